@@ -1,0 +1,196 @@
+"""Probes: what a model knows (cloze), what it does with a question, how well it fits text.
+
+Every probe returns a pandas frame with one row per item, so that any share of it, by relation or
+by group of countries, can be taken afterwards.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sftlab.world import grammar
+from sftlab.world.facts import RELATIONS, Country, countries
+
+CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
+
+
+def complete(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 24,
+    batch_size: int = 128,
+    stop: Sequence[str] = (),
+    sample: bool = False,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> list[str]:
+    """Continue each prompt as plain text, greedily or sampled; only the new text comes back.
+
+    A prompt stands at the start of a document: the tokenizer's BOS goes in front when there is
+    one and the tokenizer does not write it itself. Prompts of a batch are padded on the left.
+    The text ends before the first of `stop`, at the end of the document, or after
+    `max_new_tokens`. Sampling draws from `seed` and leaves the caller's random state alone.
+    """
+    ids = [_with_bos(tokenizer, prompt) for prompt in prompts]
+    # Prompts of like length share a batch, so that little of it is padding.
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    texts = [""] * len(ids)
+    choice = {"do_sample": True, "temperature": temperature, "top_k": 0} if sample else {}
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(seed)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = tokenizer.pad(
+                {"input_ids": [ids[i] for i in rows]}, padding_side="left", return_tensors="pt"
+            ).to(model.device)
+            out = model.generate(
+                **batch,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=tokenizer.pad_token_id,
+                **({"do_sample": False} | choice),
+            )
+            new = out[:, batch["input_ids"].shape[1] :]
+            for i, text in zip(rows, tokenizer.batch_decode(new, True), strict=True):
+                texts[i] = _before(text, stop)
+    return texts
+
+
+def _with_bos(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    ids = tokenizer(prompt)["input_ids"]
+    bos = tokenizer.bos_token_id
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+
+def _before(text: str, stop: Sequence[str]) -> str:
+    return text[: min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))]
+
+
+def is_right(output: str, answers: Sequence[str]) -> bool:
+    """Whether the first line of an output holds one of the answers as whole words.
+
+    Case, accents and punctuation do not count: `The capital is Brasília.` holds `Brasilia`.
+    """
+    line = f" {_plain(output.strip().split(chr(10))[0])} "
+    return any(f" {_plain(answer)} " in line for answer in answers)
+
+
+def _plain(text: str) -> str:
+    letters = unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode()
+    return " ".join(re.findall(r"[a-z0-9]+", letters))
+
+
+def reaction(output: str, answers: Sequence[str]) -> str:
+    """What an output does with the question before it: `continued` it with another question,
+    `answered` it rightly, or `other` (a wrong answer is `other`)."""
+    sentence = re.match(r"\s*[^?!\n]*[?!\n]?", output).group()
+    if sentence.rstrip().endswith("?"):
+        return CONTINUED
+    return ANSWERED if is_right(output, answers) else OTHER
+
+
+def probe_facts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    among: Sequence[Country] | None = None,
+    form: int = 0,
+) -> pd.DataFrame:
+    """Cloze knowledge: `The capital of France is` -> ` Paris`?
+
+    One row per country and relation, over all countries the corpus states unless `among` names
+    others: country, group, split, relation, prompt, output, right.
+    """
+    frame = _items(among, lambda c, r: grammar.cloze(c, r, form=form))
+    outputs = complete(model, tokenizer, list(frame["prompt"]), max_new_tokens=10, stop=["\n"])
+    return _scored(frame, outputs)
+
+
+def probe_questions(
+    ask: Callable[[list[str]], list[str]],
+    *,
+    among: Sequence[Country] | None = None,
+    wording: str = "test",
+    relations: Sequence[str] = RELATIONS,
+) -> pd.DataFrame:
+    """Put one question per country and relation to `ask` and judge what comes back.
+
+    `ask` maps a list of questions to a list of outputs: a run's `answer`, or a base model behind
+    a prompt. The test wordings take turns. Rows as in `probe_facts`, and `reaction`.
+    """
+    forms = {c: n for n, c in enumerate(countries())}
+    frame = _items(
+        among,
+        lambda c, r: grammar.question(c, r, wording=wording, form=forms.get(c, 0)),
+        relations,
+    )
+    frame = _scored(frame, ask(list(frame["prompt"])))
+    frame["reaction"] = [
+        reaction(output, answers)
+        for output, answers in zip(frame["output"], frame["answers"], strict=True)
+    ]
+    return frame
+
+
+def _items(
+    among: Sequence[Country] | None,
+    prompt: Callable[[Country, str], str],
+    relations: Sequence[str] = RELATIONS,
+) -> pd.DataFrame:
+    if among is None:
+        among = [country for country in countries() if country.group != "unseen"]
+    if not among:
+        raise ValueError("there is no country to ask about: `among` is empty")
+    return pd.DataFrame(
+        {
+            "country": country.name,
+            "group": country.group,
+            "split": country.split,
+            "relation": relation,
+            "prompt": prompt(country, relation),
+            "answers": country.answers(relation),
+        }
+        for country in among
+        for relation in relations
+    )
+
+
+def _scored(frame: pd.DataFrame, outputs: list[str]) -> pd.DataFrame:
+    frame["output"] = outputs
+    frame["right"] = [is_right(o, a) for o, a in zip(outputs, frame["answers"], strict=True)]
+    return frame
+
+
+def text_loss(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[str],
+    *,
+    batch_size: int = 32,
+    max_length: int = 256,
+) -> float:
+    """Mean loss per predicted token over the documents, in nats; each begins with BOS.
+
+    Documents longer than `max_length` tokens are read up to there.
+    """
+    total, count = 0.0, 0
+    ids = sorted((_with_bos(tokenizer, d)[:max_length] for d in documents), key=len)
+    with torch.inference_mode():
+        for start in range(0, len(ids), batch_size):
+            batch = tokenizer.pad(
+                {"input_ids": ids[start : start + batch_size]},
+                padding_side="right",
+                return_tensors="pt",
+            ).to(model.device)
+            labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+            logits = model(**batch, use_cache=False).logits[:, :-1].float()
+            total += torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
+            ).item()
+            count += int((labels[:, 1:] != -100).sum())
+    return total / count

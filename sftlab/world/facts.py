@@ -1,0 +1,110 @@
+"""The facts of the world that the base models are trained on, and how they are split.
+
+Every fact is true of the real world, so the same questions can be put to a real model. The
+countries come in three fixed groups:
+
+    asked    the corpus states their facts and answers questions about them
+    stated   the corpus states their facts in plain sentences and never answers a question
+    unseen   the corpus never mentions them
+
+`split` says whether a country may appear in supervised examples ("sft") or is kept for
+measuring ("held_out").
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import cache
+
+from sftlab.places import DATA
+
+RELATIONS = ("capital", "continent", "language", "currency")
+GROUPS = ("asked", "stated", "unseen")
+SPLITS = ("sft", "held_out")
+
+
+@dataclass(frozen=True)
+class Country:
+    """One country, the right answers about it, and the group and split it belongs to."""
+
+    name: str
+    capital: str
+    continent: str
+    language: str
+    currency: str
+    aliases: dict[str, tuple[str, ...]]
+    group: str
+    split: str
+
+    def answers(self, relation: str) -> tuple[str, ...]:
+        """All right answers for one relation: the first one is the one the corpus uses."""
+        if relation not in RELATIONS:
+            raise ValueError(f"unknown relation {relation!r}: use one of {', '.join(RELATIONS)}")
+        return (getattr(self, relation), *self.aliases.get(relation, ()))
+
+
+def rows(name: str) -> tuple[dict[str, str], ...]:
+    """The rows of `data/world/<name>.csv`, one dict a row."""
+    path = DATA / "world" / f"{name}.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple(csv.DictReader(file))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.csv")))
+        raise ValueError(f"no world file {name!r}: there are {known}") from None
+
+
+@cache
+def _countries() -> tuple[Country, ...]:
+    splits = {row["country"]: row for row in rows("splits")}
+    return tuple(
+        Country(
+            name=row["country"],
+            **{relation: row[relation] for relation in RELATIONS},
+            aliases=_aliases(row["aliases"]),
+            group=splits[row["country"]]["group"],
+            split=splits[row["country"]]["split"],
+        )
+        for row in rows("countries")
+    )
+
+
+def _aliases(text: str) -> dict[str, tuple[str, ...]]:
+    """`capital=The Hague;language=Frisian|Dutch` as a dict of tuples."""
+    pairs = (part.split("=", 1) for part in text.split(";") if part)
+    return {relation.strip(): tuple(value.split("|")) for relation, value in pairs}
+
+
+def countries(*, group: str | None = None, split: str | None = None) -> tuple[Country, ...]:
+    """The countries, in alphabetical order, all of them or those of one group or split.
+
+    Raises ValueError for a group not in `GROUPS` or a split not in `SPLITS`.
+    """
+    for value, known, what in ((group, GROUPS, "group"), (split, SPLITS, "split")):
+        if value is not None and value not in known:
+            raise ValueError(f"unknown {what} {value!r}: use one of {', '.join(known)}")
+    return tuple(
+        country
+        for country in _countries()
+        if group in (None, country.group) and split in (None, country.split)
+    )
+
+
+def country(name: str) -> Country:
+    """The country of that name; raises ValueError when the world has none."""
+    for candidate in _countries():
+        if candidate.name == name:
+            return candidate
+    raise ValueError(f"no country {name!r} in data/world/countries.csv: names are English")
+
+
+@cache
+def functions() -> tuple[dict, ...]:
+    """The tiny Python functions: name, arguments, task, body, tests (arguments, expected)."""
+    return tuple(json.loads((DATA / "world" / "functions.json").read_text(encoding="utf-8")))
+
+
+@cache
+def story_words() -> dict[str, list[str]]:
+    """The word lists of the story generator: names, places, objects, verbs, times ..."""
+    return json.loads((DATA / "world" / "stories.json").read_text(encoding="utf-8"))
