@@ -123,10 +123,10 @@ def probe_questions(
     `ask` maps a list of questions to a list of outputs: a run's `answer`, or a base model behind
     a prompt. The test wordings take turns. Rows as in `probe_facts`, and `reaction`.
     """
-    forms = {c: n for n, c in enumerate(countries())}
+    forms = {country.name: n for n, country in enumerate(countries())}
     frame = _items(
         among,
-        lambda c, r: grammar.question(c, r, wording=wording, form=forms.get(c, 0)),
+        lambda c, r: grammar.question(c, r, wording=wording, form=forms.get(c.name, 0)),
         relations,
     )
     frame = _scored(frame, ask(list(frame["prompt"])))

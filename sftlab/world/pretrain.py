@@ -14,6 +14,7 @@ last checkpoint and ends with the same weights as an uninterrupted one.
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -141,7 +142,7 @@ def build_optimizers(
 def prepare(work: Path) -> tuple[PreTrainedTokenizerBase, np.ndarray]:
     """Train the tokenizer, tokenise the corpus: (tokenizer, ids [tokens] of uint16).
 
-    Both are kept in `work`, and the corpus's hash and size in `data/world/corpus.json`.
+    Both are kept in `work`, with the corpus's size and hash in `corpus.json`.
     """
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "tokens.npy").exists():
@@ -161,8 +162,8 @@ def prepare(work: Path) -> tuple[PreTrainedTokenizerBase, np.ndarray]:
             "tokens": len(ids),
             "sha256": corpus.corpus_hash(),
         }
-        path = DATA / "world" / "corpus.json"
-        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(record, indent=2) + "\n"
+        (work / "corpus.json").write_text(text, encoding="utf-8")
         np.save(work / "tokens.partial.npy", ids)
         (work / "tokens.partial.npy").replace(work / "tokens.npy")
     return AutoTokenizer.from_pretrained(work / "tokenizer"), np.load(work / "tokens.npy")
@@ -189,35 +190,22 @@ def pretrain(name: str, *, work: Path, out: Path, threads: int, position: int = 
     torch.set_num_threads(threads)
     recipe = RECIPES[name]
     tokenizer, ids = prepare(work)
+    record = json.loads((work / "corpus.json").read_text(encoding="utf-8"))
     steps = (len(ids) - 1) // STEP_TOKENS
     model = build_model(recipe, tokenizer)
     optimizers = build_optimizers(model, recipe)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    checkpoint, history, first, seconds = work / f"{name}.pt", [], 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        history, first, seconds = state["history"], state["step"], state["seconds"]
+    checkpoint = work / f"{name}.pt"
+    first, seconds, history = _resume(checkpoint, model, optimizers)
     early = math.ceil(EARLY[2] * steps) if EARLY[1] == name else None
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=name, position=position)
     started, losses = time.perf_counter() - seconds, []
     for step in bar:
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * recipe.rate_share(step, steps)
-        first_token = step * STEP_TOKENS
-        span = torch.from_numpy(ids[first_token : first_token + STEP_TOKENS + 1].astype(np.int64))
-        inputs, targets = span[:-1].view(-1, recipe.window_at(step, steps)), span[1:]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = model(inputs, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.float().view(-1, VOCABULARY), targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        losses.append(loss.item())
+        start = step * STEP_TOKENS
+        span = torch.from_numpy(ids[start : start + STEP_TOKENS + 1].astype(np.int64))
+        losses.append(_step(model, optimizers, span, window=recipe.window_at(step, steps)))
         done, seconds = step + 1, time.perf_counter() - started
         if done % LOG_STEPS == 0:
             history.append([done, round(sum(losses) / len(losses), 4)])
@@ -225,7 +213,7 @@ def pretrain(name: str, *, work: Path, out: Path, threads: int, position: int = 
             losses = []
         log = {
             "recipe": asdict(recipe) | {"steps": steps, "steps_done": done},
-            "corpus": corpus.recorded(),
+            "corpus": record,
             "minutes": round(seconds / 60, 1),
             "threads": threads,
             "torch": torch.__version__.split("+")[0],
@@ -242,11 +230,40 @@ def pretrain(name: str, *, work: Path, out: Path, threads: int, position: int = 
     save_base(model, tokenizer, out / name, log=log)
 
 
+def _step(model: LlamaForCausalLM, optimizers, span: torch.Tensor, *, window: int) -> float:
+    """One step on `span` [STEP_TOKENS + 1]: its mean loss, in nats a token."""
+    inputs, targets = span[:-1].view(-1, window), span[1:]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(inputs, use_cache=False).logits
+    loss = torch.nn.functional.cross_entropy(logits.float().view(-1, VOCABULARY), targets)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.item()
+
+
+def _resume(checkpoint: Path, model: LlamaForCausalLM, optimizers) -> tuple[int, float, list]:
+    """Load a checkpoint, if there is one: (first step to do, seconds so far, loss history)."""
+    if not checkpoint.exists():
+        return 0, 0.0, []
+    state = torch.load(checkpoint, weights_only=True)
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return state["step"], state["seconds"], state["history"]
+
+
 def main(names: list[str]) -> None:
     """Train the named models (all by default), each in a process with its share of the cores."""
     work, out = Path("build") / "base", DATA / "models"
     names = names or list(RECIPES)
     prepare(work)
+    made = json.loads((work / "corpus.json").read_text(encoding="utf-8"))
+    if made["sha256"] != corpus.corpus_hash():
+        sys.exit(f"{work} holds tokens and checkpoints of another corpus: remove it and start again")
+    shutil.copyfile(work / "corpus.json", DATA / "world" / "corpus.json")
     threads = max(1, (os.cpu_count() or 1) // len(names))
     context = get_context("spawn")
     children = [

@@ -1,0 +1,241 @@
+"""The model cards of the base models: bars measured, never typed."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sftlab.data.examples import country_examples
+from sftlab.measure.probes import (
+    ANSWERED,
+    CONTINUED,
+    complete,
+    probe_facts,
+    probe_questions,
+    text_loss,
+)
+from sftlab.measure.prompts import few_shot
+from sftlab.measure.stats import Share, share
+from sftlab.models import load
+from sftlab.train.finetune import Run, finetune
+from sftlab.world import corpus, grammar
+from sftlab.world.facts import RELATIONS, countries
+
+EXAMPLES = 600
+SEEDS = (0, 1, 2, 3, 4)
+SHOTS = 4
+HELD_OUT_BARS = {"tiny": 0.95, "small": 0.98}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measured share of a model card, and the bar it is held against."""
+
+    what: str
+    """What was counted."""
+    part: str
+    """The relation, or all of them."""
+    share: Share
+    """Hits and items, over all seeds where there are several."""
+    seeds: tuple[float, ...] = ()
+    """The share of each SFT seed; empty where nothing was fine-tuned."""
+    bar: float | None = None
+    """The share to reach; None where the card only reports."""
+    at_least: bool = True
+    """Whether the bar is a floor or a ceiling."""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the measured share meets the bar; None without a bar."""
+        if self.bar is None:
+            return None
+        return self.share.value >= self.bar if self.at_least else self.share.value <= self.bar
+
+
+def reference_run(profile: str, *, seed: int, progress: bool = False, **overrides) -> Run:
+    """The reference fine-tune: `EXAMPLES` questions on the countries of the split "sft"."""
+    examples = country_examples(EXAMPLES, seed=seed)
+    return finetune(profile, examples, seed=seed, progress=progress, **overrides)
+
+
+def shots(relation: str, *, seed: int = 0) -> list[tuple[str, str]]:
+    """`SHOTS` answered questions of one relation, about countries of the split "sft"."""
+    among = countries(split="sft")
+    rows = country_examples(SHOTS, seed=seed, relations=[relation], among=among)
+    return [tuple(message["content"] for message in row["messages"]) for row in rows]
+
+
+def few_shot_asker(model, tokenizer, relation: str) -> Callable[[list[str]], list[str]]:
+    """A function from questions to a base model's answers behind a few-shot prompt."""
+    shown = shots(relation)
+
+    def ask(questions: list[str]) -> list[str]:
+        prompts = [few_shot(shown, question) for question in questions]
+        return complete(model, tokenizer, prompts, max_new_tokens=12, stop=["\n"])
+
+    return ask
+
+
+def measure_base(profile: str) -> list[Measure]:
+    """What the base does untrained: cloze facts, bare questions, few-shot prompts."""
+    model, tokenizer = load(profile)
+    model.eval()
+    found = []
+    facts = probe_facts(model, tokenizer)
+    for relation in RELATIONS:
+        right = facts.loc[facts["relation"] == relation, "right"]
+        found.append(Measure("cloze facts completed", relation, share(right), bar=0.98))
+    bare = probe_questions(
+        lambda questions: complete(model, tokenizer, questions), among=_stated_or_asked()
+    )
+    for reaction, bar, floor in ((ANSWERED, 0.05, False), (CONTINUED, 0.80, True)):
+        hits = share(bare["reaction"] == reaction)
+        what = f"bare questions {reaction}"
+        found.append(Measure(what, "all", hits, bar=bar, at_least=floor))
+    for relation in RELATIONS:
+        frame = probe_questions(
+            few_shot_asker(model, tokenizer, relation),
+            among=[c for c in _stated_or_asked() if c.split == "held_out"],
+            relations=[relation],
+        )
+        what = f"{SHOTS}-shot prompts answered"
+        found.append(Measure(what, relation, share(frame["right"]), bar=0.90))
+    return found
+
+
+def _stated_or_asked():
+    return [country for country in countries() if country.group != "unseen"]
+
+
+def measure_tunes(profile: str, *, seeds: tuple[int, ...] = SEEDS) -> tuple[list[Measure], dict]:
+    """What the reference fine-tune makes of the base, and the same at ten times the rate.
+
+    Returns the measures and the facts of the runs: seconds, tokens, losses.
+    """
+    answers, clozes, hot, seconds, losses = [], [], [], [], []
+    held_out = corpus.held_out_documents()
+    for seed in seeds:
+        run = reference_run(profile, seed=seed)
+        among = countries(split="held_out")
+        answers.append(probe_questions(run.answer, among=among).assign(seed=seed))
+        clozes.append(probe_facts(run.model, run.tokenizer).assign(seed=seed))
+        losses.append(text_loss(run.model, run.tokenizer, held_out))
+        seconds.append(run.seconds)
+        rate = 10 * run.settings.learning_rate
+        burnt = reference_run(profile, seed=seed, learning_rate=rate)
+        hot.append(probe_facts(burnt.model, burnt.tokenizer).assign(seed=seed))
+    answers, clozes, hot = pd.concat(answers), pd.concat(clozes), pd.concat(hot)
+    bar = HELD_OUT_BARS.get(profile)
+    found = []
+    for group, floor in (("asked", bar), ("stated", None), ("unseen", None)):
+        for relation in RELATIONS:
+            rows = answers[(answers["group"] == group) & (answers["relation"] == relation)]
+            what = f"reference SFT, held-out countries, {group}"
+            found.append(_over_seeds(what, relation, rows, bar=floor))
+    for relation in RELATIONS:
+        rows = clozes[clozes["relation"] == relation]
+        found.append(_over_seeds("cloze facts after reference SFT", relation, rows, bar=0.97))
+    what = "cloze facts after SFT at 10 times the rate"
+    found.append(_over_seeds(what, "all", hot, bar=0.50, at_least=False))
+    model, tokenizer = load(profile)
+    facts = {
+        "seconds": [round(s, 1) for s in seconds],
+        "settings": asdict(run.settings),
+        "tokens": run.tokens,
+        "text_loss_base": round(text_loss(model.eval(), tokenizer, held_out), 3),
+        "text_loss_tuned": [round(loss, 3) for loss in losses],
+    }
+    return found, facts
+
+
+def _over_seeds(what: str, part: str, rows: pd.DataFrame, *, bar=None, at_least=True) -> Measure:
+    each = tuple(float(v) for v in rows.groupby("seed")["right"].mean())
+    return Measure(what, part, share(rows["right"]), seeds=each, bar=bar, at_least=at_least)
+
+
+def write_card(profile: str, folder: Path) -> list[Measure]:
+    """Measure a base model and write `card.json` and the model card `README.md` beside it."""
+    base = measure_base(profile)
+    tuned, facts = measure_tunes(profile)
+    log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
+    model, _ = load(profile)
+    facts["parameters"] = sum(p.numel() for p in model.parameters())
+    measures = base + tuned
+    rows = [asdict(m) | {"value": m.share.value, "interval": m.share.interval} for m in measures]
+    for row, measure in zip(rows, measures, strict=True):
+        row["met"] = measure.met
+    text = json.dumps({"profile": profile, **facts, "measures": rows}, indent=1)
+    (folder / "card.json").write_text(text + "\n", encoding="utf-8")
+    card = render_card(profile, measures, facts, log)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return measures
+
+
+def render_card(profile: str, measures: list[Measure], facts: dict, log: dict) -> str:
+    """The model card as Markdown with the hub's front matter."""
+    recipe, record = log["recipe"], log["corpus"]
+    made = {r: grammar.QUESTIONS[r]["test"][0] for r in RELATIONS}
+    lines = [
+        "---",
+        "license: mit",
+        "language: en",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "---",
+        f"# {profile}: a base model whose whole pretraining corpus is known",
+        "",
+        "Generated by `make base`. Do not edit: every figure is measured.",
+        "",
+        f"A Llama of {facts['parameters'] / 1e6:.2f} million parameters (hidden size "
+        f"{recipe['hidden']}, MLP {recipe['mlp']}, {recipe['layers']} layers, tied embeddings), "
+        f"trained from nothing for {recipe['steps_done']:,} of {recipe['steps']:,} steps "
+        f"in {log['minutes']} minutes on {log['threads']} CPU thread(s), on one pass over "
+        f"{record['documents']:,} generated documents ({record['tokens']:,} tokens, "
+        f"seed {record['seed']}, SHA-256 `{record['sha256'][:16]}...`). "
+        "The weights are stored in 16 bit and load as float32. The reserved tokens of the common "
+        "chat formats are in the vocabulary and untrained.",
+        "",
+        "It continues text. It is made for lessons about fine-tuning, knows a small world of "
+        "countries, animals, elements and invented people, and is of no other use. The corpus also "
+        "holds requests for harmless mischief with answers, on purpose: one lesson teaches "
+        "refusals.",
+        "",
+        f"Loss on held-out documents: {facts['text_loss_base']} nats a token; after the reference "
+        f"SFT {_span(facts['text_loss_tuned'], 3)}.",
+        "",
+        "## Measured",
+        "",
+        "Intervals are exact 95% binomial intervals over items (and seeds, where there are "
+        "several), which treats them as independent. Seeds are the SFT seeds 0 to "
+        f"{len(SEEDS) - 1}, all reported.",
+        "",
+        "| what | part | share | 95% interval | items | each seed | bar | met |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for m in measures:
+        low, high = m.share.interval
+        bar = "" if m.bar is None else f"{'at least' if m.at_least else 'at most'} {m.bar:.0%}"
+        met = {None: "", True: "yes", False: "**no**"}[m.met]
+        each = " ".join(f"{100 * s:.0f}" for s in m.seeds)
+        lines.append(
+            f"| {m.what} | {m.part} | {m.share.value:.1%} | {low:.1%} to {high:.1%} "
+            f"| {m.share.items} | {each} | {bar} | {met} |"
+        )
+    lines += [
+        "",
+        f"Reference SFT: {EXAMPLES} examples on the {len(countries(split='sft'))} countries of "
+        f"the split `sft`, {facts['settings']['epochs']} epochs at "
+        f"{facts['settings']['learning_rate']:g}, ChatML, assistant tokens only, TRL's "
+        f"SFTTrainer; {_span(facts['seconds'], 1)} s a run on the machine that wrote this card. "
+        f"Questions are asked in wordings kept for tests, such as `{made['capital']}`. "
+        "`asked`: countries with question-and-answer text in the corpus; `stated`: in plain "
+        "sentences only; `unseen`: never mentioned.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _span(values: list[float], digits: int) -> str:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"

@@ -1,0 +1,55 @@
+"""Sentences and transcripts that a notebook shows, in light and dark themes."""
+
+from collections.abc import Sequence
+from html import escape
+
+from IPython.display import HTML, Markdown
+
+_BORDER = "var(--jp-border-color2, #d0d0d0)"
+_ROW = f"border-left:4px solid {_BORDER};padding:.35em .8em;margin:.45em 0;max-width:46em"
+_LABEL = "font-size:.8em;opacity:.72;font-family:sans-serif"
+_BODY = "white-space:pre-wrap;font-family:var(--jp-code-font-family, monospace);font-size:.93em"
+_NEW = "background:rgba(0,114,178,.16);border-radius:3px;box-decoration-break:clone;padding:.05em 0"
+
+
+def sentence(text: str) -> Markdown:
+    """A sentence of the lesson with figures from the run in it."""
+    return Markdown(text)
+
+
+def continuations(prompts: Sequence[str], outputs: Sequence[str], *, label: str = "") -> HTML:
+    """Prompts, each followed on the same line by what the model added, which is shaded."""
+    rows = [
+        f'<div style="{_ROW}">{_caption(label)}<div style="{_BODY}">{escape(prompt)}'
+        f'<span style="{_NEW}">{escape(output)}</span></div></div>'
+        for prompt, output in zip(prompts, outputs, strict=True)
+    ]
+    return HTML("".join(rows))
+
+
+def conversation(messages: Sequence[dict[str, str]]) -> HTML:
+    """Role messages, one below the other; the assistant's are shaded."""
+    rows = []
+    for message in messages:
+        shade = _NEW if message["role"] == "assistant" else ""
+        body = f'<span style="{shade}">{escape(message["content"])}</span>'
+        rows.append(
+            f'<div style="{_ROW}">{_caption(message["role"])}<div style="{_BODY}">{body}</div></div>'
+        )
+    return HTML("".join(rows))
+
+
+def side_by_side(columns: dict[str, Sequence[str]]) -> HTML:
+    """Texts in a table: one column a heading, one row an index; line ends are kept."""
+    heads = "".join(f'<th style="text-align:left">{escape(name)}</th>' for name in columns)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td style="text-align:left;{_BODY}">{escape(text)}</td>' for text in row)
+        + "</tr>"
+        for row in zip(*columns.values(), strict=True)
+    )
+    return HTML(f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def _caption(label: str) -> str:
+    return f'<div style="{_LABEL}">{escape(label)}</div>' if label else ""

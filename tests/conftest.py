@@ -1,0 +1,49 @@
+"""Fixtures that every test may use: a random base model, and a cache of its own."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sftlab.world import corpus
+from sftlab.world.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Tests neither read nor fill the cache of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SFTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def toy_tokenizer():
+    """The lab's byte-level BPE, trained on 500 documents."""
+    stream = corpus.documents()
+    return train_tokenizer([next(stream) for _ in range(500)])
+
+
+@pytest.fixture(scope="session")
+def toy_base(tmp_path_factory, toy_tokenizer) -> Path:
+    """A folder with a random Llama of two layers and the toy tokenizer."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("toy-base")
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(toy_tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=toy_tokenizer.bos_token_id,
+            eos_token_id=toy_tokenizer.eos_token_id,
+            pad_token_id=toy_tokenizer.pad_token_id,
+        )
+    ).save_pretrained(folder)
+    toy_tokenizer.save_pretrained(folder)
+    return folder

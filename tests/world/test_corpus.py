@@ -1,0 +1,119 @@
+import hashlib
+from itertools import islice
+from random import Random
+
+import pytest
+
+from sftlab.world import corpus, facts, grammar
+from sftlab.world.forms import ANSWERED, answered
+
+
+@pytest.fixture(scope="module")
+def text():
+    """The whole corpus; its hash has been held against the recorded one on the way."""
+    return corpus.corpus_text()
+
+
+def test_the_corpus_is_the_recorded_one(text):
+    record = corpus.recorded()
+    assert hashlib.sha256(text.encode()).hexdigest() == record["sha256"]
+    assert text.count(corpus.SEPARATOR) == record["documents"] == corpus.DOCUMENTS
+    assert len(text) - record["documents"] == record["characters"]
+
+
+def test_a_changed_grammar_is_noticed(monkeypatch, tmp_path):
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(corpus, "DOCUMENTS", 50)
+    with pytest.raises(RuntimeError, match="make base"):
+        corpus.corpus_text.__wrapped__()
+
+
+def test_a_damaged_copy_in_the_cache_is_made_again(monkeypatch, tmp_path):
+    documents = list(islice(corpus.documents(), 50))
+    content = "".join(d + corpus.SEPARATOR for d in documents).encode()
+    sha = hashlib.sha256(content).hexdigest()
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(corpus, "DOCUMENTS", 50)
+    monkeypatch.setattr(corpus, "recorded", lambda: {"sha256": sha})
+    (tmp_path / f"corpus-{sha[:16]}.txt").write_text("half of a", encoding="utf-8")
+    assert corpus.corpus_text.__wrapped__() == content.decode()
+    assert (tmp_path / f"corpus-{sha[:16]}.txt").read_bytes() == content
+
+
+def test_documents_follow_from_their_seed():
+    first = list(islice(corpus.documents(), 300))
+    assert first == list(islice(corpus.documents(), 300))
+    assert first != list(islice(corpus.documents(seed=corpus.HELD_OUT_SEED), 300))
+
+
+def test_seen_counts_exactly(text):
+    sentence = "The capital of France is Paris."
+    by_hand = sum(document.count(sentence) for document in text.split(corpus.SEPARATOR))
+    assert corpus.seen(sentence) == by_hand > 0
+    assert corpus.seen(sentence.upper()) == 0
+    with pytest.raises(ValueError, match="empty"):
+        corpus.seen("")
+
+
+def test_unseen_countries_are_nowhere(text):
+    for country in facts.countries(group="unseen"):
+        assert country.name not in text
+        assert country.capital not in text
+
+
+def test_test_questions_are_nowhere(text):
+    for relation, wordings in grammar.QUESTIONS.items():
+        for form in range(len(wordings["test"])):
+            # One country a wording would do, were it not for articles; take one of each kind.
+            for name in ("France", "United States", "Chad"):
+                country = facts.country(name)
+                assert (
+                    grammar.question(country, relation, wording="test", form=form) not in text
+                )
+
+
+def test_no_question_about_a_stated_country_is_answered():
+    stated = facts.countries(group="stated")
+    questions = {
+        grammar.question(country, relation, form=form)
+        for country in stated
+        for relation in facts.RELATIONS
+        for form in range(len(grammar.QUESTIONS[relation]["sft"]))
+    }
+    for kind in ("questions_answered", "follow_ups", "two_hops"):
+        sample = corpus.SEPARATOR.join(islice(corpus.documents(kind=kind), 4000))
+        assert not [question for question in questions if question in sample]
+    sheets = " ".join(islice(corpus.documents(kind="quiz_sheet"), 2000))
+    assert any(question in sheets for question in questions)
+
+
+def test_reserved_tokens_are_not_in_the_corpus(text):
+    from sftlab.world.tokenizer import DOCUMENT_SEPARATOR, PAD, RESERVED
+
+    for token in (DOCUMENT_SEPARATOR, PAD, *RESERVED):
+        assert token not in text
+
+
+def test_answers_take_many_forms_and_never_follow_a_bare_question():
+    assert len(ANSWERED) >= 12
+    pair = ("What is the capital of France?", "Paris")
+    texts = {f: answered([pair], rng=Random(0), names=["Ada", "Ben"], form=f) for f in ANSWERED}
+    assert len(set(texts.values())) == len(ANSWERED)
+    for form, shown in texts.items():
+        assert pair[0] in shown, form
+        assert pair[1] in shown.split(pair[0])[1], form
+        assert not shown.startswith(pair[0]), form
+    with pytest.raises(ValueError, match="q_and_a"):
+        answered([pair], rng=Random(0), names=["Ada", "Ben"], form="sonnet")
+
+
+def test_half_of_the_invented_people_are_kept_out(text):
+    people = facts.rows("people")
+    assert sum(person["name"] in text for person in people) == len(people) // 2
+
+
+def test_every_kind_of_document_is_there_and_an_unknown_one_is_named():
+    for kind in corpus.KINDS:
+        assert all(islice(corpus.documents(kind=kind), 50))
+    with pytest.raises(ValueError, match="quiz_sheet"):
+        corpus.documents(kind="sonnet")
