@@ -1,22 +1,14 @@
 """The model cards of the base models: bars measured, never typed."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from sftlab.data.examples import country_examples
-from sftlab.measure.probes import (
-    ANSWERED,
-    CONTINUED,
-    complete,
-    probe_facts,
-    probe_questions,
-    text_loss,
-)
-from sftlab.measure.prompts import few_shot
+from sftlab.data.examples import country_examples, country_shots
+from sftlab.measure.completion import behind_prompt, complete
+from sftlab.measure.probes import ANSWERED, CONTINUED, probe_facts, probe_questions, text_loss
 from sftlab.measure.stats import Share, share
 from sftlab.models import load
 from sftlab.train.finetune import Run, finetune
@@ -60,24 +52,6 @@ def reference_run(profile: str, *, seed: int, progress: bool = False, **override
     return finetune(profile, examples, seed=seed, progress=progress, **overrides)
 
 
-def shots(relation: str, *, seed: int = 0) -> list[tuple[str, str]]:
-    """`SHOTS` answered questions of one relation, about countries of the split "sft"."""
-    among = countries(split="sft")
-    rows = country_examples(SHOTS, seed=seed, relations=[relation], among=among)
-    return [tuple(message["content"] for message in row["messages"]) for row in rows]
-
-
-def few_shot_asker(model, tokenizer, relation: str) -> Callable[[list[str]], list[str]]:
-    """A function from questions to a base model's answers behind a few-shot prompt."""
-    shown = shots(relation)
-
-    def ask(questions: list[str]) -> list[str]:
-        prompts = [few_shot(shown, question) for question in questions]
-        return complete(model, tokenizer, prompts, max_new_tokens=12, stop=["\n"])
-
-    return ask
-
-
 def measure_base(profile: str) -> list[Measure]:
     """What the base does untrained: cloze facts, bare questions, few-shot prompts."""
     model, tokenizer = load(profile)
@@ -95,8 +69,9 @@ def measure_base(profile: str) -> list[Measure]:
         what = f"bare questions {reaction}"
         found.append(Measure(what, "all", hits, bar=bar, at_least=floor))
     for relation in RELATIONS:
+        shots = country_shots(SHOTS, relations=[relation])
         frame = probe_questions(
-            few_shot_asker(model, tokenizer, relation),
+            behind_prompt(model, tokenizer, shots),
             among=[c for c in _stated_or_asked() if c.split == "held_out"],
             relations=[relation],
         )
@@ -163,6 +138,8 @@ def write_card(profile: str, folder: Path) -> list[Measure]:
     model, _ = load(profile)
     facts["parameters"] = sum(p.numel() for p in model.parameters())
     measures = base + tuned
+    if profile not in HELD_OUT_BARS:  # the early checkpoint is there to be worse
+        measures = [replace(measure, bar=None) for measure in measures]
     rows = [asdict(m) | {"value": m.share.value, "interval": m.share.interval} for m in measures]
     for row, measure in zip(rows, measures, strict=True):
         row["met"] = measure.met

@@ -54,3 +54,28 @@ def country_examples(
     return [
         example(grammar.question(c, r, form=form), getattr(c, r)) for c, r, form in drawn[:count]
     ]
+
+
+def country_shots(
+    count: int, *, seed: int = 0, relations: Sequence[str] = RELATIONS
+) -> list[tuple[str, str]]:
+    """`count` answered questions for a few-shot prompt, as (question, answer).
+
+    The relations take turns; the countries are of the split "sft", no two alike.
+    """
+    among = Random(f"shots-{seed}").sample(countries(split="sft"), count)
+    turns = [relations[n % len(relations)] for n in range(count)]
+    return [
+        (grammar.question(country, relation), getattr(country, relation))
+        for country, relation in zip(among, turns, strict=True)
+    ]
+
+
+def every_question(about: Sequence[Country]) -> set[str]:
+    """All questions about some countries, in every wording: to check that none is in a data set."""
+    return {
+        grammar.question(country, relation, wording=wording, form=form)
+        for country, relation in product(about, RELATIONS)
+        for wording, forms in grammar.QUESTIONS[relation].items()
+        for form in range(len(forms))
+    }

@@ -12,63 +12,11 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sftlab.measure.completion import complete, with_bos
 from sftlab.world import grammar
 from sftlab.world.facts import RELATIONS, Country, countries
 
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
-
-
-def complete(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    *,
-    max_new_tokens: int = 24,
-    batch_size: int = 128,
-    stop: Sequence[str] = (),
-    sample: bool = False,
-    temperature: float = 1.0,
-    seed: int = 0,
-) -> list[str]:
-    """Continue each prompt as plain text, greedily or sampled; only the new text comes back.
-
-    A prompt stands at the start of a document: the tokenizer's BOS goes in front when there is
-    one and the tokenizer does not write it itself. Prompts of a batch are padded on the left.
-    The text ends before the first of `stop`, at the end of the document, or after
-    `max_new_tokens`. Sampling draws from `seed` and leaves the caller's random state alone.
-    """
-    ids = [_with_bos(tokenizer, prompt) for prompt in prompts]
-    # Prompts of like length share a batch, so that little of it is padding.
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    texts = [""] * len(ids)
-    choice = {"do_sample": True, "temperature": temperature, "top_k": 0} if sample else {}
-    with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(seed)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = tokenizer.pad(
-                {"input_ids": [ids[i] for i in rows]}, padding_side="left", return_tensors="pt"
-            ).to(model.device)
-            out = model.generate(
-                **batch,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-                **({"do_sample": False} | choice),
-            )
-            new = out[:, batch["input_ids"].shape[1] :]
-            for i, text in zip(rows, tokenizer.batch_decode(new, True), strict=True):
-                texts[i] = _before(text, stop)
-    return texts
-
-
-def _with_bos(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    ids = tokenizer(prompt)["input_ids"]
-    bos = tokenizer.bos_token_id
-    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
-
-
-def _before(text: str, stop: Sequence[str]) -> str:
-    return text[: min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))]
 
 
 def is_right(output: str, answers: Sequence[str]) -> bool:
@@ -104,7 +52,8 @@ def probe_facts(
     """Cloze knowledge: `The capital of France is` -> ` Paris`?
 
     One row per country and relation, over all countries the corpus states unless `among` names
-    others: country, group, split, relation, prompt, output, right.
+    others. Columns: country, group, split, relation, prompt, expected, answers (the expected one
+    and its aliases), output, right.
     """
     frame = _items(among, lambda c, r: grammar.cloze(c, r, form=form))
     outputs = complete(model, tokenizer, list(frame["prompt"]), max_new_tokens=10, stop=["\n"])
@@ -153,6 +102,7 @@ def _items(
             "split": country.split,
             "relation": relation,
             "prompt": prompt(country, relation),
+            "expected": country.answers(relation)[0],
             "answers": country.answers(relation),
         }
         for country in among
@@ -179,7 +129,7 @@ def text_loss(
     Documents longer than `max_length` tokens are read up to there.
     """
     total, count = 0.0, 0
-    ids = sorted((_with_bos(tokenizer, d)[:max_length] for d in documents), key=len)
+    ids = sorted((with_bos(tokenizer, d)[:max_length] for d in documents), key=len)
     with torch.inference_mode():
         for start in range(0, len(ids), batch_size):
             batch = tokenizer.pad(

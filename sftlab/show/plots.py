@@ -165,3 +165,22 @@ def plot_pretraining(logs: Mapping[str, Mapping]) -> Picture:
     ax.set_ylabel("loss, nats a token", fontsize=9, color="#444444")
     ax.set_title("Pretraining, one pass over the corpus", loc="left", fontsize=11)
     return Picture(figure, alt=f"Pretraining loss at the end: {'; '.join(told)}.")
+
+
+def plot_card(card: Mapping) -> Picture:
+    """The course in one picture, from a base model's `card.json`: bare, prompted, fine-tuned."""
+    wanted = {
+        "a bare question": "bare questions answered",
+        "behind a 4-shot prompt": "4-shot prompts answered",
+        "fine-tuned: asked about in the corpus": "reference SFT, held-out countries, asked",
+        "fine-tuned: stated in plain sentences": "reference SFT, held-out countries, stated",
+        "fine-tuned: never mentioned": "reference SFT, held-out countries, unseen",
+    }
+    shares = {}
+    for label, what in wanted.items():
+        rows = [row["share"] for row in card["measures"] if row["what"] == what]
+        shares[label] = Share(
+            hits=sum(row["hits"] for row in rows), items=sum(row["items"] for row in rows)
+        )
+    title = f"One base model ({card['profile']}), questions about countries: answered rightly"
+    return plot_shares(shares, title=title)

@@ -5,6 +5,8 @@ from html import escape
 
 from IPython.display import HTML, Markdown
 
+from sftlab.course.runner import recorded_minutes
+
 _BORDER = "var(--jp-border-color2, #d0d0d0)"
 _ROW = f"border-left:4px solid {_BORDER};padding:.35em .8em;margin:.45em 0;max-width:46em"
 _LABEL = "font-size:.8em;opacity:.72;font-family:sans-serif"
@@ -33,9 +35,8 @@ def conversation(messages: Sequence[dict[str, str]]) -> HTML:
     for message in messages:
         shade = _NEW if message["role"] == "assistant" else ""
         body = f'<span style="{shade}">{escape(message["content"])}</span>'
-        rows.append(
-            f'<div style="{_ROW}">{_caption(message["role"])}<div style="{_BODY}">{body}</div></div>'
-        )
+        role = _caption(message["role"])
+        rows.append(f'<div style="{_ROW}">{role}<div style="{_BODY}">{body}</div></div>')
     return HTML("".join(rows))
 
 
@@ -53,3 +54,12 @@ def side_by_side(columns: dict[str, Sequence[str]]) -> HTML:
 
 def _caption(label: str) -> str:
     return f'<div style="{_LABEL}">{escape(label)}</div>' if label else ""
+
+
+def time_note(lesson: str) -> Markdown:
+    """How long a lesson takes, from the last recorded run of the course."""
+    minutes = recorded_minutes(lesson)
+    if minutes is None:
+        return Markdown("Running time: not measured yet on this copy of the course.")
+    machine = recorded_minutes("machine")
+    return Markdown(f"Running time: {minutes:.1f} minutes on {machine}, as last measured.")

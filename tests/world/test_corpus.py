@@ -67,9 +67,7 @@ def test_test_questions_are_nowhere(text):
             # One country a wording would do, were it not for articles; take one of each kind.
             for name in ("France", "United States", "Chad"):
                 country = facts.country(name)
-                assert (
-                    grammar.question(country, relation, wording="test", form=form) not in text
-                )
+                assert grammar.question(country, relation, wording="test", form=form) not in text
 
 
 def test_no_question_about_a_stated_country_is_answered():
@@ -97,7 +95,8 @@ def test_reserved_tokens_are_not_in_the_corpus(text):
 def test_answers_take_many_forms_and_never_follow_a_bare_question():
     assert len(ANSWERED) >= 12
     pair = ("What is the capital of France?", "Paris")
-    texts = {f: answered([pair], rng=Random(0), names=["Ada", "Ben"], form=f) for f in ANSWERED}
+    pairs = [pair, ("What is the capital of Spain?", "Madrid")]
+    texts = {f: answered(pairs, rng=Random(0), names=["Ada", "Ben"], form=f) for f in ANSWERED}
     assert len(set(texts.values())) == len(ANSWERED)
     for form, shown in texts.items():
         assert pair[0] in shown, form

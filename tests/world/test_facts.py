@@ -64,7 +64,10 @@ def test_a_mistake_names_what_there_is(call, named):
 def test_functions_do_what_their_tests_say():
     for function in facts.functions():
         space = {}
-        exec(f"def {function['name']}({', '.join(function['arguments'])}):\n{function['body']}", space)
+        exec(
+            f"def {function['name']}({', '.join(function['arguments'])}):\n{function['body']}",
+            space,
+        )
         for arguments, expected in function["tests"]:
             assert space[function["name"]](*arguments) == expected, function["name"]
 

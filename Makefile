@@ -1,0 +1,68 @@
+# SFT Lab. Type `make` to see what there is. Works with GNU make 3.81 (macOS) and later.
+
+PYTHON   ?= python3
+PIP_ARGS ?=
+VENV     ?= .venv
+
+PY      = $(VENV)/bin/python
+COURSE  = $(VENV)/.course-installed
+TESTS   = $(VENV)/.test-installed
+PINS    = pyproject.toml constraints.txt
+INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check
+# Otherwise the first figure of the first lesson is preceded by a remark on the font cache.
+WARM    = $(PY) -c "import matplotlib.font_manager"
+# The course reads what the repository ships; nothing here may ask a hub for anything.
+OFFLINE = HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
+
+.PHONY: help course test lab base clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "SFT Lab: learn supervised fine-tuning by measuring it"
+	@echo ""
+	@echo "  make course   install into .venv, run every lesson here, write pages to build/"
+	@echo "  make lab      install into .venv, open the lessons in JupyterLab to work in them"
+	@echo "  make test     install into .venv, run every test, the lessons included"
+	@echo "  make base     train the base models again from nothing (an hour or two)"
+	@echo "  make clean    remove build/, unfinished base models included (and .venv/: make clean ALL=1)"
+	@echo ""
+	@echo "Variables:"
+	@echo "  PYTHON=python3.12              the Python to build .venv with (3.11 or newer)"
+	@echo "  PIP_ARGS='--index-url ADDRESS' arguments for pip, e.g. an index with a CPU-only torch"
+
+course: $(COURSE)
+	@$(OFFLINE) $(PY) -m sftlab run --all --out build
+
+test: $(TESTS)
+	@$(OFFLINE) $(PY) -m pytest
+
+lab: $(COURSE)
+	@$(PY) -m sftlab lab
+
+base: $(COURSE)
+	@$(OFFLINE) $(PY) -m sftlab base
+
+clean:
+	rm -rf build
+	$(if $(ALL),rm -rf $(VENV))
+
+$(PY):
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+	  echo "SFT Lab needs Python 3.11 or newer, and '$(PYTHON)' is not (or is not there)."; \
+	  echo "Name one that is, for example: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu install python3-venv, then try again."; \
+	  exit 1; }
+
+# The stamp is written last, so a failed installation is tried again by the next make.
+$(COURSE): $(PINS) | $(PY)
+	@echo "Installing the course into $(VENV) (a few minutes, the first time only)"
+	@$(INSTALL) -e . -c constraints.txt $(PIP_ARGS)
+	@$(WARM)
+	@touch $@
+
+$(TESTS): $(PINS) | $(PY)
+	@echo "Installing the course and its tests into $(VENV) (a few minutes, the first time only)"
+	@$(INSTALL) -e '.[test]' -c constraints.txt $(PIP_ARGS)
+	@$(WARM)
+	@touch $@ $(COURSE)

@@ -1,0 +1,156 @@
+"""One notebook in one process: start it, follow it cell by cell, and say what became of it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sftlab.course.lessons import Lesson
+from sftlab.course.worker import MARK
+from sftlab.profiles import find_profile
+
+
+@dataclass
+class Failure:
+    """What stopped a notebook."""
+
+    cell: int | None
+    """Number of the cell in the notebook, from 1; `None` when no cell is to blame."""
+    source: str
+    """The cell's code."""
+    traceback: str
+    """Its traceback without terminal colours, or what is known instead."""
+
+
+@dataclass
+class Result:
+    """What became of one notebook."""
+
+    lesson: Lesson
+    """The notebook as committed."""
+    parameters: Mapping[str, Any]
+    """The parameters that replaced its defaults."""
+    status: str = "not run"
+    """`passed`, `failed`, `interrupted` or `not run`."""
+    minutes: float = 0.0
+    """Wall-clock minutes, the start of the kernel included."""
+    cells: int = 0
+    """Number of cells executed or begun."""
+    failure: Failure | None = None
+    """Where and why it stopped, when it failed."""
+    executed: Path | None = None
+    """The executed notebook, as far as it came."""
+    page: Path | None = None
+    """Its HTML page."""
+
+    @property
+    def name(self) -> str:
+        return self.lesson.name
+
+
+def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]) -> None:
+    """Execute one notebook in a process of its own and fill `result`.
+
+    `on_cell(k, n)` is called when cell k of n starts. Raises nothing: Ctrl-C and failures end up in
+    `result.status`.
+    """
+    executed = folder / "executed" / f"{result.name}.ipynb"
+    executed.unlink(missing_ok=True)
+    scratch = folder / "work" / result.name  # the kernel's folder: a lesson may leave files there
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    job = scratch / "job.json"
+    job.write_text(
+        json.dumps(
+            {
+                "notebook": str(result.lesson.path.resolve()),
+                "output": str(executed),
+                "parameters": dict(result.parameters),
+                "scratch": str(scratch),
+            }
+        ),
+        encoding="utf-8",
+    )
+    began = time.monotonic()
+    try:
+        event = _watch(job, _environment(result), scratch, result, on_cell)
+    except KeyboardInterrupt:
+        result.status = "interrupted"
+    else:
+        result.status = "passed" if event.get("finished") else "failed"
+        if found := event.get("failed"):
+            result.failure = Failure(**found)
+        elif result.status == "failed":
+            died = event.get("died") or "the process ended early"
+            result.failure = Failure(None, "", f"{died}\n(it had begun {result.cells} cells)")
+    result.minutes = (time.monotonic() - began) / 60
+    result.executed = executed if executed.is_file() else None
+
+
+def _watch(
+    job: Path,
+    environment: dict[str, str],
+    scratch: Path,
+    result: Result,
+    on_cell: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Start the worker, pass on its events, return the last one."""
+    last: dict[str, Any] = {}
+    log = scratch / "log.txt"
+    with log.open("w", encoding="utf-8") as errors:
+        # A session of its own: Ctrl-C reaches this process alone, which then ends the worker.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sftlab.course.worker", str(job)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            stdin=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            cwd=scratch,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            for line in process.stdout:
+                if not line.startswith(MARK):
+                    continue
+                last = json.loads(line.removeprefix(MARK))
+                if "cell" in last:
+                    result.cells = last["cell"]
+                    on_cell(last["cell"], last["of"])
+            process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()  # nbclient answers SIGTERM by ending its kernel
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+            process.stdout.close()
+    if "cell" in last or not last:  # the worker itself ended: its own words are all there is
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            tail = "".join(deque(lines, maxlen=20))
+        last = {"died": f"the worker ended with code {process.returncode}\n{tail}".rstrip()}
+    return last
+
+
+def _environment(result: Result) -> dict[str, str]:
+    """The child's variables: no hub for a profile that lies on this disk."""
+    environment = dict(os.environ)
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)
+    environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    environment["PYTHONIOENCODING"] = "utf-8"
+    profile = result.parameters.get("profile", result.lesson.defaults.get("profile", "tiny"))
+    if not find_profile(profile).on_hub:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            environment[name] = "1"
+    return environment

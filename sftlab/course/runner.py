@@ -1,0 +1,133 @@
+"""Execute lessons and leave what a reader wants: pages, an index, a summary.
+
+    build/
+      index.html            every lesson with its promise, minutes and status
+      00_start_here.html    a page per lesson, readable without a network
+      executed/*.ipynb      the executed notebooks
+      summary.json          minutes, status, machine, versions
+
+Each notebook runs in a process of its own (`execution.py`), one after another, so that its minutes
+are its own.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sftlab.course.execution import Result, execute
+from sftlab.course.lessons import choose_parameters, find_lessons
+from sftlab.places import DATA, NOTEBOOKS
+from sftlab.profiles import find_profile
+
+
+def run_notebooks(
+    names: Sequence[str] = (),
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    folder: Path | str = "build",
+    notebooks: Path = NOTEBOOKS,
+    progress: bool = True,
+) -> list[Result]:
+    """Execute the lessons `names` (all of `notebooks` when empty) and write pages to `folder`.
+
+    Names, parameters and the profile are checked before anything runs. A failing cell stops its
+    notebook and is printed to stderr; the others still run. Ctrl-C stops the current one, keeps
+    what is finished and returns. Raises `UnknownLessonError`, `UnknownParameterError` or
+    `UnknownProfileError`, all of them ValueErrors.
+    """
+    from sftlab.course import pages
+
+    lessons = find_lessons(names, folder=notebooks)
+    parameters = dict(parameters or {})
+    if "profile" in parameters:
+        profile = find_profile(parameters["profile"])
+        if not profile.embedded and not profile.on_hub:
+            # A lesson runs in a folder of its own, where a relative path would lead elsewhere.
+            parameters["profile"] = str(Path(profile.source).resolve())
+    chosen = choose_parameters(lessons, parameters)
+    folder = Path(folder).resolve()
+    (folder / "executed").mkdir(parents=True, exist_ok=True)
+    results = [Result(lesson=lesson, parameters=chosen[lesson.name]) for lesson in lessons]
+    with _Bar(shown=progress) as bar:
+        for number, result in enumerate(results, start=1):
+            bar.start(result.name, number, len(results))
+            execute(result, folder=folder, on_cell=bar.cell)
+            if result.executed:
+                result.page = pages.write_page(
+                    result.executed, title=result.lesson.title, folder=folder
+                )
+            bar.finish(result)
+            pages.write_index(results, folder=folder)
+            if result.status == "interrupted":
+                break
+    return results
+
+
+def recorded_minutes(name: str) -> float | None:
+    """Minutes that lesson `name` took when the course was last recorded; `None` if it was not."""
+    file = DATA / "minutes.json"
+    if not file.is_file():
+        return None
+    return json.loads(file.read_text(encoding="utf-8")).get(name)
+
+
+def record_minutes(results: Sequence[Result], *, file: Path | None = None) -> Path:
+    """Write the minutes of `results` to `data/minutes.json`, which the lessons read.
+
+    Raises ValueError when one did not pass: half a run measures nothing.
+    """
+    stopped = [result.name for result in results if result.status != "passed"]
+    if stopped:
+        raise ValueError(f"minutes not recorded: {', '.join(stopped)} did not pass; run it again")
+    file = file or DATA / "minutes.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    before.update({result.name: round(result.minutes, 2) for result in results})
+    before["machine"] = f"{os.cpu_count()} cores"
+    file.write_text(json.dumps(before, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return file
+
+
+class _Bar:
+    """One progress bar: the lesson, cell k of n, time elapsed; a line for each lesson done."""
+
+    def __init__(self, *, shown: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.console = Console(quiet=not shown)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("cell {task.completed:.0f} of {task.total:.0f}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+        )
+
+    def __enter__(self) -> "_Bar":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def start(self, name: str, number: int, of: int) -> None:
+        self.task = self.bar.add_task(f"{name} ({number} of {of})", total=1)
+
+    def cell(self, cell: int, of: int) -> None:
+        self.bar.update(self.task, completed=cell, total=of)
+
+    def finish(self, result: Result) -> None:
+        self.bar.remove_task(self.task)
+        self.console.print(f"{result.status:<12}{result.name:<28}{result.minutes:5.1f} min")
+        if failure := result.failure:
+            where = f"cell {failure.cell}" if failure.cell else "no cell"
+            indented = "\n".join(f"    {line}" for line in failure.source.splitlines())
+            print(
+                f"\n{result.name}: {where} failed\n\n{indented}\n\n{failure.traceback}\n",
+                file=sys.stderr,
+                flush=True,
+            )

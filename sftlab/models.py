@@ -1,0 +1,159 @@
+"""Load a profile's model and tokenizer, and say beforehand whether the machine can.
+
+Everything about models that the other rooms use is importable from here.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sftlab.preflight import Preflight, PreflightError, pick_device, preflight
+from sftlab.profiles import (
+    PROFILES,
+    Profile,
+    Shape,
+    UnknownProfileError,
+    find_profile,
+    local_folder,
+)
+from sftlab.quiet import known_noise_silenced
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "PROFILES",
+    "ModelNotAvailableError",
+    "Preflight",
+    "PreflightError",
+    "Profile",
+    "Shape",
+    "UnknownProfileError",
+    "find_profile",
+    "load",
+    "local_folder",
+    "pick_device",
+    "preflight",
+    "weights_hash",
+]
+
+
+class ModelNotAvailableError(ValueError):
+    """A profile whose weights can't be had; the message says why and what to do."""
+
+
+def load(
+    profile: str | Path | Profile, *, dtype: "torch.dtype | None" = None
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """A fresh model in evaluation mode, on the CPU, and its tokenizer.
+
+    Only a hub profile that is not yet in the cache uses the network. Weights are read from
+    safetensors alone, and code that a repository ships is never run.
+
+    Args:
+        profile: a profile, its name, a model folder, or a hub id.
+        dtype: type of the weights; by default float32 however they are stored, because Adam's
+            small updates vanish in bfloat16. Under QLoRA the linear layers are NF4 with double
+            quantisation (Dettmers et al., arXiv 2305.14314), on the GPU when there is one, and
+            `dtype` (bfloat16 by default) is the type they compute in.
+
+    Raises:
+        UnknownProfileError: there is no such profile.
+        ModelNotAvailableError: offline, gated, misspelt or incomplete; the cause is chained.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    profile = find_profile(profile)
+    folder = local_folder(profile)
+    if folder is None and not profile.on_hub:
+        raise ModelNotAvailableError(_explain(profile, None))
+    options = {"local_files_only": folder is not None, "trust_remote_code": False}
+    if profile.on_hub:
+        options["revision"] = profile.revision
+    source = profile.source if profile.on_hub else str(folder)
+    quantised = {}
+    if profile.method == "qlora":
+        dtype = dtype or torch.bfloat16
+        quantised = {
+            "quantization_config": _nf4(dtype),
+            "device_map": {"": pick_device()},
+        }
+    try:
+        with known_noise_silenced():
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype or torch.float32, use_safetensors=True, **quantised, **options
+            )
+    except (OSError, ValueError) as error:  # every hub error is an OSError, a bad folder either
+        raise ModelNotAvailableError(_explain(profile, error)) from error
+    return model.eval(), tokenizer
+
+
+def _nf4(dtype: "torch.dtype"):
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _explain(profile: Profile, error: Exception | None) -> str:
+    """One sentence: which profile, why not, and the remedy."""
+    from huggingface_hub import errors
+
+    causes, cause = [], error
+    while cause is not None:  # transformers wraps the hub's errors in its own
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+
+    def caused_by(*kinds: type[Exception]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    what = f"profile {profile.name!r}: the model {profile.source} can't be loaded: "
+    if profile.embedded and error is None:
+        return what + "its folder is missing. Run `make base`, or clone the repository again"
+    if not profile.on_hub:
+        reason = "there is no model.safetensors" if error is None else str(error).splitlines()[0]
+        return what + f"{reason}. A folder needs config.json, *.safetensors and a tokenizer"
+    if caused_by(errors.GatedRepoError):
+        return what + (
+            f"it is gated. Accept its licence on the page of {profile.source} on the hub, then "
+            "run `hf auth login` with a token of that account"
+        )
+    if caused_by(errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        return what + (
+            f"the hub has no such model or no revision {profile.revision!r} (or it is private). "
+            f"Check the spelling; the course's own profiles are {', '.join(PROFILES)}"
+        )
+    if caused_by(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError):
+        return what + (
+            "it is not in the cache and the hub can't be reached. Connect to the network (and "
+            "unset HF_HUB_OFFLINE), or use an embedded profile such as 'tiny'"
+        )
+    return what + f"{str(error).splitlines()[0]}. It needs config.json, safetensors and a tokenizer"
+
+
+def weights_hash(folder: str | Path) -> str:
+    """SHA-256 of a folder's weights, as hexadecimal text.
+
+    With one safetensors file it equals `sha256sum model.safetensors`; with several it is the hash
+    of the lines `name digest`, in order of the names.
+
+    Raises:
+        ModelNotAvailableError: the folder holds no safetensors.
+    """
+    digests = {}
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with file.open("rb") as stream:
+            digests[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not digests:
+        raise ModelNotAvailableError(f"{folder} holds no *.safetensors; give a model's folder")
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    lines = "".join(f"{name} {digest}\n" for name, digest in digests.items())
+    return hashlib.sha256(lines.encode()).hexdigest()

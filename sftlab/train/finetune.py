@@ -1,0 +1,163 @@
+"""Supervised fine-tuning: one thin call over TRL's `SFTTrainer`."""
+
+import platform
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sftlab.chat.templates import CONTROL_TOKENS
+from sftlab.models import Profile, find_profile, load, local_folder, pick_device, weights_hash
+from sftlab.quiet import known_noise_silenced, randomness_kept
+from sftlab.train.conversations import ExampleError, check_examples, data_hash
+from sftlab.train.run import Run, load_run
+from sftlab.train.settings import Settings, SettingsError
+from sftlab.train.speech import teach_tokens
+from sftlab.train.trainer import Bar, make_trainer
+
+__all__ = ["ExampleError", "Run", "Settings", "SettingsError", "finetune", "load_run"]
+
+
+def finetune(
+    profile: str | Path | Profile,
+    examples: Iterable[Mapping[str, Any]],
+    *,
+    settings: Settings | None = None,
+    progress: bool = True,
+    **overrides: Any,
+) -> Run:
+    """Fine-tune a fresh copy of a profile's model on conversations, and return the run.
+
+    Only the assistant's words and their ends of turn are supervised. On a CPU the same seed (and
+    number of threads) gives the same weights, bit for bit. The caller's random generators are left
+    as they were. Interrupted (Ctrl-C, or stop in Jupyter), it raises `KeyboardInterrupt` and leaves
+    nothing behind: the half-trained model was its own copy.
+
+    Args:
+        profile: a profile, its name, a model folder, or a hub id.
+        examples: rows `{"messages": [{"role", "content"}, ...]}`, a list or a `datasets.Dataset`.
+        settings: how to train; what is `None` in it comes from the profile.
+        progress: show one bar with step, loss and time left.
+        **overrides: single settings by name, such as `learning_rate=1e-3`.
+
+    Returns:
+        The run: the model in evaluation mode on the device it was trained on, its tokenizer with
+        the chat template, the loss of each step, and where all of it came from.
+
+    Raises:
+        UnknownProfileError, ModelNotAvailableError: no such model, or it can't be loaded.
+        SettingsError: an unknown setting, or a value it can't have.
+        ExampleError: an example that can't be trained on, with its index and the remedy.
+    """
+    profile = find_profile(profile)
+    settings = (settings or Settings()).changed(**overrides).filled(profile)
+    examples = check_examples(examples, control=CONTROL_TOKENS[settings.template])
+    profile = replace(profile, method=settings.method)  # load quantises what qlora trains
+    with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
+        model, tokenizer = load(profile)
+        added = teach_tokens(model, tokenizer, template=settings.template)
+        settings = _fit_length(settings, model)
+        bar = Bar(profile.name) if progress else None
+        forward = model.__dict__.get("forward")
+        trainer = make_trainer(profile, model, tokenizer, examples, settings, added, scratch, bar)
+        tokens = _count(trainer.train_dataset, examples, tokenizer, settings)
+        start = time.perf_counter()
+        try:
+            trainer.train()
+        finally:
+            if bar:
+                bar.close()
+        seconds = time.perf_counter() - start
+        trained = trainer.model.eval()
+        # The trainer's forward is bound to this very object: a copy of the model would go on
+        # computing with the weights of the original.
+        for part in {id(m): m for m in (trained, model)}.values():
+            part.__dict__.pop("_original_forward", None)
+            part.__dict__.pop("forward", None)
+        if forward is not None:
+            model.forward = forward
+    return Run(
+        model=trained,
+        tokenizer=tokenizer,
+        history=_history(trainer.state.log_history),
+        settings=settings,
+        seconds=seconds,
+        tokens=tokens,
+        provenance=_provenance(profile, examples, added),
+    )
+
+
+def _fit_length(settings: Settings, model) -> Settings:
+    """No example may be longer than the model's positions."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
+
+
+def _count(rows, examples, tokenizer, settings: Settings) -> dict[str, int]:
+    """Tokens of one epoch, and a check that truncation took no answer away.
+
+    Raises:
+        ExampleError: nothing of an example's answers is left within `max_length`.
+    """
+    end = tokenizer.eos_token_id
+    kept, cut, total, supervised, longest = set(), [], 0, 0, 0
+    for row in rows:
+        kept.add(row["row"])
+        total += len(row["input_ids"])
+        longest = max(longest, len(row["input_ids"]))
+        supervised += sum(label != -100 for label in row["labels"])
+        turns = sum(m["role"] == "assistant" for m in examples[row["row"]]["messages"])
+        if row["labels"].count(end) < turns:
+            cut.append(row["row"])
+    lost = [index for index in range(len(examples)) if index not in kept]
+    if lost:
+        ids = tokenizer.apply_chat_template(examples[lost[0]]["messages"])["input_ids"]
+        raise ExampleError(
+            f"example {lost[0]} has {len(ids)} tokens and max_length is {settings.max_length}, so "
+            f"nothing of its answer is left ({len(lost)} of {len(examples)} examples are like it); "
+            f"set max_length={len(ids)} or more (the model has a limit too), or shorten or drop it"
+        )
+    if cut:
+        warnings.warn(
+            f"{len(cut)} of {len(examples)} examples are longer than max_length="
+            f"{settings.max_length} and lose the end of an answer (the first is example {cut[0]}); "
+            "raise max_length, or shorten or drop them",
+            stacklevel=3,
+        )
+    return {"total": total, "supervised": supervised, "examples": len(examples),
+            "longest": longest, "cut": len(cut)}  # fmt: skip
+
+
+_KEPT = {"step": "step", "epoch": "epoch", "loss": "loss", "learning_rate": "learning_rate",
+         "grad_norm": "gradient_norm", "mean_token_accuracy": "token_accuracy"}  # fmt: skip
+
+
+def _history(log: list[dict]) -> list[dict[str, float]]:
+    """One row a step; the trainer's last entry is a summary, and has no loss."""
+    return [{_KEPT[k]: row[k] for k in _KEPT if k in row} for row in log if "loss" in row]
+
+
+def _provenance(profile: Profile, examples, added: list[str]) -> dict[str, Any]:
+    packages = {}
+    for name in ("sftlab", "torch", "transformers", "trl", "peft", "datasets"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:  # run from a clone that is not installed
+            packages[name] = "not installed"
+    described = asdict(profile)
+    if profile.embedded:  # a path of this machine would mean nothing on another
+        described["source"] = profile.name
+    return {
+        "profile": described,
+        "base_weights": weights_hash(local_folder(profile)),
+        "data": data_hash(examples),
+        "added_tokens": added,
+        "device": pick_device(),
+        "packages": packages,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }

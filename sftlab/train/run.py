@@ -1,0 +1,228 @@
+"""A finished fine-tune: talk to it, save it, open it again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftlab.models import Profile, Shape, find_profile, load, local_folder, weights_hash
+from sftlab.quiet import known_noise_silenced
+from sftlab.train.conversations import ExampleError, Message, check_messages
+from sftlab.train.settings import Settings
+from sftlab.train.speech import grow_embeddings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class RunError(ValueError):
+    """A folder that can't be saved to, or opened as a run."""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What `finetune` returns."""
+
+    model: "PreTrainedModel"
+    """The trained model, in evaluation mode; with adapters, PEFT's wrapper around the base."""
+    tokenizer: "PreTrainedTokenizerBase"
+    """Its tokenizer, with the chat template it was trained on."""
+    history: list[dict[str, float]]
+    """One row a step: step, epoch, loss, learning_rate, gradient_norm, token_accuracy."""
+    settings: Settings
+    """The settings used, with the profile's values filled in."""
+    seconds: float
+    """Seconds of training alone, without loading and tokenising."""
+    tokens: dict[str, int]
+    """Of one epoch: total, supervised, examples, longest, and cut (examples that lost an end)."""
+    provenance: dict[str, Any]
+    """Profile, hashes of data and base weights, added tokens, versions, device."""
+
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        sample: bool = False,
+        temperature: float = 1.0,
+        max_new_tokens: int = 64,
+        seed: int = 0,
+    ) -> str:
+        """The assistant's next words, without its end of turn.
+
+        Args:
+            messages: one question, or a conversation that ends with the user's turn.
+            sample: draw from the distribution instead of taking the likeliest token.
+            temperature: divides the logits when sampling; below 1 is more careful.
+            max_new_tokens: stop here if no end of turn came.
+            seed: of the sampling; the caller's random generators are not touched.
+
+        Raises:
+            ExampleError: the conversation is not sound, or leaves no room for an answer.
+        """
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        if sample and not temperature > 0:
+            raise ValueError(f"temperature is {temperature!r}; give one above zero")
+        # top_k is named, or transformers keeps the 50 likeliest alone.
+        draw = {"do_sample": True, "temperature": temperature, "top_k": 0} if sample else {}
+        prompt = self._prompt(messages, where="the conversation")
+        return self._continue([prompt], max_new_tokens, seed=seed, **draw)[0]
+
+    def answer(
+        self, questions: Sequence[str], *, max_new_tokens: int = 24, batch_size: int = 64
+    ) -> list[str]:
+        """Greedy answers to single questions, in their order, computed in left-padded batches.
+
+        Raises:
+            ExampleError: a question is empty or too long.
+        """
+        if isinstance(questions, str):
+            raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
+        prompts = [
+            self._prompt([{"role": "user", "content": question}], where=f"question {index}")
+            for index, question in enumerate(questions)
+        ]
+        # Neighbours of like length waste the least padding.
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        answers = [""] * len(prompts)
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            texts = self._continue([prompts[index] for index in batch], max_new_tokens)
+            for index, text in zip(batch, texts, strict=True):
+                answers[index] = text
+        return answers
+
+    def _prompt(self, messages: Sequence[Message], *, where: str) -> list[int]:
+        messages = check_messages(messages, where=where)
+        if messages[-1]["role"] != "user":
+            raise ExampleError(
+                f"{where} ends with the role {messages[-1]['role']!r}; it is the user's turn"
+            )
+        text = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        limit = self.model.config.get_text_config().max_position_embeddings
+        if len(ids) >= limit:
+            raise ExampleError(
+                f"{where} has {len(ids)} tokens and the model reads {limit}; leave out the earliest"
+                " turns"
+            )
+        return ids
+
+    def _continue(
+        self, prompts: list[list[int]], max_new_tokens: int, *, seed: int = 0, **options: Any
+    ) -> list[str]:
+        import torch
+
+        width = max(map(len, prompts))
+        limit = self.model.config.get_text_config().max_position_embeddings
+        device = self.model.device
+        pad = self.tokenizer.pad_token_id
+        ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        cards = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cards), known_noise_silenced():
+            torch.manual_seed(seed)
+            out = self.model.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                max_new_tokens=max(1, min(max_new_tokens, limit - width)),
+                **(options or {"do_sample": False}),
+            )
+        stops = set(self.model.generation_config.eos_token_id)
+        texts = []
+        for row in out[:, width:].tolist():
+            end = next((place for place, token in enumerate(row) if token in stops), len(row))
+            texts.append(self.tokenizer.decode(row[:end], skip_special_tokens=True))
+        return texts
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the weights (safetensors), the tokenizer with its template, and run.json.
+
+        With full fine-tuning the folder is a model that plain transformers loads; with adapters it
+        holds these alone, and opening it needs the base that run.json names.
+
+        Raises:
+            RunError: the folder exists and is not empty.
+        """
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(f"{folder} exists and is not empty; save to a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        adapters = {}
+        if self.settings.method != "full":
+            profile = self.provenance["profile"]
+            # PEFT would write this machine's path; and it asks the hub whether the embeddings
+            # grew unless it is told: rows that were added are saved with the adapters.
+            self.model.peft_config["default"].base_model_name_or_path = profile["source"]
+            adapters["save_embedding_layers"] = False
+        with known_noise_silenced():
+            self.model.save_pretrained(folder, **adapters)
+            self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
+            self.tokenizer.save_pretrained(folder)
+        record = {
+            name: getattr(self, name) for name in ("seconds", "tokens", "provenance", "history")
+        }
+        record = {"settings": asdict(self.settings), **record}
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+        return folder
+
+
+def load_run(folder: str | Path) -> Run:
+    """Open a run that `Run.save` wrote; the network is used only for a hub base not in the cache.
+
+    Raises:
+        RunError: there is no run in the folder, it can't be read, or the base below its adapters
+            is no longer the one it was trained on.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        settings = Settings(**record["settings"])
+        fields = {name: record[name] for name in ("seconds", "tokens", "provenance", "history")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"
+        ) from error
+    with known_noise_silenced():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            if settings.method == "full":
+                model = AutoModelForCausalLM.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                )
+            else:
+                model = _with_adapters(folder, tokenizer, fields["provenance"])
+        except OSError as error:
+            raise RunError(f"{folder} is incomplete: {error}") from error
+    return Run(model=model.eval(), tokenizer=tokenizer, settings=settings, **fields)
+
+
+def _with_adapters(folder: Path, tokenizer, provenance: dict[str, Any]):
+    from peft import PeftModel
+    from transformers import GenerationConfig
+
+    told = dict(provenance["profile"])
+    shape = told.pop("shape")
+    profile = Profile(**told, shape=Shape(**shape) if shape else None)
+    if profile.embedded:
+        profile = Profile(**{**vars(find_profile(profile.name)), "method": profile.method})
+    model, _ = load(profile)
+    if weights_hash(local_folder(profile)) != provenance["base_weights"]:
+        raise RunError(
+            f"{folder} holds adapters for another version of {profile.name}: the hash of the base's"
+            " weights differs; get that version, or fine-tune again"
+        )
+    if provenance["added_tokens"]:
+        grow_embeddings(model, len(tokenizer))
+    model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return PeftModel.from_pretrained(model, str(folder), local_files_only=True)

@@ -1,0 +1,95 @@
+"""The settings of a fine-tune."""
+
+from dataclasses import dataclass, field, fields, replace
+
+from sftlab.chat.templates import TEMPLATES
+from sftlab.profiles import METHODS, Profile
+
+SCHEDULES = ("linear", "cosine", "constant_with_warmup")
+
+
+class SettingsError(ValueError):
+    """A setting that does not exist, or a value it can't have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to fine-tune; what is `None` is taken from the profile."""
+
+    learning_rate: float | None = None
+    """Peak learning rate of AdamW."""
+    epochs: float = 3
+    """Passes over the examples."""
+    batch_size: int | None = None
+    """Examples in one forward and backward pass."""
+    accumulation: int = 1
+    """Batches whose gradients make one optimiser step."""
+    max_length: int | None = None
+    """Tokens of the longest example; what is beyond is cut off."""
+    seed: int = 0
+    """Decides the order of the examples and the start of the adapters."""
+    schedule: str = "linear"
+    """Learning rate after the warm-up: linear, cosine or constant_with_warmup."""
+    warmup_share: float = 0.05
+    """Share of the steps in which the learning rate rises from zero."""
+    weight_decay: float = 0.0
+    """AdamW's decay of the weights at each step, relative to the learning rate."""
+    method: str | None = None
+    """full, lora, or qlora (adapters on a 4-bit base)."""
+    lora_rank: int = 16
+    """Rank of the adapters, on every linear layer."""
+    lora_alpha: float | None = None
+    """Scale of the adapters; by default twice the rank."""
+    template: str = field(default="chatml")
+    """Name of the chat template."""
+
+    def __post_init__(self) -> None:
+        positive = ("learning_rate", "epochs", "batch_size", "accumulation", "max_length",
+                    "lora_rank", "lora_alpha")  # fmt: skip
+        whole = ("batch_size", "accumulation", "max_length", "seed", "lora_rank")
+        for name in (f.name for f in fields(self) if f.name not in _WORDS):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise SettingsError(f"{name} is {value!r}; give a number")
+            if name in whole and not isinstance(value, int):
+                raise SettingsError(f"{name} is {value!r}; give a whole number")
+            if not (value > 0 if name in positive else value >= 0):
+                least = "above zero" if name in positive else "zero or more"
+                raise SettingsError(f"{name} is {value!r}; it must be {least}")
+        if self.warmup_share >= 1:
+            raise SettingsError(f"warmup_share is {self.warmup_share!r}; it must be below 1")
+        for name, words in _WORDS.items():
+            value = getattr(self, name)
+            if value not in words and not (value is None and name == "method"):
+                raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(words)}")
+
+    def changed(self, **overrides) -> "Settings":
+        """The settings with some replaced.
+
+        Raises:
+            SettingsError: there is no such setting; the message lists those that exist.
+        """
+        names = [f.name for f in fields(self)]
+        unknown = sorted(set(overrides) - set(names))
+        if unknown:
+            raise SettingsError(
+                f"there is no setting {unknown[0]!r}; the settings are {', '.join(names)}"
+            )
+        return replace(self, **overrides)
+
+    def filled(self, profile: Profile) -> "Settings":
+        """The settings with the profile's values where they are `None`."""
+        method = self.method or profile.method
+        return replace(
+            self,
+            method=method,
+            learning_rate=self.learning_rate or profile.rate(method),
+            batch_size=self.batch_size or profile.batch_size,
+            max_length=self.max_length or profile.max_length,
+            lora_alpha=self.lora_alpha or 2 * self.lora_rank,
+        )
+
+
+_WORDS = {"schedule": SCHEDULES, "method": METHODS, "template": tuple(TEMPLATES)}

@@ -1,0 +1,64 @@
+"""One JupyterLab and one Chromium for all tests of this folder."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# The tests are imported one by one, not as a package: their helpers have to be found.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browser_reader import Reader, complaints
+from lab_server import CHROMIUM_FLAGS, ROOT, Lab, find_chromium, start_lab, stop_lab
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window. A machine without it fails: a skip would hide the gap."""
+    path = find_chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=path, args=list(CHROMIUM_FLAGS), timeout=240_000
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def lab(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """JupyterLab over a copy of the notebooks, so that nothing is written into the clone."""
+    folder = tmp_path_factory.mktemp("lab")
+    lessons = ROOT / "notebooks"
+    if lessons.is_dir():
+        hidden = shutil.ignore_patterns(".*")
+        shutil.copytree(lessons, folder / "work", ignore=hidden)
+    lab, server = start_lab(folder)
+    yield lab
+    stop_lab(lab, server)
+
+
+@pytest.fixture(scope="session")
+def reader(lab: Lab, browser: Any) -> Iterator[Reader]:
+    """Someone who has the lab open in a browser."""
+    reader = Reader(lab, browser)
+    yield reader
+    reader.close()
+    reader.context.close()
+
+
+@pytest.fixture
+def assert_nothing_wrong(reader: Reader, tmp_path: Path) -> Callable[[str], None]:
+    """Run a notebook and fail with every complaint, and with files that show what was there."""
+
+    def check(name: str) -> None:
+        seen = reader.run(name)
+        if found := complaints(seen):
+            kept = reader.keep(seen, folder=tmp_path)
+            pytest.fail("\n".join([f"{name} in JupyterLab (see {kept}):", *found]), pytrace=False)
+
+    return check

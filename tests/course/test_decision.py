@@ -1,0 +1,187 @@
+"""The decision guide: its rules, and that what it says about itself is true."""
+
+import random
+from dataclasses import fields, replace
+
+import pytest
+
+from sftlab.course.decision import (
+    ARCHETYPES,
+    CHOICES,
+    RULES,
+    TASKS,
+    Limits,
+    Situation,
+    SituationError,
+    decide,
+    rules_table,
+)
+
+# Everything that fine-tuning needs; each test below changes what it is about.
+READY = Situation(
+    task="domain", examples=6_000, prompt_score=0.6, needed_score=0.9, base_knows=True,
+    model_billions=8, memory_gb=24,
+)  # fmt: skip
+
+
+def choice(**changed):
+    return decide(replace(READY, **changed)).choice
+
+
+def random_situations(count):
+    pick = random.Random(0).choice
+    for _ in range(count):
+        yield Situation(
+            task=pick(list(TASKS)), examples=pick([0, 60, 199, 200, 499, 500, 2_000, 5_000, 9_000]),
+            prompt_score=pick([None, 0.0, 0.4, 0.8, 1.0]), base_knows=pick([None, True, False]),
+            needed_score=pick([None, 0.0, 0.4, 0.9, 1.0]), prompt_fits=pick([True, False]),
+            stable_weeks=pick([0, 1, 9.5, 10, 52]), model_billions=pick([0.0037, 0.2, 0.6, 8, 70]),
+            memory_gb=pick([0, 6, 12, 24, 80]),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, "fine-tune"),
+        ({"task": "format", "examples": 200}, "fine-tune"),
+        ({"examples": 499}, "collect data first"),
+        ({"task": "format", "examples": 199}, "collect data first"),
+        ({"prompt_score": 0.9}, "prompt"),
+        ({"prompt_score": 0.9, "prompt_fits": False}, "fine-tune"),
+        ({"prompt_score": None}, "measure a prompt first"),
+        ({"needed_score": None}, "measure a prompt first"),
+        ({"base_knows": None}, "measure a prompt first"),
+        ({"task": "format", "base_knows": None}, "fine-tune"),
+        ({"base_knows": False}, "retrieve"),
+        ({"base_knows": False, "prompt_score": 0.95}, "prompt"),
+        ({"task": "facts", "prompt_score": 1.0}, "retrieve"),
+        ({"task": "assistant"}, "neither"),
+        ({"task": "reasoning", "examples": 4_999}, "neither"),
+        ({"task": "reasoning", "examples": 5_000}, "fine-tune"),
+        ({"stable_weeks": 9}, "prompt"),
+        ({"memory_gb": 11}, "neither"),
+        ({"memory_gb": 12}, "fine-tune"),
+        ({"memory_gb": 0, "model_billions": 0.0037}, "fine-tune"),
+    ],
+)
+def test_advice(changed, expected):
+    assert choice(**changed) == expected
+
+
+def test_archetypes_show_every_choice():
+    assert {decide(s).choice for s in ARCHETYPES.values()} == set(CHOICES)
+
+
+def test_reasons_begin_with_the_rule_that_decided_and_name_fields_and_values():
+    advice = decide(replace(READY, examples=120))
+    assert "examples is 120, under 500" in advice.reasons[0]
+    assert any("prompt_score is 0.6 and needed_score is 0.9" in r for r in advice.reasons)
+    assert any("model_billions is 8 and memory_gb is 24" in r for r in advice.reasons)
+
+
+def test_every_reason_names_a_field_and_every_choice_has_steps():
+    names = {f.name for f in fields(Situation)}
+    for situation in random_situations(400):
+        advice = decide(situation)
+        assert advice.reasons
+        assert advice.next_steps
+        for reason in advice.reasons:
+            assert any(f"{name} " in reason for name in names), reason
+
+
+def test_would_change_really_changes_the_advice():
+    for situation in random_situations(400):
+        advice = decide(situation)
+        for change in advice.would_change:
+            flipped = decide(replace(situation, **{change.field: change.value}))
+            assert flipped.choice == change.choice != advice.choice, change
+
+
+def test_would_change_misses_nothing():
+    values = {
+        "examples": [0, *range(99, 6_000, 50)],
+        "prompt_score": [n / 50 for n in range(51)],
+        "needed_score": [n / 50 for n in range(51)],
+        "prompt_fits": [True, False],
+        "base_knows": [True, False],
+        "stable_weeks": [0, 5, 9.9, 10, 100],
+        "model_billions": [0.001, 0.2, 0.21, 1, 4, 8, 16, 50, 500],
+        "memory_gb": [0, 1, 6, 12, 24, 105, 1_000],
+    }
+    for situation in random_situations(60):
+        advice = decide(situation)
+        listed = {(change.field, change.choice) for change in advice.would_change}
+        for name, tried in values.items():
+            for value in tried:
+                other = decide(replace(situation, **{name: value})).choice
+                assert other == advice.choice or (name, other) in listed, (situation, name, value)
+
+
+@pytest.mark.parametrize(
+    ("field", "wording", "expected"),
+    [
+        ("examples", "under 500", "collect data first"),
+        ("prompt_score", "at least 0.9", "prompt"),
+        ("needed_score", "at most 0.6", "prompt"),
+        ("memory_gb", "under 12", "neither"),
+        ("stable_weeks", "under 10", "prompt"),
+        ("base_knows", "no", "retrieve"),
+    ],
+)
+def test_would_change_says_where_the_advice_turns(field, wording, expected):
+    assert f"{field} {wording} → {expected}" in [str(c) for c in decide(READY).would_change]
+
+
+def test_limits_of_an_instructor_hold_everywhere():
+    limits = Limits(pilot_examples=10_000, reliable_examples=20_000)
+    advice = decide(READY, limits=limits)
+    assert advice.choice == "collect data first"
+    assert "under 10,000" in advice.reasons[0]
+    assert "examples at least 10,000 → fine-tune" in [str(c) for c in advice.would_change]
+    assert "10,000" in rules_table(limits=limits).loc[9, "if"]
+
+
+def test_table_has_a_row_for_each_rule_in_order():
+    table = rules_table()
+    assert list(table.index) == list(range(1, len(RULES) + 1))
+    assert list(table.columns) == ["if", "advice", "because", "from"]
+    assert set(table["advice"]) == set(CHOICES)
+    assert not table["if"].str.contains("[{}]", regex=True).any()
+    assert table.loc[decide(READY).rule, "advice"] == "fine-tune"
+
+
+def test_advice_prints_as_text():
+    text = str(decide(ARCHETYPES["Price list of the week"]))
+    assert text.startswith("retrieve: ")
+    assert "no single answer" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "parts"),
+    [
+        ({"task": "poetry"}, ["poetry", "choose one of format"]),
+        ({"examples": -1}, ["examples is -1", "count"]),
+        ({"examples": 2.5}, ["2.5", "whole number"]),
+        ({"examples": True}, ["True"]),
+        ({"prompt_score": 62}, ["prompt_score is 62", "62% is 0.62"]),
+        ({"needed_score": float("nan")}, ["needed_score is nan"]),
+        ({"prompt_fits": "yes"}, ["'yes'", "choose True, False"]),
+        ({"base_knows": 1}, ["base_knows is 1", "None"]),
+        ({"stable_weeks": None}, ["stable_weeks is None", "52"]),
+        ({"memory_gb": "24"}, ["'24'", "GB"]),
+        ({"model_billions": 0}, ["model_billions is 0", "8 for 8B"]),
+    ],
+)
+def test_wrong_answers_are_named_with_a_remedy(changed, parts):
+    with pytest.raises(SituationError) as error:
+        replace(READY, **changed)
+    assert all(part in str(error.value) for part in parts)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"gb_per_billion": 0}, {"pilot_examples": 6_000}, {"stable_weeks": -1}]
+)
+def test_wrong_limits_are_refused(changed):
+    with pytest.raises(SituationError, match=next(iter(changed))):
+        Limits(**changed)

@@ -1,0 +1,191 @@
+"""The runner, on notebooks of three cells made here."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from sftlab.course import runner
+from sftlab.course.execution import Result
+from sftlab.course.lessons import (
+    UnknownLessonError,
+    UnknownParameterError,
+    choose_parameters,
+    find_lessons,
+    parse_parameter,
+)
+from sftlab.course.runner import record_minutes, recorded_minutes, run_notebooks
+
+HEADING = "# Counting & <comparing>\n\n*You will count.*\n\nMore text."
+
+
+def make_notebook(folder, name, *code, parameters='seeds = 3\nprofile = "tiny"'):
+    cells = [nbformat.v4.new_markdown_cell(HEADING)]
+    if parameters:
+        cell = nbformat.v4.new_code_cell(parameters)
+        cell.metadata["tags"] = ["parameters"]
+        cells.append(cell)
+    cells += [nbformat.v4.new_code_cell(source) for source in code]
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """Three notebooks, the second of which fails, executed once with seeds=5."""
+    notebooks = tmp_path_factory.mktemp("notebooks")
+    build = tmp_path_factory.mktemp("build")
+    make_notebook(
+        notebooks,
+        "00_good",
+        "import sys, os\nprint(seeds * 2, sys.executable, os.environ['HF_HUB_OFFLINE'])",
+    )
+    make_notebook(notebooks, "01_bad", "ready = seeds", "answer = {}\nanswer['missing']", "1")
+    make_notebook(notebooks, "02_plain", "print('still runs')", parameters=None)
+    results = run_notebooks(
+        [], parameters={"seeds": 5}, folder=build, notebooks=notebooks, progress=False
+    )
+    return notebooks, build, results
+
+
+def test_statuses_and_minutes(course):
+    _, _, results = course
+    assert [r.status for r in results] == ["passed", "failed", "passed"]
+    assert all(0 < r.minutes < 2 for r in results)
+
+
+def test_parameter_reaches_the_cells_and_the_kernel_is_this_python_offline(course):
+    _, build, _ = course
+    executed = nbformat.read(build / "executed" / "00_good.ipynb", as_version=4)
+    printed = [o.text for c in executed.cells for o in c.get("outputs", []) if "text" in o]
+    assert printed == [f"10 {sys.executable} 1\n"]
+
+
+def test_failing_cell_is_known_by_its_place_in_the_committed_notebook(course):
+    _, _, results = course
+    failure = results[1].failure
+    assert failure.cell == 4  # heading, parameters, ready, answer: the injected cell is not counted
+    assert failure.source == "answer = {}\nanswer['missing']"
+    assert "KeyError: 'missing'" in failure.traceback
+    assert "\x1b" not in failure.traceback
+
+
+def test_pages_need_no_network(course):
+    _, build, results = course
+    pages = [build / "index.html", *(r.page for r in results)]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"<(script|link|img|iframe)[^>]*\b(src|href)=[\"']?(https?:)?//", text)
+        assert not re.search(r"@import|url\(\s*[\"']?(https?:)?//|import\([\"']http", text)
+
+
+def test_index_and_summary_tell_what_happened(course):
+    _, build, _ = course
+    index = (build / "index.html").read_text(encoding="utf-8")
+    assert "Counting &amp; &lt;comparing&gt;" in index
+    assert "You will count." in index
+    assert 'href="00_good.html"' in index
+    assert "failed</span> in cell 4" in index
+    summary = json.loads((build / "summary.json").read_text(encoding="utf-8"))
+    assert [n["status"] for n in summary["notebooks"]] == ["passed", "failed", "passed"]
+    assert summary["notebooks"][0]["parameters"] == {"seeds": 5, "profile": "tiny"}
+    assert summary["notebooks"][1]["failure"]["error"] == "KeyError: 'missing'"
+    assert summary["claims"] == []
+    assert summary["machine"]["cores"] == os.cpu_count()
+
+
+def test_unknown_parameter_is_refused_with_the_names_that_exist(course):
+    notebooks, _, _ = course
+    with pytest.raises(UnknownParameterError, match="'sedes'; there are: seeds, profile"):
+        choose_parameters(find_lessons(folder=notebooks), {"sedes": 1})
+    with pytest.raises(UnknownParameterError, match="'seeds' of 00_good is int, such as 3"):
+        choose_parameters(find_lessons(folder=notebooks), {"seeds": "many"})
+
+
+def test_unknown_lesson_is_refused_with_the_names_that_exist(course):
+    notebooks, _, _ = course
+    with pytest.raises(UnknownLessonError, match="'09'; there are: 00_good, 01_bad, 02_plain"):
+        find_lessons(["09"], folder=notebooks)
+
+
+def test_lesson_by_number_by_name_and_by_path(course):
+    notebooks, _, _ = course
+    path = str(notebooks / "01_bad.ipynb")
+    found = find_lessons(["00", "02_plain", path, "01"], folder=notebooks)
+    assert [lesson.name for lesson in found] == ["00_good", "02_plain", "01_bad"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("a=3", 3), ("a=0.5", 0.5), ("a=true", True), ("a=tiny", "tiny"), ("a='3'", "3"), ("a=", "")],
+)
+def test_parameter_on_the_command_line(text, value):
+    assert parse_parameter(text) == ("a", value)
+
+
+def test_parameter_without_a_value_is_refused():
+    with pytest.raises(UnknownParameterError, match="write name=value"):
+        parse_parameter("seeds")
+
+
+def test_minutes_are_recorded_only_from_a_whole_run(course, tmp_path, monkeypatch):
+    _, _, results = course
+    monkeypatch.setattr(runner, "DATA", tmp_path)
+    assert recorded_minutes("00_good") is None
+    with pytest.raises(ValueError, match="01_bad did not pass"):
+        record_minutes(results)
+    record_minutes([Result(lesson=results[0].lesson, parameters={}, status="passed", minutes=1.5)])
+    assert recorded_minutes("00_good") == 1.5
+    assert recorded_minutes("01_bad") is None
+
+
+def test_dead_kernel_is_reported(tmp_path):
+    make_notebook(tmp_path, "00_dies", "import os\nos._exit(9)")
+    (result,) = run_notebooks(["00"], folder=tmp_path / "build", notebooks=tmp_path, progress=False)
+    assert result.status == "failed"
+    assert "Kernel died" in result.failure.traceback
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path):
+    pid_file = tmp_path / "pid"
+    make_notebook(tmp_path, "00_quick", "1")
+    make_notebook(
+        tmp_path,
+        "01_long",
+        f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)",
+    )
+    script = (
+        "from pathlib import Path; from sftlab.course.runner import run_notebooks\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "r = run_notebooks([], folder=folder / 'build', notebooks=folder, progress=False)\n"
+        "print([x.status for x in r])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (pid_file.is_file() and pid_file.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert "['passed', 'interrupted']" in out
+    assert (tmp_path / "build" / "00_quick.html").is_file()
+    kernel = int(pid_file.read_text())
+    for _ in range(50):
+        try:
+            os.kill(kernel, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the kernel still runs")

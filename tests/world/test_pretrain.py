@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from sftlab.world import corpus, pretrain, recipe
+from sftlab.world.tokenizer import RESERVED
+
+STEPS = 12
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A small corpus, tokenised: enough for a dozen steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "DOCUMENTS", 1000)
+        patch.setattr(pretrain, "TOKENIZER_DOCUMENTS", 500)
+        folder = tmp_path_factory.mktemp("base")
+        pretrain.prepare(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    small = recipe.Recipe(hidden=64, mlp=128, layers=1, warmup=2)
+    monkeypatch.setitem(pretrain.RECIPES, "tiny", small)
+    monkeypatch.setattr(pretrain, "CHECKPOINT_STEPS", 4)
+    monkeypatch.setattr(pretrain, "LOG_STEPS", 2)
+
+
+def train(work, tmp_path):
+    pretrain.pretrain("tiny", work=work, out=tmp_path, threads=torch.get_num_threads())
+    return AutoModelForCausalLM.from_pretrained(tmp_path / "tiny").state_dict()
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(work, tmp_path, monkeypatch):
+    whole = train(work, tmp_path / "whole")
+    (work / "tiny.pt").unlink()
+    step, done = pretrain._step, []
+
+    def killed_in_the_sixth(*args, **kwargs):
+        if len(done) == 6:
+            raise Killed
+        done.append(1)
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(pretrain, "_step", killed_in_the_sixth)
+    with pytest.raises(Killed):
+        train(work, tmp_path / "killed")
+    monkeypatch.setattr(pretrain, "_step", step)
+    resumed = train(work, tmp_path / "resumed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    logs = [
+        json.loads((tmp_path / run / "tiny" / "training_log.json").read_text())["loss"]
+        for run in ("whole", "resumed")
+    ]
+    assert logs[0] == logs[1]
+    # The early checkpoint is a model of its own, and another one.
+    early = AutoModelForCausalLM.from_pretrained(tmp_path / "whole" / "tiny-early").state_dict()
+    assert any(not torch.equal(early[name], whole[name]) for name in whole)
+
+
+def test_tokens_hold_every_document_and_no_reserved_token(work):
+    ids = np.load(work / "tokens.npy")
+    tokenizer, same = pretrain.prepare(work)
+    assert (ids == same).all()
+    record = json.loads((work / "corpus.json").read_text())
+    assert record["tokens"] == len(ids)
+    assert (ids == tokenizer.bos_token_id).sum() == record["documents"] == 1000
+    assert not np.isin(ids, tokenizer.convert_tokens_to_ids(RESERVED)).any()
+    first = tokenizer.decode(ids[: 1 + len(tokenizer(next(corpus.documents()))["input_ids"])])
+    assert first == tokenizer.bos_token + next(corpus.documents())
+
+
+def test_rates_rise_stay_and_fall_by_step():
+    made = recipe.Recipe(hidden=64, mlp=64, warmup=10, decay_share=0.5)
+    shares = [made.rate_share(step, 100) for step in range(100)]
+    assert shares[0] == pytest.approx(0.1)
+    assert shares[9:51] == [1.0] * 42
+    assert shares[75] == pytest.approx(0.5)
+    assert min(shares[10:]) == pytest.approx(0.02)
+    windows = [made.window_at(step, 100) for step in range(100)]
+    assert windows == [recipe.SHORT_WINDOW] * 50 + [recipe.LONG_WINDOW] * 50
+
+
+def test_sizes_are_multiples_of_64():
+    with pytest.raises(ValueError, match="mlp=700"):
+        recipe.Recipe(hidden=256, mlp=700)
