@@ -36,8 +36,8 @@ def _plain(text: str) -> str:
 def reaction(output: str, answers: Sequence[str]) -> str:
     """What an output does with the question before it: `continued` it with another question,
     `answered` it rightly, or `other` (a wrong answer is `other`)."""
-    sentence = re.match(r"\s*[^?!\n]*[?!\n]?", output).group()
-    if sentence.rstrip().endswith("?"):
+    sentence = re.split(r"(?<=[.?!])\s|\n", output.strip())[0]
+    if sentence.endswith("?"):
         return CONTINUED
     return ANSWERED if is_right(output, answers) else OTHER
 
