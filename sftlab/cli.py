@@ -94,7 +94,12 @@ def lab() -> None:
         folder = Path("sftlab-notebooks").resolve()
         kept = copy_lessons(NOTEBOOKS, folder)
         typer.echo(f"The lessons are in {folder}" + (f"; kept yours: {len(kept)}" if kept else ""))
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(folder)]))
+    quiet = [
+        "--LabApp.news_url=None",  # JupyterLab asks for news and updates of its own accord
+        "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+    ]
+    command = [sys.executable, "-m", "jupyterlab", *quiet, str(folder)]
+    raise typer.Exit(subprocess.call(command))
 
 
 def copy_lessons(source: Path, target: Path) -> list[str]:

@@ -15,12 +15,15 @@ T counts rank-16 adapters on every linear layer. The activation term follows Kor
 (arXiv 2205.05198), without the attention matrices, which torch's fused attention does not keep.
 """
 
-import importlib.util
 import os
 import shutil
 import time
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from sftlab.profiles import Profile, Shape, find_profile, local_folder, parameters_in, shape_in
 
@@ -184,11 +187,33 @@ def _memory(needed: float) -> Row:
 
 
 def _packages(method: str) -> Row:
+    """Whether each package is there, in a version of the range that the course is written for."""
     names = ["torch", "transformers", "trl", "peft"] + ["bitsandbytes"] * (method == "qlora")
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    return Row(what="packages", needed=", ".join(names),
-               found="missing: " + ", ".join(missing) if missing else "all", ok=not missing,
-               remedy=f"Run `pip install {' '.join(missing)}`")  # fmt: skip
+    wanted, wrong, found = _ranges(), [], []
+    for name in names:
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            installed = None
+        right = installed and wanted.get(name, SpecifierSet()).contains(installed, prereleases=True)
+        if not right:
+            wrong.append(f"{name}{wanted.get(name, '')}")
+            found.append(f"{name} {installed or 'missing'}")
+    remedy = f"Run `pip install {' '.join(map(repr, wrong))}`, then start the kernel anew"
+    return Row(
+        what="packages", needed=", ".join(names), found=", ".join(found) or "all, in the right versions",
+        ok=not wrong,
+        remedy=remedy,
+    )  # fmt: skip
+
+
+def _ranges() -> dict[str, SpecifierSet]:
+    """The ranges of pyproject.toml, from the installed package; none when run uninstalled."""
+    try:
+        lines = requires("sftlab") or []
+    except PackageNotFoundError:
+        return {}
+    return {found.name: found.specifier for found in map(Requirement, lines)}
 
 
 def _weights(profile: Profile, folder: Path | None) -> Row:

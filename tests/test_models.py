@@ -91,8 +91,7 @@ def test_hub_profiles_state_the_size_of_their_architecture(name):
 @pytest.mark.parametrize("name", ["tiny", "small", "tiny-early"])
 def test_embedded_profiles_tell_their_size(name):
     folder = profiles.local_folder(PROFILES[name])
-    if folder is None:
-        pytest.skip("the base models are not trained yet")
+    assert folder is not None, "the base models ship with the course: run `make base`"
     assert profiles.parameters_in(folder) == pytest.approx(PROFILES[name].parameters, rel=0.1)
 
 
@@ -252,3 +251,12 @@ def test_weights_hash_is_that_of_the_file(tmp_path):
     assert weights_hash(tmp_path) != one
     with pytest.raises(ModelNotAvailableError, match=r"no \*\.safetensors"):
         weights_hash(tmp_path / "none")
+
+
+def test_a_package_outside_the_course_s_range_is_named(monkeypatch):
+    ranges = {"trl": preflight.SpecifierSet(">=99")}
+    monkeypatch.setattr(preflight, "_ranges", lambda: ranges)
+    row = preflight._packages("full")
+    assert not row.ok
+    assert "pip install 'trl>=99'" in row.remedy
+    assert "torch>" not in row.remedy
