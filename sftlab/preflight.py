@@ -201,10 +201,12 @@ def _packages(method: str) -> Row:
             found.append(f"{name} {installed or 'missing'}")
     remedy = f"Run `pip install {' '.join(map(repr, wrong))}`, then start the kernel anew"
     return Row(
-        what="packages", needed=", ".join(names), found=", ".join(found) or "all, in the right versions",
+        what="packages",
+        needed=", ".join(names),
+        found=", ".join(found) or "all, in the right versions",
         ok=not wrong,
         remedy=remedy,
-    )  # fmt: skip
+    )
 
 
 def _ranges() -> dict[str, SpecifierSet]:
