@@ -10,7 +10,7 @@ from sftlab.data.examples import country_examples, country_shots
 from sftlab.measure.completion import behind_prompt, complete
 from sftlab.measure.probes import ANSWERED, CONTINUED, probe_facts, probe_questions, text_loss
 from sftlab.measure.stats import Share, share
-from sftlab.models import load
+from sftlab.models import load, weights_hash
 from sftlab.train.finetune import Run, finetune
 from sftlab.world import corpus, grammar
 from sftlab.world.facts import RELATIONS, countries
@@ -136,6 +136,7 @@ def write_card(profile: str, folder: Path) -> list[Measure]:
     tuned, facts = measure_tunes(profile)
     log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
     model, _ = load(profile)
+    facts["weights"] = weights_hash(folder)
     facts["parameters"] = sum(p.numel() for p in model.parameters())
     measures = base + tuned
     if profile not in HELD_OUT_BARS:  # the early checkpoint is there to be worse
