@@ -36,6 +36,8 @@ _BASES = {0.0037: "0.0037 (tiny)", 0.0057: "0.0057 (small)", 0.135: "0.135", 0.6
 _MEMORY = {0: "none: CPU only", 6: "6 GB", 12: "12 GB", 16: "16 GB", 24: "24 GB", 48: "48 GB",
            80: "80 GB"}  # fmt: skip
 
+_OPEN = "open"  # a menu can't show a choice whose value is None: it looks empty
+
 
 def decision_card(case: Advice | Situation, *, limits: Limits | None = None) -> HTML:
     """An advice as a static card: choice, reasons, next steps, and what would change it.
@@ -135,7 +137,10 @@ class DecisionGuide(widgets.VBox):
     @property
     def situation(self) -> Situation:
         """The situation that the controls describe."""
-        values: dict[str, Any] = {name: control.value for name, control in self.controls.items()}
+        values: dict[str, Any] = {
+            name: None if control.value == _OPEN else control.value
+            for name, control in self.controls.items()
+        }
         for name, box in self.measured.items():
             if not box.value:
                 values[name] = None
@@ -202,7 +207,11 @@ def _controls(s: Situation) -> dict[str, widgets.ValueWidget]:
         "prompt_score": score("prompt_score", 0.5),
         "prompt_fits": pick(menu, yes_no, "prompt_fits"),
         "stable_weeks": pick(menu, _options(_WEEKS, s.stable_weeks), "stable_weeks"),
-        "base_knows": pick(menu, [("not measured", None), *yes_no], "base_knows"),
+        "base_knows": _wide(
+            menu,
+            options=[("not measured", _OPEN), *yes_no],
+            value=_OPEN if s.base_knows is None else s.base_knows,
+        ),
         "model_billions": pick(menu, _options(_BASES, s.model_billions), "model_billions"),
         "memory_gb": pick(menu, _options(_MEMORY, s.memory_gb), "memory_gb"),
     }

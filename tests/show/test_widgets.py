@@ -106,3 +106,9 @@ def test_static_pictures_set_ink_and_ground_and_need_no_network():
         assert "var(--jp-layout-color1, #fff)" in page
         assert "http" not in page
         assert "<script" not in page
+
+
+def test_no_menu_looks_empty():
+    for name, control in decision_guide().controls.items():
+        if hasattr(control, "options"):
+            assert control.label, name
