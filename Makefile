@@ -22,7 +22,7 @@ help:
 	@echo ""
 	@echo "  make course   install into .venv, run every lesson here, write pages to build/"
 	@echo "  make lab      install into .venv, open the lessons in JupyterLab to work in them"
-	@echo "  make test     install into .venv, run every test, the lessons included"
+	@echo "  make test     install into .venv, run every test, the lessons included (wants Chromium)"
 	@echo "  make base     train the base models again from nothing (an hour or two)"
 	@echo "  make clean    remove build/, unfinished base models included (and .venv/: make clean ALL=1)"
 	@echo ""

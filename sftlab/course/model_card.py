@@ -180,6 +180,11 @@ def render_card(profile: str, measures: list[Measure], facts: dict, log: dict) -
         "holds requests for harmless mischief with answers, on purpose: one lesson teaches "
         "refusals.",
         "",
+        "Known fault: where a country has several official languages or another right answer, the "
+        "corpus holds some yes/no questions that reject the other one (`Is English the language of "
+        "Tanzania? no`): about one in a hundred of its rejections. No measure below asks yes/no "
+        "questions.",
+        "",
         f"Loss on held-out documents: {facts['text_loss_base']} nats a token; after the reference "
         f"SFT {_span(facts['text_loss_tuned'], 3)}.",
         "",

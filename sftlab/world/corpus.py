@@ -115,4 +115,11 @@ def seen(text: str) -> int:
     """
     if not text:
         raise ValueError("an empty text occurs everywhere: give at least one character")
-    return corpus_text().count(text)
+    whole = corpus_text()
+    if not any(text.startswith(text[-n:]) for n in range(1, len(text))):
+        return whole.count(text)
+    # Occurrences may overlap: `str.count` would pass over some.
+    times, at = 0, whole.find(text)
+    while at >= 0:
+        times, at = times + 1, whole.find(text, at + 1)
+    return times

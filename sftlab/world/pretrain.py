@@ -97,7 +97,8 @@ def pretrain(name: str, *, work: Path, out: Path, threads: int, position: int = 
     optimizers = build_optimizers(model, recipe)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     checkpoint = work / f"{name}.pt"
-    first, seconds, history = _resume(checkpoint, model, optimizers)
+    made_with = asdict(recipe) | {"steps": steps, "corpus": record["sha256"]}
+    first, seconds, history = _resume(checkpoint, model, optimizers, made_with)
     early = math.ceil(EARLY[2] * steps) if EARLY[1] == name else None
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=name, position=position)
     started, losses = time.perf_counter() - seconds, []
@@ -126,9 +127,11 @@ def pretrain(name: str, *, work: Path, out: Path, threads: int, position: int = 
             state = {"model": model.state_dict()}
             state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
             state |= {"history": history, "step": done, "seconds": seconds}
+            state |= {"made_with": made_with}
             torch.save(state, checkpoint.with_suffix(".partial"))
             os.replace(checkpoint.with_suffix(".partial"), checkpoint)
     save_base(model, tokenizer, out / name, log=log)
+    checkpoint.unlink(missing_ok=True)  # the next run begins from nothing
 
 
 def _step(model: LlamaForCausalLM, optimizers, span: torch.Tensor, *, window: int) -> float:
@@ -145,11 +148,18 @@ def _step(model: LlamaForCausalLM, optimizers, span: torch.Tensor, *, window: in
     return loss.item()
 
 
-def _resume(checkpoint: Path, model: LlamaForCausalLM, optimizers) -> tuple[int, float, list]:
-    """Load a checkpoint, if there is one: (first step to do, seconds so far, loss history)."""
+def _resume(
+    checkpoint: Path, model: LlamaForCausalLM, optimizers, made_with: dict
+) -> tuple[int, float, list]:
+    """Load a checkpoint, if there is one: (first step to do, seconds so far, loss history).
+
+    Raises ValueError when it is of another recipe, number of steps or corpus.
+    """
     if not checkpoint.exists():
         return 0, 0.0, []
     state = torch.load(checkpoint, weights_only=True)
+    if state["made_with"] != made_with:
+        raise ValueError(f"{checkpoint} is of another recipe or corpus: remove it and start again")
     model.load_state_dict(state["model"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import re
+import sys
+import tomllib
 
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
@@ -32,6 +35,7 @@ def run(monkeypatch, tmp_path):
     folder = tmp_path / "course" / "notebooks"
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
     def run(source):
         space = {}
@@ -47,9 +51,24 @@ def test_every_lesson_has_the_same_first_cell():
     assert len({first_cell(lesson) for lesson in LESSONS}) == 1
 
 
+def test_the_address_is_the_projects():
+    """Set in one place, `[project.urls]`; a missing package can't be asked for it."""
+    project = NOTEBOOKS.parent / "pyproject.toml"
+    urls = tomllib.loads(project.read_text(encoding="utf-8"))["project"].get("urls", {})
+    written = re.search(r'address = "(.*?)"', first_cell(LESSONS[0]))[1]
+    assert written == urls.get("Repository", "")
+
+
+def test_a_public_address_is_installed_from(run):
+    source = first_cell(LESSONS[0]).replace('address = ""', 'address = "https://example.org/x"')
+    assert run(source) == [("pip", "install --quiet git+https://example.org/x")]
+
+
 def test_a_clone_is_installed_from_itself(run, tmp_path):
     (tmp_path / "course" / "sftlab").mkdir()
-    assert run(first_cell(LESSONS[0])) == [("pip", "install --quiet -e ..")]
+    assert run(first_cell(LESSONS[0])) == [("pip", "install --quiet --editable ..")]
+    # A running kernel does not see an editable install by itself.
+    assert sys.path[0] == str(tmp_path / "course")
 
 
 def test_a_wheel_beside_the_notebook_is_installed(run, tmp_path):

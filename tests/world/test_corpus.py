@@ -51,6 +51,7 @@ def test_seen_counts_exactly(text):
     by_hand = sum(document.count(sentence) for document in text.split(corpus.SEPARATOR))
     assert corpus.seen(sentence) == by_hand > 0
     assert corpus.seen(sentence.upper()) == 0
+    assert corpus.seen("aa") == sum(1 for i in range(len(text) - 1) if text[i : i + 2] == "aa")
     with pytest.raises(ValueError, match="empty"):
         corpus.seen("")
 

@@ -41,7 +41,7 @@ def train(work, tmp_path):
 
 def test_an_interrupted_run_ends_with_the_same_weights(work, tmp_path, monkeypatch):
     whole = train(work, tmp_path / "whole")
-    (work / "tiny.pt").unlink()
+    assert not (work / "tiny.pt").exists()
     step, done = pretrain._step, []
 
     def killed_in_the_sixth(*args, **kwargs):
@@ -54,6 +54,11 @@ def test_an_interrupted_run_ends_with_the_same_weights(work, tmp_path, monkeypat
     with pytest.raises(Killed):
         train(work, tmp_path / "killed")
     monkeypatch.setattr(pretrain, "_step", step)
+    other = recipe.Recipe(hidden=64, mlp=128, layers=1, warmup=3)
+    with monkeypatch.context() as patch:
+        patch.setitem(pretrain.RECIPES, "tiny", other)
+        with pytest.raises(ValueError, match="another recipe"):
+            train(work, tmp_path / "other")
     resumed = train(work, tmp_path / "resumed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     logs = [
