@@ -3,11 +3,14 @@
 Imports stay inside the commands, so that `--help` answers at once.
 """
 
+import errno
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Learn supervised fine-tuning by measuring it, offline, on this machine.",
+    help="""Learn supervised fine-tuning by measuring it, offline, on this machine.
+
+    A mistake is answered with one line; SFTLAB_DEBUG=1 in the environment shows the traceback.
+    """,
 )
 
 
@@ -50,12 +56,11 @@ def run(
     For example:
       sftlab run 00                      the first lesson
       sftlab run --all                   the whole course
-      sftlab run 01 -p seeds=5           with more repetitions
+      sftlab run 01 -p seed=5            with other random choices
       sftlab run 01 --profile small      on the larger of the models that ship here
     """
     from sftlab.course import runner
     from sftlab.course.lessons import parse_parameter
-    from sftlab.profiles import find_profile
 
     if not names and not every:
         raise ValueError("name the lessons to run, such as `sftlab run 00`, or say --all")
@@ -64,8 +69,12 @@ def run(
     parameters = dict(parse_parameter(text) for text in parameter or [])
     if profile is not None:
         parameters["profile"] = profile
-    if record_minutes and not find_profile(parameters.get("profile", "tiny")).embedded:
-        raise ValueError("--record-minutes is for a profile that ships here, such as tiny")
+    changed = [name for name, value in parameters.items() if (name, value) != ("profile", "tiny")]
+    if record_minutes and changed:
+        raise ValueError(
+            "--record-minutes keeps the minutes of the lessons as they stand, on the profile tiny; "
+            f"run them without {', '.join(changed)}, or leave the option out"
+        )
     results = runner.run_notebooks(names or [], parameters=parameters, folder=out)
     if record_minutes and all(result.status == "passed" for result in results):
         typer.echo(f"Minutes recorded in {runner.record_minutes(results)}")
@@ -99,7 +108,22 @@ def lab() -> None:
         "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
     ]
     command = [sys.executable, "-m", "jupyterlab", *quiet, str(folder)]
-    raise typer.Exit(subprocess.call(command))
+    raise typer.Exit(_call_patiently(command))
+
+
+def _call_patiently(command: list[str]) -> int:
+    """Run a program to its own end, also after Ctrl-C; returns its exit code.
+
+    Ctrl-C reaches both processes. JupyterLab then asks whether to stop and saves what is open;
+    `subprocess.call` would kill it after a quarter of a second.
+    """
+    # A handler of Python's, unlike SIG_IGN, isn't passed on: the program gets the default.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        code = subprocess.Popen(command).wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code  # ended by a signal, in the way of shells
 
 
 def copy_lessons(source: Path, target: Path) -> list[str]:
@@ -261,11 +285,38 @@ def main() -> None:
     """Run the command line; a learner's mistake is one line on stderr and exit code 2."""
     try:
         app(prog_name="sftlab")
-    except ValueError as mistake:
-        if os.environ.get("SFTLAB_DEBUG"):
+    except (ValueError, OSError, RuntimeError) as mistake:
+        said = _explain(mistake)
+        if said is None or os.environ.get("SFTLAB_DEBUG"):
             raise
-        print(f"sftlab: {mistake}", file=sys.stderr)
+        print(f"sftlab: {said}", file=sys.stderr)
         sys.exit(2)
+
+
+_PLACES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOSPC)
+
+
+def _explain(mistake: Exception) -> str | None:
+    """What to tell the learner; `None` for a defect, whose traceback is worth more."""
+    if isinstance(mistake, OSError):
+        said = " ".join(str(mistake).split()) or type(mistake).__name__
+        if mistake.errno is None or not mistake.strerror:
+            return said
+        said = ": ".join(filter(None, [str(mistake.filename or ""), mistake.strerror]))
+        if mistake.errno in _PLACES:
+            said += (
+                "; give a folder with room that you may write to: --out for the pages, the "
+                "environment's SFTLAB_CACHE for the cache"
+            )
+        return said
+    if isinstance(mistake, RecursionError | NotImplementedError):
+        return None
+    if isinstance(mistake, RuntimeError):
+        # Those that the course itself raises are written for the learner; torch's are not.
+        steps = list(traceback.walk_tb(mistake.__traceback__))
+        module = steps[-1][0].f_globals.get("__name__", "") if steps else ""
+        return str(mistake) if module.split(".")[0] == "sftlab" else None
+    return str(mistake)
 
 
 if __name__ == "__main__":

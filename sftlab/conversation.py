@@ -83,17 +83,26 @@ def open_model(
             ),
             system=system,
         )
-    from sftlab.profiles import find_profile
+    from sftlab.profiles import PROFILES, find_profile
 
     profile = find_profile(name)
     if system is not None:
         raise ValueError(f"{name} is a base model, which takes no --system; open a saved run")
     from sftlab.measure.completion import complete
-    from sftlab.models import load
+    from sftlab.models import ModelNotAvailableError, load
     from sftlab.quiet import known_noise_silenced
 
-    with known_noise_silenced():
-        model, tokenizer = load(profile)
+    try:
+        with known_noise_silenced():
+            model, tokenizer = load(profile)
+    except ModelNotAvailableError as error:
+        if not profile.on_hub or profile.name in PROFILES:
+            raise
+        # `runs/mine` may be a run or a model of the hub; nothing in the name tells which was meant.
+        raise ValueError(
+            f"there is no folder {name} in {Path.cwd()}, so {name} was taken for a model of the "
+            f"hub. If a saved run is meant, give its folder. As a model of the hub: {error}"
+        ) from error
 
     def continue_text(text: str, seed: int) -> str:
         with known_noise_silenced():

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from sftlab.preflight import Preflight, PreflightError, pick_device, preflight
 from sftlab.profiles import (
     PROFILES,
+    BrokenWeightsError,
     Profile,
     Shape,
     UnknownProfileError,
     find_profile,
     local_folder,
+    parameters_in,
 )
 from sftlab.quiet import known_noise_silenced
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROFILES",
+    "BrokenWeightsError",
     "ModelNotAvailableError",
     "Preflight",
     "PreflightError",
@@ -38,6 +41,9 @@ __all__ = [
     "weights_hash",
 ]
 
+PADDING = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>")
+"""Tokens that vocabularies keep for padding, or for nothing, the likeliest first."""
+
 
 class ModelNotAvailableError(ValueError):
     """A profile whose weights can't be had; the message says why and what to do."""
@@ -46,7 +52,10 @@ class ModelNotAvailableError(ValueError):
 def load(
     profile: str | Path | Profile, *, dtype: "torch.dtype | None" = None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A fresh model in evaluation mode, on the CPU, and its tokenizer.
+    """A fresh model in evaluation mode, and its tokenizer, which can pad.
+
+    An embedded model stays on the CPU, where a seed gives the same numbers on every machine; any
+    other goes to the GPU when there is one. A tokenizer without a padding token gets one.
 
     Only a hub profile that is not yet in the cache uses the network. Weights are read from
     safetensors alone, and code that a repository ships is never run.
@@ -73,6 +82,11 @@ def load(
     if profile.on_hub:
         options["revision"] = profile.revision
     source = profile.source if profile.on_hub else str(folder)
+    if folder:
+        try:
+            parameters_in(folder)  # reads the headers alone: transformers' own error names no file
+        except BrokenWeightsError as error:
+            raise ModelNotAvailableError(f"profile {profile.name!r}: {error}") from error
     quantised = {}
     if profile.method == "qlora":
         dtype = dtype or torch.bfloat16
@@ -88,7 +102,24 @@ def load(
             )
     except (OSError, ValueError) as error:  # every hub error is an OSError, a bad folder either
         raise ModelNotAvailableError(_explain(profile, error)) from error
+    _let_pad(tokenizer)
+    if not quantised and not profile.embedded:
+        model.to(pick_device())
     return model.eval(), tokenizer
+
+
+def _let_pad(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Name a padding token where there is none (Llama's base models), or no batch can be made.
+
+    A token that no text holds is the best. Failing that it is eos: what is padding is told by the
+    attention mask and by the labels of -100 that TRL's collator appends, never by the token.
+    """
+    if tokenizer.pad_token is not None:
+        return
+    vocabulary = tokenizer.get_vocab()
+    taken = (None, tokenizer.bos_token, tokenizer.eos_token)
+    free = [t for t in (*PADDING, tokenizer.unk_token) if t not in taken and t in vocabulary]
+    tokenizer.pad_token = free[0] if free else tokenizer.eos_token or tokenizer.bos_token
 
 
 def _nf4(dtype: "torch.dtype"):
@@ -118,7 +149,9 @@ def _explain(profile: Profile, error: Exception | None) -> str:
     if profile.embedded and error is None:
         return what + "its folder is missing. Run `make base`, or clone the repository again"
     if not profile.on_hub:
-        reason = "there is no model.safetensors" if error is None else str(error).splitlines()[0]
+        here = Path(profile.source).expanduser().is_dir()
+        reason = "there is no config.json" if here else "there is no such folder"
+        reason = reason if error is None else _first_line(error)
         return what + f"{reason}. A folder needs config.json, *.safetensors and a tokenizer"
     if caused_by(errors.GatedRepoError):
         return what + (
@@ -135,7 +168,12 @@ def _explain(profile: Profile, error: Exception | None) -> str:
             "it is not in the cache and the hub can't be reached. Connect to the network (and "
             "unset HF_HUB_OFFLINE), or use an embedded profile such as 'tiny'"
         )
-    return what + f"{str(error).splitlines()[0]}. It needs config.json, safetensors and a tokenizer"
+    return what + f"{_first_line(error)}. It needs config.json, safetensors and a tokenizer"
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, or its kind when it says nothing."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 
 
 def weights_hash(folder: str | Path) -> str:

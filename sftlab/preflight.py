@@ -10,6 +10,8 @@ batch b of length s and vocabulary V:
                                        qlora they are recomputed: b s (2 L h + 40 h + 16 m)
           +  16 min(b s, 4096) min(V, 32768)   TRL scores the vocabulary in tiles of that size
           +  0.7 GB                    Python, torch and transformers themselves
+          +  4 P                       the base as loaded, which lessons keep to compare with; of
+                                       a qlora profile 0.52 (P - 2 V h) + 4 V h
 
 T counts rank-16 adapters on every linear layer. The activation term follows Korthikanti et al.
 (arXiv 2205.05198), without the attention matrices, which torch's fused attention does not keep.
@@ -25,9 +27,19 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from sftlab.profiles import Profile, Shape, find_profile, local_folder, parameters_in, shape_in
+from sftlab.profiles import (
+    BrokenWeightsError,
+    Profile,
+    Shape,
+    find_profile,
+    local_folder,
+    parameters_in,
+    shape_in,
+)
 
 GB = 1e9
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells what a container may take."""
 REFERENCE_TOKENS = 26_000
 """Tokens of the reference fine-tune: 400 short examples, three epochs."""
 
@@ -122,9 +134,15 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
     method = replace(profile, method=method or profile.method).method
     folder = local_folder(profile)
     count, shape = profile.parameters, profile.shape
+    broken = None
     if folder:
-        count, shape = parameters_in(folder) or count, shape_in(folder) or shape
-    rows = [_packages(method), _weights(profile, folder)]
+        try:
+            count = parameters_in(folder) or count
+        except BrokenWeightsError as error:
+            broken = Row(what="weights", needed=profile.source if profile.on_hub else folder.name,
+                         found="broken", ok=False, remedy=str(error))  # fmt: skip
+        shape = shape_in(folder) or shape
+    rows = [_packages(method), broken or _weights(profile, folder)]
     if profile.on_hub:
         rows += [_disk(profile, folder), _network(profile, folder)]
     if profile.needs_gpu:
@@ -144,16 +162,18 @@ def memory_bytes(count: int, shape: Shape, profile: Profile, method: str) -> flo
     # Rank 16 on q, k, v, o (k and v counted as if as wide as q) and on the MLP's three.
     adapters = 16 * shape.layers * (8 * shape.hidden + 3 * (shape.hidden + shape.mlp))
     tokens = profile.batch_size * profile.max_length
+    nf4 = 0.52 * max(count - 2 * embedding, 0) + 4 * embedding
     fixed = {
         "full": 16 * count,
         "lora": 4 * count + 16 * adapters,
-        "qlora": 0.52 * max(count - 2 * embedding, 0) + 4 * embedding + 16 * adapters,
+        "qlora": nf4 + 16 * adapters,
     }[method]
+    base = nf4 if profile.method == "qlora" else 4 * count  # as `load` gives it
     activations = tokens * shape.layers * (40 * shape.hidden + 16 * shape.mlp)
     if method == "qlora":
         activations = activations / shape.layers + 2 * tokens * shape.layers * shape.hidden
     scores = 16 * min(tokens, 4096) * min(shape.vocabulary, 32768)
-    return fixed + activations + scores + 0.7 * GB
+    return fixed + activations + scores + 0.7 * GB + base
 
 
 def _size(count: float) -> str:
@@ -168,13 +188,33 @@ def _room() -> float:
         import torch
 
         return torch.cuda.mem_get_info()[0]
-    free = psutil.virtual_memory().available
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    try:  # a container may be allowed less than the machine has
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    except (OSError, ValueError):
-        pass
-    return max(free, 0)
+    available = psutil.virtual_memory().available
+    return max(min([available, *_container_rooms()]), 0)
+
+
+def _container_rooms() -> list[int]:
+    """Bytes that the container may still take, by cgroup v2 and v1; none outside a container.
+
+    What it uses counts the files that the kernel caches for it and drops when memory gets short:
+    after reading a few large files almost nothing would seem left.
+    """
+    versions = (
+        (CGROUP, "memory.max", "memory.current", ""),
+        (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    )
+    rooms = []
+    for folder, limit, used, prefix in versions:
+        try:
+            room = int((folder / limit).read_text()) - int((folder / used).read_text())
+        except (OSError, ValueError):  # no such version, or the limit is the word `max`
+            continue
+        try:
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            room += sum(int(stat[f"{prefix}{kind}_file"]) for kind in ("inactive", "active"))
+        except (OSError, ValueError, KeyError):
+            pass  # without the details, all that is used counts as needed
+        rooms.append(room)
+    return rooms
 
 
 def _memory(needed: float) -> Row:

@@ -4,7 +4,9 @@ A profile holds what a lesson must know before it loads anything: where the weig
 they are, and settings that train a model of that size. Reading a profile touches no network.
 """
 
+import difflib
 import json
+import math
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +21,10 @@ METHODS = ("full", "lora", "qlora")
 
 class UnknownProfileError(ValueError):
     """A name that is no profile, no model folder and no hub id."""
+
+
+class BrokenWeightsError(ValueError):
+    """A safetensors file that holds no weights, or not all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,7 @@ class Profile:
     name: str
     """What the learner types."""
     source: str
-    """A folder, or a repository of the Hugging Face hub."""
+    """An absolute folder, or a repository of the Hugging Face hub."""
     revision: str = "main"
     """Branch, tag or commit of a hub repository; a folder has none."""
     parameters: int | None = None
@@ -78,7 +84,7 @@ class Profile:
     @property
     def on_hub(self) -> bool:
         """Whether the weights come from the hub (or its cache) rather than from a folder."""
-        return not self.embedded and not Path(self.source).expanduser().is_dir()
+        return not self.embedded and not _absolute(self.source) and not Path(self.source).is_dir()
 
     def rate(self, method: str | None = None) -> float:
         """The peak learning rate for a method; adapters share one, quantised base or not."""
@@ -120,8 +126,12 @@ def find_profile(name: str | Path | Profile) -> Profile:
     A folder or hub id that the course does not know gets rates by its size, read from its
     config.json and safetensors when they are on this machine.
 
+    What looks like a path is never asked of the hub: it begins with `.`, `/`, `~` or a drive, has
+    more than one slash, or its first part is a folder that is here.
+
     Raises:
         UnknownProfileError: the name is none of these; the message lists the profiles.
+        BrokenWeightsError: the folder's weights are incomplete.
     """
     if isinstance(name, Profile):
         return name
@@ -132,19 +142,47 @@ def find_profile(name: str | Path | Profile) -> Profile:
         )
     if str(name) in PROFILES:
         return PROFILES[str(name)]
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:  # ~someone, who has no home here
+        folder = Path(name)
     if (folder / "config.json").is_file():
-        return _by_size(str(name), source=str(folder))
+        # A run remembers its base: a relative path would lead elsewhere from another folder.
+        return _by_size(str(name), source=str(folder.resolve()))
     if (folder / "adapter_config.json").is_file():
         raise UnknownProfileError(f"{name} holds an adapter, not a model; open it with load_run")
     if folder.is_dir():
         raise UnknownProfileError(f"{name} is a folder without config.json, so it is no model")
-    if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+    if isinstance(name, Path) or _looks_like_path(name):
+        raise UnknownProfileError(_no_folder(folder))
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
         return _by_size(name, source=name)
     raise UnknownProfileError(
         f"no profile is called {str(name)!r}; choose {', '.join(PROFILES)}, the path of a folder "
         "with config.json and safetensors, or a hub id such as owner/name"
     )
+
+
+def _absolute(text: str) -> bool:
+    """Whether a text can only be a path: not every system calls the same paths absolute."""
+    return text[:1] in ("/", "~", "\\") or bool(re.match(r"[A-Za-z]:", text))
+
+
+def _looks_like_path(text: str) -> bool:
+    parts = re.split(r"[/\\]", text)
+    begun = len(parts) > 1 and Path(parts[0]).is_dir()
+    return _absolute(text) or text[:1] == "." or len(parts) > 2 or "\\" in text or begun
+
+
+def _no_folder(folder: Path) -> str:
+    """One sentence on a folder that is not there, with the likeliest of its neighbours."""
+    try:
+        beside = [found.name for found in folder.parent.iterdir() if found.is_dir()]
+    except OSError:
+        beside = []
+    near = difflib.get_close_matches(folder.name, beside, n=1)
+    meant = f"did you mean {folder.parent / near[0]}?" if near else "check the spelling"
+    return f"no such folder: {folder} (looked for in {Path.cwd()}); {meant}"
 
 
 def _by_size(name: str, *, source: str) -> Profile:
@@ -194,15 +232,27 @@ def shape_in(folder: Path) -> Shape | None:
 
 
 def parameters_in(folder: Path) -> int | None:
-    """Number of weights in a folder's safetensors, read from their headers; `None` when none."""
-    from safetensors import safe_open
+    """Number of weights in a folder's safetensors, read from their headers; `None` when none.
+
+    Raises:
+        BrokenWeightsError: a file is cut short, or is git-lfs's pointer to the weights.
+    """
+    from safetensors import SafetensorError, safe_open
 
     total = 0
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
-                size = 1
-                for side in tensors.get_slice(name).get_shape():
-                    size *= side
-                total += size
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
+                    total += math.prod(tensors.get_slice(name).get_shape())
+        except SafetensorError as error:
+            with file.open("rb") as stream:
+                pointer = stream.read(30).startswith(b"version https://git-lfs")
+            raise BrokenWeightsError(
+                f"{file} is a git-lfs pointer to the weights, not the weights themselves: run "
+                "`git lfs pull` in the clone, or clone again with git-lfs installed"
+                if pointer
+                else f"{file} is cut short or damaged ({error}): delete it and fetch it again (in "
+                "a clone, `git lfs pull` or clone again)"
+            ) from error
     return total or None

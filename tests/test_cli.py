@@ -1,5 +1,10 @@
 """The command line, as a newcomer meets it."""
 
+import inspect
+import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
 
@@ -34,6 +39,24 @@ def test_every_help_has_an_example(monkeypatch, capsys, command):
     assert f"\n    sftlab {command}" in out
 
 
+def test_examples_of_run_fit_the_lessons():
+    from sftlab.course.lessons import choose_parameters, find_lessons, parse_parameter
+    from sftlab.profiles import find_profile
+
+    lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(cli.run), flags=re.M)
+    assert len(lines) >= 4
+    for line in lines:
+        names, parameters, words = [], {}, iter(shlex.split(line))
+        for word in words:
+            if word == "-p":
+                parameters.update([parse_parameter(next(words))])
+            elif word == "--profile":
+                parameters["profile"] = find_profile(next(words)).name
+            elif word != "--all":
+                names.append(word)
+        choose_parameters(find_lessons(names), parameters)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -43,6 +66,10 @@ def test_every_help_has_an_example(monkeypatch, capsys, command):
         (["corpus", "--kind", "poems"], "poems"),
         (["preflight", "tiney"], "tiney"),
         (["chat", "no-such-model"], "no-such-model"),
+        (["chat", "./no-such-run"], "no such folder"),
+        (["run", "00", "--record-minutes", "-p", "seed=1"], "without seed"),
+        (["run", "00", "--record-minutes", "--profile", "small"], "without profile"),
+        (["run", "00", "--record-minutes", "-p", "profile=tiny-early"], "as they stand"),
         (["seen", ""], "empty"),
     ],
 )
@@ -53,6 +80,79 @@ def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, s
     assert err.startswith("sftlab: ")
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+def test_folders_that_cannot_be_written_are_a_mistake_too(monkeypatch, capsys, tmp_path):
+    from sftlab.world import corpus
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "file" / "cache"))
+    corpus.corpus_text.cache_clear()
+    for arguments in (["seen", "Paris"], ["run", "00", "--out", str(tmp_path / "file" / "out")]):
+        code, out, err = call(monkeypatch, capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert re.fullmatch(r"sftlab: .*file.*--out .*SFTLAB_CACHE.*\n", err)
+
+
+def test_errors_of_the_course_are_one_line_and_defects_are_not(monkeypatch, capsys):
+    from sftlab.world import corpus
+
+    corpus.corpus_text.cache_clear()
+    monkeypatch.setattr(corpus, "corpus", lambda: iter(["another text"]))
+    code, out, err = call(monkeypatch, capsys, "seen", "Paris")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "make base" in err
+    with monkeypatch.context() as patch:
+        patch.setenv("SFTLAB_DEBUG", "1")
+        patch.setattr(sys, "argv", ["sftlab", "seen", "Paris"])
+        with pytest.raises(Exception, match="make base"):
+            cli.main()
+
+    def defect(text):
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(corpus, "seen", defect)  # raised by this test, no module of the course
+    monkeypatch.setattr(sys, "argv", ["sftlab", "seen", "Paris"])
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        cli.main()
+
+
+def test_help_tells_how_to_see_a_traceback(monkeypatch, capsys):
+    assert "SFTLAB_DEBUG=1" in call(monkeypatch, capsys, "--help")[1]
+
+
+def test_minutes_of_the_lessons_as_they_stand_are_recorded(monkeypatch, capsys, tmp_path):
+    from sftlab.course import runner
+
+    monkeypatch.setattr(runner, "run_notebooks", lambda *args, **options: [])
+    monkeypatch.setattr(runner, "record_minutes", lambda results: "minutes.json")
+    for profile in ([], ["--profile", "tiny"], ["-p", "profile=tiny"]):
+        code, out, _ = call(monkeypatch, capsys, "run", "00", "--record-minutes", *profile)
+        assert code == 0
+        assert "Minutes recorded" in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to interrupt")
+def test_interrupted_lab_ends_in_its_own_time(tmp_path):
+    child = tmp_path / "child.py"
+    child.write_text(
+        "import sys, time\n"
+        "try:\n"
+        "    print('ready', flush=True); time.sleep(20)\n"
+        "except KeyboardInterrupt:\n"
+        "    time.sleep(0.6); print('saved', flush=True); sys.exit(3)\n"
+    )
+    parent = "import sys; from sftlab.cli import _call_patiently as call\n"
+    parent += f"print('code', call([sys.executable, {str(child)!r}]))"
+    started = subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert started.stdout.readline() == "ready\n"
+        os.killpg(started.pid, signal.SIGINT)  # as a terminal does
+        assert started.communicate(timeout=15)[0] == "saved\ncode 3\n"
+    finally:
+        started.kill()
 
 
 def test_corpus_prints_documents_and_counts(monkeypatch, capsys):

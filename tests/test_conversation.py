@@ -59,6 +59,23 @@ def test_base_model_takes_no_system_message(toy_base):
         conversation.open_model(str(toy_base), system="Be brief.")
 
 
+def test_name_of_no_folder_here_may_be_a_run_or_a_model_of_the_hub(tmp_path, monkeypatch):
+    import sftlab.models
+
+    def load(profile):
+        raise sftlab.models.ModelNotAvailableError("the hub has no such model")
+
+    monkeypatch.setattr(sftlab.models, "load", load)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"no folder runs/mine .*saved run.*the hub has no such"):
+        conversation.open_model("runs/mine")
+    with pytest.raises(ValueError, match=r"^the hub has no such"):
+        conversation.open_model("smollm2-135m")
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ValueError, match="no such folder"):
+        conversation.open_model("runs/mine")
+
+
 def test_saved_run_is_known_by_its_record(tmp_path, monkeypatch):
     import sftlab.train.run
 

@@ -18,6 +18,8 @@ from transformers import (
 )
 
 from sftlab import models, preflight, profiles
+from sftlab.measure.completion import complete
+from sftlab.measure.probes import text_loss
 from sftlab.models import (
     PROFILES,
     ModelNotAvailableError,
@@ -46,18 +48,22 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def snapshot(folder, kind="llama", dtype=torch.float32):
-    """Random weights of a hub profile's architecture, as the hub lays out a repository."""
+def snapshot(folder, kind="llama", dtype=torch.float32, unk="<unk>", extra=()):
+    """Random weights of a hub profile's architecture, as the hub lays out a repository.
+
+    The tokenizer has no padding token, as Llama's have none.
+    """
     folder = Path(folder)
     if kind == "llama":
         model = LlamaForCausalLM(LlamaConfig(**SIZES))
     else:
         model = Qwen3ForCausalLM(Qwen3Config(head_dim=32, **SIZES))
     model.to(dtype).save_pretrained(folder)
-    words = Tokenizer(WordLevel({"<unk>": 0, "<end>": 1, "a": 2}, unk_token="<unk>"))
+    vocabulary = {"<unk>": 0, "<end>": 1, "a": 2, **{t: 3 + i for i, t in enumerate(extra)}}
+    words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="<unk>", eos_token="<end>"
+        tokenizer_object=words, eos_token="<end>", **({"unk_token": unk} if unk else {})
     )
     tokenizer.save_pretrained(folder)
     return folder
@@ -124,6 +130,95 @@ def test_other_names_are_answered_with_those_that_exist(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UnknownProfileError, match="load_run"):
         find_profile(tmp_path)
+
+
+def test_folder_s_source_is_absolute(tmp_path, monkeypatch):
+    folder = snapshot(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    found = find_profile("model")
+    assert (found.name, found.source) == ("model", str(folder.resolve()))
+    monkeypatch.chdir("/")
+    assert profiles.local_folder(found) == folder.resolve()
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").unlink()
+    (folder / "tokenizer.json").rename(tmp_path / "elsewhere")
+    assert not found.on_hub
+    with pytest.raises(ModelNotAvailableError, match=r"no config\.json"):
+        load(found)
+
+
+@pytest.mark.parametrize(
+    "name", ["./mine", "../mine", "/no/mine", "~/no-such/mine", "~nobody-here/mine", "a/b/c",
+             "C:/mine", "C:mine", "runs\\mine", "runs/mine", Path("mine"), Path("a/b")],
+)  # fmt: skip
+def test_what_looks_like_a_path_is_never_asked_of_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(profiles, "try_to_load_from_cache", raising(None))
+    with pytest.raises(UnknownProfileError, match="no such folder"):
+        find_profile(name)
+
+
+def test_misspelt_folder_is_answered_with_its_neighbour(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "my-first-assistant").mkdir(parents=True)
+    with pytest.raises(UnknownProfileError, match=r"did you mean runs.my-first-assistant\?"):
+        find_profile("runs/my-first-assistnt")
+
+
+@pytest.mark.parametrize(
+    ("unk", "extra", "pad"),
+    [
+        ("<unk>", ["<|finetune_right_pad_id|>"], "<|finetune_right_pad_id|>"),
+        ("<unk>", [], "<unk>"),
+        (None, [], "<end>"),
+        ("<end>", [], "<end>"),
+    ],
+)
+def test_tokenizer_without_padding_gets_it(tmp_path, unk, extra, pad):
+    model, tokenizer = load(snapshot(tmp_path / "model", unk=unk, extra=extra))
+    assert tokenizer.pad_token == pad
+    assert len(complete(model, tokenizer, ["a a", "a"], max_new_tokens=2)) == 2
+    alone = [text_loss(model, tokenizer, ["a a a"]), text_loss(model, tokenizer, ["a a"])]
+    both = text_loss(model, tokenizer, ["a a a", "a a"])
+    assert both == pytest.approx((2 * alone[0] + alone[1]) / 3, rel=1e-5)
+
+
+def test_models_of_others_go_to_the_gpu_and_the_embedded_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "pick_device", lambda: "meta")
+    folder = snapshot(tmp_path / "model")
+    assert load(folder)[0].device.type == "meta"
+    shipped = profiles.Profile(name="x", source=str(folder), embedded=True)
+    assert load(shipped)[0].device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
+        (None, "cut short or damaged.*fetch it again"),
+        (b"", "cut short or damaged"),
+    ],
+)
+def test_broken_weights_are_named_with_the_remedy(tmp_path, content, said):
+    folder = snapshot(tmp_path / "model")
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(profiles.BrokenWeightsError, match=r"model\.safetensors is.*" + said):
+        profiles.parameters_in(folder)
+    shipped = profiles.Profile(name="x", source=str(folder), embedded=True)
+    with pytest.raises(ModelNotAvailableError, match=r"'x'.*model\.safetensors is.*" + said):
+        load(shipped)
+    with pytest.raises(PreflightError, match=r"weights.*broken.*" + said):
+        models.preflight(shipped).require()
+
+
+@pytest.mark.parametrize("source", ["someone/some-model", "/no/such/folder"])
+@pytest.mark.parametrize("text", ["", "\n", "\nsaid\nmore"])
+def test_error_that_says_nothing_is_told_by_its_kind(source, text):
+    profile = profiles.Profile(name="x", source=source)
+    said = models._explain(profile, ValueError(text))
+    assert f"can't be loaded: {'said' if 'said' in text else 'ValueError'}. " in said
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
@@ -240,7 +335,47 @@ def test_memory_follows_the_method():
     )
     assert full > lora > qlora
     assert full > 16 * profile.parameters
-    assert 0.5 * profile.parameters < qlora < 16e9  # a 16 GB card takes it
+    base = 0.5 * profile.parameters  # a lesson holds it beside the copy that is trained
+    assert 2 * base < qlora < 16e9  # a 16 GB card takes it
+
+
+def test_memory_counts_the_base_that_lessons_keep():
+    profile = PROFILES["qwen3-0.6b"]
+    small = profiles.Profile(name="x", source="x", batch_size=1, max_length=1)
+    needed = preflight.memory_bytes(profile.parameters, profile.shape, small, "full")
+    assert needed == pytest.approx(20 * profile.parameters + 0.7e9, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("files", "room"),
+    [
+        ({"memory.max": "1000", "memory.current": "900",
+          "memory.stat": "anon 100\ninactive_file 500\nactive_file 200"}, 800),
+        ({"memory.max": "1000", "memory.current": "900"}, 100),
+        ({"memory.max": "max", "memory.current": "900"}, 5000),
+        ({"memory.max": "9000", "memory.current": "900"}, 5000),
+        ({"memory.max": "1000", "memory.current": "1200"}, 0),
+        ({"memory/memory.limit_in_bytes": "2000", "memory/memory.usage_in_bytes": "1900",
+          "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 300\n"
+                                "total_active_file 400"}, 800),
+        ({"memory/memory.limit_in_bytes": str(2**63 - 4096),
+          "memory/memory.usage_in_bytes": "1900"}, 5000),
+        ({}, 5000),
+    ],
+)  # fmt: skip
+def test_room_of_a_container_does_not_count_cached_files(tmp_path, monkeypatch, files, room):
+    import types
+
+    import psutil
+
+    monkeypatch.setattr(preflight, "CGROUP", tmp_path)
+    monkeypatch.setattr(preflight, "pick_device", lambda: "cpu")
+    memory = types.SimpleNamespace(available=5000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert preflight._room() == room
 
 
 def test_weights_hash_is_that_of_the_file(tmp_path):

@@ -91,7 +91,29 @@ def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]
             died = event.get("died") or "the process ended early"
             result.failure = Failure(None, "", f"{died}\n(it had begun {result.cells} cells)")
     result.minutes = (time.monotonic() - began) / 60
-    result.executed = executed if executed.is_file() else None
+    if executed.is_file() and keep_last_states(executed):
+        result.executed = executed
+
+
+def keep_last_states(executed: Path) -> bool:
+    """Leave of every progress bar in an executed notebook what a terminal would show at the end.
+
+    A bar goes back to the start of its line for each new state, and every state is an output: a
+    page, or a site that shows notebooks, would print them all. `False` when the file is no
+    notebook, as when its process was ended while writing it.
+    """
+    import nbformat
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    try:
+        notebook = nbformat.read(executed, as_version=4)
+    except ValueError:
+        return False
+    coalesce = CoalesceStreamsPreprocessor()
+    for index, cell in enumerate(notebook.cells):
+        coalesce.preprocess_cell(cell, {}, index)
+    nbformat.write(notebook, executed)
+    return True
 
 
 def _watch(

@@ -8,7 +8,8 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ main > nav { margin: 0 0 1rem 0.6rem; font: 0.95rem system-ui, sans-serif; }
 {%- block body_header -%}{{ super() }}
 <nav><a href="index.html">All lessons</a></nav>{%- endblock -%}
 """
+
+# Quotes in a cell's code are escaped in a page, so only a real link looks like this.
+_LESSON_LINK = re.compile(
+    r'<a href="(?P<name>[\w.-]+)\.ipynb(?P<place>(?:#[^"]*)?)"(?P<rest>[^>]*)>(?P<words>.*?)</a>',
+    re.DOTALL,
+)
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -72,10 +79,12 @@ these figures for programs. To work in the lessons yourself: <code>make lab</cod
 """
 
 
-def write_page(executed: Path, *, title: str, folder: Path) -> Path:
+def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[str] = ()) -> Path:
     """Render the executed notebook to `folder/NAME.html` and return that path.
 
-    A widget needs a kernel, so its output is left out; a lesson shows a picture beside it.
+    A widget needs a kernel, so its output is left out; a lesson shows a picture beside it. Links
+    to the notebooks named in `lessons` lead to their pages; a link to any other notebook would
+    lead nowhere, so only its words stay.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -91,14 +100,16 @@ def write_page(executed: Path, *, title: str, folder: Path) -> Path:
                 if "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
             ]
     exporter = HTMLExporter(template_name="lab", raw_template=_TEMPLATE, embed_images=True)
-    # A progress bar goes back to the start of its line: a page keeps only its last state.
-    exporter.register_preprocessor(
-        "nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True
-    )
     body, _ = exporter.from_notebook_node(notebook)
     page = folder / f"{executed.stem}.html"
-    page.write_text(body, encoding="utf-8")
+    page.write_text(_LESSON_LINK.sub(lambda link: _to_page(link, lessons), body), encoding="utf-8")
     return page
+
+
+def _to_page(link: re.Match[str], lessons: Collection[str]) -> str:
+    if link["name"] not in lessons:
+        return link["words"]
+    return f'<a href="{link["name"]}.html{link["place"]}"{link["rest"]}>{link["words"]}</a>'
 
 
 def write_index(results: Sequence[Result], *, folder: Path) -> Path:

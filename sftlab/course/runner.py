@@ -57,7 +57,10 @@ def run_notebooks(
             execute(result, folder=folder, on_cell=bar.cell)
             if result.executed:
                 result.page = pages.write_page(
-                    result.executed, title=result.lesson.title, folder=folder
+                    result.executed,
+                    title=result.lesson.title,
+                    folder=folder,
+                    lessons={r.name for r in results} | {p.stem for p in folder.glob("*.html")},
                 )
             bar.finish(result)
             pages.write_index(results, folder=folder)

@@ -61,6 +61,8 @@ def finetune(
         model, tokenizer = load(profile)
         added = teach_tokens(model, tokenizer, template=settings.template)
         settings = _fit_length(settings, model)
+        # Before training: what fails here, such as weights removed meanwhile, must not cost a run.
+        provenance = _provenance(profile, examples, added)
         bar = Bar(profile.name) if progress else None
         forward = model.__dict__.get("forward")
         trainer = make_trainer(profile, model, tokenizer, examples, settings, added, scratch, bar)
@@ -87,7 +89,7 @@ def finetune(
         settings=settings,
         seconds=seconds,
         tokens=tokens,
-        provenance=_provenance(profile, examples, added),
+        provenance=provenance,
     )
 
 
@@ -149,8 +151,14 @@ def _provenance(profile: Profile, examples, added: list[str]) -> dict[str, Any]:
         except PackageNotFoundError:  # run from a clone that is not installed
             packages[name] = "not installed"
     described = asdict(profile)
-    if profile.embedded:  # a path of this machine would mean nothing on another
+    # A path of this machine means nothing on another, and may name its user: it is kept only where
+    # a saved run would not find its base without it.
+    if profile.embedded:
         described["source"] = profile.name
+    elif not profile.on_hub:
+        folder = Path(profile.source).expanduser().resolve()
+        described["name"] = folder.name
+        described["source"] = folder.name if profile.method == "full" else str(folder)
     return {
         "profile": described,
         "base_weights": weights_hash(local_folder(profile)),

@@ -6,7 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftlab.models import Profile, Shape, find_profile, load, local_folder, weights_hash
+from sftlab.models import (
+    Profile,
+    Shape,
+    find_profile,
+    load,
+    local_folder,
+    pick_device,
+    weights_hash,
+)
 from sftlab.quiet import known_noise_silenced
 from sftlab.train.conversations import ExampleError, Message, check_messages
 from sftlab.train.settings import Settings
@@ -145,7 +153,8 @@ class Run:
         """Write the weights (safetensors), the tokenizer with its template, and run.json.
 
         With full fine-tuning the folder is a model that plain transformers loads; with adapters it
-        holds these alone, and opening it needs the base that run.json names.
+        holds these alone, and opening it needs the base that run.json names; for a base in a local
+        folder that is a path of this machine, the only one in the saved files.
 
         Raises:
             RunError: the folder exists and is not empty.
@@ -157,9 +166,14 @@ class Run:
         adapters = {}
         if self.settings.method != "full":
             profile = self.provenance["profile"]
-            # PEFT would write this machine's path; and it asks the hub whether the embeddings
-            # grew unless it is told: rows that were added are saved with the adapters.
-            self.model.peft_config["default"].base_model_name_or_path = profile["source"]
+            # PEFT would write this machine's path, into a README too; and it asks the hub whether
+            # the embeddings grew unless it is told: rows that were added are saved with the
+            # adapters.
+            local = Path(profile["source"]).is_absolute()
+            base = profile["name" if local else "source"]
+            self.model.peft_config["default"].base_model_name_or_path = base
+            below = self.model.get_base_model()
+            below.name_or_path = below.config._name_or_path = base
             adapters["save_embedding_layers"] = False
         with known_noise_silenced():
             self.model.save_pretrained(folder, **adapters)
@@ -200,6 +214,8 @@ def load_run(folder: str | Path) -> Run:
                 model = AutoModelForCausalLM.from_pretrained(
                     folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
                 )
+                if not fields["provenance"]["profile"]["embedded"]:  # as `load` places its base
+                    model.to(pick_device())
             else:
                 model = _with_adapters(folder, tokenizer, fields["provenance"])
         except OSError as error:
@@ -216,6 +232,11 @@ def _with_adapters(folder: Path, tokenizer, provenance: dict[str, Any]):
     profile = Profile(**told, shape=Shape(**shape) if shape else None)
     if profile.embedded:
         profile = Profile(**{**vars(find_profile(profile.name)), "method": profile.method})
+    elif not profile.on_hub and local_folder(profile) is None:
+        raise RunError(
+            f"{folder} holds adapters, and the model below them is no longer in {profile.source}; "
+            "put it back there, or fine-tune again"
+        )
     model, _ = load(profile)
     if weights_hash(local_folder(profile)) != provenance["base_weights"]:
         raise RunError(

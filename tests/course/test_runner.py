@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from sftlab.course import runner
-from sftlab.course.execution import Result
+from sftlab.course.execution import Result, keep_last_states
 from sftlab.course.lessons import (
     UnknownLessonError,
     UnknownParameterError,
@@ -22,7 +22,19 @@ from sftlab.course.lessons import (
 )
 from sftlab.course.runner import record_minutes, recorded_minutes, run_notebooks
 
-HEADING = "# Counting & <comparing>\n\n*You will count.*\n\nMore text."
+HEADING = """# Counting & <comparing>
+
+*You will count.*
+
+Start with [the first](00_good.ipynb), go on to [the *second*](01_bad.ipynb#More), skip
+[what nobody ran](77_absent.ipynb), come back [up](#More).
+
+## More
+"""
+BAR = """import sys
+for state in ("\\r 10%", "\\r 50%\\r 75%", "\\r100%\\n"):
+    sys.stdout.write(state)
+    sys.stdout.flush()"""
 
 
 def make_notebook(folder, name, *code, parameters='seeds = 3\nprofile = "tiny"'):
@@ -51,7 +63,7 @@ def course(tmp_path_factory):
         "import sys, os\nprint(seeds * 2, sys.executable, os.environ['HF_HUB_OFFLINE'])",
     )
     make_notebook(notebooks, "01_bad", "ready = seeds", "answer = {}\nanswer['missing']", "1")
-    make_notebook(notebooks, "02_plain", "print('still runs')", parameters=None)
+    make_notebook(notebooks, "02_plain", "print('still runs')", BAR, parameters=None)
     results = run_notebooks(
         [], parameters={"seeds": 5}, folder=build, notebooks=notebooks, progress=False
     )
@@ -87,6 +99,36 @@ def test_pages_need_no_network(course):
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"<(script|link|img|iframe)[^>]*\b(src|href)=[\"']?(https?:)?//", text)
         assert not re.search(r"@import|url\(\s*[\"']?(https?:)?//|import\([\"']http", text)
+
+
+def test_every_link_leads_somewhere(course):
+    _, build, results = course
+    links = set()
+    for page in [build / "index.html", *(r.page for r in results)]:
+        text = page.read_text(encoding="utf-8")
+        found = set(re.findall(r'<a\b[^>]*\bhref="([^"]*)"', text))
+        for link in found:
+            file, _, place = link.partition("#")
+            target = build / file if file else page
+            assert target.is_file(), f"{page.name}: {link}"
+            assert not place or f'id="{place}"' in target.read_text(encoding="utf-8"), link
+        links |= found
+    assert {"index.html", "00_good.html", "01_bad.html", "01_bad.html#More", "#More"} <= links
+    assert "what nobody ran" in text
+
+
+def test_progress_bar_leaves_only_its_last_state(course):
+    _, _, results = course
+    executed = nbformat.read(results[2].executed, as_version=4)
+    assert [o.text for o in executed.cells[2].outputs] == ["100%\n"]
+    page = results[2].page.read_text(encoding="utf-8")
+    assert re.search(r"<pre>100%\s*</pre>", page)
+
+
+def test_notebook_that_was_cut_while_written_is_no_result(tmp_path):
+    broken = tmp_path / "00_cut.ipynb"
+    broken.write_text('{"cells": [', encoding="utf-8")
+    assert not keep_last_states(broken)
 
 
 def test_index_and_summary_tell_what_happened(course):

@@ -235,6 +235,62 @@ def test_adapters_for_another_base_are_refused(base, tmp_path):
         load_run(folder)
 
 
+def files_naming(text, folder):
+    return sorted(f.name for f in folder.iterdir() if str(text).encode() in f.read_bytes())
+
+
+def test_run_on_a_relative_folder_opens_from_another(tmp_path, monkeypatch):
+    make_base(tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    made = {m: finetune("base", EXAMPLES, method=m, **QUICK) for m in ("full", "lora")}
+    saved = {method: run.save(tmp_path / method) for method, run in made.items()}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for method, run in made.items():
+        assert load_run(saved[method]).answer(["What is 3?"]) == run.answer(["What is 3?"])
+        assert run.provenance["profile"]["name"] == "base"
+    # Only adapters on a local folder need this machine's path.
+    assert files_naming(tmp_path, saved["full"]) == []
+    assert files_naming(tmp_path, saved["lora"]) == ["run.json"]
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(RunError, match=r"no longer in .*base"):
+        load_run(saved["lora"])
+
+
+def test_provenance_is_known_before_training(base, monkeypatch):
+    from trl import SFTTrainer
+
+    import sftlab.train.finetune as module
+
+    def gone(folder):
+        raise ValueError("the weights are gone")
+
+    trained = []
+    monkeypatch.setattr(module, "weights_hash", gone)
+    monkeypatch.setattr(SFTTrainer, "train", lambda self: trained.append(1))
+    with pytest.raises(ValueError, match="the weights are gone"):
+        finetune(base, EXAMPLES, **QUICK)
+    assert trained == []
+
+
+@pytest.mark.parametrize("pad", [0, 3])
+def test_padding_is_told_by_length_and_never_by_its_token(pad):
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    rows = [{"input_ids": [5, 6, 3, 0], "labels": [-100, 6, 3, 0]},
+            {"input_ids": [5, 3], "labels": [-100, 3]}]  # fmt: skip
+    batch = DataCollatorForLanguageModeling(pad_token_id=pad)(rows)
+    assert batch["labels"].tolist() == [[-100, 6, 3, 0], [-100, 3, -100, -100]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+
+
+def test_base_that_pads_with_its_end_learns_to_stop(tmp_path):
+    bare = make_base(tmp_path / "base", reserved=False)
+    made = finetune(bare, EXAMPLES, **LEARN)
+    assert made.tokenizer.pad_token == "<|endoftext|>"
+    assert made.chat("What is 7?") == "Paris"
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -1,0 +1,76 @@
+"""The lessons also run off the embedded profiles: here on a folder that behaves as Llama's do."""
+
+import json
+import re
+import shutil
+
+import nbformat
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
+
+from sftlab.course.lessons import find_lessons
+from sftlab.course.runner import run_notebooks
+
+LESSONS = [lesson.name for lesson in find_lessons() if "profile" in lesson.defaults]
+PARAMETERS = {"examples_count": 40}
+
+
+@pytest.fixture(scope="module")
+def llama_like(toy_base, tmp_path_factory):
+    """A random base whose tokenizer has no padding token and writes its bos before every text."""
+    folder = tmp_path_factory.mktemp("models") / "llama-like"
+    shutil.copytree(toy_base, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    bos = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A",
+        pair=f"{bos} $A {bos} $B",
+        special_tokens=[(bos, tokenizer.bos_token_id)],
+    )
+    tokenizer.save_pretrained(folder)
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / file).is_file():
+            settings = json.loads((folder / file).read_text(encoding="utf-8"))
+            settings.pop("pad_token", None)
+            (folder / file).write_text(json.dumps(settings), encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["pad_token_id"] = None
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module", params=LESSONS)
+def result(request, llama_like, tmp_path_factory):
+    (done,) = run_notebooks(
+        [request.param],
+        parameters={"profile": str(llama_like), **PARAMETERS},
+        folder=tmp_path_factory.mktemp(request.param),
+        progress=False,
+    )
+    return done
+
+
+def test_the_folder_behaves_as_llamas(llama_like):
+    tokenizer = AutoTokenizer.from_pretrained(llama_like)
+    assert tokenizer.pad_token is None
+    assert tokenizer("Paris")["input_ids"][0] == tokenizer.bos_token_id
+
+
+def test_lesson_runs_to_its_end(result):
+    assert result.status == "passed", result.failure and (
+        f"cell {result.failure.cell}\n{result.failure.source}\n{result.failure.traceback}"
+    )
+
+
+def test_nothing_is_written_to_stderr(result):
+    for number, cell in enumerate(nbformat.read(result.executed, as_version=4).cells, start=1):
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr", f"cell {number}: {output['text']}"
+
+
+def test_what_needs_the_known_corpus_is_skipped(result):
+    for cell in nbformat.read(result.executed, as_version=4).cells:
+        if "known_corpus" in cell.metadata.get("tags", []):
+            said = "".join(output.get("text", "") for output in cell.outputs)
+            assert re.match("Skipped: ", said), cell.source
