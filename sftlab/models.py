@@ -7,7 +7,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sftlab.preflight import Preflight, PreflightError, pick_device, preflight
+from sftlab.machine import pick_device
+from sftlab.preflight import Preflight, PreflightError, preflight
 from sftlab.profiles import (
     PROFILES,
     BrokenWeightsError,

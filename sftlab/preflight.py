@@ -19,7 +19,6 @@ T counts rank-16 adapters on every linear layer. The activation term follows Kor
 
 import os
 import shutil
-import time
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -27,6 +26,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from sftlab.machine import free_memory, matrix_speed, pick_device
 from sftlab.profiles import (
     BrokenWeightsError,
     Profile,
@@ -38,8 +38,6 @@ from sftlab.profiles import (
 )
 
 GB = 1e9
-CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux tells what a container may take."""
 REFERENCE_TOKENS = 26_000
 """Tokens of the reference fine-tune: 400 short examples, three epochs."""
 
@@ -108,15 +106,6 @@ class Preflight:
         return "\n".join(lines)
 
 
-def pick_device() -> str:
-    """`cuda` when torch sees such a card, else `cpu`."""
-    import torch
-
-    # Apple's mps is left out on purpose: the small models gain nothing there, and the same seed
-    # would no longer give the same weights as on everyone else's processor.
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Preflight:
     """Compare what training a profile needs with what this machine has.
 
@@ -152,7 +141,7 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
         rows.append(_minutes(count, method))
     else:
         needed = "unknown until the weights are here"
-        rows.append(Row(what="memory", needed=needed, found=_size(_room())))
+        rows.append(Row(what="memory", needed=needed, found=_size(free_memory())))
     return Preflight(profile=profile, method=method, rows=tuple(rows))
 
 
@@ -180,45 +169,8 @@ def _size(count: float) -> str:
     return f"{count / GB:.1f} GB"
 
 
-def _room() -> float:
-    """Free bytes of the card, or of the memory that this process may still take."""
-    import psutil
-
-    if pick_device() == "cuda":
-        import torch
-
-        return torch.cuda.mem_get_info()[0]
-    available = psutil.virtual_memory().available
-    return max(min([available, *_container_rooms()]), 0)
-
-
-def _container_rooms() -> list[int]:
-    """Bytes that the container may still take, by cgroup v2 and v1; none outside a container.
-
-    What it uses counts the files that the kernel caches for it and drops when memory gets short:
-    after reading a few large files almost nothing would seem left.
-    """
-    versions = (
-        (CGROUP, "memory.max", "memory.current", ""),
-        (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
-    )
-    rooms = []
-    for folder, limit, used, prefix in versions:
-        try:
-            room = int((folder / limit).read_text()) - int((folder / used).read_text())
-        except (OSError, ValueError):  # no such version, or the limit is the word `max`
-            continue
-        try:
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            room += sum(int(stat[f"{prefix}{kind}_file"]) for kind in ("inactive", "active"))
-        except (OSError, ValueError, KeyError):
-            pass  # without the details, all that is used counts as needed
-        rooms.append(room)
-    return rooms
-
-
 def _memory(needed: float) -> Row:
-    room = _room()
+    room = free_memory()
     where = "GPU memory" if pick_device() == "cuda" else "memory"
     return Row(what=where, needed="about " + _size(needed), found=_size(room) + " free",
                ok=needed <= room, remedy="Close other programs, choose a smaller profile "
@@ -314,19 +266,10 @@ def _gpu() -> Row:
 
 def _minutes(count: int, method: str) -> Row:
     """Time of the reference fine-tune, from the speed of a matrix product measured now."""
-    import torch
-
     device = pick_device()
-    a = torch.ones(1024, 1024, device=device)
-    (a @ a).sum().item()  # warms up
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        (a @ a).sum().item()
-        best = min(best, time.perf_counter() - start)
     # Measured on two cores: the reference fine-tune of the 3.7M model reaches 0.8 of that speed.
     # On a card small batches keep it waiting; 0.3 is an assumption.
-    speed = 2 * 1024**3 / best * (0.8 if device == "cpu" else 0.3)
+    speed = matrix_speed(device) * (0.8 if device == "cpu" else 0.3)
     # Forward 2 operations a weight and token, backward 4, or 2 when the weights are frozen.
     minutes = REFERENCE_TOKENS * count * (6 if method == "full" else 4) / speed / 60
     shown = "under a minute" if minutes < 1 else f"about {minutes:.0f} min"

@@ -17,7 +17,7 @@ if not (ROOT / "pyproject.toml").is_file():
 
 # A module may import from its own line and from those above it.
 ORDER = (
-    ("places", "quiet"),
+    ("places", "quiet", "machine"),
     ("world",),
     ("profiles", "preflight", "models"),
     ("data",),

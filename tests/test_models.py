@@ -17,7 +17,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sftlab import models, preflight, profiles
+from sftlab import machine, models, preflight, profiles
 from sftlab.measure.completion import complete
 from sftlab.measure.probes import text_loss
 from sftlab.models import (
@@ -301,7 +301,7 @@ def test_missing_embedded_model_says_how_to_make_it(tmp_path, monkeypatch):
 
 def test_preflight_refuses_with_a_remedy(hub_cache, monkeypatch):
     monkeypatch.setattr(preflight, "pick_device", lambda: "cpu")
-    monkeypatch.setattr(preflight, "_room", lambda: 2e9)
+    monkeypatch.setattr(preflight, "free_memory", lambda: 2e9)
     check = models.preflight("llama-3.1-8b-qlora")
     assert not check.ok
     assert "NO  GPU" in str(check)
@@ -368,14 +368,14 @@ def test_room_of_a_container_does_not_count_cached_files(tmp_path, monkeypatch, 
 
     import psutil
 
-    monkeypatch.setattr(preflight, "CGROUP", tmp_path)
-    monkeypatch.setattr(preflight, "pick_device", lambda: "cpu")
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "pick_device", lambda: "cpu")
     memory = types.SimpleNamespace(available=5000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
-    assert preflight._room() == room
+    assert machine.free_memory() == room
 
 
 def test_weights_hash_is_that_of_the_file(tmp_path):

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sftlab.chat.templates import CONTROL_TOKENS
-from sftlab.models import Profile, find_profile, load, local_folder, pick_device, weights_hash
+from sftlab.machine import pick_device
+from sftlab.models import Profile, find_profile, load, local_folder, weights_hash
 from sftlab.quiet import known_noise_silenced, randomness_kept
 from sftlab.train.conversations import ExampleError, check_examples, data_hash
 from sftlab.train.run import Run, load_run

@@ -2,7 +2,7 @@
 
 import sys
 
-from sftlab.models import pick_device
+from sftlab.machine import pick_device
 from sftlab.train.settings import Settings
 
 

@@ -1,0 +1,67 @@
+"""What this machine has: a device, free memory, speed."""
+
+import time
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells what a container may take."""
+
+
+def pick_device() -> str:
+    """`cuda` when torch sees such a card, else `cpu`."""
+    import torch
+
+    # Apple's mps is left out on purpose: the small models gain nothing there, and the same seed
+    # would no longer give the same weights as on everyone else's processor.
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def free_memory() -> float:
+    """Free bytes of the card, or of the memory that this process may still take."""
+    import psutil
+
+    if pick_device() == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    available = psutil.virtual_memory().available
+    return max(min([available, *_container_rooms()]), 0)
+
+
+def _container_rooms() -> list[int]:
+    """Bytes that the container may still take, by cgroup v2 and v1; none outside a container.
+
+    What it uses counts the files that the kernel caches for it and drops when memory gets short:
+    after reading a few large files almost nothing would seem left.
+    """
+    versions = (
+        (CGROUP, "memory.max", "memory.current", ""),
+        (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    )
+    rooms = []
+    for folder, limit, used, prefix in versions:
+        try:
+            room = int((folder / limit).read_text()) - int((folder / used).read_text())
+        except (OSError, ValueError):  # no such version, or the limit is the word `max`
+            continue
+        try:
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            room += sum(int(stat[f"{prefix}{kind}_file"]) for kind in ("inactive", "active"))
+        except (OSError, ValueError, KeyError):
+            pass  # without the details, all that is used counts as needed
+        rooms.append(room)
+    return rooms
+
+
+def matrix_speed(device: str) -> float:
+    """Operations a second of a float32 matrix product of side 1024, the best of three."""
+    import torch
+
+    a = torch.ones(1024, 1024, device=device)
+    (a @ a).sum().item()  # warms up
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        (a @ a).sum().item()
+        best = min(best, time.perf_counter() - start)
+    return 2 * 1024**3 / best
