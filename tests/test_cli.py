@@ -94,9 +94,10 @@ def test_folders_that_cannot_be_written_are_a_mistake_too(monkeypatch, capsys, t
         assert re.fullmatch(r"sftlab: .*file.*--out .*SFTLAB_CACHE.*\n", err)
 
 
-def test_errors_of_the_course_are_one_line_and_defects_are_not(monkeypatch, capsys):
+def test_errors_of_the_course_are_one_line_and_defects_are_not(monkeypatch, capsys, tmp_path):
     from sftlab.world import corpus
 
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))  # another test may have filled the shared one
     corpus.corpus_text.cache_clear()
     monkeypatch.setattr(corpus, "corpus", lambda: iter(["another text"]))
     code, out, err = call(monkeypatch, capsys, "seen", "Paris")

@@ -208,6 +208,8 @@ def test_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path):
         f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)",
     )
     script = (
+        # A shell starts its background jobs with SIGINT ignored; this one is to be interrupted.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path; from sftlab.course.runner import run_notebooks\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "r = run_notebooks([], folder=folder / 'build', notebooks=folder, progress=False)\n"
