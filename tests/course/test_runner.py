@@ -80,7 +80,7 @@ def test_parameter_reaches_the_cells_and_the_kernel_is_this_python_offline(cours
     _, build, _ = course
     executed = nbformat.read(build / "executed" / "00_good.ipynb", as_version=4)
     printed = [o.text for c in executed.cells for o in c.get("outputs", []) if "text" in o]
-    assert printed == [f"10 {sys.executable} 1\n"]
+    assert printed == [f"10 {os.path.normpath(sys.executable)} 1\n"]
 
 
 def test_failing_cell_is_known_by_its_place_in_the_committed_notebook(course):
