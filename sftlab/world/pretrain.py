@@ -166,6 +166,14 @@ def _resume(
     return state["step"], state["seconds"], state["history"]
 
 
+def _pretrain_or_stop(name: str, **options) -> None:
+    """`pretrain` in a process of its own: Ctrl-C ends it without a traceback."""
+    try:
+        pretrain(name, **options)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 def train_all(names: list[str]) -> None:
     """Train the named models into `data/models`, each in a process with its share of the cores.
 
@@ -184,7 +192,7 @@ def train_all(names: list[str]) -> None:
     context = get_context("spawn")
     children = [
         context.Process(
-            target=pretrain,
+            target=_pretrain_or_stop,
             args=(name,),
             kwargs={"work": work, "out": out, "threads": threads, "position": n},
         )
@@ -192,7 +200,11 @@ def train_all(names: list[str]) -> None:
     ]
     for child in children:
         child.start()
-    for child in children:
-        child.join()
+    try:
+        for child in children:
+            child.join()
+    except KeyboardInterrupt:  # the terminal has told the children too
+        for child in children:
+            child.join()
     if any(child.exitcode for child in children):
         sys.exit("pretraining stopped early: run the same command again to go on from here")
