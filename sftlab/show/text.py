@@ -40,18 +40,6 @@ def conversation(messages: Sequence[dict[str, str]]) -> HTML:
     return HTML("".join(rows))
 
 
-def side_by_side(columns: dict[str, Sequence[str]]) -> HTML:
-    """Texts in a table: one column a heading, one row an index; line ends are kept."""
-    heads = "".join(f'<th style="text-align:left">{escape(name)}</th>' for name in columns)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td style="text-align:left;{_BODY}">{escape(text)}</td>' for text in row)
-        + "</tr>"
-        for row in zip(*columns.values(), strict=True)
-    )
-    return HTML(f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>")
-
-
 def _caption(label: str) -> str:
     return f'<div style="{_LABEL}">{escape(label)}</div>' if label else ""
 
