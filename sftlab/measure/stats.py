@@ -5,6 +5,12 @@ from dataclasses import dataclass
 from scipy.stats import binomtest
 
 
+def percent(share: float) -> str:
+    """A share as `81%`; with one digit more where `0%` or `100%` would hide some items."""
+    near = 0 < share < 0.005 or 0.995 <= share < 1
+    return f"{share:.1%}" if near else f"{share:.0%}"
+
+
 @dataclass(frozen=True)
 class Share:
     """A measured share with its 95% interval; `str` gives `81% (74 to 87%)`."""
@@ -38,7 +44,7 @@ class Share:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{self.value:.0%} ({low:.0%} to {high:.0%})"
+        return f"{percent(self.value)} ({low:.0%} to {high:.0%})"
 
 
 def share(outcomes) -> Share:

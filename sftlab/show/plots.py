@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sftlab.measure.probes import ANSWERED, CONTINUED, OTHER
-from sftlab.measure.stats import Share
+from sftlab.measure.stats import Share, percent
 
 # Okabe and Ito's colours: told apart with the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -70,8 +70,8 @@ def plot_shares(
             at = y + (n - (len(series) - 1) / 2) * step
             ax.barh(at, value, height=step * 0.86, color=COLOURS[n % len(COLOURS)], alpha=0.9)
             ax.plot([low, high], [at, at], color="#333333", linewidth=1.3, solid_capstyle="butt")
-            ax.text(max(value, high) + 0.015, at, f"{value:.0%}", va="center", fontsize=9)
-            told.append(f"{label} {name} {value:.0%}".replace("  ", " "))
+            ax.text(max(value, high) + 0.015, at, percent(value), va="center", fontsize=9)
+            told.append(f"{label} {name} {percent(value)}".replace("  ", " "))
     ax.set_yticks(range(len(rows)), list(rows), fontsize=10)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.09)

@@ -21,6 +21,10 @@ def test_the_interval_is_what_its_tails_say(case):
 def test_a_share_reads_as_a_sentence_needs_it():
     assert str(share([True] * 8 + [False] * 2)) == "80% (44% to 97%)"
     assert Share(0, 20).value == 0
+    # Rounded to whole percents, these would read as none and all.
+    assert str(Share(1, 400)).startswith("0.2%")
+    assert str(Share(399, 400)).startswith("99.8%")
+    assert str(Share(20, 20)).startswith("100% ")
 
 
 @pytest.mark.parametrize(("hits", "items"), [(0, 0), (3, 2), (-1, 4)])

@@ -66,8 +66,10 @@ class Told:
 
     def __init__(self, text):
         self.rows = {
-            label: int(percent)
-            for label, percent in re.findall(r"(.+?) (\d+)%(?:; |\.$)", text.partition(": ")[2])
+            label: float(number)
+            for label, number in re.findall(
+                r"(.+?) (\d+(?:\.\d+)?)%(?:; |\.$)", text.partition(": ")[2]
+            )
         }
         assert len(self.rows) == text.count("%") > 0, f"not every row can be read: {text}"
 
