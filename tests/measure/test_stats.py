@@ -1,9 +1,21 @@
+import json
+
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, binomtest, t
 
-from sftlab.measure.stats import Share, share
+from sftlab.measure.stats import (
+    Estimate,
+    Share,
+    difference,
+    equivalent,
+    holm,
+    mean,
+    share,
+)
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -31,3 +43,250 @@ def test_a_share_reads_as_a_sentence_needs_it():
 def test_impossible_counts_are_refused(hits, items):
     with pytest.raises(ValueError, match=f"{hits} of {items}"):
         Share(hits, items)
+
+
+def runs(*, seeds=3, entities=20, share=0.8, start=0, name="c"):
+    """A frame of answers: seeds x entities x four items."""
+    rng = np.random.default_rng(start)
+    return pd.DataFrame(
+        {"seed": seed, "country": f"{name}{e:02}", "right": bool(rng.random() < share)}
+        for seed in range(seeds)
+        for e in range(entities)
+        for _ in range(4)
+    )
+
+
+def test_the_mean_of_a_frame_and_its_counts():
+    frame = runs()
+    found = mean(frame)
+    assert found.value == pytest.approx(frame["right"].mean())
+    assert found.by_seed == pytest.approx(frame.groupby("seed")["right"].mean().tolist())
+    assert (found.seeds, found.items, found.entities) == (3, 80, 20)
+    assert found.low < found.inner[0] < found.value < found.inner[1] < found.high
+    assert (found.method, found.unit) == ("cluster bootstrap", "share")
+    assert str(found) == f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
+    assert mean(frame.sample(frac=1, random_state=0)) == found, "the order of rows is nothing"
+
+
+def test_items_of_one_entity_count_as_one_and_those_of_many_as_many():
+    rng = np.random.default_rng(0)
+    outcomes = rng.random(200) < 0.7
+    apart = pd.DataFrame({"country": range(200), "right": outcomes})
+    together = pd.DataFrame(
+        {"country": np.arange(200) // 10, "right": np.repeat(outcomes[:20], 10)}
+    )
+    exact = share(outcomes).interval
+    assert mean(apart).low == pytest.approx(exact[0], abs=0.01)
+    assert mean(apart).high == pytest.approx(exact[1], abs=0.01)
+    wide, narrow = mean(together), mean(apart)
+    assert wide.high - wide.low > 2.5 * (narrow.high - narrow.low)
+
+
+def test_one_seed_resamples_entities_and_one_number_a_run_resamples_seeds():
+    one = runs(seeds=1)
+    assert mean(one) == mean(one.drop(columns="seed"))
+    assert mean(one).seeds == 1
+    losses = pd.DataFrame({"seed": range(5), "value": [2.1, 2.4, 2.2, 2.0, 2.3]})
+    found = mean(losses, value="value", entity=None)
+    # The bootstrap's tail is Student's, so its interval is near the classical one.
+    classical = t.interval(0.95, 4, losses["value"].mean(), losses["value"].sem())
+    assert (found.low, found.high) == pytest.approx(classical, abs=0.02)
+    assert (found.unit, str(found).split()[0]) == ("number", "2.2")
+
+
+def test_seeds_that_differ_widen_the_interval_more_than_percentiles_say():
+    frame = runs(seeds=3, entities=50)
+    frame["right"] = np.repeat([0.2, 0.5, 0.8], 200) > np.tile(np.linspace(0, 1, 200), 3)
+    found = mean(frame)
+    # Resampled as they are, three seeds give 0.2 to 0.8 at the very most.
+    assert found.low < 0.15 < 0.85 < found.high
+
+
+@pytest.mark.parametrize(("right", "value"), [(True, 1), (False, 0)])
+def test_saturated_runs_have_the_exact_interval_over_entities(right, value):
+    found = mean(runs(entities=50).assign(right=right))
+    exact_ = binomtest(50 * value, 50).proportion_ci(method="exact")
+    assert (found.low, found.high) == pytest.approx((exact_.low, exact_.high), abs=1e-12)
+    assert (found.value, found.method) == (value, "exact binomial")
+    inner = binomtest(50 * value, 50).proportion_ci(0.9, method="exact")
+    assert found.inner == pytest.approx((inner.low, inner.high), abs=1e-12)
+
+
+def test_an_entity_that_is_alike_in_all_is_not_certain():
+    frame = runs(entities=50)
+    frame["right"] = np.tile([True, True, False, False], 150)
+    found = mean(frame)
+    assert (found.value, found.method) == (0.5, "exact binomial")
+    assert found.low < 0.48 < 0.52 < found.high
+
+
+def test_few_wrong_answers_do_not_blow_up_the_interval():
+    frame = runs(entities=50).assign(right=True)
+    frame.loc[[0, 4], "right"] = False  # two countries, both in the first seed
+    assert mean(frame).low > binomtest(48, 50).proportion_ci(method="exact").low - 1e-6
+
+
+def test_constant_numbers_are_said_to_be_constant():
+    frame = runs().assign(right=0.25)
+    found = mean(frame)
+    assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
+    assert found.method == "constant"
+    rng = np.random.default_rng(0)
+    losses = runs().assign(right=rng.random(240))
+    same = difference(losses, losses)
+    assert (same.low, same.high, same.method) == (0, 0, "constant")
+
+
+def test_a_difference_pairs_seeds_and_entities():
+    weak, strong = runs(share=0.5), runs(share=0.9, start=1)
+    found = difference(strong, weak)
+    assert found.value == pytest.approx(mean(strong).value - mean(weak).value)
+    by_seed = np.subtract(mean(strong).by_seed, mean(weak).by_seed)
+    assert found.by_seed == pytest.approx(by_seed)
+    assert (found.seeds, found.items, found.entities) == (3, 80, 20)
+    back = difference(weak, strong)
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low), abs=0.02)
+    assert str(found).split()[1] == "points"
+
+
+def test_what_arms_share_does_not_widen_their_difference():
+    rng = np.random.default_rng(0)
+    first = runs(seeds=5, entities=40)
+    hard = np.tile(np.repeat(rng.normal(size=40), 4), 5)
+    luck = np.repeat(rng.normal(size=5), 160)
+    first["right"] = hard + luck + 0.01 * rng.normal(size=800)
+    second = first.assign(right=first["right"] - 0.3 + 0.01 * rng.normal(size=800))
+    paired = difference(first, second)
+    unpaired = difference(first, second, paired_seeds=False)
+    apart = difference(first, second.assign(country="other " + second["country"]))
+    assert paired.high - paired.low < 0.01
+    assert unpaired.high - unpaired.low > 1, "seeds that mean nothing do not cancel"
+    assert apart.high - apart.low > 0.3, "other entities do not cancel"
+    assert (apart.entities, apart.items) == (80, 320)
+
+
+def test_an_arm_without_randomness_is_set_against_every_seed():
+    tuned, prompt = runs(seeds=5, share=0.9), runs(seeds=1, share=0.5, start=1)
+    found = difference(tuned, prompt)
+    assert found.seeds == len(found.by_seed) == 5
+    copies = pd.concat([prompt.assign(seed=seed) for seed in range(5)])
+    assert found.value == pytest.approx(difference(tuned, copies).value)
+    assert found.low == pytest.approx(difference(tuned, copies).low, abs=0.01)
+    assert difference(prompt, tuned).by_seed == pytest.approx([-d for d in found.by_seed])
+
+
+def test_with_a_saturated_arm_the_arms_intervals_are_combined():
+    full, part = runs(entities=50).assign(right=True), runs(entities=50, share=0.6)
+    found = difference(full, part)
+    top, rest = mean(full), mean(part)
+    assert found.method == "MOVER"
+    below = np.hypot(1 - top.low, rest.high - rest.value)
+    assert found.low == pytest.approx(found.value - below)
+    assert found.high == pytest.approx(found.value + rest.value - rest.low)
+    both = difference(full, full)
+    assert (both.low, both.value, both.high) == pytest.approx((top.low - 1, 0, 1 - top.low))
+    most = difference(full, full.assign(right=False))
+    assert most.high == most.value == 1
+    assert most.low < top.low
+
+
+def test_identical_arms_are_not_known_to_be_the_same():
+    frame = runs(entities=50)
+    found = difference(frame, frame)
+    assert (found.value, found.method) == (0, "exact binomial")
+    assert found.high == -found.low == pytest.approx(1 - 0.025 ** (1 / 50))
+
+
+def test_shares_and_their_differences_stay_within_their_bounds():
+    for start in range(20):
+        high, low = runs(share=0.97, start=start), runs(share=0.03, start=start)
+        assert 0 <= mean(low).low <= mean(low).high <= 1
+        assert -1 <= difference(high, low).low <= difference(high, low).high <= 1
+
+
+def test_several_comparisons_widen_each_interval():
+    frame = runs()
+    one, ten = mean(frame), mean(frame, comparisons=10)
+    assert ten.level == pytest.approx(0.995)
+    assert ten.low < one.low < one.high < ten.high
+    assert ten.low == mean(frame, level=0.995).low
+
+
+def test_sameness_needs_the_inner_interval_within_the_margins():
+    rng = np.random.default_rng(0)
+    losses = runs(seeds=5, entities=40).assign(right=rng.normal(size=800))
+    close = difference(losses, losses.assign(right=losses["right"] + 0.01 * rng.normal(size=800)))
+    edge = max(abs(end) for end in close.inner)
+    assert equivalent(close, edge * 1.01)
+    assert not equivalent(close, edge)
+    assert edge < max(-close.low, close.high), "90%, not 95%"
+    for margin in (0, -0.05, float("nan")):
+        with pytest.raises(ValueError, match="margin"):
+            equivalent(close, margin)
+
+
+def test_holm_by_hand_and_in_the_order_given():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.5]) == [1, 1]
+    assert holm([]) == []
+    with pytest.raises(ValueError, match="p values"):
+        holm([0.5, 1.5])
+
+
+def test_an_estimate_survives_json():
+    found = difference(runs(share=0.9), runs(share=0.4, start=1))
+    assert Estimate.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    with pytest.raises(ValueError, match="colour"):
+        Estimate.from_dict({**found.to_dict(), "colour": 1})
+
+
+def test_an_estimate_that_contradicts_itself_is_refused():
+    good = mean(runs()).to_dict()
+    for wrong in ({"low": 0.99}, {"value": float("nan")}, {"level": 0.4}, {"unit": "m"}):
+        with pytest.raises(ValueError):  # noqa: PT011
+            Estimate.from_dict({**good, **wrong})
+
+
+def test_small_differences_are_not_printed_as_none():
+    good = mean(runs()).to_dict()
+    written = {**good, "value": 0.004, "low": -0.012, "high": 0.02, "unit": "points"}
+    assert str(Estimate.from_dict(written)) == "+0.4 points (-1 to +2)"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop(columns="right"), "no column 'right'"),
+        (lambda f: f.drop(columns="country"), "no column 'country'"),
+        (lambda f: f.iloc[:0], "no rows"),
+        (lambda f: f.iloc[4:], r"\(0, c00\)"),
+        (lambda f: f.assign(right=f["right"].astype(object).where(f.index != 85)), "seed 1"),
+        (lambda f: f.assign(right="yes"), "no number"),
+        (lambda f: f.assign(right=np.where(f.index == 7, np.inf, 1.0)), "row 7"),
+        (lambda f: f.assign(country=f["country"].where(f.index != 3)), "row 3"),
+    ],
+)
+def test_frames_that_cannot_be_averaged_are_refused_with_the_place(change, message):
+    with pytest.raises(ValueError, match=message):
+        mean(change(runs()))
+
+
+def test_arms_that_cannot_be_compared_are_refused():
+    frame = runs(seeds=4)
+    with pytest.raises(ValueError, match=r"paired_seeds=False"):
+        difference(frame, runs(seeds=3))
+    assert difference(frame, runs(seeds=3), paired_seeds=False).seeds == 3
+    with pytest.raises(ValueError, match="c00"):
+        difference(frame, frame[frame["country"] != "c00"])
+    with pytest.raises(ValueError, match="one number of one seed"):
+        mean(pd.DataFrame({"value": [2.5]}), value="value", entity=None)
+    for wrong in ({"level": 1}, {"level": 0.3}, {"comparisons": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            mean(frame, **wrong)
+
+
+def test_objects_of_booleans_are_shares_too():
+    frame = runs()
+    assert mean(frame.assign(right=frame["right"].astype(object))) == mean(frame)
+    assert mean(frame.assign(right=frame["right"].astype("boolean"))) == mean(frame)
+    assert mean(frame.assign(country=frame["country"].astype("category"))) == mean(frame)
