@@ -1,5 +1,6 @@
 """Supervised fine-tuning: one thin call over TRL's `SFTTrainer`."""
 
+import gc
 import platform
 import time
 import warnings
@@ -11,16 +12,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sftlab.chat.templates import CONTROL_TOKENS
-from sftlab.machine import pick_device
+from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import Profile, find_profile, load, local_folder, weights_hash
 from sftlab.quiet import known_noise_silenced, randomness_kept
+from sftlab.train.checkpoints import CheckpointError, newest_checkpoint
 from sftlab.train.conversations import ExampleError, check_examples, data_hash
 from sftlab.train.run import Run, load_run
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.speech import teach_tokens
 from sftlab.train.trainer import Bar, make_trainer
 
-__all__ = ["ExampleError", "Run", "Settings", "SettingsError", "finetune", "load_run"]
+__all__ = [
+    "CheckpointError",
+    "ExampleError",
+    "Run",
+    "Settings",
+    "SettingsError",
+    "finetune",
+    "load_run",
+    "untrained",
+]
 
 
 def finetune(
@@ -29,6 +40,8 @@ def finetune(
     *,
     settings: Settings | None = None,
     progress: bool = True,
+    checkpoints: str | Path | None = None,
+    save_every: int = 50,
     **overrides: Any,
 ) -> Run:
     """Fine-tune a fresh copy of a profile's model on conversations, and return the run.
@@ -36,13 +49,17 @@ def finetune(
     Only the assistant's words and their ends of turn are supervised. On a CPU the same seed (and
     number of threads) gives the same weights, bit for bit. The caller's random generators are left
     as they were. Interrupted (Ctrl-C, or stop in Jupyter), it raises `KeyboardInterrupt` and leaves
-    nothing behind: the half-trained model was its own copy.
+    nothing behind: the half-trained model was its own copy. With `checkpoints` the same call goes
+    on from the last one, also after a kill, and ends at the weights that it would have had, bit for
+    bit on a CPU.
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
         examples: rows `{"messages": [{"role", "content"}, ...]}`, a list or a `datasets.Dataset`.
         settings: how to train; what is `None` in it comes from the profile.
         progress: show one bar with step, loss and time left.
+        checkpoints: a folder for checkpoints, new or of this very run; by default none is written.
+        save_every: steps from one checkpoint to the next.
         **overrides: single settings by name, such as `learning_rate=1e-3`.
 
     Returns:
@@ -53,6 +70,7 @@ def finetune(
         UnknownProfileError, ModelNotAvailableError: no such model, or it can't be loaded.
         SettingsError: an unknown setting, or a value it can't have.
         ExampleError: an example that can't be trained on, with its index and the remedy.
+        CheckpointError: `checkpoints` holds another run.
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
@@ -64,14 +82,26 @@ def finetune(
         settings = _fit_length(settings, model)
         # Before training: what fails here, such as weights removed meanwhile, must not cost a run.
         provenance = _provenance(profile, examples, added)
+        folder, resumed = Path(scratch), None
+        if checkpoints is not None:
+            folder = Path(checkpoints)
+            resumed = newest_checkpoint(folder, {"settings": asdict(settings), **provenance})
         bar = Bar(profile.name) if progress else None
         forward = model.__dict__.get("forward")
-        trainer = make_trainer(profile, model, tokenizer, examples, settings, added, scratch, bar)
+        trainer = make_trainer(
+            model, tokenizer, examples, settings, added,
+            folder=folder, bar=bar, save_every=save_every if checkpoints is not None else None,
+        )  # fmt: skip
         tokens = _count(trainer.train_dataset, examples, tokenizer, settings)
+        keep_freed_memory()
+        # accelerate collects garbage first: a quarter of a second among the libraries' own objects,
+        # which `freeze` leaves out.
+        gc.freeze()
         start = time.perf_counter()
         try:
-            trainer.train()
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         finally:
+            gc.unfreeze()
             if bar:
                 bar.close()
         seconds = time.perf_counter() - start
@@ -91,6 +121,27 @@ def finetune(
         seconds=seconds,
         tokens=tokens,
         provenance=provenance,
+    )
+
+
+def untrained(profile: str | Path | Profile) -> Run:
+    """The profile's model as it is, in the form of a run: what a fine-tune is compared with.
+
+    Its tokenizer has no chat template, so `answer` and `chat` are for runs that were trained.
+
+    Raises:
+        UnknownProfileError, ModelNotAvailableError: no such model, or it can't be loaded.
+    """
+    profile = find_profile(profile)
+    model, tokenizer = load(profile)
+    return Run(
+        model=model,
+        tokenizer=tokenizer,
+        history=[],
+        settings=Settings(epochs=1).filled(profile),
+        seconds=0.0,
+        tokens={"total": 0, "supervised": 0, "examples": 0, "longest": 0, "cut": 0},
+        provenance=_provenance(profile, [], []),
     )
 
 

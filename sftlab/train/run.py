@@ -41,7 +41,7 @@ class Run:
     settings: Settings
     """The settings used, with the profile's values filled in."""
     seconds: float
-    """Seconds of training alone, without loading and tokenising."""
+    """Seconds of training alone, without loading, tokenising and what came before a resumption."""
     tokens: dict[str, int]
     """Of one epoch: total, supervised, examples, longest, and cut (examples that lost an end)."""
     provenance: dict[str, Any]

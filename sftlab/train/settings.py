@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field, fields, replace
 
 from sftlab.chat.templates import TEMPLATES
+from sftlab.machine import fast_precision
 from sftlab.profiles import METHODS, Profile
 
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
+BATCHINGS = ("grouped", "random", "packed")
+PRECISIONS = ("float32", "bfloat16")
 
 
 class SettingsError(ValueError):
@@ -24,6 +27,11 @@ class Settings:
     """Examples in one forward and backward pass."""
     accumulation: int = 1
     """Batches whose gradients make one optimiser step."""
+    batching: str = "grouped"
+    """grouped: examples of like length share a batch. random: any do. packed: any do, end to end in
+    one row without padding, blind to each other."""
+    precision: str | None = None
+    """float32, or bfloat16 for the matrix products alone; by default what the device is fast at."""
     max_length: int | None = None
     """Tokens of the longest example; what is beyond is cut off."""
     seed: int = 0
@@ -62,7 +70,7 @@ class Settings:
             raise SettingsError(f"warmup_share is {self.warmup_share!r}; it must be below 1")
         for name, words in _WORDS.items():
             value = getattr(self, name)
-            if value not in words and not (value is None and name == "method"):
+            if value not in words and not (value is None and name in ("method", "precision")):
                 raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(words)}")
 
     def changed(self, **overrides) -> "Settings":
@@ -85,6 +93,7 @@ class Settings:
         return replace(
             self,
             method=method,
+            precision=self.precision or fast_precision(),
             learning_rate=self.learning_rate or profile.rate(method),
             batch_size=self.batch_size or profile.batch_size,
             max_length=self.max_length or profile.max_length,
@@ -92,4 +101,10 @@ class Settings:
         )
 
 
-_WORDS = {"schedule": SCHEDULES, "method": METHODS, "template": tuple(TEMPLATES)}
+_WORDS = {
+    "schedule": SCHEDULES,
+    "batching": BATCHINGS,
+    "precision": PRECISIONS,
+    "method": METHODS,
+    "template": tuple(TEMPLATES),
+}

@@ -1,21 +1,29 @@
 """TRL's trainer, set up for a small machine, and the one bar that shows it at work."""
 
 import sys
+from pathlib import Path
 
 from sftlab.machine import pick_device
+from sftlab.train.checkpoints import mark_whole
 from sftlab.train.settings import Settings
 
 
-def make_trainer(profile, model, tokenizer, examples, settings, added, scratch, bar):
-    """TRL's trainer, with the defaults that a small machine needs."""
-    import torch
+def make_trainer(
+    model, tokenizer, examples, settings, added, *, folder: Path, bar=None, save_every: int | None
+):
+    """TRL's trainer, with the defaults that a small machine needs.
+
+    With `save_every` it writes a checkpoint to `folder` every so many steps.
+    """
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from sftlab.train import step
 
     cpu = pick_device() == "cpu"
     options = SFTConfig(
-        output_dir=scratch,
+        output_dir=str(folder),
         assistant_only_loss=True,
         max_length=settings.max_length,
         eos_token=tokenizer.eos_token,
@@ -28,38 +36,48 @@ def make_trainer(profile, model, tokenizer, examples, settings, added, scratch, 
         weight_decay=settings.weight_decay,
         seed=settings.seed,
         use_cpu=cpu,
-        # The embedded models stay in float32 everywhere, so that results compare; the large ones
-        # on a card that knows bfloat16 are trained in it, with float32 weights.
-        bf16=not cpu and not profile.embedded and torch.cuda.is_bf16_supported(False),
+        bf16=settings.precision == "bfloat16",  # of the products; the weights stay in float32
         activation_checkpointing=settings.method == "qlora",
         dataloader_pin_memory=not cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # a diverged run must show it
-        save_strategy="no",
+        save_strategy="steps" if save_every else "no",
+        save_steps=save_every or 500,
+        save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
     )
     rows = Dataset.from_list([{**row, "row": index} for index, row in enumerate(examples)])
-    trainer = SFTTrainer(
+    packed = settings.batching == "packed"
+    trainer = step.SupervisedTrainer(
         model=model,
         args=options,
         train_dataset=rows,
         processing_class=tokenizer,
+        data_collator=step.packing_collator(tokenizer.pad_token_id) if packed else None,
         peft_config=None if settings.method == "full" else _adapters(model, settings, added),
+    )
+    trainer.order = step.Batches(
+        [len(ids) for ids in trainer.train_dataset["input_ids"]],
+        size=settings.batch_size * settings.accumulation,
+        pool=step.POOL if settings.batching == "grouped" else 1,
+        seed=settings.seed,
     )
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):
         # TRL 1.16 reads `lm_head.bias`, which PEFT 0.21's wrapper of trainable rows hides.
         head.bias = None
     trainer.remove_callback(PrinterCallback)  # comes with disable_tqdm, and prints every step
-    if bar:
 
-        class Advance(TrainerCallback):
-            def on_log(self, args, state, control, logs, **kwargs):
-                if "loss" in logs:
-                    bar.show(state.global_step, state.max_steps, logs["loss"])
+    class Advance(TrainerCallback):
+        def on_log(self, args, state, control, logs, **kwargs):
+            if bar and "loss" in logs:
+                bar.show(state.global_step, state.max_steps, logs["loss"])
 
-        trainer.add_callback(Advance())
+        def on_save(self, args, state, control, **kwargs):
+            mark_whole(folder, state.global_step)
+
+    trainer.add_callback(Advance())
     return trainer
 
 

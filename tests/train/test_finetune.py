@@ -126,16 +126,16 @@ def test_template_without_system_and_with_generation_prompt(base):
 
 
 def test_labels_that_reach_the_model(base, monkeypatch):
-    from trl import SFTTrainer
+    from sftlab.train.step import SupervisedTrainer
 
     seen = []
-    compute_loss = SFTTrainer.compute_loss
+    compute_loss = SupervisedTrainer.compute_loss
 
     def spy(self, model, inputs, *args, **kwargs):
         seen.append({name: inputs[name].clone() for name in ("input_ids", "labels")})
         return compute_loss(self, model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(SFTTrainer, "compute_loss", spy)
+    monkeypatch.setattr(SupervisedTrainer, "compute_loss", spy)
     made = finetune(base, EXAMPLES, **QUICK)
     answer = [*made.tokenizer("Paris")["input_ids"], 3]
     assert len(seen) == 3

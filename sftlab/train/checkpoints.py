@@ -1,0 +1,60 @@
+"""Checkpoints of a run in a folder, so that one that was killed goes on where it was.
+
+folder/recipe.json        what the run is: settings, data, base, versions
+folder/checkpoint-50/     weights, optimiser, schedule, generators; `whole` is written last
+folder/checkpoint-100/    the newest two are kept: a kill while one is written leaves the other
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WHOLE = "whole"
+
+
+class CheckpointError(ValueError):
+    """A folder whose checkpoints are another run's."""
+
+
+def newest_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> Path | None:
+    """The last whole checkpoint of the run that `recipe` describes; `None` when it is to begin.
+
+    What a kill left half-written is removed. The recipe is written when the folder has none.
+
+    Raises:
+        CheckpointError: the folder holds another run, or something else.
+    """
+    described = json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False)
+    file = folder / "recipe.json"
+    if not file.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CheckpointError(f"{folder} holds something else; give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        started = file.with_suffix(".new")
+        started.write_text(described, encoding="utf-8")
+        started.replace(file)
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} can't be read: {error}; give a new folder") from error
+    now = json.loads(described)
+    other = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if other:
+        raise CheckpointError(
+            f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "
+            "give a new folder, or delete that one"
+        )
+    whole = {}
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / WHOLE).exists():
+            whole[int(checkpoint.name.rpartition("-")[2])] = checkpoint
+        else:
+            shutil.rmtree(checkpoint)
+    return whole[max(whole)] if whole else None
+
+
+def mark_whole(folder: Path, step: int) -> None:
+    """Say that the checkpoint of a step is written to its end."""
+    (folder / f"checkpoint-{step}" / WHOLE).touch()
