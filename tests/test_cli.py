@@ -1,6 +1,7 @@
 """The command line, as a newcomer meets it."""
 
 import inspect
+import json
 import os
 import re
 import shlex
@@ -10,9 +11,10 @@ import sys
 
 import pytest
 
-from sftlab import cli
+from sftlab.cli import lessons
+from sftlab.cli import main as cli
 
-COMMANDS = ("run", "lab", "corpus", "seen", "chat", "preflight")
+COMMANDS = ("run", "lab", "claims", "cache", "corpus", "seen", "chat", "preflight")
 
 
 def call(monkeypatch, capsys, *arguments):
@@ -43,7 +45,7 @@ def test_examples_of_run_fit_the_lessons():
     from sftlab.course.lessons import choose_parameters, find_lessons, parse_parameter
     from sftlab.profiles import find_profile
 
-    lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(cli.run), flags=re.M)
+    lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(lessons.run), flags=re.M)
     assert len(lines) >= 4
     for line in lines:
         names, parameters, words = [], {}, iter(shlex.split(line))
@@ -71,6 +73,8 @@ def test_examples_of_run_fit_the_lessons():
         (["run", "00", "--record-minutes", "--profile", "small"], "without profile"),
         (["run", "00", "--record-minutes", "-p", "profile=tiny-early"], "as they stand"),
         (["seen", ""], "empty"),
+        (["claims", "--profile", "tiney"], "tiney"),
+        (["cache", "--older-than", "3"], "--clear"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, said):
@@ -143,7 +147,7 @@ def test_interrupted_lab_ends_in_its_own_time(tmp_path):
         "except KeyboardInterrupt:\n"
         "    time.sleep(0.6); print('saved', flush=True); sys.exit(3)\n"
     )
-    parent = "import sys; from sftlab.cli import _call_patiently as call\n"
+    parent = "import sys; from sftlab.cli.lessons import _call_patiently as call\n"
     parent += f"print('code', call([sys.executable, {str(child)!r}]))"
     started = subprocess.Popen(
         [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -196,7 +200,76 @@ def test_copied_lessons_never_overwrite_the_learners(tmp_path):
     (source / "figures").mkdir(parents=True)
     (source / "00.ipynb").write_text("new")
     (source / "figures" / "a.txt").write_text("a")
-    assert cli.copy_lessons(source, target) == []
+    assert lessons.copy_lessons(source, target) == []
     (target / "00.ipynb").write_text("mine")
-    assert cli.copy_lessons(source, target) == ["00.ipynb", "a.txt"]
+    assert lessons.copy_lessons(source, target) == ["00.ipynb", "a.txt"]
     assert (target / "00.ipynb").read_text() == "mine"
+
+
+def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, capsys, tmp_path):
+    from sftlab.course.claims import COLUMNS, record
+    from sftlab.measure.stats import Estimate
+
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))
+    gain = Estimate(
+        value=0.34, low=0.28, high=0.41, inner=(0.29, 0.4), seeds=3, items=150, entities=40,
+        by_seed=(0.3, 0.34, 0.38), method="cluster bootstrap",
+    )  # fmt: skip
+    record("B3", gain, profile="small")
+    code, out, _ = call(monkeypatch, capsys, "claims", "--profile", "small")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    (line,) = [line for line in out.splitlines() if line.strip().startswith("B3 ")]
+    assert "+34 points (+28 to +41)" in line
+    assert "3 × 150" in line
+    assert "supported" in line
+    assert "1 of 92 measured on small: 1 supported" in out
+    assert "1 of" not in call(monkeypatch, capsys, "claims")[1]  # nothing on tiny
+
+    rows = json.loads(call(monkeypatch, capsys, "claims", "--json", "--profile", "small")[1])
+    assert all(tuple(row) == COLUMNS for row in rows)
+    by_id = {row["id"]: row for row in rows}
+    assert (by_id["B3"]["effect"], by_id["B3"]["seeds"]) == (0.34, 3)
+    assert (by_id["B2"]["effect"], by_id["B2"]["verdict"]) == (None, "not measured")
+
+
+def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, capsys):
+    import pandas as pd
+
+    from sftlab.train import results
+
+    run = {"profile": "tiny", "settings": "rate=0.002", "measures": "right", "seconds": 6.0}
+    runs = [
+        {**run, "run": str(n), "seed": n, "bytes": 1_500_000, "when": pd.Timestamp(f"2026-01-0{n}")}
+        for n in (1, 2, 3)
+    ]
+    kept, asked = list(runs), []
+
+    def clear(*, older_than_days=None):
+        asked.append(older_than_days)
+        gone = 2 if older_than_days else len(kept)
+        del kept[:gone]
+        return gone
+
+    monkeypatch.setattr(results, "stored", lambda: pd.DataFrame(kept, columns=list(runs[0])))
+    monkeypatch.setattr(results, "clear", clear)
+    code, out, _ = call(monkeypatch, capsys, "cache")
+    assert code == 0
+    assert re.search(r"tiny +rate=0.002 +right +3 +18.0 +4.5 +2026-01-03", out)
+    assert "3 runs, 4.5 MB" in out
+    code, out, _ = call(monkeypatch, capsys, "cache", "--clear", "--older-than", "7")
+    assert (code, out) == (0, "2 runs deleted, 3.0 MB freed\n")
+    assert call(monkeypatch, capsys, "cache", "--clear")[1] == "1 run deleted, 1.5 MB freed\n"
+    assert asked == [7.0, None]
+    assert "no runs are kept" in call(monkeypatch, capsys, "cache")[1]
+
+
+@pytest.mark.parametrize(("failing", "code"), [([], 0), (["a record"], 1)])
+def test_run_fails_when_a_claim_contradicts_its_lesson(monkeypatch, capsys, failing, code):
+    from types import SimpleNamespace
+
+    from sftlab.course import runner
+
+    result = SimpleNamespace(status="passed", failing_surprises=failing)
+    monkeypatch.setattr(runner, "run_notebooks", lambda *args, **options: [result])
+    assert call(monkeypatch, capsys, "run", "01")[0] == code

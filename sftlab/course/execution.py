@@ -8,11 +8,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sftlab.course.lessons import Lesson
+from sftlab.course.record import RECORDS_VARIABLE, Record, StaleRecordError, read_records
 from sftlab.course.worker import MARK
 from sftlab.profiles import find_profile
 
@@ -49,10 +50,38 @@ class Result:
     """The executed notebook, as far as it came."""
     page: Path | None = None
     """Its HTML page."""
+    records: Mapping[str, Record | StaleRecordError] = field(default_factory=dict)
+    """Claim id -> what this run recorded for it."""
 
     @property
     def name(self) -> str:
         return self.lesson.name
+
+    @property
+    def profile(self) -> str:
+        """The model it runs on."""
+        return self.parameters.get("profile", self.lesson.defaults.get("profile", "tiny"))
+
+    @property
+    def as_committed(self) -> bool:
+        """Whether every parameter but the profile has its default."""
+        defaults = {**self.lesson.defaults, "profile": self.profile}
+        return all(defaults.get(name) == value for name, value in self.parameters.items())
+
+    @property
+    def surprises(self) -> list[Record]:
+        """The records whose verdict is the opposite of what the lesson expects."""
+        return [r for r in self.records.values() if isinstance(r, Record) and r.surprise]
+
+    @property
+    def failing_surprises(self) -> list[Record]:
+        """Those that fail a run: of a lesson as committed, on a model that ships with the course.
+
+        With other parameters, or on another model, the lesson promised nothing.
+        """
+        if not self.as_committed:
+            return []
+        return [r for r in self.surprises if find_profile(r.profile).embedded]
 
 
 def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]) -> None:
@@ -79,8 +108,9 @@ def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]
         encoding="utf-8",
     )
     began = time.monotonic()
+    records = scratch / "records"
     try:
-        event = _watch(job, _environment(result), scratch, result, on_cell)
+        event = _watch(job, _environment(result, records), scratch, result, on_cell)
     except KeyboardInterrupt:
         result.status = "interrupted"
     else:
@@ -91,6 +121,7 @@ def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]
             died = event.get("died") or "the process ended early"
             result.failure = Failure(None, "", f"{died}\n(it had begun {result.cells} cells)")
     result.minutes = (time.monotonic() - began) / 60
+    result.records = read_records(records)
     if executed.is_file() and keep_last_states(executed):
         result.executed = executed
 
@@ -163,16 +194,18 @@ def _watch(
     return last
 
 
-def _environment(result: Result) -> dict[str, str]:
-    """The child's variables: no hub for a profile that lies on this disk."""
+def _environment(result: Result, records: Path) -> dict[str, str]:
+    """The child's variables: a folder for its records, no hub for a profile on this disk."""
     environment = dict(os.environ)
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)
     environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"
-    profile = result.parameters.get("profile", result.lesson.defaults.get("profile", "tiny"))
-    if not find_profile(profile).on_hub:
+    environment[RECORDS_VARIABLE] = str(records)
+    if environment.get("SFTLAB_CACHE"):  # the child works in another folder
+        environment["SFTLAB_CACHE"] = os.path.abspath(environment["SFTLAB_CACHE"])
+    if not find_profile(result.profile).on_hub:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
             environment[name] = "1"
     return environment

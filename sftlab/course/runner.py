@@ -4,6 +4,7 @@
       index.html            every lesson with its promise, minutes and status
       00_start_here.html    a page per lesson, readable without a network
       executed/*.ipynb      the executed notebooks
+      claims.json           the claims ledger: a row a claim, with parts, profile and parameters
       summary.json          minutes, status, machine, versions
 
 Each notebook runs in a process of its own (`execution.py`), one after another, so that its minutes
@@ -19,6 +20,7 @@ from typing import Any
 
 from sftlab.course.execution import Result, execute
 from sftlab.course.lessons import choose_parameters, find_lessons
+from sftlab.course.record import Record
 from sftlab.places import DATA, NOTEBOOKS
 from sftlab.profiles import find_profile
 
@@ -34,11 +36,12 @@ def run_notebooks(
     """Execute the lessons `names` (all of `notebooks` when empty) and write pages to `folder`.
 
     Names, parameters and the profile are checked before anything runs. A failing cell stops its
-    notebook and is printed to stderr; the others still run. Ctrl-C stops the current one, keeps
+    notebook and is printed to stderr, as is a verdict that is the opposite of what the lesson
+    expects; the others still run. Ctrl-C stops the current one, keeps
     what is finished and returns. Raises `UnknownLessonError`, `UnknownParameterError` or
     `UnknownProfileError`, all of them ValueErrors.
     """
-    from sftlab.course import pages
+    from sftlab.course import index, pages
 
     lessons = find_lessons(names, folder=notebooks)
     parameters = dict(parameters or {})
@@ -63,7 +66,7 @@ def run_notebooks(
                     lessons={r.name for r in results} | {p.stem for p in folder.glob("*.html")},
                 )
             bar.finish(result)
-            pages.write_index(results, folder=folder)
+            index.write_index(results, folder=folder, notebooks=notebooks)
             if result.status == "interrupted":
                 break
     return results
@@ -126,6 +129,9 @@ class _Bar:
     def finish(self, result: Result) -> None:
         self.bar.remove_task(self.task)
         self.console.print(f"{result.status:<12}{result.name:<28}{result.minutes:5.1f} min")
+        for record in result.surprises:
+            # Never silent: without a bar this is all that a run says.
+            print(_told(record, result), file=sys.stderr, flush=True)
         if failure := result.failure:
             where = f"cell {failure.cell}" if failure.cell else "no cell"
             indented = "\n".join(f"    {line}" for line in failure.source.splitlines())
@@ -134,3 +140,12 @@ class _Bar:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _told(record: Record, result: Result) -> str:
+    """A verdict that is the opposite of what the lesson expects, for the terminal."""
+    if record in result.failing_surprises:
+        return f"\n{result.name}: {record.surprise}\n"
+    changed = {name: value for name, value in result.parameters.items() if name != "profile"}
+    on = ", ".join([record.profile, *(f"{name}={value}" for name, value in changed.items())])
+    return f"\n{result.name}, on {on} (reported only): {record.surprise}\n"

@@ -233,3 +233,53 @@ def test_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail("the kernel still runs")
+
+
+RECORD = """from sftlab.course.claims import record
+from sftlab.measure.stats import Estimate
+
+for claim_id, value in claims.items():
+    low, high = value - 0.02, value + 0.02
+    found = Estimate(value=value, low=low, high=high, inner=(low, high), seeds=1, items=9,
+                     entities=9, by_seed=(value,), method="typed in a test")
+    record(claim_id, found, profile=profile)"""
+
+
+def test_claims_of_a_run_are_gathered_told_and_shown(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SFTLAB_RECORDS", raising=False)
+    parameters = 'claims = {"B3": -0.1, "B6": 0.2}\nprofile = "tiny"'
+    make_notebook(tmp_path, "01_base_model_problem", RECORD, parameters=parameters)
+    build = tmp_path / "build"
+    (result,) = run_notebooks(["01"], folder=build, notebooks=tmp_path, progress=False)
+
+    assert result.status == "passed"
+    assert {name: r.verdict for name, r in result.records.items()} == {
+        "B3": "contradicted",
+        "B6": "supported",
+    }
+    assert [record.claim.id for record in result.failing_surprises] == ["B3"]
+    said = capfd.readouterr().err
+    assert "B3 was expected to be supported and is contradicted. gain: −10 points" in said
+    assert "B6" not in said
+
+    rows = {row["id"]: row for row in json.loads((build / "claims.json").read_text("utf-8"))}
+    assert len(rows) == 92
+    b6 = rows["B6"]
+    assert (b6["verdict"], b6["effect"], b6["items"], b6["profile"]) == (
+        "supported", 0.2, 9, "tiny",
+    )  # fmt: skip
+    assert b6["parts"][0]["estimate"]["method"] == "typed in a test"
+    assert b6["parameters"] == {"claims": {"B3": -0.1, "B6": 0.2}, "profile": "tiny"}
+    assert (rows["B1"]["verdict"], rows["B1"]["parts"]) == ("not measured", [])
+    assert rows["R1"]["reason"] == "lesson 05 is not written yet"
+    summary = json.loads((build / "summary.json").read_text("utf-8"))
+    assert [claim["id"] for claim in summary["claims"]] == ["B3", "B6"]
+
+    index = (build / "index.html").read_text("utf-8")
+    table, folded = index.split("<details>", 1)
+    assert "2 of 92 measured: 1 supported, 1 contradicted" in table
+    assert "contradicted</strong> (expected: supported)" in table
+    assert re.search(r'id="B6".*\+20 points<br>.*\+18 to \+22.*supported', table)
+    assert '<a href="01_base_model_problem.html">01</a>' in table
+    assert (table.count("<strong>B1</strong>"), folded.count("<strong>B1</strong>")) == (0, 1)

@@ -1,0 +1,97 @@
+"""`sftlab chat`, `base` and `preflight`: the models of the course, and what a machine can do."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def chat(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="A profile, or the folder of a saved run.")
+    ] = "tiny",
+    system: Annotated[
+        str | None, typer.Option(help="What the assistant is told before you speak (runs only).")
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option(help="Draw each word at random, instead of taking the likeliest.")
+    ] = False,
+) -> None:
+    """Talk to a base model, or to one that you fine-tuned.
+
+    \b
+    For example:
+      sftlab chat tiny                       a base model: it continues what you write
+      sftlab chat runs/my-first-assistant    a saved run: it answers
+      echo "The capital of France is" | sftlab chat tiny
+
+    /reset begins the conversation anew, /quit (or Ctrl-D) ends it.
+    """
+    from sftlab.conversation import open_model, talk
+
+    talk(open_model(model, system=system, sample=sample), lines=sys.stdin)
+
+
+def base(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="tiny, small, or both when none is named.")
+    ] = None,
+    card_only: Annotated[
+        bool, typer.Option("--card-only", help="Measure the models that are there; train none.")
+    ] = False,
+) -> None:
+    """Train the base models again from nothing, and measure them.
+
+    \b
+    For example:
+      sftlab base                 an hour or two on two cores
+      sftlab base --card-only     the model cards and pictures again, some minutes a model
+
+    Interrupted, it goes on from its last checkpoint in build/base when it is run again.
+    """
+    import json
+
+    from sftlab.course.model_card import write_card
+    from sftlab.places import DATA
+    from sftlab.show import plots
+    from sftlab.world.pretrain import train_all
+    from sftlab.world.recipe import EARLY, RECIPES
+
+    unknown = set(names or []) - set(RECIPES)
+    if unknown:
+        raise ValueError(f"no recipe for {', '.join(unknown)}; there are: {', '.join(RECIPES)}")
+    chosen = names or list(RECIPES)
+    if not card_only:
+        train_all(chosen)
+    logs = {}
+    for name in [*chosen, *([EARLY[0]] if EARLY[1] in chosen else [])]:
+        folder = DATA / "models" / name
+        typer.echo(f"measuring {name}")
+        measures = write_card(name, folder)
+        missed = [f"{m.what} ({m.part})" for m in measures if m.met is False]
+        typer.echo(f"{name}: " + (f"bars missed: {'; '.join(missed)}" if missed else "bars met"))
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        plots.plot_card(card).save(folder / "journey.png")
+        logs[name] = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
+        plots.plot_pretraining({name: logs[name]}).save(folder / "training.png")
+
+
+def preflight(
+    profile: Annotated[
+        str, typer.Argument(help="A profile, a model folder, or a hub id.")
+    ] = "tiny",
+    method: Annotated[str | None, typer.Option(help="full, lora or qlora.")] = None,
+) -> None:
+    """Tell whether this machine can fine-tune a model.
+
+    \b
+    For example:
+      sftlab preflight tiny
+      sftlab preflight llama-3.1-8b-qlora
+    """
+    from sftlab.preflight import preflight as check
+
+    found = check(profile, method=method)
+    typer.echo(str(found))
+    if not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,139 @@
+"""What a run leaves in claims.json and on the index, from results made here."""
+
+import json
+
+import pytest
+
+from sftlab.course.claims import claims
+from sftlab.course.execution import Result
+from sftlab.course.index import write_index
+from sftlab.course.ledger import write_claims
+from sftlab.course.lessons import Lesson
+from sftlab.course.record import Record
+from sftlab.measure.stats import Estimate
+
+
+def make_result(name, effects, *, status="passed", **parameters):
+    """A lesson's result with a record for each claim -> value in `effects`."""
+    defaults = {"seeds": 3, "profile": "tiny"}
+    lesson = Lesson(name=name, path=None, title=name, promise="", defaults=defaults)
+    result = Result(lesson=lesson, parameters=parameters, status=status)
+    result.records = {
+        claim_id: Record(
+            claim=claims()[claim_id],
+            estimates={
+                "gain": Estimate(
+                    value=value, low=value - 0.02, high=value + 0.02, inner=(value, value),
+                    seeds=1, items=9, entities=9, by_seed=(value,), method="typed",
+                )
+            },
+            profile=result.profile,
+            notebook=name,
+        )
+        for claim_id, value in effects.items()
+    }  # fmt: skip
+    return result
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes the ledger of some results; returns its rows by id, read back from the file."""
+    for name in ("01_base_model_problem", "02_data"):
+        (tmp_path / f"{name}.ipynb").touch()
+
+    def write(*results):
+        write_claims(results, folder=tmp_path, notebooks=tmp_path)
+        rows = json.loads((tmp_path / "claims.json").read_text("utf-8"))
+        assert [row["id"] for row in rows] == list(claims())
+        return {row["id"]: row for row in rows}
+
+    write.file = tmp_path / "claims.json"
+    return write
+
+
+FIRST = ("01_base_model_problem", {"B3": 0.3, "B6": 0.2})
+SECOND = ("02_data", {"D1": 0.2, "D8": 0.06})
+
+
+def test_lesson_run_again_replaces_its_rows_and_keeps_those_of_others(write):
+    write(make_result(*FIRST), make_result(*SECOND))
+    rows = write(make_result("01_base_model_problem", {"B3": 0.15}, seeds=5))
+    assert (rows["B3"]["effect"], rows["B3"]["parameters"]["seeds"]) == (0.15, 5)
+    assert rows["B6"]["verdict"] == "not measured"  # the lesson ran, and no longer records it
+    assert rows["B6"]["parameters"] is None
+    assert (rows["D1"]["effect"], rows["D1"]["parameters"]["seeds"]) == (0.2, 3)
+    assert rows["D8"]["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted", "not run"])
+def test_lesson_that_did_not_end_takes_nothing_away(write, status):
+    write(make_result(*FIRST))
+    rows = write(make_result("01_base_model_problem", {"B3": 0.4}, status=status))
+    assert (rows["B3"]["effect"], rows["B6"]["effect"]) == (0.4, 0.2)
+
+
+def test_earlier_row_under_another_rule_is_not_counted_and_says_so(write):
+    rows = write(make_result(*SECOND))
+    rows["D1"]["rule"] = "another"
+    write.file.write_text(json.dumps(list(rows.values())), "utf-8")
+    rows = write(make_result(*FIRST))
+    assert (rows["D1"]["verdict"], rows["D1"]["effect"]) == ("not measured", None)
+    assert rows["D1"]["reason"] == "its rule has changed since it was measured: run lesson 02"
+    assert rows["D8"]["effect"] == 0.06
+
+
+def test_verdict_typed_into_an_earlier_ledger_is_judged_again(write):
+    rows = write(make_result("02_data", {"D1": 0.0}))
+    assert rows["D1"]["verdict"] == "contradicted"
+    rows["D1"]["verdict"] = "supported"
+    write.file.write_text(json.dumps(list(rows.values())), "utf-8")
+    assert write(make_result(*FIRST))["D1"]["verdict"] == "contradicted"
+
+
+def test_ledger_is_that_of_one_model(write):
+    write(make_result(*FIRST), make_result(*SECOND))
+    rows = write(make_result("01_base_model_problem", {"B3": 0.4}, profile="small"))
+    assert rows["B3"]["profile"] == "small"
+    assert (rows["B6"]["verdict"], rows["D1"]["verdict"]) == ("not measured", "not measured")
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', "[3]", '[{"parts": [1]}]'])
+def test_damaged_ledger_of_an_earlier_run_is_written_anew(write, text):
+    write.file.write_text(text)
+    assert write(make_result(*SECOND))["D1"]["effect"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("effect", "parameters", "told", "failing"),
+    [
+        (0.3, {}, 0, 0),
+        (0.1, {}, 0, 0),  # inconclusive
+        (-0.1, {}, 1, 1),
+        (-0.1, {"seeds": 3, "profile": "small"}, 1, 1),
+        (-0.1, {"seeds": 5}, 1, 0),
+        (-0.1, {"profile": "smollm2-135m"}, 1, 0),
+    ],
+)
+def test_opposite_verdict_fails_a_lesson_as_committed_on_a_model_that_ships(
+    effect, parameters, told, failing
+):
+    result = make_result("01_base_model_problem", {"B3": effect}, **parameters)
+    assert (len(result.surprises), len(result.failing_surprises)) == (told, failing)
+
+
+def test_index_keeps_lessons_of_earlier_runs_whose_page_is_there(tmp_path):
+    both = [make_result(*FIRST), make_result("02_data", {"D1": 0.2})]
+    for result in both:
+        result.page = tmp_path / f"{result.name}.html"
+        result.page.touch()
+    index = write_index(both, folder=tmp_path, notebooks=tmp_path).read_text("utf-8")
+    assert "earlier runs" not in index
+    for _ in range(2):  # a run writes the index after each of its lessons
+        write_index(both[:1], folder=tmp_path, notebooks=tmp_path)
+    now, earlier = (tmp_path / "index.html").read_text("utf-8").split("From earlier runs")
+    assert '<a href="01_base_model_problem.html">' in now
+    assert '<a href="02_data.html">' in earlier
+    assert "Kept from earlier runs: D1." in earlier
+    both[1].page.unlink()
+    write_index(both[:1], folder=tmp_path, notebooks=tmp_path)
+    assert "From earlier runs" not in (tmp_path / "index.html").read_text("utf-8")
