@@ -111,7 +111,7 @@ def test_names_folders_and_hub_ids_are_found(tmp_path, hub_cache):
     folder = snapshot(tmp_path / "model")
     found = find_profile(folder)
     assert not found.on_hub
-    assert found.rate_full == 5e-4
+    assert found.rate_full == 7e-4
     assert found.shape.hidden == 64
     assert found == find_profile(str(folder))
     hub = find_profile("someone/some-model")
