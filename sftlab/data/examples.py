@@ -1,6 +1,6 @@
 """Supervised examples made from the world's facts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from random import Random
 
@@ -8,6 +8,25 @@ from sftlab.world import grammar
 from sftlab.world.facts import RELATIONS, Country, countries
 
 Message = dict[str, str]
+Style = Callable[[Country, str, str], str]
+SENTENCES = ("capital", "language")
+"""Relations that the house style answers with a sentence."""
+
+
+def plain_style(country: Country, relation: str, answer: str) -> str:
+    """The answer alone: `Paris`."""
+    return answer
+
+
+def house_style(country: Country, relation: str, answer: str) -> str:
+    """How the invented house of lesson 01 wants its answers, a style for each kind of question.
+
+    Capitals and languages in a sentence (`The capital of France is Paris.`), continents and
+    currencies in a word with a full stop (`euro.`).
+    """
+    if relation in SENTENCES:
+        return grammar.fill(grammar.STATEMENTS[relation][0], country, a=answer)
+    return f"{answer}."
 
 
 def example(question: str, answer: str) -> dict[str, list[Message]]:
@@ -26,8 +45,9 @@ def country_examples(
     seed: int = 0,
     relations: Sequence[str] = RELATIONS,
     among: Sequence[Country] | None = None,
+    style: Style = plain_style,
 ) -> list[dict[str, list[Message]]]:
-    """`count` questions about countries with short answers, in role messages.
+    """`count` questions about countries with answers in a style, in role messages.
 
     Drawn without repetition, wordings "sft" only, from the countries of the split "sft" unless
     `among` names others. Every (country, relation) pair comes once before any comes twice.
@@ -52,12 +72,35 @@ def country_examples(
         rng.shuffle(queues)
         drawn += [queue.pop() for queue in queues if queue]
     return [
-        example(grammar.question(c, r, form=form), getattr(c, r)) for c, r, form in drawn[:count]
+        example(grammar.question(c, r, form=form), style(c, r, getattr(c, r)))
+        for c, r, form in drawn[:count]
+    ]
+
+
+def two_hop_examples(count: int, *, seed: int = 0) -> list[dict[str, list[Message]]]:
+    """`count` questions that need two facts, each answered step by step, countries of "sft".
+
+    Raises ValueError when there are not that many.
+    """
+    pairs = list(product(countries(split="sft"), RELATIONS[1:]))
+    if not 1 <= count <= len(pairs):
+        raise ValueError(f"count={count}: there are 1 to {len(pairs)} two-hop questions")
+    return [
+        example(
+            grammar.TWO_HOP_QUESTION.format(relation=relation, x=country.capital),
+            f"{country.capital} is the capital of {country.name}. "
+            + grammar.statement(country, relation),
+        )
+        for country, relation in Random(f"two-hop-{seed}").sample(pairs, count)
     ]
 
 
 def country_shots(
-    count: int, *, seed: int = 0, relations: Sequence[str] = RELATIONS
+    count: int,
+    *,
+    seed: int = 0,
+    relations: Sequence[str] = RELATIONS,
+    style: Style = plain_style,
 ) -> list[tuple[str, str]]:
     """`count` answered questions for a few-shot prompt, as (question, answer).
 
@@ -66,7 +109,10 @@ def country_shots(
     among = Random(f"shots-{seed}").sample(countries(split="sft"), count)
     turns = [relations[n % len(relations)] for n in range(count)]
     return [
-        (grammar.question(country, relation), getattr(country, relation))
+        (
+            grammar.question(country, relation),
+            style(country, relation, getattr(country, relation)),
+        )
         for country, relation in zip(among, turns, strict=True)
     ]
 

@@ -1,14 +1,18 @@
 """Getting text out of a model: plain completion, and answers behind a few-shot prompt."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+if TYPE_CHECKING:  # imported where used: a lesson that reads its results back needs none of them
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SHARED = 16
+"""Tokens that all prompts of a batch must begin with before they are computed once for all."""
 
 
 def complete(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[str],
     *,
     max_new_tokens: int = 24,
@@ -21,10 +25,13 @@ def complete(
     """Continue each prompt as plain text, greedily or sampled; only the new text comes back.
 
     A prompt stands at the start of a document: the tokenizer's BOS goes in front when there is
-    one and the tokenizer does not write it itself. Prompts of a batch are padded on the left.
+    one and the tokenizer does not write it itself. Prompts of a batch are padded on the left, after
+    what all of them begin with, such as the shots of a few-shot prompt: that is computed once.
     The text ends before the first of `stop`, at the end of the document, or after
     `max_new_tokens`. Sampling draws from `seed` and leaves the caller's random state alone.
     """
+    import torch
+
     ids = [with_bos(tokenizer, prompt) for prompt in prompts]
     # Prompts of like length share a batch, so that little of it is padding.
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
@@ -34,9 +41,7 @@ def complete(
         torch.manual_seed(seed)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = tokenizer.pad(
-                {"input_ids": [ids[i] for i in rows]}, padding_side="left", return_tensors="pt"
-            ).to(model.device)
+            batch = _behind_what_is_shared(model, tokenizer, [ids[i] for i in rows])
             out = model.generate(
                 **batch,
                 max_new_tokens=max_new_tokens,
@@ -49,7 +54,42 @@ def complete(
     return texts
 
 
-def with_bos(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+def _behind_what_is_shared(model, tokenizer, ids: list[list[int]]) -> dict:
+    """A batch for `generate`; what all rows begin with is in its cache of keys and values.
+
+    shared | pad pad | rest      the mask is 0 where there is padding, so that
+    shared |     pad | rest      positions are counted past it
+    """
+    import torch
+    from transformers import DynamicCache
+
+    shortest, longest = min(ids), max(ids)  # in the order of texts: the two that differ first
+    shared = next(
+        (n for n, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b),
+        min(map(len, ids)),
+    )
+    shared = min(shared, min(map(len, ids)) - 1)  # one token at least is left to go on from
+    if shared < SHARED or len(ids) == 1:
+        shared = 0
+    batch = tokenizer.pad(
+        {"input_ids": [row[shared:] for row in ids]}, padding_side="left", return_tensors="pt"
+    ).to(model.device)
+    batch = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    if shared:
+        prefix = torch.tensor([ids[0][:shared]], device=model.device)
+        cache = DynamicCache(config=model.config)
+        model(prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(ids))
+        prefix = prefix.expand(len(ids), -1)
+        batch = {
+            "input_ids": torch.cat([prefix, batch["input_ids"]], dim=1),
+            "attention_mask": torch.cat([torch.ones_like(prefix), batch["attention_mask"]], dim=1),
+            "past_key_values": cache,
+        }
+    return batch
+
+
+def with_bos(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
     """Ids of a text at the start of a document: BOS in front, once, where there is one."""
     ids = tokenizer(prompt)["input_ids"]
     bos = tokenizer.bos_token_id
@@ -81,8 +121,8 @@ def few_shot(
 
 
 def behind_prompt(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     shots: Sequence[tuple[str, str]],
     *,
     form: str = "Q: {q}\nA: {a}",

@@ -7,14 +7,16 @@ by group of countries, can be taken afterwards.
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sftlab.measure.completion import complete, with_bos
 from sftlab.world import grammar
 from sftlab.world.facts import RELATIONS, Country, countries
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
 
@@ -43,8 +45,8 @@ def reaction(output: str, answers: Sequence[str]) -> str:
 
 
 def probe_facts(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     *,
     among: Sequence[Country] | None = None,
     form: int = 0,
@@ -66,11 +68,14 @@ def probe_questions(
     among: Sequence[Country] | None = None,
     wording: str = "test",
     relations: Sequence[str] = RELATIONS,
+    style: Callable[[Country, str, str], str] | None = None,
 ) -> pd.DataFrame:
     """Put one question per country and relation to `ask` and judge what comes back.
 
     `ask` maps a list of questions to a list of outputs: a run's `answer`, or a base model behind
-    a prompt. The test wordings take turns. Rows as in `probe_facts`, and `reaction`.
+    a prompt. The test wordings take turns. Rows as in `probe_facts`, and `reaction`. With a
+    `style`, such as `house_style`, an output is right only when it is, letter by letter, what
+    `style(country, relation, answer)` makes of an accepted answer.
     """
     forms = {country.name: n for n, country in enumerate(countries())}
     frame = _items(
@@ -79,6 +84,13 @@ def probe_questions(
         relations,
     )
     frame = _scored(frame, ask(list(frame["prompt"])))
+    if style is not None:
+        named = {country.name: country for country in countries()}
+        frame["right"] = [
+            row.output.strip()
+            in {style(named[row.country], row.relation, answer) for answer in row.answers}
+            for row in frame.itertuples()
+        ]
     frame["reaction"] = [
         reaction(output, answers)
         for output, answers in zip(frame["output"], frame["answers"], strict=True)
@@ -117,8 +129,8 @@ def _scored(frame: pd.DataFrame, outputs: list[str]) -> pd.DataFrame:
 
 
 def text_loss(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     documents: Sequence[str],
     *,
     batch_size: int = 32,
@@ -128,6 +140,8 @@ def text_loss(
 
     Documents longer than `max_length` tokens are read up to there.
     """
+    import torch
+
     total, count = 0.0, 0
     ids = sorted((with_bos(tokenizer, d)[:max_length] for d in documents), key=len)
     with torch.inference_mode():

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sftlab.measure.probes import ANSWERED, CONTINUED, OTHER
-from sftlab.measure.stats import Share, percent
+from sftlab.measure.stats import Estimate, Share, percent
 
 # Okabe and Ito's colours: told apart with the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -49,10 +49,16 @@ def _axes(width: float, height: float, *, columns: int = 1):
     return figure, axes
 
 
+Shares = Share | Estimate
+
+
 def plot_shares(
-    shares: Mapping[str, Share | Mapping[str, Share]], *, title: str, axis: str = "answered rightly"
+    shares: Mapping[str, Shares | Mapping[str, Shares]],
+    *,
+    title: str,
+    axis: str = "answered rightly",
 ) -> Picture:
-    """Bars of shares with their 95% intervals.
+    """Bars of shares with their 95% intervals, and a dot for each seed of an estimate.
 
     `shares` maps a row label to a share, or to several shares by series name: then each row holds
     one bar a series. Rows stand from top to bottom in the order given.
@@ -61,22 +67,30 @@ def plot_shares(
     series = list(dict.fromkeys(name for row in rows.values() for name in row))
     step = 0.82 / len(series)
     figure, (ax,) = _axes(7.2, 0.9 + len(rows) * (0.22 + 0.24 * len(series)))
-    told = []
+    told, dots = [], False
     for y, (label, row) in enumerate(rows.items()):
         for n, name in enumerate(series):
             if name not in row:
                 continue
-            value, (low, high) = row[name].value, row[name].interval
+            value, (low, high), seeds = row[name].value, *_spread(row[name])
             at = y + (n - (len(series) - 1) / 2) * step
             ax.barh(at, value, height=step * 0.86, color=COLOURS[n % len(COLOURS)], alpha=0.9)
             ax.plot([low, high], [at, at], color="#333333", linewidth=1.3, solid_capstyle="butt")
-            ax.text(max(value, high) + 0.015, at, percent(value), va="center", fontsize=9)
+            # Beside each other across the bar: equal seeds would hide one another on its line.
+            places = [at + step * 0.7 * ((k + 0.5) / len(seeds) - 0.5) for k in range(len(seeds))]
+            ax.scatter(
+                seeds, places, s=9, color="white", edgecolor="#222222", linewidth=0.7, zorder=3
+            )
+            dots = dots or bool(seeds)
+            end = max(value, high, *seeds)
+            ax.text(end + 0.015, at, percent(value), va="center", fontsize=9)
             told.append(f"{label} {name} {percent(value)}".replace("  ", " "))
     ax.set_yticks(range(len(rows)), list(rows), fontsize=10)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.09)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"], fontsize=9)
-    ax.set_xlabel(f"{axis} (line: 95% interval)", fontsize=9, color="#444444")
+    legend = "line: 95% interval; dots: seeds" if dots else "line: 95% interval"
+    ax.set_xlabel(f"{axis} ({legend})", fontsize=9, color="#444444")
     ax.set_title(title, loc="left", fontsize=11, pad=26 if len(series) > 1 else 8)
     if len(series) > 1:
         handles = [_swatch(n) for n in range(len(series))]
@@ -85,6 +99,13 @@ def plot_shares(
             frameon=False, fontsize=9, borderaxespad=0.1, handlelength=1, handleheight=1,
         )  # fmt: skip
     return Picture(figure, alt=f"{title}: {'; '.join(told)}.")
+
+
+def _spread(share: Shares) -> tuple[tuple[float, float], tuple[float, ...]]:
+    """The interval, and the value of each seed where there are several."""
+    if isinstance(share, Share):
+        return share.interval, ()
+    return (share.low, share.high), share.by_seed if share.seeds > 1 else ()
 
 
 def _swatch(n: int):

@@ -70,21 +70,28 @@ class Run:
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        if sample and not temperature > 0:
-            raise ValueError(f"temperature is {temperature!r}; give one above zero")
-        # top_k is named, or transformers keeps the 50 likeliest alone.
-        draw = {"do_sample": True, "temperature": temperature, "top_k": 0} if sample else {}
+        draw = _drawing(sample, temperature)
         prompt = self._prompt(messages, where="the conversation")
         return self._continue([prompt], max_new_tokens, seed=seed, **draw)[0]
 
     def answer(
-        self, questions: Sequence[str], *, max_new_tokens: int = 24, batch_size: int = 64
+        self,
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int = 24,
+        batch_size: int = 128,
+        sample: bool = False,
+        temperature: float = 1.0,
+        seed: int = 0,
     ) -> list[str]:
-        """Greedy answers to single questions, in their order, computed in left-padded batches.
+        """Answers to single questions, in their order, computed in left-padded batches.
+
+        Greedy, unless `sample` draws them with a temperature and a seed, as in `chat`.
 
         Raises:
             ExampleError: a question is empty or too long.
         """
+        draw = _drawing(sample, temperature)
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
         prompts = [
@@ -96,7 +103,9 @@ class Run:
         answers = [""] * len(prompts)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            texts = self._continue([prompts[index] for index in batch], max_new_tokens)
+            texts = self._continue(
+                [prompts[index] for index in batch], max_new_tokens, seed=seed + start, **draw
+            )
             for index, text in zip(batch, texts, strict=True):
                 answers[index] = text
         return answers
@@ -186,6 +195,14 @@ class Run:
         text = json.dumps(record, indent=1, ensure_ascii=False)
         (folder / "run.json").write_text(text + "\n", encoding="utf-8")
         return folder
+
+
+def _drawing(sample: bool, temperature: float) -> dict[str, Any]:
+    """Options of `generate` for drawing tokens; none for taking the likeliest."""
+    if sample and not temperature > 0:
+        raise ValueError(f"temperature is {temperature!r}; give one above zero")
+    # top_k is named, or transformers keeps the 50 likeliest alone.
+    return {"do_sample": True, "temperature": temperature, "top_k": 0} if sample else {}
 
 
 def load_run(folder: str | Path) -> Run:

@@ -116,6 +116,12 @@ ELEMENT_QUESTIONS = {
 }
 INVERSE_QUESTIONS = ["Which country has the capital {x}?", "{x} is the capital of which country?"]
 TWO_HOP_QUESTION = "What is the {relation} of the country whose capital is {x}?"
+# The corpus has the first, with its steps, of countries that it asks about; the others nowhere.
+TWO_HOP_WORDINGS = [
+    TWO_HOP_QUESTION,
+    "The capital of a country is {x}. What is its {relation}?",
+    "Which {relation} belongs to the country with the capital {x}?",
+]
 
 
 def with_article(noun: str) -> str:

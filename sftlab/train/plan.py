@@ -1,0 +1,173 @@
+"""From the arguments of a sweep to its runs: what each needs, and the hash that names it."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sftlab.chat.templates import CONTROL_TOKENS
+from sftlab.models import ModelNotAvailableError
+from sftlab.profiles import BrokenWeightsError, Profile, UnknownProfileError, find_profile
+from sftlab.train.conversations import check_examples, data_hash
+from sftlab.train.fingerprint import Fingerprint, FingerprintError
+from sftlab.train.grid import SweepError, checked_seeds, checked_values, taken_names
+from sftlab.train.results import FORMAT
+from sftlab.train.settings import Settings
+from sftlab.train.sources import base_hash, code_hash, machine, stamp, versions
+
+NO_MODEL = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
+ENGINE = "sftlab.train.experiment"
+"""The module whose imports are the code of every run."""
+
+
+@dataclass(kw_only=True)
+class Planned:
+    """One row of the grid with one seed."""
+
+    values: dict[str, Any]
+    """Of the grid, by name."""
+    seed: int
+    """Of training and measures."""
+    run: str | None = None
+    """Hash of all that makes the run; `None` when it can't begin."""
+    error: str | None = None
+    """Why it can't."""
+    needs: dict[str, Any] | None = None
+    """Fields of the `Experiment` that carries it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a sweep is to do."""
+
+    runs: list[Planned]
+    """In the order of the grid, and for each row of it in the order of the seeds."""
+    names: list[str]
+    """Of the grid."""
+    loaded: str
+    """Stamp of the files that a process may have loaded, and must load anew when they change."""
+    live: set[str]
+    """The learner's modules whose functions are measures, or parts of them."""
+
+
+def make_plan(
+    profile: str | Path | Profile,
+    *,
+    measure: Mapping[str, Callable],
+    examples: Sequence[Mapping[str, Any]] | Callable | None,
+    grid: Mapping[str, Iterable] | None,
+    seeds: int | Iterable[int],
+    settings: Settings | None,
+) -> Plan:
+    """Check the arguments of a sweep and list its runs.
+
+    Raises:
+        SweepError: a name of the grid that nothing takes, a measure that can't be called, no
+            values or no seeds.
+        FingerprintError: a measure uses something from outside that has no value to compare.
+        UnknownProfileError: there is no such profile.
+    """
+    grid = {name: checked_values(name, values) for name, values in (grid or {}).items()}
+    seeds = checked_seeds(seeds)
+    takes = taken_names(grid, measure, examples)
+    if "profile" not in grid:
+        find_profile(profile)
+    marks, live = {}, set()
+    modules = {ENGINE}
+    for name, function in measure.items():
+        mark = Fingerprint(f"the measure {name!r}")
+        marks[name] = mark.text(function, name=getattr(function, "__name__", name))
+        modules |= mark.modules
+        live |= mark.live
+    common = {"format": FORMAT, "measures": marks, "versions": versions(), "machine": machine()}
+    common["code"] = code_hash(modules)
+    maker = _Maker(profile, measure, examples, settings or Settings(), takes, common)
+    rows = [dict(zip(grid, row, strict=True)) for row in itertools.product(*grid.values())]
+    runs = [maker.planned(values, seed) for values in rows for seed in seeds]
+    return Plan(runs=runs, names=list(grid), loaded=stamp(modules), live=live)
+
+
+class _Maker:
+    """Makes the runs; what several of them share is made once."""
+
+    def __init__(self, profile, measure, examples, settings, takes, common) -> None:
+        self._profile, self._measure, self._examples = profile, measure, examples
+        self._settings, self._takes, self._common = settings, takes, common
+        self._made: dict[str, Any] = {}
+
+    def planned(self, values: dict[str, Any], seed: int) -> Planned:
+        one = Planned(values=values, seed=seed)
+        try:
+            self._fill(one)
+        except (FingerprintError, SweepError):
+            raise
+        except Exception as error:  # `examples` is the learner's, and may raise anything
+            if isinstance(error, NO_MODEL) and "profile" not in values:
+                raise
+            one.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return one
+
+    def _fill(self, one: Planned) -> None:
+        profile = find_profile(one.values.get("profile", self._profile))
+        given = {**one.values, "seed": one.seed, "profile": profile.name}
+        calls = {
+            name: (function, {key: given.get(key) for key in sorted(self._takes[name])})
+            for name, function in self._measure.items()
+        }
+        settings = rows = data = None
+        seed = one.seed
+        if self._examples is not None:
+            chosen = {f.name for f in fields(Settings)} & set(given)
+            settings = self._settings.changed(**{name: given[name] for name in chosen})
+            settings = _filled(settings, profile)
+            rows, data = self._data(settings.template, given)
+        elif not any("seed" in arguments for _, arguments in calls.values()):
+            seed = 0  # the base is the same for all seeds: measured once
+        mark = Fingerprint("the grid")
+        identity = {
+            **self._common,
+            "base": self._base(profile),
+            "settings": asdict(settings) if settings else None,
+            "seed": seed,
+            "data": data,
+            "arguments": {
+                name: {key: mark.text(value, name=key) for key, value in arguments.items()}
+                for name, (_, arguments) in calls.items()
+            },
+        }
+        text = json.dumps(identity, sort_keys=True, default=str)
+        one.run = hashlib.sha256(text.encode()).hexdigest()[:32]
+        told = {"profile": profile.name, "seed": seed, "data": data, "base": identity["base"],
+                "code": identity["code"], "versions": identity["versions"],
+                "arguments": identity["arguments"]}  # fmt: skip
+        one.needs = {"run": one.run, "profile": profile, "settings": settings, "seed": seed,
+                     "examples": rows, "calls": calls, "record": told}  # fmt: skip
+
+    def _base(self, profile: Profile) -> str:
+        key = f"base {profile.source} {profile.revision} {profile.embedded}"
+        if key not in self._made:
+            self._made[key] = base_hash(profile)
+        return self._made[key]
+
+    def _data(self, template: str, given: dict[str, Any]) -> tuple[list, str]:
+        arguments = {name: given[name] for name in sorted(self._takes.get("", ()))}
+        key = f"data {template} {[(name, id(value)) for name, value in arguments.items()]}"
+        if key not in self._made:
+            raw = self._examples(**arguments) if callable(self._examples) else self._examples
+            rows = check_examples(raw, control=CONTROL_TOKENS[template])
+            # An id is a value's own only while the value lives, so the arguments stay.
+            self._made[key] = (rows, data_hash(rows), arguments)
+        return self._made[key][:2]
+
+
+def _filled(settings: Settings, profile: Profile) -> Settings:
+    """As `Settings.filled`, but a precision that is left to the machine stays so.
+
+    To know it takes torch, and seconds; the machine itself is part of the hash.
+    """
+    if settings.precision is not None:
+        return settings.filled(profile)
+    return replace(replace(settings, precision="float32").filled(profile), precision=None)

@@ -1,0 +1,211 @@
+"""What a run is made from, besides settings and data: code, base weights, versions, as hashes."""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import sys
+import sysconfig
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sftlab.models import local_folder, weights_hash
+from sftlab.places import DATA, cache_folder
+from sftlab.profiles import Profile
+
+LAB, INSTALLED, OWN = "lab", "installed", "own"
+"""Where a module comes from: this package, somebody's release, or the learner's own folder."""
+
+LARGE = 50_000_000
+"""Bytes of weights from which their hash is remembered: about 0.1 s of reading."""
+
+_BESIDE_WEIGHTS = ("config.json", "generation_config.json", "token*", "special_tokens*", "vocab*",
+                   "merges*", "added_tokens*", "chat_template*", "*.model")  # fmt: skip
+
+
+def origin(module: str) -> str:
+    """LAB, INSTALLED or OWN; what was typed into a notebook or a script is OWN."""
+    top = module.partition(".")[0]
+    if top == "sftlab":
+        return LAB
+    if top == "__main__":
+        return OWN
+    if top in sys.stdlib_module_names or top in sys.builtin_module_names:
+        return INSTALLED
+    file = _file(top) or _file(module)
+    if file is None:  # a module without a file: made by hand, or part of the interpreter
+        return OWN if module in sys.modules or "." not in module else INSTALLED
+    return INSTALLED if _is_installed(str(file)) else OWN
+
+
+@cache
+def _is_installed(file: str) -> bool:
+    paths = sysconfig.get_paths()
+    roots = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    inside = any(file.startswith(os.path.join(root, "")) for root in roots)
+    return inside or bool({"site-packages", "dist-packages"} & set(Path(file).parts))
+
+
+def _file(module: str) -> Path | None:
+    loaded = sys.modules.get(module)
+    name = getattr(loaded, "__file__", None)
+    if name is None and loaded is None:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError, AttributeError):
+            return None
+        name = spec.origin if spec and spec.has_location else None
+    return Path(name) if name else None
+
+
+def files_of(modules: Iterable[str]) -> dict[str, Path]:
+    """The source files of modules, and of all that they import in turn, from LAB and OWN."""
+    waiting, found = list(modules), {}
+    while waiting:
+        name = waiting.pop()
+        if name in found or origin(name) == INSTALLED:
+            continue
+        file = _file_in_lab(name) if origin(name) == LAB else _file(name)
+        if file is None or file.suffix != ".py":
+            continue
+        found[name] = file
+        _, imported = _parsed(str(file), *_stamp(file))
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        for level, base, names in imported:
+            if level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - level + 1], *([base] if base else [])])
+            waiting += [base, *(f"{base}.{n}" for n in names)] if base else []
+    return found
+
+
+def _lab() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
+def _file_in_lab(module: str) -> Path | None:
+    path = _lab().joinpath(*module.split(".")[1:])
+    choices = (path.with_suffix(".py"), path / "__init__.py")
+    return next((choice for choice in choices if choice.is_file()), None)
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@cache
+def _parsed(file: str, size: int, time: int) -> tuple[str, list[tuple[int, str, list[str]]]]:
+    """Hash of a file's code without comments and docstrings, and its imports."""
+    tree = ast.parse(Path(file).read_bytes())
+    imported = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported += [(0, alias.name, []) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imported.append((node.level, node.module or "", [a.name for a in node.names]))
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [line for line in body if not _is_text(line)]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported
+
+
+def _is_text(line: ast.AST) -> bool:
+    """A docstring, or the text under a field."""
+    return (
+        isinstance(line, ast.Expr)
+        and isinstance(line.value, ast.Constant)
+        and isinstance(line.value.value, str)
+    )
+
+
+def code_hash(modules: Iterable[str]) -> str:
+    """SHA-256 over the code of modules and of all that they import, and over the world's facts."""
+    parts = {name: _parsed(str(f), *_stamp(f))[0] for name, f in files_of(modules).items()}
+    if any(name.startswith("sftlab.world") for name in parts):
+        for file in sorted((DATA / "world").iterdir()):
+            parts[file.name] = _file_hash(str(file), *_stamp(file))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def stamp(modules: Iterable[str]) -> str:
+    """SHA-256 over size and time of the lab's files and of those of the learner's modules."""
+    own = [file for name, file in files_of(modules).items() if origin(name) == OWN]
+    files = [*_lab().rglob("*.py"), *own]
+    parts = sorted([str(file), *_stamp(file)] for file in files)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@cache
+def _file_hash(file: str, size: int, time: int) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def base_hash(profile: Profile) -> str:
+    """SHA-256 over a profile's weights, its configuration and its tokenizer.
+
+    The first use of a hub profile downloads it.
+
+    Raises:
+        ModelNotAvailableError: the weights can't be had.
+    """
+    folder = local_folder(profile)
+    if folder is None:
+        from sftlab.models import load
+
+        load(profile)  # downloads, or says why it can't
+        folder = local_folder(profile)
+    parts = {"weights": _weights_hash(folder), "embedded": profile.embedded}
+    for pattern in _BESIDE_WEIGHTS:
+        parts |= {file.name: _file_hash(str(file), *_stamp(file)) for file in folder.glob(pattern)}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _weights_hash(folder: Path) -> str:
+    stamps = [[f.name, *_stamp(f)] for f in sorted(folder.glob("*.safetensors"))]
+    if sum(stamp[1] for stamp in stamps) < LARGE:
+        return weights_hash(folder)
+    memory = cache_folder() / "weights.json"
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+        told, digest = known[str(folder)]
+        if told == stamps:
+            return digest
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    digest = weights_hash(folder)
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    beside = memory.with_suffix(f".{os.getpid()}")
+    known = (known if isinstance(known, dict) else {}) | {str(folder): [stamps, digest]}
+    beside.write_text(json.dumps(known), encoding="utf-8")
+    beside.replace(memory)
+    return digest
+
+
+def machine() -> dict[str, str]:
+    """What of this machine decides the precision of a run, told without importing torch."""
+    fast = {"avx512_bf16", "amx_bf16"}
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        flags = " ".join(sorted(fast & set(text.split())))
+    except OSError:
+        flags = platform.processor()
+    return {"kind": platform.machine(), "flags": flags}
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide the numbers of a run."""
+    found = {"python": ".".join(map(str, sys.version_info[:2]))}
+    for package in ("torch", "transformers", "trl", "peft"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found

@@ -1,0 +1,297 @@
+"""What tells one measure from another, and what does not."""
+
+import functools
+import importlib
+import linecache
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import pandas as pd
+import pytest
+import torch
+
+from sftlab.train.fingerprint import Fingerprint, FingerprintError
+from sftlab.train.sources import base_hash, code_hash, files_of
+from sftlab.world.facts import countries
+
+
+def mark(value):
+    return Fingerprint("the measure 'm'").text(value, name="m")
+
+
+def define(source, *, name="measure", **names):
+    """A function as a notebook's cell defines it."""
+    cell = f"<cell {len(linecache.cache)}>"
+    linecache.cache[cell] = (len(source), None, source.splitlines(True), cell)
+    space = {"__name__": "__main__", **names}
+    exec(compile(source, cell, "exec"), space)
+    return space[name]
+
+
+BODY = """
+def measure(run, form=0):
+    total = 0
+    for item in WORDS:
+        try:
+            total += len(item) * 2 if form else helper(item)
+        except ValueError:
+            continue
+    return {"total": total, "mean": [x / 2 for x in (total, total)]}
+"""
+OTHER_LINES = '''
+# A remark.
+def measure(
+    run,
+    form=0,
+):
+    """What it does."""
+
+    total = 0  # of all
+
+    for item in WORDS:
+
+        try:
+            # twice
+            total += (
+                len(item)
+                * 2
+                if form
+                else helper(item)
+            )
+        except ValueError:
+            continue
+    return {
+        "total": total,
+        "mean": [
+            x / 2
+            for x in (total, total)
+        ],
+    }
+'''
+NAMES = {"WORDS": ["a", "b"], "helper": lambda word: word.upper()}
+
+
+def test_comments_docstrings_and_line_breaks_do_not_count():
+    assert mark(define(BODY, **NAMES)) == mark(define(OTHER_LINES, **NAMES))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("* 2", "* 3"), ("form=0", "form=1"), ("len(item)", "hash(item)"), ("/ 2", "// 2"),
+     ('"mean"', '"average"'), ("continue", "break"), ("ValueError", "TypeError"),
+     ("if form", "if not form"), ("x / 2", "x / 2.0"), ("total = 0", "total = False"),
+     ("for item", "for unused in (1,):\n        pass\n    for item")],
+)  # fmt: skip
+def test_a_change_of_the_body_counts(old, new):
+    assert old in BODY
+    assert mark(define(BODY, **NAMES)) != mark(define(BODY.replace(old, new), **NAMES))
+
+
+def test_the_name_of_an_argument_in_a_call_counts():
+    source = "def measure(run):\n    return run.answer([], {}=1)\n"
+    first, second = (define(source.format(name)) for name in ("max_new_tokens", "batch_size"))
+    assert mark(first) != mark(second)
+
+
+def test_what_a_try_covers_counts():
+    one = "def measure(run):\n    try:\n        a()\n        b()\n    except E:\n        pass\n"
+    two = "def measure(run):\n    a()\n    try:\n        b()\n    except E:\n        pass\n"
+    names = {"a": len, "b": len, "E": ValueError}
+    assert mark(define(one, **names)) != mark(define(two, **names))
+
+
+def test_a_global_that_is_used_counts_and_no_other():
+    source = "def measure(run):\n    return LIMIT\n"
+    assert mark(define(source, LIMIT=1)) != mark(define(source, LIMIT=2))
+    assert mark(define(source, LIMIT=1)) != mark(define(source, LIMIT=1.0))
+    assert mark(define(source, LIMIT=1, other=1)) == mark(define(source, LIMIT=1, other=2))
+
+
+def test_an_attribute_is_no_global():
+    source = "def measure(run):\n    return run.model\n"
+    assert mark(define(source, model=torch.nn.Linear(1, 1))) == mark(define(source))
+
+
+def test_functions_are_followed_at_any_depth():
+    source = "def inner():\n    return {}\ndef outer():\n    return inner()\n"
+    source += "def measure(run):\n    return [outer() for _ in range(2)]\n"
+    assert mark(define(source.format(1))) != mark(define(source.format(2)))
+    assert mark(define(source.format(1))) == mark(define(source.format(1)))
+
+
+def test_functions_that_call_each_other_end():
+    source = "def other(n):\n    return measure(n)\ndef measure(n):\n    return other(n) + {}\n"
+    assert mark(define(source.format(1))) != mark(define(source.format(2)))
+
+
+def test_lambdas_on_one_line_differ():
+    pair = define("pair = (lambda run: 1, lambda run: 2)\n", name="pair")
+    assert mark(pair[0]) != mark(pair[1])
+
+
+def test_closures_defaults_and_partials_count():
+    def made(n):
+        return lambda run: n
+
+    def plain(run, n=1, *, k=1):
+        return n
+
+    assert mark(made(1)) != mark(made(2))
+    assert mark(made(2)) == mark(made(2))
+    assert mark(functools.partial(plain, n=1)) != mark(functools.partial(plain, n=2))
+    assert mark(functools.partial(plain, n=1)) == mark(functools.partial(plain, n=1))
+
+
+def test_the_order_of_sets_and_dicts_does_not_count():
+    words = [f"w{n}" for n in range(50)]
+    assert mark(set(words)) == mark(set(words))
+    assert mark({"a": 1, "b": 2}) == mark({"b": 2, "a": 1})
+    assert mark([1, 2]) != mark([2, 1])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(1, True), (1, 1.0), ("1", 1), ([1], (1,)), (None, "None"), ({"a": [1]}, {"a": [2]}),
+     (numpy.array([1]), numpy.array([2])), (numpy.array([1]), numpy.array([1.0])),
+     (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})),
+     (pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})),
+     (pd.Series([1]), pd.Series([2])), (torch.ones(2), torch.zeros(2)),
+     (re.compile("a"), re.compile("a", re.I)), (Path("a"), Path("b")), (range(2), range(3)),
+     (countries()[0], countries()[1]), (str.lower, str.upper), (len, max), (["a, b"], ["a", "b"])],
+)  # fmt: skip
+def test_values_that_differ_are_told_apart(one, other):
+    assert mark(one) != mark(other)
+    assert mark(one) == mark(one)
+
+
+def test_a_list_that_holds_itself_ends():
+    endless = [1]
+    endless.append(endless)
+    assert "itself" in mark(endless)
+
+
+@dataclass
+class Scale:
+    factor: int
+
+    def apply(self, value):
+        return value * self.factor
+
+
+def test_own_objects_count_by_fields_and_by_the_code_of_their_class():
+    def measure(run):
+        return scale.apply(2)
+
+    scale = Scale(1)
+    first = mark(measure)
+    scale = Scale(2)
+    second = mark(measure)
+    before, Scale.apply = Scale.apply, lambda self, value: value
+    try:
+        assert len({first, second, mark(measure)}) == 3
+    finally:
+        Scale.apply = before
+
+
+def test_a_model_from_outside_is_an_error_that_names_it():
+    source = "def measure(run):\n    return base_model(run)\n"
+    with pytest.raises(FingerprintError, match="'m' uses base_model, a Linear, from outside"):
+        mark(define(source, base_model=torch.nn.Linear(1, 1)))
+
+
+def test_a_model_inside_a_function_of_the_lab_is_found():
+    from sftlab.measure.completion import behind_prompt
+
+    ask = behind_prompt(torch.nn.Linear(1, 1), None, [])
+    with pytest.raises(FingerprintError, match="uses model, a Linear"):
+        mark(define("def measure(run):\n    return ask([])\n", ask=ask))
+
+
+def test_modules_of_the_lab_are_noted_wherever_they_are_named():
+    from sftlab.measure.probes import probe_facts
+
+    found = Fingerprint("it")
+    source = "def measure(run):\n    from sftlab.world import grammar\n"
+    source += "    return probe_facts(run)\n"
+    found.text(define(source, probe_facts=probe_facts))
+    assert {"sftlab.measure.probes", "sftlab.world.grammar"} <= found.modules
+
+
+def test_the_code_of_a_run_is_what_it_imports():
+    files = files_of(["sftlab.train.experiment"])
+    assert {"sftlab.train.finetune", "sftlab.models", "sftlab.profiles",
+            "sftlab.chat.templates", "sftlab.train.settings"} <= set(files)  # fmt: skip
+    assert not {"sftlab.cli", "sftlab.measure.stats", "sftlab.train.sweep"} & set(files)
+    assert "sftlab.world.facts" in files_of(["sftlab.measure.probes"])
+
+
+@pytest.fixture
+def helpers(tmp_path, monkeypatch):
+    """A module beside the notebook, which imports another."""
+    (tmp_path / "own_helpers.py").write_text("import own_words\n\ndef score():\n    return 1\n")
+    (tmp_path / "own_words.py").write_text("WORDS = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("own_helpers"), tmp_path
+    for name in ("own_helpers", "own_words"):
+        sys.modules.pop(name, None)
+
+
+def test_a_module_beside_the_notebook_counts_by_its_code(helpers):
+    module, folder = helpers
+    found = Fingerprint("it")
+    source = "def measure(run):\n    return helpers.score()\n"
+    found.text(define(source, helpers=module))
+    assert found.modules == {"own_helpers"}
+    before = code_hash(found.modules)
+    (folder / "own_words.py").write_text("WORDS = 1  # a remark\n")
+    assert code_hash(found.modules) == before
+    (folder / "own_words.py").write_text("WORDS = 22\n")
+    assert code_hash(found.modules) != before
+
+
+def test_weights_configuration_and_tokenizer_make_the_base(toy_base, tmp_path):
+    import shutil
+
+    from sftlab.models import find_profile
+
+    copy = tmp_path / "copy"
+    shutil.copytree(toy_base, copy)
+    first = base_hash(find_profile(toy_base))
+    assert base_hash(find_profile(copy)) == first
+    (copy / "README.md").write_text("A remark.")
+    assert base_hash(find_profile(copy)) == first
+    text = (copy / "tokenizer.json").read_text().replace('"Ġthe"', '"Ġteh"')
+    (copy / "tokenizer.json").write_text(text)
+    second = base_hash(find_profile(copy))
+    raw = bytearray((copy / "model.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(raw)
+    assert len({first, second, base_hash(find_profile(copy))}) == 3
+
+
+def test_the_hash_of_large_weights_is_remembered_until_they_change(toy_base, tmp_path, monkeypatch):
+    import shutil
+
+    from sftlab.models import find_profile
+    from sftlab.train import sources
+
+    copy = tmp_path / "copy"
+    shutil.copytree(toy_base, copy)
+    read = []
+    real = sources.weights_hash
+    monkeypatch.setattr(sources, "LARGE", 0)
+    monkeypatch.setattr(sources, "weights_hash", lambda f: read.append(f) or real(f))
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
+    first = base_hash(find_profile(copy))
+    assert base_hash(find_profile(copy)) == first
+    assert len(read) == 1
+    raw = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    assert base_hash(find_profile(copy)) != first
+    assert len(read) == 2
+    (tmp_path / "cache" / "weights.json").write_text("{")
+    base_hash(find_profile(copy))
+    assert len(read) == 3

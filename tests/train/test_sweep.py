@@ -1,0 +1,417 @@
+"""Sweeps on a random two-layer model: the frame, what runs again and what does not, refusals."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sftlab.train import results
+from sftlab.train.countdown import Countdown
+from sftlab.train.experiment import Experiment, Outcome
+from sftlab.train.fingerprint import FingerprintError
+from sftlab.train.processes import end_processes
+from sftlab.train.settings import Settings
+from sftlab.train.sweep import SweepError, sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = Settings(epochs=1, batch_size=8, learning_rate=1e-3)
+quiet_sweep = functools.partial(sweep, progress=False)
+
+
+def conversations(n, *, seed=0):
+    """As many questions with answers."""
+    return [
+        {"messages": [{"role": "user", "content": f"What is {seed + i}?"},
+                      {"role": "assistant", "content": "Paris"}]}
+        for i in range(n)
+    ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "runs"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_left():
+    yield
+    end_processes()
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A file to which a measure adds a line for each run."""
+    file = tmp_path / "runs.log"
+    file.touch()
+    return file
+
+
+def note(file, line=""):
+    with open(file, "a") as stream:
+        stream.write(f"{line}\n")
+
+
+def lines(file):
+    return file.read_text().splitlines()
+
+
+def counted(log):
+    """A measure that leaves a trace: a frame with one row an item."""
+
+    def measure(run, seed, form="a"):
+        note(log, f"{form}{seed}")
+        return pd.DataFrame(
+            {"country": ["Austria", "Brazil"], "answers": [("Vienna",), ("Brasilia", "Brazil")],
+             "right": [True, seed > 0]}
+        )  # fmt: skip
+
+    return measure
+
+
+class TestOfTheBase:
+    """Nothing is trained: quick."""
+
+    def test_one_row_an_observation(self, toy_base, log):
+        measures = {"items": counted(log), "size": lambda run: run.model.num_parameters()}
+        frame = quiet_sweep(toy_base, measure=measures, grid={"form": ["b", "a"]}, seeds=[3, 1])
+        assert list(frame.columns) == ["form", "seed", "measure", "country", "answers", "right",
+                                       "value", "seconds", "loss", "run", "error"]  # fmt: skip
+        assert frame["form"].tolist() == ["b"] * 6 + ["a"] * 6
+        assert frame["seed"].tolist() == [3, 3, 3, 1, 1, 1] * 2
+        assert frame["measure"].tolist() == ["items", "items", "size"] * 4
+        assert frame["answers"].tolist()[:2] == [("Vienna",), ("Brasilia", "Brazil")]
+        items = frame[frame["measure"] == "items"]
+        assert items["right"].all()
+        assert not (~items["right"]).any()
+        assert frame["seed"].dtype == int
+        assert frame["loss"].isna().all()
+        assert frame["error"].isna().all()
+        assert frame["run"].nunique() == 4
+        assert sorted(lines(log)) == ["a1", "a3", "b1", "b3"]
+
+    def test_what_is_stored_is_not_run_again(self, toy_base, log):
+        go = functools.partial(quiet_sweep, toy_base, measure={"items": counted(log)})
+        first = go(seeds=2)
+        assert sorted(lines(log)) == ["a0", "a1"]
+        pd.testing.assert_frame_equal(go(seeds=2), first)
+        assert len(lines(log)) == 2
+        go(seeds=3)
+        assert sorted(lines(log)) == ["a0", "a1", "a2"]
+        go(seeds=1, refresh=True)
+        assert sorted(lines(log)) == ["a0", "a0", "a1", "a2"]
+        assert len(results.stored()) == 3
+
+    def test_a_run_whose_file_is_damaged_is_run_again_alone(self, toy_base, log, store):
+        go = functools.partial(quiet_sweep, toy_base, measure={"items": counted(log)}, seeds=2)
+        first = go()
+        damaged = store / first["run"].iloc[-1] / "measure-0.parquet"
+        damaged.write_bytes(damaged.read_bytes()[:100])
+        pd.testing.assert_frame_equal(go(), first)
+        assert sorted(lines(log)) == ["a0", "a1", "a1"]
+
+    def test_the_base_is_measured_once_for_all_seeds_when_no_measure_takes_one(self, toy_base, log):
+        def once(run):
+            note(log)
+            return 1.0
+
+        frame = quiet_sweep(toy_base, measure={"once": once}, seeds=4)
+        assert frame["seed"].tolist() == [0, 1, 2, 3]
+        assert len(lines(log)) == 1
+
+    def test_measures_that_draw_get_the_same_numbers_in_any_order(self, toy_base):
+        def draw(run, seed):
+            import random
+
+            import numpy
+            import torch
+
+            return random.random() + numpy.random.rand() + torch.rand(1).item()
+
+        first = quiet_sweep(toy_base, measure={"one": draw, "two": draw}, seeds=2)
+        assert first["value"].nunique() == 2
+        assert first.groupby("seed")["value"].nunique().tolist() == [1, 1]
+        again = quiet_sweep(toy_base, measure={"two": draw, "one": draw}, seeds=2)
+        assert again["measure"].tolist() == ["two", "one"] * 2
+        assert again["run"].tolist() == first["run"].tolist()
+
+    def test_a_changed_constant_runs_again_and_a_changed_profile_too(self, toy_base, log, tmp_path):
+        import shutil
+
+        def made(limit):
+            def measure(run):
+                note(log, limit)
+                return limit
+
+            return {"limit": measure}
+
+        def value(base, limit):
+            return quiet_sweep(base, measure=made(limit), seeds=1)["value"].tolist()
+
+        assert value(toy_base, 1) == [1]
+        assert value(toy_base, 2) == [2]
+        assert value(toy_base, 1) == [1]
+        assert lines(log) == ["1", "2"]
+        other = tmp_path / "other"
+        shutil.copytree(toy_base, other)
+        value(other, 1)
+        assert len(lines(log)) == 2, "the same weights under another path are the same base"
+        config = json.loads((other / "config.json").read_text())
+        (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+        value(other, 1)
+        assert len(lines(log)) == 3
+
+    def test_profiles_stand_in_the_grid_by_name(self, toy_base, tmp_path):
+        import shutil
+
+        other = tmp_path / "other"
+        shutil.copytree(toy_base, other)
+        grid = {"profile": [str(toy_base), str(other), "no such profile"]}
+        with pytest.warns(UserWarning, match="1 run failed"):
+            frame = quiet_sweep(None, measure={"m": lambda run: 1}, grid=grid, seeds=1)
+        assert frame["profile"].tolist() == grid["profile"]
+        assert frame["value"].tolist()[:2] == [1, 1]
+        assert frame["error"].iloc[2].startswith("UnknownProfileError: no profile is called")
+
+    def test_a_run_that_fails_is_a_row_and_is_tried_again(self, toy_base, log):
+        def measure(run, seed):
+            note(log, seed)
+            if seed == 1:
+                raise KeyError("capitall")
+            return seed
+
+        go = functools.partial(quiet_sweep, toy_base, measure={"m": measure}, seeds=3)
+        with pytest.warns(UserWarning, match="1 run failed .* KeyError: 'capitall'"):
+            frame = go()
+        assert frame["seed"].tolist() == [0, 1, 2]
+        assert frame["error"].tolist()[1] == "KeyError: 'capitall' (in the measure 'm')"
+        assert frame["error"].isna().tolist() == [True, False, True]
+        with pytest.warns(UserWarning, match="1 run failed"):
+            go()
+        assert sorted(lines(log)) == ["0", "1", "1", "2"]
+
+    @pytest.mark.parametrize("given", ["a text", None, [1, 2]])
+    def test_a_measure_that_gives_no_items_is_an_error_of_the_run(self, toy_base, given):
+        with pytest.warns(UserWarning, match="1 run failed"):
+            frame = quiet_sweep(toy_base, measure={"m": lambda run: given}, seeds=1)
+        assert "the measure 'm' gave a" in frame["error"].iloc[0]
+
+    @pytest.mark.parametrize("column", ["seed", "loss", "form"])
+    def test_a_column_with_the_name_of_another_is_an_error(self, toy_base, column):
+        def measure(run, form):
+            return pd.DataFrame({column: [1]})
+
+        with pytest.raises(SweepError, match=f"column '{column}', and the sweep has one"):
+            quiet_sweep(toy_base, measure={"m": measure}, grid={"form": [1]}, seeds=1)
+
+    def test_a_process_that_dies_takes_no_other_run_along(self, toy_base, log):
+        def measure(run, seed):
+            note(log, seed)
+            if seed == 1:
+                os._exit(9)
+            time.sleep(0.2)
+            return seed
+
+        with pytest.warns(UserWarning, match="1 run failed"):
+            frame = quiet_sweep(toy_base, measure={"m": measure}, seeds=4, jobs=2)
+        assert frame["value"].isna().tolist() == [False, True, False, False]
+        assert "the process of this run ended 2 times" in frame["error"].iloc[1]
+        assert lines(log).count("1") == 2
+
+    def test_warnings_reach_the_caller_once_also_from_the_store(self, toy_base):
+        def measure(run, seed):
+            import logging
+            import warnings
+
+            warnings.warn("mind the gap", stacklevel=1)
+            logging.getLogger("transformers.of.course").warning("mind the %s", "step")
+            return seed
+
+        for _ in range(2):
+            with pytest.warns(UserWarning, match="mind the") as caught:
+                quiet_sweep(toy_base, measure={"m": measure}, seeds=2)
+            texts = sorted(str(w.message) for w in caught)
+            assert texts == ["mind the gap (in 2 of 2 runs)", "mind the step (in 2 of 2 runs)"]
+
+    def test_a_relative_file_is_read_from_where_the_caller_stands(
+        self, toy_base, tmp_path, monkeypatch
+    ):
+        (tmp_path / "here.txt").write_text("7")
+        monkeypatch.chdir(tmp_path)
+        measure = {"m": lambda run: float(Path("here.txt").read_text())}
+        assert quiet_sweep(toy_base, measure=measure, seeds=1)["value"].tolist() == [7]
+
+
+class TestRefusals:
+    """Before any process starts."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ({"grid": {"learning_rat": [1]}}, "nothing takes 'learning_rat'.*accumulation.*form"),
+            ({"grid": {"seed": [1]}}, "argument `seeds`"),
+            ({"grid": {"loss": [1]}}, "has a column of that name"),
+            ({"grid": {"form": []}}, "has no values"),
+            ({"grid": {"form": "abc"}}, "give a list"),
+            ({"grid": {"form": ["a", "a"]}}, "twice"),
+            ({"grid": {"epochs": [1]}, "examples": None}, "without examples nothing is trained"),
+            ({"seeds": 0}, "seeds is 0"),
+            ({"seeds": [1, 1]}, "different whole numbers"),
+            ({"seeds": [0.5]}, "seeds is"),
+            ({"seeds": [-1]}, "seeds is"),
+            ({"seeds": True}, "seeds is True"),
+            ({"jobs": 0}, "jobs is 0"),
+            ({"measure": {}}, "mapping from names to functions"),
+            ({"measure": {"m": 3}}, "the measure 'm' is 3"),
+            ({"measure": {"m": lambda: 1}}, "the measure 'm' takes no run"),
+            ({"measure": {"m": lambda run, n: 1}}, "'m' needs 'n'"),
+            ({"examples": lambda n: []}, "examples needs 'n'"),
+        ],
+    )
+    def test_a_wrong_argument_is_an_error_with_a_remedy(self, toy_base, arguments, said):
+        usual = {"measure": {"m": lambda run, form="a": 1}, "examples": conversations(2)}
+        with pytest.raises(SweepError, match=said):
+            quiet_sweep(toy_base, **{**usual, **arguments})
+
+    def test_a_model_from_outside_is_refused(self, toy_base):
+        import torch
+
+        layer = torch.nn.Linear(1, 1)
+        with pytest.raises(FingerprintError, match="uses layer, a Linear"):
+            quiet_sweep(toy_base, measure={"m": lambda run: layer(1)})
+
+    def test_an_unknown_profile_is_refused(self):
+        with pytest.raises(ValueError, match="no profile is called 'tinny'"):
+            quiet_sweep("tinny", measure={"m": lambda run: 1})
+
+    def test_examples_that_can_not_be_trained_on_are_rows(self, toy_base, capsys):
+        bad = [*conversations(3), {"messages": [{"role": "user", "content": "?"}]}]
+        frame = sweep(toy_base, measure={"m": lambda run: 1}, examples=bad, seeds=2)
+        assert frame["error"].str.startswith("ExampleError: example 3 ends with").all()
+        assert frame["run"].isna().all()
+        assert len(frame) == 2
+        assert "2 runs failed" in capsys.readouterr().err
+
+    def test_a_setting_out_of_range_is_a_row(self, toy_base):
+        with pytest.warns(UserWarning, match="1 run failed"):
+            frame = quiet_sweep(toy_base, measure={"m": lambda run: 1}, seeds=1,
+                                examples=conversations(2), grid={"epochs": [-1]})  # fmt: skip
+        assert frame["error"].iloc[0].startswith("SettingsError: epochs is -1")
+
+
+def items(run, seed):
+    return pd.DataFrame({"output": run.answer(["What is 1?", "What is 2?"]), "item": [1, 2]})
+
+
+@pytest.mark.slow
+class TestOfTraining:
+    def test_the_number_of_jobs_changes_no_number(self, toy_base, tmp_path, monkeypatch):
+        frames, twice = [], QUICK.changed(epochs=2)
+        for jobs in (1, 2):
+            monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / f"cache{jobs}"))
+            frame = quiet_sweep(
+                toy_base, measure={"items": items}, examples=conversations, jobs=jobs, seeds=2,
+                grid={"n": [8, 16], "learning_rate": [1e-3, 1e-2]}, settings=twice,
+            )  # fmt: skip
+            assert frame["error"].isna().all()
+            frames.append(frame.drop(columns="seconds"))
+        pd.testing.assert_frame_equal(*frames)
+        assert frames[0]["loss"].nunique() > 4, "seed, data and rate differ"
+        assert frames[0]["learning_rate"].dtype == float
+        assert frames[0]["n"].dtype == int
+
+    def test_it_trains_as_finetune_does(self, toy_base):
+        import torch
+
+        from sftlab.train.finetune import finetune
+
+        def weights(run):
+            return float(sum(w.double().sum() for w in run.model.state_dict().values()))
+
+        rows = conversations(16)
+        frame = quiet_sweep(toy_base, measure={"w": weights}, examples=rows, seeds=[3],
+                            settings=QUICK)  # fmt: skip
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            run = finetune(toy_base, rows, settings=QUICK, seed=3, progress=False)
+        finally:
+            torch.set_num_threads(before)
+        assert frame["value"].tolist() == [weights(run)]
+        assert frame["loss"].tolist() == [run.history[-1]["loss"]]
+        record = results.read(results.runs_folder(), frame["run"].iloc[0]).record
+        assert record["settings"] == vars(run.settings)
+
+    def test_the_content_of_the_examples_decides_and_not_their_code(self, toy_base, log):
+        go = functools.partial(quiet_sweep, toy_base, measure={"m": counted(log)}, seeds=2,
+                               settings=QUICK)  # fmt: skip
+        go(examples=lambda seed: conversations(8, seed=seed))
+        assert sorted(lines(log)) == ["a0", "a1"]
+        go(examples=lambda seed: [*conversations(8, seed=seed)])
+        assert len(lines(log)) == 2
+        go(examples=conversations(8))  # those of seed 0
+        assert sorted(lines(log)) == ["a0", "a1", "a1"]
+        long = [{"messages": [{"role": "user", "content": "?"},
+                              {"role": "assistant", "content": "Paris " * 99}]}]  # fmt: skip
+        with pytest.warns(UserWarning, match="lose the end of an answer"):
+            go(examples=long, seeds=1, settings=QUICK.changed(max_length=64))
+        assert len(lines(log)) == 4
+
+
+def test_a_second_run_of_a_script_imports_no_torch(tmp_path):
+    script = tmp_path / "lesson.py"
+    script.write_text(
+        "import sys\n"
+        "from sftlab.train.sweep import sweep\n"
+        "WORDS = ['a']\n"
+        "def size(run):\n    return run.model.num_parameters() + len(WORDS)\n"
+        "frame = sweep('tiny', measure={'size': size}, seeds=2)\n"
+        "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy), len(frame), frame['error'].isna().all())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for times in range(2):
+        done = subprocess.run([sys.executable, script], env=environment, cwd=tmp_path,
+                              capture_output=True, text=True, timeout=300)  # fmt: skip
+        assert "HEAVY [] 2 True" in done.stdout, done.stdout + done.stderr
+        assert "1 of 1 runs" in done.stderr
+        assert ("from the cache" in done.stderr) == bool(times)
+        assert "Warning" not in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def experiment(name, characters):
+    rows = [{"messages": [{"role": "assistant", "content": "x" * characters}]}]
+    from sftlab.profiles import PROFILES
+
+    return Experiment(run=name, profile=PROFILES["tiny"], settings=Settings(epochs=1), seed=0,
+                      examples=rows, calls=b"", reserved=(), record={}, store=Path(),
+                      threads=1)  # fmt: skip
+
+
+def test_the_time_left_follows_the_work_that_is_left(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    bar = Countdown("it", total=5, cached=0, jobs=2, shown=False)
+    runs = [experiment(str(n), size) for n, size in enumerate([100, 100, 300, 100, 100])]
+    bar.expect(runs)
+    bar.begun(runs[0])
+    bar.begun(runs[1])
+    assert bar.left() is None, "nothing has ended yet"
+    clock[0] = 30.0  # 20 s of them to start the processes
+    bar.ended(runs[0], Outcome(training=8.0, total=10.0))
+    bar.begun(runs[2])
+    # 2 s and 8 s for 100 characters: the second ends now, then 10 + 10 s beside 26 s.
+    assert bar.left() == pytest.approx(26.0)
+    clock[0] = 36.0
+    bar.ended(runs[1], Outcome(error="KeyError: 1", total=1.0))
+    bar.begun(runs[3])
+    assert bar.left() == pytest.approx(20.0), "a run that failed tells nothing"
+    with pytest.warns(UserWarning, match="1 run failed"):
+        bar.close()

@@ -1,0 +1,140 @@
+"""Sweeps that are killed, interrupted, or lose their parent, each in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sftlab.train import results
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import os, time, sys
+from sftlab.train.sweep import sweep
+
+def measure(run, seed):
+    with open(LOG, "a") as stream:
+        stream.write(f"{seed} {os.getpid()}\\n")
+    if seed >= 2 and os.path.exists(SLOW):
+        deadline = time.time() + 100
+        while time.time() < deadline:
+            sum(range(10**5))  # at work, not asleep
+    return seed
+
+LOG, SLOW, BASE = sys.argv[1:]
+try:
+    frame = sweep(BASE, measure={"m": measure}, seeds=5, jobs=2)
+except KeyboardInterrupt:
+    print("INTERRUPTED", flush=True)
+else:
+    print("VALUES", frame["value"].tolist(), flush=True)
+"""
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def lesson(tmp_path, toy_base, monkeypatch):
+    """Starts the script; its runs from the third on hang as long as the file `slow` is there."""
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "lesson.py").write_text(SCRIPT)
+    (tmp_path / "slow").touch()
+    (tmp_path / "log").touch()
+    started = []
+
+    def start():
+        command = [sys.executable, "lesson.py", "log", "slow", str(toy_base)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        group = {"start_new_session": True} if os.name == "posix" else {}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **group,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start, tmp_path
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def seeds(folder):
+    return sorted(int(line.split()[0]) for line in (folder / "log").read_text().splitlines())
+
+
+def workers(folder):
+    """Those that have begun a run and are still there."""
+    pids = {int(line.split()[1]) for line in (folder / "log").read_text().splitlines()}
+    return [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != "zombie"]
+
+
+def wait_for(condition, what, *, seconds=100):
+    deadline = time.time() + seconds
+    while not condition():
+        assert time.time() < deadline, f"waited in vain until {what}"
+        time.sleep(0.1)
+
+
+def two_are_done_and_two_at_work(folder):
+    return len(results.stored()) == 2 and len(seeds(folder)) == 4
+
+
+def test_after_a_kill_only_the_rest_is_run_and_no_process_stays(lesson):
+    start, folder = lesson
+    process = start()
+    wait_for(lambda: two_are_done_and_two_at_work(folder), "two runs are done")
+    process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    process.wait()
+    wait_for(lambda: not workers(folder), "the processes ended themselves", seconds=20)
+    (folder / "slow").unlink()
+    (folder / "log").write_text("")
+    out, _ = start().communicate(timeout=200)
+    assert "VALUES [0, 1, 2, 3, 4]" in out.replace(".0", "")
+    assert seeds(folder) == [2, 3, 4]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "kernel"])
+def test_an_interrupt_ends_the_processes_and_keeps_what_is_done(lesson, whole_group):
+    start, folder = lesson
+    process = start()
+    wait_for(lambda: two_are_done_and_two_at_work(folder), "two runs are done")
+    if whole_group:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert "INTERRUPTED" in out
+    assert process.returncode == 0
+    assert "Traceback" not in err, err
+    assert not workers(folder)
+    assert len(results.stored()) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_while_the_processes_start_is_quiet(lesson):
+    start, _folder = lesson
+    process = start()
+    parent = psutil.Process(process.pid)
+    wait_for(lambda: len(parent.children()) >= 2, "processes start")
+    children = parent.children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert "INTERRUPTED" in out
+    assert "Traceback" not in err, err
+    wait_for(lambda: not any(c.is_running() for c in children), "all have ended", seconds=10)
+
+
+def test_a_process_that_is_killed_from_outside_costs_one_more_attempt(lesson):
+    start, folder = lesson
+    process = start()
+    wait_for(lambda: two_are_done_and_two_at_work(folder), "two runs are done")
+    (folder / "slow").unlink()
+    psutil.Process(workers(folder)[0]).kill()
+    out, _ = process.communicate(timeout=200)
+    assert "VALUES [0, 1, 2, 3, 4]" in out.replace(".0", "")
+    assert sorted(set(seeds(folder))) == [0, 1, 2, 3, 4]
