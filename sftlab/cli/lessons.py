@@ -36,7 +36,7 @@ def run(
     For example:
       sftlab run 00                      the first lesson
       sftlab run --all                   the whole course
-      sftlab run 01 -p seed=5            with other random choices
+      sftlab run 01 -p seeds=3           with fewer repetitions
       sftlab run 01 --profile small      on the larger of the models that ship here
 
     The exit code is 1 when a lesson fails, or when it was run as it stands on a model that ships

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -85,7 +86,7 @@ def plot_shares(
             end = max(value, high, *seeds)
             ax.text(end + 0.015, at, percent(value), va="center", fontsize=9)
             told.append(f"{label} {name} {percent(value)}".replace("  ", " "))
-    ax.set_yticks(range(len(rows)), list(rows), fontsize=10)
+    ax.set_yticks(range(len(rows)), [fill(label, 34) for label in rows], fontsize=10)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.09)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"], fontsize=9)

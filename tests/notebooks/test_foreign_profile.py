@@ -12,8 +12,10 @@ from transformers import AutoTokenizer
 from sftlab.course.lessons import find_lessons
 from sftlab.course.runner import run_notebooks
 
-LESSONS = [lesson.name for lesson in find_lessons() if "profile" in lesson.defaults]
-PARAMETERS = {"examples_count": 40}
+LESSONS = {
+    lesson.name: lesson.defaults for lesson in find_lessons() if "profile" in lesson.defaults
+}
+PARAMETERS = {"examples_count": 40, "seeds": 2}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,8 @@ def llama_like(toy_base, tmp_path_factory):
 def result(request, llama_like, tmp_path_factory):
     (done,) = run_notebooks(
         [request.param],
-        parameters={"profile": str(llama_like), **PARAMETERS},
+        parameters={"profile": str(llama_like)}
+        | {name: value for name, value in PARAMETERS.items() if name in LESSONS[request.param]},
         folder=tmp_path_factory.mktemp(request.param),
         progress=False,
     )

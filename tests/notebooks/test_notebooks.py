@@ -1,8 +1,9 @@
 """Every lesson runs from top to bottom on the embedded profile, leaves a clean page, and shows
 the effects that its words describe.
 
-Effects are read from the pictures: each tells its rows and percentages in its text for those who
-cannot see it, such as "Title: base model answered rightly 0%; fine-tuned answered rightly 98%."
+Effects are read from the claims that a lesson records, and from the pictures: each tells its rows
+and percentages in its text for those who cannot see it, such as "Title: base model answered rightly
+0%; fine-tuned answered rightly 98%."
 """
 
 import functools
@@ -12,7 +13,7 @@ import nbformat
 import pytest
 
 from sftlab.course.runner import run_notebooks
-from sftlab.places import NOTEBOOKS
+from sftlab.places import NOTEBOOKS, cache_folder
 from sftlab.world.facts import RELATIONS
 
 LESSONS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -112,30 +113,82 @@ def test_00_base_continues_and_fine_tuned_answers(run):
     assert shares["fine-tuned & answered"] >= 90
 
 
-def test_01_base_knows_and_does_not_answer(run):
-    lesson = run("01_base_model_problem")
-    facts = told(lesson, "Facts").rows
+def test_verdicts_are_those_that_the_lessons_expect(result):
+    for record in result.records.values():
+        assert not record.surprise, f"{record.claim.id}: {record.verdict}. {record.reason}"
+
+
+def test_01_records_its_claims(run):
+    verdicts = {id: r.verdict for id, r in run("01_base_model_problem").records.items()}
+    assert set(verdicts) == {*(f"B{n}" for n in range(1, 10)), "X1"}
+    # What the lesson is about has to be there, not only not to be refuted.
+    assert {id for id in ("B1", "B2", "B3", "B6", "B9") if verdicts[id] != "supported"} == set()
+    assert verdicts["X1"] == "contradicted"
+
+
+def test_01_facts_are_known(run):
+    facts = told(run("01_base_model_problem"), "Facts").rows
     assert set(facts) == set(RELATIONS)
     assert min(facts.values()) >= 95
-    bare = told(lesson, "bare questions")
-    assert bare["answered"] <= 5
-    assert bare["continued"] >= 80
 
 
-def test_01_sampling_does_not_answer(run):
-    ways = told(run("01_base_model_problem"), "decoding")
-    assert ways["greedy & answered"] <= 5
-    answered = [percent for label, percent in ways.rows.items() if "answered" in label]
-    assert len(answered) >= 3
-    assert max(answered) <= 10
+def test_01_prompt_for_the_house_style_leaves_something_to_win(run):
+    claim = run("01_base_model_problem").records["B2"]
+    assert claim.estimates["rest"].low > 0.3, "a good prompt stays under 70%"
 
 
-def test_01_shots_answer_and_their_wording_decides(run):
-    worded = told(run("01_base_model_problem"), "ways of writing")
-    assert worded["Q: / A:"] >= 50 + min(worded.rows.values())
+def runs_stored():
+    return {f: f.stat().st_mtime_ns for f in (cache_folder() / "runs").glob("*/run.json")}
 
 
-def test_01_fine_tuning_brings_out_what_is_there(run):
-    tuned = told(run("01_base_model_problem"), "after fine-tuning")
-    asked, stated = tuned["asked & capital"], tuned["stated & capital"]
-    assert asked > stated > tuned["never & capital"]
+def test_01_again_computes_nothing_and_finds_the_same(run, tmp_path):
+    first = run("01_base_model_problem")
+    before = runs_stored()
+    assert before
+    (again,) = run_notebooks(
+        ["01_base_model_problem"], parameters={"profile": "tiny"}, folder=tmp_path, progress=False
+    )
+    assert again.status == "passed"
+    assert runs_stored() == before
+    found = [{id: r.estimates for id, r in result.records.items()} for result in (first, again)]
+    assert found[0] == found[1]
+
+
+SABOTAGE = """
+from random import Random
+import sftlab.data.examples as sabotaged
+
+true_examples = sabotaged.country_examples
+
+def shuffled(count, *, seed=0, **options):
+    rows = true_examples(count, seed=seed, **options)
+    answers = [row["messages"][1]["content"] for row in rows]
+    Random(seed).shuffle(answers)
+    return [
+        sabotaged.example(row["messages"][0]["content"], answer)
+        for row, answer in zip(rows, answers, strict=True)
+    ]
+
+sabotaged.country_examples = shuffled
+"""
+
+
+@pytest.mark.slow
+def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
+    """The lesson itself, its examples' answers dealt out anew: the effects must go."""
+    notebook = nbformat.read(NOTEBOOKS / "01_base_model_problem.ipynb", as_version=4)
+    at = next(n for n, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(SABOTAGE))
+    nbformat.write(notebook, tmp_path / "01_base_model_problem.ipynb")
+    (done,) = run_notebooks(
+        [str(tmp_path / "01_base_model_problem.ipynb")],
+        parameters={"seeds": 3}, folder=tmp_path / "build", progress=False,
+    )  # fmt: skip
+    assert done.status == "passed", done.failure and done.failure.traceback
+    verdicts = {id: r.verdict for id, r in done.records.items()}
+    assert verdicts["B3"] in ("contradicted", "inconclusive")
+    assert verdicts["B5"] == "contradicted"
+    assert verdicts["B6"] in ("contradicted", "inconclusive")
+    # What no example reaches stays as it was.
+    whole = {id: r.verdict for id, r in run("01_base_model_problem").records.items()}
+    assert [verdicts[id] for id in ("B1", "B2", "X1")] == [whole[id] for id in ("B1", "B2", "X1")]
