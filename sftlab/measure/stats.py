@@ -94,8 +94,8 @@ def difference(
 
     Of values that are 0 and 1 the difference is one of shares: its interval stays within -1 to
     1, and it prints as points. `by_seed` holds the paired seeds' differences; for independent
-    seeds each seed of the first arm (of the second, if the first has one) against the other
-    arm's mean. `seeds` is the smaller number of the two arms, an arm with one seed apart.
+    seeds each seed of the arm whose seeds differ more, against the other arm's mean. `seeds` is
+    the smaller number of the two arms, an arm with one seed apart.
 
     ValueError as for `mean`, and when the arms share some entities only or, paired, not all seeds.
     """
@@ -113,7 +113,8 @@ def difference(
     shares = one.shares and two.shares
     by_one, by_two = one.values.mean(1), two.values.mean(1)
     if not (paired_seeds and not single):
-        by_one, by_two = (by_one.mean(), by_two) if len(by_one) == 1 else (by_one, by_two.mean())
+        steady = by_one.std() < by_two.std()
+        by_one, by_two = (by_one.mean(), by_two) if steady else (by_one, by_two.mean())
     numbers = (len(one.seeds), len(two.seeds))
     together = min if paired else sum
     return _estimate(
