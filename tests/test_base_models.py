@@ -84,6 +84,9 @@ def test_the_bars_hold_here_too(name):
         if row["seeds"]
     }
     for measure in measure_tunes(name, seeds=SEEDS[:1])[0]:
-        if measure.bar is not None:
+        if measure.bar is not None and not measure.at_least:
+            # A run that falls apart magnifies every rounding: two threads end elsewhere than one.
+            assert measure.share.value <= measure.bar, (measure.what, str(measure.share))
+        elif measure.bar is not None:
             key = (measure.what, measure.part)
             assert abs(measure.share.value - recorded[key]) <= 0.06, (key, str(measure.share))

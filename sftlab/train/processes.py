@@ -106,13 +106,8 @@ def _submit(experiment: Experiment, jobs: int, loaded: Any) -> Future:
         try:
             # What is ignored here stays ignored in a process that starts, from its first moment.
             # (A blocked signal does not: loky unblocks it while it starts its own helper.)
-            fresh = _pool is not before
-            with _deaf() if fresh else nullcontext():
-                submitted = executor.submit(conduct, experiment)
-                # A process without a run yet imports the libraries meanwhile.
-                for _ in range(jobs - 1 if fresh else 0):
-                    executor.submit(get_ready)
-                return submitted
+            with _deaf() if _pool is not before else nullcontext():
+                return executor.submit(conduct, experiment)
         except BrokenProcessPool as error:  # an idle process was killed since the last sweep
             broken = error
             end_processes()
@@ -172,11 +167,6 @@ def start(parent: int) -> None:
 
     if os.getppid() == parent:
         threading.Thread(target=watch, daemon=True).start()
-
-
-def get_ready() -> None:
-    """Import what every run needs: some seconds, best spent while a neighbour computes."""
-    import sftlab.train.step  # noqa: F401
 
 
 @contextmanager
