@@ -4,7 +4,7 @@ TRL's trainer with four changes, each of which `benchmarks/step.py` measures:
 
     examples of like length share a batch        nothing is computed for padding
     logits only where a label is                 a vocabulary's width for each supervised position
-    bfloat16 products where the processor        weights, sums and attention stay in float32
+    bfloat16 products where the processor can    weights and sums stay in float32
     memory that was freed is kept                the system need not clear it anew each step
 """
 
