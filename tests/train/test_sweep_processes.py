@@ -14,7 +14,9 @@ from sftlab.train import results
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
-import os, time, sys
+import os, signal, time, sys
+# A suite that runs in the background of a shell hands on that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from sftlab.train.sweep import sweep
 
 def measure(run, seed):
