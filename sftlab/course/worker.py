@@ -95,6 +95,9 @@ def work(job: dict[str, Any]) -> int:
             language="python",
             progress_bar=False,
             store_widget_state=False,
+            # Else the whole notebook, pictures and all, is written before each cell; every half
+            # minute, and at the end whatever happens, is enough.
+            request_save_on_cell_execute=False,
         )
     except papermill.PapermillExecutionError:
         tell(failed=_failure(output, source))

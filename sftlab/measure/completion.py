@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from sftlab.measure.generation import generate
+
 if TYPE_CHECKING:  # imported where used: a lesson that reads its results back needs none of them
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-SHARED = 16
-"""Tokens that all prompts of a batch must begin with before they are computed once for all."""
 
 
 def complete(
@@ -25,68 +24,29 @@ def complete(
     """Continue each prompt as plain text, greedily or sampled; only the new text comes back.
 
     A prompt stands at the start of a document: the tokenizer's BOS goes in front when there is
-    one and the tokenizer does not write it itself. Prompts of a batch are padded on the left, after
-    what all of them begin with, such as the shots of a few-shot prompt: that is computed once.
-    The text ends before the first of `stop`, at the end of the document, or after
-    `max_new_tokens`. Sampling draws from `seed` and leaves the caller's random state alone.
+    one and the tokenizer does not write it itself. The text ends before the first of `stop`, at
+    the end of the document, or after `max_new_tokens`. Sampling draws from `seed` and leaves the
+    caller's random state alone.
     """
-    import torch
-
-    ids = [with_bos(tokenizer, prompt) for prompt in prompts]
-    # Prompts of like length share a batch, so that little of it is padding.
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    texts = [""] * len(ids)
-    choice = {"do_sample": True, "temperature": temperature, "top_k": 0} if sample else {}
-    with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(seed)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = _behind_what_is_shared(model, tokenizer, [ids[i] for i in rows])
-            out = model.generate(
-                **batch,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-                **({"do_sample": False} | choice),
-            )
-            new = out[:, batch["input_ids"].shape[1] :]
-            for i, text in zip(rows, tokenizer.batch_decode(new, True), strict=True):
-                texts[i] = _before(text, stop)
-    return texts
+    texts = _continued(
+        model, tokenizer, prompts, ended=lambda text: any(one in text for one in stop),
+        max_new_tokens=max_new_tokens, batch_size=batch_size, sample=sample,
+        temperature=temperature, seed=seed,
+    )  # fmt: skip
+    return [_before(text, stop) for text in texts]
 
 
-def _behind_what_is_shared(model, tokenizer, ids: list[list[int]]) -> dict:
-    """A batch for `generate`; what all rows begin with is in its cache of keys and values.
-
-    shared | pad pad | rest      the mask is 0 where there is padding, so that
-    shared |     pad | rest      positions are counted past it
-    """
-    import torch
-    from transformers import DynamicCache
-
-    shortest, longest = min(ids), max(ids)  # in the order of texts: the two that differ first
-    shared = next(
-        (n for n, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b),
-        min(map(len, ids)),
+def _continued(model, tokenizer, prompts, *, ended: Callable[[str], bool], **options) -> list[str]:
+    """What follows each prompt, at least up to where `ended` is true of it."""
+    pad = tokenizer.pad_token_id
+    new = generate(
+        model,
+        [with_bos(tokenizer, prompt) for prompt in prompts],
+        pad=0 if pad is None else pad,
+        ended=lambda ids: ended(tokenizer.decode(ids, skip_special_tokens=True)),
+        **options,
     )
-    shared = min(shared, min(map(len, ids)) - 1)  # one token at least is left to go on from
-    if shared < SHARED or len(ids) == 1:
-        shared = 0
-    batch = tokenizer.pad(
-        {"input_ids": [row[shared:] for row in ids]}, padding_side="left", return_tensors="pt"
-    ).to(model.device)
-    batch = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    if shared:
-        prefix = torch.tensor([ids[0][:shared]], device=model.device)
-        cache = DynamicCache(config=model.config)
-        model(prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_repeat_interleave(len(ids))
-        prefix = prefix.expand(len(ids), -1)
-        batch = {
-            "input_ids": torch.cat([prefix, batch["input_ids"]], dim=1),
-            "attention_mask": torch.cat([torch.ones_like(prefix), batch["attention_mask"]], dim=1),
-            "past_key_values": cache,
-        }
-    return batch
+    return tokenizer.batch_decode(new, skip_special_tokens=True)
 
 
 def with_bos(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
@@ -137,7 +97,10 @@ def behind_prompt(
     def ask(questions: list[str]) -> list[str]:
         prompts = [few_shot(shots, question, form=form) + ending for question in questions]
         # A model that writes a line end first has its answer on the next line.
-        outputs = complete(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
+        outputs = _continued(
+            model, tokenizer, prompts, ended=lambda text: "\n" in text.lstrip(),
+            max_new_tokens=max_new_tokens,
+        )  # fmt: skip
         return [output.strip().split("\n")[0] for output in outputs]
 
     return ask

@@ -15,6 +15,7 @@ from sftlab.measure.stats import Estimate, Share, percent
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 GREY = "#8a8a8a"
 DPI = 160
+TITLE = 62  # characters that fit above axes whose labels take a third of the width
 
 
 class Picture:
@@ -26,7 +27,9 @@ class Picture:
 
     def _png(self) -> bytes:
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
+        # Not cut to its content (`bbox_inches="tight"`): that draws everything twice.
+        self.figure.savefig(buffer, format="png", dpi=DPI, facecolor="white",
+                            pil_kwargs={"compress_level": 3})  # fmt: skip
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
@@ -92,7 +95,7 @@ def plot_shares(
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"], fontsize=9)
     legend = "line: 95% interval; dots: seeds" if dots else "line: 95% interval"
     ax.set_xlabel(f"{axis} ({legend})", fontsize=9, color="#444444")
-    ax.set_title(title, loc="left", fontsize=11, pad=26 if len(series) > 1 else 8)
+    ax.set_title(fill(title, TITLE), loc="left", fontsize=11, pad=26 if len(series) > 1 else 8)
     if len(series) > 1:
         handles = [_swatch(n) for n in range(len(series))]
         ax.legend(
@@ -143,7 +146,7 @@ def plot_reactions(frames: Mapping[str, pd.DataFrame], *, title: str) -> Picture
     ax.set_xlim(0, 1)
     ax.set_xticks([])
     ax.spines[["left", "bottom"]].set_visible(False)
-    ax.set_title(title, loc="left", fontsize=11, pad=26)
+    ax.set_title(fill(title, TITLE), loc="left", fontsize=11, pad=26)
     from matplotlib.patches import Patch
 
     ax.legend(
@@ -165,7 +168,7 @@ def plot_loss(history: Sequence[Mapping[str, float]], *, title: str) -> Picture:
     ax.set_ylim(0, None)
     ax.set_xlabel("step", fontsize=9, color="#444444")
     ax.set_ylabel("loss, nats a supervised token", fontsize=9, color="#444444")
-    ax.set_title(title, loc="left", fontsize=11)
+    ax.set_title(fill(title, TITLE), loc="left", fontsize=11)
     alt = f"{title}: from {losses.iloc[0]:.2f} at the first step to {smooth.iloc[-1]:.2f}."
     return Picture(figure, alt=alt)
 

@@ -167,6 +167,14 @@ def start(parent: int) -> None:
 
     if os.getppid() == parent:
         threading.Thread(target=watch, daemon=True).start()
+    # Here all processes do it side by side; in the first run of each, they would wait in turn.
+    # These names are what loading a model imports; `transformers` itself imports next to nothing.
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationMixin  # noqa: F401
+
+    import sftlab.train.finetune  # noqa: F401
+    from sftlab.machine import keep_freed_memory
+
+    keep_freed_memory()
 
 
 @contextmanager

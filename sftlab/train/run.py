@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sftlab.measure.generation import generate
 from sftlab.models import (
     Profile,
     Shape,
@@ -98,17 +99,7 @@ class Run:
             self._prompt([{"role": "user", "content": question}], where=f"question {index}")
             for index, question in enumerate(questions)
         ]
-        # Neighbours of like length waste the least padding.
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        answers = [""] * len(prompts)
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            texts = self._continue(
-                [prompts[index] for index in batch], max_new_tokens, seed=seed + start, **draw
-            )
-            for index, text in zip(batch, texts, strict=True):
-                answers[index] = text
-        return answers
+        return self._continue(prompts, max_new_tokens, seed=seed, batch_size=batch_size, **draw)
 
     def _prompt(self, messages: Sequence[Message], *, where: str) -> list[int]:
         messages = check_messages(messages, where=where)
@@ -128,35 +119,13 @@ class Run:
             )
         return ids
 
-    def _continue(
-        self, prompts: list[list[int]], max_new_tokens: int, *, seed: int = 0, **options: Any
-    ) -> list[str]:
-        import torch
-
-        width = max(map(len, prompts))
-        limit = self.model.config.get_text_config().max_position_embeddings
-        device = self.model.device
-        pad = self.tokenizer.pad_token_id
-        ids = torch.full((len(prompts), width), pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
-        cards = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cards), known_noise_silenced():
-            torch.manual_seed(seed)
-            out = self.model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                max_new_tokens=max(1, min(max_new_tokens, limit - width)),
-                **(options or {"do_sample": False}),
-            )
-        stops = set(self.model.generation_config.eos_token_id)
-        texts = []
-        for row in out[:, width:].tolist():
-            end = next((place for place, token in enumerate(row) if token in stops), len(row))
-            texts.append(self.tokenizer.decode(row[:end], skip_special_tokens=True))
-        return texts
+    def _continue(self, prompts: list[list[int]], max_new_tokens: int, **options) -> list[str]:
+        with known_noise_silenced():
+            new = generate(
+                self.model, prompts, pad=self.tokenizer.pad_token_id,
+                max_new_tokens=max_new_tokens, **options,
+            )  # fmt: skip
+        return self.tokenizer.batch_decode(new, skip_special_tokens=True)
 
     def save(self, folder: str | Path) -> Path:
         """Write the weights (safetensors), the tokenizer with its template, and run.json.
@@ -198,11 +167,9 @@ class Run:
 
 
 def _drawing(sample: bool, temperature: float) -> dict[str, Any]:
-    """Options of `generate` for drawing tokens; none for taking the likeliest."""
     if sample and not temperature > 0:
         raise ValueError(f"temperature is {temperature!r}; give one above zero")
-    # top_k is named, or transformers keeps the 50 likeliest alone.
-    return {"do_sample": True, "temperature": temperature, "top_k": 0} if sample else {}
+    return {"sample": sample, "temperature": temperature}
 
 
 def load_run(folder: str | Path) -> Run:
