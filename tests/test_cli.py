@@ -14,7 +14,18 @@ import pytest
 from sftlab.cli import lessons
 from sftlab.cli import main as cli
 
-COMMANDS = ("run", "lab", "claims", "cache", "corpus", "seen", "chat", "preflight")
+COMMANDS = (
+    "run",
+    "lab",
+    "claims",
+    "cache",
+    "corpus",
+    "seen",
+    "validate",
+    "doctor",
+    "chat",
+    "preflight",
+)
 
 
 def call(monkeypatch, capsys, *arguments):

@@ -46,7 +46,7 @@ def _continued(model, tokenizer, prompts, *, ended: Callable[[str], bool], **opt
         ended=lambda ids: ended(tokenizer.decode(ids, skip_special_tokens=True)),
         **options,
     )
-    return tokenizer.batch_decode(new, skip_special_tokens=True)
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
 
 
 def with_bos(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:

@@ -3,7 +3,6 @@
 import gc
 import platform
 import time
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sftlab.chat.templates import CONTROL_TOKENS
+from sftlab.chat.templates import find_template
 from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import Profile, find_profile, load, local_folder, weights_hash
 from sftlab.quiet import known_noise_silenced, randomness_kept
@@ -19,8 +18,10 @@ from sftlab.train.checkpoints import CheckpointError, newest_checkpoint
 from sftlab.train.conversations import ExampleError, check_examples, data_hash
 from sftlab.train.run import Run, load_run
 from sftlab.train.settings import Settings, SettingsError
-from sftlab.train.speech import teach_tokens
+from sftlab.train.speech import control_tokens, teach_tokens
+from sftlab.train.supervision import supervise
 from sftlab.train.trainer import Bar, make_trainer
+from sftlab.train.validation import Curve, points
 
 __all__ = [
     "CheckpointError",
@@ -39,6 +40,7 @@ def finetune(
     examples: Iterable[Mapping[str, Any]],
     *,
     settings: Settings | None = None,
+    validation: Iterable[Mapping[str, Any]] | None = None,
     progress: bool = True,
     checkpoints: str | Path | None = None,
     save_every: int = 50,
@@ -57,6 +59,7 @@ def finetune(
         profile: a profile, its name, a model folder, or a hub id.
         examples: rows `{"messages": [{"role", "content"}, ...]}`, a list or a `datasets.Dataset`.
         settings: how to train; what is `None` in it comes from the profile.
+        validation: examples to measure the loss on after each epoch; nothing is learned from them.
         progress: show one bar with step, loss and time left.
         checkpoints: a folder for checkpoints, new or of this very run; by default none is written.
         save_every: steps from one checkpoint to the next.
@@ -74,12 +77,16 @@ def finetune(
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
-    examples = check_examples(examples, control=CONTROL_TOKENS[settings.template])
+    examples = check_examples(examples, control=control_tokens(settings.template))
+    if validation is not None:
+        validation = check_examples(validation, control=control_tokens(settings.template))
+    settings = _with_template_inside(settings)
     profile = replace(profile, method=settings.method)  # load quantises what qlora trains
     with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
         model, tokenizer = load(profile)
-        added = teach_tokens(model, tokenizer, template=settings.template)
+        added = teach_tokens(model, tokenizer, template=settings.template, markers=settings.markers)
         settings = _fit_length(settings, model)
+        rows, tokens = supervise(examples, tokenizer, settings, max_length=settings.max_length)
         # Before training: what fails here, such as weights removed meanwhile, must not cost a run.
         provenance = _provenance(profile, examples, added)
         folder, resumed = Path(scratch), None
@@ -89,10 +96,12 @@ def finetune(
         bar = Bar(profile.name) if progress else None
         forward = model.__dict__.get("forward")
         trainer = make_trainer(
-            model, tokenizer, examples, settings, added,
+            model, tokenizer, rows, settings, added,
             folder=folder, bar=bar, save_every=save_every if checkpoints is not None else None,
         )  # fmt: skip
-        tokens = _count(trainer.train_dataset, examples, tokenizer, settings)
+        curve = Curve.of(validation, tokenizer, settings)
+        if curve:
+            trainer.add_callback(curve.callback())
         keep_freed_memory()
         # accelerate collects garbage first: a quarter of a second among the libraries' own objects,
         # which `freeze` leaves out.
@@ -117,6 +126,7 @@ def finetune(
         model=trained,
         tokenizer=tokenizer,
         history=_history(trainer.state.log_history),
+        validation=points(trainer.state.log_history),
         settings=settings,
         seconds=seconds,
         tokens=tokens,
@@ -145,45 +155,20 @@ def untrained(profile: str | Path | Profile) -> Run:
     )
 
 
+def _with_template_inside(settings: Settings) -> Settings:
+    """The text of a template instead of its path, which means nothing on another machine."""
+    found = find_template(settings.template)
+    return (
+        replace(settings, template=found.text)
+        if found.name.endswith((".jinja", ".json"))
+        else settings
+    )
+
+
 def _fit_length(settings: Settings, model) -> Settings:
     """No example may be longer than the model's positions."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
-
-
-def _count(rows, examples, tokenizer, settings: Settings) -> dict[str, int]:
-    """Tokens of one epoch, and a check that truncation took no answer away.
-
-    Raises:
-        ExampleError: nothing of an example's answers is left within `max_length`.
-    """
-    end = tokenizer.eos_token_id
-    kept, cut, total, supervised, longest = set(), [], 0, 0, 0
-    for row in rows:
-        kept.add(row["row"])
-        total += len(row["input_ids"])
-        longest = max(longest, len(row["input_ids"]))
-        supervised += sum(label != -100 for label in row["labels"])
-        turns = sum(m["role"] == "assistant" for m in examples[row["row"]]["messages"])
-        if row["labels"].count(end) < turns:
-            cut.append(row["row"])
-    lost = [index for index in range(len(examples)) if index not in kept]
-    if lost:
-        ids = tokenizer.apply_chat_template(examples[lost[0]]["messages"])["input_ids"]
-        raise ExampleError(
-            f"example {lost[0]} has {len(ids)} tokens and max_length is {settings.max_length}, so "
-            f"nothing of its answer is left ({len(lost)} of {len(examples)} examples are like it); "
-            f"set max_length={len(ids)} or more (the model has a limit too), or shorten or drop it"
-        )
-    if cut:
-        warnings.warn(
-            f"{len(cut)} of {len(examples)} examples are longer than max_length="
-            f"{settings.max_length} and lose the end of an answer (the first is example {cut[0]}); "
-            "raise max_length, or shorten or drop them",
-            stacklevel=3,
-        )
-    return {"total": total, "supervised": supervised, "examples": len(examples),
-            "longest": longest, "cut": len(cut)}  # fmt: skip
 
 
 _KEPT = {"step": "step", "epoch": "epoch", "loss": "loss", "learning_rate": "learning_rate",

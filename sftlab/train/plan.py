@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sftlab.chat.templates import CONTROL_TOKENS
+from sftlab.chat.templates import find_template
 from sftlab.models import ModelNotAvailableError
 from sftlab.profiles import BrokenWeightsError, Profile, UnknownProfileError, find_profile
 from sftlab.train.conversations import check_examples, data_hash
@@ -17,6 +17,7 @@ from sftlab.train.grid import SweepError, checked_seeds, checked_values, taken_n
 from sftlab.train.results import FORMAT
 from sftlab.train.settings import Settings
 from sftlab.train.sources import base_hash, code_hash, machine, stamp, versions
+from sftlab.train.speech import control_tokens
 
 NO_MODEL = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
 ENGINE = "sftlab.train.experiment"
@@ -131,6 +132,8 @@ class _Maker:
             **self._common,
             "base": self._base(profile),
             "settings": asdict(settings) if settings else None,
+            # Behind a name or a path, the text may change.
+            "template": find_template(settings.template).text if settings else None,
             "seed": seed,
             "data": data,
             "arguments": {
@@ -157,7 +160,7 @@ class _Maker:
         key = f"data {template} {[(name, id(value)) for name, value in arguments.items()]}"
         if key not in self._made:
             raw = self._examples(**arguments) if callable(self._examples) else self._examples
-            rows = check_examples(raw, control=CONTROL_TOKENS[template])
+            rows = check_examples(raw, control=control_tokens(template))
             # An id is a value's own only while the value lives, so the arguments stay.
             self._made[key] = (rows, data_hash(rows), arguments)
         return self._made[key][:2]

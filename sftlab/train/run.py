@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class Run:
     """Its tokenizer, with the chat template it was trained on."""
     history: list[dict[str, float]]
     """One row a step: step, epoch, loss, learning_rate, gradient_norm, token_accuracy."""
+    validation: list[dict[str, float]] = field(default_factory=list)
+    """One row an epoch: epoch, step, loss on the validation examples; empty without any."""
     settings: Settings
     """The settings used, with the profile's values filled in."""
     seconds: float
@@ -125,7 +127,7 @@ class Run:
                 self.model, prompts, pad=self.tokenizer.pad_token_id,
                 max_new_tokens=max_new_tokens, **options,
             )  # fmt: skip
-        return self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
 
     def save(self, folder: str | Path) -> Path:
         """Write the weights (safetensors), the tokenizer with its template, and run.json.
@@ -158,7 +160,8 @@ class Run:
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)
         record = {
-            name: getattr(self, name) for name in ("seconds", "tokens", "provenance", "history")
+            name: getattr(self, name)
+            for name in ("seconds", "tokens", "provenance", "history", "validation")
         }
         record = {"settings": asdict(self.settings), **record}
         text = json.dumps(record, indent=1, ensure_ascii=False)
@@ -187,6 +190,7 @@ def load_run(folder: str | Path) -> Run:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         settings = Settings(**record["settings"])
         fields = {name: record[name] for name in ("seconds", "tokens", "provenance", "history")}
+        fields["validation"] = record.get("validation", [])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"

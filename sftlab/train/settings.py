@@ -1,14 +1,16 @@
 """The settings of a fine-tune."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
-from sftlab.chat.templates import TEMPLATES
+from sftlab.chat.templates import TemplateError, find_template
 from sftlab.machine import fast_precision
 from sftlab.profiles import METHODS, Profile
 
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 BATCHINGS = ("grouped", "random", "packed")
 PRECISIONS = ("float32", "bfloat16")
+SUPERVISED = ("answers", "last", "everything")
+MARKERS = ("tokens", "frozen", "text")
 
 
 class SettingsError(ValueError):
@@ -48,14 +50,22 @@ class Settings:
     """Rank of the adapters, on every linear layer."""
     lora_alpha: float | None = None
     """Scale of the adapters; by default twice the rank."""
-    template: str = field(default="chatml")
-    """Name of the chat template."""
+    template: str = "chatml"
+    """Chat template: a family's name, one that TRL installs, a file, or Jinja text."""
+    supervised: str = "answers"
+    """What the loss is taken on: every answer with its end of turn, the last one, or everything
+    (the prompts and the template's own tokens too)."""
+    end_of_turn: bool = True
+    """Whether the loss is taken on what ends an answer too; else a model learns no stopping."""
+    markers: str = "tokens"
+    """How the template's control tokens enter a vocabulary that lacks them: as new tokens, or
+    spelled in the old ones (text). frozen: as tokens whose rows, old or new, are not trained."""
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "epochs", "batch_size", "accumulation", "max_length",
                     "lora_rank", "lora_alpha")  # fmt: skip
         whole = ("batch_size", "accumulation", "max_length", "seed", "lora_rank")
-        for name in (f.name for f in fields(self) if f.name not in _WORDS):
+        for name in (f.name for f in fields(self) if f.name not in {*_WORDS, *_OTHERS}):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -72,6 +82,16 @@ class Settings:
             value = getattr(self, name)
             if value not in words and not (value is None and name in ("method", "precision")):
                 raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(words)}")
+        if not isinstance(self.end_of_turn, bool):
+            raise SettingsError(f"end_of_turn is {self.end_of_turn!r}; give True or False")
+        if not isinstance(self.template, str):
+            raise SettingsError(
+                f"template is a {type(self.template).__name__}; give a name, a path or Jinja text"
+            )
+        try:
+            find_template(self.template)
+        except TemplateError as error:
+            raise SettingsError(f"template: {error}") from error
 
     def changed(self, **overrides) -> "Settings":
         """The settings with some replaced.
@@ -106,5 +126,7 @@ _WORDS = {
     "batching": BATCHINGS,
     "precision": PRECISIONS,
     "method": METHODS,
-    "template": tuple(TEMPLATES),
+    "supervised": SUPERVISED,
+    "markers": MARKERS,
 }
+_OTHERS = ("template", "end_of_turn")

@@ -2,36 +2,64 @@
 
 from typing import TYPE_CHECKING
 
-from sftlab.chat.templates import CONTROL_TOKENS, END_OF_TURN, TEMPLATES
+from sftlab.chat.families import FAMILIES
+from sftlab.chat.templates import find_template
+from sftlab.chat.turn_ends import find_turn_end
+from sftlab.train.settings import SettingsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+def control_tokens(template: str) -> tuple[str, ...]:
+    """The tokens by which a family structures a conversation; no content may hold them."""
+    return FAMILIES[template].control_tokens if template in FAMILIES else ()
+
+
 def teach_tokens(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, template: str
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    template: str,
+    markers: str = "tokens",
 ) -> list[str]:
     """Set up a freshly loaded pair in place; return the tokens that had to be added.
 
     A vocabulary without the template's control tokens gets them, each starting at the mean of all
-    embeddings. The end of turn becomes the tokenizer's eos, and generation stops at it and at the
-    base's own eos; padding gets a token that is neither, or the base's eos, which no conversation
-    contains (were the end of turn the padding, a collator that masks padding would mask the stops).
+    embeddings, unless `markers` is "text". What ends a turn becomes the tokenizer's eos, and
+    generation stops at it and at the base's own eos; padding gets a token that is neither, or the
+    base's eos where no conversation contains it (were the end of turn the padding, a collator that
+    masks padding would mask the stops).
+
+    Raises:
+        SettingsError: the markers shall be text, and what ends a turn is one of them.
+        TemplateError: there is no such template.
     """
     from transformers import GenerationConfig
 
-    base_eos, end = tokenizer.eos_token, END_OF_TURN[template]
+    base_eos = tokenizer.eos_token
+    bos, eos = tokenizer.bos_token or "", base_eos or ""
+    found = find_template(template, bos_token=bos, eos_token=eos)
+    text, end = found.text, _end_of_turn(template, base_eos, found)
+    vocabulary = tokenizer.get_vocab()
+    if markers == "text" and end not in vocabulary:
+        raise SettingsError(
+            f"markers='text' would spell the end of turn {end!r} in several tokens, and nothing "
+            "could stop a generation there; take markers='tokens', or a template that ends its "
+            "turns with the tokenizer's eos, such as article"
+        )
     pad = tokenizer.pad_token
     if pad is None or pad in (base_eos, end):
         pad = base_eos if base_eos not in (None, end) else "<|pad|>"
-    vocabulary = tokenizer.get_vocab()
-    added = [token for token in (*CONTROL_TOKENS[template], pad) if token not in vocabulary]
+    control = control_tokens(template) if markers != "text" else ()
+    wanted = dict.fromkeys([*control, end, pad])
+    added = [token for token in wanted if token not in vocabulary]
     if added:
         tokenizer.add_special_tokens({"additional_special_tokens": added})
         grow_embeddings(model, len(tokenizer))
     tokenizer.pad_token = pad
-    text = TEMPLATES[template]
-    if writes_bos(tokenizer):  # the template is tokenised without special tokens, so it writes it
+    # The render is tokenised without special tokens, so it writes the bos itself.
+    if writes_bos(tokenizer) and not find_template(found).render(_PROBE).startswith(bos):
         text = "{{- bos_token }}" + text
     tokenizer.chat_template = text
 
@@ -51,6 +79,17 @@ def teach_tokens(
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     config.bos_token_id = tokenizer.bos_token_id
     return added
+
+
+_PROBE = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
+
+
+def _end_of_turn(name: str, base_eos: str | None, template) -> str:
+    """What ends an answer: the family's, what the template is seen to write, or else the eos."""
+    if name in FAMILIES:
+        return FAMILIES[name].end(base_eos)
+    found = find_turn_end(template)
+    return (found.token if found else None) or base_eos or "<|end|>"
 
 
 def writes_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:

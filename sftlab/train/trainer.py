@@ -6,14 +6,16 @@ from pathlib import Path
 from sftlab.machine import pick_device
 from sftlab.train.checkpoints import mark_whole
 from sftlab.train.settings import Settings
+from sftlab.train.speech import control_tokens
 
 
 def make_trainer(
-    model, tokenizer, examples, settings, added, *, folder: Path, bar=None, save_every: int | None
+    model, tokenizer, rows, settings, added, *, folder: Path, bar=None, save_every: int | None
 ):
     """TRL's trainer, with the defaults that a small machine needs.
 
-    With `save_every` it writes a checkpoint to `folder` every so many steps.
+    `rows` hold `input_ids` and `labels`, unshifted and cut to length: TRL prepares nothing. With
+    `save_every` it writes a checkpoint to `folder` every so many steps.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
@@ -24,7 +26,7 @@ def make_trainer(
     cpu = pick_device() == "cpu"
     options = SFTConfig(
         output_dir=str(folder),
-        assistant_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
         max_length=settings.max_length,
         eos_token=tokenizer.eos_token,
         per_device_train_batch_size=settings.batch_size,
@@ -47,18 +49,17 @@ def make_trainer(
         report_to="none",
         disable_tqdm=True,
     )
-    rows = Dataset.from_list([{**row, "row": index} for index, row in enumerate(examples)])
     packed = settings.batching == "packed"
     trainer = step.SupervisedTrainer(
         model=model,
         args=options,
-        train_dataset=rows,
+        train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         data_collator=step.packing_collator(tokenizer.pad_token_id) if packed else None,
         peft_config=None if settings.method == "full" else _adapters(model, settings, added),
     )
     trainer.order = step.Batches(
-        [len(ids) for ids in trainer.train_dataset["input_ids"]],
+        [len(row["input_ids"]) for row in rows],
         size=settings.batch_size * settings.accumulation,
         pool=step.POOL if settings.batching == "grouped" else 1,
         seed=settings.seed,
@@ -67,6 +68,9 @@ def make_trainer(
     if not hasattr(head, "bias"):
         # TRL 1.16 reads `lm_head.bias`, which PEFT 0.21's wrapper of trainable rows hides.
         head.bias = None
+    if settings.markers == "frozen":
+        still = {*control_tokens(settings.template), *added}
+        _freeze_rows(trainer.model, tokenizer.convert_tokens_to_ids(sorted(still)))
     trainer.remove_callback(PrinterCallback)  # comes with disable_tqdm, and prints every step
 
     class Advance(TrainerCallback):
@@ -86,7 +90,7 @@ def _adapters(model, settings: Settings, added: list[str]):
 
     # Tokens that were added have no meaning yet: their rows are trained whole, in and out.
     rows = {}
-    if added:
+    if added and settings.markers != "frozen":
         first = model.get_input_embeddings().weight.shape[0] - len(added)
         ends = [model.get_input_embeddings()]
         if not model.config.get_text_config().tie_word_embeddings:
@@ -104,6 +108,20 @@ def _adapters(model, settings: Settings, added: list[str]):
         task_type="CAUSAL_LM",
         trainable_token_indices=rows or None,
     )
+
+
+def _freeze_rows(model, rows: list[int]) -> None:
+    """Keep some rows of the embeddings, in and out, as they are."""
+
+    def still(gradient):
+        gradient = gradient.clone()
+        gradient[rows] = 0
+        return gradient
+
+    ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    for weight in {id(one): one for one in ends}.values():
+        if weight.requires_grad:
+            weight.register_hook(still)
 
 
 class Bar:

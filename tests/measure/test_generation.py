@@ -49,9 +49,7 @@ def test_in_batches_and_stretches_as_alone_and_at_once(base, start, batch_size):
     model.generation_config.eos_token_id = stop
     try:
         expected = [at_once(model, ids, 3 * STRETCH + 1, stop) for ids in given]
-        found = generate(
-            model, given, pad=1, max_new_tokens=3 * STRETCH + 1, batch_size=batch_size
-        )
+        found = generate(model, given, pad=1, max_new_tokens=3 * STRETCH + 1, batch_size=batch_size)
     finally:
         model.generation_config.eos_token_id = before
     assert found == expected

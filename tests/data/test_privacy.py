@@ -1,0 +1,203 @@
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sftlab.data.checksums import IBAN_LENGTHS, luhn, mod97
+from sftlab.data.examples import country_examples, example
+from sftlab.data.parts import RowsError
+from sftlab.data.privacy import KINDS, LIMITS, Finding, find_in_text, find_pii, redact, redact_text
+
+
+def kinds_in(text, **options):
+    return [kind for _, _, kind in find_in_text(text, **options)]
+
+
+@st.composite
+def cards(draw):
+    """A payment card with a right last digit, plain or in a printed grouping."""
+    length = draw(st.integers(13, 19))
+    body = draw(st.from_regex(rf"[1-9][0-9]{{{length - 2}}}", fullmatch=True))
+    number = next(body + str(d) for d in range(10) if luhn(body + str(d)))
+    groups = {16: (4, 4, 4, 4), 19: (4, 4, 4, 4, 3), 15: (4, 6, 5), 14: (4, 6, 4)}
+    joint = draw(st.sampled_from(["", " ", "-"]))
+    if length in groups and joint:
+        ends = [sum(groups[length][: n + 1]) for n in range(len(groups[length]))]
+        starts = [0, *ends]
+        return joint.join(number[a:b] for a, b in zip(starts, ends, strict=False))
+    return number
+
+
+@st.composite
+def ibans(draw):
+    """An IBAN with right check digits, plain or in fours."""
+    country = draw(st.sampled_from(sorted(IBAN_LENGTHS)))
+    size = IBAN_LENGTHS[country] - 4
+    body = draw(st.from_regex(rf"[0-9A-Z]{{{size}}}", fullmatch=True))
+    number = next(f"{country}{n:02}{body}" for n in range(2, 99) if mod97(f"{country}{n:02}{body}"))
+    return " ".join(re.findall(".{1,4}", number)) if draw(st.booleans()) else number
+
+
+@st.composite
+def with_one_digit_changed(draw, numbers):
+    number = draw(numbers)
+    places = [n for n, c in enumerate(number) if c.isdigit()]
+    place = draw(st.sampled_from(places))
+    digit = draw(st.sampled_from([d for d in "0123456789" if d != number[place]]))
+    return number[:place] + digit + number[place + 1 :]
+
+
+around = st.sampled_from(["{}", "My number is {}.", "({})", "pay {}, please", "x:\n{}\ny"])
+
+
+@given(cards(), around)
+def test_a_card_is_found_whole(number, form):
+    text = form.format(number)
+    start = text.index(number)
+    assert find_in_text(text) == [(start, start + len(number), "CARD")]
+
+
+@given(with_one_digit_changed(cards()))
+def test_a_card_with_one_digit_changed_is_no_card(number):
+    assume(number[0] != "0")
+    groups = re.split("[ -]", number)
+    # Four groups of four before a last one of three may be a card with its security code.
+    assume(len(groups) != 5)
+    assert "CARD" not in kinds_in(number)
+
+
+@given(ibans(), around)
+def test_an_iban_is_found_whole(number, form):
+    text = form.format(number)
+    start = text.index(number)
+    assert find_in_text(text) == [(start, start + len(number), "IBAN")]
+    assert kinds_in(text.lower()) == ["IBAN"]
+
+
+@given(with_one_digit_changed(ibans()))
+def test_an_iban_with_one_digit_changed_is_no_iban(number):
+    assert "IBAN" not in kinds_in(number)
+
+
+def test_checksums_by_hand():
+    # 4 5 3 9 -> from the right 9, 2*3=6, 5, 2*4=8: 28; with a last 1: 20
+    assert not luhn("4539")
+    assert luhn("4531")
+    assert mod97("GB82 WEST 1234 5698 7654 32")
+    assert not mod97("GB82 WEST 1234 5698 7654 33")
+    # The numbers that issuers publish for tests of shops
+    assert all(map(luhn, ["378282246310005", "5555 5555 5555 4444", "6011111111111117"]))
+    assert not luhn("")
+    assert not mod97("")
+
+
+@given(st.ip_addresses().map(str), around)
+def test_addresses_of_machines_are_found(address, form):
+    assume(not re.fullmatch(r"\d{0,3}::\d{0,3}", address))
+    assert "IP" in kinds_in(form.format(address))
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("Write to ann.lee+x@mail.example.co.uk.", "Write to [EMAIL]."),
+        ("<o'neil@example.com>, B@example.org", "<[EMAIL]>, [EMAIL]"),
+        ("u=ann@example.com&x", "u=[EMAIL]&x"),
+        ("münch@bücher.example and info@xn--bcher-kva.xn--p1ai", "[EMAIL] and [EMAIL]"),
+        ("Call +49 30 1234567 or 030/1234567.", "Call [PHONE] or [PHONE]."),
+        ("(555) 123-4567, 555-123-4567, 0612345678", "[PHONE], [PHONE], [PHONE]"),
+        ("+1 (415) 555-2671 20240513", "[PHONE] 20240513"),
+        ("00 33 1 23 45 67 89; +678 12345", "[PHONE]; [PHONE]"),
+        ("http://192.168.0.1:80/ and 10.0.0.1.", "http://[IP]:80/ and [IP]."),
+        ("2001:db8::1: up; ::ffff:1.2.3.4", "[IP]: up; [IP]"),
+        ("4111 1111 1111 1111, 123", "[CARD], 123"),
+        ("4111 1111 1111 1111 123", "[CARD] 123"),
+    ],
+)
+def test_usual_forms_are_redacted(text, redacted):
+    assert redact_text(text) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "In 2024-05-13 or 01.02.2024 10:30 or 12:30:45, page 1500000.",
+        "x[1::2], std::vector, a@b, @name, 3.14159265358979, 0.123456789012",
+        "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16",
+        "aa:bb:cc:dd:ee:ff, 1.2.3, 999.1.1.1, ISBN 0-306-40615-2",
+        "DE89370400440532013001 and XX82 WEST 1234 5698 7654 32",
+    ],
+)
+def test_other_numbers_and_signs_are_left_alone(text):
+    assert find_in_text(text) == []
+
+
+def test_names_are_whole_words_of_the_list_the_longest_first():
+    names = ["Anna", "Anna Maria", "EMAIL", " "]
+    text = "Anna  Maria saw Anna's mail to [EMAIL], not Annabel's or anna's."
+    assert redact_text(text, names=names) == (
+        "[NAME] saw [NAME]'s mail to [EMAIL], not Annabel's or anna's."
+    )
+    assert find_in_text(text) == []
+
+
+def test_findings_say_where_and_the_rows_given_stay():
+    rows = [example("Hi", "Hello"), example("I am Ann", "Mail ann@example.com, Ann")]
+    rows[1]["meta"] = {"id": 7}
+    before = repr(rows)
+    assert find_pii(rows, names=iter(["Ann"])) == [
+        Finding(1, 0, 5, 8, "NAME", "Ann"),
+        Finding(1, 1, 5, 20, "EMAIL", "ann@example.com"),
+        Finding(1, 1, 22, 25, "NAME", "Ann"),
+    ]
+    new, counts = redact(rows, names=iter(["Ann"]))
+    assert repr(rows) == before
+    assert new[1]["messages"][1] == {"role": "assistant", "content": "Mail [EMAIL], [NAME]"}
+    assert new[1]["meta"] == {"id": 7}
+    assert counts == {"EMAIL": 1, "IBAN": 0, "CARD": 0, "IP": 0, "PHONE": 0, "NAME": 2}
+    assert "NAME" not in redact(rows)[1]
+
+
+def test_only_the_kinds_asked_for():
+    text = "ann@example.com 10.0.0.1"
+    assert redact_text(text, kinds=["IP"]) == "ann@example.com [IP]"
+
+
+awkward = st.text(alphabet="a@.:-+ 0123456789[]EMAIL\n", max_size=60)
+stuck_together = st.lists(
+    st.one_of(
+        cards(), ibans(), st.sampled_from(["a@b.co", "10.0.0.1", "+49301234567", "Ann", "]"])
+    ),
+    max_size=4,
+).map("".join)
+
+
+@given(st.one_of(awkward, stuck_together))
+def test_redacting_twice_changes_nothing(text):
+    once, _ = redact([example(text, text)], names=["Ann", "EMAIL"])
+    twice, counts = redact(once, names=["Ann", "EMAIL"])
+    assert twice == once
+    assert not any(counts.values())
+    spans = find_in_text(text, names=["Ann"])
+    assert all(a[1] <= b[0] for a, b in pairwise(spans)), "none overlap"
+
+
+def test_nothing_is_found_in_the_worlds_examples():
+    assert find_pii(country_examples(300)) == []
+
+
+def test_errors_name_the_remedy():
+    with pytest.raises(RowsError, match="kind 'SSN': use one of EMAIL"):
+        find_in_text("a", kinds=["SSN"])
+    with pytest.raises(RowsError, match=r"'Ann'.*a list of names"):
+        redact([example("a", "b")], names="Ann")
+    with pytest.raises(RowsError, match="give `names`"):
+        find_pii([example("a", "b")], kinds=["NAME"])
+
+
+def test_limits_are_one_paragraph_about_what_is_not_found():
+    assert "cannot find names that are not on the list" in LIMITS
+    assert "\n" not in LIMITS
+    assert set(KINDS) == {"EMAIL", "IBAN", "CARD", "IP", "PHONE", "NAME"}

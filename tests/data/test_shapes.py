@@ -1,0 +1,183 @@
+"""One row of each shape, and what is wrong with rows, by the row's own names."""
+
+import pytest
+
+from sftlab.data.messages import faults
+from sftlab.data.problems import RecordsError, shown
+from sftlab.data.shapes import SHAPES, convert, read_row
+
+USER = {"role": "user", "content": "2 + 2?"}
+ANSWER = {"role": "assistant", "content": "4"}
+SYSTEM = {"role": "system", "content": "Be brief."}
+AT_1 = "messages[1].content"
+
+
+@pytest.mark.parametrize(
+    ("row", "shape", "messages"),
+    [
+        ({"messages": [USER, ANSWER]}, "messages", [USER, ANSWER]),
+        ({"messages": [SYSTEM, USER, ANSWER]}, "messages", [SYSTEM, USER, ANSWER]),
+        ({"messages": [USER, ANSWER], "prompt": "2 + 2?"}, "messages", [USER, ANSWER]),
+        (
+            {"conversations": [{"from": "human", "value": "2 + 2?"},
+                               {"from": "gpt", "value": "4"}]},
+            "sharegpt",
+            [USER, ANSWER],
+        ),
+        ({"conversations": [USER, ANSWER]}, "sharegpt", [USER, ANSWER]),
+        ({"prompt": "2 + 2?", "completion": "4"}, "prompt-completion", [USER, ANSWER]),
+        ({"question": "2 + 2?", "answer": "4"}, "prompt-completion", [USER, ANSWER]),
+        ({"prompt": [SYSTEM, USER], "completion": [ANSWER]}, "prompt-completion",
+         [SYSTEM, USER, ANSWER]),
+        ({"prompt": [USER], "completion": "4"}, "prompt-completion", [USER, ANSWER]),
+        ({"instruction": "2 + 2?", "output": "4"}, "alpaca", [USER, ANSWER]),
+        ({"instruction": "2 + 2?", "input": "", "output": "4"}, "alpaca", [USER, ANSWER]),
+        ({"instruction": "2 + 2?", "input": None, "output": "4"}, "alpaca", [USER, ANSWER]),
+        ({"instruction": "Add.", "input": "2, 2", "output": "4"}, "alpaca",
+         [{"role": "user", "content": "Add.\n\n2, 2"}, ANSWER]),
+        ({"instruction": "Add.", "context": "2, 2", "response": "4"}, "alpaca",
+         [{"role": "user", "content": "Add.\n\n2, 2"}, ANSWER]),
+        ({"system": "Be brief.", "instruction": "2 + 2?", "output": "4"}, "alpaca",
+         [SYSTEM, USER, ANSWER]),
+        ({"system_prompt": "Be brief.", "question": "2 + 2?", "response": "4"},
+         "prompt-completion", [SYSTEM, USER, ANSWER]),
+        ({"messages": None, "prompt": "2 + 2?", "completion": "4"}, "prompt-completion",
+         [USER, ANSWER]),
+    ],
+)  # fmt: skip
+def test_shape_is_detected_and_becomes_messages(row, shape, messages):
+    assert convert(row) == messages
+    assert read_row(row).shape == shape
+    assert convert(row, shape=shape) == messages
+
+
+def test_what_the_row_carries_besides_is_meta():
+    row = {"id": 7, "prompt": "a", "completion": "b", "tags": ["x"], "system": ""}
+    assert read_row(row).meta == {"id": 7, "tags": ["x"]}
+    row = {"messages": [SYSTEM, USER, ANSWER], "system": "Be long."}
+    assert read_row(row).meta == {"system": "Be long."}
+    kept = {"messages": [USER, ANSWER], "meta": {"id": 7}}
+    assert read_row(kept).meta == {"id": 7}
+
+
+def test_roles_of_other_tools_and_spellings():
+    names = ["System", "human", "GPT", "observation", "bot"]
+    row = {"conversations": [{"from": name, "value": "a"} for name in names]}
+    assert [m["role"] for m in convert(row)] == ["system", "user", "assistant", "tool", "assistant"]
+
+
+def test_parts_of_text_are_joined_and_other_parts_refused():
+    parts = [{"type": "text", "text": "2 + 2"}, {"type": "text", "text": "?"}]
+    assert convert({"messages": [{"role": "user", "content": parts}, ANSWER]}) == [USER, ANSWER]
+    parts = [*parts, {"type": "image", "url": "a.png"}]
+    with pytest.raises(RecordsError, match=r"messages\[0\].content: the content is no text"):
+        convert({"messages": [{"role": "user", "content": parts}, ANSWER]})
+
+
+def test_train_and_weight_say_what_is_learned():
+    again = [USER, ANSWER | {"train": False}, USER, ANSWER]
+    assert convert({"messages": again}) == again
+    weighted = [USER, ANSWER | {"weight": 0}, USER, ANSWER | {"weight": 1}]
+    assert [m.get("train") for m in convert({"messages": weighted})] == [None, False, None, True]
+    # a Dataset fills the key of messages that have none
+    assert convert({"messages": [USER | {"train": None}, ANSWER]}) == [USER, ANSWER]
+    with pytest.raises(RecordsError, match=r"nothing would be learned"):
+        convert({"messages": [USER, ANSWER | {"train": False}]})
+    with pytest.raises(RecordsError, match=r"messages\[1\].train: train is neither"):
+        convert({"messages": [USER, ANSWER | {"train": "no"}]})
+
+
+def test_other_keys_of_messages_are_counted_and_calls_refused():
+    found = read_row({"messages": [USER | {"name": "Ann", "id": 1}, ANSWER | {"id": 2}]})
+    assert found.messages == [USER, ANSWER]
+    assert found.left_out == {"messages[].name": 1, "messages[].id": 2}
+    with pytest.raises(RecordsError, match=r"messages\[1\].tool_calls: .* outside its content"):
+        convert({"messages": [USER, ANSWER | {"tool_calls": [{"id": 1}]}]})
+    assert convert({"messages": [USER, ANSWER | {"tool_calls": []}]}) == [USER, ANSWER]
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "what"),
+    [
+        ([USER, ANSWER], "", "no object"),
+        ({}, "", "no known shape"),
+        ({"text": "a"}, "", "no known shape"),
+        (USER, "", "one message, not a conversation"),
+        ({"instruction": "a"}, "output", "lacks a column"),
+        ({"prompt": "a"}, "completion", "lacks a column"),
+        ({"messages": []}, "messages", "list of messages is empty"),
+        ({"messages": None}, "messages", "no list"),
+        ({"messages": {"role": "user"}}, "messages", "no list"),
+        ({"messages": "[{'role': 'user'}]"}, "messages", "not JSON"),
+        ({"messages": ["a", ANSWER]}, "messages[0]", "no object"),
+        ({"messages": [{"content": "a"}, ANSWER]}, "messages[0].role", "role is unknown"),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, "messages[0].role", "unknown"),
+        ({"messages": [{"role": "user"}, ANSWER]}, "messages[0].content", "is missing"),
+        ({"messages": [USER, {"role": "assistant", "content": 4}]}, AT_1, "no text"),
+        ({"messages": [USER, {"role": "assistant", "content": {}}]}, AT_1, "no text"),
+        ({"messages": [USER, {"role": "assistant", "content": ""}]}, AT_1, "empty"),
+        ({"messages": [USER, ANSWER | {"content": " \n\t"}]}, AT_1, "empty"),
+        ({"messages": [USER, ANSWER | {"content": "a\0b"}]}, AT_1, "U+0000"),
+        ({"messages": [USER, SYSTEM, ANSWER]}, "messages[1].role", "after the first place"),
+        ({"messages": [USER, USER, ANSWER]}, "messages[1].role", "two user messages"),
+        ({"messages": [USER, ANSWER, ANSWER]}, "messages[2].role", "two assistant messages"),
+        ({"messages": [ANSWER, USER, ANSWER]}, "messages[0].role", "begins with"),
+        ({"messages": [SYSTEM, ANSWER]}, "messages[1].role", "begins with the role assistant"),
+        ({"messages": [USER, {"role": "tool", "content": "a"}, ANSWER]}, "messages[1].role",
+         "a message of the role tool follows one of the role user"),
+        ({"messages": [USER]}, "messages[0].role", "no message of the assistant"),
+        ({"messages": [SYSTEM]}, "messages[0].role", "no message of the assistant"),
+        ({"messages": [USER, ANSWER, USER]}, "messages[2].role", "ends without an answer"),
+        ({"conversations": [{"from": "human", "value": ""}, {"from": "gpt", "value": "a"}]},
+         "conversations[0].value", "empty"),
+        ({"conversations": [{"from": "judge", "value": "a"}]}, "conversations[0].from", "unknown"),
+        ({"prompt": "a", "completion": ""}, "completion", "empty"),
+        ({"prompt": None, "completion": "a"}, "prompt", "missing"),
+        ({"prompt": 4, "completion": "a"}, "prompt", "no text"),
+        ({"prompt": [USER], "completion": [USER]}, "completion[0].role", "two user messages"),
+        ({"instruction": "a", "input": 4, "output": "b"}, "input", "input is no text"),
+        ({"instruction": "a", "input": "b", "output": None}, "output", "missing"),
+        ({"system": 4, "prompt": "a", "completion": "b"}, "system", "no text"),
+    ],
+)  # fmt: skip
+def test_problem_names_the_row_s_own_field(row, field, what):
+    first = read_row(row).problems[0]
+    assert (first.field, first.remedy != "") == (field, True)
+    assert what in first.what
+    with pytest.raises(RecordsError):
+        convert(row)
+
+
+def test_all_problems_of_a_row_are_told_at_once():
+    row = {"messages": [USER, USER | {"content": ""}, ANSWER | {"content": None}, USER]}
+    with pytest.raises(RecordsError) as told:
+        convert(row)
+    assert [p.field for p in told.value.problems] == [
+        "messages[1].role", AT_1, "messages[2].content", "messages[3].role",
+    ]  # fmt: skip
+    assert len(str(told.value).splitlines()) == 4
+
+
+def test_unknown_shape_is_an_error_with_the_shapes():
+    with pytest.raises(ValueError, match=", ".join(SHAPES)):
+        convert({"prompt": "a", "completion": "b"}, shape="chatml")
+    with pytest.raises(RecordsError, match="shape alpaca lacks a column"):
+        convert({"prompt": "a", "completion": "b"}, shape="alpaca")
+
+
+def test_rule_holds_for_conversations_that_wait_for_an_answer():
+    assert list(faults([SYSTEM, USER], answered=False)) == []
+    (problem,) = faults([USER, USER], answered=False)
+    assert problem.field == "messages[1].role"
+    (problem,) = faults([USER, ANSWER | {"content": "4<|im_end|>"}], control=["<|im_end|>"])
+    assert "end its own turn" in problem.remedy
+
+
+def test_values_are_short_and_show_control_characters():
+    assert len(shown("a" * 10**7)) < 80
+    assert len(shown([{"a": "b" * 1000}] * 1000)) < 400
+    assert shown("a\x1b[31m\0\n\ud800") == r"'a\x1b[31m\x00\n\ud800'"
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert len(shown(deep)) < 100
