@@ -12,7 +12,7 @@ A column `system` or `system_prompt` opens the conversation when nothing else do
 are kept as `meta`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sftlab.data.messages import Message, faults
@@ -51,8 +51,13 @@ def convert(row: Mapping[str, Any], *, shape: str | None = None) -> list[Message
     return found.messages
 
 
-def read_row(row: Any, *, shape: str | None = None) -> Conversation:
-    """One row as messages, with all that is wrong with it; arguments as for `convert`."""
+def read_row(
+    row: Any, *, shape: str | None = None, answered: bool = True, control: Sequence[str] = ()
+) -> Conversation:
+    """One row as messages, with all that is wrong with it.
+
+    Arguments as for `convert` and for `faults`.
+    """
     if shape is not None and shape not in SHAPES:
         raise ValueError(f"unknown shape {shape!r}: use one of {', '.join(SHAPES)}")
     found = Conversation()
@@ -79,7 +84,9 @@ def read_row(row: Any, *, shape: str | None = None) -> Conversation:
     if found.meta.keys() == {"meta"} and isinstance(found.meta["meta"], Mapping):
         found.meta = dict(found.meta["meta"])  # the lab's own rows come back as they were
     if not found.problems:
-        found.problems += faults(found.messages, name=found.name)
+        found.problems += faults(
+            found.messages, answered=answered, control=control, name=found.name
+        )
     return found
 
 

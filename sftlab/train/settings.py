@@ -10,7 +10,7 @@ SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 BATCHINGS = ("grouped", "random", "packed")
 PRECISIONS = ("float32", "bfloat16")
 SUPERVISED = ("answers", "last", "everything")
-MARKERS = ("tokens", "frozen", "text")
+MARKERS = ("trained", "frozen")
 
 
 class SettingsError(ValueError):
@@ -57,9 +57,8 @@ class Settings:
     (the prompts and the template's own tokens too)."""
     end_of_turn: bool = True
     """Whether the loss is taken on what ends an answer too; else a model learns no stopping."""
-    markers: str = "tokens"
-    """How the template's control tokens enter a vocabulary that lacks them: as new tokens, or
-    spelled in the old ones (text). frozen: as tokens whose rows, old or new, are not trained."""
+    markers: str = "trained"
+    """Whether the rows of the template's control tokens are trained, or frozen as they were."""
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "epochs", "batch_size", "accumulation", "max_length",

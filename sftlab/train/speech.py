@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from sftlab.chat.families import FAMILIES
 from sftlab.chat.templates import find_template
 from sftlab.chat.turn_ends import find_turn_end
-from sftlab.train.settings import SettingsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,18 +20,16 @@ def teach_tokens(
     tokenizer: "PreTrainedTokenizerBase",
     *,
     template: str,
-    markers: str = "tokens",
 ) -> list[str]:
     """Set up a freshly loaded pair in place; return the tokens that had to be added.
 
     A vocabulary without the template's control tokens gets them, each starting at the mean of all
-    embeddings, unless `markers` is "text". What ends a turn becomes the tokenizer's eos, and
+    embeddings. What ends a turn becomes the tokenizer's eos, and
     generation stops at it and at the base's own eos; padding gets a token that is neither, or the
     base's eos where no conversation contains it (were the end of turn the padding, a collator that
     masks padding would mask the stops).
 
     Raises:
-        SettingsError: the markers shall be text, and what ends a turn is one of them.
         TemplateError: there is no such template.
     """
     from transformers import GenerationConfig
@@ -42,17 +39,10 @@ def teach_tokens(
     found = find_template(template, bos_token=bos, eos_token=eos)
     text, end = found.text, _end_of_turn(template, base_eos, found)
     vocabulary = tokenizer.get_vocab()
-    if markers == "text" and end not in vocabulary:
-        raise SettingsError(
-            f"markers='text' would spell the end of turn {end!r} in several tokens, and nothing "
-            "could stop a generation there; take markers='tokens', or a template that ends its "
-            "turns with the tokenizer's eos, such as article"
-        )
     pad = tokenizer.pad_token
     if pad is None or pad in (base_eos, end):
         pad = base_eos if base_eos not in (None, end) else "<|pad|>"
-    control = control_tokens(template) if markers != "text" else ()
-    wanted = dict.fromkeys([*control, end, pad])
+    wanted = dict.fromkeys([*control_tokens(template), end, pad])
     added = [token for token in wanted if token not in vocabulary]
     if added:
         tokenizer.add_special_tokens({"additional_special_tokens": added})

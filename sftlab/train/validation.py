@@ -61,9 +61,10 @@ def points(log: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def mean_loss(model: "PreTrainedModel", rows: Sequence[dict[str, Any]], pad: int) -> float:
-    """Mean loss of the supervised tokens of labelled rows, nats, in float32; padded on the right.
+    """Mean loss of the supervised tokens of labelled rows, nats; padded on the right.
 
-    The model is left in the mode that it was in.
+    The model computes in its own precision, which during a training is the training's, and is left
+    in the mode that it was in.
     """
     import torch
 

@@ -326,16 +326,34 @@ USER, ASSISTANT = EXAMPLES[0]["messages"]
     [
         ([], "no examples"),
         ("text", "examples is a str"),
-        ([*EXAMPLES[:1], {"text": "a"}], r"example 1 has no \"messages\" .*'text'"),
-        (wrong([]), "example 2: messages is"),
-        (wrong([USER]), "example 2 ends with the role 'user'"),
-        (wrong([USER, USER, ASSISTANT]), "example 2, message 1 .* 'assistant' is due"),
-        (wrong([ASSISTANT]), "example 2, message 0 .* 'user' is due"),
-        (wrong([USER, {"role": "bot", "content": "a"}]), "message 1 has the role 'bot'"),
-        (wrong([USER, {"role": "assistant", "content": " "}]), "message 1 has the content ' '"),
-        (wrong([USER, {"role": "assistant", "content": 4}]), "message 1 has the content 4"),
-        (wrong([USER, ASSISTANT | {"train": False}]), r"message 1 has \['train'\]"),
-        (wrong([USER, ASSISTANT, {"role": "system", "content": "a"}]), "only the first"),
+        (
+            [*EXAMPLES[:1], {"text": "a"}],
+            r"example 1: the row has no known shape \(it has 'text'\)",
+        ),
+        (wrong([]), "example 2, messages: the list of messages is empty"),
+        (wrong([USER]), "example 2, .*there is no message of the assistant"),
+        (
+            wrong([USER, USER, ASSISTANT]),
+            r"example 2, messages\[1\].role: two user messages stand in a row",
+        ),
+        (wrong([ASSISTANT]), r"example 2, messages\[0\].role: .* begins with the role assistant"),
+        (
+            wrong([USER, {"role": "bard", "content": "a"}]),
+            r"messages\[1\].role: the role is unknown \('bard'\)",
+        ),
+        (
+            wrong([USER, {"role": "assistant", "content": " "}]),
+            r"messages\[1\].content: the content is empty",
+        ),
+        (
+            wrong([USER, {"role": "assistant", "content": 4}]),
+            r"messages\[1\].content: the content is no text \(4",
+        ),
+        (wrong([USER, ASSISTANT | {"train": False}]), "every answer has train: false"),
+        (
+            wrong([USER, ASSISTANT, {"role": "system", "content": "a"}]),
+            "a system message stands after the first place",
+        ),
         (wrong([USER, {"role": "assistant", "content": "a<|im_end|>"}]), "would end its own turn"),
     ],
 )

@@ -293,7 +293,7 @@ class TestRefusals:
     def test_examples_that_can_not_be_trained_on_are_rows(self, toy_base, capsys):
         bad = [*conversations(3), {"messages": [{"role": "user", "content": "?"}]}]
         frame = sweep(toy_base, measure={"m": lambda run: 1}, examples=bad, seeds=2)
-        assert frame["error"].str.startswith("ExampleError: example 3 ends with").all()
+        assert frame["error"].str.startswith("ExampleError: example 3, messages[0].role").all()
         assert frame["run"].isna().all()
         assert len(frame) == 2
         assert "2 runs failed" in capsys.readouterr().err
