@@ -71,7 +71,9 @@ class Alphabet:
         self._starts.append(start)
         self._owners.append(message)
         self._bases.setdefault(message, start)
-        return Shadow(self._consecutive(start, len(self._text)))
+        shadow = Shadow(self._consecutive(start, len(self._text)))
+        shadow._real = text
+        return shadow
 
     def wrap(self, value: Any) -> Any:
         """A string that holds shadows, as a `Shadow`; anything else as it is."""
@@ -173,7 +175,10 @@ class Shadow(str):
         return quote + _wrap(ALPHABET.get().rewrite(self, spelling)) + quote
 
     def __getitem__(self, index: Any) -> "str | Shadow":
-        return _wrap(str.__getitem__(self, index))
+        part = _wrap(str.__getitem__(self, index))
+        if type(part) is Shadow:
+            part._real = self.real[index]
+        return part
 
     def __iter__(self) -> "Iterator[str | Shadow]":
         return (self[index] for index in range(len(self)))
@@ -188,7 +193,9 @@ class Shadow(str):
         return _wrap(str.join(self, parts))
 
     def strip(self, chars: str | None = None) -> "str | Shadow":
-        return self.lstrip(chars).rstrip(chars)
+        real, chars = self.real, _real(chars)
+        start = len(real) - len(real.lstrip(chars))
+        return self[start : start + len(real.strip(chars))]
 
     def lstrip(self, chars: str | None = None) -> "str | Shadow":
         return self[len(self) - len(self.real.lstrip(_real(chars))) :]
@@ -232,7 +239,22 @@ class Shadow(str):
     def replace(self, old: str, new: str, count: int = -1) -> "str | Shadow":
         if not old:
             return _wrap(str.replace(self, old, new, count))
-        return _wrap(new.join(self.split(old, count)))
+        pieces, size, at = self.split(old, count), len(old), 0
+        parts: list[str] = []
+        for piece in pieces[:-1]:
+            at += len(piece)
+            # What replaces an answer's words is the answer's: a line break written as `<n>`.
+            parts += piece, _spelled(str.__getitem__(self, at), new)
+            at += size
+        return _wrap("".join([*parts, pieces[-1]]))
+
+
+def _spelled(shadow: str, text: str) -> str:
+    """The text as if it stood where the shadow stands."""
+    alphabet = ALPHABET.get()
+    if not alphabet.found.match(shadow) or alphabet.found.search(text):
+        return text
+    return "".join(alphabet.spell(shadow, character) for character in text)
 
 
 def _wrap(value: Any) -> Any:

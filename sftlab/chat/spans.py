@@ -8,12 +8,13 @@ after are written by the program. Nothing is searched for in the text: the templ
 where it puts each character (`tracing`), and how it ends a turn (`turn_ends`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from sftlab.chat.generation import generated
+from sftlab.chat.generation import Turn, generated
 from sftlab.chat.rendering import Template, TemplateError, has_text
 from sftlab.chat.sandbox import frozen_clock
 from sftlab.chat.templates import find_template
@@ -94,18 +95,19 @@ def assistant_spans(
     with frozen_clock():
         if start == "content":
             traced = trace(template, messages, tools=tools)
-            bounds = _contents(template, messages, tools, traced, wanted)
+            found = _contents(template, messages, tools, traced, wanted)
         end = find_turn_end(template) or turn_end_of(template, messages, tools=tools)
         if start == "generation":
-            traced, bounds = generated(template, messages, tools, wanted, end)
+            traced, found = generated(template, messages, tools, wanted, end)
     spans, unended = [], []
-    for message, (first, last) in sorted(bounds.items()):
-        ending = _ending(template, traced, messages, message, last, end) if end_of_turn else ""
+    for message, turn in sorted(found.items()):
+        final = message == len(messages) - 1
+        ending = turn.ending or _ending(template, traced.text, turn.end, final, end)
         if end_of_turn and not ending:
             unended.append(message)
-        spans.append(Span(first, last + len(ending), message))
+        spans.append(Span(turn.start, turn.end + len(ending if end_of_turn else ""), message))
     text, warnings = traced.text, []
-    lost = [i for i in wanted if i not in bounds]
+    lost = [i for i in wanted if i not in found]
     if lost and len(lost) == len(wanted) and any(has_text(messages[i]) for i in lost):
         raise TemplateError(
             f"the chat template {template.name} renders the content of no answer (messages "
@@ -116,7 +118,7 @@ def assistant_spans(
         if not template.eos_token:
             raise ValueError("append_eos needs an eos_token; give the tokenizer's")
         spans[-1] = Span(spans[-1].start, spans[-1].end + len(template.eos_token), unended.pop())
-        text = text[: bounds[spans[-1].message][1]] + template.eos_token
+        text = text[: found[spans[-1].message].end] + template.eos_token
     if lost:
         warnings.append(
             f"the render has no text of messages {_listed(lost)}, so nothing of them is learned; "
@@ -146,21 +148,21 @@ def _contents(
     tools: Sequence[Any] | None,
     traced: Trace,
     wanted: Sequence[int],
-) -> dict[int, tuple[int, int]]:
-    """First character and end of each wanted answer's content."""
-    found: dict[int, list[Piece]] = {}
+) -> dict[int, Turn]:
+    """Where the content of each wanted answer stands, if it does."""
+    all_pieces: dict[int, list[Piece]] = {}
     for piece in traced.pieces:
-        found.setdefault(piece.message, []).append(piece)
-    bounds = {}
+        all_pieces.setdefault(piece.message, []).append(piece)
+    found = {}
     for message in wanted:
-        pieces = found.get(message)
+        pieces = all_pieces.get(message)
         if not pieces:
             continue
         if len(pieces) > 1:
             _check_order(template, messages, tools, pieces)
         first = _rewritten(traced.text, pieces[0], messages[message])
-        bounds[message] = (first, pieces[-1].end)
-    return bounds
+        found[message] = Turn(first, pieces[-1].end)
+    return found
 
 
 def _check_order(
@@ -191,15 +193,17 @@ def _rewritten(text: str, piece: Piece, message: Mapping[str, Any]) -> int:
     return len(before) - len(dropped) if dropped and before.endswith(dropped) else piece.start
 
 
-def _ending(
-    template: Template, traced: Trace, messages: Messages, message: int, at: int, end: TurnEnd
-) -> str:
-    """What ends the turn of a message whose last character stands before `at`."""
-    final = message == len(messages) - 1
+def _ending(template: Template, text: str, at: int, final: bool, end: TurnEnd) -> str:
+    """What ends the turn whose last character stands before `at`, with white space before it."""
     for candidate in (end.last, end.middle) if final else (end.middle, end.last):
-        if candidate and traced.text.startswith(candidate, at):
+        if candidate and text.startswith(candidate, at):
             return candidate
-    return next_token(traced.text, at, template) if end.borrowed and not final else ""
+    for candidate in (end.last, end.middle):
+        if candidate and (
+            found := re.compile(rf"\s*{re.escape(candidate.strip())}").match(text, at)
+        ):
+            return found[0]
+    return next_token(text, at, template) if end.borrowed and not final else ""
 
 
 def _unended(template: Template, messages: Sequence[int], end: TurnEnd) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from sftlab.chat.rendering import Template, TemplateError
 from sftlab.chat.tracing import Trace, trace
 
-MARKER = r"<[|｜][^\n]{1,60}?[|｜]>|</?[^\W\d][\w:.-]{0,40}>|\[[|/]?[^\W\d][\w|]{0,40}\]"
+MARKER = r"<[|｜][^\n]{1,60}?[|｜]>|<[|｜/]?[^\W\d][\w:.-]{0,40}[|｜]?>|\[[|/]?[^\W\d][\w|]{0,40}\]"
 """What looks like a token that structures a conversation: `<|im_end|>`, `</s>`, `[/INST]`."""
 
 ROUND = (("user", "What is it?"), ("assistant", "It is so."))
@@ -94,6 +94,12 @@ def turn_end_of(
     )
 
 
+def units_of(text: str, template: Template) -> list[str]:
+    """The text in pieces that are never cut: markers, words, white space."""
+    marker = _marker(template)
+    return re.findall(rf"{marker}|\s+|(?:(?!{marker})\S)+", text)
+
+
 def next_token(text: str, at: int, template: Template) -> str:
     """White space and a marker at a place of the text, or nothing."""
     found = re.compile(rf"\s*(?:{_marker(template)})").match(text, at)
@@ -115,9 +121,8 @@ def _ends(template: Template, middle: str, last: str, opener: str, prompt: str) 
     if last.strip() and middle.startswith(last.rstrip()):
         return TurnEnd(middle=last.rstrip(), last=last.rstrip())
     marker = re.compile(_marker(template))
-    units = re.compile(rf"{_marker(template)}|\s+|(?:(?!{_marker(template)})\S)+")
-    between, final = units.findall(middle), units.findall(last)
-    before = units.findall(opener.removeprefix(template.bos_token))
+    between, final = units_of(middle, template), units_of(last, template)
+    before = units_of(opener.removeprefix(template.bos_token), template)
     shared = _shared(between[::-1], before[::-1])
     own = between[: len(between) - shared]
     if any(_word(unit, marker) for unit in before[: len(before) - shared]):
@@ -132,7 +137,7 @@ def _ends(template: Template, middle: str, last: str, opener: str, prompt: str) 
         return TurnEnd(middle=end, last=end)
     # A template may write the next answer's header even when it is not asked to.
     written = "" if prompt.rstrip().endswith(last.strip()) else last
-    end = "".join(_to_first(units.findall(written), marker)) or None
+    end = "".join(_to_first(units_of(written, template), marker)) or None
     mine = "".join(own).rstrip() if _to_first(own, marker) else None
     if mine or end:
         return TurnEnd(middle=mine, last=end)

@@ -84,7 +84,7 @@ def finetune(
     profile = replace(profile, method=settings.method)  # load quantises what qlora trains
     with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
         model, tokenizer = load(profile)
-        added = teach_tokens(model, tokenizer, template=settings.template, markers=settings.markers)
+        added = teach_tokens(model, tokenizer, template=settings.template)
         settings = _fit_length(settings, model)
         rows, tokens = supervise(examples, tokenizer, settings, max_length=settings.max_length)
         # Before training: what fails here, such as weights removed meanwhile, must not cost a run.
