@@ -19,7 +19,7 @@ from sftlab.chat.rendering import Template, TemplateError, has_text
 from sftlab.chat.sandbox import frozen_clock
 from sftlab.chat.templates import find_template
 from sftlab.chat.tracing import Piece, Trace, trace
-from sftlab.chat.turn_ends import TurnEnd, find_turn_end, next_token, turn_end_of
+from sftlab.chat.turn_ends import TurnEnd, find_turn_end, next_token
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -96,7 +96,7 @@ def assistant_spans(
         if start == "content":
             traced = trace(template, messages, tools=tools)
             found = _contents(template, messages, tools, traced, wanted)
-        end = find_turn_end(template) or turn_end_of(template, messages, tools=tools)
+        end = find_turn_end(template, messages, tools=tools)
         if start == "generation":
             traced, found = generated(template, messages, tools, wanted, end)
     spans, unended = [], []

@@ -20,6 +20,7 @@ import jinja2.compiler
 import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from sftlab.chat.alphabet import ALPHABET, Alphabet
 from sftlab.chat.rendering import Template, TemplateError
 from sftlab.chat.sandbox import (
     OPTIONS,
@@ -29,7 +30,7 @@ from sftlab.chat.sandbox import (
     plain_messages,
     prepare,
 )
-from sftlab.chat.shadow import ALPHABET, Alphabet, _wrap
+from sftlab.chat.shadow import shadow_of, wrap
 
 NON_ASCII = re.compile("[^\x00-\x7f]")
 
@@ -78,10 +79,10 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     @staticmethod
     def concat(parts: Any) -> str:
-        return _wrap("".join(parts))
+        return wrap("".join(parts))
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        return _wrap(super().call(__context, __obj, *args, **kwargs))
+        return wrap(super().call(__context, __obj, *args, **kwargs))
 
 
 def _to_json(
@@ -110,7 +111,7 @@ def _to_json(
 def _wrapping(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return _wrap(function(*args, **kwargs))
+        return wrap(function(*args, **kwargs))
 
     return wrapped
 
@@ -154,7 +155,7 @@ def trace(
         token = ALPHABET.set(alphabet)
         try:
             variables["messages"] = [
-                _shadowed(message, index, alphabet, calls)
+                _shadowed(message, index, calls)
                 if roles is None or message.get("role") in roles
                 else message
                 for index, message in enumerate(plain)
@@ -172,17 +173,15 @@ def trace(
     return Trace(text, tuple(_pieces(shadowed, alphabet)))
 
 
-def _shadowed(
-    message: dict[str, Any], index: int, alphabet: Alphabet, calls: bool
-) -> dict[str, Any]:
+def _shadowed(message: dict[str, Any], index: int, calls: bool) -> dict[str, Any]:
     """The message with shadows for its content, and for reasoning and tool calls if asked."""
     copy = dict(message)
     content = copy.get("content")
     if isinstance(content, str):
-        copy["content"] = alphabet.write(content, index)
+        copy["content"] = shadow_of(content, index)
     elif isinstance(content, list):
         copy["content"] = [
-            {**part, "text": alphabet.write(part["text"], index)}
+            {**part, "text": shadow_of(part["text"], index)}
             if isinstance(part, dict) and isinstance(part.get("text"), str)
             else part
             for part in content
@@ -190,23 +189,21 @@ def _shadowed(
     if calls:
         for key in REASONING:
             if isinstance(copy.get(key), str):
-                copy[key] = alphabet.write(copy[key], index)
-        copy["tool_calls"] = (
-            _written(copy["tool_calls"], index, alphabet) if "tool_calls" in copy else None
-        )
+                copy[key] = shadow_of(copy[key], index)
+        copy["tool_calls"] = _written(copy["tool_calls"], index) if "tool_calls" in copy else None
         copy = {key: value for key, value in copy.items() if value is not None}
     return copy
 
 
-def _written(value: Any, index: int, alphabet: Alphabet) -> Any:
+def _written(value: Any, index: int) -> Any:
     """Tool calls with shadows for names and arguments; ids and types say nothing to the model."""
     if isinstance(value, str):
-        return alphabet.write(value, index)
+        return shadow_of(value, index)
     if isinstance(value, list):
-        return [_written(item, index, alphabet) for item in value]
+        return [_written(item, index) for item in value]
     if isinstance(value, dict):
         return {
-            key: item if key in ("id", "type") else _written(item, index, alphabet)
+            key: item if key in ("id", "type") else _written(item, index)
             for key, item in value.items()
         }
     return value

@@ -47,9 +47,28 @@ class TurnEnd:
         return end.strip() if end else None
 
 
+def find_turn_end(
+    template: Template,
+    messages: Sequence[Mapping[str, Any]] = (),
+    *,
+    tools: Sequence[Any] | None = None,
+) -> TurnEnd:
+    """The end of turn, tried out once for each template.
+
+    Args:
+        messages: the conversation to try it out on, where the template renders none of ours.
+        tools: as for `Template.render`, for that conversation.
+    """
+    if known := _usual(template):
+        return known
+    try:
+        return turn_end_of(template, messages, tools=tools)
+    except TemplateError:
+        return TurnEnd()
+
+
 @lru_cache(maxsize=256)
-def find_turn_end(template: Template) -> TurnEnd | None:
-    """The end of turn, or None where the template renders no conversation of the usual forms."""
+def _usual(template: Template) -> TurnEnd | None:
     for before in ((), SYSTEM):
         for parts in (False, True):
             messages = [
@@ -59,7 +78,7 @@ def find_turn_end(template: Template) -> TurnEnd | None:
             try:
                 return turn_end_of(template, messages)
             except TemplateError:
-                continue  # It wants another form, or none of these: then the user's own is taken.
+                continue  # It wants another form.
     return None
 
 

@@ -1,0 +1,65 @@
+"""Tokenizers of both kinds, trained here in a moment, and conversations that try a template."""
+
+import json
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+WORDS = (
+    "Question Alfa? Answer Bravo. Question Charlie? Answer Delta. user assistant system model",
+    "It is so, and not so; grüße 你好 don't say: yes or no!",
+)
+SPECIAL = (
+    "<unk>",
+    "<s>",
+    "</s>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|user|>",
+    "<|assistant|>",
+    "[INST]",
+)
+
+
+def _trained(tokenizer, alphabet=()):
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=list(SPECIAL), initial_alphabet=list(alphabet)
+    )
+    tokenizer.train_from_iterator(WORDS * 20, trainer)
+    return _fast(tokenizer)
+
+
+def _fast(tokenizer):
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+
+
+@pytest.fixture(scope="session")
+def bytes_tokenizer():
+    """A byte-level BPE, as of GPT-2, Llama-3 and Qwen."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return _trained(tokenizer, pre_tokenizers.ByteLevel.alphabet())
+
+
+@pytest.fixture(scope="session")
+def words_tokenizer():
+    """A Metaspace BPE with bytes to fall back on, as of Llama-2, Mistral and Gemma."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    trained = json.loads(_trained(tokenizer).backend_tokenizer.to_str())
+    vocabulary = trained["model"]["vocab"]
+    vocabulary |= {f"<0x{byte:02X}>": len(vocabulary) + byte for byte in range(256)}
+    return _fast(Tokenizer.from_str(json.dumps(trained)))
+
+
+@pytest.fixture(params=["bytes", "words"])
+def tokenizer(request):
+    """Each of the two."""
+    return request.getfixturevalue(f"{request.param}_tokenizer")
