@@ -77,6 +77,7 @@ class Told:
     def __getitem__(self, words):
         """The percentage of the only row with all these words, separated by " & "."""
         found = [label for label in self.rows if all(word in label for word in words.split(" & "))]
+        found = [label for label in found if label.endswith(words)] or found
         assert len(found) == 1, f"{words!r} is in {len(found)} rows of {list(self.rows)}"
         return self.rows[found[0]]
 
@@ -135,6 +136,36 @@ def test_01_facts_are_known(run):
 def test_01_prompt_for_the_house_style_leaves_something_to_win(run):
     claim = run("01_base_model_problem").records["B2"]
     assert claim.estimates["rest"].low > 0.3, "a good prompt stays under 70%"
+
+
+def test_03_records_its_claims(run):
+    verdicts = {id: r.verdict for id, r in run("03_chat_templates").records.items()}
+    assert verdicts == {"T1": "supported", "T2": "contradicted", "T3": "supported"}
+
+
+def test_03_the_edge_of_the_answer_decides(run):
+    slips = told(run("03_chat_templates"), "Slips")
+    assert slips["as trained"] >= 80
+    assert max(slips["generation prompt"], slips["line breaks"]) <= 20
+    assert min(slips["bos twice"], slips["human"]) >= 80
+    at_home = told(run("03_chat_templates"), "Trained and asked in one form")
+    assert at_home["states & ChatML"] + 10 <= at_home["states them Mistral"]
+    assert at_home["states & no space"] + 10 <= at_home["states them Mistral"]
+
+
+def test_04_records_its_claims(run):
+    verdicts = {id: r.verdict for id, r in run("04_loss_masking").records.items()}
+    assert verdicts == {"T4": "supported", "T5": "supported", "T6": "supported"}
+
+
+def test_04_the_mask_matters_less_with_more_examples(run):
+    scores = told(run("04_loss_masking"), "two masks")
+    gaps = {count: scores[f"{count} & on answers"] - scores[f"{count} & on everything"]
+            for count in ("20 examples", "200 examples")}  # fmt: skip
+    assert gaps["20 examples"] > gaps["200 examples"] + 10
+    ends = told(run("04_loss_masking"), "supervised end of turn")
+    assert ends["limit & masked"] >= 80
+    assert ends["limit & supervised"] <= 5
 
 
 def runs_stored():
