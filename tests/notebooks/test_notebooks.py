@@ -138,6 +138,21 @@ def test_01_prompt_for_the_house_style_leaves_something_to_win(run):
     assert claim.estimates["rest"].low > 0.3, "a good prompt stays under 70%"
 
 
+def test_02_records_its_claims(run):
+    verdicts = {id: r.verdict for id, r in run("02_data").records.items()}
+    assert set(verdicts) == {f"D{n}" for n in range(1, 16)}
+    # Mixed formats (D4) stand at a cliff of the learning curve: its seeds may fall on either side.
+    assert {id for id, verdict in verdicts.items() if verdict != "supported"} <= {"D4"}
+
+
+def test_02_what_the_data_repeats_is_learned(run):
+    notes = told(run("02_data"), "Notes given back")
+    assert notes["8 near-duplicates"] >= notes["each once"] + 50
+    assert notes["duplicates dropped"] <= 10
+    leaked = told(run("02_data"), "half of which stood in the examples")
+    assert leaked["never mentioned leaked"] > leaked["never mentioned leaks dropped"] + 10
+
+
 def test_03_records_its_claims(run):
     verdicts = {id: r.verdict for id, r in run("03_chat_templates").records.items()}
     assert verdicts == {"T1": "supported", "T2": "contradicted", "T3": "supported"}
