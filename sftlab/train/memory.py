@@ -1,0 +1,244 @@
+"""What a fine-tune will take of memory, by formula, before a card is rented.
+
+A step's memory rises and falls. These are its moments; the largest decides:
+
+    loss          all that the way forward kept, and the loss's own gradients
+    head          the same without scores, and the output embedding's gradient
+    first layer   on the way back: gradients of the head, all layers still kept (the last one alone,
+                  if they are computed again)
+    last layer    gradients of all layers, one layer still kept
+    end           all gradients, nothing kept; the optimiser's step is no higher
+
+Always there, for P weights of which T are trained and A belong to adapters, in bytes:
+
+              weights            adapters   gradients   Adam's two moments
+    full      4P                    -          4T             8T
+    lora      4P                    4A         4A             8A
+    qlora     0.5 linear + 2 rest   2A         2A             4A       and the constants of NF4
+
+Gradients and activations are seldom whole at the same time: `reused` (zero or less) is what one
+takes over from the other, so that the parts and it sum to the total. With accumulation the
+gradients of the batches before are there all the time.
+
+Weights stay in float32, as `finetune` keeps them; TRL trains a quantised base's adapters in
+bfloat16. Moments are those of torch's fused AdamW, which needs no room of its own. Activations:
+`sftlab.train.activations`. All was compared with the bytes that torch's profiler counts
+(`sftlab.train.meter`), in tests/train/test_memory.py.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sftlab.machine import pick_device
+from sftlab.profiles import METHODS
+from sftlab.train import activations
+from sftlab.train.activations import Step
+from sftlab.train.architectures import Architecture, find_architecture
+from sftlab.train.configurations import ArchitectureError
+from sftlab.train.settings import PRECISIONS, SettingsError
+
+__all__ = ["Architecture", "ArchitectureError", "Memory", "estimate", "find_architecture"]
+
+PROCESS = {"cpu": 0.7e9, "cuda": 0.5e9}
+"""Bytes besides tensors. cpu: Python, torch, transformers and TRL once imported, measured on Linux.
+cuda: the driver's context and its kernels on the card, an assumption."""
+PARTS = ("weights", "adapters", "quantisation", "optimiser", "gradients", "activations", "overhead")
+"""In the order in which a bar stacks them."""
+_IN_FULL = {
+    "quantisation": "quantisation_constants",
+    "overhead": "framework_overhead",
+    "process": "process_memory",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of each part; the tensors' peak is `total`."""
+
+    architecture: Architecture
+    """The model's sizes."""
+    step: Step
+    """How a batch is computed."""
+    trained: int
+    """Number of weights that are trained."""
+    weights: int
+    """The base's weights, packed ones without their constants."""
+    adapters: int
+    """LoRA's weights."""
+    quantisation: int
+    """Constants that NF4 needs to unpack the weights."""
+    optimiser: int
+    """Adam's moments."""
+    gradients: int
+    """Gradients of all trained weights."""
+    activations: int
+    """What is kept for the way back, where it is most."""
+    overhead: int
+    """What the framework needs for a moment at the peak: gradients of activations, weights cast or
+    unpacked."""
+    reused: int
+    """Zero or less: parts that are never whole at the same time share this room."""
+    moment: str
+    """When the peak is."""
+    process: int
+    """Memory of the process besides tensors."""
+    download: int
+    """Bytes of the published weights, two each."""
+    result: int
+    """Bytes that the saved run takes: the adapters, or all weights."""
+    checkpoint: int
+    """Bytes of one checkpoint to resume from: the result and Adam's moments."""
+
+    @property
+    def total(self) -> int:
+        """Bytes of tensors at the peak."""
+        return sum(getattr(self, part) for part in PARTS) + self.reused
+
+    @property
+    def needed(self) -> int:
+        """Bytes to have free: tensors and process."""
+        return self.total + self.process
+
+    def at_peak(self) -> dict[str, int]:
+        """The parts for a stacked bar, none below zero: what is reused is taken off gradients
+        first, then off activations."""
+        shown, over = {part: getattr(self, part) for part in PARTS}, -self.reused
+        for part in ("gradients", "activations"):
+            less = min(over, shown[part])
+            shown[part], over = shown[part] - less, over - less
+        return shown
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what was asked, and sizes, which end in `_bytes`."""
+        step = asdict(self.step)
+        shown = {"model": self.architecture.name, "family": self.architecture.family, **step}
+        shown |= {
+            "parameters": self.architecture.parameters,
+            "trained_parameters": self.trained,
+            "total_bytes": self.total,
+        }
+        names = (*PARTS, "reused", "process", "needed", "download", "result", "checkpoint")
+        shown |= {f"{_IN_FULL.get(name, name)}_bytes": getattr(self, name) for name in names}
+        shown["disk_bytes"] = self.download + self.result
+        return {**shown, "peak": self.moment, "layout_known": self.architecture.known_layout}
+
+
+def estimate(
+    model: str | Path | Architecture,
+    *,
+    method: str = "full",
+    batch: int = 1,
+    length: int = 2048,
+    checkpointing: bool = False,
+    rank: int = 16,
+    precision: str = "bfloat16",
+    supervised: float = 1.0,
+    accumulation: int = 1,
+    device: str | None = None,
+) -> Memory:
+    """The memory of one training step of the lab's own `finetune`, from the second step on.
+
+    Args:
+        model: what `find_architecture` takes, or its answer.
+        method: full, lora (float32 base) or qlora (NF4 with double quantisation).
+        batch: examples in one forward and backward pass.
+        length: tokens of each example.
+        checkpointing: whether layers are computed again on the way back.
+        rank: rank of the adapters, on every linear layer.
+        precision: float32, or bfloat16 for the products alone.
+        supervised: share of the tokens that have a label: logits are computed for these alone. 1 is
+            the most that a batch can need.
+        accumulation: batches of one optimiser step; from two on their gradients stay.
+        device: cpu or cuda; by default this machine's.
+
+    Raises:
+        ArchitectureError: no such model, or none that can be trained so.
+        SettingsError: a value that the step can't have.
+    """
+    step = Step(method=method, precision=precision, batch=batch, length=length, rank=rank,
+                supervised=supervised, checkpointing=checkpointing, accumulation=accumulation,
+                device=device or pick_device())  # fmt: skip
+    _check(step)
+    a = model if isinstance(model, Architecture) else find_architecture(model)
+    if method != "full" and not a.linears:
+        raise ArchitectureError(f"{a.name}: no linear layer to adapt; choose the method full")
+    rest = a.parameters - a.linear_weights
+    adapters = a.adapters(rank) if method != "full" else 0
+    wide = 2 if method == "qlora" else 4  # bytes of a trained weight
+    trained = adapters or a.parameters
+    fixed = {
+        "weights": 4 * a.parameters,
+        "adapters": wide * adapters,
+        "quantisation": 0,
+        "optimiser": 2 * wide * trained,
+    }
+    if method == "qlora":
+        fixed["weights"] = sum(one.nf4_bytes for one in a.linears) + 2 * rest
+        fixed["quantisation"] = sum(one.constant_bytes for one in a.linears)
+    moments = _moments(a, step, gradients=wide * trained)
+    moment, peak = max(moments.items(), key=lambda item: sum(item[1]))
+    kept, _, overhead = (max(peak[0], *(m[0] for m in moments.values())), peak[1], peak[2])
+    parts = {**fixed, "gradients": wide * trained, "activations": kept, "overhead": overhead}
+    result = wide * trained
+    return Memory(
+        architecture=a,
+        step=step,
+        trained=trained,
+        **parts,
+        reused=sum(peak) - (kept + wide * trained + overhead),
+        moment=moment,
+        process=int(PROCESS[step.device]),
+        download=2 * a.parameters,
+        result=result,
+        checkpoint=result + fixed["optimiser"],
+    )
+
+
+def _moments(a: Architecture, step: Step, *, gradients: int) -> dict[str, tuple[int, int, int]]:
+    """(kept, gradients, overhead) in bytes at each moment of the step."""
+    outside, scores = activations.kept_outside(a, step), activations.kept_scores(a, step)
+    layer, inside = activations.kept_in_layer(a, step), activations.working_in_layer(a, step)
+    every, one = layer * a.layers, layer
+    copied = activations.copies(a, step, layers=a.layers)
+    if step.checkpointing:
+        start = step.tokens * step.stream * a.hidden
+        # A norm keeps its input in float32: of a float32 stream that is the layer's input itself.
+        every, one, copied = start * a.layers, layer - start * (step.stream == 4), 0
+    head = table = behind = 0
+    if step.trained:
+        head = 4 * a.head_weights
+        # A tied embedding's gradient as input comes last, and their sum is a third tensor.
+        table = 2 * head if a.tied else 0
+        behind = gradients - 4 * a.linear_weights // a.layers - (0 if a.tied else head)
+    # On the way back: every layer that is still kept, and the one that was computed again.
+    again = one if step.checkpointing else 0
+    cast = activations.copies(a, step, layers=1)
+    loss = activations.head_copy(a, step) + copied
+    found = {
+        "loss": (every + outside + scores, 0, loss + activations.working_in_loss(a, step)),
+        "head": (every + outside, head, loss + activations.working_in_head(a, step)),
+        "first layer": (every + again, head, (cast if again else copied) + inside),
+        "last layer": (every // a.layers + again, behind, cast + inside),
+        "end": (0, gradients, table),
+    }
+    if step.accumulation > 1:  # a new gradient is there beside the sum that it is added to
+        new = {"head": head, "end": 0 if a.tied else head}
+        return {name: (kept, gradients, extra + new.get(name, 0))
+                for name, (kept, _, extra) in found.items()}  # fmt: skip
+    return found
+
+
+def _check(step: Step) -> None:
+    for name in ("batch", "length", "rank", "accumulation"):
+        value = getattr(step, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SettingsError(f"{name} is {value!r}; give a whole number above zero")
+    if step.length < 2:
+        raise SettingsError("length is 1; one token has nothing to predict: give at least 2")
+    if not 0 < step.supervised <= 1:
+        raise SettingsError(f"supervised is {step.supervised!r}; give a share above 0, at most 1")
+    for name, words in (("method", METHODS), ("precision", PRECISIONS), ("device", PROCESS)):
+        if getattr(step, name) not in words:
+            value = getattr(step, name)
+            raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(words)}")
