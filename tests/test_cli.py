@@ -23,8 +23,10 @@ COMMANDS = (
     "seen",
     "validate",
     "doctor",
+    "mask",
     "chat",
     "preflight",
+    "plan",
 )
 
 
