@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sftlab.chat.templates import find_template
+from sftlab.chat.families import FAMILIES
+from sftlab.chat.templates import find_template, installed_templates
 from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import Profile, find_profile, load, local_folder, weights_hash
 from sftlab.quiet import known_noise_silenced, randomness_kept
@@ -86,6 +87,11 @@ def finetune(
         model, tokenizer = load(profile)
         added = teach_tokens(model, tokenizer, template=settings.template)
         settings = _fit_length(settings, model)
+        # Only now it is known what ends a text: where a family ends turns with the base's own eos,
+        # a content that holds it would end its turn as a control token would.
+        stops = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
+        for given in filter(None, (examples, validation)):
+            check_examples(given, control=stops)
         rows, tokens = supervise(examples, tokenizer, settings, max_length=settings.max_length)
         # Before training: what fails here, such as weights removed meanwhile, must not cost a run.
         provenance = _provenance(profile, examples, added)
@@ -158,11 +164,8 @@ def untrained(profile: str | Path | Profile) -> Run:
 def _with_template_inside(settings: Settings) -> Settings:
     """The text of a template instead of its path, which means nothing on another machine."""
     found = find_template(settings.template)
-    return (
-        replace(settings, template=found.text)
-        if found.name.endswith((".jinja", ".json"))
-        else settings
-    )
+    known = settings.template in {*FAMILIES, *installed_templates()}
+    return settings if known else replace(settings, template=found.text)
 
 
 def _fit_length(settings: Settings, model) -> Settings:

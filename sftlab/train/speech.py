@@ -24,10 +24,9 @@ def teach_tokens(
     """Set up a freshly loaded pair in place; return the tokens that had to be added.
 
     A vocabulary without the template's control tokens gets them, each starting at the mean of all
-    embeddings. What ends a turn becomes the tokenizer's eos, and
-    generation stops at it and at the base's own eos; padding gets a token that is neither, or the
-    base's eos where no conversation contains it (were the end of turn the padding, a collator that
-    masks padding would mask the stops).
+    embeddings. What ends a turn becomes the tokenizer's eos, and generation stops at it and at the
+    base's own eos; padding gets a token that is neither, or the base's eos where that ends no turn
+    (were the end of turn the padding, a collator that masks padding would mask the stops).
 
     Raises:
         TemplateError: there is no such template.

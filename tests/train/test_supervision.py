@@ -87,10 +87,22 @@ def test_run_in_another_family_is_asked_saved_and_opened_in_it(tmp_path):
     assert opened.settings.template == "mistral"
 
 
-def test_template_of_a_file_travels_as_its_text(tmp_path):
-    file = tmp_path / "own.jinja"
+@pytest.mark.parametrize("family", ["chatml", "mistral", "article"])
+def test_content_that_would_end_its_own_turn_is_refused(family):
+    end = "<|endoftext|>"  # of the base: in two of these families it ends a turn, in all a text
+    bad = {"messages": [{"role": "user", "content": f"a{end}b"}, TURNS["messages"][1]]}
+    with pytest.raises(ExampleError, match=r"example 1, messages\[0\].content: .*endoftext"):
+        finetune("tiny", [TURNS, bad], template=family, **QUICK)
+    with pytest.raises(ExampleError, match=r"example 0, messages\[0\].content: .*endoftext"):
+        finetune("tiny", [TURNS], validation=[bad], template=family, **QUICK)
+
+
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_template_of_a_file_travels_as_its_text(tmp_path, whole_folder):
+    file = tmp_path / "chat_template.jinja"
     file.write_text(FAMILIES["article"].text, encoding="utf-8")
-    made = finetune("tiny", EXAMPLES, template=str(file), **QUICK)
+    given = tmp_path if whole_folder else file
+    made = finetune("tiny", EXAMPLES, template=str(given), **QUICK)
     assert made.settings.template == FAMILIES["article"].text
     file.unlink()
     assert load_run(made.save(tmp_path / "run")).settings == made.settings
