@@ -11,6 +11,7 @@ from sftlab.machine import pick_device
 from sftlab.preflight import Preflight, PreflightError, preflight
 from sftlab.profiles import (
     PROFILES,
+    QUANTISED,
     BrokenWeightsError,
     Profile,
     Shape,
@@ -19,6 +20,7 @@ from sftlab.profiles import (
     local_folder,
     parameters_in,
 )
+from sftlab.quantised import keep_layout, quantisation
 from sftlab.quiet import known_noise_silenced
 
 if TYPE_CHECKING:
@@ -51,7 +53,10 @@ class ModelNotAvailableError(ValueError):
 
 
 def load(
-    profile: str | Path | Profile, *, dtype: "torch.dtype | None" = None
+    profile: str | Path | Profile,
+    *,
+    dtype: "torch.dtype | None" = None,
+    double_quantisation: bool = True,
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """A fresh model in evaluation mode, and its tokenizer, which can pad.
 
@@ -64,9 +69,11 @@ def load(
     Args:
         profile: a profile, its name, a model folder, or a hub id.
         dtype: type of the weights; by default float32 however they are stored, because Adam's
-            small updates vanish in bfloat16. Under QLoRA the linear layers are NF4 with double
-            quantisation (Dettmers et al., arXiv 2305.14314), on the GPU when there is one, and
-            `dtype` (bfloat16 by default) is the type they compute in.
+            small updates vanish in bfloat16. Where the profile's method is qlora or int8 the
+            linear layers are held in NF4 (Dettmers et al., arXiv 2305.14314) or 8 bits, on the GPU
+            when there is one, and `dtype` (bfloat16 by default) is the type of all else and that
+            they compute in. Such a model may be evaluated before and while it is trained.
+        double_quantisation: whether NF4's scales are quantised too.
 
     Raises:
         UnknownProfileError: there is no such profile.
@@ -89,12 +96,10 @@ def load(
         except BrokenWeightsError as error:
             raise ModelNotAvailableError(f"profile {profile.name!r}: {error}") from error
     quantised = {}
-    if profile.method == "qlora":
+    if profile.method in QUANTISED:
         dtype = dtype or torch.bfloat16
-        quantised = {
-            "quantization_config": _nf4(dtype),
-            "device_map": {"": pick_device()},
-        }
+        held = quantisation(profile.method, dtype=dtype, double=double_quantisation)
+        quantised = {"quantization_config": held, "device_map": {"": pick_device()}}
     try:
         with known_noise_silenced():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
@@ -104,7 +109,9 @@ def load(
     except (OSError, ValueError) as error:  # every hub error is an OSError, a bad folder either
         raise ModelNotAvailableError(_explain(profile, error)) from error
     _let_pad(tokenizer)
-    if not quantised and not profile.embedded:
+    if quantised:
+        keep_layout(model)
+    elif not profile.embedded:
         model.to(pick_device())
     return model.eval(), tokenizer
 
@@ -121,17 +128,6 @@ def _let_pad(tokenizer: "PreTrainedTokenizerBase") -> None:
     taken = (None, tokenizer.bos_token, tokenizer.eos_token)
     free = [t for t in (*PADDING, tokenizer.unk_token) if t not in taken and t in vocabulary]
     tokenizer.pad_token = free[0] if free else tokenizer.eos_token or tokenizer.bos_token
-
-
-def _nf4(dtype: "torch.dtype"):
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
 
 
 def _explain(profile: Profile, error: Exception | None) -> str:

@@ -10,13 +10,16 @@ import math
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
 
 from huggingface_hub import try_to_load_from_cache
 
 from sftlab.places import DATA
 
-METHODS = ("full", "lora", "qlora")
+METHODS = ("full", "lora", "qlora", "int8", "prefix", "frozen", "gradual", "head")
+ADAPTED = ("lora", "qlora", "int8", "prefix")
+"""Methods that leave the base's weights as they are and train others beside them."""
+QUANTISED = ("qlora", "int8")
+"""Methods whose base is held in 4 or 8 bits."""
 
 
 class UnknownProfileError(ValueError):
@@ -55,7 +58,7 @@ class Profile:
     """Number of weights, `None` when nothing on this machine tells it."""
     shape: Shape | None = None
     """Sizes of the decoder, `None` when nothing on this machine tells them."""
-    method: Literal["full", "lora", "qlora"] = "full"
+    method: str = "full"
     """How `finetune` trains it unless told otherwise."""
     rate_full: float = 2e-5
     """Peak learning rate when every weight is trained."""
@@ -87,8 +90,11 @@ class Profile:
         return not self.embedded and not _absolute(self.source) and not Path(self.source).is_dir()
 
     def rate(self, method: str | None = None) -> float:
-        """The peak learning rate for a method; adapters share one, quantised base or not."""
-        return self.rate_full if (method or self.method) == "full" else self.rate_lora
+        """The peak learning rate for a method; adapters share one, quantised base or not.
+
+        Frozen, gradual and head train weights of the base itself, at the rate of full.
+        """
+        return self.rate_lora if (method or self.method) in ADAPTED else self.rate_full
 
 
 def _embedded(name: str, parameters: int) -> Profile:

@@ -30,6 +30,11 @@ LOGGED: tuple[Line, ...] = (
         opening="Failed to load CPU gemm_4bit_forward from kernels-community",
         why="an optional kernel that would be fetched from the hub; the built-in one is used",
     ),
+    Line(
+        source="bitsandbytes.autograd._functions",
+        opening="MatMul8bitLt: inputs will be cast from",
+        why="said by each 8-bit layer at each evaluation; how 8-bit products are defined",
+    ),
 )
 WARNED: tuple[Line, ...] = (
     Line(
@@ -46,6 +51,23 @@ BARS: tuple[Line, ...] = (
     ),
     Line(source="transformers", opening="Writing model shards", why="over in a moment"),
 )
+
+
+def silence_for_good(source: str) -> None:
+    """Silence the listed lines of one logger in this process, where they would come at each call of
+    a model, which may be anywhere in the learner's own code."""
+    for line in LOGGED:
+        logger = logging.getLogger(line.source)
+        if line.source == source and not any(isinstance(one, _Gone) for one in logger.filters):
+            logger.addFilter(_Gone(line.opening))
+
+
+class _Gone:
+    def __init__(self, opening: str) -> None:
+        self._opening = opening
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(self._opening)
 
 
 @contextmanager

@@ -15,8 +15,7 @@ def token_losses(
         ids       A   B   C        loss of C = -log p(C | A B)
         losses  None 5.1 0.2       nothing comes before the first, so it has none
 
-    The mean over the supervised tokens is the loss that training goes down on. A 4-bit model on a
-    CPU must not be trained after this: load it afresh (its weights are packed for inference).
+    The mean over the supervised tokens is the loss that training goes down on.
 
     Args:
         model: its mode is put back.

@@ -14,9 +14,13 @@ from sftlab.chat.families import FAMILIES
 from sftlab.chat.templates import find_template, installed_templates
 from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import Profile, find_profile, load, local_folder, weights_hash
+from sftlab.profiles import ADAPTED
 from sftlab.quiet import known_noise_silenced, randomness_kept
+from sftlab.train import adapters
 from sftlab.train.checkpoints import CheckpointError, newest_checkpoint
 from sftlab.train.conversations import ExampleError, check_examples, data_hash
+from sftlab.train.freezing import counts
+from sftlab.train.methods import added_refusal
 from sftlab.train.run import Run, load_run
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.speech import control_tokens, teach_tokens
@@ -82,10 +86,12 @@ def finetune(
     if validation is not None:
         validation = check_examples(validation, control=control_tokens(settings.template))
     settings = _with_template_inside(settings)
-    profile = replace(profile, method=settings.method)  # load quantises what qlora trains
+    profile = replace(profile, method=settings.method)
     with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
-        model, tokenizer = load(profile)
+        model, tokenizer = adapters.load_base(profile, settings)
         added = teach_tokens(model, tokenizer, template=settings.template)
+        if why := added_refusal(settings.method, added):
+            raise SettingsError(why)
         settings = _fit_length(settings, model)
         # Only now it is known what ends a text: where a family ends turns with the base's own eos,
         # a content that holds it would end its turn as a control token would.
@@ -105,6 +111,9 @@ def finetune(
             model, tokenizer, rows, settings, added,
             folder=folder, bar=bar, save_every=save_every if checkpoints is not None else None,
         )  # fmt: skip
+        trained_weights, weights = counts(trainer.model, beside=settings.method in ADAPTED)
+        pissa = settings.method == "lora" and settings.lora_kind == "pissa"
+        begun = adapters.start(trainer.model) if pissa else None
         curve = Curve.of(validation, tokenizer, settings)
         if curve:
             trainer.add_callback(curve.callback())
@@ -128,11 +137,17 @@ def finetune(
             part.__dict__.pop("forward", None)
         if forward is not None:
             model.forward = forward
+        if pissa:
+            base, again = adapters.load_base(profile, settings)
+            teach_tokens(base, again, template=settings.template)
+            trained = adapters.plain_again(trained, begun, base).eval()
     return Run(
         model=trained,
         tokenizer=tokenizer,
         history=_history(trainer.state.log_history),
         validation=points(trainer.state.log_history),
+        trained=trained_weights,
+        weights=weights,
         settings=settings,
         seconds=seconds,
         tokens=tokens,
@@ -154,6 +169,8 @@ def untrained(profile: str | Path | Profile) -> Run:
         model=model,
         tokenizer=tokenizer,
         history=[],
+        trained=0,
+        weights=counts(model, beside=False)[1],
         settings=Settings(epochs=1).filled(profile),
         seconds=0.0,
         tokens={"total": 0, "supervised": 0, "examples": 0, "longest": 0, "cut": 0},
@@ -198,7 +215,7 @@ def _provenance(profile: Profile, examples, added: list[str]) -> dict[str, Any]:
     elif not profile.on_hub:
         folder = Path(profile.source).expanduser().resolve()
         described["name"] = folder.name
-        described["source"] = folder.name if profile.method == "full" else str(folder)
+        described["source"] = folder.name if profile.method not in ADAPTED else str(folder)
     return {
         "profile": described,
         "base_weights": weights_hash(local_folder(profile)),

@@ -11,18 +11,23 @@ from sftlab.models import (
     Profile,
     Shape,
     find_profile,
-    load,
     local_folder,
     pick_device,
     weights_hash,
 )
+from sftlab.profiles import ADAPTED
 from sftlab.quiet import known_noise_silenced
+from sftlab.train import adapters
 from sftlab.train.conversations import ExampleError, Message, check_messages
 from sftlab.train.settings import Settings
 from sftlab.train.speech import grow_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+_LATER = ("validation", "trained", "weights")
+"""Fields that runs saved by earlier versions lack."""
 
 
 class RunError(ValueError):
@@ -41,6 +46,10 @@ class Run:
     """One row a step: step, epoch, loss, learning_rate, gradient_norm, token_accuracy."""
     validation: list[dict[str, float]] = field(default_factory=list)
     """One row an epoch: epoch, step, loss on the validation examples; empty without any."""
+    trained: int = 0
+    """Number of weights that were trained; of rows of added tokens those alone."""
+    weights: int = 0
+    """Number of the base's weights, rows of added tokens among them."""
     settings: Settings
     """The settings used, with the profile's values filled in."""
     seconds: float
@@ -49,6 +58,11 @@ class Run:
     """Of one epoch: total, supervised, examples, longest, and cut (examples that lost an end)."""
     provenance: dict[str, Any]
     """Profile, hashes of data and base weights, added tokens, versions, device."""
+
+    @property
+    def trained_share(self) -> float:
+        """Weights that were trained for each weight of the base; 1 under full fine-tuning."""
+        return self.trained / self.weights if self.weights else 0.0
 
     def chat(
         self,
@@ -143,8 +157,8 @@ class Run:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder} exists and is not empty; save to a new folder")
         folder.mkdir(parents=True, exist_ok=True)
-        adapters = {}
-        if self.settings.method != "full":
+        options = {}
+        if self.settings.method in ADAPTED:
             profile = self.provenance["profile"]
             # PEFT would write this machine's path, into a README too; and it asks the hub whether
             # the embeddings grew unless it is told: rows that were added are saved with the
@@ -154,14 +168,14 @@ class Run:
             self.model.peft_config["default"].base_model_name_or_path = base
             below = self.model.get_base_model()
             below.name_or_path = below.config._name_or_path = base
-            adapters["save_embedding_layers"] = False
+            options["save_embedding_layers"] = False
         with known_noise_silenced():
-            self.model.save_pretrained(folder, **adapters)
+            self.model.save_pretrained(folder, **options)
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)
         record = {
             name: getattr(self, name)
-            for name in ("seconds", "tokens", "provenance", "history", "validation")
+            for name in ("seconds", "tokens", "provenance", "history", *_LATER)
         }
         record = {"settings": asdict(self.settings), **record}
         text = json.dumps(record, indent=1, ensure_ascii=False)
@@ -190,7 +204,7 @@ def load_run(folder: str | Path) -> Run:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         settings = Settings(**record["settings"])
         fields = {name: record[name] for name in ("seconds", "tokens", "provenance", "history")}
-        fields["validation"] = record.get("validation", [])
+        fields |= {name: record[name] for name in _LATER if name in record}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"
@@ -198,20 +212,20 @@ def load_run(folder: str | Path) -> Run:
     with known_noise_silenced():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            if settings.method == "full":
+            if settings.method not in ADAPTED:
                 model = AutoModelForCausalLM.from_pretrained(
                     folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
                 )
                 if not fields["provenance"]["profile"]["embedded"]:  # as `load` places its base
                     model.to(pick_device())
             else:
-                model = _with_adapters(folder, tokenizer, fields["provenance"])
+                model = _with_adapters(folder, tokenizer, settings, fields["provenance"])
         except OSError as error:
             raise RunError(f"{folder} is incomplete: {error}") from error
     return Run(model=model.eval(), tokenizer=tokenizer, settings=settings, **fields)
 
 
-def _with_adapters(folder: Path, tokenizer, provenance: dict[str, Any]):
+def _with_adapters(folder: Path, tokenizer, settings: Settings, provenance: dict[str, Any]):
     from peft import PeftModel
     from transformers import GenerationConfig
 
@@ -225,7 +239,7 @@ def _with_adapters(folder: Path, tokenizer, provenance: dict[str, Any]):
             f"{folder} holds adapters, and the model below them is no longer in {profile.source}; "
             "put it back there, or fine-tune again"
         )
-    model, _ = load(profile)
+    model, _ = adapters.load_base(profile, settings)
     if weights_hash(local_folder(profile)) != provenance["base_weights"]:
         raise RunError(
             f"{folder} holds adapters for another version of {profile.name}: the hash of the base's"
@@ -234,4 +248,6 @@ def _with_adapters(folder: Path, tokenizer, provenance: dict[str, Any]):
     if provenance["added_tokens"]:
         grow_embeddings(model, len(tokenizer))
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+    found = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+    adapters.cast(found, settings.adapter_precision)
+    return found

@@ -4,13 +4,16 @@ from dataclasses import dataclass, fields, replace
 
 from sftlab.chat.templates import TemplateError, find_template
 from sftlab.machine import fast_precision
-from sftlab.profiles import METHODS, Profile
+from sftlab.profiles import ADAPTED, METHODS, QUANTISED, Profile
+from sftlab.train.methods import refusal
 
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 BATCHINGS = ("grouped", "random", "packed")
 PRECISIONS = ("float32", "bfloat16")
 SUPERVISED = ("answers", "last", "everything")
 MARKERS = ("trained", "frozen")
+TARGETS = ("all", "attention", "mlp")
+KINDS = ("plain", "rslora", "dora", "pissa")
 
 
 class SettingsError(ValueError):
@@ -45,11 +48,26 @@ class Settings:
     weight_decay: float = 0.0
     """AdamW's decay of the weights at each step, relative to the learning rate."""
     method: str | None = None
-    """full, lora, or qlora (adapters on a 4-bit base)."""
+    """What is trained: full, lora, qlora, int8, prefix, frozen, gradual or head; see
+    `sftlab.train.methods.table`."""
     lora_rank: int = 16
-    """Rank of the adapters, on every linear layer."""
+    """Rank of the adapters."""
     lora_alpha: float | None = None
     """Scale of the adapters; by default twice the rank."""
+    lora_targets: str = "all"
+    """Which linear layers get adapters: all, those of attention, or those of the mlp."""
+    lora_kind: str = "plain"
+    """plain; rslora (scaled by the root of the rank); dora (lengths of the weights trained apart);
+    pissa (begins at the weights' largest singular directions)."""
+    prefix_tokens: int = 16
+    """Positions whose keys and values are trained, in every layer, under the method prefix."""
+    trained_layers: int | None = None
+    """Upper layers that the method frozen trains; by default half of them."""
+    double_quantisation: bool = True
+    """Whether the scales of a 4-bit base are quantised too."""
+    adapter_precision: str | None = None
+    """Type that adapters are held and updated in: float32 or bfloat16; by default what TRL does,
+    which is bfloat16 on a quantised base and float32 on any other."""
     template: str = "chatml"
     """Chat template: a family's name, one that TRL installs, a file, or Jinja text."""
     supervised: str = "answers"
@@ -62,8 +80,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "epochs", "batch_size", "accumulation", "max_length",
-                    "lora_rank", "lora_alpha")  # fmt: skip
-        whole = ("batch_size", "accumulation", "max_length", "seed", "lora_rank")
+                    "lora_rank", "lora_alpha", "prefix_tokens", "trained_layers")  # fmt: skip
+        whole = ("batch_size", "accumulation", "max_length", "seed", "lora_rank", "prefix_tokens",
+                 "trained_layers")  # fmt: skip
         for name in (f.name for f in fields(self) if f.name not in {*_WORDS, *_OTHERS}):
             value = getattr(self, name)
             if value is None:
@@ -79,10 +98,11 @@ class Settings:
             raise SettingsError(f"warmup_share is {self.warmup_share!r}; it must be below 1")
         for name, words in _WORDS.items():
             value = getattr(self, name)
-            if value not in words and not (value is None and name in ("method", "precision")):
+            if value not in words and not (value is None and name in _OPEN):
                 raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(words)}")
-        if not isinstance(self.end_of_turn, bool):
-            raise SettingsError(f"end_of_turn is {self.end_of_turn!r}; give True or False")
+        for name in ("end_of_turn", "double_quantisation"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} is {getattr(self, name)!r}; give True or False")
         if not isinstance(self.template, str):
             raise SettingsError(
                 f"template is a {type(self.template).__name__}; give a name, a path or Jinja text"
@@ -91,6 +111,8 @@ class Settings:
             find_template(self.template)
         except TemplateError as error:
             raise SettingsError(f"template: {error}") from error
+        if why := refusal(self):
+            raise SettingsError(why)
 
     def changed(self, **overrides) -> "Settings":
         """The settings with some replaced.
@@ -109,6 +131,9 @@ class Settings:
     def filled(self, profile: Profile) -> "Settings":
         """The settings with the profile's values where they are `None`."""
         method = self.method or profile.method
+        adapters = None
+        if method in ADAPTED:
+            adapters = "bfloat16" if method in QUANTISED else "float32"
         return replace(
             self,
             method=method,
@@ -117,6 +142,7 @@ class Settings:
             batch_size=self.batch_size or profile.batch_size,
             max_length=self.max_length or profile.max_length,
             lora_alpha=self.lora_alpha or 2 * self.lora_rank,
+            adapter_precision=self.adapter_precision or adapters,
         )
 
 
@@ -127,5 +153,9 @@ _WORDS = {
     "method": METHODS,
     "supervised": SUPERVISED,
     "markers": MARKERS,
+    "lora_targets": TARGETS,
+    "lora_kind": KINDS,
+    "adapter_precision": PRECISIONS,
 }
-_OTHERS = ("template", "end_of_turn")
+_OPEN = ("method", "precision", "adapter_precision")
+_OTHERS = ("template", "end_of_turn", "double_quantisation")

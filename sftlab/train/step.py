@@ -16,6 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from sftlab.train.adapters import cast
+
 IGNORED = -100
 POOL = 8
 """Batches whose examples are sorted by length together: enough that a batch has next to no padding,
@@ -124,9 +126,20 @@ class SupervisedTrainer(SFTTrainer):
 
     order: Batches
     """Set before training: it needs the lengths that TRL's tokenising gives."""
+    adapter_precision: str | None = None
+    """Type of the adapters' weights, where there are any."""
 
     def _get_train_sampler(self, train_dataset=None):
         return self.order
+
+    def get_decay_parameter_names(self, model):
+        """Of a matrix with a few trained rows the others must not decay either."""
+        partial = {name for name, weight in model.named_parameters() if hasattr(weight, "partial")}
+        return [name for name in super().get_decay_parameter_names(model) if name not in partial]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        cast(self.model, self.adapter_precision)  # PEFT reads bfloat16 adapters as float32
 
     def create_model_card(self, *args, **kwargs) -> None:
         """None is written beside a checkpoint: TRL's describes a model that is on the hub."""

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 from sftlab.machine import pick_device
+from sftlab.profiles import ADAPTED
+from sftlab.train import adapters, freezing
 from sftlab.train.checkpoints import mark_whole
-from sftlab.train.settings import Settings
 from sftlab.train.speech import control_tokens
 
 
@@ -49,6 +50,11 @@ def make_trainer(
         report_to="none",
         disable_tqdm=True,
     )
+    # Tokens that were added have no meaning yet: their rows are trained, whatever else is.
+    first = model.get_input_embeddings().weight.shape[0] - len(added)
+    new = range(first, first + len(added)) if settings.markers != "frozen" else ()
+    beside = settings.method in ADAPTED
+    freezing.choose(model, settings.method, layers=settings.trained_layers, added=new)
     packed = settings.batching == "packed"
     trainer = step.SupervisedTrainer(
         model=model,
@@ -56,8 +62,13 @@ def make_trainer(
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         data_collator=step.packing_collator(tokenizer.pad_token_id) if packed else None,
-        peft_config=None if settings.method == "full" else _adapters(model, settings, added),
+        peft_config=adapters.adapter_config(model, settings, added=new) if beside else None,
     )
+    if beside:
+        trainer.adapter_precision = settings.adapter_precision
+        adapters.cast(trainer.model, settings.adapter_precision)
+    if settings.method == "gradual":
+        trainer.add_callback(freezing.gradual(model, added=new))
     trainer.order = step.Batches(
         [len(row["input_ids"]) for row in rows],
         size=settings.batch_size * settings.accumulation,
@@ -83,31 +94,6 @@ def make_trainer(
 
     trainer.add_callback(Advance())
     return trainer
-
-
-def _adapters(model, settings: Settings, added: list[str]):
-    from peft import LoraConfig
-
-    # Tokens that were added have no meaning yet: their rows are trained whole, in and out.
-    rows = {}
-    if added and settings.markers != "frozen":
-        first = model.get_input_embeddings().weight.shape[0] - len(added)
-        ends = [model.get_input_embeddings()]
-        if not model.config.get_text_config().tie_word_embeddings:
-            ends.append(model.get_output_embeddings())
-        rows = {
-            name.rsplit(".", 1)[-1]: list(range(first, first + len(added)))
-            for name, module in model.named_modules()
-            if any(module is end for end in ends)
-        }
-    return LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-        trainable_token_indices=rows or None,
-    )
 
 
 def _freeze_rows(model, rows: list[int]) -> None:

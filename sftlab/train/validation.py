@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sftlab.train.settings import Settings, SettingsError
+from sftlab.train.settings import Settings
 from sftlab.train.supervision import supervise
 
 if TYPE_CHECKING:
@@ -23,19 +23,9 @@ class Curve:
     def of(
         cls, examples: list | None, tokenizer: "PreTrainedTokenizerBase", settings: Settings
     ) -> "Curve | None":
-        """The curve of some validation examples, masked and cut as those of the training are.
-
-        Raises:
-            SettingsError: the base is quantised.
-        """
+        """The curve of some validation examples, masked and cut as those of the training are."""
         if examples is None:
             return None
-        if settings.method == "qlora":
-            # On a CPU an evaluation repacks the 4-bit weights, and what follows goes wrong.
-            raise SettingsError(
-                "validation during qlora would change the 4-bit weights under the training; "
-                "measure the loss after it, or use lora"
-            )
         rows, _ = supervise(examples, tokenizer, settings, max_length=settings.max_length)
         return cls(rows, tokenizer.pad_token_id)
 

@@ -380,7 +380,7 @@ def test_example_whose_answer_is_cut_off(base):
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 2.5}, "whole number"),
         ({"learning_rate": "1e-3"}, "give a number"),
-        ({"method": "prefix"}, "choose one of full, lora, qlora"),
+        ({"method": "magic"}, "choose one of full, lora, qlora"),
         ({"warmup_share": 1}, "below 1"),
     ],
 )

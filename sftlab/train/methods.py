@@ -1,0 +1,154 @@
+"""The training methods by name: what each trains, on which base, and what it does not go with.
+
+    method    base     what is trained
+    full      float32  every weight
+    lora      float32  adapters: W + scale B A, with B (out, rank) and A (rank, in)
+    qlora     NF4      the same; the base's linear layers take half a byte a weight
+    int8      int8     the same; a byte a weight
+    prefix    float32  keys and values of a few positions before the text, in every layer
+    frozen    float32  the upper layers, the final norm, and the output head unless it is shared
+    gradual   float32  from the top down, in the end every weight
+    head      float32  the output head alone; shared with the input embeddings, these change too
+
+Which combinations work was tried in the versions that constraints.txt names, and
+tests/train/test_methods.py tries it again.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sftlab.profiles import QUANTISED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sftlab.train.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way of training."""
+
+    name: str
+    """What `Settings.method` takes."""
+    base: str
+    """How the base's linear layers are held: float32, NF4 or int8."""
+    trains: str
+    """What is trained."""
+    precision: str
+    """What `Settings.precision` decides."""
+    added: str
+    """What happens to tokens that the template adds to the vocabulary."""
+    packing: str = ""
+    """Why examples can't be packed; empty where they can."""
+    checkpointing: str = ""
+    """Why activations can't be computed again; empty where they can."""
+
+
+_PRODUCTS = "of the products; weights stay in float32"
+_ALL = "of the products and of what is not quantised"
+_ROWS = "their rows are trained with the rest"
+_OWN_ROWS = "their rows alone are trained of the embeddings"
+
+METHODS: dict[str, Method] = {
+    one.name: one
+    for one in (
+        Method(name="full", base="float32", trains="every weight", precision=_PRODUCTS,
+               added=_ROWS),
+        Method(name="lora", base="float32", trains="adapters of linear layers",
+               precision=_PRODUCTS, added=_OWN_ROWS),
+        Method(name="qlora", base="NF4", trains="adapters of linear layers", precision=_ALL,
+               added=_OWN_ROWS),
+        Method(name="int8", base="int8", trains="adapters of linear layers", precision=_ALL,
+               added=_OWN_ROWS),
+        Method(name="prefix", base="float32", trains="keys and values before the text",
+               precision=_PRODUCTS,
+               added="refused: a prefix trains no embedding, so they would keep no meaning",
+               packing="each example would need the prefix before it, and PEFT puts one before "
+               "the whole row: neighbours then see each other",
+               checkpointing="a layer that is computed again gets no cache, and the prefix is one"),
+        Method(name="frozen", base="float32", trains="the upper layers and the final norm",
+               precision=_PRODUCTS, added=_OWN_ROWS),
+        Method(name="gradual", base="float32", trains="from the top down, in the end every weight",
+               precision=_PRODUCTS, added="their rows are trained from the start"),
+        Method(name="head", base="float32", trains="the output embeddings", precision=_PRODUCTS,
+               added="their rows are trained, in and out"),
+    )
+}  # fmt: skip
+
+KINDS = {
+    "plain": "B starts at zero, so that the model starts as the base",
+    "rslora": "scaled by alpha / sqrt(rank) instead of alpha / rank (arXiv 2312.03732)",
+    "dora": "each output's length is trained apart from its direction (arXiv 2402.09353)",
+    "pissa": "starts at the largest singular directions, taken out of the base (arXiv 2404.02948)",
+}
+
+
+def refusal(settings: "Settings") -> str | None:
+    """Why these settings do not go together, and the remedy; `None` where they do."""
+    method = METHODS.get(settings.method or "")
+    if method is None:
+        return None
+    if settings.batching == "packed" and method.packing:
+        return (
+            f"method {method.name!r} does not go with batching='packed': {method.packing}; "
+            "use batching='grouped', which pads next to nothing"
+        )
+    if getattr(settings, "checkpointing", None) and method.checkpointing:
+        return (
+            f"method {method.name!r} does not go with checkpointing: {method.checkpointing}; "
+            "set checkpointing=False, and a smaller batch_size with accumulation"
+        )
+    if settings.lora_kind == "pissa" and method.name in QUANTISED:
+        return (
+            f"lora_kind='pissa' does not go with method {method.name!r}: it takes a part out of "
+            f"the base's weights, and {method.base} weights can't be rewritten; use method='lora', "
+            "or another lora_kind"
+        )
+    if settings.lora_kind == "dora" and method.name == "int8":
+        return (
+            "lora_kind='dora' does not go with method 'int8': PEFT reads the lengths of the base's "
+            "weights, and the layers lose their scales over it; use method='lora' or 'qlora', or "
+            "another lora_kind"
+        )
+    return None
+
+
+def added_refusal(method: str, added: list[str]) -> str | None:
+    """Why a method can't train on a template that adds tokens, and the remedy."""
+    if method != "prefix" or not added:
+        return None
+    return (
+        f"method 'prefix' does not go with a template that adds tokens ({', '.join(added)}): a "
+        "prefix trains no embedding, so they would keep no meaning; choose a template whose tokens "
+        "the base knows, or method='lora'"
+    )
+
+
+def table() -> "pd.DataFrame":
+    """The methods, one a row: what each is trained on and goes with."""
+    import pandas as pd
+
+    def allowed(why: str) -> str:
+        return f"refused: {why}" if why else "yes"
+
+    rows = [
+        {
+            "method": one.name,
+            "base": one.base,
+            "trained": one.trains,
+            "precision decides": one.precision,
+            "packing": allowed(one.packing),
+            "checkpointing": allowed(one.checkpointing),
+            "added tokens": one.added,
+            "LoRA kinds": _kinds(one),
+        }
+        for one in METHODS.values()
+    ]
+    return pd.DataFrame(rows).set_index("method")
+
+
+def _kinds(method: Method) -> str:
+    """The values of lora_kind that a method goes with."""
+    refused = {"lora": (), "qlora": ("pissa",), "int8": ("pissa", "dora")}.get(method.name, KINDS)
+    return ", ".join(kind for kind in KINDS if kind not in refused) or "-"

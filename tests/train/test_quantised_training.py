@@ -1,0 +1,171 @@
+"""A 4-bit base stays as it is: an evaluation leaves the training after it exact, everywhere.
+
+bitsandbytes lays weights out anew for inference only where the processor has AVX512-BF16. Here each
+layer is told that it has, before the base is loaded: without the guard these tests fail anywhere.
+"""
+
+import pytest
+import torch
+
+from sftlab import models
+from sftlab.measure.token_loss import token_losses
+from sftlab.profiles import Profile
+from sftlab.quantised import keep_layout
+from sftlab.train.finetune import finetune, load_run
+from sftlab.train.step import SupervisedTrainer
+
+nn = pytest.importorskip("bitsandbytes.nn")
+
+EXAMPLES = [
+    {"messages": [{"role": "user", "content": f"What is {n}?"},
+                  {"role": "assistant", "content": "Paris"}]}
+    for n in range(24)
+]  # fmt: skip
+QUICK = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "progress": False}
+
+
+@pytest.fixture
+def base(toy_base):
+    return str(toy_base)
+
+
+@pytest.fixture
+def packing_processor(monkeypatch):
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+
+
+def layers(model):
+    return [module for module in model.modules() if isinstance(module, nn.Linear4bit)]
+
+
+def held(model):
+    """The bytes of every 4-bit layer, and how they are to be read."""
+    return [
+        (one.weight.data.clone(), one.weight.quant_state.absmax.clone(),
+         getattr(one.weight.quant_state, "packing_format_for_cpu", False))
+        for one in layers(model)
+    ]  # fmt: skip
+
+
+def unchanged(before, after):
+    return len(before) == len(after) and all(
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) and a[2] == b[2]
+        for a, b in zip(before, after, strict=True)
+    )
+
+
+def adapters(run):
+    return {n: w.clone() for n, w in run.model.state_dict().items() if "lora_" in n}
+
+
+def evaluate(model):
+    token_losses(model, [5, 6, 7, 8])
+    model.eval()
+    with torch.no_grad():
+        return model(torch.tensor([[5, 6, 7, 8]])).logits
+
+
+@pytest.mark.usefixtures("packing_processor")
+@pytest.mark.parametrize("double", [True, False])
+def test_evaluation_leaves_the_weights_as_they_were(base, double):
+    profile = Profile(name="base", source=base, method="qlora")
+    model, _ = models.load(profile, double_quantisation=double)
+    assert layers(model)
+    before, first = held(model), evaluate(model)
+    assert unchanged(before, held(model))
+    assert torch.equal(first, evaluate(model))
+
+
+@pytest.mark.usefixtures("packing_processor")
+def test_without_the_guard_an_evaluation_changes_them(base, monkeypatch):
+    # What the guard is there for: should bitsandbytes stop doing so, it can go.
+    monkeypatch.setattr(models, "keep_layout", lambda model: None)
+    model, _ = models.load(Profile(name="base", source=base, method="qlora"))
+    before = held(model)
+    evaluate(model)
+    assert not unchanged(before, held(model))
+
+
+def test_guard_alone_on_one_layer(monkeypatch):
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    made = torch.nn.Sequential(nn.Linear4bit(64, 64, bias=False, quant_type="nf4"))
+    made.to("cpu")
+    assert made[0].support_avx512bf16_for_cpu
+    keep_layout(made)
+    before = held(made)
+    made.eval()
+    with torch.no_grad():
+        made(torch.ones(1, 64))
+    assert unchanged(before, held(made))
+
+
+@pytest.mark.usefixtures("packing_processor")
+@pytest.mark.parametrize("method", ["qlora", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_evaluated_before_and_during_the_training_it_ends_at_the_same_bits(
+    base, monkeypatch, method, precision
+):
+    asked = {**QUICK, "epochs": 2, "method": method, "precision": precision}
+    plain = finetune(base, EXAMPLES, **asked)
+    train = SupervisedTrainer.train
+
+    def evaluate_first(self, **options):
+        evaluate(self.model)
+        return train(self, **options)
+
+    monkeypatch.setattr(SupervisedTrainer, "train", evaluate_first)
+    watched = finetune(base, EXAMPLES, validation=EXAMPLES[:5], **asked)
+    assert len(watched.validation) == 2
+    assert plain.history == watched.history
+    one, other = adapters(plain), adapters(watched)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert torch.equal(evaluate(plain.model), evaluate(watched.model))
+
+
+@pytest.mark.usefixtures("packing_processor")
+def test_training_goes_on_after_an_opened_run_was_evaluated(base, tmp_path):
+    made = finetune(base, EXAMPLES, method="qlora", **QUICK)
+    opened = load_run(made.save(tmp_path / "run"))
+    evaluate(opened.model)
+    grown = []
+    for run in (made, opened):
+        run.model.set_requires_grad("default")
+        run.model.train()
+        loss = run.model(torch.tensor([[5, 6, 7, 8]]), labels=torch.tensor([[5, 6, 7, 8]])).loss
+        loss.backward()
+        grown.append([w.grad for n, w in run.model.named_parameters() if "lora_B" in n])
+    assert all(torch.equal(a, b) for a, b in zip(*grown, strict=True))
+    assert any(gradient.abs().max() > 0 for gradient in grown[0])
+
+
+@pytest.mark.parametrize("adapters_in", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_precision_of_adapters_is_as_asked_and_is_kept(base, tmp_path, method, adapters_in):
+    made = finetune(base, EXAMPLES, method=method, adapter_precision=adapters_in, **QUICK)
+    opened = load_run(made.save(tmp_path / "run"))
+    for run in (made, opened):
+        types = {weight.dtype for weight in adapters(run).values()}
+        assert types == {getattr(torch, adapters_in)}
+    assert torch.equal(evaluate(made.model), evaluate(opened.model))
+
+
+def test_precision_of_adapters_by_default(base):
+    for method, expected in (("lora", "float32"), ("qlora", "bfloat16"), ("int8", "bfloat16")):
+        made = finetune(base, EXAMPLES[:8], method=method, **QUICK)
+        assert made.settings.adapter_precision == expected
+        assert {w.dtype for w in adapters(made).values()} == {getattr(torch, expected)}
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_double_quantisation_is_as_asked(base, double):
+    made = finetune(base, EXAMPLES[:8], method="qlora", double_quantisation=double, **QUICK)
+    states = [layer.weight.quant_state for layer in layers(made.model)]
+    assert states
+    assert all(state.nested is double and state.quant_type == "nf4" for state in states)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_layers_compute_in_the_settings_precision(base, precision):
+    made = finetune(base, EXAMPLES[:8], method="qlora", precision=precision, **QUICK)
+    assert {layer.compute_dtype for layer in layers(made.model)} == {getattr(torch, precision)}
