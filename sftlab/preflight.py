@@ -6,6 +6,11 @@ batch b of length s and vocabulary V:
     full    16 P                       4 weight + 4 gradient + 8 Adam moments, all float32
     lora     4 P + 16 T                the frozen weights have no gradient and no moments
     qlora    0.52 (P - 2 V h) + 4 V h + 16 T   NF4, double quantisation; embeddings bfloat16
+    int8     1.00 (P - 2 V h) + 4 V h + 16 T   a byte a weight
+    prefix   4 P                       the prefix itself is next to nothing
+    frozen   4 P + 12 T                T half of the layers
+    gradual  16 P                      as full, in the last steps
+    head     4 P + 12 T                T the output embeddings
     each  +  b s L (40 h + 16 m)       activations kept for the backward pass, float32; under
                                        qlora they are recomputed: b s (2 L h + 40 h + 16 m)
           +  16 min(b s, 4096) min(V, 32768)   TRL scores the vocabulary in tiles of that size
@@ -28,6 +33,7 @@ from packaging.specifiers import SpecifierSet
 
 from sftlab.machine import free_memory, matrix_speed, pick_device
 from sftlab.profiles import (
+    QUANTISED,
     BrokenWeightsError,
     Profile,
     Shape,
@@ -113,11 +119,11 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
-        method: `full`, `lora` or `qlora`; by default the profile's own.
+        method: one of `sftlab.profiles.METHODS`; by default the profile's own.
 
     Raises:
         UnknownProfileError: there is no such profile.
-        ValueError: the method is none of the three.
+        ValueError: there is no such method.
     """
     profile = find_profile(profile)
     method = replace(profile, method=method or profile.method).method
@@ -152,12 +158,18 @@ def memory_bytes(count: int, shape: Shape, profile: Profile, method: str) -> flo
     adapters = 16 * shape.layers * (8 * shape.hidden + 3 * (shape.hidden + shape.mlp))
     tokens = profile.batch_size * profile.max_length
     nf4 = 0.52 * max(count - 2 * embedding, 0) + 4 * embedding
+    int8 = max(count - 2 * embedding, 0) + 4 * embedding
     fixed = {
         "full": 16 * count,
         "lora": 4 * count + 16 * adapters,
         "qlora": nf4 + 16 * adapters,
+        "int8": int8 + 16 * adapters,
+        "prefix": 4 * count,
+        "frozen": 4 * count + 6 * max(count - 2 * embedding, 0),
+        "gradual": 16 * count,
+        "head": 4 * count + 12 * embedding,
     }[method]
-    base = nf4 if profile.method == "qlora" else 4 * count  # as `load` gives it
+    base = {"qlora": nf4, "int8": int8}.get(profile.method, 4 * count)  # as `load` gives it
     activations = tokens * shape.layers * (40 * shape.hidden + 16 * shape.mlp)
     if method == "qlora":
         activations = activations / shape.layers + 2 * tokens * shape.layers * shape.hidden
@@ -180,7 +192,7 @@ def _memory(needed: float) -> Row:
 
 def _packages(method: str) -> Row:
     """Whether each package is there, in a version of the range that the course is written for."""
-    names = ["torch", "transformers", "trl", "peft"] + ["bitsandbytes"] * (method == "qlora")
+    names = ["torch", "transformers", "trl", "peft"] + ["bitsandbytes"] * (method in QUANTISED)
     wanted, wrong, found = _ranges(), [], []
     for name in names:
         try:
@@ -271,7 +283,7 @@ def _minutes(count: int, method: str) -> Row:
     # On a card small batches keep it waiting; 0.3 is an assumption.
     speed = matrix_speed(device) * (0.8 if device == "cpu" else 0.3)
     # Forward 2 operations a weight and token, backward 4, or 2 when the weights are frozen.
-    minutes = REFERENCE_TOKENS * count * (6 if method == "full" else 4) / speed / 60
+    minutes = REFERENCE_TOKENS * count * (6 if method in ("full", "gradual") else 4) / speed / 60
     shown = "under a minute" if minutes < 1 else f"about {minutes:.0f} min"
     return Row(what="time", needed=f"{shown} for 400 short examples x 3",
                found=f"{speed / 1e9:.0f} GFLOP/s on {device}, {os.cpu_count()} cores, timed now"

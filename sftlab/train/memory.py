@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.machine import pick_device
-from sftlab.profiles import METHODS
 from sftlab.train import activations
 from sftlab.train.activations import Step
 from sftlab.train.architectures import Architecture, find_architecture
@@ -40,6 +39,7 @@ from sftlab.train.settings import PRECISIONS, SettingsError
 
 __all__ = ["Architecture", "ArchitectureError", "Memory", "estimate", "find_architecture"]
 
+METHODS = ("full", "lora", "qlora")
 PROCESS = {"cpu": 0.7e9, "cuda": 0.5e9}
 """Bytes besides tensors. cpu: Python, torch, transformers and TRL once imported, measured on Linux.
 cuda: the driver's context and its kernels on the card, an assumption."""
