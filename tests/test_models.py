@@ -323,17 +323,19 @@ def test_preflight_of_a_folder_asks_no_hub(tmp_path, monkeypatch):
     check = models.preflight(snapshot(tmp_path / "model"), method="lora").require()
     assert check.method == "lora"
     assert {row.what for row in check.rows} >= {"memory", "time"}
-    with pytest.raises(ValueError, match="'frozen'; choose one of full, lora, qlora"):
-        models.preflight(tmp_path / "model", method="frozen")
+    with pytest.raises(ValueError, match="'magic'; choose one of full, lora, qlora"):
+        models.preflight(tmp_path / "model", method="magic")
 
 
 def test_memory_follows_the_method():
     profile = PROFILES["llama-3.1-8b-qlora"]
-    full, lora, qlora = (
-        preflight.memory_bytes(profile.parameters, profile.shape, profile, method)
-        for method in ("full", "lora", "qlora")
-    )
-    assert full > lora > qlora
+    needed = {
+        method: preflight.memory_bytes(profile.parameters, profile.shape, profile, method)
+        for method in profiles.METHODS
+    }
+    full, lora, qlora = (needed[method] for method in ("full", "lora", "qlora"))
+    assert full == needed["gradual"] > needed["frozen"] > lora > needed["int8"] > qlora
+    assert needed["frozen"] > needed["head"] > needed["prefix"]
     assert full > 16 * profile.parameters
     base = 0.5 * profile.parameters  # a lesson holds it beside the copy that is trained
     assert 2 * base < qlora < 16e9  # a 16 GB card takes it

@@ -80,7 +80,9 @@ def preflight(
     profile: Annotated[
         str, typer.Argument(help="A profile, a model folder, or a hub id.")
     ] = "tiny",
-    method: Annotated[str | None, typer.Option(help="full, lora or qlora.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="How to train; by default as the profile says.")
+    ] = None,
 ) -> None:
     """Tell whether this machine can fine-tune a model.
 
