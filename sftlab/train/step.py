@@ -1,9 +1,10 @@
 """One step of training: which examples it holds, what of them is computed, and in which precision.
 
-TRL's trainer with four changes, each of which `benchmarks/step.py` measures:
+TRL's trainer with five changes, each of which `benchmarks/step.py` measures:
 
     examples of like length share a batch        nothing is computed for padding
     logits only where a label is                 a vocabulary's width for each supervised position
+    nothing that no label depends on             see `positions.py`
     bfloat16 products where the processor can    weights and sums stay in float32
     memory that was freed is kept                the system need not clear it anew each step
 """
@@ -17,8 +18,8 @@ from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftlab.train.adapters import cast
+from sftlab.train.positions import IGNORED, last_mlp_at, shifted, trimmed
 
-IGNORED = -100
 POOL = 8
 """Batches whose examples are sorted by length together: enough that a batch has next to no padding,
 few enough that which examples meet still changes with every epoch."""
@@ -104,8 +105,7 @@ def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None):
     Returns:
         The sum of the losses over `count`, in nats a token, and a boolean tensor (supervised,).
     """
-    # The label of a position is the token after it; nothing comes after the last.
-    targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    inputs, targets = trimmed(inputs, shifted(labels))
     kept = targets != IGNORED
     with only_positions(model, kept):
         logits = model(**inputs, use_cache=False).logits[0].float()
@@ -145,8 +145,10 @@ class SupervisedTrainer(SFTTrainer):
         """None is written beside a checkpoint: TRL's describes a model that is on the hub."""
 
     def training_step(self, model, inputs, num_items_in_batch=None):
+        given = {name: value for name, value in inputs.items() if name != "labels"}
+        _, targets = trimmed(given, shifted(inputs["labels"]))
         # Around the way back too: with activation checkpointing it computes attention again.
-        with quick_attention(inputs["labels"]):
+        with quick_attention(inputs["labels"]), last_mlp_at(self.model, targets != IGNORED):
             return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
