@@ -57,7 +57,7 @@ def adapter_config(
     return LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
-        lora_dropout=0.0,
+        lora_dropout=settings.dropout,
         target_modules=targets(model, settings.lora_targets),
         use_rslora=settings.lora_kind == "rslora",
         use_dora=settings.lora_kind == "dora",

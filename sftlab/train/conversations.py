@@ -13,13 +13,16 @@ from typing import Any
 from sftlab.data.messages import Message
 from sftlab.data.shapes import read_row
 
+VALIDATION = "validation example"
+"""What an error calls an example that is not trained on."""
+
 
 class ExampleError(ValueError):
     """An example that can't be trained on; the message names its index, the value and a remedy."""
 
 
 def check_examples(
-    examples: Iterable[Mapping[str, Any]], *, control: Sequence[str] = ()
+    examples: Iterable[Mapping[str, Any]], *, control: Sequence[str] = (), name: str = "example"
 ) -> list[dict[str, list[Message]]]:
     """Plain copies of the examples, `messages` alone, when every one is sound.
 
@@ -27,21 +30,22 @@ def check_examples(
         examples: a list, or a `datasets.Dataset`, of rows in any shape that `sftlab.data.records`
             reads, such as `{"messages": [...]}`; other columns are dropped.
         control: tokens of the chat template that no content may hold.
+        name: what an error calls one of them.
 
     Raises:
         ExampleError: there is none, or one is wrong.
     """
     if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
         raise ExampleError(
-            f"examples is a {type(examples).__name__}; give a list of "
+            f"{name}s is a {type(examples).__name__}; give a list of "
             '{"messages": [...]} or a Dataset with that column (one split of a DatasetDict)'
         )
     checked = [
-        {"messages": _sound(example, where=f"example {index}", control=control, answered=True)}
+        {"messages": _sound(example, where=f"{name} {index}", control=control, answered=True)}
         for index, example in enumerate(examples)
     ]
     if not checked:
-        raise ExampleError("there are no examples; give at least one conversation")
+        raise ExampleError(f"there are no {name}s; give at least one conversation")
     return checked
 
 

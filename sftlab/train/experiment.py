@@ -37,6 +37,8 @@ class Experiment:
     """Of training, and of what is random in the measures."""
     examples: list[dict[str, Any]] | None
     """Checked conversations."""
+    validation: list[dict[str, Any]] | None
+    """Others, to measure the loss on after each epoch."""
     calls: bytes
     """By cloudpickle, {measure: (callable, arguments)}."""
     reserved: tuple[str, ...]
@@ -124,6 +126,7 @@ def _train(experiment: Experiment):
             experiment.profile,
             experiment.examples,
             settings=experiment.settings,
+            validation=experiment.validation,
             progress=False,
         )
         losses = [row["loss"] for row in run.history]

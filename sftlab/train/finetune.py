@@ -18,14 +18,15 @@ from sftlab.profiles import ADAPTED
 from sftlab.quiet import known_noise_silenced, randomness_kept
 from sftlab.train import adapters
 from sftlab.train.checkpoints import CheckpointError, newest_checkpoint
-from sftlab.train.conversations import ExampleError, check_examples, data_hash
+from sftlab.train.conversations import VALIDATION, ExampleError, check_examples, data_hash
+from sftlab.train.dropout import dropping
 from sftlab.train.freezing import counts
 from sftlab.train.methods import added_refusal
 from sftlab.train.run import Run, load_run
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.speech import control_tokens, teach_tokens
 from sftlab.train.supervision import supervise
-from sftlab.train.trainer import Bar, make_trainer
+from sftlab.train.trainer import Bar, make_trainer, without_checkpointing
 from sftlab.train.validation import Curve, points
 
 __all__ = [
@@ -64,7 +65,8 @@ def finetune(
         profile: a profile, its name, a model folder, or a hub id.
         examples: rows `{"messages": [{"role", "content"}, ...]}`, a list or a `datasets.Dataset`.
         settings: how to train; what is `None` in it comes from the profile.
-        validation: examples to measure the loss on after each epoch; nothing is learned from them.
+        validation: examples to measure the loss on after each epoch. Nothing is learned from them;
+            with `patience` they decide when the training ends and whose weights are kept.
         progress: show one bar with step, loss and time left.
         checkpoints: a folder for checkpoints, new or of this very run; by default none is written.
         save_every: steps from one checkpoint to the next.
@@ -76,15 +78,22 @@ def finetune(
 
     Raises:
         UnknownProfileError, ModelNotAvailableError: no such model, or it can't be loaded.
-        SettingsError: an unknown setting, or a value it can't have.
+        SettingsError: an unknown setting, a value it can't have, or `patience` without validation.
         ExampleError: an example that can't be trained on, with its index and the remedy.
         CheckpointError: `checkpoints` holds another run.
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
+    if settings.patience and validation is None:
+        raise SettingsError(
+            f"patience is {settings.patience} and there is no validation loss to wait for; "
+            "give `validation` examples"
+        )
     examples = check_examples(examples, control=control_tokens(settings.template))
     if validation is not None:
-        validation = check_examples(validation, control=control_tokens(settings.template))
+        validation = check_examples(
+            validation, control=control_tokens(settings.template), name=VALIDATION
+        )
     settings = _with_template_inside(settings)
     profile = replace(profile, method=settings.method)
     with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
@@ -96,40 +105,48 @@ def finetune(
         # Only now it is known what ends a text: where a family ends turns with the base's own eos,
         # a content that holds it would end its turn as a control token would.
         stops = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
-        for given in filter(None, (examples, validation)):
-            check_examples(given, control=stops)
+        check_examples(examples, control=stops)
+        if validation is not None:
+            check_examples(validation, control=stops, name=VALIDATION)
         rows, tokens = supervise(examples, tokenizer, settings, max_length=settings.max_length)
         # Before training: what fails here, such as weights removed meanwhile, must not cost a run.
-        provenance = _provenance(profile, examples, added)
+        provenance = _provenance(profile, examples, added, validation)
         folder, resumed = Path(scratch), None
         if checkpoints is not None:
             folder = Path(checkpoints)
             resumed = newest_checkpoint(folder, {"settings": asdict(settings), **provenance})
         bar = Bar(profile.name) if progress else None
         forward = model.__dict__.get("forward")
+        curve = Curve.of(validation, tokenizer, settings)
         trainer = make_trainer(
             model, tokenizer, rows, settings, added,
             folder=folder, bar=bar, save_every=save_every if checkpoints is not None else None,
+            callbacks=[curve.callback()] if curve else (),
         )  # fmt: skip
         trained_weights, weights = counts(trainer.model, beside=settings.method in ADAPTED)
         pissa = settings.method == "lora" and settings.lora_kind == "pissa"
         begun = adapters.start(trainer.model) if pissa else None
-        curve = Curve.of(validation, tokenizer, settings)
-        if curve:
-            trainer.add_callback(curve.callback())
+        stopped = curve.go_on_from(resumed) if curve and resumed else None
         keep_freed_memory()
         # accelerate collects garbage first: a quarter of a second among the libraries' own objects,
         # which `freeze` leaves out.
         gc.freeze()
         start = time.perf_counter()
         try:
-            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+            if stopped:  # it had ended early, and would go on now
+                trainer.state.log_history = stopped
+            else:
+                with dropping(trainer.model, settings.dropout):
+                    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         finally:
             gc.unfreeze()
             if bar:
                 bar.close()
         seconds = time.perf_counter() - start
         trained = trainer.model.eval()
+        kept = curve.put_back(trained, trainer.state.log_history) if curve else None
+        if settings.checkpointing:
+            without_checkpointing(model)
         # The trainer's forward is bound to this very object: a copy of the model would go on
         # computing with the weights of the original.
         for part in {id(m): m for m in (trained, model)}.values():
@@ -146,6 +163,7 @@ def finetune(
         tokenizer=tokenizer,
         history=_history(trainer.state.log_history),
         validation=points(trainer.state.log_history),
+        kept_epoch=kept,
         trained=trained_weights,
         weights=weights,
         settings=settings,
@@ -200,7 +218,9 @@ def _history(log: list[dict]) -> list[dict[str, float]]:
     return [{_KEPT[k]: row[k] for k in _KEPT if k in row} for row in log if "loss" in row]
 
 
-def _provenance(profile: Profile, examples, added: list[str]) -> dict[str, Any]:
+def _provenance(
+    profile: Profile, examples, added: list[str], validation: list | None = None
+) -> dict[str, Any]:
     packages = {}
     for name in ("sftlab", "torch", "transformers", "trl", "peft", "datasets"):
         try:
@@ -220,6 +240,7 @@ def _provenance(profile: Profile, examples, added: list[str]) -> dict[str, Any]:
         "profile": described,
         "base_weights": weights_hash(local_folder(profile)),
         "data": data_hash(examples),
+        "validation": None if validation is None else data_hash(validation),
         "added_tokens": added,
         "device": pick_device(),
         "packages": packages,

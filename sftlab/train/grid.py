@@ -75,8 +75,10 @@ def _taken(function: Callable, *, run: bool) -> tuple[set[str], set[str]]:
     return names, bound
 
 
-def taken_names(grid, measure, examples) -> dict[str, set[str]]:
-    """What each measure, and under the empty name `examples`, takes of grid and seeds.
+def taken_names(grid, measure, rows) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """What each measure takes of grid and seeds; and the same of the functions that make rows.
+
+    `rows` holds `examples` and `validation`, by these names.
 
     Raises:
         SweepError: a measure is no function of a run, or needs what is not given; or nothing takes
@@ -84,33 +86,38 @@ def taken_names(grid, measure, examples) -> dict[str, set[str]]:
     """
     if not isinstance(measure, Mapping) or not measure:
         raise SweepError('measure is a mapping from names to functions, such as {"facts": facts}')
-    used = {"": examples} if callable(examples) else {}
-    takes, known = {}, set()
-    for name, function in {**used, **measure}.items():
-        what = f"the measure {name!r}" if name else "examples"
-        if not isinstance(name, str) or not callable(function):
-            raise SweepError(f"{what} is {function!r}; give a name and a function of a run")
-        try:
-            names, needed = _taken(function, run=bool(name))
-        except SweepError as error:
-            raise SweepError(f"{what} {error}") from None
-        missing = sorted(needed - {*grid, "seed", "profile", *(["run"] if name else [])})
-        if missing:
-            raise SweepError(
-                f"{what} needs {missing[0]!r}: put its values into the grid, or give it a default"
-            )
-        takes[name] = names & {*grid, "seed", "profile", *(["run"] if name else [])}
-        known |= names - {"seed", "run"}
-    own = [f.name for f in fields(Settings) if f.name != "seed"]
-    known |= {"profile", *(own if examples is not None else ())}
+    if rows["examples"] is None and rows["validation"] is not None:
+        raise SweepError("validation needs examples: without them nothing is trained")
+    made = {name: function for name, function in rows.items() if callable(function)}
+    of_measures, of_rows, known = {}, {}, set()
+    for takes, functions, own in ((of_rows, made, ()), (of_measures, measure, ("run",))):
+        for name, function in functions.items():
+            what = f"the measure {name!r}" if own else name
+            if not isinstance(name, str) or not callable(function):
+                raise SweepError(f"{what} is {function!r}; give a name and a function of a run")
+            try:
+                names, needed = _taken(function, run=bool(own))
+            except SweepError as error:
+                raise SweepError(f"{what} {error}") from None
+            given = {*grid, "seed", "profile", *own}
+            missing = sorted(needed - given)
+            if missing:
+                raise SweepError(
+                    f"{what} needs {missing[0]!r}: put its values into the grid, or give it a "
+                    "default"
+                )
+            takes[name] = names & given
+            known |= names - {"seed", "run"}
+    settings = [f.name for f in fields(Settings) if f.name != "seed"]
+    known |= {"profile", *(settings if rows["examples"] is not None else ())}
     for name in grid:
         if name == "seed":
             raise SweepError("the seeds of a sweep are its argument `seeds`, not part of the grid")
         if name in OWN_COLUMNS or name in ("run", "value"):
             raise SweepError(f"grid[{name!r}]: the result has a column of that name; rename it")
         if name not in known:
-            why = "" if examples is not None else " (without examples nothing is trained)"
+            why = "" if rows["examples"] is not None else " (without examples nothing is trained)"
             raise SweepError(
                 f"nothing takes {name!r}{why}; the grid may name {', '.join(sorted(known))}"
             )
-    return takes
+    return of_measures, of_rows

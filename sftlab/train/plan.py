@@ -11,7 +11,7 @@ from typing import Any
 from sftlab.chat.templates import find_template
 from sftlab.models import ModelNotAvailableError
 from sftlab.profiles import BrokenWeightsError, Profile, UnknownProfileError, find_profile
-from sftlab.train.conversations import check_examples, data_hash
+from sftlab.train.conversations import VALIDATION, check_examples, data_hash
 from sftlab.train.fingerprint import Fingerprint, FingerprintError
 from sftlab.train.grid import SweepError, checked_seeds, checked_values, taken_names
 from sftlab.train.results import FORMAT
@@ -59,6 +59,7 @@ def make_plan(
     *,
     measure: Mapping[str, Callable],
     examples: Sequence[Mapping[str, Any]] | Callable | None,
+    validation: Sequence[Mapping[str, Any]] | Callable | None,
     grid: Mapping[str, Iterable] | None,
     seeds: int | Iterable[int],
     settings: Settings | None,
@@ -73,7 +74,8 @@ def make_plan(
     """
     grid = {name: checked_values(name, values) for name, values in (grid or {}).items()}
     seeds = checked_seeds(seeds)
-    takes = taken_names(grid, measure, examples)
+    rows = {"examples": examples, "validation": validation}
+    takes, made_from = taken_names(grid, measure, rows)
     if "profile" not in grid:
         find_profile(profile)
     marks, live = {}, set()
@@ -85,18 +87,18 @@ def make_plan(
         live |= mark.live
     common = {"format": FORMAT, "measures": marks, "versions": versions(), "machine": machine()}
     common["code"] = code_hash(modules)
-    maker = _Maker(profile, measure, examples, settings or Settings(), takes, common)
-    rows = [dict(zip(grid, row, strict=True)) for row in itertools.product(*grid.values())]
-    runs = [maker.planned(values, seed) for values in rows for seed in seeds]
+    maker = _Maker(profile, measure, settings or Settings(), takes, rows, made_from, common)
+    points = [dict(zip(grid, row, strict=True)) for row in itertools.product(*grid.values())]
+    runs = [maker.planned(values, seed) for values in points for seed in seeds]
     return Plan(runs=runs, names=list(grid), loaded=stamp(modules), live=live)
 
 
 class _Maker:
     """Makes the runs; what several of them share is made once."""
 
-    def __init__(self, profile, measure, examples, settings, takes, common) -> None:
-        self._profile, self._measure, self._examples = profile, measure, examples
-        self._settings, self._takes, self._common = settings, takes, common
+    def __init__(self, profile, measure, settings, takes, rows, made_from, common) -> None:
+        self._profile, self._measure, self._settings = profile, measure, settings
+        self._takes, self._rows, self._made_from, self._common = takes, rows, made_from, common
         self._made: dict[str, Any] = {}
 
     def planned(self, values: dict[str, Any], seed: int) -> Planned:
@@ -105,7 +107,7 @@ class _Maker:
             self._fill(one)
         except (FingerprintError, SweepError):
             raise
-        except Exception as error:  # `examples` is the learner's, and may raise anything
+        except Exception as error:  # the functions are the learner's and may raise anything
             if isinstance(error, NO_MODEL) and "profile" not in values:
                 raise
             one.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -118,13 +120,15 @@ class _Maker:
             name: (function, {key: given.get(key) for key in sorted(self._takes[name])})
             for name, function in self._measure.items()
         }
-        settings = rows = data = None
+        settings = rows = data = validation = validation_data = None
         seed = one.seed
-        if self._examples is not None:
+        if self._rows["examples"] is not None:
             chosen = {f.name for f in fields(Settings)} & set(given)
             settings = self._settings.changed(**{name: given[name] for name in chosen})
             settings = _filled(settings, profile)
-            rows, data = self._data(settings.template, given)
+            rows, data = self._data("examples", settings.template, given)
+            if self._rows["validation"] is not None:
+                validation, validation_data = self._data("validation", settings.template, given)
         elif not any("seed" in arguments for _, arguments in calls.values()):
             seed = 0  # the base is the same for all seeds: measured once
         mark = Fingerprint("the grid")
@@ -136,6 +140,7 @@ class _Maker:
             "template": find_template(settings.template).text if settings else None,
             "seed": seed,
             "data": data,
+            "validation": validation_data,
             "arguments": {
                 name: {key: mark.text(value, name=key) for key, value in arguments.items()}
                 for name, (_, arguments) in calls.items()
@@ -143,11 +148,11 @@ class _Maker:
         }
         text = json.dumps(identity, sort_keys=True, default=str)
         one.run = hashlib.sha256(text.encode()).hexdigest()[:32]
-        told = {"profile": profile.name, "seed": seed, "data": data, "base": identity["base"],
-                "code": identity["code"], "versions": identity["versions"],
-                "arguments": identity["arguments"]}  # fmt: skip
+        same = ("seed", "data", "validation", "base", "code", "versions", "arguments")
+        told = {"profile": profile.name, **{name: identity[name] for name in same}}
         one.needs = {"run": one.run, "profile": profile, "settings": settings, "seed": seed,
-                     "examples": rows, "calls": calls, "record": told}  # fmt: skip
+                     "examples": rows, "validation": validation, "calls": calls,
+                     "record": told}  # fmt: skip
 
     def _base(self, profile: Profile) -> str:
         key = f"base {profile.source} {profile.revision} {profile.embedded}"
@@ -155,12 +160,15 @@ class _Maker:
             self._made[key] = base_hash(profile)
         return self._made[key]
 
-    def _data(self, template: str, given: dict[str, Any]) -> tuple[list, str]:
-        arguments = {name: given[name] for name in sorted(self._takes.get("", ()))}
-        key = f"data {template} {[(name, id(value)) for name, value in arguments.items()]}"
+    def _data(self, kind: str, template: str, given: dict[str, Any]) -> tuple[list, str]:
+        """Checked rows, examples or validation, and their hash."""
+        raw = self._rows[kind]
+        arguments = {name: given[name] for name in sorted(self._made_from.get(kind, ()))}
+        key = f"{kind} {template} {[(name, id(value)) for name, value in arguments.items()]}"
         if key not in self._made:
-            raw = self._examples(**arguments) if callable(self._examples) else self._examples
-            rows = check_examples(raw, control=control_tokens(template))
+            raw = raw(**arguments) if callable(raw) else raw
+            name = "example" if kind == "examples" else VALIDATION
+            rows = check_examples(raw, control=control_tokens(template), name=name)
             # An id is a value's own only while the value lives, so the arguments stay.
             self._made[key] = (rows, data_hash(rows), arguments)
         return self._made[key][:2]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-_LATER = ("validation", "trained", "weights")
+_LATER = ("validation", "kept_epoch", "trained", "weights")
 """Fields that runs saved by earlier versions lack."""
 
 
@@ -46,6 +46,8 @@ class Run:
     """One row a step: step, epoch, loss, learning_rate, gradient_norm, token_accuracy."""
     validation: list[dict[str, float]] = field(default_factory=list)
     """One row an epoch: epoch, step, loss on the validation examples; empty without any."""
+    kept_epoch: float | None = None
+    """With `patience`, the epoch whose weights these are; else they are those of the last step."""
     trained: int = 0
     """Number of weights that were trained; of rows of added tokens those alone."""
     weights: int = 0

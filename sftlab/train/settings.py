@@ -14,6 +14,7 @@ SUPERVISED = ("answers", "last", "everything")
 MARKERS = ("trained", "frozen")
 TARGETS = ("all", "attention", "mlp")
 KINDS = ("plain", "rslora", "dora", "pissa")
+ORDERS = ("shuffled", "given")
 
 
 class SettingsError(ValueError):
@@ -47,6 +48,20 @@ class Settings:
     """Share of the steps in which the learning rate rises from zero."""
     weight_decay: float = 0.0
     """AdamW's decay of the weights at each step, relative to the learning rate."""
+    dropout: float = 0.0
+    """Share of activations that training drops: what goes into LoRA's adapters; without any, attention
+    and what attention and MLP add to the stream."""
+    clip: float = 1.0
+    """Largest norm of a step's gradients, longer ones are scaled down to it; 0 for no limit."""
+    checkpointing: bool | None = None
+    """Whether activations are computed again on the way back instead of kept; by default with qlora
+    alone."""
+    order: str = "shuffled"
+    """shuffled: anew in each epoch. given: batches are cut from the examples as they stand, and
+    `batching` sorts none by length."""
+    patience: int | None = None
+    """Epochs without a lower validation loss after which training stops; the run then has the
+    weights of its best epoch. Needs `validation`."""
     method: str | None = None
     """What is trained: full, lora, qlora, int8, prefix, frozen, gradual or head; see
     `sftlab.train.methods.table`."""
@@ -80,9 +95,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "epochs", "batch_size", "accumulation", "max_length",
-                    "lora_rank", "lora_alpha", "prefix_tokens", "trained_layers")  # fmt: skip
+                    "lora_rank", "lora_alpha", "prefix_tokens", "trained_layers",
+                    "patience")  # fmt: skip
         whole = ("batch_size", "accumulation", "max_length", "seed", "lora_rank", "prefix_tokens",
-                 "trained_layers")  # fmt: skip
+                 "trained_layers", "patience")  # fmt: skip
         for name in (f.name for f in fields(self) if f.name not in {*_WORDS, *_OTHERS}):
             value = getattr(self, name)
             if value is None:
@@ -94,15 +110,17 @@ class Settings:
             if not (value > 0 if name in positive else value >= 0):
                 least = "above zero" if name in positive else "zero or more"
                 raise SettingsError(f"{name} is {value!r}; it must be {least}")
-        if self.warmup_share >= 1:
-            raise SettingsError(f"warmup_share is {self.warmup_share!r}; it must be below 1")
+        for name in ("warmup_share", "dropout"):
+            if getattr(self, name) >= 1:
+                raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be below 1")
         for name, words in _WORDS.items():
             value = getattr(self, name)
             if value not in words and not (value is None and name in _OPEN):
                 raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(words)}")
-        for name in ("end_of_turn", "double_quantisation"):
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name} is {getattr(self, name)!r}; give True or False")
+        for name in ("end_of_turn", "double_quantisation", "checkpointing"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and not (value is None and name == "checkpointing"):
+                raise SettingsError(f"{name} is {value!r}; give True or False")
         if not isinstance(self.template, str):
             raise SettingsError(
                 f"template is a {type(self.template).__name__}; give a name, a path or Jinja text"
@@ -143,6 +161,7 @@ class Settings:
             max_length=self.max_length or profile.max_length,
             lora_alpha=self.lora_alpha or 2 * self.lora_rank,
             adapter_precision=self.adapter_precision or adapters,
+            checkpointing=method == "qlora" if self.checkpointing is None else self.checkpointing,
         )
 
 
@@ -156,6 +175,7 @@ _WORDS = {
     "lora_targets": TARGETS,
     "lora_kind": KINDS,
     "adapter_precision": PRECISIONS,
+    "order": ORDERS,
 }
 _OPEN = ("method", "precision", "adapter_precision")
-_OTHERS = ("template", "end_of_turn", "double_quantisation")
+_OTHERS = ("template", "end_of_turn", "double_quantisation", "checkpointing")

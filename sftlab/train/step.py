@@ -30,13 +30,17 @@ class Batches(torch.utils.data.Sampler):
 
     All are shuffled. Then, unless `pool` is 1, those of `pool` batches are sorted by length and cut
     into batches, and the batches are shuffled. `size` counts the examples of a whole optimiser
-    step, so that accumulating parts of a step sees the same examples as one large batch.
+    step, so that accumulating parts of a step sees the same examples as one large batch. Not
+    `shuffled`, they come in every epoch as they stand.
 
         lengths 9 3 8 4 2 7   size 2, pool 3   ->   [3 2] [9 8] [7 4], in a random order
     """
 
-    def __init__(self, lengths: Sequence[int], *, size: int, pool: int, seed: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int], *, size: int, pool: int, seed: int, shuffled: bool = True
+    ) -> None:
         self._lengths, self._size, self._pool, self._seed = list(lengths), size, pool, seed
+        self._shuffled = shuffled
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -47,6 +51,9 @@ class Batches(torch.utils.data.Sampler):
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
+        if not self._shuffled:
+            yield from range(len(self))
+            return
         draw = torch.Generator().manual_seed(self._seed * 100_003 + self._epoch)
         order = torch.randperm(len(self), generator=draw).tolist()
         batches = []

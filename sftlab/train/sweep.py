@@ -32,6 +32,7 @@ def sweep(
     *,
     measure: Mapping[str, Callable[..., pd.DataFrame | float]],
     examples: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
+    validation: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
     grid: Mapping[str, Iterable] | None = None,
     seeds: int | Iterable[int] = 5,
     settings: Settings | None = None,
@@ -42,10 +43,10 @@ def sweep(
     """Fine-tune and measure for each row of a grid and each seed; a tidy frame of all results.
 
     Each run has a process of its own and is stored when it ends, under the hash of what made it:
-    settings, seed, base model, content of the examples, the measures' code with the values that
-    they use, the lab's code, and versions. What is stored is not run again, so a second call comes
-    back at once, and one after an interrupt goes on where the first ended. A run that fails is one
-    row with its error, is not stored, and does not stop the others.
+    settings, seed, base model, content of examples and validation, the measures' code with the
+    values that they use, the lab's code, and versions. What is stored is not run again, so a second
+    call comes back at once, and one after an interrupt goes on where the first ended. A run that
+    fails is one row with its error, is not stored, and does not stop the others.
 
         sweep("tiny", examples=lambda seed, n: country_examples(n, seed=seed),
               measure={"questions": lambda run: probe_questions(run.answer)},
@@ -60,8 +61,10 @@ def sweep(
             One that has a parameter `seed` or one named in the grid is given it.
         examples: conversations, or a function that makes them from `seed` and names of the grid;
             `None` to measure the base model as it is.
-        grid: values by name: of a setting, of an argument of `examples` or of a measure, or
-            of `profile`. All combinations are run.
+        validation: the same, for examples to measure the loss on after each epoch; a measure finds
+            the losses in `run.validation`.
+        grid: values by name: of a setting, of an argument of `examples`, of `validation` or of a
+            measure, or of `profile`. All combinations are run.
         seeds: how many (then 0, 1, ...), or which. They replace the one in `settings`.
         settings: how to train, where the grid does not say.
         jobs: processes at a time. By default one a core where memory allows it; one for a model
@@ -83,8 +86,8 @@ def sweep(
     """
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
         raise SweepError(f"jobs is {jobs!r}; give a whole number, 1 or more")
-    plan = make_plan(profile, measure=measure, examples=examples, grid=grid, seeds=seeds,
-                     settings=settings)  # fmt: skip
+    plan = make_plan(profile, measure=measure, examples=examples, validation=validation, grid=grid,
+                     seeds=seeds, settings=settings)  # fmt: skip
     results.sweep_up()
     store = results.runs_folder()
     unique = {one.run: one for one in plan.runs if one.run}

@@ -11,12 +11,14 @@ from sftlab.train.speech import control_tokens
 
 
 def make_trainer(
-    model, tokenizer, rows, settings, added, *, folder: Path, bar=None, save_every: int | None
-):
+    model, tokenizer, rows, settings, added, *, folder: Path, bar=None, save_every: int | None,
+    callbacks=(),
+):  # fmt: skip
     """TRL's trainer, with the defaults that a small machine needs.
 
     `rows` hold `input_ids` and `labels`, unshifted and cut to length: TRL prepares nothing. With
-    `save_every` it writes a checkpoint to `folder` every so many steps.
+    `save_every` it writes a checkpoint to `folder` every so many steps. `callbacks` are called
+    before a checkpoint is marked as whole, so they may add to it.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
@@ -37,10 +39,11 @@ def make_trainer(
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_share,  # below 1 it is read as a share
         weight_decay=settings.weight_decay,
+        max_grad_norm=settings.clip,
         seed=settings.seed,
         use_cpu=cpu,
         bf16=settings.precision == "bfloat16",  # of the products; the weights stay in float32
-        activation_checkpointing=settings.method == "qlora",
+        activation_checkpointing=settings.checkpointing,
         dataloader_pin_memory=not cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # a diverged run must show it
@@ -74,6 +77,7 @@ def make_trainer(
         size=settings.batch_size * settings.accumulation,
         pool=step.POOL if settings.batching == "grouped" else 1,
         seed=settings.seed,
+        shuffled=settings.order == "shuffled",
     )
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):
@@ -92,7 +96,8 @@ def make_trainer(
         def on_save(self, args, state, control, **kwargs):
             mark_whole(folder, state.global_step)
 
-    trainer.add_callback(Advance())
+    for callback in (*callbacks, Advance()):
+        trainer.add_callback(callback)
     return trainer
 
 
@@ -108,6 +113,17 @@ def _freeze_rows(model, rows: list[int]) -> None:
     for weight in {id(one): one for one in ends}.values():
         if weight.requires_grad:
             weight.register_hook(still)
+
+
+def without_checkpointing(model) -> None:
+    """Make a model plain again that was trained with checkpointing."""
+    model.activation_checkpointing_disable()
+    # That inputs want gradients is asked for by TRL, PEFT and transformers, each with a hook of its
+    # own, of which `disable_input_require_grads` finds the last.
+    for module in model.modules():
+        for key, hook in [*module._forward_hooks.items()]:
+            if getattr(hook, "__name__", "").startswith("make_inputs_require_grad"):
+                del module._forward_hooks[key]
 
 
 class Bar:

@@ -382,6 +382,13 @@ def test_example_whose_answer_is_cut_off(base):
         ({"learning_rate": "1e-3"}, "give a number"),
         ({"method": "magic"}, "choose one of full, lora, qlora"),
         ({"warmup_share": 1}, "below 1"),
+        ({"dropout": 1}, "dropout is 1; it must be below 1"),
+        ({"dropout": -0.1}, "zero or more"),
+        ({"clip": -1}, "zero or more"),
+        ({"checkpointing": 1}, "checkpointing is 1; give True or False"),
+        ({"order": "sorted"}, "choose one of shuffled, given"),
+        ({"patience": 0}, "above zero"),
+        ({"patience": 1.5}, "whole number"),
     ],
 )
 def test_mistakes_in_settings_are_named(base, change, said):

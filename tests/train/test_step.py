@@ -15,7 +15,13 @@ from sftlab.models import load
 from sftlab.train.checkpoints import WHOLE, CheckpointError
 from sftlab.train.finetune import finetune
 from sftlab.train.speech import teach_tokens
-from sftlab.train.step import Batches, only_positions, packing_collator, supervised_loss
+from sftlab.train.step import (
+    Batches,
+    SupervisedTrainer,
+    only_positions,
+    packing_collator,
+    supervised_loss,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 # Lengths differ much, so that padding and grouping have something to do.
@@ -149,6 +155,35 @@ def test_batches_are_not_in_order_of_length():
     assert means != sorted(means, reverse=True)
 
 
+@pytest.mark.parametrize("batching", ["grouped", "random", "packed"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_examples_in_the_order_given_make_the_batches(
+    toy_base, monkeypatch, batching, accumulation
+):
+    seen = []
+    compute_loss = SupervisedTrainer.compute_loss
+
+    def spy(self, model, inputs, *args, **kwargs):
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        rows = [ids[0]] if batching == "packed" else [
+            row[: int((mask != 0).sum())] for row, mask in
+            zip(ids, inputs["attention_mask"], strict=True)
+        ]  # fmt: skip
+        seen.append(torch.cat(rows).tolist())
+        assert len(labels)
+        return compute_loss(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(SupervisedTrainer, "compute_loss", spy)
+    made = train(toy_base, order="given", batching=batching, batch_size=10, epochs=2,
+                 accumulation=accumulation)  # fmt: skip
+    ids = [
+        made.tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
+        for row in EXAMPLES
+    ]
+    batches = [[i for row in ids[n : n + 10] for i in row] for n in (0, 10, 20)]
+    assert seen == batches * 2
+
+
 def weights(run):
     return {name: value.clone() for name, value in run.model.state_dict().items()}
 
@@ -179,6 +214,40 @@ def test_packed_training_is_random_training(toy_base):
     packed, random = (train(toy_base, batching=b) for b in ("packed", "random"))
     for first, second in zip(packed.history, random.history, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_checkpointing_keeps_less_and_changes_nothing(toy_base, method, precision):
+    settings = {"method": method, "precision": precision, "learning_rate": 1e-2}
+    kept, again = (train(toy_base, checkpointing=on, **settings) for on in (False, True))
+    for first, second in zip(kept.history, again.history, strict=True):
+        assert first["loss"] == pytest.approx(second["loss"], rel=1e-6)
+        assert first["gradient_norm"] == pytest.approx(second["gradient_norm"], rel=1e-5)
+    assert again.settings.checkpointing is True
+    # A learner who trains on with the returned model has a plain one.
+    assert not any(getattr(m, "gradient_checkpointing", False) for m in again.model.modules())
+    embedded = again.model.get_input_embeddings()(torch.tensor([[5, 6]]))
+    assert embedded.requires_grad == (method == "full")
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for(toy_base, monkeypatch):
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args, **kwargs):
+        gradients = [p.grad.flatten() for g in self.param_groups for p in g["params"]]
+        norms.append(torch.cat(gradients).norm().item())
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    told = [row["gradient_norm"] for row in train(toy_base, clip=0).history]
+    assert norms == pytest.approx(told, rel=1e-4)
+    assert min(told) > 0.5, "this test needs longer ones"
+    norms.clear()
+    told = [row["gradient_norm"] for row in train(toy_base, clip=0.25).history]
+    assert norms == pytest.approx([0.25] * 3, rel=1e-4)
+    assert min(told) > 0.25, "told is the norm before"
 
 
 KILLED = """
@@ -214,6 +283,8 @@ LONGER = {**EXACT, "epochs": 2, "batch_size": 4}  # 12 steps, 6 an epoch
         ("on_step_end", 9, {"batching": "packed", "precision": "bfloat16"}),
         ("on_step_end", 7, {"method": "lora", "learning_rate": 1e-2}),
         ("on_step_end", 3, {"accumulation": 2, "batch_size": 2}),
+        ("on_step_end", 5, {"dropout": 0.2, "order": "given"}),
+        ("on_step_end", 7, {"dropout": 0.2, "checkpointing": True}),  # from an epoch's end
     ],
 )
 def test_killed_and_resumed_is_uninterrupted_bit_for_bit(toy_base, tmp_path, moment, step, extra):

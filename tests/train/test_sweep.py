@@ -272,6 +272,8 @@ class TestRefusals:
             ({"measure": {"m": lambda: 1}}, "the measure 'm' takes no run"),
             ({"measure": {"m": lambda run, n: 1}}, "'m' needs 'n'"),
             ({"examples": lambda n: []}, "examples needs 'n'"),
+            ({"validation": lambda n: []}, "validation needs 'n'"),
+            ({"validation": [], "examples": None}, "validation needs examples"),
         ],
     )
     def test_a_wrong_argument_is_an_error_with_a_remedy(self, toy_base, arguments, said):
@@ -297,6 +299,13 @@ class TestRefusals:
         assert frame["run"].isna().all()
         assert len(frame) == 2
         assert "2 runs failed" in capsys.readouterr().err
+
+    def test_validation_that_can_not_be_measured_on_is_a_row(self, toy_base):
+        bad = [{"messages": [{"role": "user", "content": "?"}]}]
+        with pytest.warns(UserWarning, match="1 run failed"):
+            frame = quiet_sweep(toy_base, measure={"m": lambda run: 1}, seeds=1,
+                                examples=conversations(2), validation=bad)  # fmt: skip
+        assert frame["error"].iloc[0].startswith("ExampleError: validation example 0, messages")
 
     def test_a_setting_out_of_range_is_a_row(self, toy_base):
         with pytest.warns(UserWarning, match="1 run failed"):
@@ -348,6 +357,27 @@ class TestOfTraining:
         record = results.read(results.runs_folder(), frame["run"].iloc[0]).record
         assert record["settings"] == vars(run.settings)
 
+    def test_measures_read_the_losses_on_validation_which_are_part_of_the_run(self, toy_base, log):
+        def curve(run):
+            note(log, len(run.validation))
+            return pd.DataFrame(run.validation).rename(columns={"loss": "nats"})
+
+        go = functools.partial(
+            quiet_sweep, toy_base, measure={"curve": curve}, seeds=2,
+            examples=conversations(8), settings=QUICK.changed(epochs=2),
+        )  # fmt: skip
+        frame = go(validation=lambda seed, n: conversations(n, seed=50 + seed), grid={"n": [2, 3]})
+        assert frame["epoch"].tolist() == [1, 2] * 4
+        assert frame["nats"].nunique() == 8, "seed and n reach the function"
+        assert frame["nats"].between(0, 20).all()
+        go(validation=conversations(2, seed=51))
+        assert len(lines(log)) == 5, "of seed 1 the content is the same, of seed 0 not"
+        assert set(lines(log)) == {"2"}
+        kept = quiet_sweep(toy_base, measure={"kept": lambda run: run.kept_epoch}, seeds=1,
+                           examples=conversations(8), validation=conversations(2, seed=51),
+                           settings=QUICK.changed(epochs=2, patience=1))  # fmt: skip
+        assert kept["value"].isin([1.0, 2.0]).all()
+
     def test_the_content_of_the_examples_decides_and_not_their_code(self, toy_base, log):
         go = functools.partial(quiet_sweep, toy_base, measure={"m": counted(log)}, seeds=2,
                                settings=QUICK)  # fmt: skip
@@ -391,8 +421,8 @@ def experiment(name, characters):
     from sftlab.profiles import PROFILES
 
     return Experiment(run=name, profile=PROFILES["tiny"], settings=Settings(epochs=1), seed=0,
-                      examples=rows, calls=b"", reserved=(), record={}, store=Path(),
-                      threads=1)  # fmt: skip
+                      examples=rows, validation=None, calls=b"", reserved=(), record={},
+                      store=Path(), threads=1)  # fmt: skip
 
 
 def test_the_time_left_follows_the_work_that_is_left(monkeypatch):
