@@ -49,8 +49,8 @@ class Settings:
     weight_decay: float = 0.0
     """AdamW's decay of the weights at each step, relative to the learning rate."""
     dropout: float = 0.0
-    """Share of activations that training drops: what goes into LoRA's adapters; without any, attention
-    and what attention and MLP add to the stream."""
+    """Share of activations that training drops: of the input of LoRA's adapters; without these, in
+    attention and of what attention and MLP add to the stream."""
     clip: float = 1.0
     """Largest norm of a step's gradients, longer ones are scaled down to it; 0 for no limit."""
     checkpointing: bool | None = None
