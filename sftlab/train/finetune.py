@@ -123,7 +123,7 @@ def finetune(
             folder=folder, bar=bar, save_every=save_every if checkpoints is not None else None,
             callbacks=[curve.callback()] if curve else (),
         )  # fmt: skip
-        trained_weights, weights = counts(trainer.model, beside=settings.method in ADAPTED)
+        trained_weights, weights = counts(trainer.model, settings.method)
         pissa = settings.method == "lora" and settings.lora_kind == "pissa"
         begun = adapters.start(trainer.model) if pissa else None
         stopped = curve.go_on_from(resumed) if curve and resumed else None
@@ -188,7 +188,7 @@ def untrained(profile: str | Path | Profile) -> Run:
         tokenizer=tokenizer,
         history=[],
         trained=0,
-        weights=counts(model, beside=False)[1],
+        weights=counts(model, "full")[1],
         settings=Settings(epochs=1).filled(profile),
         seconds=0.0,
         tokens={"total": 0, "supervised": 0, "examples": 0, "longest": 0, "cut": 0},

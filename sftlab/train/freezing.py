@@ -10,6 +10,9 @@ norm alone. So *frozen* leaves shared embeddings as they are, and *head* changes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sftlab.profiles import ADAPTED
+from sftlab.train.settings import SettingsError
+
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, TrainerCallback
@@ -43,6 +46,9 @@ def choose(
         method: frozen or head; full and gradual train everything in the end.
         layers: upper layers that frozen trains; by default half of them, rounded up.
         added: rows of the embeddings that are new: they have no meaning yet, and are trained too.
+
+    Raises:
+        SettingsError: the model has fewer layers.
     """
     if method not in ("frozen", "head"):
         return
@@ -51,6 +57,11 @@ def choose(
         model.get_output_embeddings().weight.requires_grad_(True)
     else:
         top, *body, _ = parts(model)
+        if layers and layers > len(body):
+            raise SettingsError(
+                f"trained_layers is {layers}, and the model has {len(body)} layers; give at most "
+                "as many"
+            )
         for part in (top, *body[: layers or -(-len(body) // 2)]):
             for weight in part:
                 weight.requires_grad_(True)
@@ -76,7 +87,7 @@ def only_rows(weight: "nn.Parameter", rows: Sequence[int]) -> None:
     weight.register_hook(mask)
 
 
-def counts(model: "PreTrainedModel", *, beside: bool) -> tuple[int, int]:
+def counts(model: "PreTrainedModel", method: str) -> tuple[int, int]:
     """Numbers of weights that are trained, and of the base's own.
 
     A quantised matrix counts by its shape, weights that two places share count once, and of a
@@ -84,16 +95,17 @@ def counts(model: "PreTrainedModel", *, beside: bool) -> tuple[int, int]:
 
     Args:
         model: set up for the training.
-        beside: whether what is trained stands beside the base, as adapters do.
+        method: how it is trained.
     """
     trained = base = 0
+    beside = method in ADAPTED
     for weight in model.parameters():
         state = getattr(weight, "quant_state", None)
         size = state.shape.numel() if state is not None else weight.numel()
         rows = getattr(weight, "partial", 0)
         trained += (rows * weight.shape[1] if rows else size) * weight.requires_grad
         base += size * (not beside or not weight.requires_grad)
-    return trained, base
+    return (base if method == "gradual" else trained), base
 
 
 def gradual(model: "PreTrainedModel", *, added: Sequence[int]) -> "TrainerCallback":
