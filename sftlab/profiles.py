@@ -18,6 +18,9 @@ from sftlab.places import DATA
 METHODS = ("full", "lora", "qlora", "int8", "prefix", "frozen", "gradual", "head")
 ADAPTED = ("lora", "qlora", "int8", "prefix")
 """Methods that leave the base's weights as they are and train others beside them."""
+PREFIX_TIMES = 100
+"""A prefix's rate over LoRA's: of 0.03, 0.1 and 0.3 only the largest taught the 3.7M model to answer
+about as LoRA does at 2e-3."""
 QUANTISED = ("qlora", "int8")
 """Methods whose base is held in 4 or 8 bits."""
 
@@ -92,9 +95,13 @@ class Profile:
     def rate(self, method: str | None = None) -> float:
         """The peak learning rate for a method; adapters share one, quantised base or not.
 
-        Frozen, gradual and head train weights of the base itself, at the rate of full.
+        Frozen, gradual and head train weights of the base itself, at the rate of full. A prefix
+        starts at a standard normal, far above the size of weights, and wants steps as large.
         """
-        return self.rate_lora if (method or self.method) in ADAPTED else self.rate_full
+        method = method or self.method
+        if method == "prefix":
+            return PREFIX_TIMES * self.rate_lora
+        return self.rate_lora if method in ADAPTED else self.rate_full
 
 
 def _embedded(name: str, parameters: int) -> Profile:

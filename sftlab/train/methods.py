@@ -94,7 +94,7 @@ def refusal(settings: "Settings") -> str | None:
             f"method {method.name!r} does not go with batching='packed': {method.packing}; "
             "use batching='grouped', which pads next to nothing"
         )
-    if getattr(settings, "checkpointing", None) and method.checkpointing:
+    if settings.checkpointing and method.checkpointing:
         return (
             f"method {method.name!r} does not go with checkpointing: {method.checkpointing}; "
             "set checkpointing=False, and a smaller batch_size with accumulation"

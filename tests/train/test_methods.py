@@ -378,6 +378,7 @@ class TestRefusals:
         ("asked", "said"),
         [
             ({"method": "prefix", "batching": "packed"}, "neighbours then see each other.*grouped"),
+            ({"method": "prefix", "checkpointing": True}, "gets no cache.*checkpointing=False"),
             ({"method": "qlora", "lora_kind": "pissa"}, "NF4 weights can't be rewritten"),
             ({"method": "int8", "lora_kind": "pissa"}, "int8 weights can't be rewritten"),
             ({"method": "int8", "lora_kind": "dora"}, "lose their scales.*'lora' or 'qlora'"),
@@ -416,6 +417,8 @@ class TestRefusals:
             finetune(base, EXAMPLES, method="int8", lora_kind="pissa", **QUICK)
         with pytest.raises(AttributeError, match="unsqueeze"):
             finetune(base, EXAMPLES, method="int8", lora_kind="dora", **QUICK)
+        with pytest.raises(RuntimeError, match="must match the size"):
+            finetune(base, EXAMPLES, method="prefix", checkpointing=True, **QUICK)
         settings = Settings(method="prefix").filled(profile)
         model, _ = load(base)
         found = get_peft_model(model, adapters.adapter_config(model, settings, added=())).eval()
@@ -451,6 +454,14 @@ class TestTable:
                          for way in ("packed", "random"))  # fmt: skip
         for one, other in zip(packed.history, apart.history, strict=True):
             assert one["loss"] == pytest.approx(other["loss"], rel=2e-3)
+
+    @pytest.mark.parametrize("method", [one for one in METHODS if one != "prefix"])
+    def test_checkpointing_is_what_it_says(self, base, method):
+        again, kept = (finetune(base, EXAMPLES, checkpointing=on, method=method, **QUICK)
+                       for on in (True, False))  # fmt: skip
+        for one, other in zip(again.history, kept.history, strict=True):
+            assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        torch.testing.assert_close(logits(again.model), logits(kept.model), rtol=0, atol=2e-2)
 
     @pytest.mark.parametrize(("method", "kind"), EVERY)
     def test_bfloat16_products_are_what_it_says(self, base, method, kind):
