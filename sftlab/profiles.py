@@ -19,8 +19,8 @@ METHODS = ("full", "lora", "qlora", "int8", "prefix", "frozen", "gradual", "head
 ADAPTED = ("lora", "qlora", "int8", "prefix")
 """Methods that leave the base's weights as they are and train others beside them."""
 PREFIX_TIMES = 100
-"""A prefix's rate over LoRA's: of 0.03, 0.1 and 0.3 only the largest taught the 3.7M model to answer
-about as LoRA does at 2e-3."""
+"""A prefix's rate over LoRA's: of 0.03, 0.1 and 0.3 the largest alone taught the 3.7M model about
+as much as LoRA does at 2e-3."""
 QUANTISED = ("qlora", "int8")
 """Methods whose base is held in 4 or 8 bits."""
 
