@@ -4,12 +4,15 @@ Anything that is not on these lists reaches the learner.
 """
 
 import logging
+import os
 import random
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,9 @@ BARS: tuple[Line, ...] = (
         why="over in a moment; the download has a bar of its own, which stays",
     ),
     Line(source="transformers", opening="Writing model shards", why="over in a moment"),
+)
+PRINTED: tuple[Line, ...] = (
+    Line(source="torch.profiler", opening="USDT:", why="it notes its own start and stop"),
 )
 
 
@@ -105,6 +111,26 @@ def known_noise_silenced() -> Iterator[None]:
         reports.set_tqdm_hook(hook)
         for logger, drop in filters:
             logger.removeFilter(drop)
+
+
+@contextmanager
+def printed_noise_silenced() -> Iterator[None]:
+    """Hold back what compiled code writes to the error stream; afterwards write what is not listed.
+
+    Such code knows nothing of `sys.stderr`, and a notebook shows its lines in red.
+    """
+    with TemporaryFile() as held:
+        before = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            held.seek(0)
+            for text in held.read().decode(errors="replace").splitlines(keepends=True):
+                if not text.startswith(tuple(line.opening for line in PRINTED)):
+                    sys.stderr.write(text)
 
 
 def _drop(opening: str):

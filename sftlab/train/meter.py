@@ -15,6 +15,8 @@ what libraries such as oneDNN take from the system: that belongs to the process.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from sftlab.quiet import printed_noise_silenced
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,9 +24,13 @@ _MARK = "sftlab meter: "
 
 
 class Meter:
-    """Counts bytes of CPU tensors that come and go while it is open; see `peak` and `at`."""
+    """Counts bytes of tensors that come and go while it is open; see `peak` and `at`.
 
-    def __init__(self) -> None:
+    `device` is cpu, or such as cuda: where the tensors are.
+    """
+
+    def __init__(self, *, device: str = "cpu") -> None:
+        self._device = device.upper()
         self._live: list[tuple[int, int]] = []
         self._marks: dict[str, int] = {}
 
@@ -32,16 +38,18 @@ class Meter:
         from torch.profiler import ProfilerActivity, profile
 
         self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-        self._profile.__enter__()
+        with printed_noise_silenced():
+            self._profile.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._profile.__exit__(*error)
+        with printed_noise_silenced():
+            self._profile.__exit__(*error)
         events = self._profile.profiler.kineto_results.events()
         changes = sorted(
             (event.start_ns(), event.nbytes())
             for event in events
-            if event.name() == "[memory]" and "CPU" in str(event.device_type())
+            if event.name() == "[memory]" and self._device in str(event.device_type())
         )
         live = 0
         for time, change in changes:
