@@ -53,9 +53,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betaincinv, expit, logit, ndtri, stdtrit
-from scipy.stats import binomtest
+from scipy.special import expit, logit, ndtri, stdtrit
 
+from sftlab.measure.shares import exact_interval
 from sftlab.measure.variance import spread
 
 DRAWS = 4000
@@ -116,14 +116,14 @@ def exact(value: float, entities: int, *, level: float, least: float = 0.0) -> t
     """Interval for a share (or, with least=-1, a difference of shares) seen alike in all entities.
 
     No entity of `entities` was seen to deviate from `value`, so the exact binomial interval
-    (Clopper & Pearson 1934, `scipy.stats.binomtest`) bounds the share of those that would, and
+    (Clopper & Pearson 1934) bounds the share of those that would, and
     they might be anything from `least` to 1. For a share of 0 or 1 this is the Clopper-Pearson
     interval itself: 50 of 50 entities right gives 92.9% to 100%.
 
     It counts entities, not items or seeds: conservative, as the items of an entity and the seeds
     are not independent. What no seed has shown, as a run that collapses, it cannot know.
     """
-    deviate = binomtest(0, entities).proportion_ci(level, method="exact").high
+    _, deviate = exact_interval(0, entities, level=level)
     return value - deviate * (value - least), value + deviate * (1 - value)
 
 
@@ -194,7 +194,6 @@ def _on_logits(arm: np.ndarray, deviations: np.ndarray, tail: float) -> np.ndarr
     moved = expit(logit(value) + deviations / (value * (1 - value)))
     entities = arm.shape[1]
     always, ever = int((arm.min(0) == 1).sum()), int((arm.max(0) > 0).sum())
-    # Clopper and Pearson's limits through scipy.special: scipy.stats takes longer than all else.
-    low = betaincinv(always, entities - always + 1, tail) if always else 0.0
-    high = betaincinv(ever + 1, entities - ever, 1 - tail) if ever < entities else 1.0
+    low, _ = exact_interval(always, entities, level=1 - 2 * tail)
+    _, high = exact_interval(ever, entities, level=1 - 2 * tail)
     return moved.clip(low, high)

@@ -13,8 +13,10 @@ if TYPE_CHECKING:  # imported where used: a lesson that reads its results back n
     import torch
     from transformers import PreTrainedModel
 
-SHARED = 16
+SHARED = 3
 """Tokens that all prompts of a batch must begin with before they are computed once for all."""
+SPARED = 64
+"""Tokens that this must spare: a forward call of its own has a price."""
 STRETCH = 4
 """Tokens after which rows that have ended leave their batch."""
 
@@ -142,7 +144,7 @@ def _shared(ids: list[list[int]]) -> int:
         min(map(len, ids)),
     )
     shared = min(shared, min(map(len, ids)) - 1)
-    return 0 if shared < SHARED or len(ids) == 1 else shared
+    return shared if shared >= SHARED and shared * (len(ids) - 1) >= SPARED else 0
 
 
 def _keys_and_values(model: "PreTrainedModel", prefix: "torch.Tensor", *, copies: int) -> Any:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.stats import nct, t
 
 from sftlab.measure.cells import cells
 from sftlab.measure.variance import term_of_entities, term_of_residual, term_of_seeds
@@ -128,6 +126,10 @@ def detectable(
         return 0.0
     freedom = arms * max(variance**2 / unsure, min(freedom for _, freedom in terms))
     tail = (1 - level) / comparisons / 2
+    # Here, since every lesson imports this file and few ask for it: `scipy.stats` takes long.
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
     bar = t.isf(tail, freedom)
     shift = brentq(lambda delta: nct.sf(bar, freedom, delta) - power, 0, 4 * bar + 10)
     return float(shift * np.sqrt(arms * variance))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sftlab.profiles import Profile
 from sftlab.train import results
-from sftlab.train.countdown import Countdown
+from sftlab.train.countdown import Countdown, work
 from sftlab.train.experiment import Experiment
 from sftlab.train.fingerprint import FingerprintError
 from sftlab.train.grid import OWN_COLUMNS, SweepError
@@ -142,6 +142,8 @@ def _carry_out(todo: list[Planned], plan: Plan, bar: Countdown, jobs: int) -> di
                 **needs, reserved=(*plan.names, *OWN_COLUMNS), store=results.runs_folder(),
                 threads=1 if small else _threads(jobs),
             ))  # fmt: skip
+    # The longest first: one that begins last would leave the other processes without work.
+    experiments.sort(key=work, reverse=True)
     bar.expect(experiments)
     errors = {}
     with closing(conduct_all(experiments, jobs=jobs, loaded=plan.loaded)) as events:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sftlab.measure.generation import SHARED, STRETCH, generate
+from sftlab.measure.generation import SHARED, SPARED, STRETCH, generate
 from sftlab.models import load
 
 
@@ -58,6 +58,7 @@ def test_in_batches_and_stretches_as_alone_and_at_once(base, start, batch_size):
         shortest = min(map(len, given))
         assert all(ids[:SHARED] == given[0][:SHARED] for ids in given)
         assert shortest > SHARED
+        assert SHARED * (len(given) - 1) < SPARED < 30 * (len(given) - 1) < shortest * len(given)
 
 
 def test_a_row_that_has_ended_gets_no_further_stretch(base):

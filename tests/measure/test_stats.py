@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -290,3 +292,10 @@ def test_objects_of_booleans_are_shares_too():
     assert mean(frame.assign(right=frame["right"].astype(object))) == mean(frame)
     assert mean(frame.assign(right=frame["right"].astype("boolean"))) == mean(frame)
     assert mean(frame.assign(country=frame["country"].astype("category"))) == mean(frame)
+
+
+def test_lessons_do_not_import_scipy_stats():
+    """It takes longer than all else that a lesson does with results that are there."""
+    code = "import sys, sftlab.measure.stats, sftlab.show.text; print('scipy.stats' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
