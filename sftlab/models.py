@@ -38,6 +38,7 @@ __all__ = [
     "UnknownProfileError",
     "find_profile",
     "load",
+    "load_tokenizer",
     "local_folder",
     "pick_device",
     "preflight",
@@ -80,17 +81,11 @@ def load(
         ModelNotAvailableError: offline, gated, misspelt or incomplete; the cause is chained.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     profile = find_profile(profile)
-    folder = local_folder(profile)
-    if folder is None and not profile.on_hub:
-        raise ModelNotAvailableError(_explain(profile, None))
-    options = {"local_files_only": folder is not None, "trust_remote_code": False}
-    if profile.on_hub:
-        options["revision"] = profile.revision
-    source = profile.source if profile.on_hub else str(folder)
-    if folder:
+    source, options = _place(profile)
+    if folder := local_folder(profile):
         try:
             parameters_in(folder)  # reads the headers alone: transformers' own error names no file
         except BrokenWeightsError as error:
@@ -100,20 +95,50 @@ def load(
         dtype = dtype or torch.bfloat16
         held = quantisation(profile.method, dtype=dtype, double=double_quantisation)
         quantised = {"quantization_config": held, "device_map": {"": pick_device()}}
+    tokenizer = load_tokenizer(profile)
     try:
         with known_noise_silenced():
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=dtype or torch.float32, use_safetensors=True, **quantised, **options
             )
     except (OSError, ValueError) as error:  # every hub error is an OSError, a bad folder either
         raise ModelNotAvailableError(_explain(profile, error)) from error
-    _let_pad(tokenizer)
     if quantised:
         keep_layout(model)
     elif not profile.embedded:
         model.to(pick_device())
     return model.eval(), tokenizer
+
+
+def load_tokenizer(profile: str | Path | Profile) -> "PreTrainedTokenizerBase":
+    """A profile's tokenizer, which can pad; no weight is read.
+
+    Raises:
+        UnknownProfileError: there is no such profile.
+        ModelNotAvailableError: as for `load`.
+    """
+    from transformers import AutoTokenizer
+
+    profile = find_profile(profile)
+    source, options = _place(profile)
+    try:
+        with known_noise_silenced():
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        raise ModelNotAvailableError(_explain(profile, error)) from error
+    _let_pad(tokenizer)
+    return tokenizer
+
+
+def _place(profile: Profile) -> tuple[str, dict]:
+    """What transformers is to load, and how; ModelNotAvailableError when the folder is not here."""
+    folder = local_folder(profile)
+    if folder is None and not profile.on_hub:
+        raise ModelNotAvailableError(_explain(profile, None))
+    options = {"local_files_only": folder is not None, "trust_remote_code": False}
+    if profile.on_hub:
+        options["revision"] = profile.revision
+    return profile.source if profile.on_hub else str(folder), options
 
 
 def _let_pad(tokenizer: "PreTrainedTokenizerBase") -> None:

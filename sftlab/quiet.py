@@ -38,6 +38,11 @@ LOGGED: tuple[Line, ...] = (
         opening="MatMul8bitLt: inputs will be cast from",
         why="said by each 8-bit layer at each evaluation; how 8-bit products are defined",
     ),
+    Line(
+        source="transformers.trainer_utils",
+        opening="mtime may not be reliable on this filesystem",
+        why="of two checkpoints the older is told by its number instead, which is right",
+    ),
 )
 WARNED: tuple[Line, ...] = (
     Line(

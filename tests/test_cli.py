@@ -24,6 +24,7 @@ COMMANDS = (
     "validate",
     "doctor",
     "mask",
+    "train",
     "chat",
     "preflight",
     "plan",

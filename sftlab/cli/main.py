@@ -10,7 +10,7 @@ import traceback
 
 import typer
 
-from sftlab.cli import data, doctor, ledger, lessons, mask, models, plan, world
+from sftlab.cli import data, doctor, ledger, lessons, mask, models, plan, train, world
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,7 +25,8 @@ app = typer.Typer(
 )
 COMMANDS = (
     lessons.run, lessons.lab, ledger.claims, ledger.cache, world.corpus, world.seen,
-    data.validate, doctor.doctor, mask.mask, models.chat, models.base, models.preflight, plan.plan,
+    data.validate, doctor.doctor, mask.mask, train.train, models.chat, models.base,
+    models.preflight, plan.plan,
 )  # fmt: skip
 """In the order in which `--help` lists them."""
 for command in COMMANDS:

@@ -23,16 +23,45 @@ def teach_tokens(
 ) -> list[str]:
     """Set up a freshly loaded pair in place; return the tokens that had to be added.
 
-    A vocabulary without the template's control tokens gets them, each starting at the mean of all
-    embeddings. What ends a turn becomes the tokenizer's eos, and generation stops at it and at the
-    base's own eos; padding gets a token that is neither, or the base's eos where that ends no turn
-    (were the end of turn the padding, a collator that masks padding would mask the stops).
+    The tokenizer as by `teach_tokenizer`. Each added token starts at the mean of all embeddings,
+    and generation stops at the end of turn and at the base's own eos.
 
     Raises:
         TemplateError: there is no such template.
     """
     from transformers import GenerationConfig
 
+    base_eos = tokenizer.eos_token
+    added = teach_tokenizer(tokenizer, template=template)
+    if added:
+        grow_embeddings(model, len(tokenizer))
+    base_stops = model.generation_config.eos_token_id
+    stops = [base_stops] if isinstance(base_stops, int) else list(base_stops or [])
+    if base_eos is not None:
+        stops.append(tokenizer.convert_tokens_to_ids(base_eos))
+    # A plain generation config: a hub model's own may sample, or carry values that only warn.
+    model.generation_config = GenerationConfig(
+        eos_token_id=list(dict.fromkeys([tokenizer.eos_token_id, *stops])),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    # Said here, or the trainer says it itself, with a warning.
+    config = model.config.get_text_config()
+    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    config.bos_token_id = tokenizer.bos_token_id
+    return added
+
+
+def teach_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> list[str]:
+    """Give a tokenizer a chat template, in place; return the tokens that had to be added.
+
+    A vocabulary without the template's control tokens gets them. What ends a turn becomes the
+    tokenizer's eos; padding gets a token that is neither, or the base's eos where that ends no turn
+    (were the end of turn the padding, a collator that masks padding would mask the stops).
+
+    Raises:
+        TemplateError: there is no such template.
+    """
     base_eos = tokenizer.eos_token
     bos, eos = tokenizer.bos_token or "", base_eos or ""
     found = find_template(template, bos_token=bos, eos_token=eos)
@@ -45,28 +74,12 @@ def teach_tokens(
     added = [token for token in wanted if token not in vocabulary]
     if added:
         tokenizer.add_special_tokens({"additional_special_tokens": added})
-        grow_embeddings(model, len(tokenizer))
     tokenizer.pad_token = pad
     # The render is tokenised without special tokens, so it writes the bos itself.
     if writes_bos(tokenizer) and not find_template(found).render(_PROBE).startswith(bos):
         text = "{{- bos_token }}" + text
     tokenizer.chat_template = text
-
-    base_stops = model.generation_config.eos_token_id
-    stops = [base_stops] if isinstance(base_stops, int) else list(base_stops or [])
-    if base_eos is not None:
-        stops.append(tokenizer.convert_tokens_to_ids(base_eos))
     tokenizer.eos_token = end
-    # A plain generation config: a hub model's own may sample, or carry values that only warn.
-    model.generation_config = GenerationConfig(
-        eos_token_id=list(dict.fromkeys([tokenizer.eos_token_id, *stops])),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
-    # Said here, or the trainer says it itself, with a warning.
-    config = model.config.get_text_config()
-    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    config.bos_token_id = tokenizer.bos_token_id
     return added
 
 

@@ -1,0 +1,92 @@
+"""The report of a training on one's own file: one page that needs nothing else."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from sftlab.models import find_profile
+from sftlab.show.document import Document
+from sftlab.show.report import next_command, summary, write_report
+from sftlab.train.finetune import Settings
+from sftlab.train.own_data import prepare
+from sftlab.train.own_run import carry_out, recipe, state
+
+ROWS = [{"prompt": f"Is {n * 7919:x} <b>bold</b>?", "completion": "a | b"} for n in range(40)]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, toy_base):
+    folder = tmp_path_factory.mktemp("report")
+    file = folder / "my.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, {"prompt": "", "a": 1}]))
+    profile, settings = find_profile(toy_base), Settings(epochs=3, learning_rate=1e-2, batch_size=8)
+    data = prepare(file, profile=profile, settings=settings, skip_bad=True)
+    wanted = recipe(file, profile, settings)
+    made = carry_out(data, profile, folder=folder / "run", wanted=wanted, progress=False)
+    write_report(made)
+    assert state(folder / "run", wanted) == "finished"
+    return made
+
+
+class Tags(HTMLParser):
+    """The tags of a page, whether they are closed, and what they point to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.seen, self.sources = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone_and_shows_texts_as_they_are(done):
+    text = (done.folder / "report.html").read_text()
+    page = Tags(text)
+    assert page.open == []
+    assert page.seen.count("img") == 2
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert not {"b", "script", "link"} & set(page.seen)
+    assert "&lt;b&gt;bold&lt;/b&gt;?" in text
+
+
+def test_what_the_report_tells(done):
+    text = (done.folder / "report.md").read_text()
+    assert "41 in" in text
+    assert "40 used, 1 bad, 0 left out" in text
+    assert done.data.sha256 in text
+    assert done.run.provenance["data"] in text
+    assert f"{done.before.loss:.3f} | {done.after.loss:.3f}" in text
+    for point in done.run.validation:
+        assert f"| {point['epoch']:g} | {point['loss']:.3f} |" in text
+    for name in re.findall(r"\]\((\S+\.png)\)", text):
+        assert (done.folder / name).read_bytes()[:4] == b"\x89PNG"
+    assert text.count("\nreference\n") == 8
+    assert next_command(done) in text
+    assert "\\<b>bold" not in text.partition("asked")[2].partition("```")[2].partition("```")[0]
+
+
+def test_the_summary_is_of_the_outcomes(done):
+    lines = "\n".join(summary(done))
+    assert f"from {done.before.loss:.2f}" in lines
+    assert f"to {done.after.loss:.2f}" in lines
+    ended = sum(one.ended for one in done.after.answers)
+    assert f"to {ended} of {len(done.after.answers)}" in lines
+
+
+def test_a_cell_and_a_fence_hold_any_text():
+    made = Document("a < b")
+    made.table([("x | y", "line\nbreak")], head=("one", "two"))
+    made.sample([("who <he>", "```\ncode\n```", 3)])
+    assert r"| x \| y | line break |" in made.markdown
+    assert "````\n```\ncode\n```\n````" in made.markdown
+    assert '<span class="same">```</span>' in made.html
+    assert "who &lt;he&gt;" in made.html

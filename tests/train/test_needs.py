@@ -1,0 +1,78 @@
+"""What a training needs against what the machine has: told from the rows themselves."""
+
+import json
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+
+import pytest
+
+from sftlab.models import PreflightError, find_profile
+from sftlab.profiles import METHODS
+from sftlab.train import needs as module
+from sftlab.train.memory import estimate, find_architecture
+from sftlab.train.own_data import prepare
+from sftlab.train.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "my.jsonl"
+    rows = [{"prompt": f"What is {n * 7919:x}?", "completion": "Paris"} for n in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return prepare(path, profile="tiny", batch_size=8)
+
+
+def row(found, what):
+    (one,) = [one for one in found.rows if one.what == what]
+    return one
+
+
+def test_memory_is_the_planners_for_the_longest_row(data, tmp_path):
+    found = module.needs(data, find_profile("tiny"), folder=tmp_path / "new" / "run")
+    assert found.ok
+    longest = max(data.lengths[n].tokens for n in data.split.train)
+    planned = estimate(
+        find_architecture("tiny"), method="full", batch=8, length=longest,
+        precision=data.settings.precision,
+        supervised=sum(data.lengths[n].learned for n in data.split.train) / data.tokens,
+    )  # fmt: skip
+    assert f"{planned.needed / 1e9:.1f} GB" in row(found, "memory").needed
+    assert f"rows of {longest} tokens, 8 at a time" in row(found, "memory").needed
+    assert f"{planned.result / 1e6:.0f} MB" in row(found, "disk").needed
+    assert f"{data.steps} steps over {data.tokens:,} tokens" in row(found, "time").needed
+
+
+def test_what_to_do_without_memory(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "free_memory", lambda: 0.71e9)
+    found = module.needs(data, find_profile("tiny"), folder=tmp_path)
+    assert not found.ok
+    with pytest.raises(PreflightError, match=r"--method lora --set batch_size=1 needs"):
+        found.require()
+    assert "--set batch_size=1 --set accumulation=8" in row(found, "memory").remedy
+
+
+def test_what_to_do_without_disk(data, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**9, 10**9, 10**6))
+    found = module.needs(data, find_profile("tiny"), folder=tmp_path)
+    assert not found.ok
+    assert "--out" in row(found, "disk").remedy
+
+
+def test_an_unknown_architecture_keeps_the_general_guess(data, tmp_path, monkeypatch):
+    def unknown(name):
+        raise module.ArchitectureError("no such sizes")
+
+    monkeypatch.setattr(module, "find_architecture", unknown)
+    found = module.needs(data, find_profile("tiny"), folder=tmp_path)
+    assert "400 short examples" in row(found, "time").needed
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_figures(data, tmp_path, method):
+    settings = Settings(method=method, batch_size=8).filled(find_profile("tiny"))
+    found = module.needs(replace(data, settings=settings), find_profile("tiny"), folder=tmp_path)
+    assert found.method == method
+    formula = method in ("full", "lora", "qlora")
+    assert row(found, "memory").needed.startswith("about" if formula else "at most")
