@@ -7,8 +7,8 @@ import typer
 GB = 1e9
 MEANING = {
     "weights": "the base's",
-    "adapters": "LoRA's weights",
-    "quantisation": "constants that unpack 4-bit weights",
+    "adapters": "LoRA's weights, or the prefix",
+    "quantisation": "constants that unpack the weights",
     "optimiser": "Adam's two moments",
     "gradients": "of what is trained",
     "activations": "kept for the way back",
@@ -21,7 +21,9 @@ def plan(
     model: Annotated[
         str, typer.Option(help="A built-in name, a profile, a config.json, a folder or a hub id.")
     ],
-    method: Annotated[str, typer.Option(help="full, lora or qlora.")] = "lora",
+    method: Annotated[
+        str, typer.Option(help="full, lora, qlora, int8, prefix, frozen, gradual or head.")
+    ] = "lora",
     batch: Annotated[int, typer.Option(help="Examples at a time.")] = 4,
     seq: Annotated[int, typer.Option(help="Tokens of each example.")] = 2048,
     checkpointing: Annotated[
@@ -29,6 +31,10 @@ def plan(
         typer.Option("--checkpointing", help="Compute layers again instead of keeping them."),
     ] = False,
     rank: Annotated[int, typer.Option(help="Rank of the adapters.")] = 16,
+    prefix_tokens: Annotated[int, typer.Option(help="Positions of a prefix.")] = 16,
+    trained_layers: Annotated[
+        int | None, typer.Option(help="Upper layers that frozen trains; by default half.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16, of the products.")] = (
         "bfloat16"
     ),
@@ -78,6 +84,7 @@ def plan(
         "method": method, "batch": batch, "length": seq, "checkpointing": checkpointing,
         "rank": rank, "precision": precision, "supervised": supervised,
         "accumulation": accumulation, "device": "cuda" if card else None,
+        "prefix_tokens": prefix_tokens, "trained_layers": trained_layers,
     }  # fmt: skip
     room = find_card(card).memory if card else None
     architecture = find_architecture(model)
@@ -131,6 +138,8 @@ def _text(found, pace, *, room: float, where: str, tokens: float) -> str:
     ]
     if step.method == "qlora" and not step.checkpointing:
         lines.append("note    finetune checkpoints under qlora: see --checkpointing")
+    if step.method == "gradual":
+        lines.append("note    of the last steps, when every weight is trained")
     if not a.known_layout:
         lines.append(
             f"note    layers of {a.family} are not built as Llama's: activations are rough"
@@ -151,6 +160,8 @@ def _remedies(architecture, chosen: dict, *, room: float) -> list[str]:
     ]  # fmt: skip
     lines, all_of_them = ["-> smaller:"], dict(chosen)
     for words, change in changes:
+        if all_of_them["method"] == "prefix" and "checkpointing" in change:
+            continue  # it does not go with a prefix
         if any(chosen[name] != value for name, value in change.items()):
             all_of_them |= change
             needed = estimate(architecture, **(chosen | change)).needed

@@ -2,7 +2,7 @@
 
 Bytes a token and layer, with h the width of the residual stream, q of all queries, k of all keys, m
 of the MLP's inner layer, p the bytes of a product (4, or 2 in bfloat16), r the rank of the adapters
-and g heads. Three ways of computing keep different things:
+and g heads. Ways of computing keep different things:
 
                         float32 weights     bfloat16 products     NF4 base
                         and products        of float32 weights    in bfloat16
@@ -17,6 +17,16 @@ and g heads. Three ways of computing keep different things:
     adapters, inner           7pr                 7pr                 7pr
     norms of q and k       4 (q + k), and p (q + k) more if trained            Qwen3 only
 
+An NF4 base in float32 under bfloat16 adapters multiplies by what it unpacks anew, and keeps of the
+inputs of its layers the adapters' copies alone: 10h, 2q and 2m, with 3pm of the MLP. An int8 base
+keeps the inputs too.
+
+A layer whose weights are frozen, without adapters, that a gradient passes through (to a prefix, or
+to shared embeddings) keeps no input of a product: 8h, attention, 3pm. One below all that is trained
+keeps nothing. Before a prefix, attention keeps its mask too, p bytes for each position attended to,
+and keys and values repeated to all heads. In the last layer the MLP is computed for supervised
+positions alone (`sftlab.train.positions`).
+
 Llama without grouped queries in float32 has q = k = h: 40h + 16m, as Korthikanti et al. count it
 (arXiv 2205.05198) for another layout. torch's fused attention keeps no matrix of length x length.
 On a CPU the step uses plain products up to 512 tokens (`sftlab.train.step.quick_attention`): in
@@ -25,13 +35,16 @@ position attended to.
 
 Once a step come the last norm, and for each supervised position its row of the vocabulary V: 4V is
 kept, 12V are there for a moment while the loss goes back (log-probabilities and two gradients).
-With bfloat16 products of float32 weights autograd also keeps a bfloat16 copy of each weight matrix.
+With bfloat16 products of float32 weights autograd also keeps a bfloat16 copy of each weight matrix
+that a gradient passes.
 
-Checkpointing keeps the input of each layer (4h, or 2h of an NF4 base) and one layer at a time.
+Checkpointing keeps the input of each layer (4h, or 2h of a base that is held in bfloat16) and one
+layer at a time.
 """
 
 from dataclasses import dataclass
 
+from sftlab.profiles import ADAPTED, QUANTISED
 from sftlab.train.architectures import Architecture
 
 SHORT = 512
@@ -43,9 +56,9 @@ class Step:
     """How one batch is computed."""
 
     method: str
-    """full, lora or qlora."""
+    """One of `sftlab.profiles.METHODS`."""
     precision: str
-    """float32, or bfloat16 for the products; an NF4 base computes in bfloat16 either way."""
+    """float32, or bfloat16 for the products, and of a quantised base for all that is not packed."""
     batch: int
     """Examples."""
     length: int
@@ -60,6 +73,10 @@ class Step:
     """Batches whose gradients make one step of the optimiser."""
     device: str
     """cpu or cuda."""
+    prefix: int = 0
+    """Positions of a prefix."""
+    upper: int = 0
+    """Upper layers whose weights are trained."""
 
     @property
     def tokens(self) -> int:
@@ -74,12 +91,12 @@ class Step:
     @property
     def product(self) -> int:
         """Bytes of a number that a matrix product gives."""
-        return 4 if self.precision == "float32" and self.method != "qlora" else 2
+        return 4 if self.precision == "float32" else 2
 
     @property
     def stream(self) -> int:
         """Bytes of a number in the residual stream."""
-        return 2 if self.method == "qlora" else 4
+        return self.product if self.quantised else 4
 
     @property
     def casts(self) -> bool:
@@ -87,9 +104,24 @@ class Step:
         return self.product < self.stream
 
     @property
+    def quantised(self) -> bool:
+        """Whether the base is held in 4 or 8 bits."""
+        return self.method in QUANTISED
+
+    @property
+    def lora(self) -> bool:
+        """Whether linear layers have adapters."""
+        return self.method in ADAPTED and self.method != "prefix"
+
+    @property
     def trained(self) -> bool:
-        """Whether the base's own weights are trained."""
-        return self.method == "full"
+        """Whether weights of the base's layers are trained."""
+        return self.method in ("full", "gradual", "frozen")
+
+    @property
+    def narrow(self) -> bool:
+        """Whether adapters compute in bfloat16 beside a float32 stream, as TRL has it."""
+        return self.quantised and self.stream == 4
 
     @property
     def plain_attention(self) -> bool:
@@ -99,25 +131,64 @@ class Step:
 
 def kept_in_layer(a: Architecture, step: Step) -> int:
     """Bytes that a layer keeps of the whole batch, by the table above."""
+    return step.tokens * (_outside_mlp(a, step) + _in_mlp(a, step))
+
+
+def spared_in_last(a: Architecture, step: Step) -> int:
+    """Bytes that the last layer keeps less: its MLP reads supervised positions alone."""
+    return (step.tokens - step.scored) * _in_mlp(a, step) if a.known_layout else 0
+
+
+def _in_mlp(a: Architecture, step: Step) -> int:
+    """Bytes a token that a layer's MLP keeps."""
+    p, h, m = step.product, a.hidden, a.mlp
+    inner = (2 if step.narrow else p) * step.rank * 3 if step.lora else 0
+    if not step.trained and not step.lora:
+        return 3 * p * m
+    if step.narrow:
+        whole = 4 * h + 4 * m if step.method == "int8" else 0
+        return 3 * p * m + 4 * h + 2 * m + whole + inner
+    return 4 * p * m + (4 * h if step.casts else p * h) + inner
+
+
+def _outside_mlp(a: Architecture, step: Step) -> int:
+    """Bytes a token that a layer's norms and attention keep."""
     p, h, q, k = step.product, a.hidden, a.queries, a.keys
-    norms = (16 if step.trained else 8) * h
-    outputs = (10 if step.casts else 2 * p) * h
+    found = (16 if step.trained else 8) * h
+    reads = step.trained or step.lora
+    if step.narrow:
+        found += 6 * h + 2 * q + (4 * h if step.method == "int8" else 0)
+    elif reads:
+        found += 6 * h if step.casts else p * h
     if step.plain_attention:
-        attention = 12 * q + 4 * a.heads * step.length + p * q
+        found += 12 * q + 4 * a.heads * (step.length + step.prefix)
+        found += p * q if reads and not (step.narrow and step.method == "qlora") else 0
+    elif step.prefix:
+        wide = step.length + step.prefix
+        found += p * (2 * q + 2 * q * wide // step.length + wide) + 4 * a.heads
     else:
-        attention = p * (2 * q + 2 * k) + 4 * a.heads
-        attention += 2 * q if step.casts and not step.trained else 0
+        found += p * (2 * q + 2 * k) + 4 * a.heads
+        found += 2 * q if step.casts and step.lora else 0
     if a.normed_queries:
-        attention += (4 + p * step.trained) * (q + k)
-    adapters = 0 if step.trained else p * step.rank * len(a.linears) // a.layers
-    return step.tokens * (norms + outputs + attention + 4 * p * a.mlp + adapters)
+        found += (4 + p * step.trained) * (q + k)
+    if step.lora:
+        found += (2 if step.narrow else p) * step.rank * 4
+    return found
 
 
 def kept_outside(a: Architecture, step: Step) -> int:
     """Bytes kept before and after the layers: the last norm, what the head multiplies."""
+    if step.method == "head":
+        norm = 4 * a.hidden if a.tied else 0
+        return step.tokens * norm + step.scored * step.product * a.hidden
     norm = (8 if step.trained else 4) * a.hidden
-    head = step.product * a.hidden if step.trained else 0
+    head = step.product * a.hidden if trains_head(a, step) else 0
     return step.tokens * norm + step.scored * head
+
+
+def trains_head(a: Architecture, step: Step) -> bool:
+    """Whether the output embeddings have a gradient."""
+    return step.method in ("full", "gradual", "head") or (step.method == "frozen" and not a.tied)
 
 
 def kept_scores(a: Architecture, step: Step) -> int:
@@ -133,7 +204,7 @@ def working_in_loss(a: Architecture, step: Step) -> int:
 def working_in_head(a: Architecture, step: Step) -> int:
     """The same while the output embedding's gradient is made: the scores' gradient, and in bfloat16
     a first copy of the gradient; the scores themselves are gone."""
-    copy = 2 * a.head_weights if step.casts and step.trained else 0
+    copy = 2 * a.head_weights if step.casts and trains_head(a, step) else 0
     return step.product * step.scored * a.vocabulary + copy
 
 
@@ -145,17 +216,29 @@ def working_in_layer(a: Architecture, step: Step) -> int:
     """
     p, h, m = step.product, a.hidden, a.mlp
     if step.casts:
-        inner = 6 * h + 2 * p * m if step.trained else 8 * h + 8 * m
+        inner = 8 * h + 8 * m if step.lora else 6 * h + 2 * p * m
     else:
-        inner = step.stream * h + 2 * p * m
+        inner = step.stream * h + 2 * p * m + (2 * m if step.narrow else 0)
     largest = max((linear.weights for linear in a.linears), default=0)
-    weight = {"full": 4, "lora": 0, "qlora": 2}[step.method] * largest
+    each = step.product if step.quantised else 4 if step.trained else 0
+    weight = each * largest
     found = step.tokens * inner + weight
     if step.plain_attention:
         # By then the MLP has given back what it kept; the matrices have two gradients.
         freed = 4 * p * m + outputs_of_a_norm(step) * h
-        found = max(found, step.tokens * (8 * a.heads * step.length - freed))
+        wide = a.heads * (step.length + step.prefix)
+        found = max(found, step.tokens * (8 * wide - freed))
     return found
+
+
+def working_forward(a: Architecture, step: Step) -> int:
+    """Bytes of a layer that keeps nothing, while it is computed: the stream, and the MLP's inner
+    parts or the matrices of attention."""
+    p, h = step.product, a.hidden
+    wide = a.heads * step.length if step.plain_attention else 0
+    inner = max(3 * p * a.mlp + 2 * step.casts * h, 8 * wide + 12 * a.queries * (wide > 0))
+    largest = max((linear.weights for linear in a.linears), default=0)
+    return step.tokens * (2 * step.stream * h + inner) + 2 * largest * step.casts
 
 
 def outputs_of_a_norm(step: Step) -> int:
@@ -164,7 +247,7 @@ def outputs_of_a_norm(step: Step) -> int:
 
 
 def copies(a: Architecture, step: Step, *, layers: int) -> int:
-    """Bytes of the bfloat16 copies of the weight matrices of some layers."""
+    """Bytes of the bfloat16 copies of the weight matrices of some layers that a gradient passes."""
     return 2 * a.linear_weights * layers // a.layers if step.casts else 0
 
 

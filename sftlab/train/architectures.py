@@ -75,6 +75,8 @@ class Architecture:
     """Width of all keys of a position, which is also that of the values."""
     vocabulary: int
     """Rows of the embedding matrix."""
+    layer_weights: int
+    """Weights of one decoder layer, its norms and biases among them."""
     tied: bool
     """Whether input and output embeddings share their weights."""
     normed_queries: bool
@@ -174,8 +176,17 @@ def sizes(model: "PreTrainedModel", *, name: str) -> Architecture:
         queries=heads * each,
         keys=(getattr(config, "num_key_value_heads", None) or heads) * each,
         vocabulary=model.get_input_embeddings().weight.shape[0],
+        layer_weights=_layer_weights(model, layers),
         tied=head.weight is model.get_input_embeddings().weight,
         normed_queries=any(path.endswith("q_norm") for path, _ in model.named_modules()),
         linears=tuple(linears),
         known_layout=known and len(linears) == 7 * layers,
     )
+
+
+def _layer_weights(model: "PreTrainedModel", count: int) -> int:
+    from torch import nn
+
+    layers = next((module for module in model.modules()
+                   if isinstance(module, nn.ModuleList) and len(module) == count), ())  # fmt: skip
+    return max((sum(w.numel() for w in layer.parameters()) for layer in layers), default=0)

@@ -1,20 +1,19 @@
 """What a fine-tune will take of memory, by formula, before a card is rented.
 
-A step's memory rises and falls. These are its moments; the largest decides:
-
-    loss          all that the way forward kept, and the loss's own gradients
-    head          the same without scores, and the output embedding's gradient
-    first layer   on the way back: gradients of the head, all layers still kept (the last one alone,
-                  if they are computed again)
-    last layer    gradients of all layers, one layer still kept
-    end           all gradients, nothing kept; the optimiser's step is no higher
+A step's memory rises and falls; `sftlab.train.moments` has its moments, of which the largest
+decides.
 
 Always there, for P weights of which T are trained and A belong to adapters, in bytes:
 
               weights            adapters   gradients   Adam's two moments
-    full      4P                    -          4T             8T
-    lora      4P                    4A         4A             8A
-    qlora     0.5 linear + 2 rest   2A         2A             4A       and the constants of NF4
+    full      4P                    -          4T             8T       gradual too, in the end
+    frozen    4P                    -          4T             8T       T in the upper layers
+    head      4P                    -          4T             8T       T output embeddings
+    lora      4P                    4A         4A             8A       prefix too
+    qlora     0.5 linear + s rest   2A         2A             4A       and the constants of NF4
+    int8      1.0 linear + s rest   2A         2A             4A       and a scale an output
+
+where s, of what is not packed, is 2 in bfloat16 and 4 in float32.
 
 Gradients and activations are seldom whole at the same time: `reused` (zero or less) is what one
 takes over from the other, so that the parts and it sum to the total. With accumulation the
@@ -31,15 +30,16 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.machine import pick_device
-from sftlab.train import activations
+from sftlab.profiles import ADAPTED, METHODS, QUANTISED
 from sftlab.train.activations import Step
 from sftlab.train.architectures import Architecture, find_architecture
 from sftlab.train.configurations import ArchitectureError
+from sftlab.train.methods import METHODS as DESCRIBED
+from sftlab.train.moments import moments, trained_weights, upper_layers
 from sftlab.train.settings import PRECISIONS, SettingsError
 
 __all__ = ["Architecture", "ArchitectureError", "Memory", "estimate", "find_architecture"]
 
-METHODS = ("full", "lora", "qlora")
 PROCESS = {"cpu": 0.7e9, "cuda": 0.5e9}
 """Bytes besides tensors. cpu: Python, torch, transformers and TRL once imported, measured on Linux.
 cuda: the driver's context and its kernels on the card, an assumption."""
@@ -65,9 +65,9 @@ class Memory:
     weights: int
     """The base's weights, packed ones without their constants."""
     adapters: int
-    """LoRA's weights."""
+    """Weights beside the base: LoRA's, or a prefix."""
     quantisation: int
-    """Constants that NF4 needs to unpack the weights."""
+    """Constants that unpack the weights of a quantised base."""
     optimiser: int
     """Adam's moments."""
     gradients: int
@@ -136,37 +136,44 @@ def estimate(
     supervised: float = 1.0,
     accumulation: int = 1,
     device: str | None = None,
+    prefix_tokens: int = 16,
+    trained_layers: int | None = None,
 ) -> Memory:
     """The memory of one training step of the lab's own `finetune`, from the second step on.
 
     Args:
         model: what `find_architecture` takes, or its answer.
-        method: full, lora (float32 base) or qlora (NF4 with double quantisation).
+        method: one of `sftlab.train.methods`; qlora with double quantisation, gradual in its last
+            steps, which need the most.
         batch: examples in one forward and backward pass.
         length: tokens of each example.
         checkpointing: whether layers are computed again on the way back.
         rank: rank of the adapters, on every linear layer.
-        precision: float32, or bfloat16 for the products alone.
+        precision: float32, or bfloat16 for the products; of a quantised base, also the type of
+            what is not packed.
         supervised: share of the tokens that have a label: logits are computed for these alone. 1 is
             the most that a batch can need.
         accumulation: batches of one optimiser step; from two on their gradients stay.
         device: cpu or cuda; by default this machine's.
+        prefix_tokens: positions of a prefix.
+        trained_layers: upper layers that the method frozen trains; by default half of them.
 
     Raises:
         ArchitectureError: no such model, or none that can be trained so.
         SettingsError: a value that the step can't have.
     """
+    a = model if isinstance(model, Architecture) else find_architecture(model)
     step = Step(method=method, precision=precision, batch=batch, length=length, rank=rank,
                 supervised=supervised, checkpointing=checkpointing, accumulation=accumulation,
-                device=device or pick_device())  # fmt: skip
-    _check(step)
-    a = model if isinstance(model, Architecture) else find_architecture(model)
-    if method != "full" and not a.linears:
+                device=device or pick_device(), prefix=prefix_tokens if method == "prefix" else 0,
+                upper=upper_layers(a, method, trained_layers))  # fmt: skip
+    _check(step, prefix_tokens)
+    if method in ADAPTED and method != "prefix" and not a.linears:
         raise ArchitectureError(f"{a.name}: no linear layer to adapt; choose the method full")
     rest = a.parameters - a.linear_weights
-    adapters = a.adapters(rank) if method != "full" else 0
-    wide = 2 if method == "qlora" else 4  # bytes of a trained weight
-    trained = adapters or a.parameters
+    trained = trained_weights(a, step)
+    adapters = trained if method in ADAPTED else 0
+    wide = 2 if method in QUANTISED else 4  # bytes of a trained weight
     fixed = {
         "weights": 4 * a.parameters,
         "adapters": wide * adapters,
@@ -174,13 +181,16 @@ def estimate(
         "optimiser": 2 * wide * trained,
     }
     if method == "qlora":
-        fixed["weights"] = sum(one.nf4_bytes for one in a.linears) + 2 * rest
+        fixed["weights"] = sum(one.nf4_bytes for one in a.linears) + step.stream * rest
         fixed["quantisation"] = sum(one.constant_bytes for one in a.linears)
-    moments = _moments(a, step, gradients=wide * trained)
-    moment, peak = max(moments.items(), key=lambda item: sum(item[1]))
-    kept, _, overhead = (max(peak[0], *(m[0] for m in moments.values())), peak[1], peak[2])
+    elif method == "int8":
+        fixed["weights"] = a.linear_weights + step.stream * rest
+        fixed["quantisation"] = 4 * sum(one.outputs for one in a.linears)
+    found = moments(a, step, gradients=wide * trained)
+    moment, peak = max(found.items(), key=lambda item: sum(item[1]))
+    kept, _, overhead = (max(peak[0], *(m[0] for m in found.values())), peak[1], peak[2])
     parts = {**fixed, "gradients": wide * trained, "activations": kept, "overhead": overhead}
-    result = wide * trained
+    result = wide * trained if method in ADAPTED else 4 * a.parameters
     return Memory(
         architecture=a,
         step=step,
@@ -195,43 +205,13 @@ def estimate(
     )
 
 
-def _moments(a: Architecture, step: Step, *, gradients: int) -> dict[str, tuple[int, int, int]]:
-    """(kept, gradients, overhead) in bytes at each moment of the step."""
-    outside, scores = activations.kept_outside(a, step), activations.kept_scores(a, step)
-    layer, inside = activations.kept_in_layer(a, step), activations.working_in_layer(a, step)
-    every, one = layer * a.layers, layer
-    copied = activations.copies(a, step, layers=a.layers)
-    if step.checkpointing:
-        start = step.tokens * step.stream * a.hidden
-        # A norm keeps its input in float32: of a float32 stream that is the layer's input itself.
-        every, one, copied = start * a.layers, layer - start * (step.stream == 4), 0
-    head = table = behind = 0
-    if step.trained:
-        head = 4 * a.head_weights
-        # A tied embedding's gradient as input comes last, and their sum is a third tensor.
-        table = 2 * head if a.tied else 0
-        behind = gradients - 4 * a.linear_weights // a.layers - (0 if a.tied else head)
-    # On the way back: every layer that is still kept, and the one that was computed again.
-    again = one if step.checkpointing else 0
-    cast = activations.copies(a, step, layers=1)
-    loss = activations.head_copy(a, step) + copied
-    found = {
-        "loss": (every + outside + scores, 0, loss + activations.working_in_loss(a, step)),
-        "head": (every + outside, head, loss + activations.working_in_head(a, step)),
-        "first layer": (every + again, head, (cast if again else copied) + inside),
-        "last layer": (every // a.layers + again, behind, cast + inside),
-        "end": (0, gradients, table),
-    }
-    if step.accumulation > 1:  # a new gradient is there beside the sum that it is added to
-        new = {"head": head, "end": 0 if a.tied else head}
-        return {name: (kept, gradients, extra + new.get(name, 0))
-                for name, (kept, _, extra) in found.items()}  # fmt: skip
-    return found
-
-
-def _check(step: Step) -> None:
-    for name in ("batch", "length", "rank", "accumulation"):
-        value = getattr(step, name)
+def _check(step: Step, prefix: int) -> None:
+    if step.method == "prefix" and step.checkpointing:
+        raise SettingsError(
+            f"method 'prefix' does not go with checkpointing: {DESCRIBED['prefix'].checkpointing}"
+        )
+    for name in ("batch", "length", "rank", "accumulation", "prefix_tokens"):
+        value = prefix if name == "prefix_tokens" else getattr(step, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise SettingsError(f"{name} is {value!r}; give a whole number above zero")
     if step.length < 2:

@@ -83,12 +83,14 @@ class Meter:
 def held(model: "torch.nn.Module", optimizer: "torch.optim.Optimizer | None" = None) -> Mapping:
     """Bytes that a model and its optimiser hold, by the parts of `sftlab.train.memory`."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
-    adapted = len(trained) < len(list(model.parameters()))
+    beside = trained if hasattr(model, "peft_config") else []
     weights = sum(weight.untyped_storage().nbytes() for weight in model.parameters())
-    adapters = sum(weight.untyped_storage().nbytes() for weight in trained) if adapted else 0
+    adapters = sum(weight.untyped_storage().nbytes() for weight in beside)
     states = [getattr(weight, "quant_state", None) for weight in model.parameters()]
     constants = [part for state in states if state is not None
                  for part in (state.absmax, state.code, state.offset, *_second(state))]  # fmt: skip
+    states8 = [getattr(module, "state", None) for module in model.modules()]
+    constants += [getattr(state, "SCB", None) for state in states8]
     moments = optimizer.state.values() if optimizer else ()
     return {
         "weights": weights - adapters,

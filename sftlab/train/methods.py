@@ -43,6 +43,8 @@ class Method:
     """Why examples can't be packed; empty where they can."""
     checkpointing: str = ""
     """Why activations can't be computed again; empty where they can."""
+    note: str = ""
+    """What else to know."""
 
 
 _PRODUCTS = "of the products; weights stay in float32"
@@ -56,11 +58,17 @@ METHODS: dict[str, Method] = {
         Method(name="full", base="float32", trains="every weight", precision=_PRODUCTS,
                added=_ROWS),
         Method(name="lora", base="float32", trains="adapters of linear layers",
-               precision=_PRODUCTS, added=_OWN_ROWS),
+               precision=_PRODUCTS, added=_OWN_ROWS,
+               note="pissa rewrites the base while it trains; the run has the base as it was, and "
+               "an adapter of twice the rank"),
         Method(name="qlora", base="NF4", trains="adapters of linear layers", precision=_ALL,
-               added=_OWN_ROWS),
+               added=_OWN_ROWS,
+               note="adapters in bfloat16 unless adapter_precision says otherwise; checkpointing "
+               "by default"),
         Method(name="int8", base="int8", trains="adapters of linear layers", precision=_ALL,
-               added=_OWN_ROWS),
+               added=_OWN_ROWS,
+               note="adapters as under qlora; on a CPU trained on unpacked weights, and evaluated "
+               "with 8-bit products, which round the activations too"),
         Method(name="prefix", base="float32", trains="keys and values before the text",
                precision=_PRODUCTS,
                added="refused: a prefix trains no embedding, so they would keep no meaning",
@@ -68,11 +76,14 @@ METHODS: dict[str, Method] = {
                "the whole row: neighbours then see each other",
                checkpointing="a layer that is computed again gets no cache, and the prefix is one"),
         Method(name="frozen", base="float32", trains="the upper layers and the final norm",
-               precision=_PRODUCTS, added=_OWN_ROWS),
+               precision=_PRODUCTS, added=_OWN_ROWS,
+               note="the output embeddings too, unless they are shared with the input"),
         Method(name="gradual", base="float32", trains="from the top down, in the end every weight",
-               precision=_PRODUCTS, added="their rows are trained from the start"),
+               precision=_PRODUCTS, added="their rows are trained from the start",
+               note="needs the memory of full in the last steps"),
         Method(name="head", base="float32", trains="the output embeddings", precision=_PRODUCTS,
-               added="their rows are trained, in and out"),
+               added="their rows are trained, in and out",
+               note="where input and output embeddings are shared, both change"),
     )
 }  # fmt: skip
 
@@ -142,6 +153,7 @@ def table() -> "pd.DataFrame":
             "checkpointing": allowed(one.checkpointing),
             "added tokens": one.added,
             "LoRA kinds": _kinds(one),
+            "note": one.note,
         }
         for one in METHODS.values()
     ]

@@ -5,7 +5,8 @@ vocabulary V that a share u of the positions is scored on (Kaplan et al., arXiv 
 causal half of attention):
 
     forward     2 W + 2 L q s + 2 u V h
-    backward    twice that; once, where the base is frozen: weights then get no gradient
+    backward    twice that; once, where the base is frozen: weights then get no gradient; none below
+                the lowest that is trained
     again       2 W + 2 L q s, with checkpointing
 
 A card does UTILISATION of its peak. That is an assumption, and so the figures are estimates: large
@@ -79,7 +80,15 @@ def operations_per_token(memory: Memory) -> float:
     a, step = memory.architecture, memory.step
     layers = 2 * a.linear_weights + 2 * a.layers * a.queries * step.length
     forward = layers + 2 * step.supervised * a.head_weights
-    backward = (2 if step.trained else 1) * forward
+    head = forward - layers
+    if step.method in ("full", "gradual"):
+        backward = 2 * forward
+    elif step.method == "frozen":
+        backward = 2 * layers * step.upper / a.layers + (1 if a.tied else 2) * head
+    elif step.method == "head":
+        backward = layers + 2 * head if a.tied else head
+    else:
+        backward = forward
     return forward + backward + (layers if step.checkpointing else 0)
 
 

@@ -436,7 +436,8 @@ socket.socket.connect = socket.getaddrinfo = refuse
 from sftlab.train.finetune import finetune, load_run
 examples = [{{"messages": [{{"role": "user", "content": "a"}},
                           {{"role": "assistant", "content": "b"}}]}}] * 8
-for method in ("full", "lora"):
+from sftlab.profiles import METHODS
+for method in METHODS:
     run = finetune({base!r}, examples, method=method, epochs=1, progress=False)
     run.answer(["a"]), run.chat("a", sample=True)
     load_run(run.save({str(tmp_path)!r} + "/" + method)).answer(["a"])

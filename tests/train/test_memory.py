@@ -3,25 +3,25 @@
 import gc
 import json
 import re
-from dataclasses import replace
 
 import huggingface_hub
 import pytest
 import torch
 import typer
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 from typer.testing import CliRunner
 
 from sftlab.cli.plan import plan as plan_command
-from sftlab.models import load
 from sftlab.preflight import memory_bytes
-from sftlab.profiles import find_profile
+from sftlab.profiles import METHODS, QUANTISED, find_profile
 from sftlab.quiet import known_noise_silenced
+from sftlab.train.adapters import load_base
 from sftlab.train.architectures import Linear, find_architecture, meta_model, sizes
 from sftlab.train.configurations import ArchitectureError, built_in, read_configuration
+from sftlab.train.finetune import finetune
 from sftlab.train.memory import PARTS, estimate
 from sftlab.train.meter import Meter, held
 from sftlab.train.settings import Settings, SettingsError
@@ -112,24 +112,26 @@ def rows(count, length, share):
 
 def random_model(config, method, folder):
     torch.manual_seed(0)
-    if method != "qlora":
+    if method not in QUANTISED:
         return AutoModelForCausalLM.from_config(config)
     pytest.importorskip("bitsandbytes")
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 
 
-def measured(config, tokenizer, folder, *, method, precision, batch, length, share, checkpointing):
+def measured(
+    config, tokenizer, folder, *, method, precision, batch, length, share, checkpointing, **extra
+):
     """Bytes of the parts and of the peak in the second step of the lab's own trainer."""
+    settings = Settings(
+        method=method, precision=precision, batch_size=batch, max_length=length, epochs=1,
+        learning_rate=1e-4, lora_alpha=32, **extra,
+    )  # fmt: skip
     with known_noise_silenced():
         model = random_model(config, method, folder / "base")
-        if method == "qlora":
+        if method in QUANTISED:
             tokenizer.save_pretrained(model)
-            model, _ = load(replace(find_profile(model), method="qlora"))
-        settings = Settings(
-            method=method, precision=precision, batch_size=batch, max_length=length, epochs=1,
-            learning_rate=1e-4, lora_alpha=32,
-        )  # fmt: skip
+            model, _ = load_base(find_profile(model), settings)
         # Adam's moments are made in the first step, for which short rows will do.
         examples = rows(batch, 8, 1.0) + rows(batch, length, share)
         trainer = make_trainer(
@@ -137,7 +139,7 @@ def measured(config, tokenizer, folder, *, method, precision, batch, length, sha
         )
     trainer.order = range(len(examples))
     trainer.args.activation_checkpointing = trainer.args.gradient_checkpointing = checkpointing
-    if checkpointing and method == "lora":
+    if checkpointing and method in ("lora", "int8"):
         trainer.model.enable_input_require_grads()  # TRL does it when it is asked from the start
     ordinary, loss, meter, found = trainer.training_step, trainer.compute_loss, Meter(), {}
 
@@ -172,6 +174,13 @@ def measured(config, tokenizer, folder, *, method, precision, batch, length, sha
         (LLAMA, dict(method="lora", precision="bfloat16", batch=4, length=640, checkpointing=True)),
         (LLAMA, dict(method="qlora", precision="bfloat16", batch=2, length=1024)),
         (QWEN, dict(method="full", precision="bfloat16", batch=2, length=500, checkpointing=True)),
+        (LLAMA, dict(method="qlora", precision="float32", batch=2, length=800)),
+        (LLAMA, dict(method="int8", precision="float32", batch=2, length=800)),
+        (LLAMA, dict(method="prefix", precision="float32", batch=2, length=800)),
+        (LLAMA, dict(method="frozen", precision="float32", batch=3, length=400, trained_layers=1)),
+        (TIED, dict(method="frozen", precision="float32", batch=3, length=600, trained_layers=2)),
+        (LLAMA, dict(method="head", precision="float32", batch=3, length=800)),
+        (TIED, dict(method="head", precision="float32", batch=2, length=400)),
     ],
     ids=lambda given: given.model_type if hasattr(given, "model_type") else "-".join(
         map(str, given.values())),
@@ -198,7 +207,7 @@ def test_parts_and_peak_are_those_of_the_profiler(toy_tokenizer, tmp_path, confi
 
 
 @given(
-    method=st.sampled_from(["full", "lora", "qlora"]),
+    method=st.sampled_from(METHODS),
     precision=st.sampled_from(["float32", "bfloat16"]),
     batch=st.integers(1, 64),
     length=st.integers(2, 9000),
@@ -208,6 +217,7 @@ def test_parts_and_peak_are_those_of_the_profiler(toy_tokenizer, tmp_path, confi
     device=st.sampled_from(["cpu", "cuda"]),
 )
 def test_parts_sum_to_the_total(llama_8b, **asked):
+    assume(not (asked["method"] == "prefix" and asked["checkpointing"]))
     plan = estimate(llama_8b, **asked)
     assert plan.total == sum(plan.at_peak().values())
     assert min(plan.at_peak().values()) >= 0
@@ -217,11 +227,12 @@ def test_parts_sum_to_the_total(llama_8b, **asked):
         assert plan.total >= estimate(llama_8b, **{**asked, "accumulation": 1}).total
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("method", METHODS)
 def test_what_should_need_less_does(llama_8b, method):
     asked = dict(method=method, batch=4, length=2048)
     total = estimate(llama_8b, **asked).total
-    for change in ({"batch": 2}, {"length": 1024}, {"checkpointing": True}, {"supervised": 0.2}):
+    again = [{"checkpointing": True}] if method not in ("prefix", "head") else []
+    for change in ({"batch": 2}, {"length": 1024}, {"supervised": 0.2}, *again):
         assert estimate(llama_8b, **{**asked, **change}).total < total, change
 
 
@@ -232,6 +243,26 @@ def test_a_quarter_of_the_weights_in_4_bits(llama_8b):
         llama_8b.parameters - linear
     )
     assert estimate(llama_8b, method="lora").download == 2 * WEIGHTS["llama-3.1-8b"]
+
+
+def test_gradual_ends_as_full(llama_8b):
+    full, gradual = (estimate(llama_8b, method=method) for method in ("full", "gradual"))
+    assert [getattr(gradual, part) for part in PARTS] == [getattr(full, part) for part in PARTS]
+    assert gradual.total == full.total
+
+
+def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
+    examples = [{"messages": [{"role": "user", "content": "a"},
+                              {"role": "assistant", "content": "b"}]}]  # fmt: skip
+    for method in METHODS:
+        made = finetune(str(toy_base), examples, method=method, epochs=1, progress=False)
+        assert estimate(toy_base, method=method, length=8).trained == made.trained, method
+
+
+def test_frozen_layers_need_less_the_fewer_are_trained(llama_8b):
+    totals = [estimate(llama_8b, method="frozen", trained_layers=n).total for n in (1, 8, 16, 32)]
+    assert totals == sorted(set(totals))
+    assert estimate(llama_8b, method="frozen").total == totals[2]
 
 
 def test_meter_counts_what_was_made_and_given_back():
@@ -253,8 +284,13 @@ class TestSpeed:
         linear = WEIGHTS["llama-3.1-8b"] - 2 * 128256 * 4096 - (2 * 32 + 1) * 4096
         forward = 2 * linear + 2 * 32 * 4096 * 2048 + 128256 * 4096
         assert operations_per_token(plan) == 3 * forward
-        frozen = estimate(llama_8b, method="lora", length=2048, supervised=0.5)
-        assert operations_per_token(frozen) == 2 * forward
+        head = 128256 * 4096
+        for method, backward in (
+            ("lora", forward), ("prefix", forward), ("gradual", 2 * forward), ("head", head),
+            ("frozen", forward - head + 2 * head),  # both products, in half of the layers
+        ):  # fmt: skip
+            plan = estimate(llama_8b, method=method, length=2048, supervised=0.5)
+            assert operations_per_token(plan) == forward + backward, method
 
     def test_throughput_that_is_given_is_taken(self, llama_8b):
         pace = speed(estimate(llama_8b), throughput=1000.0)
@@ -338,6 +374,9 @@ class TestMistakes:
             ({"method": "magic"}, "full, lora, qlora"),
             ({"precision": "int8"}, "float32, bfloat16"),
             ({"device": "tpu"}, "cpu, cuda"),
+            ({"method": "prefix", "checkpointing": True}, "gets no cache"),
+            ({"method": "prefix", "prefix_tokens": 0}, "prefix_tokens is 0"),
+            ({"method": "frozen", "trained_layers": 33}, "trained_layers is 33.*32 layers"),
         ],
     )
     def test_value_that_a_step_cannot_have(self, llama_8b, asked, said):
@@ -386,6 +425,17 @@ class TestCommand:
         assert "does NOT fit" in done.stdout
         assert "--checkpointing" in done.stdout.split("-> smaller:")[1]
         assert "it fits" in call(*asked, "--memory", "100").stdout
+
+    def test_every_method_is_planned(self):
+        for method in METHODS:
+            told = json.loads(call("--model", "smollm2-135m", "--method", method, "--json",
+                                   "--throughput", "9").stdout)  # fmt: skip
+            assert told["method"] == method
+            assert told["trained_parameters"] > 0
+        done = call("--model", "llama-3.1-8b", "--method", "prefix", "--memory", "12",
+                    "--throughput", "9")  # fmt: skip
+        assert "does NOT fit" in done.stdout
+        assert "--checkpointing" not in done.stdout.split("-> smaller:")[1]
 
     def test_mistake_is_an_error(self):
         asked = ("--model", "smollm2-135m", "--batch", "0")
