@@ -36,7 +36,7 @@ class Estimate:
     by_seed: tuple[float, ...]
     """The effect for each seed, in the order of the seeds."""
     method: str
-    """How the interval was made: cluster bootstrap, exact binomial, MOVER, constant."""
+    """How the interval was made: cluster bootstrap, exact binomial, MOVER, constant, computed."""
     unit: str = NUMBER
     """`share` (printed as percents), `points` (difference of shares), or `number`."""
 
@@ -79,6 +79,35 @@ class Estimate:
             raise ValueError(f"an estimate has no {', '.join(sorted(unknown))}")
         tuples = {name: tuple(record[name]) for name in ("inner", "by_seed")}
         return cls(**{**record, **tuples})
+
+
+def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estimate:
+    """A figure that was computed and not measured, such as a planner's, as an estimate.
+
+    Nothing in it is random, so its interval says other things: it reaches from the smallest of
+    several `values` (one for each model that the claim may mean) to the largest, and `factor` is
+    how far the formula may be off, either way: 1.1 is a tenth. The value is their mean.
+
+    ValueError: no value, or a factor below 1.
+    """
+    if not values:
+        raise ValueError("no value is given: compute at least one")
+    if not factor >= 1:
+        raise ValueError(f"factor is {factor}; give 1 for an exact figure, 1.1 for within a tenth")
+    reach = [v * off for v in values for off in (1 / factor, factor)]
+    ends, mean = (min(reach), max(reach)), math.fsum(values) / len(values)
+    return Estimate(
+        value=min(max(mean, ends[0]), ends[1]),  # a mean's last bit may lie outside
+        low=ends[0],
+        high=ends[1],
+        level=1 - (1 - 0.95) / comparisons,
+        inner=ends,
+        seeds=1,
+        items=len(values),
+        entities=len(values),
+        by_seed=(mean,),
+        method="computed",
+    )
 
 
 def _digits(points: float) -> int:

@@ -3,6 +3,7 @@
     mean(frame)                 a share, or any mean, with its interval
     difference(first, second)   mean(first) - mean(second), paired where the arms share items
     equivalent(estimate, 0.05)  whether the effect is shown to lie within +-0.05
+    computed(14.2, factor=1.1)  a figure of a formula, right within a tenth
     holm(pvalues)               p values corrected for being several
     components, detectable, plan    how many seeds and entities an effect needs
 
@@ -17,7 +18,7 @@ import pandas as pd
 
 from sftlab.measure.bootstrap import DRAWS, intervals
 from sftlab.measure.cells import Cells, cells
-from sftlab.measure.estimate import NUMBER, POINTS, SHARE, Estimate, equivalent
+from sftlab.measure.estimate import NUMBER, POINTS, SHARE, Estimate, computed, equivalent
 from sftlab.measure.power import Components, components, detectable, plan
 from sftlab.measure.shares import Share, percent, share
 
@@ -26,6 +27,7 @@ __all__ = [
     "Estimate",
     "Share",
     "components",
+    "computed",
     "detectable",
     "difference",
     "equivalent",

@@ -12,6 +12,7 @@ from scipy.stats import binom, binomtest, t
 from sftlab.measure.stats import (
     Estimate,
     Share,
+    computed,
     difference,
     equivalent,
     holm,
@@ -299,3 +300,18 @@ def test_lessons_do_not_import_scipy_stats():
     code = "import sys, sftlab.measure.stats, sftlab.show.text; print('scipy.stats' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
+
+
+def test_a_computed_figure_reaches_as_far_as_its_formula_may_be_off():
+    one = computed(12.0, factor=1.2, comparisons=3)
+    assert (one.value, one.low, one.high) == pytest.approx((12, 10, 14.4))
+    assert one.level == pytest.approx(1 - 0.05 / 3)
+    assert (one.seeds, one.items, one.method) == (1, 1, "computed")
+    several = computed(-0.5, 0.5)
+    assert (several.value, several.low, several.high, several.items) == (0, -0.5, 0.5, 2)
+    below = computed(-0.5, factor=1.1)
+    assert below.low == pytest.approx(-0.55) and below.high == pytest.approx(-0.5 / 1.1)
+    with pytest.raises(ValueError, match="no value"):
+        computed()
+    with pytest.raises(ValueError, match=r"factor is 0\.9"):
+        computed(1.0, factor=0.9)

@@ -1,0 +1,30 @@
+import pytest
+
+from sftlab.show.planning import plot_memory
+from sftlab.train.memory import estimate
+
+
+@pytest.fixture(scope="module")
+def plans():
+    return {
+        name: estimate("smollm2-135m", method=name, length=512, device="cuda")
+        for name in ("full", "qlora")
+    }
+
+
+def test_bars_add_up_to_what_is_needed(plans):
+    picture = plot_memory(plans, title="Memory", cards={"2 GB card": 2e9})
+    (ax,) = picture.figure.axes
+    for y, (name, plan) in enumerate(plans.items()):
+        bars = [bar for bar in ax.patches if abs(bar.get_y() + bar.get_height() / 2 - y) < 1e-6]
+        assert sum(bar.get_width() for bar in bars) == pytest.approx(plan.needed / 1e9)
+        assert f"{name} {plan.needed / 1e9:.3g} GB" in picture.alt
+    assert [line.get_xdata()[0] for line in ax.lines] == [2.0]
+
+
+def test_a_part_that_no_plan_has_is_not_in_the_legend(plans):
+    def legend(chosen):
+        (ax,) = plot_memory(chosen, title="Memory").figure.axes
+        return {text.get_text() for text in ax.get_legend().get_texts()}
+
+    assert legend(plans) - legend({"full": plans["full"]}) == {"adapters", "quantisation"}
