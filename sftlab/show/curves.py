@@ -63,7 +63,7 @@ def plot_losses(frame: pd.DataFrame, *, title: str) -> Picture:
     """Losses by epoch: a thin line for each seed, a thick one for their mean.
 
     `frame` has the columns seed, epoch, kind (such as training and validation) and loss, in nats
-    a supervised token. A dotted line marks where the mean of the last kind is least. The first
+    a supervised token. Of two kinds a dotted line marks where the mean of the last is least. The first
     epoch may lie above the picture: it would press all the others together.
     """
     figure, (ax,) = _axes(7.2, 3.0)
@@ -77,11 +77,17 @@ def plot_losses(frame: pd.DataFrame, *, title: str) -> Picture:
             f"{kind} {mean.iloc[0]:.2f} at the first epoch, least {mean.min():.2f} at epoch "
             f"{mean.idxmin():g}, {mean.iloc[-1]:.2f} at the last"
         )
-    ax.axvline(mean.idxmin(), color=GREY, linewidth=1, linestyle=":")
+    several = frame["kind"].nunique() > 2
+    if not several:
+        ax.axvline(mean.idxmin(), color=GREY, linewidth=1, linestyle=":")
     top = frame.loc[frame["epoch"] > frame["epoch"].min(), "loss"].max()
     ax.set_ylim(0, 1.15 * min(top, frame["loss"].max()))
-    ax.legend(frameon=False, fontsize=9)
+    if several:  # inside, it would lie over the curves
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=9,
+                  borderaxespad=0.1)  # fmt: skip
+    else:
+        ax.legend(frameon=False, fontsize=9)
     ax.set_xlabel("epoch (thin: seeds, thick: their mean)", fontsize=9, color="#444444")
     ax.set_ylabel("loss, nats a supervised token", fontsize=9, color="#444444")
-    ax.set_title(fill(title, TITLE), loc="left", fontsize=11)
+    ax.set_title(fill(title, TITLE), loc="left", fontsize=11, pad=26 if several else 6)
     return Picture(figure, alt=f"{title}: {'; '.join(told)}.")

@@ -32,12 +32,11 @@ def plot_methods(
         axes[0].plot(trained[name], y, "o", color="#333333", markersize=5)
         axes[0].annotate(percent_fine(trained[name]), (trained[name], y), xytext=(6, 0),
                          textcoords="offset points", va="center", fontsize=8)  # fmt: skip
-        said = [f"{name} trains {percent_fine(trained[name])}"]
+        told.append(f"{name} trained {percent_fine(trained[name])}")
         for n, panel in enumerate(panels):
             found = scores[name][panel]
             _draw(axes[1 + n], found, y, COLOURS[n])
-            said.append(f"{panel} {percent(found.value)}")
-        told.append(", ".join(said))
+            told.append(f"{name} {panel} {percent(found.value)}")
     axes[0].set_xscale("log")
     axes[0].set_xlim(min(trained.values()) / 3, 14)
     axes[0].set_xticks([0.001, 0.01, 0.1, 1], ["0.1%", "1%", "10%", "100%"], fontsize=8)

@@ -35,7 +35,8 @@ def test_a_known_change_is_found(trained, base):
     assert row["moved"] == pytest.approx(17**0.5 / norm, rel=1e-5)
     assert row["held"] == pytest.approx(16 / 17, rel=1e-5)
     still = frame.drop(NAME)
-    assert (still["moved"] == 0).all() and (still["held"] == 1).all()
+    assert (still["moved"] == 0).all()
+    assert (still["held"] == 1).all()
 
 
 def test_the_spectrum_of_noise_is_beside_that_of_the_change(trained, base):

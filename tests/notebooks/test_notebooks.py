@@ -183,6 +183,28 @@ def test_04_the_mask_matters_less_with_more_examples(run):
     assert ends["limit & supervised"] <= 5
 
 
+def test_06_records_its_claims(run):
+    verdicts = {id: r.verdict for id, r in run("06_lora_qlora").records.items()}
+    assert set(verdicts) == {*(f"L{n}" for n in range(1, 10)), "X3"}
+    # Sameness (L2, L4) and what stands near its bound (L7, L9) may stay open on another processor.
+    assert {id for id in ("L1", "L3", "L5", "L6") if verdicts[id] != "supported"} == set()
+    assert verdicts["L8"] == verdicts["X3"] == "contradicted"
+
+
+def test_06_each_method_has_its_own_rate(run):
+    scores = told(run("06_lora_qlora"), "Questions about held-out countries")
+    assert scores["full fine-tuning at 0.0007"] >= 85
+    assert scores["LoRA, rank 16 at 0.0021"] >= 85
+    assert scores["LoRA, rank 16 at 0.00021"] <= 20 <= scores["full fine-tuning at 0.00021"]
+    assert scores["full fine-tuning at 0.007"] + 40 <= scores["LoRA, rank 16 at 0.007"]
+
+
+def test_06_few_directions_carry_what_is_learned(run):
+    kept = told(run("06_lora_qlora"), "by its largest directions")
+    assert kept["answered rightly, 0 directions"] <= 20
+    assert kept["answered rightly, 16 directions"] >= 70
+
+
 def runs_stored():
     return {f: f.stat().st_mtime_ns for f in (cache_folder() / "runs").glob("*/run.json")}
 

@@ -34,3 +34,16 @@ def test_losses_show_each_seed_and_tell_where_the_mean_is_least():
         "validation 4.50 at the first epoch, least 2.50 at epoch 2, 3.50 at the last" in picture.alt
     )
     assert len(picture.figure.axes[0].lines) == 2 * 3 + 1  # and where the mean is least
+
+
+def test_losses_of_many_kinds_have_no_line_and_their_names_above():
+    frame = pd.DataFrame(
+        [
+            {"seed": 0, "epoch": epoch, "kind": kind, "loss": 1.0}
+            for kind in ("full", "LoRA", "head")
+            for epoch in (1, 2)
+        ]
+    )
+    (ax,) = plot_losses(frame, title="Three").figure.axes
+    assert len(ax.lines) == 3 * 2
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["full", "LoRA", "head"]

@@ -17,7 +17,8 @@ def test_methods_stand_in_the_order_of_what_they_train():
     }
     picture = plot_methods(found, trained={"full": 1.0, "LoRA": 0.094}, title="Methods")
     assert picture.alt == (
-        "Methods: LoRA trains 9.4%, right 80%, kept 100%; full trains 100%, right 90%, kept 50%."
+        "Methods: LoRA trained 9.4%; LoRA right 80%; LoRA kept 100%; full trained 100%; "
+        "full right 90%; full kept 50%."
     )
     trained, right, kept = picture.figure.axes
     assert [label.get_text() for label in trained.get_yticklabels()] == ["LoRA", "full"]
