@@ -63,8 +63,8 @@ def plot_losses(frame: pd.DataFrame, *, title: str) -> Picture:
     """Losses by epoch: a thin line for each seed, a thick one for their mean.
 
     `frame` has the columns seed, epoch, kind (such as training and validation) and loss, in nats
-    a supervised token. Of two kinds a dotted line marks where the mean of the last is least. The first
-    epoch may lie above the picture: it would press all the others together.
+    a supervised token. Of two kinds a dotted line marks where the mean of the last is least. The
+    first epoch may lie above the picture: it would press all the others together.
     """
     figure, (ax,) = _axes(7.2, 3.0)
     told = []
