@@ -9,7 +9,7 @@ from sftlab.data.parts import part_of
 from sftlab.measure.shares import share
 from sftlab.show.document import Document
 from sftlab.show.plots import COLOURS, GREY, Picture, _axes
-from sftlab.train.outcome import Outcome, first_difference, is_exact, is_short
+from sftlab.train.outcome import Answer, Outcome, first_difference, is_exact, is_short
 from sftlab.train.own_run import OwnRun
 
 SAMPLES = 8
@@ -92,6 +92,11 @@ def summary(done: OwnRun) -> list[str]:
         lines.append(
             f"Answers that end by themselves: from {ended[0]:,} to {ended[1]:,} of "
             f"{len(after.answers):,}."
+            + (
+                " The others go on without an end: more epochs often teach it."
+                if ended[1] < len(after.answers)
+                else ""
+            )
         )
     return lines
 
@@ -128,17 +133,26 @@ def _before_and_after(made: Document, done: OwnRun) -> None:
     )
     for old, new in list(zip(before.answers, after.answers, strict=True))[:SAMPLES]:
         row = held[new.row]
-        asked = part_of(row, "context")
         made.sample([
-            ("asked", asked, 0),
+            ("asked", _asked(row), 0),
             ("reference", part_of(row, "answer"), 0),
             *((who, _told(one), _marked(one.text, row))
               for who, one in (("base", old), ("trained", new))),
         ])  # fmt: skip
 
 
-def _told(answer) -> str:
-    return answer.text + ("" if answer.ended else " [stopped here: it did not end]")
+def _asked(row: dict) -> str:
+    """All before the answer; who said it, where it is more than a question."""
+    messages = row["messages"][:-1]
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def _told(answer: Answer) -> str:
+    if not answer.ended:
+        return f"{answer.text} [stopped here: it did not end]"
+    return answer.text if answer.text.strip() else "[nothing]"
 
 
 def _marked(answer: str, row: dict) -> int:

@@ -13,10 +13,9 @@ from sftlab.models import Preflight, Profile, preflight
 from sftlab.preflight import GB, Row
 from sftlab.train.memory import ArchitectureError, Memory, estimate, find_architecture
 from sftlab.train.own_data import OwnData
+from sftlab.train.settings import SettingsError
 from sftlab.train.throughput import speed
 
-PLANNED_AS = {"int8": "lora", "prefix": "lora", "frozen": "full", "gradual": "full", "head": "full"}
-"""Methods that the planner has no formula for, and one that takes at least as much."""
 CHECKPOINTS = 3
 """Checkpoints that are on the disk at once: two are kept, and the next one is written."""
 
@@ -43,7 +42,7 @@ def _plan(data: OwnData, profile: Profile, **changes) -> Memory:
     used = [data.lengths[n] for n in data.split.train]
     longest = max(min(one.tokens, settings.max_length) for one in used)
     chosen = {
-        "method": PLANNED_AS.get(settings.method, settings.method),
+        "method": settings.method,
         "batch": min(settings.batch_size, len(used)),
         "length": max(longest, 2),
         "rank": settings.lora_rank,
@@ -51,6 +50,8 @@ def _plan(data: OwnData, profile: Profile, **changes) -> Memory:
         "supervised": sum(one.learned for one in used) / data.tokens,
         "accumulation": settings.accumulation,
         "checkpointing": settings.checkpointing,
+        "prefix_tokens": settings.prefix_tokens,
+        "trained_layers": settings.trained_layers,
     }
     return estimate(find_architecture(profile.source), **(chosen | changes))
 
@@ -59,16 +60,12 @@ def _memory(data: OwnData, profile: Profile, planned: Memory) -> Row:
     room = free_memory()
     return Row(
         what="GPU memory" if pick_device() == "cuda" else "memory",
-        needed=f"{_most(data)} {_size(planned.needed)} (rows of {planned.step.length} tokens, "
+        needed=f"about {_size(planned.needed)} (rows of {planned.step.length} tokens, "
         f"{planned.step.batch} at a time)",
         found=_size(room) + " free",
         ok=planned.needed <= room,
         remedy=_smaller(data, profile, room),
     )
-
-
-def _most(data: OwnData) -> str:
-    return "at most" if data.settings.method in PLANNED_AS else "about"
 
 
 def _smaller(data: OwnData, profile: Profile, room: float) -> str:
@@ -85,7 +82,10 @@ def _smaller(data: OwnData, profile: Profile, room: float) -> str:
         },
     }  # fmt: skip
     for words, change in ways.items():
-        needed = _plan(data, profile, **change).needed
+        try:
+            needed = _plan(data, profile, **change).needed
+        except SettingsError:  # what does not go with the method is no way out
+            continue
         told.append(f"{words} needs {_size(needed)}" + ("" if needed <= room else ", too much too"))
     return f"{'; '.join(told)}. Or close other programs, or take a smaller profile"
 

@@ -90,3 +90,14 @@ def test_a_cell_and_a_fence_hold_any_text():
     assert "````\n```\ncode\n```\n````" in made.markdown
     assert '<span class="same">```</span>' in made.html
     assert "who &lt;he&gt;" in made.html
+
+
+def test_a_conversation_shows_who_spoke_and_an_empty_answer_is_told():
+    from sftlab.show.report import _asked, _told
+    from sftlab.train.outcome import Answer
+
+    talk = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant")]
+    assert _asked({"messages": talk}) == "system: s\nuser: u"
+    assert _asked({"messages": talk[1:]}) == "u"
+    assert _told(Answer(row=0, text="", ended=True)) == "[nothing]"
+    assert _told(Answer(row=0, text="a", ended=False)).startswith("a [stopped")

@@ -70,9 +70,15 @@ def test_an_unknown_architecture_keeps_the_general_guess(data, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_its_figures(data, tmp_path, method):
-    settings = Settings(method=method, batch_size=8).filled(find_profile("tiny"))
-    found = module.needs(replace(data, settings=settings), find_profile("tiny"), folder=tmp_path)
+def test_every_method_has_its_figures_and_ways_out(data, tmp_path, monkeypatch, method):
+    profile, settings = find_profile("tiny"), Settings(method=method, batch_size=8)
+    changed = replace(data, settings=settings.filled(profile))
+    planned = estimate(find_architecture("tiny"), method=method, batch=8, length=30)
+    found = module.needs(changed, profile, folder=tmp_path)
     assert found.method == method
-    formula = method in ("full", "lora", "qlora")
-    assert row(found, "memory").needed.startswith("about" if formula else "at most")
+    needed = float(row(found, "memory").needed.split()[1])
+    assert needed == pytest.approx(planned.needed / 1e9, abs=0.15)
+    monkeypatch.setattr(module, "free_memory", lambda: 1e6)
+    remedy = row(module.needs(changed, profile, folder=tmp_path), "memory").remedy
+    assert "--method lora needs" in remedy
+    assert ("--set checkpointing=True needs" in remedy) == (method != "prefix")
