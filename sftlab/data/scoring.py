@@ -44,8 +44,8 @@ def loss_scores(
         max_length: tokens read; of a longer row the prompt loses its beginning, and an answer
             longer than that its end. By default what the model's positions allow.
 
-    A 4-bit model on a CPU must not be trained after this: load it afresh (its weights are packed
-    for inference by any forward call without gradients).
+    A 4-bit model that `sftlab.models.load` gave may be trained after this; one that was loaded in
+    another way may not, on some processors (see `sftlab.quantised`).
 
     Returns one number a row; NaN for an empty answer. The model's mode and the random state stay
     as they are. Needs a tokenizer of the "fast" kind, which tells where its tokens stand.
