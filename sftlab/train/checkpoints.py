@@ -49,10 +49,15 @@ def newest_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> Path | None:
     whole = {}
     for checkpoint in folder.glob("checkpoint-*"):
         if (checkpoint / WHOLE).exists():
-            whole[int(checkpoint.name.rpartition("-")[2])] = checkpoint
+            whole[step_of(checkpoint)] = checkpoint
         else:
             shutil.rmtree(checkpoint)
     return whole[max(whole)] if whole else None
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The step after which a checkpoint was written; 0 without one."""
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
 def mark_whole(folder: Path, step: int) -> None:

@@ -3,7 +3,7 @@
 import gc
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,10 +17,11 @@ from sftlab.models import Profile, find_profile, load, local_folder, weights_has
 from sftlab.profiles import ADAPTED
 from sftlab.quiet import known_noise_silenced, randomness_kept
 from sftlab.train import adapters
-from sftlab.train.checkpoints import CheckpointError, newest_checkpoint
+from sftlab.train.checkpoints import CheckpointError, newest_checkpoint, step_of
 from sftlab.train.conversations import VALIDATION, ExampleError, check_examples, data_hash
 from sftlab.train.dropout import dropping
 from sftlab.train.freezing import counts
+from sftlab.train.logs import LogError, history, teller, written
 from sftlab.train.methods import added_refusal
 from sftlab.train.run import Run, load_run
 from sftlab.train.settings import Settings, SettingsError
@@ -32,6 +33,7 @@ from sftlab.train.validation import Curve, points
 __all__ = [
     "CheckpointError",
     "ExampleError",
+    "LogError",
     "Run",
     "Settings",
     "SettingsError",
@@ -50,6 +52,8 @@ def finetune(
     progress: bool = True,
     checkpoints: str | Path | None = None,
     save_every: int = 50,
+    on_step: Callable[[dict[str, float]], object] | None = None,
+    logs: str | Path | None = None,
     **overrides: Any,
 ) -> Run:
     """Fine-tune a fresh copy of a profile's model on conversations, and return the run.
@@ -70,6 +74,10 @@ def finetune(
         progress: show one bar with step, loss and time left.
         checkpoints: a folder for checkpoints, new or of this very run; by default none is written.
         save_every: steps from one checkpoint to the next.
+        on_step: called after each step with its row of `Run.history`, and after each measurement on
+            validation with epoch, step and validation_loss; of a resumed run with what is new. What
+            it raises ends the training.
+        logs: a new folder for TensorBoard's event files; `sftlab.train.logs` reads them.
         **overrides: single settings by name, such as `learning_rate=1e-3`.
 
     Returns:
@@ -81,6 +89,7 @@ def finetune(
         SettingsError: an unknown setting, a value it can't have, or `patience` without validation.
         ExampleError: an example that can't be trained on, with its index and the remedy.
         CheckpointError: `checkpoints` holds another run.
+        LogError: `logs` holds a run already.
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
@@ -89,6 +98,8 @@ def finetune(
             f"patience is {settings.patience} and there is no validation loss to wait for; "
             "give `validation` examples"
         )
+    if on_step is not None and not callable(on_step):
+        raise SettingsError(f"on_step is {on_step!r}; give a function that takes a row")
     examples = check_examples(examples, control=control_tokens(settings.template))
     if validation is not None:
         validation = check_examples(
@@ -118,10 +129,13 @@ def finetune(
         bar = Bar(profile.name) if progress else None
         forward = model.__dict__.get("forward")
         curve = Curve.of(validation, tokenizer, settings)
+        callbacks = [curve.callback()] if curve else []
+        if on_step:
+            callbacks.append(teller(on_step))
         trainer = make_trainer(
             model, tokenizer, rows, settings, added,
             folder=folder, bar=bar, save_every=save_every if checkpoints is not None else None,
-            callbacks=[curve.callback()] if curve else (),
+            callbacks=callbacks,
         )  # fmt: skip
         trained_weights, weights = counts(trainer.model, settings.method)
         pissa = settings.method == "lora" and settings.lora_kind == "pissa"
@@ -136,7 +150,10 @@ def finetune(
             if stopped:  # it had ended early, and would go on now
                 trainer.state.log_history = stopped
             else:
-                with dropping(trainer.model, settings.dropout):
+                step = None if checkpoints is None else step_of(resumed)
+                with dropping(trainer.model, settings.dropout), written(logs, step=step) as events:
+                    for callback in events:
+                        trainer.add_callback(callback)
                     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         finally:
             gc.unfreeze()
@@ -161,7 +178,7 @@ def finetune(
     return Run(
         model=trained,
         tokenizer=tokenizer,
-        history=_history(trainer.state.log_history),
+        history=history(trainer.state.log_history),
         validation=points(trainer.state.log_history),
         kept_epoch=kept,
         trained=trained_weights,
@@ -207,15 +224,6 @@ def _fit_length(settings: Settings, model) -> Settings:
     """No example may be longer than the model's positions."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
-
-
-_KEPT = {"step": "step", "epoch": "epoch", "loss": "loss", "learning_rate": "learning_rate",
-         "grad_norm": "gradient_norm", "mean_token_accuracy": "token_accuracy"}  # fmt: skip
-
-
-def _history(log: list[dict]) -> list[dict[str, float]]:
-    """One row a step; the trainer's last entry is a summary, and has no loss."""
-    return [{_KEPT[k]: row[k] for k in _KEPT if k in row} for row in log if "loss" in row]
 
 
 def _provenance(
