@@ -152,7 +152,7 @@ def plot_directions(
                 linewidth=2, marker="o", markersize=4, label="answered rightly")  # fmt: skip
         for rank, one in scores.items():
             ax.plot([places[rank]] * 2, [one.low, one.high], color="#333333", linewidth=1.2)
-            told.append(f"answered rightly, {rank} directions {percent(one.value)}")
+            told.append(f"answered rightly, {rank:g} directions {percent(one.value)}")
     ticks = [2**n for n in range(12) if 2**n <= means.index.max()]
     names = [str(tick) for tick in ticks]
     if scores and 0 in scores:

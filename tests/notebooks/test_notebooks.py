@@ -184,11 +184,14 @@ def test_04_the_mask_matters_less_with_more_examples(run):
 
 
 def test_06_records_its_claims(run):
-    verdicts = {id: r.verdict for id, r in run("06_lora_qlora").records.items()}
+    records = run("06_lora_qlora").records
+    verdicts = {id: record.verdict for id, record in records.items()}
     assert set(verdicts) == {*(f"L{n}" for n in range(1, 10)), "X3"}
     # Sameness (L2, L4) and what stands near its bound (L7, L9) may stay open on another processor.
-    assert {id for id in ("L1", "L3", "L5", "L6") if verdicts[id] != "supported"} == set()
+    assert {id for id in ("L1", "L5", "L6") if verdicts[id] != "supported"} == set()
     assert verdicts["L8"] == verdicts["X3"] == "contradicted"
+    # Its rates are steps of three: their mean may have a wide interval, each seed says the same.
+    assert min(records["L3"].estimates["rates"].by_seed) > 2
 
 
 def test_06_each_method_has_its_own_rate(run):
