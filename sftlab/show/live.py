@@ -86,7 +86,7 @@ class LossCurve:
         if self._measured:
             places, found = zip(*self._points(), strict=True)
             upper.plot(places, found, "o-", color=COLOURS[5], linewidth=1, markersize=5,
-                       label="validation")  # fmt: skip
+                       clip_on=False, label="validation")  # fmt: skip
         upper.set_ylim(0, None)
         upper.legend(frameon=False, fontsize=9)
         upper.set_ylabel("loss, nats", fontsize=9, color="#444444")
@@ -111,12 +111,12 @@ class LossCurve:
     def _alt(self) -> str:
         losses = self._column("loss")
         text = (
-            f"{self._title}: loss from {losses[0]:.2f} at the first step to "
-            f"{_mean(losses)[-1]:.2f} at step {self._steps[-1]['step']}"
+            f"{self._title}: loss from {losses[0]:.3g} at the first step to "
+            f"{_mean(losses)[-1]:.3g} at step {self._steps[-1]['step']}"
         )
         if self._measured:
             found = [loss for _, loss in self._points()]
-            text += f"; validation loss {found[0]:.2f} at first, {found[-1]:.2f} at last"
+            text += f"; validation loss {found[0]:.3g} at first, {found[-1]:.3g} at last"
         return text + "."
 
     def _drawing(self) -> str:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sftlab.train.finetune import ExampleError, SettingsError, finetune, load_run
-from sftlab.train.validation import LOSS, best, stops
+from sftlab.train.supervision import supervise
+from sftlab.train.validation import LOSS, best, mean_loss, stops
 
 
 def row(question, answer):
@@ -67,6 +68,29 @@ def test_the_best_epochs_weights_are_kept_exactly(toy_base, method):
     assert short.kept_epoch is None
     assert equal(patient, short)
     assert not equal(patient, run(toy_base, epochs=kept + 1, **settings))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "frozen"},
+        {"method": "gradual", "dropout": 0.1},
+        {"method": "head"},
+        {"method": "prefix", "learning_rate": 0.3},
+        {"method": "qlora", "learning_rate": 2e-2},
+        {"method": "lora", "lora_kind": "pissa", "learning_rate": 5e-3},
+        {"method": "lora", "lora_kind": "dora", "learning_rate": 2e-2, "dropout": 0.1},
+    ],
+    ids=lambda settings: settings.get("lora_kind", settings["method"]),
+)
+def test_under_every_method_the_run_has_the_lowest_loss(toy_base, settings):
+    made = run(toy_base, patience=1, epochs=5, **settings)
+    rows, _ = supervise(HELD_OUT, made.tokenizer, made.settings, max_length=128)
+    losses = [point["loss"] for point in made.validation]
+    assert losses[int(made.kept_epoch) - 1] == min(losses)
+    again = mean_loss(made.model, rows, made.tokenizer.pad_token_id)
+    assert again == pytest.approx(min(losses), rel=1e-3)
 
 
 def test_a_loss_that_still_falls_is_waited_for(toy_base):
