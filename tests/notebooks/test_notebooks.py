@@ -208,6 +208,24 @@ def test_06_few_directions_carry_what_is_learned(run):
     assert kept["answered rightly, 16 directions"] >= 70
 
 
+def test_05_records_its_claims(run):
+    verdicts = {id: r.verdict for id, r in run("05_training").records.items()}
+    assert set(verdicts) == {*(f"R{n}" for n in range(1, 13)), "X4"}
+    # What no processor may change: the band of rates, sums in another order, counts, a look-up.
+    assert {id for id in ("R1", "R3", "R5", "R6") if verdicts[id] != "supported"} == set()
+    assert verdicts["X4"] == "contradicted"
+
+
+def test_05_too_high_a_rate_forgets_and_teacher_forcing_forgives(run):
+    band = told(run("05_training"), "band of good rates")
+    assert band["rightly at 0.0007"] >= 70
+    assert band["rightly at 2.1e-05"] <= 10
+    assert band["known at 0.0007"] >= 90
+    assert band["known at 0.007"] <= 60
+    given = told(run("05_training"), "forced and free")
+    assert given["true first step"] >= given["own first step"] + 10
+
+
 def runs_stored():
     return {f: f.stat().st_mtime_ns for f in (cache_folder() / "runs").glob("*/run.json")}
 
