@@ -7,7 +7,7 @@ from typing import Any
 
 from lab_server import START_SECONDS, Lab
 
-RUN_SECONDS = 900
+RUN_SECONDS = 1800
 """For a whole lesson, cold, on a machine with other work to do."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STDERR = "application/vnd.jupyter.stderr"
