@@ -1,7 +1,9 @@
 """What this machine has: a device, free memory, speed."""
 
+import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux tells what a container may take."""
@@ -42,6 +44,13 @@ def keep_freed_memory() -> bool:
     trim, top, large = -1, -2, -3  # malloc.h
     tune = ctypes.CDLL(None).mallopt
     return all([tune(large, 2**30), tune(trim, 2**30), tune(top, 2**26)])
+
+
+def progress_stream() -> TextIO:
+    """Where a progress bar goes: stderr, but stdout in a notebook, where stderr is painted red."""
+    # Imported is not running: libraries import ipykernel in programs that are no notebook.
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return sys.stdout if kernel and kernel.IPKernelApp.initialized() else sys.stderr
 
 
 def free_memory() -> float:

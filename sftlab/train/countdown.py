@@ -1,10 +1,10 @@
 """The bar of a sweep: runs done of all, and how long the rest will take."""
 
 import heapq
-import sys
 import time
 import warnings
 
+from sftlab.machine import progress_stream
 from sftlab.train.experiment import Experiment, Outcome
 
 
@@ -29,8 +29,7 @@ class Countdown:
         if shown:
             from tqdm import tqdm
 
-            # Jupyter paints the error stream red.
-            self._stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+            self._stream = progress_stream()
             self._bar = tqdm(
                 total=total, initial=cached, desc=name, file=self._stream, mininterval=0,
                 dynamic_ncols=self._stream.isatty(),

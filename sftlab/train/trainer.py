@@ -1,9 +1,8 @@
 """TRL's trainer, set up for a small machine, and the one bar that shows it at work."""
 
-import sys
 from pathlib import Path
 
-from sftlab.machine import pick_device
+from sftlab.machine import pick_device, progress_stream
 from sftlab.profiles import ADAPTED
 from sftlab.train import adapters, freezing
 from sftlab.train.checkpoints import mark_whole
@@ -132,8 +131,7 @@ class Bar:
     def __init__(self, name: str) -> None:
         from tqdm import tqdm
 
-        # Jupyter paints the error stream red.
-        stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+        stream = progress_stream()
         self._bar = tqdm(desc=f"fine-tuning {name}", unit="step", file=stream, mininterval=0.5,
                          dynamic_ncols=stream.isatty())  # fmt: skip
 

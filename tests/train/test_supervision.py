@@ -147,8 +147,3 @@ def test_mean_loss_is_that_of_each_row_alone():
             total += model(ids, labels=labels).loss.item() * number
         count += number
     assert mean_loss(model, rows, 1) == pytest.approx(total / count, rel=1e-5)
-
-
-def test_validation_during_qlora_is_refused():
-    with pytest.raises(SettingsError, match="4-bit"):
-        finetune("tiny", EXAMPLES, validation=EXAMPLES, method="qlora", **QUICK)
