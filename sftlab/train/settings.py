@@ -59,6 +59,8 @@ class Settings:
     order: str = "shuffled"
     """shuffled: anew in each epoch. given: batches are cut from the examples as they stand, and
     `batching` sorts none by length."""
+    validation_epochs: int = 1
+    """Epochs from one measurement of the validation loss to the next; the last ends with one."""
     patience: int | None = None
     """Epochs without a lower validation loss after which training stops; the run then has the
     weights of its best epoch. Needs `validation`."""
@@ -96,9 +98,9 @@ class Settings:
     def __post_init__(self) -> None:
         positive = ("learning_rate", "epochs", "batch_size", "accumulation", "max_length",
                     "lora_rank", "lora_alpha", "prefix_tokens", "trained_layers",
-                    "patience")  # fmt: skip
+                    "patience", "validation_epochs")  # fmt: skip
         whole = ("batch_size", "accumulation", "max_length", "seed", "lora_rank", "prefix_tokens",
-                 "trained_layers", "patience")  # fmt: skip
+                 "trained_layers", "patience", "validation_epochs")  # fmt: skip
         for name in (f.name for f in fields(self) if f.name not in {*_WORDS, *_OTHERS}):
             value = getattr(self, name)
             if value is None:
@@ -129,6 +131,11 @@ class Settings:
             find_template(self.template)
         except TemplateError as error:
             raise SettingsError(f"template: {error}") from error
+        if self.patience and self.validation_epochs != 1:
+            raise SettingsError(
+                f"patience counts epochs, and validation_epochs is {self.validation_epochs}: the "
+                "loss of the epochs between would not be known; leave it at 1"
+            )
         if why := refusal(self):
             raise SettingsError(why)
 

@@ -1,4 +1,4 @@
-"""The loss on examples that are not trained on, after each epoch; and stopping when it rises."""
+"""The loss on examples that are not trained on, after epochs; and stopping when it rises."""
 
 import json
 import math
@@ -21,14 +21,16 @@ BEST = "best.safetensors"
 
 
 class Curve:
-    """Measures at the end of each epoch, into the trainer's log: so a checkpoint holds it too.
+    """Measures at the end of each epoch, or of every few, into the trainer's log: so a checkpoint
+    holds it too.
 
     With `patience` it also keeps the trained weights of the best epoch, and ends the training after
     that many epochs without a better one.
     """
 
-    def __init__(self, rows: Sequence[dict[str, Any]], pad: int, patience: int | None) -> None:
-        self._rows, self._pad, self._patience = rows, pad, patience
+    def __init__(self, rows: Sequence[dict[str, Any]], pad: int, settings: Settings) -> None:
+        self._rows, self._pad, self._patience = rows, pad, settings.patience
+        self._every = settings.validation_epochs
         self._best: dict[str, torch.Tensor] = {}
 
     @classmethod
@@ -46,7 +48,7 @@ class Curve:
             rows, _ = supervise(examples, tokenizer, settings, max_length=settings.max_length)
         except ExampleError as error:
             raise ExampleError(f"validation {error}") from error
-        return cls(rows, tokenizer.pad_token_id, settings.patience)
+        return cls(rows, tokenizer.pad_token_id, settings)
 
     def callback(self) -> "TrainerCallback":
         """What tells the trainer to measure, and to stop."""
@@ -57,6 +59,8 @@ class Curve:
             def on_step_end(_, args, state, control, model=None, optimizer=None, **kwargs):
                 # Not in on_epoch_end: the checkpoint of an epoch's last step is written before.
                 if state.epoch != int(state.epoch):
+                    return
+                if state.epoch % self._every and state.global_step < state.max_steps:
                     return
                 loss = mean_loss(model, self._rows, self._pad)
                 point = {"epoch": state.epoch, "step": state.global_step, LOSS: loss}

@@ -164,6 +164,15 @@ def test_checkpoints_with_another_validation_are_refused(toy_base, tmp_path):
                  **{**SETTINGS, "epochs": 1})  # fmt: skip
 
 
+def test_measured_every_few_epochs_the_losses_are_the_same(toy_base):
+    each, some = run(toy_base), run(toy_base, validation_epochs=3)
+    assert [point["epoch"] for point in some.validation] == [3, 6, 8]
+    assert some.validation == [point for point in each.validation if point["epoch"] in (3, 6, 8)]
+    assert equal(some, each)
+    with pytest.raises(SettingsError, match="patience counts epochs"):
+        run(toy_base, validation_epochs=3, patience=2)
+
+
 def test_patience_without_validation_is_refused(toy_base):
     with pytest.raises(SettingsError, match="give `validation` examples"):
         finetune(str(toy_base), TRAINED, patience=1, **SETTINGS)
