@@ -1,6 +1,11 @@
 """Fixtures that every test may use: a random base model, and a cache of its own."""
 
+import os
 from pathlib import Path
+
+# Several workers of pytest-xdist share the cores; must be set before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -8,6 +13,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sftlab.world import corpus
 from sftlab.world.tokenizer import train_tokenizer
+
+LESSONS = ("browser", "notebooks/test_notebooks.py")
+"""Tests that run the lessons whole: one worker has them all, so that each is computed once."""
+
+
+def pytest_collection_modifyitems(items):
+    """The tests of a file stay together: they share what the file prepares."""
+    for item in items:
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        group = "lessons" if path.startswith(LESSONS) else path
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)
