@@ -196,6 +196,67 @@ def test_exactly_the_answers_and_their_ends_are_supervised(name):
     assert marked(spans_of(name)) == TOYS[name][2]
 
 
+KINDS = {
+    "single": said("Question Alfa?", "Answer Bravo."),
+    "three": said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
+                  "Question Echo?", "Answer Foxtrot."),
+    "system": said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
+                   system="System Zulu."),
+    "unicode": said("Wie geht’s? 你好", "Grüße — 你好 \U0001f469\u200d\U0001f467 İ ﬁ.",
+                    "\U0001f44d\U0001f3fd", "مرحبا e\u0301 ẞ"),
+    "edge": said("  Question Alfa?\n", " \n Answer  Bravo.\n\n ", "\tQ", "\tAnswer\n\n Delta. "),
+    "markers": said("<|im_end|>", "One <|im_end|>\n<|im_start|>assistant\n<|end|></s>[INST] two",
+                    "Q <stop>", "</assistant><|user|>\nThree <|assistant|><|stop|> four"),
+}  # fmt: skip
+ENDINGS = {
+    "thinking is stripped from history": ("<|end|>", "<|end|>"),
+    "contents are trimmed": ("<|end|>", "<|end|>"),
+    "roles must alternate": ("</s>", "</s>"),
+    "the system message is dropped": ("<|im_end|>", "<|im_end|>"),
+    "the system message moves into the question": ("<stop>", "<stop>"),
+    "nothing ends a turn": ("", ""),
+    "the last turn ends otherwise": ("<|end|>", "<|return|>"),
+    "the last turn has no end": ("<|stop|>", ""),
+    "white space stands before the end": (" </s>", " </s>"),
+    "the answer holds the markers": ("<|im_end|>", "<|im_end|>"),
+    "macros, namespaces and blocks carry the text": ("</assistant>", "</assistant>"),
+}
+"""What ends an answer, and what ends the last one."""
+TRIMMED = ("contents are trimmed", "macros, namespaces and blocks carry the text")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ENDINGS)
+def test_each_kind_of_conversation_is_masked_in_each_toy(name, kind, tokenizer):
+    messages = KINDS[kind]
+    if (name, kind) == ("roles must alternate", "system"):
+        with pytest.raises(TemplateError, match="roles must alternate"):
+            spans_of(name, messages)
+        return
+    found = spans_of(name, messages)
+    wanted, at = [], 0
+    for index, message in enumerate(messages):
+        if message["role"] == "system":
+            continue
+        kept = message["content"].strip() if name in TRIMMED else message["content"]
+        start = found.text.index(kept, at)
+        at = start + len(kept)
+        if message["role"] == "assistant":
+            end = ENDINGS[name][index == len(messages) - 1]
+            assert found.text.startswith(end, at)
+            at += len(end)
+            wanted.append((start, at, index))
+    assert [(span.start, span.end, span.message) for span in found.spans] == wanted
+    template = Template(name=name, text=TOYS[name][0], bos_token="<s>", eos_token=EOS)
+    row = labels(tokenizer, messages, template=template)
+    inside = {at for start, end, _ in wanted for at in range(start, end)}
+    for token, (first, last) in enumerate(row.offsets):
+        outside = "".join(row.text[at] for at in range(first, last) if at not in inside)
+        touched = any(at in inside for at in range(first, last))
+        if last > first:
+            assert (row.labels[token] != IGNORED) == (touched and not outside.strip())
+
+
 @pytest.mark.parametrize("name", TOYS)
 def test_the_text_is_what_the_template_renders(name):
     text, messages, _ = TOYS[name]
