@@ -44,10 +44,10 @@ class Picture:
         return path
 
 
-def _axes(width: float, height: float, *, columns: int = 1):
+def _axes(width: float, height: float, *, columns: int = 1, widths: Sequence[float] | None = None):
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(1, columns, squeeze=False, width_ratios=widths)[0]
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(length=0)

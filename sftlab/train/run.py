@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from sftlab.measure import battery
 from sftlab.measure.generation import generate
 from sftlab.models import (
     Profile,
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 _LATER = ("validation", "kept_epoch", "trained", "weights")
 """Fields that runs saved by earlier versions lack."""
+METER = "meter.parquet"
+"""The file of a saved run with its reading of the forgetting meter."""
 
 
 class RunError(ValueError):
@@ -60,6 +65,7 @@ class Run:
     """Of one epoch: total, supervised, examples, longest, and cut (examples that lost an end)."""
     provenance: dict[str, Any]
     """Profile, hashes of data and base weights, added tokens, versions, device."""
+    _meter: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
     def trained_share(self) -> float:
@@ -145,6 +151,16 @@ class Run:
             )  # fmt: skip
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
 
+    def meter(self) -> pd.DataFrame:
+        """The old skills that are left: `sftlab.measure.battery.read` of this model, taken once.
+
+        `sftlab.train.baseline.base_meter` gives the base's own. A saved run keeps what was taken.
+        """
+        if self._meter is None:
+            embedded = self.provenance["profile"]["embedded"]
+            self._meter = battery.read(self.model, self.tokenizer, known_corpus=embedded)
+        return self._meter.copy()
+
     def save(self, folder: str | Path) -> Path:
         """Write the weights (safetensors), the tokenizer with its template, and run.json.
 
@@ -182,6 +198,8 @@ class Run:
         record = {"settings": asdict(self.settings), **record}
         text = json.dumps(record, indent=1, ensure_ascii=False)
         (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+        if self._meter is not None:
+            self._meter.to_parquet(folder / METER)
         return folder
 
 
@@ -224,7 +242,8 @@ def load_run(folder: str | Path) -> Run:
                 model = _with_adapters(folder, tokenizer, settings, fields["provenance"])
         except OSError as error:
             raise RunError(f"{folder} is incomplete: {error}") from error
-    return Run(model=model.eval(), tokenizer=tokenizer, settings=settings, **fields)
+    meter = pd.read_parquet(folder / METER) if (folder / METER).is_file() else None
+    return Run(model=model.eval(), tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
 
 
 def _with_adapters(folder: Path, tokenizer, settings: Settings, provenance: dict[str, Any]):

@@ -8,7 +8,7 @@ from sftlab.world.grammar import with_article
 from sftlab.world.kinds import KNOWN_PEOPLE, NUMBER_WORDS
 
 
-def _scene(rng: Random) -> tuple[str, list[tuple[str, str]]]:
+def scene(rng: Random) -> tuple[str, list[tuple[str, str]]]:
     """A short story and the questions that its text answers."""
     words = facts.story_words()
     one, two = rng.sample(words["names"], 2)
@@ -34,7 +34,7 @@ def _scene(rng: Random) -> tuple[str, list[tuple[str, str]]]:
 
 def story(rng: Random) -> str:
     """A story alone, or one with some questions about it and their answers."""
-    text, pairs = _scene(rng)
+    text, pairs = scene(rng)
     if rng.random() < 0.5:
         return text
     names = rng.sample(facts.story_words()["names"], 2)
