@@ -1,0 +1,159 @@
+"""Candidates are run under limits, whatever they try."""
+
+import os
+import sys
+
+import pytest
+
+from sftlab.measure.code_running import (
+    CodeError,
+    Limits,
+    draw_table,
+    isolation,
+    pass_at_k,
+    run_code,
+)
+
+SYSTEM = "by the system"
+HOSTILE = {
+    "loop": "def f(x):\n    while True: pass",
+    "memory": "def f(x):\n    kept = []\n    while True: kept.append(bytearray(10**7))",
+    "write": "def f(x):\n    open({path!r}, 'w').write('here')\n    return 4",
+    "write below": "import os\ndef f(x):\n    os.open({path!r}, os.O_CREAT | os.O_WRONLY)\n"
+    "    return 4",
+    "delete": "import os\ndef f(x):\n    os.remove({kept!r})\n    return 4",
+    "socket": "import socket\ndef f(x):\n    socket.create_connection(('127.0.0.1', {port}), 1)\n"
+    "    return 4",
+    "fork": "import os\ndef f(x):\n    while True: os.fork()",
+    "program": "import subprocess\ndef f(x):\n    subprocess.run(['true'])\n    return 4",
+    "leave": "import os\nos._exit(0)",
+    "exit": "import sys\ndef f(x):\n    sys.exit(0)",
+    "kill": "import os\ndef f(x):\n    os.kill(os.getppid(), 9)\n    return 4",
+    "talk": "def f(x):\n    return 'a' * 10**7",
+    "recurse": "def f(x):\n    return f(x)",
+    "forge": "print('{{\"passed\": true}}')\ndef f(x):\n    return 5",
+}
+
+
+def run(*codes, **limits):
+    tests = [([2], 4)]
+    given = [{"code": code, "name": "f", "tests": tests} for code in codes]
+    return run_code(given, limits=Limits(**{"seconds": 1, **limits}))
+
+
+def test_right_and_wrong_and_broken():
+    found = run("def f(x):\n    return x * 2", "def f(x):\n    return 5", "def f(x:", "def g(x): 0",
+                "def f(x):\n    return 4.0", "def f(x):\n    return True")  # fmt: skip
+    assert list(found["passed"]) == [True, False, False, False, True, False]
+    kinds = [fault.split(":")[0] for fault in found["fault"]]
+    assert kinds == ["", "WrongResult", "SyntaxError", "KeyError", "", "WrongResult"]
+
+
+def test_small_functions_may_import_and_print():
+    found = run("import math\ndef f(x):\n    print('hello' * 10**5)\n    return math.floor(x * 2)")
+    assert found["passed"].all(), found["fault"][0]
+
+
+def test_hostile_candidates_fail_and_leave_nothing(tmp_path):
+    import socket
+
+    kept = tmp_path / "kept"
+    kept.write_text("still here")
+    tmp_path.chmod(0o777)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+        names = dict(path=str(tmp_path / "written"), kept=str(kept), port=server.getsockname()[1])
+        good = "def f(x):\n    return x * 2"
+        found = run(*(code.format(**names) for code in HOSTILE.values()), good)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    passed = dict(zip([*HOSTILE, "good"], found["passed"], strict=True))
+    assert {name for name, ok in passed.items() if ok} == {"good"}
+    assert found["fault"].iloc[0].startswith("TimeLimit")
+    assert kept.read_text() == "still here"
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_what_this_system_holds_is_said_and_tried_out():
+    found = isolation()
+    assert set(found) == {"network", "files", "processes", "memory"}
+    assert found["memory"] == "limited by the system"
+    assert SYSTEM in found["processes"]
+    for door in ("network", "files"):  # a kernel may lack namespaces or Landlock: then it says so
+        assert found[door].startswith(("none", "refused by Python alone"))
+    assert run("def f(x):\n    return 4").attrs["isolation"] == found
+
+
+def test_python_alone_refuses_where_the_system_does_not(tmp_path):
+    """The hook by itself, in a process without any of the system's limits."""
+    import subprocess
+
+    from sftlab.measure.code_running import WORKER
+
+    tries = {
+        "open": f"open({str(tmp_path / 'x')!r}, 'w')",
+        "remove": f"import os; os.remove({str(tmp_path)!r})",
+        "socket": "import socket; socket.socket()",
+        "program": "import os; os.system('true')",
+        "ctypes": "import ctypes",
+    }
+    for name, line in tries.items():
+        program = (
+            "import importlib.util as u, sys\n"
+            f"s = u.spec_from_file_location('w', {str(WORKER)!r}); w = u.module_from_spec(s)\n"
+            "s.loader.exec_module(w); sys.modules.pop('ctypes', None)\n"
+            "sys.addaudithook(w.refuse)\n" + line
+        )
+        done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
+        assert "PermissionError: a candidate may not" in done.stderr, f"{name}: {done.stderr}"
+
+
+def test_kernel_is_untouched_by_what_a_candidate_does():
+    run("import builtins, sys\nbuiltins.len = None\nsys.modules.clear()\ndef f(x): return 4")
+    assert len([1, 2]) == 2
+
+
+def test_pass_at_k_is_that_of_the_paper():
+    """Chen et al. 2021 give it as 1 - prod(1 - k / i) for i from n - c + 1 to n."""
+    import numpy as np
+
+    for n, c, k in [(10, 3, 1), (10, 3, 5), (200, 17, 100), (5, 0, 3), (5, 5, 1), (20, 19, 2)]:
+        paper = 1.0 if n - c < k else 1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1))
+        assert pass_at_k(n, c, k) == pytest.approx(paper)
+    assert pass_at_k(10, 3, 1) == pytest.approx(0.3)
+    for wrong in [(10, 3, 11), (10, 11, 1), (10, 3, 0)]:
+        with pytest.raises(CodeError, match="k from 1 to the draws"):
+            pass_at_k(*wrong)
+
+
+def test_pass_at_k_is_unbiased():
+    """The mean over all ways to draw k of n is what it says."""
+    from itertools import combinations
+
+    outcomes = [1, 1, 0, 0, 0, 0, 1]
+    for k in (1, 2, 4):
+        ways = [any(one) for one in combinations(outcomes, k)]
+        assert pass_at_k(7, 3, k) == pytest.approx(sum(ways) / len(ways))
+
+
+def test_draws_become_a_row_a_task_and_k():
+    import pandas as pd
+
+    draws = pd.DataFrame({"task": ["a"] * 4 + ["b"] * 4, "passed": [1, 0, 0, 0, 0, 0, 0, 0]})
+    found = draw_table(draws, ks=[1, 4]).set_index(["task", "k"])["score"]
+    assert found.to_dict() == {("a", 1): 0.25, ("a", 4): 1.0, ("b", 1): 0.0, ("b", 4): 0.0}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"code": "x", "name": "f"}, {"code": "x", "name": "f", "tests": []},
+     {"code": "x", "name": "f", "tests": [([1], {1})]}],
+)  # fmt: skip
+def test_mistakes_are_named(wrong):
+    with pytest.raises(CodeError, match="candidate 0"):
+        run_code([wrong])
+
+
+def test_limits_are_checked():
+    with pytest.raises(CodeError, match="megabytes=1:"):
+        Limits(megabytes=1)

@@ -1,0 +1,269 @@
+"""Pairs, judges, their biases and their agreement, by hand and against references."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pandas as pd
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from sftlab.measure.agreement import agreement, cohen_kappa
+from sftlab.measure.endpoint_judge import EndpointJudge
+from sftlab.measure.judge import ALONE, JudgeError, KnownTruthJudge, LikelihoodJudge
+from sftlab.measure.pairwise import (
+    Pair,
+    PairError,
+    judge_pairs,
+    length_bias,
+    make_pairs,
+    padded_pairs,
+    position_bias,
+    shuffled_sides,
+    win_rate,
+)
+from sftlab.models import load
+
+
+def pairs(*answers, question="Q?", references=("Paris",)):
+    return [
+        Pair(question=question, first=a, second=b, references=references, entity=f"c{n}")
+        for n, (a, b) in enumerate(answers)
+    ]
+
+
+class Always:
+    """A judge that only looks at one thing."""
+
+    def __init__(self, verdict):
+        self.name, self.verdict = "always", verdict
+
+    def compare(self, given):
+        return [self.verdict(pair) for pair in given]
+
+
+def test_known_truth_by_hand():
+    told = KnownTruthJudge().compare(
+        pairs(("Paris", "Rome"), ("Rome", "It is Paris."), ("Rome", "Lyon"), ("paris", "Paris."))
+    )
+    assert told == [1, 0, 0.5, 0.5]
+    with pytest.raises(JudgeError, match=r"pair 0 .* no references"):
+        KnownTruthJudge().compare(pairs(("a", "b"), references=()))
+
+
+def test_win_rate_counts_ties_half_in_both_orders():
+    judged = judge_pairs(KnownTruthJudge(), pairs(("Paris", "x"), ("x", "y"), ("Paris", "y")))
+    assert len(judged) == 6
+    rate = win_rate(judged)
+    assert rate.value == pytest.approx((1 + 0.5 + 1) / 3)
+    assert rate.unit == "share"
+    assert 0 <= rate.low < rate.value < rate.high <= 1
+    assert rate.entities == 3
+
+
+def test_a_judge_of_positions_wins_nobody_anything():
+    judged = judge_pairs(Always(lambda pair: 1.0), pairs(*[("a", "b")] * 8))
+    assert win_rate(judged).value == 0.5
+    bias = position_bias(judged)
+    assert bias.value == 1
+    assert bias.unit == "points"
+    assert position_bias(judge_pairs(Always(lambda pair: 0.5), pairs(("a", "b")) * 8)).value == 0
+
+
+def test_a_judge_of_lengths_is_found_out():
+    longer = Always(lambda pair: float(len(pair.first) > len(pair.second)))
+    padded = padded_pairs(pairs(("Paris", "x"), ("Rome", "y")))
+    assert padded[0].second == "Paris"
+    assert padded[0].first == "Paris, of course"
+    judged = judge_pairs(longer, padded)
+    assert length_bias(judged).value == 1
+    assert position_bias(judged).value == 0
+    shorter = Always(lambda pair: float(len(pair.first) < len(pair.second)))
+    assert length_bias(judge_pairs(shorter, padded)).value == -1
+
+
+@pytest.mark.parametrize("verdict", [2, -1, 0.3])
+def test_verdicts_are_checked(verdict):
+    with pytest.raises(PairError, match=r"each is 1, 0\.5 or 0"):
+        judge_pairs(Always(lambda pair: verdict), pairs(("a", "b")))
+    with pytest.raises(PairError, match="no pair"):
+        judge_pairs(KnownTruthJudge(), [])
+
+
+def test_pairs_are_made_by_prompt_and_seed():
+    ours = pd.DataFrame({"prompt": ["p", "q"], "output": [" a", "b"], "answers": [["a"], ["b"]],
+                         "country": ["x", "y"]})  # fmt: skip
+    theirs = ours.iloc[::-1].assign(output=["d", "c"])
+    made = make_pairs(ours, theirs)
+    assert [(one.question, one.first, one.second) for one in made] == [
+        ("p", "a", "c"), ("q", "b", "d")]  # fmt: skip
+    with pytest.raises(PairError, match="share 1 prompts"):
+        make_pairs(ours, theirs.iloc[:1])
+
+
+@pytest.mark.parametrize("each_token", [True, False])
+def test_likelihood_judge_is_the_likelihood(toy_base, each_token):
+    from sftlab.measure.choices import continuations
+
+    model, tokenizer = load(toy_base)
+    model.eval()
+    judge = LikelihoodJudge(model, tokenizer, form=ALONE, each_token=each_token)
+    (pair,) = pairs(("Paris", "the river of many towns"))
+    one, two = continuations(model, tokenizer, [("Q: Q?\nA:", f" {text}")
+                                                for text in (pair.first, pair.second)])  # fmt: skip
+    better = one.mean > two.mean if each_token else one.nats > two.nats
+    assert judge.compare([pair]) == [float(better)]
+    assert judge.compare([pair.swapped()]) == [float(not better)]
+    same = pairs(("Paris", "Paris"), ("", "Paris"), ("Paris", ""))
+    assert judge.compare(same) == [0.5, 0, 1]
+
+
+def test_continuations_are_the_losses_of_the_model(toy_base):
+    import torch
+
+    from sftlab.measure.choices import continuations
+
+    model, tokenizer = load(toy_base)
+    model.eval()
+    given = [("The capital of France is", " Paris"), ("A", " longer text, of many words")]
+    for (before, text), found in zip(given, continuations(model, tokenizer, given), strict=True):
+        ids = tokenizer(before + text)["input_ids"]
+        start = len(tokenizer(before)["input_ids"])
+        if tokenizer.bos_token_id is not None and ids[0] != tokenizer.bos_token_id:
+            ids, start = [tokenizer.bos_token_id, *ids], start + 1
+        labels = torch.tensor([[-100] * start + ids[start:]])
+        loss = model(torch.tensor([ids]), labels=labels).loss.item()
+        assert found.tokens == len(ids) - start
+        assert found.mean == pytest.approx(-loss, rel=1e-4)
+    with pytest.raises(ValueError, match="empty"):
+        continuations(model, tokenizer, [("a", "")])
+
+
+def test_mistakes_of_the_likelihood_judge():
+    with pytest.raises(JudgeError, match=r"\{question\}"):
+        LikelihoodJudge(None, None, form="A:")
+    with pytest.raises(JudgeError, match="0 or more"):
+        LikelihoodJudge(None, None, margin=-1)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("abab", "abba"), ("aabbccab", "aabbcccc"), ("ab" * 9, "ab" * 9), ("aaab", "bbba")],
+)
+def test_kappa_is_sklearns(one, two):
+    assert cohen_kappa(one, two) == pytest.approx(cohen_kappa_score(list(one), list(two)))
+
+
+def test_kappa_of_the_textbook():
+    """Cohen 1960's kind of table: 20 and 15 agreed, 5 and 10 not, of 50: kappa 0.4."""
+    one = ["y"] * 25 + ["n"] * 25
+    two = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
+    assert cohen_kappa(one, two) == pytest.approx(0.4)
+    assert cohen_kappa("aa", "aa") == 1
+    with pytest.raises(PairError, match="2 and 1"):
+        cohen_kappa("ab", "a")
+
+
+def test_agreement_leaves_the_truths_ties_out():
+    given = pairs(("Paris", "x"), ("x", "y"), ("x", "Paris"))
+    truth = judge_pairs(KnownTruthJudge(), given)
+    judged = judge_pairs(Always(lambda pair: 1.0 if pair.first == "Paris" else 0.5), given)
+    found = agreement(judged, truth)
+    assert set(found["pair"]) == {0, 2}
+    assert found["won"].mean() == pytest.approx(0.75)  # agrees when Paris is first, else ties
+    with pytest.raises(PairError, match="other pairs"):
+        agreement(judged, truth.assign(question="other"))
+
+
+def test_sides_are_half_and_half():
+    sides = shuffled_sides(20, seed=3)
+    assert sum(sides) == 10
+    assert sides != shuffled_sides(20, seed=4)
+
+
+class Server(BaseHTTPRequestHandler):
+    """Speaks as a chat model would, from `said`; keeps what it was asked."""
+
+    said, asked, status = "A", [], 200
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Server.asked.append((self.path, body, self.headers.get("Authorization")))
+        text = Server.said
+        if not isinstance(text, bytes):
+            text = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+        self.send_response(Server.status)
+        if Server.status == 302:
+            self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def address():
+    Server.asked, Server.said, Server.status = [], "A", 200
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"), [("A", 1), ("B.", 0), ("tie", 0.5), (" **A** because ...", 1)]
+)
+def test_endpoint_judge_reads_verdicts(address, monkeypatch, said, verdict):
+    monkeypatch.setenv("SOME_KEY", "secret")
+    Server.said = said
+    judge = EndpointJudge(address, model="m", key_variable="SOME_KEY")
+    assert judge.compare(pairs(("Paris", "Rome"), question="Capital?")) == [verdict]
+    ((path, body, key),) = Server.asked
+    assert (path, key) == ("/v1/chat/completions", "Bearer secret")
+    assert body["model"] == "m"
+    text = body["messages"][0]["content"]
+    assert "Capital?" in text
+    assert text.index("Paris") < text.index("Rome")
+
+
+def test_endpoint_judge_rates(address):
+    Server.said = 'Here: {"helpful": 5, "harmless": 3}'
+    judge = EndpointJudge(address + "/", model="m")
+    assert judge.rate("q", "a", criteria=["helpful", "harmless"]) == {
+        "helpful": 1, "harmless": 0.5}  # fmt: skip
+    assert Server.asked[0][2] is None
+    for said in ('{"helpful": 9, "harmless": 3}', "none", '{"helpful": 3}'):
+        Server.said = said
+        with pytest.raises(JudgeError, match=r"judge m"):
+            judge.rate("q", "a", criteria=["helpful", "harmless"])
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "told"),
+    [(401, "no", "wants a key"), (404, "no", "/v1"), (429, "no", "too many"), (500, "no", "log"),
+     (302, "no", "sends elsewhere"), (200, b"<html>", "no JSON"), (200, b"{}", "choices"),
+     (200, "I can't say", "A, B or TIE")],
+)  # fmt: skip
+def test_endpoint_errors_say_what_to_do(address, status, said, told):
+    Server.status, Server.said = status, said
+    with pytest.raises(JudgeError, match=told):
+        EndpointJudge(address, model="m").compare(pairs(("a", "b")))
+
+
+def test_endpoint_that_is_not_there():
+    with pytest.raises(JudgeError, match="is the server running"):
+        EndpointJudge("http://127.0.0.1:9/v1", model="m", seconds=2).compare(pairs(("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("address", "key", "told"),
+    [("127.0.0.1:8000", None, "give one such as"), ("http://example.org/v1", "SOME_KEY", "https"),
+     ("http://127.0.0.1/v1", "NOT_SET", "is not set")],
+)  # fmt: skip
+def test_endpoints_are_checked_before_anything_is_sent(monkeypatch, address, key, told):
+    monkeypatch.setenv("SOME_KEY", "secret")
+    with pytest.raises(JudgeError, match=told):
+        EndpointJudge(address, model="m", key_variable=key)
