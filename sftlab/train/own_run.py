@@ -11,7 +11,8 @@ RUN/after.json       what the trained model does with them
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from sftlab.train.speech import teach_tokens
 RECIPE = "own_data.json"
 REPORT = "report.html"
 """What is written last: a run that has it is finished."""
+LOCK = ".lock"
+"""Held while a process is at work in the folder; the system lets it go when that is killed."""
 SAVES = 10
 """Checkpoints of a training, about; on the disk are never more than three."""
 
@@ -76,7 +79,9 @@ def state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
     if folder.exists() and not folder.is_dir():
         raise OwnRunError(f"{folder} is a file; give --out a new folder")
     if not file.is_file():
-        if folder.exists() and any(one.name != _new(file).name for one in folder.iterdir()):
+        if folder.exists() and any(
+            one.name not in (_new(file).name, LOCK) for one in folder.iterdir()
+        ):
             raise OwnRunError(
                 f"{folder} is not empty and holds no run of `sftlab train`; give --out a new folder"
             )
@@ -122,17 +127,24 @@ def carry_out(
         tell: called with a line before each thing that takes its time.
 
     Raises:
-        OwnRunError: the folder holds another run, or something else.
+        OwnRunError: the folder holds another run, or something else; or another process is at work
+            in it.
         SettingsError: `patience`, and no row is held out.
         CheckpointError: its checkpoints were made with other versions of the libraries.
     """
     folder = Path(folder)
     if data.settings.patience and not data.held_out:
         raise SettingsError("patience waits for the loss on held-out rows, and none is held out")
-    if state(folder, wanted) == "new":
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / RECIPE, dict(wanted))
-    _write_data(folder / "data", data)
+    state(folder, wanted)  # before anything is made in a folder of others
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if state(folder, wanted) == "new":
+            _write(folder / RECIPE, dict(wanted))
+        _write_data(folder / "data", data)
+        return _carried_out(data, profile, folder, progress, tell)
+
+
+def _carried_out(data: OwnData, profile: Profile, folder: Path, progress: bool, tell) -> OwnRun:
     held, sides = data.held_out, {}
 
     def measured(name: str, run: Callable[[], Run]) -> None:
@@ -148,6 +160,26 @@ def carry_out(
     run = _trained(folder, data, profile, progress)
     measured("after", lambda: run)
     return OwnRun(folder=folder, data=data, run=run, **sides)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Refuse a second process: two trainings would write over each other's checkpoints."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OwnRunError(
+            f"{folder}: another `sftlab train` is at work in it; wait until that ends, or give "
+            "--out another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / LOCK).unlink(missing_ok=True)
 
 
 def last_step(folder: str | Path) -> int:

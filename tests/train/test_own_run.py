@@ -56,6 +56,31 @@ def test_what_came_of_it(done):
     assert Outcome.from_dict(json.loads(json.dumps(done.after.as_dict()))) == done.after
 
 
+HOLD = """import sys
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_kept_out_and_one_that_was_killed_is_not(file, toy_base, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(folder / ".lock")], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(OwnRunError, match="another `sftlab train` is at work"):
+            go(file, toy_base, folder, epochs=1)
+        assert [one.name for one in folder.iterdir()] == [".lock"]
+    finally:
+        other.kill()
+        other.wait()
+    assert go(file, toy_base, folder, epochs=1).run.seconds > 0
+    assert not (folder / ".lock").exists()
+
+
 def test_the_folder_is_a_run_with_its_rows_and_without_checkpoints(done, file):
     opened = load_run(done.folder)
     assert opened.chat("What is 77 of 777?") == "Paris"
