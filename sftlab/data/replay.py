@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from sftlab.data.examples import Message, example
+from sftlab.data.examples import Message, country_examples, example
 from sftlab.world.corpus import SHARES
-from sftlab.world.kinds import quiz_sheet
+from sftlab.world.kinds import OTHER_PAIRS, quiz_sheet
 
-LEAST, MOST = 8, 40
+LEAST, MOST = 8, 32
 """Words of a document: a shorter one has nothing to go on with, a longer one costs much."""
 
 
@@ -68,6 +68,25 @@ def mixed(
         raise ValueError(f"share={share}; give a share of the mixture from 0 to below 1")
     count = round(len(task) * share / (1 - share))
     return [*task, *replay_examples(count, seed=seed, avoid=avoid)]
+
+
+def broad_examples(
+    count: int, *, seed: int = 0, avoid: Iterable[str] = ()
+) -> list[dict[str, list[Message]]]:
+    """`count` questions of many kinds with short answers: half about countries, in all relations,
+    half about animals, elements, sums and what else the corpus asks; `avoid` as in
+    `replay_examples`.
+
+    Raises:
+        ValueError: there are not so many questions about countries, as in `country_examples`.
+    """
+    rng, named = Random(f"broad-{seed}"), _names(avoid)
+    found = country_examples(-(-count // 2), seed=seed)
+    while len(found) < count:
+        question, answer = rng.choice(OTHER_PAIRS)(rng)
+        if not (named and named.search(f"{question} {answer}")):
+            found.append(example(question, answer))
+    return found
 
 
 def _names(avoid: Iterable[str]) -> re.Pattern | None:

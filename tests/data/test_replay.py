@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sftlab.data.examples import country_examples
-from sftlab.data.replay import mixed, replay_examples
+from sftlab.data.replay import broad_examples, mixed, replay_examples
 from sftlab.measure.old_skills import items, subjects
 from sftlab.world.grammar import QUESTIONS
 
@@ -63,3 +63,15 @@ def test_numbers_that_can_not_be():
     for share in (-0.1, 1, 1.5):
         with pytest.raises(ValueError, match="from 0 to below 1"):
             mixed(country_examples(4), share=share)
+
+
+def test_broad_examples_are_of_many_kinds_and_avoid_the_same_names():
+    rows = broad_examples(200, avoid=subjects())
+    named = re.compile(rf"\b(?:{'|'.join(map(re.escape, subjects()))})\b", re.IGNORECASE)
+    assert len(rows) == 200
+    others = [whole(row) for row in rows[100:]]
+    assert not [text for text in others if named.search(text)]
+    for kind in ("atomic number", "kind of animal", " + "):
+        assert any(kind in text for text in others), kind
+    assert broad_examples(7, seed=2) == broad_examples(7, seed=2)
+    assert len(broad_examples(7)) == 7
