@@ -65,8 +65,10 @@ def plot_meter(
         axes[1].tick_params(labelsize=8)
         axes[1].set_xlabel("loss on the corpus,\nnats a token", fontsize=9, color=SOFT)
     axes[0].set_title(fill(title, TITLE), loc="left", fontsize=11, pad=24)
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=9,
-                   borderaxespad=0.1, handletextpad=0.4, columnspacing=1.2)  # fmt: skip
+    legend = axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False,
+                            fontsize=9, borderaxespad=0.1, handletextpad=0.4,
+                            columnspacing=1.2)  # fmt: skip
+    legend.set_in_layout(False)  # it may reach over the right panel, and must not squeeze this one
     return Picture(figure, alt=f"{title}: {'; '.join([*told, *losses])}.")
 
 

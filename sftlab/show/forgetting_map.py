@@ -14,6 +14,8 @@ from sftlab.measure.stats import Estimate, percent
 from sftlab.show.plots import COLOURS, GREY, TITLE, Picture, _axes
 
 SOFT = "#444444"
+NEAR = 0.03
+"""A label this near another one is left out: the dots grow along a curve, which tells as much."""
 TICKS = ([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
 
 
@@ -53,18 +55,20 @@ def frontier(points: Points) -> list[tuple[str, str]]:
 def plot_pareto(points: Points, *, before: float, title: str) -> Picture:
     """What was kept against what was gained: a curve each, its settings in order.
 
-    A dot is the mean of the seeds, the thin cross on it reaches from the lowest seed to the highest
-    both ways, and the dashed line joins the settings that no other beats.
+    A dot is the mean of the seeds; along a curve dots grow. The thin cross on it reaches from the
+    lowest seed to the highest both ways, and the dashed line joins the settings that no other
+    beats.
 
     Args:
         points: the settings.
         before: what the base had of the old skills: a grey line.
         title: above the picture.
     """
-    figure, (ax,) = _axes(7.2, 4.6)
-    told = []
+    figure, (ax,) = _axes(7.2, 5.0)
+    told, labelled = [], []
     ax.axhline(before, color=GREY, linewidth=2, alpha=0.6)
-    ax.text(0.01, before - 0.015, "the base", fontsize=8, color=SOFT, va="top")
+    ax.annotate("the base", (0, before), xytext=(3, -3), xycoords=("axes fraction", "data"),
+                textcoords="offset points", fontsize=8, color=SOFT, va="top")  # fmt: skip
     best = [points[curve][label] for curve, label in frontier(points)]
     ax.plot([one.task.value for one in best], [one.kept.value for one in best], "--",
             color="#222222", linewidth=1, zorder=1)  # fmt: skip
@@ -72,22 +76,28 @@ def plot_pareto(points: Points, *, before: float, title: str) -> Picture:
         colour = COLOURS[n % len(COLOURS)]
         x, y = ([one[k].value for one in row.values()] for k in (0, 1))
         ax.plot(x, y, color=colour, linewidth=1.6, alpha=0.6)
-        for label, point in row.items():
+        ax.plot([], [], "o-", color=colour, label=curve)
+        for place, (label, point) in enumerate(row.items()):
             at = point.task.value, point.kept.value
             wide, high = point.task.by_seed, point.kept.by_seed
             ax.plot([min(wide), max(wide)], [at[1]] * 2, color=colour, linewidth=0.9, alpha=0.45)
             ax.plot([at[0]] * 2, [min(high), max(high)], color=colour, linewidth=0.9, alpha=0.45)
-            ax.annotate(label, at, xytext=(6, -11), textcoords="offset points", fontsize=7.5,
-                        color=colour)  # fmt: skip
+            if all(max(abs(at[0] - x), abs(at[1] - y)) > NEAR for x, y in labelled):
+                ax.annotate(label, at, xytext=(7, (-11, 5)[n % 2]), textcoords="offset points",
+                            fontsize=8, color=colour)  # fmt: skip
+                labelled.append(at)
             told += [f"{_plain(curve)} {_plain(label)} {what} {percent(value)}"
                      for what, value in zip(Point._fields, at, strict=True)]  # fmt: skip
-        ax.plot(x, y, "o", color=colour, markersize=6, label=curve, zorder=3)
-    ax.set_xlim(-0.03, 1.06)
-    ax.set_ylim(-0.03, 1.06)
+            ax.plot(*at, "o", color=colour, markersize=4 + 1.2 * place, zorder=3, alpha=0.85,
+                    markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+    lowest = [min(min(one[k].by_seed) for row in points.values() for one in row.values())
+              for k in (0, 1)]  # fmt: skip
+    ax.set_xlim(max(lowest[0] - 0.08, -0.03), 1.05)
+    ax.set_ylim(max(lowest[1] - 0.08, -0.03), 1.05)
     ax.set_xticks(*TICKS, fontsize=9)
     ax.set_yticks(*TICKS, fontsize=9)
-    ax.set_xlabel("task: answered rightly (cross: from the lowest seed to the highest)", fontsize=9,
-                  color=SOFT)  # fmt: skip
+    ax.set_xlabel("task: answered rightly (cross: lowest to highest seed; dots grow along a curve)",
+                  fontsize=9, color=SOFT)  # fmt: skip
     ax.set_ylabel("old skills kept", fontsize=9, color=SOFT)
     ax.set_title(fill(title, TITLE), loc="left", fontsize=11, pad=24)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=9,

@@ -110,7 +110,7 @@ def plot_rates(
                   color="#444444")  # fmt: skip
     ax.set_ylabel(axis, fontsize=9, color="#444444")
     ax.set_title(fill(title, TITLE), loc="left", fontsize=11, pad=26)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize=9,
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=9,
               borderaxespad=0.1)  # fmt: skip
     return Picture(figure, alt=f"{title}: {'; '.join(told)}.")
 

@@ -49,7 +49,7 @@ def plot_band(
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"], fontsize=9)
     ax.set_xlabel(f"{axis} (line: mean; dots: seeds; band: all seeds)", fontsize=9, color=SOFT)
     ax.set_title(fill(title, TITLE), loc="left", fontsize=11, pad=24)
-    ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=3,
+    ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=5,
               borderaxespad=0.1)  # fmt: skip
     return Picture(figure, alt=f"{title}: {'; '.join(told)}.")
 

@@ -226,6 +226,31 @@ def test_05_too_high_a_rate_forgets_and_teacher_forcing_forgives(run):
     assert given["true first step"] >= given["own first step"] + 10
 
 
+def test_07_records_its_claims(run):
+    verdicts = {id: r.verdict for id, r in run("07_forgetting").records.items()}
+    assert set(verdicts) == {*(f"F{n}" for n in range(1, 8)), "X5"}
+    # What the lesson is about; F2 and F7 stand near their bounds.
+    assert {id for id in ("F1", "F4", "F5", "F6") if verdicts[id] != "supported"} == set()
+    assert verdicts["F3"] == verdicts["X5"] == "contradicted"
+
+
+def test_07_the_map_goes_down_with_the_rate_and_up_with_replay(run):
+    kept = told(run("07_forgetting"), "Learning rate and replay")
+    at = {rate: kept[f"{rate} 0 percent kept"] for rate in ("0.0007", "0.0014", "0.0028")}
+    assert at["0.0007"] >= 85
+    assert at["0.0014"] >= at["0.0028"] + 30
+    assert kept["0.0028 20 percent kept"] >= at["0.0028"] + 10
+
+
+def test_07_forgotten_skills_are_partly_hidden(run):
+    left = told(run("07_forgetting"), "only hidden")
+    assert left["fine-tune stories"] <= 20
+    assert left["later stories"] >= left["fine-tune stories"] + 30
+    assert left["later facts"] >= left["fine-tune facts"] + 10
+    facts = told(run("07_forgetting"), "after the high rate")
+    assert facts["the base, behind three other facts"] >= 95
+
+
 def runs_stored():
     return {f: f.stat().st_mtime_ns for f in (cache_folder() / "runs").glob("*/run.json")}
 
