@@ -90,12 +90,12 @@ def plot_pareto(points: Points, *, before: float, title: str) -> Picture:
                      for what, value in zip(Point._fields, at, strict=True)]  # fmt: skip
             ax.plot(*at, "o", color=colour, markersize=4 + 1.2 * place, zorder=3, alpha=0.85,
                     markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+    ax.set_xticks(*TICKS, fontsize=9)
+    ax.set_yticks(*TICKS, fontsize=9)
     lowest = [min(min(one[k].by_seed) for row in points.values() for one in row.values())
               for k in (0, 1)]  # fmt: skip
     ax.set_xlim(max(lowest[0] - 0.08, -0.03), 1.05)
     ax.set_ylim(max(lowest[1] - 0.08, -0.03), 1.05)
-    ax.set_xticks(*TICKS, fontsize=9)
-    ax.set_yticks(*TICKS, fontsize=9)
     ax.set_xlabel("task: answered rightly (cross: lowest to highest seed; dots grow along a curve)",
                   fontsize=9, color=SOFT)  # fmt: skip
     ax.set_ylabel("old skills kept", fontsize=9, color=SOFT)

@@ -35,6 +35,7 @@ def test_pareto_tells_every_setting_and_spans_its_seeds(points):
     (ax,) = picture.figure.axes
     spans = [list(line.get_xdata()) for line in ax.lines]
     assert [0.5, 0.6] in spans, "the cross reaches from seed to seed"
+    assert ax.get_xlim()[0] > 0.3, "where nothing was measured nothing is drawn"
     dashed = next(line for line in ax.lines if line.get_linestyle() == "--")
     assert list(dashed.get_xdata()) == [0.8, 0.9, 0.95]
 
