@@ -30,8 +30,8 @@ def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Whether a judge says what the truth says, on the pairs where the truth is no tie.
 
     Both are frames of `judge_pairs` over the same pairs. The rows of `judged` that count, with
-    `true` (what the truth says of `won`) and `won` replaced by 1 (the same), 0.5 (the judge sees a
-    tie) or 0: ready for `win_rate`.
+    `true` and `said` (what truth and judge say of the first answer) and `won` replaced by 1 (the
+    same), 0.5 (the judge sees a tie) or 0: ready for `win_rate`.
 
     Raises:
         PairError: the frames are not of the same pairs.
@@ -44,4 +44,5 @@ def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     if len(both) != len(judged) or (both["asked"] != both["question"]).any():
         raise PairError("the two frames judge other pairs: give both judges the same")
     both = both[both["true"] != 0.5]
-    return both.assign(won=1 - (both["won"] - both["true"]).abs()).drop(columns="asked")
+    same = 1 - (both["won"] - both["true"]).abs()
+    return both.assign(said=both["won"], won=same).drop(columns="asked")

@@ -79,6 +79,20 @@ def make_pairs(ours: pd.DataFrame, theirs: pd.DataFrame, *, entity: str = "count
     ]
 
 
+def judge_frames(judge: Judge, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """`judge_pairs` of two frames of `probe_questions`, seed by seed, with the column seed.
+
+    `theirs` may be of one seed only, such as a base model's: then all of ours meet that.
+    """
+    one = theirs["seed"].nunique() == 1 if "seed" in theirs else True
+    frames = []
+    for seed, part in ours.groupby("seed"):
+        other = theirs if one else theirs[theirs["seed"] == seed]
+        pairs = make_pairs(part.drop(columns="seed"), other.drop(columns="seed", errors="ignore"))
+        frames.append(judge_pairs(judge, pairs).assign(seed=seed))
+    return pd.concat(frames, ignore_index=True)
+
+
 def judge_pairs(judge: Judge, pairs: Iterable[Pair]) -> pd.DataFrame:
     """Each pair judged in both orders; two rows a pair.
 

@@ -31,6 +31,7 @@ CUTS: dict[str, Cut] = {
     "continent": lambda row: country(row.country).continent,
     "length": _length,
     "group": lambda row: row.group,
+    "relation and group": lambda row: f"{row.relation}, {row.group}",
 }
 """Ways to cut a frame of `probe_questions`: what is asked, where, how long the answer is, and how
 the corpus holds the country (asked about, stated, never mentioned)."""

@@ -70,7 +70,8 @@ def test_segments_are_those_of_the_world():
     assert next(iter(means["group"])) == "stated"
     assert means["group"]["stated"].value == 0.5
     assert means["group"]["asked"].value == 1
-    assert weakest(cut, least=1) == ("continent", "Africa")
+    assert weakest(cut, least=1) == ("relation and group", "capital, stated")
+    assert weakest(cut, least=2) == ("continent", "Africa")
     assert weakest(cut, least=3)[0] == "relation"
     for wrong in (lambda: with_segments(world(), ["colour"]), lambda: weakest(cut, least=99),
                   lambda: with_segments(world().iloc[:0])):  # fmt: skip

@@ -1,0 +1,79 @@
+"""The exported tasks, run by lm-eval on a saved fine-tune, agree with ours to the item."""
+
+import pytest
+
+from sftlab.data.examples import country_examples
+from sftlab.measure.choices import probe_choices
+from sftlab.measure.lm_eval_tasks import export_tasks
+from sftlab.measure.probes import probe_questions
+from sftlab.train.finetune import finetune
+from sftlab.world.facts import countries
+
+AMONG = countries(split="held_out")[::12]
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Trained so little that some of its answers are wrong."""
+    return finetune("tiny", country_examples(40), settings=None, progress=False, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def saved(run, tmp_path_factory):
+    return run.save(tmp_path_factory.mktemp("saved") / "run")
+
+
+@pytest.fixture(scope="module")
+def theirs(saved, tmp_path_factory):
+    """Task -> what lm-eval says of each item, in the order of the file."""
+    import huggingface_hub
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    folder = tmp_path_factory.mktemp("tasks")
+    names = export_tasks(folder / "here", among=AMONG)
+
+    def evaluate(name, *, chat, bos):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+            done = simple_evaluate(
+                model="hf",
+                model_args={"pretrained": str(saved), "dtype": "float32", "add_bos_token": bos},
+                tasks=[name], apply_chat_template=chat, device="cpu", bootstrap_iters=0,
+                batch_size=16, task_manager=TaskManager(include_path=str(folder / "here")),
+            )  # fmt: skip
+        return sorted(done["samples"][name], key=lambda sample: sample["doc_id"])
+
+    return {
+        names[0]: evaluate(names[0], chat=True, bos=False),
+        names[1]: evaluate(names[1], chat=False, bos=True),
+    }
+
+
+def test_generated_answers_agree_to_the_item(run, theirs):
+    ours = probe_questions(run.answer, among=AMONG)
+    found = theirs["sftlab_questions"]
+    assert [one["doc"]["question"] for one in found] == list(ours["prompt"])
+    assert [one["filtered_resps"][0].strip() for one in found] == list(ours["output"].str.strip())
+    assert [bool(one["exact_match"]) for one in found] == list(ours["right"])
+    assert 0 < ours["right"].mean() < 1
+
+
+def test_choices_agree_to_the_item(run, theirs):
+    ours = probe_choices(run.model, run.tokenizer, among=AMONG)
+    found = theirs["sftlab_choices"]
+    for one, row in zip(found, ours.itertuples(), strict=True):
+        assert one["doc"]["choices"] == row.choices
+        said = [float(answer[0][0] if isinstance(answer[0], tuple | list) else answer[0])
+                for answer in one["filtered_resps"]]  # fmt: skip
+        assert said == pytest.approx(row.likelihoods, abs=1e-3)
+        assert one["acc"] == row.mc1
+    assert 0 < ours["mc1"].mean() < 1
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(ValueError, match="is empty"):
+        export_tasks(tmp_path / "new", among=[])
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="not empty"):
+        export_tasks(tmp_path, among=AMONG)
