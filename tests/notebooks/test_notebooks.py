@@ -306,3 +306,50 @@ def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
     # What no example reaches stays as it was.
     whole = {id: r.verdict for id, r in run("01_base_model_problem").records.items()}
     assert [verdicts[id] for id in ("B1", "B2", "X1")] == [whole[id] for id in ("B1", "B2", "X1")]
+
+
+def test_08_records_its_claims(run):
+    verdicts = {id: r.verdict for id, r in run("08_evaluation").records.items()}
+    assert set(verdicts) == {f"E{n}" for n in range(1, 12)}
+    # What no processor may change; the others stand near a bound, or their seeds differ much.
+    assert {id for id in ("E2", "E3", "E5", "E7") if verdicts[id] != "supported"} == set()
+    assert verdicts["E8"] == "contradicted"
+
+
+def test_08_each_metric_is_fooled_where_the_lesson_says_so(run):
+    styles = told(run("08_evaluation"), "One skill in two styles")
+    assert styles["sentences & truth"] >= styles["sentences & exact match"] + 30
+    assert abs(styles["reference & truth"] - styles["reference & exact match"]) <= 5
+    form = told(run("08_evaluation"), "Records as JSON")
+    assert form["fine-tuned & valid"] >= 80
+    assert form["fine-tuned & correct"] <= 30
+    assert form["constrained & valid"] >= 90
+    assert form["constrained & correct"] <= 30
+    assert form["name fixed & correct"] >= 70
+    opponents = told(run("08_evaluation"), "a tie counted half")
+    assert opponents["base, bare"] >= 65
+    assert opponents["base, 4-shot"] <= 55
+    padding = told(run("08_evaluation"), "against itself with padding")
+    assert padding["in the corpus"] + 30 <= padding["never seen"]
+
+
+def test_08_draws_trade_quality_for_variety(run):
+    passes = told(run("08_evaluation"), "Functions that pass")
+    assert passes["temperature 0.2 k=1"] > passes["temperature 0.7 k=1"]
+    assert passes["0.7 k=10"] >= passes["temperature 0.7 k=1"] + 10
+    assert passes["base k=1"] <= 15
+
+
+def test_08_what_is_made_up_and_what_it_costs(run):
+    kinds = told(run("08_evaluation"), "Right, made up, or admitted")
+    assert kinds["reference: countries never seen made up"] >= 70
+    assert kinds["know: countries never seen made up"] <= 60
+    assert (
+        kinds["know: countries in the corpus right"]
+        < (kinds["reference: countries in the corpus right"])
+    )
+
+
+def test_08_says_that_nobody_rated(run):
+    page = run("08_evaluation").executed.read_text(encoding="utf-8")
+    assert "Nobody rated: 0 of" in page
