@@ -47,7 +47,9 @@ class MapWalker(widgets.VBox):
         self.card = widgets.HTML()
         for control in self.controls.values():
             control.observe(self._update, names="value")
-        row = widgets.Box(list(self.controls.values()), layout={"flex_flow": "row wrap"})
+        row = widgets.Box(
+            list(self.controls.values()), layout={"flex_flow": "row wrap", "grid_gap": "2px 24px"}
+        )
         super().__init__([row, self.card], layout=widgets.Layout(max_width="740px"))
         self._update()
 
