@@ -79,7 +79,7 @@ def plot_power(
     pilot: Components,
     *,
     title: str,
-    seeds: Sequence[int] = (2, 3, 5, 10),
+    seeds: Sequence[int] = (3, 5, 10, 20),
     entities: Sequence[int] = (10, 20, 50, 100, 200, 500),
     wanted: float | None = None,
 ) -> Picture:
@@ -108,7 +108,7 @@ def plot_power(
     ax.minorticks_off()
     ax.set_xticks(list(entities), [f"{many:,}" for many in entities], fontsize=9)
     ax.set_ylim(0, None)
-    ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
     ax.tick_params(axis="y", labelsize=9)
     ax.set_xlabel("entities that are asked about", fontsize=9, color="#444444")
     ax.set_ylabel("smallest difference seen", fontsize=9, color="#444444")
