@@ -18,6 +18,7 @@ LESSONS = ("browser", "notebooks/test_notebooks.py")
 """Tests that run the lessons whole: one worker has them all, so that each is computed once."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """The tests of a file stay together: they share what the file prepares."""
     for item in items:
