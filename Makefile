@@ -34,7 +34,7 @@ course: $(COURSE)
 	@$(OFFLINE) $(PY) -m sftlab run --all --out build
 
 test: $(TESTS)
-	@$(OFFLINE) $(PY) -m pytest -n logical --maxprocesses 4 --dist loadgroup
+	@$(OFFLINE) $(PY) -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder
 
 lab: $(COURSE)
 	@$(PY) -m sftlab lab

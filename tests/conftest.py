@@ -10,21 +10,25 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from xdist.scheduler import LoadScopeScheduling
 
 from sftlab.world import corpus
 from sftlab.world.tokenizer import train_tokenizer
 
-LESSONS = ("browser", "notebooks/test_notebooks.py")
+LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py")
 """Tests that run the lessons whole: one worker has them all, so that each is computed once."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items):
-    """The tests of a file stay together: they share what the file prepares."""
-    for item in items:
-        path = item.path.relative_to(Path(__file__).parent).as_posix()
-        group = "lessons" if path.startswith(LESSONS) else path
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByFile(LoadScopeScheduling):
+    """The tests of a file stay in one worker: they share what the file prepares."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.split("::")[0]
+        return "lessons" if file.startswith(LESSONS) else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
