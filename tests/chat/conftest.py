@@ -63,3 +63,27 @@ def words_tokenizer():
 def tokenizer(request):
     """Each of the two."""
     return request.getfixturevalue(f"{request.param}_tokenizer")
+
+
+def _search(text, messages, *, kept, ending):
+    """Where the answers stand, (start, end, message), by a search that knows no template.
+
+    `kept(index)` is what the text holds of a content, `ending(final)` what ends an answer.
+    """
+    found, at = [], 0
+    for index, message in enumerate(messages):
+        if message["role"] == "system":
+            continue
+        start = text.index(kept(index), at)
+        at = start + len(kept(index))
+        if message["role"] == "assistant":
+            end = ending(index == len(messages) - 1)
+            assert text.startswith(end, at)
+            at += len(end)
+            found.append((start, at, index))
+    return found
+
+
+@pytest.fixture(scope="session")
+def search():
+    return _search

@@ -227,25 +227,16 @@ TRIMMED = ("contents are trimmed", "macros, namespaces and blocks carry the text
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ENDINGS)
-def test_each_kind_of_conversation_is_masked_in_each_toy(name, kind, tokenizer):
+def test_each_kind_of_conversation_is_masked_in_each_toy(name, kind, tokenizer, search):
     messages = KINDS[kind]
     if (name, kind) == ("roles must alternate", "system"):
         with pytest.raises(TemplateError, match="roles must alternate"):
             spans_of(name, messages)
         return
     found = spans_of(name, messages)
-    wanted, at = [], 0
-    for index, message in enumerate(messages):
-        if message["role"] == "system":
-            continue
-        kept = message["content"].strip() if name in TRIMMED else message["content"]
-        start = found.text.index(kept, at)
-        at = start + len(kept)
-        if message["role"] == "assistant":
-            end = ENDINGS[name][index == len(messages) - 1]
-            assert found.text.startswith(end, at)
-            at += len(end)
-            wanted.append((start, at, index))
+    contents = [message["content"] for message in messages]
+    kept = [content.strip() if name in TRIMMED else content for content in contents]
+    wanted = search(found.text, messages, kept=kept.__getitem__, ending=ENDINGS[name].__getitem__)
     assert [(span.start, span.end, span.message) for span in found.spans] == wanted
     template = Template(name=name, text=TOYS[name][0], bos_token="<s>", eos_token=EOS)
     row = labels(tokenizer, messages, template=template)

@@ -87,26 +87,19 @@ def left_of(name, messages, index):
 
 @pytest.mark.parametrize("chat", CHATS)
 @pytest.mark.parametrize("name", NAMES)
-def test_answers_and_their_ends_are_supervised_and_nothing_else(name, chat):
+def test_answers_and_their_ends_are_supervised_and_nothing_else(name, chat, search):
     messages = CHATS[chat]
     if name in ("gemma", "gemma_training") and chat == "system":
         with pytest.raises(TemplateError, match=r"refuses .* System role not supported"):
             spans_of(name, messages)
         return
     found = spans_of(name, messages)
-    expected, at = [], 0
-    for index, message in enumerate(messages):
-        if message["role"] == "system":
-            continue
-        kept = left_of(name, messages, index)
-        start = found.text.index(kept, at)
-        at = start + len(kept)
-        if message["role"] == "assistant":
-            final = index == len(messages) - 1
-            end = LAST.get(name, end_of(name)) if final else end_of(name)
-            assert found.text.startswith(end, at)
-            at += len(end)
-            expected.append((start, at, index))
+    expected = search(
+        found.text,
+        messages,
+        kept=lambda index: left_of(name, messages, index),
+        ending=lambda final: LAST.get(name, end_of(name)) if final else end_of(name),
+    )
     assert [(span.start, span.end, span.message) for span in found.spans] == expected
     assert found.end_of_turn == end_of(name)
 
