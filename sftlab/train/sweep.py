@@ -1,30 +1,22 @@
 """Sweeps: grids of settings x seeds, each run once, side by side on all cores, kept for ever."""
 
-import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sftlab.profiles import Profile
-from sftlab.train import results
-from sftlab.train.countdown import Countdown, work
-from sftlab.train.experiment import Experiment
 from sftlab.train.fingerprint import FingerprintError
-from sftlab.train.grid import OWN_COLUMNS, SweepError
-from sftlab.train.observations import observations
-from sftlab.train.plan import Plan, Planned, make_plan
+from sftlab.train.grid import SweepError
+from sftlab.train.queue import carry_out_all
 from sftlab.train.settings import Settings
 
-__all__ = ["FingerprintError", "SweepError", "sweep"]
+__all__ = ["FingerprintError", "SweepError", "sweep", "sweeps"]
 
-ROOM = 1_200_000_000
-"""Bytes of memory for each process: libraries 0.5 GB, the rest for the model at work."""
-SMALL = 20_000_000
-"""Parameters up to which a run has one thread, whatever `jobs`: so the numbers stay the same."""
+OF_THE_QUEUE = ("jobs", "progress", "refresh")
+"""Arguments that are one for all sweeps that are carried out together."""
 
 
 def sweep(
@@ -84,126 +76,48 @@ def sweep(
         FingerprintError: a measure uses something, such as a model, that has no value to compare.
         UnknownProfileError, ModelNotAvailableError: the one profile is unknown, or not to be had.
     """
-    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
-        raise SweepError(f"jobs is {jobs!r}; give a whole number, 1 or more")
-    plan = make_plan(profile, measure=measure, examples=examples, validation=validation, grid=grid,
-                     seeds=seeds, settings=settings)  # fmt: skip
-    results.sweep_up()
-    store = results.runs_folder()
-    unique = {one.run: one for one in plan.runs if one.run}
-    have = {} if refresh else {run: results.read(store, run) for run in unique}
-    have = {run: found for run, found in have.items() if found}
-    todo = [one for run, one in unique.items() if run not in have]
-    jobs = _jobs(todo, jobs)
-    bar = Countdown(
-        f"sweep of {_name(plan)}", total=len(unique) + sum(not one.run for one in plan.runs),
-        cached=len(have), jobs=max(min(jobs, len(todo)), 1), shown=progress,
-    )  # fmt: skip
-    errors = {}
-    try:
-        for one in plan.runs:
-            if one.error:
-                bar.failed(one.error)
-        if todo:
-            errors = _carry_out(todo, plan, bar, jobs)
-    finally:
-        bar.close()
-    have |= {one.run: results.read(store, one.run) for one in todo if one.run not in errors}
-    _repeat_warnings([found.record for found in have.values() if found])
-    return observations(plan, list(measure), have, errors)
+    one = {"profile": profile, "measure": measure, "examples": examples, "validation": validation,
+           "grid": grid, "seeds": seeds, "settings": settings}  # fmt: skip
+    return carry_out_all([one], jobs=jobs, progress=progress, refresh=refresh)[0]
 
 
-def _name(plan: Plan) -> str:
-    names = {one.needs["profile"].name for one in plan.runs if one.needs}
-    return Path(names.pop()).name if len(names) == 1 else "several models"
+def sweeps(
+    *wanted: Mapping[str, Any],
+    jobs: int | None = None,
+    progress: bool = True,
+    refresh: bool = False,
+    **common: Any,
+) -> list[pd.DataFrame]:
+    """Several sweeps in one queue, so that no process waits for the last run of each.
+
+        house, plain = sweeps({"examples": in_style, "measure": {"house": house_questions}},
+                              {"examples": plainly, "measure": {"plain": plain_questions}},
+                              profile="tiny", seeds=5)
+
+    Args:
+        wanted: for each sweep its arguments, by the names that they have in `sweep`.
+        jobs, progress, refresh: as in `sweep`, for all together.
+        common: arguments of all the sweeps; those in `wanted` come first.
+
+    Returns:
+        For each of them the frame that `sweep` would return.
+
+    Raises:
+        SweepError: what `sweep` raises, an argument that it does not have, or one that is missing.
+        FingerprintError, UnknownProfileError, ModelNotAvailableError: as in `sweep`.
+    """
+    wanted = [_complete({**common, **one}) for one in wanted]
+    return carry_out_all(wanted, jobs=jobs, progress=progress, refresh=refresh)
 
 
-def _jobs(todo: list[Planned], jobs: int | None) -> int:
-    if jobs is None:
-        import joblib
-        import psutil
-
-        jobs = min(joblib.cpu_count(), int(psutil.virtual_memory().available / ROOM))
-        if not all(one.needs["profile"].embedded for one in todo):
-            jobs = 1
-    return max(jobs, 1)
-
-
-def _carry_out(todo: list[Planned], plan: Plan, bar: Countdown, jobs: int) -> dict[str, str]:
-    """Do the runs that are missing; the errors of those that failed."""
-    from sftlab.train.processes import conduct_all
-
-    small = all((one.needs["profile"].parameters or SMALL + 1) <= SMALL for one in todo)
-    experiments = []
-    with _sent_by_value(plan.live):
-        for one in todo:
-            needs = {**one.needs, "calls": _pickled(one.needs["calls"])}
-            experiments.append(Experiment(
-                **needs, reserved=(*plan.names, *OWN_COLUMNS), store=results.runs_folder(),
-                threads=1 if small else _threads(jobs),
-            ))  # fmt: skip
-    # The longest first: one that begins last would leave the other processes without work.
-    experiments.sort(key=work, reverse=True)
-    bar.expect(experiments)
-    errors = {}
-    with closing(conduct_all(experiments, jobs=jobs, loaded=plan.loaded)) as events:
-        for event in events:
-            if event is None:
-                bar.tick()
-                continue
-            kind, experiment, outcome = event
-            if kind == "begun":
-                bar.begun(experiment)
-                continue
-            if outcome.error and outcome.error.startswith("ColumnError: "):
-                # No matter of this run: all the others would fail like it.
-                raise SweepError(outcome.error.removeprefix("ColumnError: "))
-            bar.ended(experiment, outcome)
-            if outcome.error:
-                errors[experiment.run] = outcome.error
-    return errors
-
-
-def _threads(jobs: int) -> int:
-    import joblib
-
-    return max(joblib.cpu_count() // jobs, 1)
-
-
-@contextmanager
-def _sent_by_value(modules: set[str]) -> Iterator[None]:
-    """Send functions of the learner's own modules whole: a process may not find the module."""
-    import cloudpickle
-
-    known = cloudpickle.list_registry_pickle_by_value()
-    named = [n for n in modules - {"__main__", *known} if n in sys.modules]
-    for name in named:
-        cloudpickle.register_pickle_by_value(sys.modules[name])
-    try:
-        yield
-    finally:
-        for name in named:
-            cloudpickle.unregister_pickle_by_value(sys.modules[name])
-
-
-def _pickled(calls: dict[str, tuple]) -> bytes:
-    import cloudpickle
-
-    for name, call in calls.items():
-        try:
-            cloudpickle.dumps(call)
-        except Exception as error:  # pickle raises what it likes
-            raise SweepError(
-                f"the measure {name!r} can't be sent to another process: {error}"
-            ) from error
-    return cloudpickle.dumps(calls)
-
-
-def _repeat_warnings(records: list[dict[str, Any]]) -> None:
-    """Warn of what the runs warned of, once each."""
-    counts: dict[str, int] = {}
-    for record in records:
-        for text in record["warnings"]:
-            counts[text] = counts.get(text, 0) + 1
-    for text, count in counts.items():
-        warnings.warn(f"{text} (in {count} of {len(records)} runs)", stacklevel=3)
+def _complete(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a sweep, with the defaults of those that are not given."""
+    names = [name for name in signature(sweep).parameters if name not in OF_THE_QUEUE]
+    for name in given:
+        if name not in names:
+            raise SweepError(f"a sweep has no argument {name!r}; it takes {', '.join(names)}")
+    for name in ("profile", "measure"):
+        if name not in given:
+            raise SweepError(f"a sweep without {name!r}; give it to each, or once for all")
+    defaults = {name: signature(sweep).parameters[name].default for name in names}
+    return defaults | given

@@ -17,7 +17,7 @@ from sftlab.train.experiment import Experiment, Outcome
 from sftlab.train.fingerprint import FingerprintError
 from sftlab.train.processes import end_processes
 from sftlab.train.settings import Settings
-from sftlab.train.sweep import SweepError, sweep
+from sftlab.train.sweep import SweepError, sweep, sweeps
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Settings(epochs=1, batch_size=8, learning_rate=1e-3)
@@ -195,6 +195,37 @@ class TestOfTheBase:
         with pytest.warns(UserWarning, match="1 run failed"):
             go()
         assert sorted(lines(log)) == ["0", "1", "1", "2"]
+
+    def test_sweeps_together_give_what_each_gives_alone(self, toy_base, log):
+        one = {"measure": {"items": counted(log)}, "grid": {"form": ["b", "a"]}}
+        two = {"measure": {"size": lambda run: run.model.num_parameters()}, "seeds": 1}
+        frames = sweeps(one, two, one, profile=toy_base, seeds=2, progress=False)
+        assert sorted(lines(log)) == ["a0", "a1", "b0", "b1"], "what two of them ask for, once"
+        pd.testing.assert_frame_equal(frames[0], quiet_sweep(toy_base, seeds=2, **one))
+        pd.testing.assert_frame_equal(frames[1], quiet_sweep(toy_base, **two))
+        pd.testing.assert_frame_equal(frames[2], frames[0])
+        assert len(lines(log)) == 4, "alone they find what was stored together"
+
+    def test_a_failure_in_one_of_several_sweeps_stays_there(self, toy_base):
+        def fails(run):
+            raise KeyError("capitall")
+
+        with pytest.warns(UserWarning, match="1 run failed"):
+            good, bad = sweeps({"measure": {"m": lambda run: 1}}, {"measure": {"m": fails}},
+                               profile=toy_base, seeds=1, progress=False)  # fmt: skip
+        assert good["value"].tolist() == [1]
+        assert bad["error"].tolist() == ["KeyError: 'capitall' (in the measure 'm')"]
+
+    def test_sweeps_name_an_argument_that_is_unknown_or_missing(self, toy_base):
+        measure = {"m": lambda run: 1}
+        with pytest.raises(SweepError, match="no argument 'seed'; it takes profile, measure, exam"):
+            sweeps({"measure": measure, "seed": 1}, profile=toy_base)
+        with pytest.raises(SweepError, match="no argument 'jobs'"):
+            sweeps({"measure": measure, "jobs": 1}, profile=toy_base)
+        with pytest.raises(SweepError, match="without 'measure'; give it to each"):
+            sweeps({"seeds": 1}, profile=toy_base)
+        with pytest.raises(SweepError, match="without 'profile'"):
+            sweeps({"measure": measure})
 
     @pytest.mark.parametrize("given", ["a text", None, [1, 2]])
     def test_a_measure_that_gives_no_items_is_an_error_of_the_run(self, toy_base, given):
