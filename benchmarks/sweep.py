@@ -27,9 +27,9 @@ from step import fresh, tokenised, trl
 from sftlab.data.examples import country_examples
 from sftlab.machine import fast_precision
 from sftlab.train.finetune import finetune
-from sftlab.train.processes import end_processes
 from sftlab.train.settings import Settings
 from sftlab.train.sweep import sweep
+from sftlab.train.sweeps.processes import end_processes
 
 THREADS = 2  # of the runs one after another
 SHORT = 32  # examples of a run that only starts a process

@@ -250,7 +250,7 @@ def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, c
 def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, capsys):
     import pandas as pd
 
-    from sftlab.train import results
+    from sftlab.train.sweeps import results
 
     run = {"profile": "tiny", "settings": "rate=0.002", "measures": "right", "seconds": 6.0}
     runs = [

@@ -95,7 +95,7 @@ def cache(
 
     What is deleted is trained again when a lesson needs it. Recorded claims stay.
     """
-    from sftlab.train import results
+    from sftlab.train.sweeps import results
 
     if older_than is not None and not clear:
         raise ValueError("--older-than says what to delete: write --clear as well")

@@ -73,8 +73,8 @@ def plan(
     """
     from sftlab.machine import free_memory
     from sftlab.train.memory import estimate, find_architecture
+    from sftlab.train.planner.throughput import find_card, speed
     from sftlab.train.settings import SettingsError
-    from sftlab.train.throughput import find_card, speed
 
     if memory is not None and not memory > 0:
         raise SettingsError(f"memory is {memory!r}; give gigabytes, above zero")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sftlab.places import cache_folder
 from sftlab.profiles import Profile, find_profile
-from sftlab.train.sources import base_hash, code_hash
+from sftlab.train.sweeps.sources import base_hash, code_hash
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -79,7 +79,7 @@ def batch_costs(
     def look(trainer) -> None:
         from torch.utils.flop_counter import FlopCounterMode
 
-        from sftlab.train.meter import Meter
+        from sftlab.train.planner.meter import Meter
 
         ordinary, loss, meter = trainer.training_step, trainer.compute_loss, None
 

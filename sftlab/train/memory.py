@@ -1,7 +1,7 @@
 """What a fine-tune will take of memory, by formula, before a card is rented.
 
-A step's memory rises and falls; `sftlab.train.moments` has its moments, of which the largest
-decides.
+A step's memory rises and falls; `sftlab.train.planner.moments` has its moments, of which the
+largest decides.
 
 Always there, for P weights of which T are trained and A belong to adapters, in bytes:
 
@@ -21,8 +21,8 @@ gradients of the batches before are there all the time.
 
 Weights stay in float32, as `finetune` keeps them; TRL trains a quantised base's adapters in
 bfloat16. Moments are those of torch's fused AdamW, which needs no room of its own. Activations:
-`sftlab.train.activations`. All was compared with the bytes that torch's profiler counts
-(`sftlab.train.meter`), in tests/train/test_memory.py.
+`sftlab.train.planner.activations`. All was compared with the bytes that torch's profiler counts
+(`sftlab.train.planner.meter`), in tests/train/test_memory.py.
 """
 
 from dataclasses import asdict, dataclass
@@ -31,11 +31,11 @@ from typing import Any
 
 from sftlab.machine import pick_device
 from sftlab.profiles import ADAPTED, METHODS, QUANTISED
-from sftlab.train.activations import Step
-from sftlab.train.architectures import Architecture, find_architecture
-from sftlab.train.configurations import ArchitectureError
 from sftlab.train.methods import METHODS as DESCRIBED
-from sftlab.train.moments import moments, trained_weights, upper_layers
+from sftlab.train.planner.activations import Step
+from sftlab.train.planner.architectures import Architecture, find_architecture
+from sftlab.train.planner.configurations import ArchitectureError
+from sftlab.train.planner.moments import moments, trained_weights, upper_layers
 from sftlab.train.settings import PRECISIONS, SettingsError
 
 __all__ = ["Architecture", "ArchitectureError", "Memory", "estimate", "find_architecture"]

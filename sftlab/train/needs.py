@@ -13,8 +13,8 @@ from sftlab.models import Preflight, Profile, preflight
 from sftlab.preflight import GB, Row
 from sftlab.train.memory import ArchitectureError, Memory, estimate, find_architecture
 from sftlab.train.own_data import OwnData
+from sftlab.train.planner.throughput import speed
 from sftlab.train.settings import SettingsError
-from sftlab.train.throughput import speed
 
 CHECKPOINTS = 3
 """Checkpoints that are on the disk at once: two are kept, and the next one is written."""

@@ -21,9 +21,9 @@ from sftlab.data.records import read, validate
 from sftlab.data.report import Report
 from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.quiet import known_noise_silenced
-from sftlab.train.configurations import read_configuration
 from sftlab.train.methods import added_refusal
 from sftlab.train.own_rows import OwnData, Row, measure_lengths
+from sftlab.train.planner.configurations import read_configuration
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.speech import teach_tokenizer
 

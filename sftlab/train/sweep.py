@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from sftlab.profiles import Profile
-from sftlab.train.fingerprint import FingerprintError
-from sftlab.train.grid import SweepError
-from sftlab.train.queue import carry_out_all
 from sftlab.train.settings import Settings
+from sftlab.train.sweeps.fingerprint import FingerprintError
+from sftlab.train.sweeps.grid import SweepError
+from sftlab.train.sweeps.queue import carry_out_all
 
 __all__ = ["FingerprintError", "SweepError", "sweep", "sweeps"]
 

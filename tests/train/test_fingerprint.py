@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sftlab.train.fingerprint import Fingerprint, FingerprintError
-from sftlab.train.sources import base_hash, code_hash, files_of
+from sftlab.train.sweeps.fingerprint import Fingerprint, FingerprintError
+from sftlab.train.sweeps.sources import base_hash, code_hash, files_of
 from sftlab.world.facts import countries
 
 
@@ -221,7 +221,7 @@ def test_modules_of_the_lab_are_noted_wherever_they_are_named():
 
 
 def test_the_code_of_a_run_is_what_it_imports():
-    files = files_of(["sftlab.train.experiment"])
+    files = files_of(["sftlab.train.sweeps.experiment"])
     assert {"sftlab.train.finetune", "sftlab.models", "sftlab.profiles",
             "sftlab.chat.templates", "sftlab.train.settings"} <= set(files)  # fmt: skip
     assert not {"sftlab.cli", "sftlab.measure.stats", "sftlab.train.sweep"} & set(files)
@@ -276,7 +276,7 @@ def test_the_hash_of_large_weights_is_remembered_until_they_change(toy_base, tmp
     import shutil
 
     from sftlab.models import find_profile
-    from sftlab.train import sources
+    from sftlab.train.sweeps import sources
 
     copy = tmp_path / "copy"
     shutil.copytree(toy_base, copy)

@@ -120,7 +120,7 @@ def test_the_profilers_own_lines_are_not_shown_and_others_are(capfd):
     import os
 
     from sftlab.quiet import printed_noise_silenced
-    from sftlab.train.meter import Meter
+    from sftlab.train.planner.meter import Meter
 
     with Meter() as meter:
         kept = torch.ones(1000)

@@ -19,13 +19,13 @@ from sftlab.preflight import memory_bytes
 from sftlab.profiles import METHODS, QUANTISED, find_profile
 from sftlab.quiet import known_noise_silenced
 from sftlab.train.adapters import load_base
-from sftlab.train.architectures import Linear, find_architecture, meta_model, sizes
-from sftlab.train.configurations import ArchitectureError, built_in, read_configuration
 from sftlab.train.finetune import finetune
 from sftlab.train.memory import PARTS, estimate
-from sftlab.train.meter import Meter, held
+from sftlab.train.planner.architectures import Linear, find_architecture, meta_model, sizes
+from sftlab.train.planner.configurations import ArchitectureError, built_in, read_configuration
+from sftlab.train.planner.meter import Meter, held
+from sftlab.train.planner.throughput import CARDS, operations_per_token, speed
 from sftlab.train.settings import Settings, SettingsError
-from sftlab.train.throughput import CARDS, operations_per_token, speed
 from sftlab.train.trainer import make_trainer
 
 # As the publishers and the hub's pages of the models state them.

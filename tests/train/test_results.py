@@ -7,7 +7,7 @@ import time
 import pandas as pd
 import pytest
 
-from sftlab.train import results
+from sftlab.train.sweeps import results
 
 RUN = "0" * 32
 ITEMS = pd.DataFrame(

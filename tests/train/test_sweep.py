@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sftlab.train import results
-from sftlab.train.countdown import Countdown
-from sftlab.train.experiment import Experiment, Outcome
-from sftlab.train.fingerprint import FingerprintError
-from sftlab.train.processes import end_processes
 from sftlab.train.settings import Settings
 from sftlab.train.sweep import SweepError, sweep, sweeps
+from sftlab.train.sweeps import results
+from sftlab.train.sweeps.countdown import Countdown
+from sftlab.train.sweeps.experiment import Experiment, Outcome
+from sftlab.train.sweeps.fingerprint import FingerprintError
+from sftlab.train.sweeps.processes import end_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Settings(epochs=1, batch_size=8, learning_rate=1e-3)

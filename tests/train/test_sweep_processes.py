@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sftlab.train import results
+from sftlab.train.sweeps import results
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sftlab.train.configurations import ArchitectureError, read_configuration
+from sftlab.train.planner.configurations import ArchitectureError, read_configuration
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

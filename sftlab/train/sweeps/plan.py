@@ -12,15 +12,15 @@ from sftlab.chat.templates import find_template
 from sftlab.models import ModelNotAvailableError
 from sftlab.profiles import BrokenWeightsError, Profile, UnknownProfileError, find_profile
 from sftlab.train.conversations import VALIDATION, check_examples, data_hash
-from sftlab.train.fingerprint import Fingerprint, FingerprintError
-from sftlab.train.grid import SweepError, checked_seeds, checked_values, taken_names
-from sftlab.train.results import FORMAT
 from sftlab.train.settings import Settings
-from sftlab.train.sources import base_hash, code_hash, machine, stamp, versions
 from sftlab.train.speech import control_tokens
+from sftlab.train.sweeps.fingerprint import Fingerprint, FingerprintError
+from sftlab.train.sweeps.grid import SweepError, checked_seeds, checked_values, taken_names
+from sftlab.train.sweeps.results import FORMAT
+from sftlab.train.sweeps.sources import base_hash, code_hash, machine, stamp, versions
 
 NO_MODEL = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
-ENGINE = "sftlab.train.experiment"
+ENGINE = "sftlab.train.sweeps.experiment"
 """The module whose imports are the code of every run."""
 
 

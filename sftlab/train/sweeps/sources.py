@@ -84,7 +84,7 @@ def files_of(modules: Iterable[str]) -> dict[str, Path]:
 
 
 def _lab() -> Path:
-    return Path(__file__).resolve().parents[1]
+    return Path(__file__).resolve().parents[2]
 
 
 def _file_in_lab(module: str) -> Path | None:

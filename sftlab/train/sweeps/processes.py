@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from sftlab.train.experiment import Experiment, Outcome, conduct
+from sftlab.train.sweeps.experiment import Experiment, Outcome, conduct
 
 IDLE = 120
 """Seconds after which a process without work ends; until then the next sweep need not start it."""

@@ -5,7 +5,7 @@ import time
 import warnings
 
 from sftlab.machine import progress_stream
-from sftlab.train.experiment import Experiment, Outcome
+from sftlab.train.sweeps.experiment import Experiment, Outcome
 
 
 class Countdown:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.profiles import Profile
-from sftlab.train import results
 from sftlab.train.settings import Settings
+from sftlab.train.sweeps import results
 
 LOGGERS = ("", "transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
 """The root, and those that keep what they say to themselves."""

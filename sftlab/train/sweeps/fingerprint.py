@@ -23,8 +23,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from typing import Any
 
-from sftlab.train.bytecode import code_text, globals_of, imports_of
-from sftlab.train.sources import INSTALLED, LAB, origin
+from sftlab.train.sweeps.bytecode import code_text, globals_of, imports_of
+from sftlab.train.sweeps.sources import INSTALLED, LAB, origin
 
 TOLD_BY_REPR = (bool, int, float, complex, str, bytes, range, type(None), type(...), datetime.date,
                 datetime.time, datetime.timedelta, decimal.Decimal, fractions.Fraction, uuid.UUID,

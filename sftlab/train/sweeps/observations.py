@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy
 import pandas as pd
 
-from sftlab.train.grid import OWN_COLUMNS, SweepError
-from sftlab.train.plan import Plan
-from sftlab.train.results import Stored
+from sftlab.train.sweeps.grid import OWN_COLUMNS, SweepError
+from sftlab.train.sweeps.plan import Plan
+from sftlab.train.sweeps.results import Stored
 
 
 def observations(

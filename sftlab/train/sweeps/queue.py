@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.train import results
-from sftlab.train.countdown import Countdown, work
-from sftlab.train.experiment import Experiment
-from sftlab.train.grid import OWN_COLUMNS, SweepError
-from sftlab.train.observations import observations
-from sftlab.train.plan import Plan, Planned, make_plan
+from sftlab.train.sweeps import results
+from sftlab.train.sweeps.countdown import Countdown, work
+from sftlab.train.sweeps.experiment import Experiment
+from sftlab.train.sweeps.grid import OWN_COLUMNS, SweepError
+from sftlab.train.sweeps.observations import observations
+from sftlab.train.sweeps.plan import Plan, Planned, make_plan
 
 ROOM = 1_200_000_000
 """Bytes of memory for each process: libraries 0.5 GB, the rest for the model at work."""
@@ -83,7 +83,7 @@ def _jobs(todo: list[Planned], jobs: int | None) -> int:
 
 def _carry_out(todo: list[tuple[Planned, Plan]], bar: Countdown, jobs: int) -> dict[str, str]:
     """Do the runs that are missing; the errors of those that failed."""
-    from sftlab.train.processes import conduct_all
+    from sftlab.train.sweeps.processes import conduct_all
 
     small = all((one.needs["profile"].parameters or SMALL + 1) <= SMALL for one, _ in todo)
     experiments = []

@@ -45,7 +45,7 @@ layer at a time.
 from dataclasses import dataclass
 
 from sftlab.profiles import ADAPTED, QUANTISED
-from sftlab.train.architectures import Architecture
+from sftlab.train.planner.architectures import Architecture
 
 SHORT = 512
 """Tokens up to which the step takes plain products on a CPU."""

@@ -11,9 +11,9 @@
 What stays there all the time is counted in `sftlab.train.memory`.
 """
 
-from sftlab.train import activations
-from sftlab.train.activations import Step
-from sftlab.train.architectures import Architecture
+from sftlab.train.planner import activations
+from sftlab.train.planner.activations import Step
+from sftlab.train.planner.architectures import Architecture
 from sftlab.train.settings import SettingsError
 
 

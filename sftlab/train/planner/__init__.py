@@ -1,0 +1,1 @@
+"""What `sftlab.train.memory` computes from: configurations, activations, moments, throughput."""
