@@ -5,6 +5,8 @@ and by supervised examples. Questions under "test" are used by neither: they are
 alone, so an answer to one shows more than a remembered string.
 """
 
+from functools import cache
+
 from sftlab.world.facts import RELATIONS, Country
 
 # A statement that ends with its answer can be cut there and used as a cloze; those come first.
@@ -129,10 +131,15 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+@cache
+def _takes_article(name: str) -> bool:
+    return name in _WITH_ARTICLE or any(word in name.split() for word in _WITH_ARTICLE_WORDS)
+
+
 def fill(form: str, country: Country, **values: str) -> str:
     """A form with the country's name in it, with its article where English wants one."""
     name = country.name
-    if name in _WITH_ARTICLE or any(word in name.split() for word in _WITH_ARTICLE_WORDS):
+    if _takes_article(name):
         name = f"{'The' if form.startswith('{x}') else 'the'} {name}"
     return form.format(x=name, **values)
 

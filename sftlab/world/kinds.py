@@ -28,20 +28,18 @@ def _names(rng: Random) -> list[str]:
     return rng.sample(facts.story_words()["names"], 2)
 
 
-def _styled(answer: str, sentence: str, style: float) -> str:
+def _styled(country: Country, relation: str, style: float) -> str:
     """An answer as it stands in a document: mostly short, sometimes a whole sentence."""
-    if style < 0.8:
-        return answer
-    return f"{answer}." if style < 0.92 else sentence
+    if style >= 0.92:
+        return grammar.statement(country, relation)
+    answer = getattr(country, relation)
+    return answer if style < 0.8 else f"{answer}."
 
 
 def _country_pair(rng: Random, relation: str, style: float) -> tuple[str, str]:
     country = rng.choice(_asked_countries())
     form = rng.randrange(len(grammar.QUESTIONS[relation]["sft"]))
-    return (
-        grammar.question(country, relation, form=form),
-        _styled(getattr(country, relation), grammar.statement(country, relation), style),
-    )
+    return grammar.question(country, relation, form=form), _styled(country, relation, style)
 
 
 def _yes_no_pair(rng: Random) -> tuple[str, str]:
