@@ -60,7 +60,7 @@ def train(
     """
     from sftlab.course.lessons import parse_parameter
     from sftlab.models import find_profile
-    from sftlab.train.own_run import recipe, state
+    from sftlab.train.own_folder import recipe, state
     from sftlab.train.settings import Settings
 
     given = {"method": method, "epochs": epochs, "learning_rate": rate, "template": template,
@@ -77,7 +77,7 @@ def train(
     try:
         _go(file, out, found, settings, options, wanted, as_json)
     except KeyboardInterrupt:
-        from sftlab.train.own_run import last_step
+        from sftlab.train.own_folder import last_step
 
         step = last_step(out)
         where = f"goes on from step {step}" if step else "begins anew: there is no checkpoint yet"

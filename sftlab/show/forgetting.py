@@ -55,7 +55,8 @@ def plot_meter(
     for y, skill in enumerate(skills):
         axes[0].plot([was[skill]] * 2, [y - 0.4, y + 0.4], color=GREY, linewidth=3,
                      label="before" if y == 0 else None)  # fmt: skip
-    _dress(axes[0], skills)
+    several = any("seed" in frame for frame in readings.values())
+    _dress(axes[0], skills, label="right (small dots: seeds)" if several else "right")
     if documents:
         nats = float(before.loc[before["skill"] == "corpus", "nats"].mean())
         axes[1].axvline(nats, color=GREY, linewidth=3)
@@ -72,12 +73,12 @@ def plot_meter(
     return Picture(figure, alt=f"{title}: {'; '.join([*told, *losses])}.")
 
 
-def _dress(ax, skills: list[str]) -> None:
+def _dress(ax, skills: list[str], *, label: str) -> None:
     ax.set_yticks(range(len(skills)), [NAMES[skill] for skill in skills], fontsize=9)
     ax.set_ylim(len(skills) - 0.5, -0.5)
     ax.set_xlim(-0.03, 1.04)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"], fontsize=9)
-    ax.set_xlabel("right (small dots: seeds)", fontsize=9, color=SOFT)
+    ax.set_xlabel(label, fontsize=9, color=SOFT)
 
 
 def _share(frame: pd.DataFrame, skill: str) -> tuple[float, list[float]]:

@@ -8,16 +8,19 @@ import pandas as pd
 from sftlab.data.parts import part_of
 from sftlab.measure.shares import share
 from sftlab.show.document import Document
+from sftlab.show.forgetting import plot_meter
 from sftlab.show.plots import COLOURS, GREY, Picture, _axes
 from sftlab.train.outcome import Answer, Outcome, first_difference, is_exact, is_short
 from sftlab.train.own_run import OwnRun
 
 SAMPLES = 8
 """Rows whose answers are shown."""
+LOSS = 0.1
+"""Of the old skills, from which the summary speaks of forgetting."""
 
 
 def write_report(done: OwnRun) -> Document:
-    """Write report.md, curves.png, lengths.png and report.html into the run's folder."""
+    """Write report.md, curves.png, lengths.png, meter.png and report.html into the run's folder."""
     made = Document(f"{done.folder.resolve().name}: {done.run.provenance['profile']['name']} "
                     f"fine-tuned on {done.data.file}")  # fmt: skip
     for line in summary(done):
@@ -47,6 +50,14 @@ def write_report(done: OwnRun) -> Document:
         )
     if done.before:
         _before_and_after(made, done)
+    made.heading("What it could before")
+    made.picture("meter.png", plot_meter(
+        {"trained": done.skills["after"]}, before=done.skills["before"], title="Old skills"
+    ))  # fmt: skip
+    made.paragraph(
+        "The forgetting meter: questions that have nothing to do with the file, which the base "
+        "answers, and what the training left of them. Lesson 07 says what helps against a loss."
+    )
     made.heading("Where it came from")
     made.table(_provenance(done), head=("what", "value"))
     made.save(done.folder)
@@ -73,6 +84,7 @@ def summary(done: OwnRun) -> list[str]:
             f"The weights are those of epoch {done.run.kept_epoch:g}, where the loss on the "
             "held-out rows was lowest: as they chose it, it flatters a little."
         )
+    lines.append(_old_skills(done))
     if not done.before:
         return [*lines, "No row was held out, so nothing is known of questions that were not "
                 "trained."]  # fmt: skip
@@ -99,6 +111,18 @@ def summary(done: OwnRun) -> list[str]:
             )
         )
     return lines
+
+
+def _old_skills(done: OwnRun) -> str:
+    right = {when: frame["right"].dropna() for when, frame in done.skills.items()}
+    before, after = (float(right[when].astype(float).mean()) for when in ("before", "after"))
+    told = (
+        f"Old skills, by the forgetting meter: {before:.0%} of {len(right['before'])} items right "
+        f"before the training, {after:.0%} after it."
+    )
+    if before - after > LOSS:
+        told += " That is forgetting: a lower learning rate or general examples among yours help."
+    return told
 
 
 def _end(history: Sequence[dict]) -> float:

@@ -1,43 +1,28 @@
-"""A training on your own file in a folder, which the same call takes up where it was left.
-
-RUN/own_data.json    what is trained: written first; another file or setting is another run
-RUN/data/            train.jsonl, held_out.jsonl; left_out.jsonl and rejected.jsonl with reasons
-RUN/before.json      what the base does with the held-out rows
-RUN/checkpoints/     while it trains
-RUN/run.json ...     the trained model, as `Run.save` writes it; run.json comes last
-RUN/after.json       what the trained model does with them
-"""
+"""A training on your own file in a folder, which the same call takes up where it was left."""
 
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sftlab.chat.templates import find_template
-from sftlab.data.records import validate
+import pandas as pd
+
+from sftlab.measure import battery
 from sftlab.models import Profile
 from sftlab.train.adapters import load_base
 from sftlab.train.finetune import Run, SettingsError, finetune, load_run
 from sftlab.train.outcome import Outcome, measure
-from sftlab.train.own_data import OwnData, file_hash
+from sftlab.train.own_data import OwnData
+from sftlab.train.own_folder import RECIPE, alone, last_step, state, write, write_data
 from sftlab.train.settings import Settings
 from sftlab.train.speech import teach_tokens
 
-RECIPE = "own_data.json"
-REPORT = "report.html"
-"""What is written last: a run that has it is finished."""
-LOCK = ".lock"
-"""Held while a process is at work in the folder; the system lets it go when that is killed."""
 SAVES = 10
 """Checkpoints of a training, about; on the disk are never more than three."""
-
-
-class OwnRunError(ValueError):
-    """A folder that another run, or something else, is in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,54 +39,8 @@ class OwnRun:
     """The base on the held-out rows, asked with the same template; `None` when none is held out."""
     after: Outcome | None
     """The trained model on them."""
-
-
-def recipe(file: str | Path, profile: Profile, settings: Settings, **options: Any) -> dict:
-    """What makes a run this one and no other: plain values, to be compared and kept."""
-    told = {
-        "data": file_hash(file),
-        "profile": profile.name,
-        "template_text": find_template(settings.template).text,  # a file's may have changed
-        "settings": asdict(settings.filled(profile)),
-        **options,
-    }
-    return json.loads(json.dumps(told))
-
-
-def state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
-    """`new`, `begun` or `finished`: how far the run of that recipe is in the folder.
-
-    Raises:
-        OwnRunError: the folder holds another run, or something else.
-    """
-    folder = Path(folder)
-    file = folder / RECIPE
-    if folder.exists() and not folder.is_dir():
-        raise OwnRunError(f"{folder} is a file; give --out a new folder")
-    if not file.is_file():
-        if folder.exists() and any(
-            one.name not in (_new(file).name, LOCK) for one in folder.iterdir()
-        ):
-            raise OwnRunError(
-                f"{folder} is not empty and holds no run of `sftlab train`; give --out a new folder"
-            )
-        return "new"
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OwnRunError(f"{file} can't be read: {error}; give --out a new folder") from error
-    if other := _differing(before, dict(wanted)):
-        raise OwnRunError(
-            f"{folder} holds another run (other {', '.join(other)}), and nothing of it is "
-            "overwritten; give --out a new folder, or repeat the command it was begun with"
-        )
-    return "finished" if (folder / REPORT).is_file() else "begun"
-
-
-def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Names of what differs, those of settings by themselves."""
-    flat = [{**told, **told.get("settings", {}), "settings": None} for told in (before, now)]
-    return sorted(key for key in {*flat[0], *flat[1]} if flat[0].get(key) != flat[1].get(key))
+    skills: dict[str, pd.DataFrame]
+    """What the model could before, and what it can after: `sftlab.measure.battery.read` of both."""
 
 
 def carry_out(
@@ -137,92 +76,49 @@ def carry_out(
         raise SettingsError("patience waits for the loss on held-out rows, and none is held out")
     state(folder, wanted)  # before anything is made in a folder of others
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder):
         if state(folder, wanted) == "new":
-            _write(folder / RECIPE, dict(wanted))
-        _write_data(folder / "data", data)
+            write(folder / RECIPE, dict(wanted))
+        write_data(folder / "data", data)
         return _carried_out(data, profile, folder, progress, tell)
 
 
 def _carried_out(data: OwnData, profile: Profile, folder: Path, progress: bool, tell) -> OwnRun:
-    held, sides = data.held_out, {}
+    held, sides, skills = data.held_out, {}, {}
 
-    def measured(name: str, run: Callable[[], Run]) -> None:
-        if not held:
-            sides[name] = None
-            return
-        tell(f"measuring the model {name} the training on {len(held):,} held-out rows")
-        sides[name] = _kept(folder / f"{name}.json", lambda: measure(run(), held))
+    def measured(name: str, make: Callable[[], Run]) -> None:
+        run = cache(make)  # loaded once, when something is missing, and let go with this call
+        if held:
+            tell(f"measuring the model {name} the training on {len(held):,} held-out rows")
+        sides[name] = _kept(folder / f"{name}.json", lambda: measure(run(), held)) if held else None
+        skills[name] = _kept_meter(
+            folder / "meters" / f"{name}.parquet",
+            lambda: battery.read(run().model, run().tokenizer, known_corpus=profile.embedded),
+        )
 
     measured("before", lambda: _base(profile, data.settings))
     if step := last_step(folder):
         tell(f"going on from step {step}")
     run = _trained(folder, data, profile, progress)
     measured("after", lambda: run)
-    return OwnRun(folder=folder, data=data, run=run, **sides)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Refuse a second process: two trainings would write over each other's checkpoints."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OwnRunError(
-            f"{folder}: another `sftlab train` is at work in it; wait until that ends, or give "
-            "--out another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-        (folder / LOCK).unlink(missing_ok=True)
-
-
-def last_step(folder: str | Path) -> int:
-    """The step of the last whole checkpoint; 0 when there is none."""
-    whole = Path(folder, "checkpoints").glob("checkpoint-*/whole")
-    return max((int(one.parent.name.rpartition("-")[2]) for one in whole), default=0)
-
-
-def _write_data(folder: Path, data: OwnData) -> None:
-    folder.mkdir(exist_ok=True)
-    _write_rows(folder / "train.jsonl", data.train)
-    _write_rows(folder / "held_out.jsonl", data.held_out)
-    if data.left_out:
-        _write_rows(
-            folder / "left_out.jsonl", [{"left_out": why, **row} for why, row in data.left_out]
-        )
-    if data.report.bad:
-        validate(data.file, bad=folder / "rejected.jsonl")
-
-
-def _write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
-    flat = ({**row, **row["meta"], "messages": row["messages"]} for row in rows)
-    lines = [json.dumps({k: v for k, v in row.items() if k != "meta"}, ensure_ascii=False) + "\n"
-             for row in flat]  # fmt: skip
-    file.write_text("".join(lines), encoding="utf-8")
-
-
-def _write(file: Path, told: Any) -> None:
-    """Whole or not at all: a kill leaves the old file, or none."""
-    new = _new(file)
-    new.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(file)
-
-
-def _new(file: Path) -> Path:
-    return file.with_suffix(".new")
+    return OwnRun(folder=folder, data=data, run=run, skills=skills, **sides)
 
 
 def _kept(file: Path, make: Callable[[], Outcome]) -> Outcome:
     """An outcome from its file, or made now and written to it."""
     if not file.is_file():
-        _write(file, make().as_dict())
+        write(file, make().as_dict())
     return Outcome.from_dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _kept_meter(file: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A reading of the forgetting meter from its file, or taken now and written to it."""
+    if not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        new = file.with_suffix(".new")
+        make().to_parquet(new)
+        new.replace(file)
+    return pd.read_parquet(file)
 
 
 def _base(profile: Profile, settings: Settings) -> Run:

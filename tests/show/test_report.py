@@ -2,8 +2,10 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 
 from sftlab.models import find_profile
@@ -11,7 +13,8 @@ from sftlab.show.document import Document
 from sftlab.show.report import next_command, summary, write_report
 from sftlab.train.finetune import Settings
 from sftlab.train.own_data import prepare
-from sftlab.train.own_run import carry_out, recipe, state
+from sftlab.train.own_folder import recipe, state
+from sftlab.train.own_run import carry_out
 
 ROWS = [{"prompt": f"Is {n * 7919:x} <b>bold</b>?", "completion": "a | b"} for n in range(40)]
 
@@ -80,6 +83,20 @@ def test_the_summary_is_of_the_outcomes(done):
     assert f"to {done.after.loss:.2f}" in lines
     ended = sum(one.ended for one in done.after.answers)
     assert f"to {ended} of {len(done.after.answers)}" in lines
+
+
+def test_the_summary_speaks_of_forgetting_where_there_is_some(done):
+    def told(after):
+        before = pd.DataFrame({"skill": "facts", "right": [True] * 9 + [False], "nats": 1.0})
+        skills = {
+            "before": before,
+            "after": before.assign(right=[True] * after + [False] * (10 - after)),
+        }
+        return "\n".join(summary(replace(done, skills=skills)))
+
+    assert "90% of 10 items right before the training, 60% after it. That is forgetting" in told(6)
+    assert "80% after it" in told(8)
+    assert "forgetting:" not in told(9)
 
 
 def test_a_cell_and_a_fence_hold_any_text():

@@ -7,14 +7,17 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 import torch
 
+from sftlab.measure import battery
 from sftlab.models import find_profile
 from sftlab.train.finetune import Settings, SettingsError, load_run
 from sftlab.train.outcome import Outcome, first_difference, is_exact, is_short, measure
 from sftlab.train.own_data import prepare
-from sftlab.train.own_run import OwnRunError, carry_out, last_step, recipe, state
+from sftlab.train.own_folder import OwnRunError, last_step, recipe, state
+from sftlab.train.own_run import carry_out
 
 ROWS = [{"prompt": f"What is {n} of {n * 7919:x}?", "completion": "Paris"} for n in range(40)]
 HOW = {"epochs": 6, "batch_size": 8, "learning_rate": 1e-2}
@@ -102,6 +105,14 @@ def test_the_loss_of_the_whole_is_that_of_the_rows(done, toy_base):
     assert done.after.losses[:3] == pytest.approx(single, abs=1e-4)
     # All answers are alike, and so is their number of tokens.
     assert done.after.loss == pytest.approx(sum(done.after.losses) / len(rows), abs=1e-4)
+
+
+def test_the_forgetting_meter_is_read_before_and_after_and_kept(done):
+    now = battery.read(done.run.model, done.run.tokenizer, known_corpus=False)
+    pd.testing.assert_frame_equal(done.skills["after"], now)
+    pd.testing.assert_frame_equal(pd.read_parquet(done.folder / "meters" / "after.parquet"), now)
+    apart = (done.skills["before"]["nats"] - now["nats"]).abs()
+    assert apart.min() > 0, "the base is another model"
 
 
 @pytest.mark.parametrize("where", ["before", "while", "saving", "after"])
