@@ -38,6 +38,8 @@ class Result:
     """The notebook as committed."""
     parameters: Mapping[str, Any]
     """The parameters that replaced its defaults."""
+    process: subprocess.Popen | None = None
+    """The process that executes it, or that did."""
     status: str = "not run"
     """`passed`, `failed`, `interrupted` or `not run`."""
     minutes: float = 0.0
@@ -88,7 +90,7 @@ def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]
     """Execute one notebook in a process of its own and fill `result`.
 
     `on_cell(k, n)` is called when cell k of n starts. Raises nothing: Ctrl-C and failures end up in
-    `result.status`.
+    `result.status`; in a thread, which Ctrl-C does not reach, `interrupt` ends it.
     """
     executed = folder / "executed" / f"{result.name}.ipynb"
     executed.unlink(missing_ok=True)
@@ -114,7 +116,8 @@ def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]
     except KeyboardInterrupt:
         result.status = "interrupted"
     else:
-        result.status = "passed" if event.get("finished") else "failed"
+        if result.status != "interrupted":
+            result.status = "passed" if event.get("finished") else "failed"
         if found := event.get("failed"):
             result.failure = Failure(**found)
         elif result.status == "failed":
@@ -124,6 +127,22 @@ def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]
     result.records = read_records(records)
     if executed.is_file() and keep_last_states(executed):
         result.executed = executed
+
+
+def interrupt(result: Result) -> None:
+    """End the execution of a notebook that another thread began."""
+    result.status = "interrupted"
+    if result.process is not None:
+        _end(result.process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.terminate()  # nbclient answers SIGTERM by ending its kernel
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def keep_last_states(executed: Path) -> bool:
@@ -170,6 +189,9 @@ def _watch(
             env=environment,
             start_new_session=True,
         )
+        result.process = process
+        if result.status == "interrupted":  # before there was a process to end
+            _end(process)
         try:
             for line in process.stdout:
                 if not line.startswith(MARK):
@@ -180,12 +202,7 @@ def _watch(
                     on_cell(last["cell"], last["of"])
             process.wait()
         finally:
-            if process.poll() is None:
-                process.terminate()  # nbclient answers SIGTERM by ending its kernel
-                try:
-                    process.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+            _end(process)
             process.stdout.close()
     if "cell" in last or not last:  # the worker itself ended: its own words are all there is
         with log.open(encoding="utf-8", errors="replace") as lines:

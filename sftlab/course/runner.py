@@ -8,17 +8,20 @@
       summary.json          minutes, status, machine, versions
 
 Each notebook runs in a process of its own (`execution.py`), one after another, so that its minutes
-are its own.
+are its own. Those whose runs are all in the cache (`familiar.py`) have little to do: they come
+first, as many at a time as there are cores.
 """
 
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.execution import Result, execute
+from sftlab.course.execution import Result, execute, interrupt
+from sftlab.course.familiar import is_familiar, remember
 from sftlab.course.lessons import choose_parameters, find_lessons
 from sftlab.course.record import Record
 from sftlab.places import DATA, NOTEBOOKS
@@ -32,14 +35,16 @@ def run_notebooks(
     folder: Path | str = "build",
     notebooks: Path = NOTEBOOKS,
     progress: bool = True,
+    alone: bool = False,
 ) -> list[Result]:
     """Execute the lessons `names` (all of `notebooks` when empty) and write pages to `folder`.
 
     Names, parameters and the profile are checked before anything runs. A failing cell stops its
     notebook and is printed to stderr, as is a verdict that is the opposite of what the lesson
-    expects; the others still run. Ctrl-C stops the current one, keeps
-    what is finished and returns. Raises `UnknownLessonError`, `UnknownParameterError` or
-    `UnknownProfileError`, all of them ValueErrors.
+    expects; the others still run. Ctrl-C stops what is running, keeps what is finished and returns.
+    With `alone` no two run at the same time, also when they find all of their runs in the cache.
+    Raises `UnknownLessonError`, `UnknownParameterError` or `UnknownProfileError`, all of them
+    ValueErrors.
     """
     from sftlab.course import index, pages
 
@@ -55,9 +60,9 @@ def run_notebooks(
     (folder / "executed").mkdir(parents=True, exist_ok=True)
     results = [Result(lesson=lesson, parameters=chosen[lesson.name]) for lesson in lessons]
     with _Bar(shown=progress) as bar:
-        for number, result in enumerate(results, start=1):
-            bar.start(result.name, number, len(results))
-            execute(result, folder=folder, on_cell=bar.cell)
+        for result in _executed(results, folder=folder, bar=bar, alone=alone):
+            if result.status == "passed":
+                remember(result.lesson, result.parameters)
             if result.executed:
                 result.page = pages.write_page(
                     result.executed,
@@ -70,6 +75,38 @@ def run_notebooks(
             if result.status == "interrupted":
                 break
     return results
+
+
+def _executed(
+    results: Sequence[Result], *, folder: Path, bar: "_Bar", alone: bool
+) -> Iterator[Result]:
+    """Execute the notebooks; each is given back when it has ended."""
+    quick = [r for r in results if not alone and is_familiar(r.lesson, r.parameters)]
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    futures = {
+        pool.submit(execute, r, folder=folder, on_cell=bar.cells_of(r.name)): r for r in quick
+    }
+    try:
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    except KeyboardInterrupt:
+        begun = [result for future, result in futures.items() if future.running()]
+        pool.shutdown(wait=False, cancel_futures=True)
+        for result in begun:
+            interrupt(result)
+        pool.shutdown(wait=True)
+        yield from begun
+        return
+    finally:  # also when what is done with the results fails
+        pool.shutdown(wait=False, cancel_futures=True)
+        for future, result in futures.items():
+            if future.running():
+                interrupt(result)
+    for result in results:
+        if result not in quick:
+            execute(result, folder=folder, on_cell=bar.cells_of(result.name))
+            yield result
 
 
 def recorded_minutes(name: str) -> float | None:
@@ -101,7 +138,7 @@ class _Bar:
 
     def __init__(self, *, shown: bool) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
         self.console = Console(quiet=not shown)
         self.bar = Progress(
@@ -112,6 +149,7 @@ class _Bar:
             console=self.console,
             transient=True,
         )
+        self.tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "_Bar":
         self.bar.start()
@@ -120,14 +158,19 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def start(self, name: str, number: int, of: int) -> None:
-        self.task = self.bar.add_task(f"{name} ({number} of {of})", total=1)
+    def cells_of(self, name: str) -> Callable[[int, int], None]:
+        """What to call with `(k, n)` when cell k of the n of a lesson starts."""
 
-    def cell(self, cell: int, of: int) -> None:
-        self.bar.update(self.task, completed=cell, total=of)
+        def cell(number: int, of: int) -> None:
+            if name not in self.tasks:
+                self.tasks[name] = self.bar.add_task(name, total=of)
+            self.bar.update(self.tasks[name], completed=number)
+
+        return cell
 
     def finish(self, result: Result) -> None:
-        self.bar.remove_task(self.task)
+        if result.name in self.tasks:
+            self.bar.remove_task(self.tasks.pop(result.name))
         self.console.print(f"{result.status:<12}{result.name:<28}{result.minutes:5.1f} min")
         for record in result.surprises:
             # Never silent: without a bar this is all that a run says.

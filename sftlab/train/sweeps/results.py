@@ -42,6 +42,11 @@ def runs_folder() -> Path:
     return cache_folder() / "runs"
 
 
+def lessons_folder() -> Path:
+    """Where `sftlab.course.familiar` notes which lessons have all of their runs here."""
+    return cache_folder() / "lessons"
+
+
 def write(
     folder: Path, run: str, record: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]
 ) -> None:
@@ -183,6 +188,7 @@ def stored() -> pd.DataFrame:
 
 def clear(*, older_than_days: float | None = None) -> int:
     """Delete cached runs, all of them or those older than some days; how many they were."""
+    _remove(lessons_folder())  # what they need may go now
     limit = None
     if older_than_days is not None:
         if not older_than_days >= 0:
