@@ -55,7 +55,7 @@ def test_the_page_stands_alone_and_shows_texts_as_they_are(done):
     text = (done.folder / "report.html").read_text()
     page = Tags(text)
     assert page.open == []
-    assert page.seen.count("img") == 2
+    assert page.seen.count("img") == 3
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert not {"b", "script", "link"} & set(page.seen)
     assert "&lt;b&gt;bold&lt;/b&gt;?" in text
