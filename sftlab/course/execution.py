@@ -86,8 +86,17 @@ class Result:
         return [r for r in self.surprises if find_profile(r.profile).embedded]
 
 
-def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]) -> None:
+def execute(
+    result: Result,
+    *,
+    folder: Path,
+    on_cell: Callable[[int, int], None],
+    threads: int | None = None,
+) -> None:
     """Execute one notebook in a process of its own and fill `result`.
+
+    `threads` is how many of the processor's it may use; beside other notebooks it must not take
+    all, since threads that wait for a core they share slow each other many times over.
 
     `on_cell(k, n)` is called when cell k of n starts. Raises nothing: Ctrl-C and failures end up in
     `result.status`; in a thread, which Ctrl-C does not reach, `interrupt` ends it.
@@ -112,7 +121,7 @@ def execute(result: Result, *, folder: Path, on_cell: Callable[[int, int], None]
     began = time.monotonic()
     records = scratch / "records"
     try:
-        event = _watch(job, _environment(result, records), scratch, result, on_cell)
+        event = _watch(job, _environment(result, records, threads), scratch, result, on_cell)
     except KeyboardInterrupt:
         result.status = "interrupted"
     else:
@@ -211,7 +220,7 @@ def _watch(
     return last
 
 
-def _environment(result: Result, records: Path) -> dict[str, str]:
+def _environment(result: Result, records: Path, threads: int | None) -> dict[str, str]:
     """The child's variables: a folder for its records, no hub for a profile on this disk."""
     environment = dict(os.environ)
     package = str(Path(__file__).resolve().parents[2])
@@ -220,6 +229,8 @@ def _environment(result: Result, records: Path) -> dict[str, str]:
     environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"
     environment[RECORDS_VARIABLE] = str(records)
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
     if environment.get("SFTLAB_CACHE"):  # the child works in another folder
         environment["SFTLAB_CACHE"] = os.path.abspath(environment["SFTLAB_CACHE"])
     if not find_profile(result.profile).on_hub:

@@ -82,9 +82,12 @@ def _executed(
 ) -> Iterator[Result]:
     """Execute the notebooks; each is given back when it has ended."""
     quick = [r for r in results if not alone and is_familiar(r.lesson, r.parameters)]
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    cores = os.cpu_count() or 1
+    threads = max(cores // max(len(quick), 1), 1)
+    pool = ThreadPoolExecutor(max_workers=cores)
     futures = {
-        pool.submit(execute, r, folder=folder, on_cell=bar.cells_of(r.name)): r for r in quick
+        pool.submit(execute, r, folder=folder, on_cell=bar.cells_of(r.name), threads=threads): r
+        for r in quick
     }
     try:
         for future in as_completed(futures):

@@ -242,13 +242,14 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
 
 
-TOGETHER = """import time
+TOGETHER = """import os, time
 from pathlib import Path
 
 folder = Path({folder!r})
 (folder / "{name} is there").touch()
 deadline = time.monotonic() + 60
 while (folder / "wait").exists() and not (folder / "{other} is there").exists():
+    assert os.environ["OMP_NUM_THREADS"] == "1", "two cores for two lessons"
     assert time.monotonic() < deadline, "the other one does not come"
     time.sleep(0.05)"""
 
