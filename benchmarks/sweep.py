@@ -1,6 +1,6 @@
 """How many fine-tunes an hour: a sweep, the same runs one after another, and TRL's defaults.
 
-    python benchmarks/sweep.py [--runs 6] [--examples 300] [--epochs 3] [--rounds 2] [--json FILE]
+    python benchmarks/sweep.py [--runs 6] [--examples 300] [--epochs 3] [--batch 32] [--rounds 2]
 
 All arms make the same fine-tunes of `tiny`, side by side in one run, round by round. A run counts
 from its call to its return, so loading, tokenising and what the sweep measures and stores belong to
@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from step import fresh, tokenised, trl
+from step import LAB, fresh, tokenised, trl
 
 from sftlab.data.examples import country_examples
 from sftlab.machine import fast_precision
@@ -45,12 +45,12 @@ def process(run):
     return os.getpid()
 
 
-def swept(examples, epochs, runs):
+def swept(examples, settings, runs):
     """Wall seconds of the sweep, and the number of its processes."""
     start = time.perf_counter()
     found = sweep(
         "tiny", examples=examples, measure={"loss": last_loss, "process": process},
-        settings=Settings(epochs=epochs), seeds=runs, progress=False, refresh=True,
+        settings=settings, seeds=runs, progress=False, refresh=True,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     if found["error"].notna().any():
@@ -58,15 +58,15 @@ def swept(examples, epochs, runs):
     return seconds, found.loc[found["measure"] == "process", "value"].nunique()
 
 
-def one_after_another(arm, precision, threads, examples, epochs, runs):
+def one_after_another(arm, precision, threads, examples, settings, runs):
     """Wall seconds of the runs, in this process."""
     torch.set_num_threads(threads)
     start = time.perf_counter()
     for seed in range(runs):
         if arm == "TRL":
-            trl(examples, epochs, precision)
+            trl(examples, int(settings.epochs), precision)
         else:
-            finetune("tiny", examples, epochs=epochs, seed=seed, progress=False)
+            finetune("tiny", examples, settings=settings, seed=seed, progress=False)
     return time.perf_counter() - start
 
 
@@ -75,6 +75,7 @@ def main():
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--examples", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch", type=int, help="by default the profile's")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -101,8 +102,11 @@ def compare(options, stack):
         for arm in arms
     }
 
-    def serial(arm, rows, epochs, runs):
-        job = own[arm].submit(one_after_another, *arm, arms[arm], rows, epochs, runs)
+    whole = Settings(epochs=options.epochs, batch_size=options.batch)
+    once = whole.changed(epochs=1)
+
+    def serial(arm, rows, settings, runs):
+        job = own[arm].submit(one_after_another, *arm, arms[arm], rows, settings, runs)
         return job.result()
 
     ours = ("sweep", fast)
@@ -111,17 +115,17 @@ def compare(options, stack):
         # Again in each round: processes that had no work for two minutes have ended. As many runs
         # as there may be processes, so that each has made one.
         begun = time.perf_counter()
-        swept(short, 1, cores)
+        swept(short, once, cores)
         starts.setdefault(ours, time.perf_counter() - begun)
-        took, used = swept(examples, options.epochs, options.runs)
+        took, used = swept(examples, whole, options.runs)
         seconds[ours].append(took)
         processes.add(used)
         for arm in arms:
             if arm not in starts:
                 begun = time.perf_counter()
-                serial(arm, short, 1, 1)
+                serial(arm, short, once, 1)
                 starts[arm] = time.perf_counter() - begun
-            seconds[arm].append(serial(arm, examples, options.epochs, options.runs))
+            seconds[arm].append(serial(arm, examples, whole, options.runs))
     best = {arm: min(took) for arm, took in seconds.items()}
     ratios = {
         "sweep / one after another": best["one after another", fast] / best[ours],
@@ -131,8 +135,8 @@ def compare(options, stack):
     how = {ours: f"{processes} process{'es' * (processes > 1)} x 1 thread"}
     how |= {arm: f"1 process x {n} thread{'s' * (n > 1)}" for arm, n in arms.items()}
     print(
-        f"{options.runs} runs of {len(examples)} examples x {options.epochs} epochs, {cores} cores,"
-        f" best of {options.rounds} rounds"
+        f"{options.runs} runs of {len(examples)} examples x {options.epochs} epochs, batches of "
+        f"{options.batch or LAB.batch_size}, {cores} cores, best of {options.rounds} rounds"
     )
     total = options.runs * options.epochs * supervised
     for arm, took in best.items():
