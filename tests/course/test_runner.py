@@ -200,6 +200,17 @@ def test_dead_kernel_is_reported(tmp_path):
     assert "Kernel died" in result.failure.traceback
 
 
+def interrupted_when(process, ready):
+    """Press Ctrl-C in a process once `ready()` holds; what it printed."""
+    deadline = time.monotonic() + 60
+    while not ready():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=30)[0]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path):
     pid_file = tmp_path / "pid"
@@ -218,13 +229,7 @@ def test_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path):
         "print([x.status for x in r])"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (pid_file.is_file() and pid_file.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out = interrupted_when(process, lambda: pid_file.is_file() and pid_file.read_text())
     assert "['passed', 'interrupted']" in out
     assert (tmp_path / "build" / "00_quick.html").is_file()
     kernel = int(pid_file.read_text())
@@ -312,13 +317,7 @@ def test_interrupt_ends_lessons_that_run_side_by_side(tmp_path, own_cache):
         "print([x.status for x in r], [x.process and x.process.poll() is None for x in r])"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "00_one is there").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out = interrupted_when(process, (tmp_path / "00_one is there").exists)
     assert out.strip() == "['interrupted', 'not run'] [False, None]"
 
 
