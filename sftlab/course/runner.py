@@ -16,7 +16,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,12 @@ def run_notebooks(
     folder = Path(folder).resolve()
     (folder / "executed").mkdir(parents=True, exist_ok=True)
     results = [Result(lesson=lesson, parameters=chosen[lesson.name]) for lesson in lessons]
-    with _Bar(shown=progress) as bar:
-        for result in _executed(results, folder=folder, bar=bar, alone=alone):
+    # Closed at once when what is done with a result fails, or Ctrl-C comes then: others may run.
+    with (
+        _Bar(shown=progress) as bar,
+        closing(_executed(results, folder=folder, bar=bar, alone=alone)) as executed,
+    ):
+        for result in executed:
             if result.status == "passed":
                 remember(result.lesson, result.parameters)
             if result.executed:
@@ -89,27 +94,33 @@ def _executed(
         pool.submit(execute, r, folder=folder, on_cell=bar.cells_of(r.name), threads=threads): r
         for r in quick
     }
+    given = []
     try:
         for future in as_completed(futures):
             future.result()
+            given.append(futures[future])
             yield futures[future]
     except KeyboardInterrupt:
-        begun = [result for future, result in futures.items() if future.running()]
-        pool.shutdown(wait=False, cancel_futures=True)
-        for result in begun:
-            interrupt(result)
+        _stop(pool, futures)
         pool.shutdown(wait=True)
-        yield from begun
+        ended = [r for future, r in futures.items() if not future.cancelled() and r not in given]
+        # What had ended before comes first: after an interrupted one nothing is taken.
+        yield from sorted(ended, key=lambda result: result.status == "interrupted")
         return
-    finally:  # also when what is done with the results fails
-        pool.shutdown(wait=False, cancel_futures=True)
-        for future, result in futures.items():
-            if future.running():
-                interrupt(result)
+    finally:
+        _stop(pool, futures)
     for result in results:
         if result not in quick:
             execute(result, folder=folder, on_cell=bar.cells_of(result.name))
             yield result
+
+
+def _stop(pool: ThreadPoolExecutor, futures: Mapping[Future, Result]) -> None:
+    """Begin no further notebook, and end those that run."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for future, result in futures.items():
+        if future.running():
+            interrupt(result)
 
 
 def recorded_minutes(name: str) -> float | None:

@@ -3,10 +3,10 @@
 RUN/own_data.json    what is trained: written first; another file or setting is another run
 RUN/data/            train.jsonl, held_out.jsonl; left_out.jsonl and rejected.jsonl with reasons
 RUN/before.json      what the base does with the held-out rows
+RUN/before.parquet   the base's reading of the forgetting meter
 RUN/checkpoints/     while it trains
-RUN/run.json ...     the trained model, as `Run.save` writes it; run.json comes last
+RUN/run.json ...     the trained model and its meter, as `Run.save` writes it; run.json comes last
 RUN/after.json       what the trained model does with them
-RUN/meters/          the forgetting meter, before and after
 """
 
 import json
@@ -23,6 +23,7 @@ from sftlab.train.own_data import OwnData, file_hash
 from sftlab.train.settings import Settings
 
 RECIPE = "own_data.json"
+METER_BEFORE = "before.parquet"
 REPORT = "report.html"
 """What is written last: a run that has it is finished."""
 LOCK = ".lock"
@@ -108,6 +109,7 @@ def last_step(folder: str | Path) -> int:
 
 
 def write_data(folder: Path, data: OwnData) -> None:
+    """Write the rows that are trained on, held out and left out, and the bad ones, to a folder."""
     folder.mkdir(exist_ok=True)
     _write_rows(folder / "train.jsonl", data.train)
     _write_rows(folder / "held_out.jsonl", data.held_out)

@@ -17,7 +17,7 @@ from sftlab.train.adapters import load_base
 from sftlab.train.finetune import Run, SettingsError, finetune, load_run
 from sftlab.train.outcome import Outcome, measure
 from sftlab.train.own_data import OwnData
-from sftlab.train.own_folder import RECIPE, alone, last_step, state, write, write_data
+from sftlab.train.own_folder import METER_BEFORE, RECIPE, alone, last_step, state, write, write_data
 from sftlab.train.settings import Settings
 from sftlab.train.speech import teach_tokens
 
@@ -84,24 +84,35 @@ def carry_out(
 
 
 def _carried_out(data: OwnData, profile: Profile, folder: Path, progress: bool, tell) -> OwnRun:
-    held, sides, skills = data.held_out, {}, {}
-
-    def measured(name: str, make: Callable[[], Run]) -> None:
-        run = cache(make)  # loaded once, when something is missing, and let go with this call
-        if held:
-            tell(f"measuring the model {name} the training on {len(held):,} held-out rows")
-        sides[name] = _kept(folder / f"{name}.json", lambda: measure(run(), held)) if held else None
-        skills[name] = _kept_meter(
-            folder / "meters" / f"{name}.parquet",
-            lambda: battery.read(run().model, run().tokenizer, known_corpus=profile.embedded),
-        )
-
-    measured("before", lambda: _base(profile, data.settings))
+    before, meter = _before(data, profile, folder, tell)
     if step := last_step(folder):
         tell(f"going on from step {step}")
     run = _trained(folder, data, profile, progress)
-    measured("after", lambda: run)
-    return OwnRun(folder=folder, data=data, run=run, skills=skills, **sides)
+    after = _outcome("after", lambda: run, data, folder, tell)
+    skills = {"before": meter, "after": run.meter()}
+    return OwnRun(folder=folder, data=data, run=run, before=before, after=after, skills=skills)
+
+
+def _before(
+    data: OwnData, profile: Profile, folder: Path, tell
+) -> tuple[Outcome | None, pd.DataFrame]:
+    """What the base does with the held-out rows, and its reading of the forgetting meter."""
+    base = cache(lambda: _base(profile, data.settings))  # loaded when something is missing, once
+
+    def read() -> pd.DataFrame:
+        # Of the base as it is trained, perhaps in 4 bits: `base_meter` would load it in full.
+        return battery.read(base().model, base().tokenizer, known_corpus=profile.embedded)
+
+    return _outcome("before", base, data, folder, tell), _kept_meter(folder / METER_BEFORE, read)
+
+
+def _outcome(
+    name: str, run: Callable[[], Run], data: OwnData, folder: Path, tell
+) -> Outcome | None:
+    if not data.held_out:
+        return None
+    tell(f"measuring the model {name} the training on {len(data.held_out):,} held-out rows")
+    return _kept(folder / f"{name}.json", lambda: measure(run(), data.held_out))
 
 
 def _kept(file: Path, make: Callable[[], Outcome]) -> Outcome:
@@ -114,7 +125,6 @@ def _kept(file: Path, make: Callable[[], Outcome]) -> Outcome:
 def _kept_meter(file: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """A reading of the forgetting meter from its file, or taken now and written to it."""
     if not file.is_file():
-        file.parent.mkdir(exist_ok=True)
         new = file.with_suffix(".new")
         make().to_parquet(new)
         new.replace(file)
@@ -148,6 +158,7 @@ def _trained(folder: Path, data: OwnData, profile: Profile, progress: bool) -> R
         )
     unfinished = folder / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
+    run.meter()  # what was taken is saved with the run
     run.save(unfinished)
     # run.json tells that a run is there, so it comes when all else has.
     for file in sorted(unfinished.iterdir(), key=lambda file: file.name == "run.json"):

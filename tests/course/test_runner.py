@@ -267,6 +267,7 @@ def make_pair(folder):
 
 def test_lessons_that_have_passed_run_side_by_side(tmp_path, own_cache, monkeypatch):
     monkeypatch.setattr(runner.os, "cpu_count", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # set where tests run side by side
     make_pair(tmp_path)
 
     def went(**options):

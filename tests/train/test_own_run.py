@@ -110,7 +110,9 @@ def test_the_loss_of_the_whole_is_that_of_the_rows(done, toy_base):
 def test_the_forgetting_meter_is_read_before_and_after_and_kept(done):
     now = battery.read(done.run.model, done.run.tokenizer, known_corpus=False)
     pd.testing.assert_frame_equal(done.skills["after"], now)
-    pd.testing.assert_frame_equal(pd.read_parquet(done.folder / "meters" / "after.parquet"), now)
+    pd.testing.assert_frame_equal(pd.read_parquet(done.folder / "meter.parquet"), now)
+    before = pd.read_parquet(done.folder / "before.parquet")
+    pd.testing.assert_frame_equal(done.skills["before"], before)
     apart = (done.skills["before"]["nats"] - now["nats"]).abs()
     assert apart.min() > 0, "the base is another model"
 

@@ -32,7 +32,7 @@ def carry_out_all(
         jobs, progress, refresh: as in `sftlab.train.sweep.sweep`.
 
     Raises:
-        As `sweep`.
+        SweepError, FingerprintError, UnknownProfileError, ModelNotAvailableError: as `sweep`.
     """
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
         raise SweepError(f"jobs is {jobs!r}; give a whole number, 1 or more")
@@ -85,11 +85,11 @@ def _carry_out(todo: list[tuple[Planned, Plan]], bar: Countdown, jobs: int) -> d
     """Do the runs that are missing; the errors of those that failed."""
     from sftlab.train.sweeps.processes import conduct_all
 
-    small = all((one.needs["profile"].parameters or SMALL + 1) <= SMALL for one, _ in todo)
     experiments = []
     with _sent_by_value(set().union(*(plan.live for _, plan in todo))):
         for one, plan in todo:
             needs = {**one.needs, "calls": _pickled(one.needs["calls"])}
+            small = (needs["profile"].parameters or SMALL + 1) <= SMALL
             experiments.append(Experiment(
                 **needs, reserved=(*plan.names, *OWN_COLUMNS), store=results.runs_folder(),
                 threads=1 if small else _threads(jobs),
