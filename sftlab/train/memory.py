@@ -22,7 +22,7 @@ gradients of the batches before are there all the time.
 Weights stay in float32, as `finetune` keeps them; TRL trains a quantised base's adapters in
 bfloat16. Moments are those of torch's fused AdamW, which needs no room of its own. Activations:
 `sftlab.train.planner.activations`. All was compared with the bytes that torch's profiler counts
-(`sftlab.train.planner.meter`), in tests/train/test_memory.py.
+(`sftlab.train.planner.meter`), and with the peaks of an H100, in tests/train/test_memory.py.
 """
 
 from dataclasses import asdict, dataclass
@@ -40,9 +40,9 @@ from sftlab.train.settings import PRECISIONS, SettingsError
 
 __all__ = ["Architecture", "ArchitectureError", "Memory", "estimate", "find_architecture"]
 
-PROCESS = {"cpu": 0.7e9, "cuda": 0.5e9}
+PROCESS = {"cpu": 0.7e9, "cuda": 0.9e9}
 """Bytes besides tensors. cpu: Python, torch, transformers and TRL once imported, measured on Linux.
-cuda: the driver's context and its kernels on the card, an assumption."""
+cuda: the driver's context and kernels, 0.80 to 0.88e9 on an H100 (benchmarks/gpu/h100.csv)."""
 PARTS = ("weights", "adapters", "quantisation", "optimiser", "gradients", "activations", "overhead")
 """In the order in which a bar stacks them."""
 _IN_FULL = {
@@ -138,6 +138,7 @@ def estimate(
     device: str | None = None,
     prefix_tokens: int = 16,
     trained_layers: int | None = None,
+    padded: bool = False,
 ) -> Memory:
     """The memory of one training step of the lab's own `finetune`, from the second step on.
 
@@ -157,6 +158,8 @@ def estimate(
         device: cpu or cuda; by default this machine's.
         prefix_tokens: positions of a prefix.
         trained_layers: upper layers that the method frozen trains; by default half of them.
+        padded: whether the examples differ in length, and `length` is that of the longest. Give
+            `supervised` as a share of batch x length then too.
 
     Raises:
         ArchitectureError: no such model, or none that can be trained so.
@@ -166,7 +169,7 @@ def estimate(
     step = Step(method=method, precision=precision, batch=batch, length=length, rank=rank,
                 supervised=supervised, checkpointing=checkpointing, accumulation=accumulation,
                 device=device or pick_device(), prefix=prefix_tokens if method == "prefix" else 0,
-                upper=upper_layers(a, method, trained_layers))  # fmt: skip
+                upper=upper_layers(a, method, trained_layers), padded=padded)  # fmt: skip
     _check(step, prefix_tokens)
     if method in ADAPTED and method != "prefix" and not a.linears:
         raise ArchitectureError(f"{a.name}: no linear layer to adapt; choose the method full")

@@ -67,8 +67,9 @@ METHODS: dict[str, Method] = {
                "by default"),
         Method(name="int8", base="int8", trains="adapters of linear layers", precision=_ALL,
                added=_OWN_ROWS,
-               note="adapters as under qlora; on a CPU trained on unpacked weights, and evaluated "
-               "with 8-bit products, which round the activations too"),
+               note="adapters as under qlora; checkpointing spares less, for the inputs of its "
+               "products stay; on a CPU trained on unpacked weights, and evaluated with 8-bit "
+               "products, which round the activations too"),
         Method(name="prefix", base="float32", trains="keys and values before the text",
                precision=_PRODUCTS,
                added="refused: a prefix trains no embedding, so they would keep no meaning",

@@ -21,10 +21,13 @@ An NF4 base in float32 under bfloat16 adapters multiplies by what it unpacks ane
 inputs of its layers the adapters' copies alone: 10h, 2q and 2m, with 3pm of the MLP. An int8 base
 keeps the inputs too.
 
+Where examples of a batch differ in length attention takes a mask: keys and values are then repeated
+to all heads, and the mask is kept in the products' type, p bytes for each position attended to. The
+same holds before a prefix.
+
 A layer whose weights are frozen, without adapters, that a gradient passes through (to a prefix, or
 to shared embeddings) keeps no input of a product: 8h, attention, 3pm. One below all that is trained
-keeps nothing. Before a prefix, attention keeps its mask too, p bytes for each position attended to,
-and keys and values repeated to all heads. In the last layer the MLP is computed for supervised
+keeps nothing. In the last layer the MLP is computed for supervised
 positions alone (`sftlab.train.positions`).
 
 Llama without grouped queries in float32 has q = k = h: 40h + 16m, as Korthikanti et al. count it
@@ -39,7 +42,11 @@ With bfloat16 products of float32 weights autograd also keeps a bfloat16 copy of
 that a gradient passes.
 
 Checkpointing keeps the input of each layer (4h, or 2h of a base that is held in bfloat16) and one
-layer at a time.
+layer at a time. An int8 base keeps the inputs of its linear layers all the same: bitsandbytes 0.50
+holds them where torch's checkpointing does not see them. On a card it also keeps a second copy of
+the columns with a value beyond 6, which is not counted here: they are few in a trained model
+(LLM.int8(), arXiv 2208.07339, section 4), and nearly all that `down` reads in one with random
+weights.
 """
 
 from dataclasses import dataclass
@@ -77,6 +84,8 @@ class Step:
     """Positions of a prefix."""
     upper: int = 0
     """Upper layers whose weights are trained."""
+    padded: bool = False
+    """Whether examples of a batch differ in length."""
 
     @property
     def tokens(self) -> int:
@@ -124,6 +133,12 @@ class Step:
         return self.quantised and self.stream == 4
 
     @property
+    def keeps_inputs(self) -> bool:
+        """Whether each layer keeps what goes into its products: a layer that is computed again
+        finds them in `kept_in_spite`."""
+        return self.method == "int8" and not self.checkpointing
+
+    @property
     def plain_attention(self) -> bool:
         """Whether attention keeps its matrices."""
         return self.device == "cpu" and self.length <= SHORT
@@ -146,7 +161,7 @@ def _in_mlp(a: Architecture, step: Step) -> int:
     if not step.trained and not step.lora:
         return 3 * p * m
     if step.narrow:
-        whole = 4 * h + 4 * m if step.method == "int8" else 0
+        whole = 4 * h + 4 * m if step.keeps_inputs else 0
         return 3 * p * m + 4 * h + 2 * m + whole + inner
     return 4 * p * m + (4 * h if step.casts else p * h) + inner
 
@@ -157,13 +172,13 @@ def _outside_mlp(a: Architecture, step: Step) -> int:
     found = (16 if step.trained else 8) * h
     reads = step.trained or step.lora
     if step.narrow:
-        found += 6 * h + 2 * q + (4 * h if step.method == "int8" else 0)
+        found += 6 * h + 2 * q + (4 * h if step.keeps_inputs else 0)
     elif reads:
         found += 6 * h if step.casts else p * h
     if step.plain_attention:
         found += 12 * q + 4 * a.heads * (step.length + step.prefix)
-        found += p * q if reads and not (step.narrow and step.method == "qlora") else 0
-    elif step.prefix:
+        found += p * q if reads and (step.keeps_inputs or not step.narrow) else 0
+    elif step.prefix or step.padded:
         wide = step.length + step.prefix
         found += p * (2 * q + 2 * q * wide // step.length + wide) + 4 * a.heads
     else:
@@ -174,6 +189,15 @@ def _outside_mlp(a: Architecture, step: Step) -> int:
     if step.lora:
         found += (2 if step.narrow else p) * step.rank * 4
     return found
+
+
+def kept_in_spite(a: Architecture, step: Step) -> int:
+    """Bytes that all layers keep under checkpointing, besides what goes into a layer."""
+    if step.method != "int8":
+        return 0
+    inputs = step.tokens * (2 * a.hidden + a.queries + a.mlp) * a.layers
+    spared = (step.tokens - step.scored) * (a.hidden + a.mlp) if a.known_layout else 0
+    return step.product * (inputs - spared)
 
 
 def kept_outside(a: Architecture, step: Step) -> int:

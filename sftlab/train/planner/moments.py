@@ -61,7 +61,8 @@ def moments(a: Architecture, step: Step, *, gradients: int) -> dict[str, tuple[i
     if step.checkpointing:
         start = step.tokens * step.stream * a.hidden
         # A norm keeps its input in float32: of a float32 stream that is the layer's input itself.
-        every, one, copied = start * passed, layer - start * (step.stream == 4), 0
+        every = start * passed + activations.kept_in_spite(a, step)
+        one, copied = layer - start * (step.stream == 4), 0
     ends = activations.trains_head(a, step)
     head = 4 * a.head_weights if ends else 0
     # A tied embedding's gradient as input comes last, and their sum is a third tensor.

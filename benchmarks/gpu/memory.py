@@ -1,0 +1,285 @@
+"""Peak memory and speed of fine-tuning steps on a card, beside what the planner says.
+
+    python benchmarks/gpu/memory.py [--cases TEXT] [--scratch DIR] [--csv FILE]
+    python benchmarks/gpu/memory.py --table FILE
+
+The models have the published sizes and random weights: nothing is downloaded, and but for int8
+memory and speed do not depend on what a model knows. Each case trains a fresh model for a few steps
+with the lab's own trainer. Its peak is the most that torch's allocator had given out from the
+second step on, when Adam's moments are there; its speed counts the steps after the second.
+
+`--scratch` takes the random models: 16 GB for 8 billion weights, best on a disk held in memory.
+`--cases` runs those whose line holds a text, such as "qlora". Every case is written to the CSV file
+as soon as it is measured, so that a run cut short leaves what it has. `--table` needs no card: it
+prints what was measured beside what the planner says now.
+"""
+
+import argparse
+import csv
+import gc
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from sftlab.models import find_profile, load_tokenizer
+from sftlab.quiet import known_noise_silenced
+from sftlab.train.adapters import load_base
+from sftlab.train.memory import Memory, estimate
+from sftlab.train.planner.architectures import find_architecture
+from sftlab.train.planner.configurations import read_configuration
+from sftlab.train.planner.throughput import CARDS, speed
+from sftlab.train.settings import Settings
+from sftlab.train.trainer import make_trainer
+
+WARM = 2
+"""Steps before the speed is timed."""
+TIMED = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to train."""
+
+    model: str
+    method: str
+    batch: int
+    length: int
+    checkpointing: bool = False
+    supervised: float = 1.0
+    """Share of the tokens with a label, at the end of each row."""
+    shortest: float = 1.0
+    """Length of a batch's shortest row over that of its longest; the others lie between."""
+
+    def __str__(self) -> str:
+        more = [name for name, there in (
+            ("checkpointing", self.checkpointing), (f"supervised {self.supervised:g}",
+             self.supervised < 1), ("padded", self.shortest < 1)) if there]  # fmt: skip
+        return " ".join([self.model, self.method, f"{self.batch} x {self.length}", *more])
+
+    @property
+    def settings(self) -> Settings:
+        """How the lab trains it."""
+        return Settings(
+            method=self.method, precision="bfloat16", batch_size=self.batch,
+            max_length=self.length, epochs=1, learning_rate=1e-5, lora_alpha=32,
+            checkpointing=self.checkpointing,
+            adapter_precision="bfloat16" if self.method in ("qlora", "int8") else "float32",
+        )  # fmt: skip
+
+    @property
+    def plan(self) -> Memory:
+        """What the planner says of it."""
+        full = sum(self.lengths) / (self.batch * self.length)  # share that is no padding
+        return estimate(
+            find_architecture(self.model), method=self.method, batch=self.batch,
+            length=self.length, checkpointing=self.checkpointing, device="cuda",
+            supervised=self.supervised * full, padded=full < 1,
+        )  # fmt: skip
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row of a batch."""
+        ends = torch.linspace(self.length, self.length * self.shortest, self.batch)
+        return ends.long().tolist()
+
+    def rows(self) -> list[dict]:
+        """Examples for all steps, of random ids."""
+        draw = torch.Generator().manual_seed(0)
+        made = []
+        for length in self.lengths * (WARM + TIMED):
+            ids = torch.randint(5, 1000, (length,), generator=draw).tolist()
+            still = length - round(length * self.supervised)
+            made.append({"input_ids": ids, "labels": [-100] * still + ids[still:]})
+        return made
+
+
+BIG, SMALL = "llama-3.1-8b", "llama-3.2-1b"
+CASES = [
+    Case(SMALL, "full", 1, 2048),
+    Case(SMALL, "full", 8, 512),
+    Case(SMALL, "full", 4, 2048, True),
+    Case(SMALL, "lora", 4, 1024),
+    Case(SMALL, "frozen", 4, 1024),
+    Case(SMALL, "head", 4, 1024),
+    Case(SMALL, "prefix", 4, 1024),
+    Case(SMALL, "int8", 4, 1024),
+    Case("qwen3-0.6b", "full", 4, 1024),
+    Case("qwen3-0.6b", "full", 8, 2048, True),
+    Case(BIG, "qlora", 1, 512),
+    Case(BIG, "qlora", 1, 2048),
+    Case(BIG, "qlora", 4, 1024),
+    Case(BIG, "qlora", 4, 1024, supervised=0.25),
+    Case(BIG, "qlora", 4, 1024, shortest=0.5),
+    Case(BIG, "qlora", 1, 4096),
+    Case(BIG, "qlora", 1, 2048, True),
+    Case(BIG, "qlora", 4, 2048, True),
+    Case(BIG, "qlora", 4, 2048, True, supervised=0.25),
+    Case(BIG, "qlora", 8, 2048, True),
+    Case(BIG, "qlora", 1, 8192, True),
+    Case(BIG, "qlora", 16, 512, True, shortest=0.5),
+    Case(BIG, "lora", 1, 512),
+    Case(BIG, "lora", 2, 1024),
+    Case(BIG, "lora", 1, 4096),
+    Case(BIG, "lora", 1, 2048, True),
+    Case(BIG, "lora", 4, 2048, True),
+    Case(BIG, "lora", 8, 1024, True, supervised=0.25),
+    Case(BIG, "int8", 1, 2048),
+    Case(BIG, "int8", 4, 2048, True),
+]
+
+
+def make_model(name: str, scratch: Path) -> Path:
+    """The folder of a model with random weights in bfloat16, as publishers store them."""
+    from transformers import AutoModelForCausalLM
+
+    folder = scratch / name
+    if folder.exists():
+        return folder
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        model = AutoModelForCausalLM.from_config(read_configuration(name), dtype=torch.bfloat16)
+    tokenizer = load_tokenizer("tiny")  # a trainer wants one; its ids are in range
+    for config in (model.config, model.generation_config):
+        for end in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(config, end, getattr(tokenizer, end))
+    model.save_pretrained(folder, max_shard_size="40GB")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a case took."""
+
+    peak_bytes: int
+    """The most that torch's allocator had given out."""
+    reserved_bytes: int
+    """The most that it had taken from the card: it keeps what is given back, in pieces that don't
+    always fit again."""
+    outside_bytes: int
+    """What the card held besides: the driver's context and kernels."""
+    tokens_per_second: float
+    """Padding included."""
+
+
+def train(
+    case: Case, folder: Path, scratch: Path, *, before: Callable[[int], object] | None = None
+) -> Measured:
+    """Train a case's steps; `before` is called before each, with the number of those done."""
+    torch.cuda.empty_cache()
+    with known_noise_silenced():
+        model, tokenizer = load_base(find_profile(folder), case.settings)
+        rows = case.rows()
+        trainer = make_trainer(
+            model, tokenizer, rows, case.settings, [], folder=scratch / "run", save_every=None
+        )
+    trainer.order = range(len(rows))
+    ordinary, begun = trainer.training_step, []
+
+    def step(*given):
+        done = trainer.state.global_step
+        if before:
+            before(done)
+        if done == 1:
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        if done == WARM:
+            torch.cuda.synchronize()
+            begun.append(time.perf_counter())
+        return ordinary(*given)
+
+    trainer.training_step = step
+    with known_noise_silenced():
+        trainer.train()
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - begun[0]
+    free, whole = torch.cuda.mem_get_info()
+    return Measured(
+        peak_bytes=torch.cuda.max_memory_allocated(),
+        reserved_bytes=torch.cuda.max_memory_reserved(),
+        outside_bytes=whole - free - torch.cuda.memory_reserved(),
+        tokens_per_second=round(case.batch * case.length * TIMED / seconds, 1),
+    )
+
+
+def recorded(file: Path) -> Iterator[tuple[str, Case, Measured]]:
+    """(card, case, what it took) of each row that a run wrote."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            yield (
+                row["card"],
+                Case(row["model"], row["method"], int(row["batch"]), int(row["length"]),
+                     row["checkpointing"] == "True", float(row["supervised"]),
+                     float(row["shortest"])),
+                Measured(int(row["peak_bytes"]), int(row["reserved_bytes"]),
+                         int(row["outside_bytes"]), float(row["tokens_per_second"])),
+            )  # fmt: skip
+
+
+def planned_pace(case: Case, card: str) -> float:
+    """Tokens a second by the planner's table of cards; nan where the card is not in it."""
+    known = next((name for name in CARDS if name.upper() in card.upper()), None)
+    return speed(case.plan, card=known).tokens_per_second if known else float("nan")
+
+
+def print_table(file: Path) -> None:
+    """Print, as Markdown, what was measured beside what the planner says now."""
+    print("| case | measured GB | planned GB | off by | tokens a second | planned |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for card, case, found in recorded(file):
+        total = case.plan.total
+        print(f"| {case} | {found.peak_bytes / 1e9:.2f} | {total / 1e9:.2f} "
+              f"| {total / found.peak_bytes - 1:+.1%} | {found.tokens_per_second:,.0f} "
+              f"| {planned_pace(case, card):,.0f} |")  # fmt: skip
+
+
+def measure(cases: list[Case], scratch: Path, file: Path | None) -> int:
+    """Train all cases, print and write what they took; how many failed."""
+    name, written, failed = torch.cuda.get_device_name(), [], 0
+    print(f"{name}, torch {torch.__version__}, {len(cases)} cases")
+    for case in cases:
+        try:
+            found = train(case, make_model(case.model, scratch), scratch)
+        except Exception as error:  # too large for this card, say: the others can still run
+            print(f"{case}: {type(error).__name__}: {error}", flush=True)
+            failed += 1
+            continue
+        total = case.plan.total
+        print(f"{case!s:<52} {found.peak_bytes / 1e9:6.2f} GB, planned {total / 1e9:6.2f} "
+              f"({total / found.peak_bytes - 1:+.1%}); {found.tokens_per_second:7,.0f} tokens a "
+              f"second, planned {planned_pace(case, name):7,.0f}", flush=True)  # fmt: skip
+        written.append({"card": name, "torch": torch.__version__, **asdict(case), **asdict(found)})
+        if file:
+            with file.open("w", encoding="utf-8", newline="") as stream:
+                table = csv.DictWriter(stream, list(written[0]), lineterminator="\n")
+                table.writeheader()
+                table.writerows(written)
+    return failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", default="", help="run those whose line holds this text")
+    parser.add_argument("--scratch", type=Path, help="a folder for the random models")
+    parser.add_argument("--csv", type=Path, help="where to write what was measured")
+    parser.add_argument("--table", type=Path, help="print the table of such a file, and no more")
+    chosen = parser.parse_args()
+    if chosen.table:
+        print_table(chosen.table)
+        return
+    if not torch.cuda.is_available():
+        sys.exit("torch finds no card; on a CPU tests/train/test_memory.py measures such steps")
+    with TemporaryDirectory() as temporary:
+        cases = [case for case in CASES if chosen.cases in str(case)]
+        if measure(cases, chosen.scratch or Path(temporary), chosen.csv):
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
