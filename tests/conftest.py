@@ -1,6 +1,7 @@
 """Fixtures that every test may use: a random base model, and a cache of its own."""
 
 import os
+import re
 from pathlib import Path
 
 # Several workers of pytest-xdist share the cores; must be set before torch is imported.
@@ -16,17 +17,23 @@ from sftlab.world import corpus
 from sftlab.world.tokenizer import train_tokenizer
 
 LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py")
-"""Tests that run the lessons whole: one worker has them all, so that each is computed once."""
+"""Tests that run the lessons whole. Their names hold the lesson's number."""
 
 
 class ByFile(LoadScopeScheduling):
-    """The tests of a file stay in one worker: they share what the file prepares."""
+    """The tests of a file stay in one worker: they share what the file prepares.
+
+    So do those of a lesson, in the browser and by papermill: each run is computed once. The
+    lessons are divided among the workers, and begin first: they are what takes longest.
+    """
 
     def _split_scope(self, nodeid):
-        file = nodeid.split("::")[0]
-        return "lessons" if file.startswith(LESSONS) else file
+        file, _, test = nodeid.partition("::")
+        number = re.search(r"(?:^test_|\[)(\d\d)_", test) if file.startswith(LESSONS) else None
+        return f"lesson {number[1]}" if number else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     return ByFile(config, log)
 
