@@ -7,7 +7,9 @@
     lm_eval run --model hf --model_args pretrained=RUN --include_path tasks \\
         --tasks sftlab_questions --apply_chat_template
 
-RUN is the folder of a saved run with all weights; for adapters give `peft=RUN` beside the base.
+RUN is the folder of a saved run with all weights. For one with adapters give three folders instead,
+`pretrained=BASE,peft=RUN,tokenizer=RUN`, since the chat template is the run's, and the id that ends
+a turn, `--gen_kwargs eos_token_id=ID`: lm-eval stops where the base would, and it may not know.
 Nothing is fetched: the rows are read from the files beside the tasks.
 """
 

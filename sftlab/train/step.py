@@ -140,9 +140,10 @@ class SupervisedTrainer(SFTTrainer):
         return self.order
 
     def get_decay_parameter_names(self, model):
-        """Of a matrix with a few trained rows the others must not decay either."""
-        partial = {name for name, weight in model.named_parameters() if hasattr(weight, "partial")}
-        return [name for name in super().get_decay_parameter_names(model) if name not in partial]
+        """A matrix with rows that stay as they are does not decay."""
+        still = {name for name, weight in model.named_parameters()
+                 if hasattr(weight, "partial") or hasattr(weight, "still")}  # fmt: skip
+        return [name for name in super().get_decay_parameter_names(model) if name not in still]
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -6,6 +6,7 @@ from sftlab.data.examples import country_examples
 from sftlab.measure.choices import probe_choices
 from sftlab.measure.lm_eval_tasks import export_tasks
 from sftlab.measure.probes import probe_questions
+from sftlab.profiles import find_profile
 from sftlab.train.finetune import finetune
 from sftlab.world.facts import countries
 
@@ -24,44 +25,53 @@ def saved(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def theirs(saved, tmp_path_factory):
-    """Task -> what lm-eval says of each item, in the order of the file."""
+def tasks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks") / "here"
+    assert export_tasks(folder, among=AMONG) == ["sftlab_questions", "sftlab_choices"]
+    return folder
+
+
+def evaluate(tasks, name, *, chat, stop=None, **model):
+    """What lm-eval says of each item of a task, in the order of the file."""
     import huggingface_hub
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    folder = tmp_path_factory.mktemp("tasks")
-    names = export_tasks(folder / "here", among=AMONG)
-
-    def evaluate(name, *, chat, bos):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-            done = simple_evaluate(
-                model="hf",
-                model_args={"pretrained": str(saved), "dtype": "float32", "add_bos_token": bos},
-                tasks=[name], apply_chat_template=chat, device="cpu", bootstrap_iters=0,
-                batch_size=16, task_manager=TaskManager(include_path=str(folder / "here")),
-            )  # fmt: skip
-        return sorted(done["samples"][name], key=lambda sample: sample["doc_id"])
-
-    return {
-        names[0]: evaluate(names[0], chat=True, bos=False),
-        names[1]: evaluate(names[1], chat=False, bos=True),
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        done = simple_evaluate(
+            model="hf", model_args={"dtype": "float32", "add_bos_token": not chat, **model},
+            tasks=[name], apply_chat_template=chat, device="cpu", bootstrap_iters=0,
+            gen_kwargs=f"eos_token_id={stop}" if stop else None,
+            batch_size=16, task_manager=TaskManager(include_path=str(tasks)),
+        )  # fmt: skip
+    return sorted(done["samples"][name], key=lambda sample: sample["doc_id"])
 
 
-def test_generated_answers_agree_to_the_item(run, theirs):
+def assert_same_answers(run, found):
     ours = probe_questions(run.answer, among=AMONG)
-    found = theirs["sftlab_questions"]
     assert [one["doc"]["question"] for one in found] == list(ours["prompt"])
     assert [one["filtered_resps"][0].strip() for one in found] == list(ours["output"].str.strip())
     assert [bool(one["exact_match"]) for one in found] == list(ours["right"])
     assert 0 < ours["right"].mean() < 1
 
 
-def test_choices_agree_to_the_item(run, theirs):
+def test_generated_answers_agree_to_the_item(run, saved, tasks):
+    assert_same_answers(run, evaluate(tasks, "sftlab_questions", chat=True, pretrained=str(saved)))
+
+
+def test_answers_of_an_adapter_agree_to_the_item(tasks, tmp_path):
+    run = finetune("tiny", country_examples(120), progress=False, method="lora", batch_size=8)
+    saved, base = str(run.save(tmp_path / "run")), find_profile("tiny").source
+    # An adapter's folder has no say in when the base stops.
+    found = evaluate(tasks, "sftlab_questions", chat=True, stop=run.tokenizer.eos_token_id,
+                     pretrained=base, peft=saved, tokenizer=saved)  # fmt: skip
+    assert_same_answers(run, found)
+
+
+def test_choices_agree_to_the_item(run, saved, tasks):
     ours = probe_choices(run.model, run.tokenizer, among=AMONG)
-    found = theirs["sftlab_choices"]
+    found = evaluate(tasks, "sftlab_choices", chat=False, pretrained=str(saved))
     for one, row in zip(found, ours.itertuples(), strict=True):
         assert one["doc"]["choices"] == row.choices
         said = [float(answer[0][0] if isinstance(answer[0], tuple | list) else answer[0])

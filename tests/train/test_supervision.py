@@ -68,7 +68,7 @@ def test_frozen_rows_stay_and_others_move(markers):
     base, tokenizer = load("tiny")
     ids = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     before = base.get_input_embeddings().weight.detach().clone()
-    made = finetune("tiny", EXAMPLES, markers=markers, **QUICK)
+    made = finetune("tiny", EXAMPLES, markers=markers, weight_decay=0.1, **QUICK)
     after = made.model.get_input_embeddings().weight
     assert torch.equal(before[ids], after[ids]) == (markers == "frozen")
     paris = tokenizer(" Paris")["input_ids"][0]
