@@ -11,7 +11,7 @@ import time
 import nbformat
 import pytest
 
-from sftlab.course import runner
+from sftlab.course import pages, runner
 from sftlab.course.execution import Result, keep_last_states
 from sftlab.course.familiar import is_familiar
 from sftlab.course.lessons import (
@@ -320,6 +320,38 @@ def test_interrupt_ends_lessons_that_run_side_by_side(tmp_path, own_cache):
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     out = interrupted_when(process, (tmp_path / "00_one is there").exists)
     assert out.strip() == "['interrupted', 'not run'] [False, None]"
+
+
+def test_interrupt_while_a_page_is_written_ends_the_lessons_beside_it(
+    tmp_path, own_cache, monkeypatch
+):
+    make_notebook(tmp_path, "00_quick", "1")
+    waits = f"from time import sleep\nfrom pathlib import Path\nfolder = Path({str(tmp_path)!r})"
+    begun, wait = tmp_path / "begun", tmp_path / "wait"
+    make_notebook(tmp_path, "01_long", f"{waits}\n(folder / 'begun').touch()\n"
+                  "if (folder / 'wait').exists():\n    sleep(600)")  # fmt: skip
+    run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
+    begun.unlink()
+    wait.touch()
+    results = []
+
+    def made(**given):
+        results.append(Result(**given))
+        return results[-1]
+
+    def write_page(*given, **named):
+        while not begun.exists():
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(runner, "Result", made)
+    monkeypatch.setattr(pages, "write_page", write_page)
+    # Bound, so that the traceback keeps the frames, and nothing is ended by being forgotten.
+    with pytest.raises(KeyboardInterrupt) as _pressed:
+        run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
+    assert [result.status for result in results] == ["passed", "interrupted"]
+    assert results[1].process.wait(timeout=15) != 0
 
 
 RECORD = """from sftlab.course.claims import record
