@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from textwrap import fill
 from typing import NamedTuple
 
+from matplotlib.patheffects import withStroke
+
 from sftlab.measure.stats import Estimate, percent
 from sftlab.show.plots import COLOURS, GREY, TITLE, Picture, _axes
 
@@ -83,8 +85,9 @@ def plot_pareto(points: Points, *, before: float, title: str) -> Picture:
             ax.plot([min(wide), max(wide)], [at[1]] * 2, color=colour, linewidth=0.9, alpha=0.45)
             ax.plot([at[0]] * 2, [min(high), max(high)], color=colour, linewidth=0.9, alpha=0.45)
             if all(max(abs(at[0] - x), abs(at[1] - y)) > NEAR for x, y in labelled):
-                ax.annotate(label, at, xytext=(7, (-11, 5)[n % 2]), textcoords="offset points",
-                            fontsize=8, color=colour)  # fmt: skip
+                ax.annotate(label, at, xytext=(9, (-12, 6)[n % 2]), textcoords="offset points",
+                            fontsize=8, color=colour, zorder=2.5,
+                            path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
                 labelled.append(at)
             told += [f"{_plain(curve)} {_plain(label)} {what} {percent(value)}"
                      for what, value in zip(Point._fields, at, strict=True)]  # fmt: skip
