@@ -19,8 +19,8 @@ import csv
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,9 +29,8 @@ import torch
 from sftlab.models import find_profile, load_tokenizer
 from sftlab.quiet import known_noise_silenced
 from sftlab.train.adapters import load_base
-from sftlab.train.memory import Memory, estimate
-from sftlab.train.planner.architectures import find_architecture
 from sftlab.train.planner.configurations import read_configuration
+from sftlab.train.planner.measured import Case, Measured, read
 from sftlab.train.planner.throughput import CARDS, speed
 from sftlab.train.settings import Settings
 from sftlab.train.trainer import make_trainer
@@ -39,63 +38,6 @@ from sftlab.train.trainer import make_trainer
 WARM = 2
 """Steps before the speed is timed."""
 TIMED = 3
-
-
-@dataclass(frozen=True)
-class Case:
-    """One way to train."""
-
-    model: str
-    method: str
-    batch: int
-    length: int
-    checkpointing: bool = False
-    supervised: float = 1.0
-    """Share of the tokens with a label, at the end of each row."""
-    shortest: float = 1.0
-    """Length of a batch's shortest row over that of its longest; the others lie between."""
-
-    def __str__(self) -> str:
-        more = [name for name, there in (
-            ("checkpointing", self.checkpointing), (f"supervised {self.supervised:g}",
-             self.supervised < 1), ("padded", self.shortest < 1)) if there]  # fmt: skip
-        return " ".join([self.model, self.method, f"{self.batch} x {self.length}", *more])
-
-    @property
-    def settings(self) -> Settings:
-        """How the lab trains it."""
-        return Settings(
-            method=self.method, precision="bfloat16", batch_size=self.batch,
-            max_length=self.length, epochs=1, learning_rate=1e-5, lora_alpha=32,
-            checkpointing=self.checkpointing,
-            adapter_precision="bfloat16" if self.method in ("qlora", "int8") else "float32",
-        )  # fmt: skip
-
-    @property
-    def plan(self) -> Memory:
-        """What the planner says of it."""
-        full = sum(self.lengths) / (self.batch * self.length)  # share that is no padding
-        return estimate(
-            find_architecture(self.model), method=self.method, batch=self.batch,
-            length=self.length, checkpointing=self.checkpointing, device="cuda",
-            supervised=self.supervised * full, padded=full < 1,
-        )  # fmt: skip
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each row of a batch."""
-        ends = torch.linspace(self.length, self.length * self.shortest, self.batch)
-        return ends.long().tolist()
-
-    def rows(self) -> list[dict]:
-        """Examples for all steps, of random ids."""
-        draw = torch.Generator().manual_seed(0)
-        made = []
-        for length in self.lengths * (WARM + TIMED):
-            ids = torch.randint(5, 1000, (length,), generator=draw).tolist()
-            still = length - round(length * self.supervised)
-            made.append({"input_ids": ids, "labels": [-100] * still + ids[still:]})
-        return made
 
 
 BIG, SMALL = "llama-3.1-8b", "llama-3.2-1b"
@@ -152,19 +94,23 @@ def make_model(name: str, scratch: Path) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a case took."""
+def settings_of(case: Case) -> Settings:
+    """How the lab trains it."""
+    return Settings(
+        method=case.method, precision="bfloat16", batch_size=case.batch, max_length=case.length,
+        epochs=1, learning_rate=1e-5, lora_alpha=32, checkpointing=case.checkpointing,
+        adapter_precision="bfloat16" if case.method in ("qlora", "int8") else "float32",
+    )  # fmt: skip
 
-    peak_bytes: int
-    """The most that torch's allocator had given out."""
-    reserved_bytes: int
-    """The most that it had taken from the card: it keeps what is given back, in pieces that don't
-    always fit again."""
-    outside_bytes: int
-    """What the card held besides: the driver's context and kernels."""
-    tokens_per_second: float
-    """Padding included."""
+
+def rows_of(case: Case) -> list[dict]:
+    """Examples for all steps, of random ids."""
+    draw, made = torch.Generator().manual_seed(0), []
+    for length in case.lengths * (WARM + TIMED):
+        ids = torch.randint(5, 1000, (length,), generator=draw).tolist()
+        still = length - round(length * case.supervised)
+        made.append({"input_ids": ids, "labels": [-100] * still + ids[still:]})
+    return made
 
 
 def train(
@@ -173,10 +119,10 @@ def train(
     """Train a case's steps; `before` is called before each, with the number of those done."""
     torch.cuda.empty_cache()
     with known_noise_silenced():
-        model, tokenizer = load_base(find_profile(folder), case.settings)
-        rows = case.rows()
+        model, tokenizer = load_base(find_profile(folder), settings_of(case))
+        rows = rows_of(case)
         trainer = make_trainer(
-            model, tokenizer, rows, case.settings, [], folder=scratch / "run", save_every=None
+            model, tokenizer, rows, settings_of(case), [], folder=scratch / "run", save_every=None
         )
     trainer.order = range(len(rows))
     ordinary, begun = trainer.training_step, []
@@ -208,32 +154,18 @@ def train(
     )
 
 
-def recorded(file: Path) -> Iterator[tuple[str, Case, Measured]]:
-    """(card, case, what it took) of each row that a run wrote."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            yield (
-                row["card"],
-                Case(row["model"], row["method"], int(row["batch"]), int(row["length"]),
-                     row["checkpointing"] == "True", float(row["supervised"]),
-                     float(row["shortest"])),
-                Measured(int(row["peak_bytes"]), int(row["reserved_bytes"]),
-                         int(row["outside_bytes"]), float(row["tokens_per_second"])),
-            )  # fmt: skip
-
-
 def planned_pace(case: Case, card: str) -> float:
     """Tokens a second by the planner's table of cards; nan where the card is not in it."""
     known = next((name for name in CARDS if name.upper() in card.upper()), None)
-    return speed(case.plan, card=known).tokens_per_second if known else float("nan")
+    return speed(case.plan(), card=known).tokens_per_second if known else float("nan")
 
 
 def print_table(file: Path) -> None:
     """Print, as Markdown, what was measured beside what the planner says now."""
     print("| case | measured GB | planned GB | off by | tokens a second | planned |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for card, case, found in recorded(file):
-        total = case.plan.total
+    for card, case, found in read(file):
+        total = case.plan().total
         print(f"| {case} | {found.peak_bytes / 1e9:.2f} | {total / 1e9:.2f} "
               f"| {total / found.peak_bytes - 1:+.1%} | {found.tokens_per_second:,.0f} "
               f"| {planned_pace(case, card):,.0f} |")  # fmt: skip
@@ -250,7 +182,7 @@ def measure(cases: list[Case], scratch: Path, file: Path | None) -> int:
             print(f"{case}: {type(error).__name__}: {error}", flush=True)
             failed += 1
             continue
-        total = case.plan.total
+        total = case.plan().total
         print(f"{case!s:<52} {found.peak_bytes / 1e9:6.2f} GB, planned {total / 1e9:6.2f} "
               f"({total / found.peak_bytes - 1:+.1%}); {found.tokens_per_second:7,.0f} tokens a "
               f"second, planned {planned_pace(case, name):7,.0f}", flush=True)  # fmt: skip

@@ -1,12 +1,14 @@
-"""Pictures of plans: the memory of a fine-tune, part by part."""
+"""Pictures of plans: the memory of a fine-tune, part by part, and beside what a card measured."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sftlab.show.plots import COLOURS, GREY, TITLE, Picture, _axes
 from sftlab.train.memory import PARTS, Memory
+from sftlab.train.planner.measured import Case, Measured
 
 GB = 1e9
 _COLOURS = dict(zip(PARTS, (*COLOURS, "#bdbdbd"), strict=True))
@@ -52,6 +54,36 @@ def plot_memory(
         bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize=9, borderaxespad=0.1,
         handlelength=1, handleheight=1, columnspacing=1.2,
     )  # fmt: skip
+    return Picture(figure, alt=f"{title}: {'; '.join(told)}.")
+
+
+def plot_measured(rows: Sequence[tuple[str, Case, Measured]], *, title: str) -> Picture:
+    """A bar for what was planned, a mark on it for what a card measured, in GB of tensors.
+
+    Args:
+        rows: of one model, as `sftlab.train.planner.measured.on_cards` gives them.
+        title: above the picture.
+    """
+    figure, (ax,) = _axes(7.2, 1.2 + 0.27 * len(rows))
+    methods = list(dict.fromkeys(case.method for _, case, _ in rows))
+    colours = {method: COLOURS[n % len(COLOURS)] for n, method in enumerate(methods)}
+    told, names = [], []
+    for y, (_, case, found) in enumerate(rows):
+        planned, measured = case.plan().total / GB, found.peak_bytes / GB
+        ax.barh(y, planned, height=0.62, color=colours[case.method], alpha=0.55)
+        ax.plot([measured] * 2, [y - 0.42, y + 0.42], color="#222222", linewidth=2)
+        names.append(str(case).removeprefix(f"{case.model} "))
+        told.append(f"{names[-1]}: planned {_gb(planned)}, measured {_gb(measured)}")
+    ax.set_yticks(range(len(rows)), names, fontsize=9)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.tick_params(axis="x", labelsize=9)
+    ax.set_xlabel("GB of tensors at the peak of a training step", fontsize=9, color="#444444")
+    figure.suptitle(fill(title, TITLE), x=0.01, ha="left", fontsize=11)
+    handles = [Patch(color=colours[method], alpha=0.55) for method in methods]
+    handles.append(Line2D([], [], color="#222222", linewidth=2))
+    ax.legend(handles, [*(f"{method}, planned" for method in methods), "measured"],
+              loc="lower left", bbox_to_anchor=(0, 1), ncols=len(methods) + 1, frameon=False,
+              fontsize=9, borderaxespad=0.1, handlelength=1, handleheight=1)  # fmt: skip
     return Picture(figure, alt=f"{title}: {'; '.join(told)}.")
 
 

@@ -42,7 +42,7 @@ __all__ = ["Architecture", "ArchitectureError", "Memory", "estimate", "find_arch
 
 PROCESS = {"cpu": 0.7e9, "cuda": 0.9e9}
 """Bytes besides tensors. cpu: Python, torch, transformers and TRL once imported, measured on Linux.
-cuda: the driver's context and kernels, 0.80 to 0.88e9 on an H100 (benchmarks/gpu/h100.csv)."""
+cuda: the driver's context and kernels, 0.80 to 0.88e9 on an H100 (data/cards/h100.csv)."""
 PARTS = ("weights", "adapters", "quantisation", "optimiser", "gradients", "activations", "overhead")
 """In the order in which a bar stacks them."""
 _IN_FULL = {

@@ -1,7 +1,8 @@
 import pytest
 
-from sftlab.show.planning import plot_memory
+from sftlab.show.planning import plot_measured, plot_memory
 from sftlab.train.memory import estimate
+from sftlab.train.planner.measured import Case, Measured
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +29,17 @@ def test_a_part_that_no_plan_has_is_not_in_the_legend(plans):
         return {text.get_text() for text in ax.get_legend().get_texts()}
 
     assert legend(plans) - legend({"full": plans["full"]}) == {"adapters", "quantisation"}
+
+
+def test_a_mark_for_what_a_card_measured():
+    case = Case("smollm2-135m", "lora", 2, 64, True)
+    found = Measured(peak_bytes=3_000_000_000, reserved_bytes=0, outside_bytes=0,
+                     tokens_per_second=1.0)  # fmt: skip
+    picture = plot_measured([("a card", case, found)], title="One")
+    planned = case.plan().total / 1e9
+    assert picture.alt == (
+        f"One: lora 2 x 64 checkpointing: planned {planned:.3g} GB, measured 3 GB."
+    )
+    (ax,) = picture.figure.axes
+    assert ax.patches[0].get_width() == pytest.approx(planned)
+    assert list(ax.lines[0].get_xdata()) == [3, 3]

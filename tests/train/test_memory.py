@@ -3,7 +3,6 @@
 import gc
 import json
 import re
-import runpy
 
 import huggingface_hub
 import pytest
@@ -16,7 +15,6 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 from typer.testing import CliRunner
 
 from sftlab.cli.plan import plan as plan_command
-from sftlab.places import DATA
 from sftlab.preflight import memory_bytes
 from sftlab.profiles import METHODS, QUANTISED, find_profile
 from sftlab.quiet import known_noise_silenced
@@ -25,6 +23,7 @@ from sftlab.train.finetune import finetune
 from sftlab.train.memory import PARTS, estimate
 from sftlab.train.planner.architectures import Linear, find_architecture, meta_model, sizes
 from sftlab.train.planner.configurations import ArchitectureError, built_in, read_configuration
+from sftlab.train.planner.measured import on_cards
 from sftlab.train.planner.meter import Meter, held
 from sftlab.train.planner.throughput import CARDS, operations_per_token, speed
 from sftlab.train.settings import Settings, SettingsError
@@ -209,18 +208,14 @@ def test_parts_and_peak_are_those_of_the_profiler(toy_tokenizer, tmp_path, confi
         assert plan.total - fixed == pytest.approx(peak - fixed, rel=0.1)
 
 
-BENCHMARK = runpy.run_path(str(DATA.parent / "benchmarks" / "gpu" / "memory.py"))
-ON_CARDS = [
-    row for file in sorted((DATA.parent / "benchmarks" / "gpu").glob("*.csv"))
-    for row in BENCHMARK["recorded"](file)
-]  # fmt: skip
+ON_CARDS = on_cards()
 
 
 @pytest.mark.parametrize(
     ("card", "case", "found"), ON_CARDS, ids=[f"{row[0]}: {row[1]}" for row in ON_CARDS]
 )
 def test_plan_is_that_of_a_card(card, case, found):
-    plan, beside = case.plan, 0
+    plan, beside = case.plan(), 0
     if case.method == "int8":
         # Columns with a value beyond 6 are kept twice. In random weights they are up to all that
         # `down` reads; how many in trained ones, a plan can't know.
