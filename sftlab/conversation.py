@@ -73,7 +73,7 @@ def open_model(
     Raises ValueError when it is neither, or when a base model is given a system message.
     """
     if (Path(name) / "run.json").is_file():
-        from sftlab.train.run import load_run
+        from sftlab.train.saved_run import load_run
 
         run = load_run(name)
         return RunSpeaker(

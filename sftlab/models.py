@@ -12,16 +12,14 @@ from sftlab.preflight import Preflight, PreflightError, preflight
 from sftlab.profiles import (
     PROFILES,
     QUANTISED,
-    BrokenWeightsError,
     Profile,
-    Shape,
     UnknownProfileError,
     find_profile,
     local_folder,
-    parameters_in,
 )
 from sftlab.quantised import keep_layout, quantisation
 from sftlab.quiet import known_noise_silenced
+from sftlab.weights import BrokenWeightsError, Shape, parameters_in
 
 if TYPE_CHECKING:
     import torch

@@ -77,12 +77,12 @@ def test_name_of_no_folder_here_may_be_a_run_or_a_model_of_the_hub(tmp_path, mon
 
 
 def test_saved_run_is_known_by_its_record(tmp_path, monkeypatch):
-    import sftlab.train.run
+    import sftlab.train.saved_run
 
     class Saved:
         def chat(self, messages, **options):
             return f"{messages[-1]['content']} {options['sample']}"
 
     (tmp_path / "run.json").write_text("{}")
-    monkeypatch.setattr(sftlab.train.run, "load_run", lambda folder: Saved())
+    monkeypatch.setattr(sftlab.train.saved_run, "load_run", lambda folder: Saved())
     assert conversation.open_model(str(tmp_path), sample=True).say("hello") == "hello True"

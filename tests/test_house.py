@@ -19,7 +19,7 @@ if not (ROOT / "pyproject.toml").is_file():
 ORDER = (
     ("places", "quiet", "machine"),
     ("world",),
-    ("profiles", "preflight", "quantised", "models"),
+    ("weights", "profiles", "footprint", "preflight", "quantised", "models"),
     ("data",),
     ("chat",),
     ("measure",),

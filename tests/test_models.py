@@ -17,7 +17,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sftlab import machine, models, preflight, profiles
+from sftlab import machine, models, preflight, profiles, weights
 from sftlab.measure.completion import complete
 from sftlab.measure.probes import text_loss
 from sftlab.models import (
@@ -87,7 +87,7 @@ def test_hub_profiles_state_the_size_of_their_architecture(name):
         model = AutoModelForCausalLM.from_config(config)
     profile = PROFILES[name]
     assert sum(p.numel() for p in model.parameters()) == profile.parameters
-    assert profile.shape == profiles.Shape(
+    assert profile.shape == weights.Shape(
         layers=config.num_hidden_layers, hidden=config.hidden_size, mlp=config.intermediate_size,
         vocabulary=config.vocab_size)  # fmt: skip
     # The published files hold two bytes a weight.
@@ -98,7 +98,7 @@ def test_hub_profiles_state_the_size_of_their_architecture(name):
 def test_embedded_profiles_tell_their_size(name):
     folder = profiles.local_folder(PROFILES[name])
     assert folder is not None, "the base models ship with the course: run `make base`"
-    assert profiles.parameters_in(folder) == pytest.approx(PROFILES[name].parameters, rel=0.1)
+    assert weights.parameters_in(folder) == pytest.approx(PROFILES[name].parameters, rel=0.1)
 
 
 def test_adapters_want_a_larger_rate():
@@ -204,8 +204,8 @@ def test_broken_weights_are_named_with_the_remedy(tmp_path, content, said):
     folder = snapshot(tmp_path / "model")
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100] if content is None else content)
-    with pytest.raises(profiles.BrokenWeightsError, match=r"model\.safetensors is.*" + said):
-        profiles.parameters_in(folder)
+    with pytest.raises(weights.BrokenWeightsError, match=r"model\.safetensors is.*" + said):
+        weights.parameters_in(folder)
     shipped = profiles.Profile(name="x", source=str(folder), embedded=True)
     with pytest.raises(ModelNotAvailableError, match=r"'x'.*model\.safetensors is.*" + said):
         load(shipped)

@@ -23,7 +23,8 @@ from sftlab.train.dropout import dropping
 from sftlab.train.freezing import counts
 from sftlab.train.logs import LogError, history, teller, written
 from sftlab.train.methods import added_refusal
-from sftlab.train.run import Run, load_run
+from sftlab.train.run import Run
+from sftlab.train.saved_run import load_run
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.speech import control_tokens, teach_tokens
 from sftlab.train.supervision import supervise

@@ -32,10 +32,10 @@ from typing import Any
 from sftlab.machine import pick_device
 from sftlab.profiles import ADAPTED, METHODS, QUANTISED
 from sftlab.train.methods import METHODS as DESCRIBED
-from sftlab.train.planner.activations import Step
 from sftlab.train.planner.architectures import Architecture, find_architecture
 from sftlab.train.planner.configurations import ArchitectureError
 from sftlab.train.planner.moments import moments, trained_weights, upper_layers
+from sftlab.train.planner.step import Step
 from sftlab.train.settings import PRECISIONS, SettingsError
 
 __all__ = ["Architecture", "ArchitectureError", "Memory", "estimate", "find_architecture"]

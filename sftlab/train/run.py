@@ -10,26 +10,16 @@ import pandas as pd
 
 from sftlab.measure import battery
 from sftlab.measure.generation import generate
-from sftlab.models import (
-    Profile,
-    Shape,
-    find_profile,
-    local_folder,
-    pick_device,
-    weights_hash,
-)
 from sftlab.profiles import ADAPTED
 from sftlab.quiet import known_noise_silenced
-from sftlab.train import adapters
 from sftlab.train.conversations import ExampleError, Message, check_messages
 from sftlab.train.settings import Settings
-from sftlab.train.speech import grow_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-_LATER = ("validation", "kept_epoch", "trained", "weights")
+LATER = ("validation", "kept_epoch", "trained", "weights")
 """Fields that runs saved by earlier versions lack."""
 METER = "meter.parquet"
 """The file of a saved run with its reading of the forgetting meter."""
@@ -193,7 +183,7 @@ class Run:
             self.tokenizer.save_pretrained(folder)
         record = {
             name: getattr(self, name)
-            for name in ("seconds", "tokens", "provenance", "history", *_LATER)
+            for name in ("seconds", "tokens", "provenance", "history", *LATER)
         }
         record = {"settings": asdict(self.settings), **record}
         text = json.dumps(record, indent=1, ensure_ascii=False)
@@ -207,68 +197,3 @@ def _drawing(sample: bool, temperature: float) -> dict[str, Any]:
     if sample and not temperature > 0:
         raise ValueError(f"temperature is {temperature!r}; give one above zero")
     return {"sample": sample, "temperature": temperature}
-
-
-def load_run(folder: str | Path) -> Run:
-    """Open a run that `Run.save` wrote; the network is used only for a hub base not in the cache.
-
-    Raises:
-        RunError: there is no run in the folder, it can't be read, or the base below its adapters
-            is no longer the one it was trained on.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = Path(folder)
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        settings = Settings(**record["settings"])
-        fields = {name: record[name] for name in ("seconds", "tokens", "provenance", "history")}
-        fields |= {name: record[name] for name in _LATER if name in record}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"
-        ) from error
-    with known_noise_silenced():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            if settings.method not in ADAPTED:
-                model = AutoModelForCausalLM.from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-                )
-                if not fields["provenance"]["profile"]["embedded"]:  # as `load` places its base
-                    model.to(pick_device())
-            else:
-                model = _with_adapters(folder, tokenizer, settings, fields["provenance"])
-        except OSError as error:
-            raise RunError(f"{folder} is incomplete: {error}") from error
-    meter = pd.read_parquet(folder / METER) if (folder / METER).is_file() else None
-    return Run(model=model.eval(), tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
-
-
-def _with_adapters(folder: Path, tokenizer, settings: Settings, provenance: dict[str, Any]):
-    from peft import PeftModel
-    from transformers import GenerationConfig
-
-    told = dict(provenance["profile"])
-    shape = told.pop("shape")
-    profile = Profile(**told, shape=Shape(**shape) if shape else None)
-    if profile.embedded:
-        profile = Profile(**{**vars(find_profile(profile.name)), "method": profile.method})
-    elif not profile.on_hub and local_folder(profile) is None:
-        raise RunError(
-            f"{folder} holds adapters, and the model below them is no longer in {profile.source}; "
-            "put it back there, or fine-tune again"
-        )
-    model, _ = adapters.load_base(profile, settings)
-    if weights_hash(local_folder(profile)) != provenance["base_weights"]:
-        raise RunError(
-            f"{folder} holds adapters for another version of {profile.name}: the hash of the base's"
-            " weights differs; get that version, or fine-tune again"
-        )
-    if provenance["added_tokens"]:
-        grow_embeddings(model, len(tokenizer))
-    model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    found = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
-    adapters.cast(found, settings.adapter_precision)
-    return found

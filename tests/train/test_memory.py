@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 from typer.testing import CliRunner
 
 from sftlab.cli.plan import plan as plan_command
-from sftlab.preflight import memory_bytes
+from sftlab.footprint import memory_bytes
 from sftlab.profiles import METHODS, QUANTISED, find_profile
 from sftlab.quiet import known_noise_silenced
 from sftlab.train.adapters import load_base

@@ -12,8 +12,8 @@ What stays there all the time is counted in `sftlab.train.memory`.
 """
 
 from sftlab.train.planner import activations
-from sftlab.train.planner.activations import Step
 from sftlab.train.planner.architectures import Architecture
+from sftlab.train.planner.step import Step
 from sftlab.train.settings import SettingsError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sftlab.chat.templates import find_template
 from sftlab.models import ModelNotAvailableError
-from sftlab.profiles import BrokenWeightsError, Profile, UnknownProfileError, find_profile
+from sftlab.profiles import Profile, UnknownProfileError, find_profile
 from sftlab.train.conversations import VALIDATION, check_examples, data_hash
 from sftlab.train.settings import Settings
 from sftlab.train.speech import control_tokens
@@ -18,6 +18,7 @@ from sftlab.train.sweeps.fingerprint import Fingerprint, FingerprintError
 from sftlab.train.sweeps.grid import SweepError, checked_seeds, checked_values, taken_names
 from sftlab.train.sweeps.results import FORMAT
 from sftlab.train.sweeps.sources import base_hash, code_hash, machine, stamp, versions
+from sftlab.weights import BrokenWeightsError
 
 NO_MODEL = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
 ENGINE = "sftlab.train.sweeps.experiment"
