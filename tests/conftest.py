@@ -24,7 +24,8 @@ class ByFile(LoadScopeScheduling):
     """The tests of a file stay in one worker: they share what the file prepares.
 
     So do those of a lesson, in the browser and by papermill: each run is computed once. The
-    lessons are divided among the workers, and begin first: they are what takes longest.
+    lessons are divided among the workers. With `--no-loadscope-reorder`, as `make test` has it, the
+    first of them come first, since tests/browser is collected first.
     """
 
     def _split_scope(self, nodeid):

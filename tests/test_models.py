@@ -17,7 +17,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sftlab import machine, models, preflight, profiles, weights
+from sftlab import footprint, machine, models, preflight, profiles, weights
 from sftlab.measure.completion import complete
 from sftlab.measure.probes import text_loss
 from sftlab.models import (
@@ -330,7 +330,7 @@ def test_preflight_of_a_folder_asks_no_hub(tmp_path, monkeypatch):
 def test_memory_follows_the_method():
     profile = PROFILES["llama-3.1-8b-qlora"]
     needed = {
-        method: preflight.memory_bytes(profile.parameters, profile.shape, profile, method)
+        method: footprint.memory_bytes(profile.parameters, profile.shape, profile, method)
         for method in profiles.METHODS
     }
     full, lora, qlora = (needed[method] for method in ("full", "lora", "qlora"))
@@ -344,7 +344,7 @@ def test_memory_follows_the_method():
 def test_memory_counts_the_base_that_lessons_keep():
     profile = PROFILES["qwen3-0.6b"]
     small = profiles.Profile(name="x", source="x", batch_size=1, max_length=1)
-    needed = preflight.memory_bytes(profile.parameters, profile.shape, small, "full")
+    needed = footprint.memory_bytes(profile.parameters, profile.shape, small, "full")
     assert needed == pytest.approx(20 * profile.parameters + 0.7e9, rel=1e-3)
 
 

@@ -19,7 +19,6 @@ import csv
 import gc
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -113,10 +112,8 @@ def rows_of(case: Case) -> list[dict]:
     return made
 
 
-def train(
-    case: Case, folder: Path, scratch: Path, *, before: Callable[[int], object] | None = None
-) -> Measured:
-    """Train a case's steps; `before` is called before each, with the number of those done."""
+def train(case: Case, folder: Path, scratch: Path) -> Measured:
+    """Train a case's steps on a fresh model."""
     torch.cuda.empty_cache()
     with known_noise_silenced():
         model, tokenizer = load_base(find_profile(folder), settings_of(case))
@@ -129,8 +126,6 @@ def train(
 
     def step(*given):
         done = trainer.state.global_step
-        if before:
-            before(done)
         if done == 1:
             gc.collect()
             torch.cuda.empty_cache()
@@ -171,14 +166,27 @@ def print_table(file: Path) -> None:
               f"| {planned_pace(case, card):,.0f} |")  # fmt: skip
 
 
+def rows_in(file: Path) -> list[dict]:
+    """The rows of a file as they stand."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def measure(cases: list[Case], scratch: Path, file: Path | None) -> int:
     """Train all cases, print and write what they took; how many failed."""
-    name, written, failed = torch.cuda.get_device_name(), [], 0
+    name, failed = torch.cuda.get_device_name(), 0
+    written = {}
+    if file and file.is_file():
+        keys = [(card, case) for card, case, _ in read(file)]
+        written = dict(zip(keys, rows_in(file), strict=True))
     print(f"{name}, torch {torch.__version__}, {len(cases)} cases")
     for case in cases:
         try:
             found = train(case, make_model(case.model, scratch), scratch)
-        except Exception as error:  # too large for this card, say: the others can still run
+        except torch.OutOfMemoryError:
+            print(f"{case}: does not fit; planned {case.plan().total / 1e9:.2f} GB", flush=True)
+            continue
+        except Exception as error:  # the others can still run
             print(f"{case}: {type(error).__name__}: {error}", flush=True)
             failed += 1
             continue
@@ -186,12 +194,13 @@ def measure(cases: list[Case], scratch: Path, file: Path | None) -> int:
         print(f"{case!s:<52} {found.peak_bytes / 1e9:6.2f} GB, planned {total / 1e9:6.2f} "
               f"({total / found.peak_bytes - 1:+.1%}); {found.tokens_per_second:7,.0f} tokens a "
               f"second, planned {planned_pace(case, name):7,.0f}", flush=True)  # fmt: skip
-        written.append({"card": name, "torch": torch.__version__, **asdict(case), **asdict(found)})
+        row = {"card": name, "torch": torch.__version__, **asdict(case), **asdict(found)}
+        written[name, case] = row
         if file:
             with file.open("w", encoding="utf-8", newline="") as stream:
-                table = csv.DictWriter(stream, list(written[0]), lineterminator="\n")
+                table = csv.DictWriter(stream, list(row), lineterminator="\n")
                 table.writeheader()
-                table.writerows(written)
+                table.writerows(written.values())
     return failed
 
 

@@ -39,7 +39,7 @@ def plan(
         "bfloat16"
     ),
     supervised: Annotated[
-        float, typer.Option(help="Share of the tokens that are answers; 1 is the most.")
+        float, typer.Option(help="Share of batch x seq that is answers; 1 is the most.")
     ] = 1.0,
     padded: Annotated[
         bool, typer.Option("--padded", help="Examples differ in length: --seq is the longest.")
@@ -72,7 +72,7 @@ def plan(
 
     Built in: llama-3.1-8b, llama-3.2-1b, llama-3.2-3b, llama-2-7b, mistral-7b-v0.1, smollm2-135m,
     qwen3-0.6b. Of another hub id config.json is fetched, never weights. Memory is by formula, and
-    within 1% of what was measured on an H100 (5% is the bar, int8 apart); time is an estimate.
+    within 1% of what an H100 measured (int8: up to 17% too low); time is an estimate.
     """
     from sftlab.machine import free_memory
     from sftlab.train.memory import estimate, find_architecture
@@ -116,13 +116,13 @@ def plan(
 
 def _text(found, pace, *, room: float, where: str, tokens: float) -> str:
     from sftlab.train.memory import PARTS
-    from sftlab.train.planner.throughput import BUSY
 
     a, step = found.architecture, found.step
     lines = [
         f"{step.method} on {a.name}: {a.parameters:,} weights, {found.trained:,} trained",
         f"{step.batch} x {step.length} tokens, {step.supervised:.0%} of them scored, "
-        f"{step.precision}{', checkpointing' if step.checkpointing else ''}",
+        f"{step.precision}{', padded' if step.padded else ''}"
+        f"{', checkpointing' if step.checkpointing else ''}",
         "",
     ]
     for part in (*PARTS, "reused"):
@@ -142,13 +142,16 @@ def _text(found, pace, *, room: float, where: str, tokens: float) -> str:
     ]
     if step.method == "qlora" and not step.checkpointing:
         lines.append("note    finetune checkpoints under qlora: see --checkpointing")
-    if "estimate" in pace.source and step.device == "cuda" and step.tokens < BUSY:
+    if "estimate" in pace.source and step.device == "cuda":
         lines.append(
-            f"note    fewer than {BUSY:,} tokens a batch leave a fast card waiting: the time is "
-            "the least"
+            "note    with small batches or a small model it takes longer: on an H100 up to six "
+            "times as long"
         )
     if step.method == "int8" and step.device == "cuda":
-        lines.append("note    columns with values beyond 6 are kept twice, and not counted here")
+        lines.append(
+            "note    int8 stores columns with values beyond 6 a second time; how many they are "
+            "depends on the weights, and the total is without them"
+        )
     if step.method == "gradual":
         lines.append("note    of the last steps, when every weight is trained")
     if not a.known_layout:

@@ -7,9 +7,10 @@
     lm_eval run --model hf --model_args pretrained=RUN --include_path tasks \\
         --tasks sftlab_questions --apply_chat_template
 
-RUN is the folder of a saved run with all weights. For one with adapters give three folders instead,
-`pretrained=BASE,peft=RUN,tokenizer=RUN`, since the chat template is the run's, and the id that ends
-a turn, `--gen_kwargs eos_token_id=ID`: lm-eval stops where the base would, and it may not know.
+RUN is the folder of a saved run with all weights. For one with adapters name the base too,
+`pretrained=BASE,peft=RUN,tokenizer=RUN`, since the chat template is the run's, and the id of the
+token that ends a turn, `--gen_kwargs eos_token_id=ID`: lm-eval stops at the base's end of text,
+which may be another token.
 Nothing is fetched: the rows are read from the files beside the tasks.
 """
 

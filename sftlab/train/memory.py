@@ -21,7 +21,7 @@ gradients of the batches before are there all the time.
 
 Weights stay in float32, as `finetune` keeps them; TRL trains a quantised base's adapters in
 bfloat16. Moments are those of torch's fused AdamW, which needs no room of its own. Activations:
-`sftlab.train.planner.activations`. All was compared with the bytes that torch's profiler counts
+`sftlab.train.planner.activations`. It was compared with the bytes that torch's profiler counts
 (`sftlab.train.planner.meter`), and with the peaks of an H100, in tests/train/test_memory.py.
 """
 
@@ -169,7 +169,8 @@ def estimate(
     step = Step(method=method, precision=precision, batch=batch, length=length, rank=rank,
                 supervised=supervised, checkpointing=checkpointing, accumulation=accumulation,
                 device=device or pick_device(), prefix=prefix_tokens if method == "prefix" else 0,
-                upper=upper_layers(a, method, trained_layers), padded=padded)  # fmt: skip
+                upper=upper_layers(a, method, trained_layers),
+                padded=padded and batch > 1)  # fmt: skip
     _check(step, prefix_tokens)
     if method in ADAPTED and method != "prefix" and not a.linears:
         raise ArchitectureError(f"{a.name}: no linear layer to adapt; choose the method full")

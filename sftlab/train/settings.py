@@ -47,7 +47,8 @@ class Settings:
     warmup_share: float = 0.05
     """Share of the steps in which the learning rate rises from zero."""
     weight_decay: float = 0.0
-    """AdamW's decay of the weights at each step, relative to the learning rate."""
+    """AdamW's decay of the weights at each step, relative to the learning rate; an embedding matrix
+    of which rows stay frozen has none."""
     dropout: float = 0.0
     """Share of activations that training drops: of the input of LoRA's adapters; without these, in
     attention and of what attention and MLP add to the stream."""

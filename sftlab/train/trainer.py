@@ -112,7 +112,7 @@ def _freeze_rows(model, rows: list[int]) -> None:
     for weight in {id(one): one for one in ends}.values():
         if weight.requires_grad:
             weight.register_hook(still)
-            weight.still = rows
+            weight.still = True
 
 
 def without_checkpointing(model) -> None:

@@ -340,7 +340,9 @@ def test_interrupt_while_a_page_is_written_ends_the_lessons_beside_it(
         return results[-1]
 
     def write_page(*given, **named):
+        deadline = time.monotonic() + 60
         while not begun.exists():
+            assert time.monotonic() < deadline, "the other lesson does not begin beside this one"
             time.sleep(0.05)
         raise KeyboardInterrupt
 

@@ -101,10 +101,11 @@ class TestCounts:
         assert one.constant_bytes == 128 + 4 + 64 + 1024 + 4
 
 
-def rows(count, length, share):
+def rows(count, longest, share, *, padded=False):
     draw = torch.Generator().manual_seed(0)
     made = []
-    for _ in range(count):
+    for place in range(count):
+        length = longest // 2 if padded and place % 2 else longest
         ids = torch.randint(5, 1000, (length,), generator=draw).tolist()
         still = length - round(length * share)
         made.append({"input_ids": ids, "labels": [-100] * still + ids[still:]})
@@ -121,8 +122,9 @@ def random_model(config, method, folder):
 
 
 def measured(
-    config, tokenizer, folder, *, method, precision, batch, length, share, checkpointing, **extra
-):
+    config, tokenizer, folder, *, method, precision, batch, length, share, checkpointing,
+    padded=False, **extra
+):  # fmt: skip
     """Bytes of the parts and of the peak in the second step of the lab's own trainer."""
     settings = Settings(
         method=method, precision=precision, batch_size=batch, max_length=length, epochs=1,
@@ -134,7 +136,7 @@ def measured(
             tokenizer.save_pretrained(model)
             model, _ = load_base(find_profile(model), settings)
         # Adam's moments are made in the first step, for which short rows will do.
-        examples = rows(batch, 8, 1.0) + rows(batch, length, share)
+        examples = rows(batch, 8, 1.0) + rows(batch, length, share, padded=padded)
         trainer = make_trainer(
             model, tokenizer, examples, settings, [], folder=folder / "run", save_every=None
         )
@@ -173,6 +175,7 @@ def measured(
         (TIED, dict(method="full", precision="float32", batch=2, length=600, checkpointing=True)),
         (LLAMA, dict(method="lora", precision="float32", batch=2, length=400)),
         (LLAMA, dict(method="lora", precision="bfloat16", batch=4, length=640, checkpointing=True)),
+        (LLAMA, dict(method="lora", precision="bfloat16", batch=4, length=640, padded=True)),
         (LLAMA, dict(method="qlora", precision="bfloat16", batch=2, length=1024)),
         (QWEN, dict(method="full", precision="bfloat16", batch=2, length=500, checkpointing=True)),
         (LLAMA, dict(method="qlora", precision="float32", batch=2, length=800)),
@@ -192,7 +195,7 @@ def test_parts_and_peak_are_those_of_the_profiler(toy_tokenizer, tmp_path, confi
     found, peak, kept = measured(config, toy_tokenizer, tmp_path, share=0.5, **asked)
     plan = estimate(
         sizes(meta_model(config, name="random"), name="random"),
-        supervised=0.5, device="cpu", **asked,
+        supervised=0.375 if asked.get("padded") else 0.5, device="cpu", **asked,
     )  # fmt: skip
     for part in ("weights", "adapters", "quantisation", "gradients"):
         assert getattr(plan, part) == found[part], part
@@ -220,10 +223,9 @@ def test_plan_is_that_of_a_card(card, case, found):
         # Columns with a value beyond 6 are kept twice. In random weights they are up to all that
         # `down` reads; how many in trained ones, a plan can't know.
         beside = 2 * plan.architecture.mlp * plan.step.tokens * plan.architecture.layers
-    assert 0.95 * found.peak_bytes < plan.total + beside
-    assert plan.total < 1.05 * found.peak_bytes
+    assert 0.99 * found.peak_bytes < plan.total + beside
+    assert plan.total < 1.01 * found.peak_bytes
     assert found.outside_bytes <= plan.process
-    assert found.reserved_bytes >= found.peak_bytes
 
 
 def test_eight_billion_weights_were_measured_in_many_ways():
@@ -237,6 +239,9 @@ def test_a_mask_costs_where_examples_differ_in_length(llama_8b):
     same, padded = (estimate(llama_8b, method="qlora", batch=4, length=1024, padded=differ,
                              device="cuda").total for differ in (False, True))  # fmt: skip
     assert 1.02 * same < padded < 1.1 * same
+    alone, one = (estimate(llama_8b, method="qlora", batch=1, padded=differ, device="cuda").total
+                  for differ in (False, True))  # fmt: skip
+    assert one == alone, "one row has nothing to be padded to"
 
 
 @given(
@@ -459,6 +464,15 @@ class TestCommand:
         assert "does NOT fit" in done.stdout
         assert "--checkpointing" in done.stdout.split("-> smaller:")[1]
         assert "it fits" in call(*asked, "--memory", "100").stdout
+
+    def test_padding_and_what_is_not_counted_are_told(self):
+        asked = ("--model", "llama-3.1-8b", "--method", "int8", "--card", "h100")
+        plain, padded = call(*asked).stdout, call(*asked, "--padded").stdout
+        assert "padded" in padded
+        assert "padded" not in plain
+        assert "a second time" in plain
+        assert "six times" in plain
+        assert "six times" not in call(*asked[:4], "--throughput", "9").stdout
 
     def test_every_method_is_planned(self):
         for method in METHODS:

@@ -27,8 +27,8 @@ same holds before a prefix.
 
 A layer whose weights are frozen, without adapters, that a gradient passes through (to a prefix, or
 to shared embeddings) keeps no input of a product: 8h, attention, 3pm. One below all that is trained
-keeps nothing. In the last layer the MLP is computed for supervised
-positions alone (`sftlab.train.positions`).
+keeps nothing. In the last layer the MLP is computed for supervised positions alone
+(`sftlab.train.positions`).
 
 Llama without grouped queries in float32 has q = k = h: 40h + 16m, as Korthikanti et al. count it
 (arXiv 2205.05198) for another layout. torch's fused attention keeps no matrix of length x length.
@@ -45,8 +45,8 @@ Checkpointing keeps the input of each layer (4h, or 2h of a base that is held in
 layer at a time. An int8 base keeps the inputs of its linear layers all the same: bitsandbytes 0.50
 holds them where torch's checkpointing does not see them. On a card it also keeps a second copy of
 the columns with a value beyond 6, which is not counted here: they are few in a trained model
-(LLM.int8(), arXiv 2208.07339, section 4), and nearly all that `down` reads in one with random
-weights.
+(LLM.int8(), arXiv 2208.07339, section 4), and nearly all that `down` reads in one of 8 billion
+random weights.
 """
 
 from sftlab.train.planner.architectures import Architecture
@@ -92,7 +92,8 @@ def _outside_mlp(a: Architecture, step: Step) -> int:
         found += p * (2 * q + 2 * q * wide // step.length + wide) + 4 * a.heads
     else:
         found += p * (2 * q + 2 * k) + 4 * a.heads
-        found += 2 * q if step.casts and step.lora else 0
+    if step.casts and step.lora and not step.plain_attention:
+        found += 2 * q
     if a.normed_queries:
         found += (4 + p * step.trained) * (q + k)
     if step.lora:

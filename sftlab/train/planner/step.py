@@ -84,8 +84,8 @@ class Step:
 
     @property
     def keeps_inputs(self) -> bool:
-        """Whether each layer keeps what goes into its products: a layer that is computed again
-        finds them in `kept_in_spite`."""
+        """Whether each layer of a float32 stream keeps what goes into its products: under
+        checkpointing they are counted in `kept_in_spite`."""
         return self.method == "int8" and not self.checkpointing
 
     @property

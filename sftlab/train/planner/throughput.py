@@ -10,11 +10,11 @@ causal half of attention):
     again       2 W + 2 L q s, with checkpointing
 
 A card does UTILISATION of its peak, a round figure between those that were measured with the lab's
-own steps on an H100 (benchmarks/gpu): 31 to 37% with 8 billion weights and 8,192 tokens or more a
-batch under checkpointing; 15 to 20% with 2,048 tokens and 6% with 512, where the card waits for
-Python; 9 to 31% with 0.6 to 1.2 billion weights. Large pretraining runs report 38-43% (Llama 3,
-arXiv 2407.21783) and 46% (PaLM, arXiv 2204.02311). Give a measured throughput instead where you
-have one.
+own steps on an H100 (benchmarks/gpu). LoRA and QLoRA of 8 billion weights reached 31 to 37% with
+8,192 tokens or more a batch, 25 to 30% with 4,096, 15 to 21% with 2,048 and 6% with 512, where the
+card waits for Python; int8 11 to 22%; 0.6 to 1.2 billion weights 9 to 31%. Large pretraining runs
+report 38-43% (Llama 3, arXiv 2407.21783) and 46% (PaLM, arXiv 2204.02311). Give a measured
+throughput instead where you have one.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,6 @@ from sftlab.train.settings import SettingsError
 
 UTILISATION = 0.3
 """Share of a card's peak that training reaches (see above)."""
-BUSY = 8192
-"""Tokens a batch from which 8 billion weights kept an H100 busy."""
 ON_CPU = 0.8
 """Share of a float32 matrix product's speed that the tiny model's fine-tune reached here."""
 
