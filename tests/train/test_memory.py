@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -21,6 +22,7 @@ from sftlab.quiet import known_noise_silenced
 from sftlab.train.adapters import load_base
 from sftlab.train.finetune import finetune
 from sftlab.train.memory import PARTS, estimate
+from sftlab.train.planner.activations import kept_in_layer
 from sftlab.train.planner.architectures import Linear, find_architecture, meta_model, sizes
 from sftlab.train.planner.configurations import ArchitectureError, built_in, read_configuration
 from sftlab.train.planner.measured import on_cards
@@ -239,6 +241,12 @@ def test_a_mask_costs_where_examples_differ_in_length(llama_8b):
     same, padded = (estimate(llama_8b, method="qlora", batch=4, length=1024, padded=differ,
                              device="cuda").total for differ in (False, True))  # fmt: skip
     assert 1.02 * same < padded < 1.1 * same
+    # Adapters keep the same besides, with a mask and without: only attention keeps more.
+    a, more = llama_8b, []
+    for method in ("qlora", "lora"):
+        plain = estimate(a, method=method, batch=4, length=1024, device="cuda").step
+        more.append(kept_in_layer(a, replace(plain, padded=True)) - kept_in_layer(a, plain))
+    assert set(more) == {4 * 1024 * 2 * (2 * (a.queries - a.keys) + 1024)}
     alone, one = (estimate(llama_8b, method="qlora", batch=1, padded=differ, device="cuda").total
                   for differ in (False, True))  # fmt: skip
     assert one == alone, "one row has nothing to be padded to"

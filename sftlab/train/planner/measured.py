@@ -78,7 +78,11 @@ def on_cards(folder: Path = FOLDER) -> list[tuple[str, Case, Measured]]:
 
 
 def read(file: Path) -> list[tuple[str, Case, Measured]]:
-    """The same of one file."""
+    """The same of one file.
+
+    Raises:
+        KeyError: the file lacks a column that the benchmark writes.
+    """
     with file.open(encoding="utf-8", newline="") as stream:
         return [
             (
