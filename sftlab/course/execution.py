@@ -16,6 +16,7 @@ from sftlab.course.lessons import Lesson
 from sftlab.course.record import RECORDS_VARIABLE, Record, StaleRecordError, read_records
 from sftlab.course.worker import MARK
 from sftlab.profiles import find_profile
+from sftlab.train.sweep import ALL_CACHED
 
 
 @dataclass
@@ -95,8 +96,9 @@ def execute(
 ) -> None:
     """Execute one notebook in a process of its own and fill `result`.
 
-    `threads` is how many of the processor's it may use; beside other notebooks it must not take
-    all, since threads that wait for a core they share slow each other many times over.
+    `threads` is for a notebook whose runs are all stored, and says how many of the processor's it
+    may use: beside others it must not take all, since threads that wait for a core they share slow
+    each other many times over.
 
     `on_cell(k, n)` is called when cell k of n starts. Raises nothing: Ctrl-C and failures end up in
     `result.status`; in a thread, which Ctrl-C does not reach, `interrupt` ends it.
@@ -231,6 +233,7 @@ def _environment(result: Result, records: Path, threads: int | None) -> dict[str
     environment[RECORDS_VARIABLE] = str(records)
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
+        environment[ALL_CACHED] = "1"
     if environment.get("SFTLAB_CACHE"):  # the child works in another folder
         environment["SFTLAB_CACHE"] = os.path.abspath(environment["SFTLAB_CACHE"])
     if not find_profile(result.profile).on_hub:

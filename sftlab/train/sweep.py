@@ -1,5 +1,6 @@
 """Sweeps: grids of settings x seeds, each run once, side by side on all cores, kept for ever."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -13,10 +14,25 @@ from sftlab.train.sweeps.fingerprint import FingerprintError
 from sftlab.train.sweeps.grid import SweepError
 from sftlab.train.sweeps.queue import carry_out_all
 
-__all__ = ["FingerprintError", "SweepError", "sweep", "sweeps"]
+__all__ = ["FingerprintError", "SweepError", "prepare", "sweep", "sweeps"]
 
 OF_THE_QUEUE = ("jobs", "progress", "refresh")
 """Arguments that are one for all sweeps that are carried out together."""
+
+ALL_CACHED = "SFTLAB_ALL_CACHED"
+"""Environment variable of a lesson whose runs are all known to be stored: nothing to prepare."""
+
+
+def prepare() -> None:
+    """Let the processes of sweeps import their libraries beside what the caller does meanwhile.
+
+    A lesson calls it before its own imports, so that its first sweep begins at once. Returns at
+    once. On Linux alone; elsewhere a sweep's processes import when they start.
+    """
+    from sftlab.train.sweeps import processes
+
+    if not os.environ.get(ALL_CACHED):
+        processes.prepare()
 
 
 def sweep(

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sftlab.train.sweeps import results
+from sftlab.train.sweep import ALL_CACHED, prepare
+from sftlab.train.sweeps import processes, results
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -148,3 +149,41 @@ def test_a_process_that_is_killed_from_outside_costs_one_more_attempt(lesson):
     out, _ = process.communicate(timeout=200)
     assert "VALUES [0, 1, 2, 3, 4]" in out.replace(".0", "")
     assert sorted(set(seeds(folder))) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a server that forks, on Linux alone")
+def test_processes_are_forks_of_one_server_and_see_what_their_caller_sees(tmp_path, toy_base):
+    (tmp_path / "lesson.py").write_text(
+        "import os, sys\n"
+        "import pandas as pd\n"
+        "from sftlab.train.sweep import prepare, sweep\n"
+        "print('BEGUN', flush=True)\n"
+        "prepare()\n"
+        "os.environ['LATE'] = '7'\n"
+        "def born(run, seed):\n"
+        "    here = {'parent': os.getppid(), 'own': os.getpid(), 'late': os.environ['LATE']}\n"
+        "    return pd.DataFrame([here])\n"
+        "frame = sweep(sys.argv[1], measure={'born': born}, seeds=6, jobs=2)\n"
+        "os.environ['LATE'] = '8'\n"
+        "again = sweep(sys.argv[1], measure={'born': born}, seeds=6, jobs=3, refresh=True)\n"
+        "parents = {*frame['parent'], *again['parent']}\n"
+        "print('PARENTS', len(parents), os.getpid() in parents, frame['own'].nunique() <= 2,\n"
+        "      set(frame['late']), set(again['late']), flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SFTLAB_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "lesson.py", str(toy_base)], env=environment, text=True,
+                          cwd=tmp_path, capture_output=True, timeout=300)  # fmt: skip
+    assert "PARENTS 1 False True {'7'} {'8'}" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("BEGUN") == 1, "the script is not run again in its processes"
+    assert "Warning" not in done.stderr
+
+
+def test_a_lesson_whose_runs_are_all_stored_starts_no_server(monkeypatch):
+    begun = []
+    monkeypatch.setattr(processes.forking, "start_server", lambda: begun.append(1))
+    monkeypatch.setenv(ALL_CACHED, "1")
+    prepare()
+    assert not begun
+    monkeypatch.delenv(ALL_CACHED)
+    prepare()
+    assert begun

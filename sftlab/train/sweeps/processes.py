@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from sftlab.train.sweeps import forking
 from sftlab.train.sweeps.experiment import Experiment, Outcome, conduct
 
 IDLE = 120
@@ -43,6 +44,9 @@ def conduct_all(
     waiting, suspects = deque(experiments), deque()
     died: Counter[str] = Counter()
     running: dict[Future, Experiment] = {}
+    prepare()
+    while not forking.ready(TICK):
+        yield None
     try:
         while waiting or suspects or running:
             # When a process dies the whole pool breaks, and it is not said whose run it was. So
@@ -121,10 +125,9 @@ def _executor(jobs: int, loaded: Any):
     if _pool and (_pool[1] < jobs or _pool[2] != loaded):
         end_processes()
     if _pool is None:
-        environment = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
         executor = ProcessPoolExecutor(
-            max_workers=jobs, timeout=IDLE, initializer=start, initargs=(os.getpid(),),
-            env=environment,
+            max_workers=jobs, timeout=IDLE, initializer=start, context=forking.context,
+            initargs=(os.getpid(), {**os.environ, **forking.ONE_THREAD}), env=forking.ONE_THREAD,
         )  # fmt: skip
         _pool = (executor, jobs, loaded)
     return _pool[0]
@@ -140,7 +143,13 @@ def end_processes() -> None:
         executor.shutdown(wait=True, kill_workers=True)
 
 
-def start(parent: int) -> None:
+def prepare() -> None:
+    """Let the processes' server import its libraries now, beside what the caller does."""
+    with _deaf():
+        forking.start_server()
+
+
+def start(parent: int, environment: dict[str, str]) -> None:
     """Set up a fresh process: quiet, deaf to Ctrl-C, and gone when its parent is.
 
     Ctrl-C reaches all processes of a terminal or kernel. The parent alone answers it, and ends the
@@ -149,6 +158,7 @@ def start(parent: int) -> None:
     """
     import psutil
     from joblib.externals.loky import process_executor
+    from tqdm import tqdm
 
     # loky ends a process that grew by 0.3 GB, and a new one imports the libraries for 6 s. Freed
     # memory is kept here on purpose (`keep_freed_memory`), and a run of `tiny` leaves 0.04 GB.
@@ -157,16 +167,19 @@ def start(parent: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ.clear()  # a fork has those of its server
+    os.environ.update(environment, TOKENIZERS_PARALLELISM="false")
 
     def watch() -> None:
         # A parent that was killed can't end its children: they would go on for their whole run.
-        while os.getppid() == parent and psutil.pid_exists(parent):
+        while _lives(caller):
             time.sleep(0.5)
         os._exit(1)
 
-    if os.getppid() == parent:
-        threading.Thread(target=watch, daemon=True).start()
+    caller = psutil.Process(parent)
+    threading.Thread(target=watch, daemon=True).start()
+    # tqdm's own lock is the system's, and who is killed would leave it behind.
+    tqdm.set_lock(threading.RLock())
     # Here all processes do it side by side; in the first run of each, they would wait in turn.
     # These names are what loading a model imports; `transformers` itself imports next to nothing.
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationMixin  # noqa: F401
@@ -175,6 +188,15 @@ def start(parent: int) -> None:
     from sftlab.machine import keep_freed_memory
 
     keep_freed_memory()
+
+
+def _lives(process) -> bool:
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
