@@ -4,9 +4,12 @@ import os
 import re
 from pathlib import Path
 
-# Several workers of pytest-xdist share the cores; must be set before torch is imported.
+# Several workers of pytest-xdist share the cores; must be set before torch is imported. A lesson's
+# sweep has a process for each core that joblib counts: here its worker's share of them.
 if "PYTEST_XDIST_WORKER" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(share, 1)))
 
 import pytest
 import torch
