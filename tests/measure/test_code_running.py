@@ -90,6 +90,7 @@ def test_python_alone_refuses_where_the_system_does_not(tmp_path):
 
     from sftlab.measure.code_running import WORKER
 
+    limits = WORKER.with_name("code_limits.py")
     tries = {
         "open": f"open({str(tmp_path / 'x')!r}, 'w')",
         "remove": f"import os; os.remove({str(tmp_path)!r})",
@@ -100,7 +101,7 @@ def test_python_alone_refuses_where_the_system_does_not(tmp_path):
     for name, line in tries.items():
         program = (
             "import importlib.util as u, sys\n"
-            f"s = u.spec_from_file_location('w', {str(WORKER)!r}); w = u.module_from_spec(s)\n"
+            f"s = u.spec_from_file_location('w', {str(limits)!r}); w = u.module_from_spec(s)\n"
             "s.loader.exec_module(w); sys.modules.pop('ctypes', None)\n"
             "sys.addaudithook(w.refuse)\n" + line
         )
