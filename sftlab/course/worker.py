@@ -98,6 +98,9 @@ def work(job: dict[str, Any]) -> int:
             # Else the whole notebook, pictures and all, is written before each cell; every half
             # minute, and at the end whatever happens, is enough.
             request_save_on_cell_execute=False,
+            # A kernel waits for all processes that it began, multiprocessing's own helper among
+            # them, which hears no SIGTERM: 5 s, after which it is killed in any case.
+            shutdown_kernel="immediate",
         )
     except papermill.PapermillExecutionError:
         tell(failed=_failure(output, source))

@@ -27,7 +27,8 @@ def prepare() -> None:
     """Let the processes of sweeps import their libraries beside what the caller does meanwhile.
 
     A lesson calls it before its own imports, so that its first sweep begins at once. Returns at
-    once. On Linux alone; elsewhere a sweep's processes import when they start.
+    once. On Linux and without a graphics card alone (`sweeps/forking.py`); elsewhere a sweep's
+    processes import when they start.
     """
     from sftlab.train.sweeps import processes
 

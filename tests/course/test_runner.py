@@ -255,6 +255,7 @@ folder = Path({folder!r})
 deadline = time.monotonic() + 60
 while (folder / "wait").exists() and not (folder / "{other} is there").exists():
     assert os.environ["OMP_NUM_THREADS"] == "1", "two cores for two lessons"
+    assert os.environ["SFTLAB_ALL_CACHED"], "no processes need be prepared"
     assert time.monotonic() < deadline, "the other one does not come"
     time.sleep(0.05)"""
 

@@ -90,9 +90,11 @@ def test_after_a_kill_only_the_rest_is_run_and_no_process_stays(lesson):
     start, folder = lesson
     process = start()
     wait_for(lambda: two_are_done_and_two_at_work(folder), "two runs are done")
+    children = psutil.Process(process.pid).children(recursive=True)  # a server of them too
     process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
     process.wait()
     wait_for(lambda: not workers(folder), "the processes ended themselves", seconds=20)
+    wait_for(lambda: not any(c.is_running() for c in children), "all have ended", seconds=20)
     (folder / "slow").unlink()
     (folder / "log").write_text("")
     out, _ = start().communicate(timeout=200)
@@ -137,7 +139,8 @@ def test_an_interrupt_while_the_processes_start_is_quiet(lesson):
     assert process.returncode == 0, "three interrupts did not end it"
     assert "INTERRUPTED" in out
     assert "Traceback" not in err, err
-    wait_for(lambda: not any(c.is_running() for c in children), "all have ended", seconds=10)
+    # The server of the processes first ends its imports.
+    wait_for(lambda: not any(c.is_running() for c in children), "all have ended", seconds=60)
 
 
 def test_a_process_that_is_killed_from_outside_costs_one_more_attempt(lesson):
@@ -187,3 +190,37 @@ def test_a_lesson_whose_runs_are_all_stored_starts_no_server(monkeypatch):
     monkeypatch.delenv(ALL_CACHED)
     prepare()
     assert begun
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a server that forks, on Linux alone")
+def test_without_a_server_each_process_imports_for_itself(tmp_path, toy_base):
+    (tmp_path / "breaks.py").write_text("raise RuntimeError('in the server alone')\n")
+    (tmp_path / "lesson.py").write_text(
+        "import os, sys\n"
+        "from sftlab.train.sweep import prepare, sweep\n"
+        "from sftlab.train.sweeps import forking\n"
+        "forking.LIBRARIES = ('breaks',)\n"
+        "def parent(run):\n    return os.getppid()\n"
+        "frame = sweep(sys.argv[1], measure={'parent': parent}, seeds=2, jobs=2)\n"
+        "print('OWN', set(frame['value']) == {os.getpid()}, frame['error'].isna().all())\n"
+    )
+    paths = os.pathsep.join([str(ROOT), str(tmp_path)])
+    environment = {**os.environ, "PYTHONPATH": paths, "SFTLAB_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "lesson.py", str(toy_base)], env=environment, text=True,
+                          cwd=tmp_path, capture_output=True, timeout=300)  # fmt: skip
+    assert "OWN True True" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a server that forks, on Linux alone")
+def test_a_machine_with_a_card_has_no_server(tmp_path):
+    look = (
+        "import pathlib\n"
+        "there = pathlib.Path.exists\n"
+        "pathlib.Path.exists = lambda one: str(one) == '/dev/nvidiactl' or there(one)\n"
+        "from sftlab.train.sweeps import forking\n"
+        "forking.start_server()\n"
+        "print('CONTEXT', forking.context, forking.ready(0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", look], env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert "CONTEXT None True" in done.stdout, done.stderr

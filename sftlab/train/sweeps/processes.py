@@ -23,7 +23,7 @@ TICK = 1.0
 """Seconds between two looks at the clock."""
 
 _pool: tuple[Any, int, Any] | None = None
-"""Executor, number of processes, and what they have loaded."""
+"""Executor, number of processes, and what they were started with: code and environment."""
 
 
 def conduct_all(
@@ -115,6 +115,10 @@ def _submit(experiment: Experiment, jobs: int, loaded: Any) -> Future:
         except BrokenProcessPool as error:  # an idle process was killed since the last sweep
             broken = error
             end_processes()
+        except (EOFError, OSError) as error:  # the server of the processes can't be kept alive
+            broken = error
+            forking.give_up()
+            end_processes()
     raise broken
 
 
@@ -122,12 +126,14 @@ def _executor(jobs: int, loaded: Any):
     global _pool
     from joblib.externals.loky import ProcessPoolExecutor
 
+    environment = {**os.environ, **forking.ONE_THREAD}
+    loaded = (loaded, environment)
     if _pool and (_pool[1] < jobs or _pool[2] != loaded):
         end_processes()
     if _pool is None:
         executor = ProcessPoolExecutor(
             max_workers=jobs, timeout=IDLE, initializer=start, context=forking.context,
-            initargs=(os.getpid(), {**os.environ, **forking.ONE_THREAD}), env=forking.ONE_THREAD,
+            initargs=(os.getpid(), environment), env=forking.ONE_THREAD,
         )  # fmt: skip
         _pool = (executor, jobs, loaded)
     return _pool[0]
@@ -160,8 +166,8 @@ def start(parent: int, environment: dict[str, str]) -> None:
     from joblib.externals.loky import process_executor
     from tqdm import tqdm
 
-    # loky ends a process that grew by 0.3 GB, and a new one imports the libraries for 6 s. Freed
-    # memory is kept here on purpose (`keep_freed_memory`), and a run of `tiny` leaves 0.04 GB.
+    # loky ends a process that grew by 0.3 GB; where it does not fork, a new one imports for 6 s.
+    # Freed memory is kept here on purpose (`keep_freed_memory`), and a run leaves 0.04 GB.
     process_executor._MAX_MEMORY_LEAK_SIZE = GROWTH
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_WRONLY)

@@ -17,7 +17,8 @@ from sftlab.train.sweeps.observations import observations
 from sftlab.train.sweeps.plan import Plan, Planned, make_plan
 
 ROOM = 1_200_000_000
-"""Bytes of memory for each process: libraries 0.5 GB, the rest for the model at work."""
+"""Bytes of memory for each process: libraries 0.5 GB where it can't share a server's, the rest for
+the model at work."""
 SMALL = 20_000_000
 """Parameters up to which a run has one thread, whatever `jobs`: so the numbers stay the same."""
 
