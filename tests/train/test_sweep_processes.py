@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -168,7 +170,7 @@ def test_processes_are_forks_of_one_server_and_see_what_their_caller_sees(tmp_pa
         "    return pd.DataFrame([here])\n"
         "frame = sweep(sys.argv[1], measure={'born': born}, seeds=6, jobs=2)\n"
         "os.environ['LATE'] = '8'\n"
-        "again = sweep(sys.argv[1], measure={'born': born}, seeds=6, jobs=3, refresh=True)\n"
+        "again = sweep(sys.argv[1], measure={'born': born}, seeds=6, jobs=2, refresh=True)\n"
         "parents = {*frame['parent'], *again['parent']}\n"
         "print('PARENTS', len(parents), os.getpid() in parents, frame['own'].nunique() <= 2,\n"
         "      set(frame['late']), set(again['late']), flush=True)\n"
@@ -224,3 +226,34 @@ def test_a_machine_with_a_card_has_no_server(tmp_path):
     done = subprocess.run([sys.executable, "-c", look], env={**os.environ, "PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True, timeout=60)  # fmt: skip
     assert "CONTEXT None True" in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_of_the_wait_for_the_server_does_not_make_it_ready(monkeypatch):
+    imported = threading.Event()
+
+    class Process:
+        def __init__(self, target):
+            self.join = lambda: None
+
+        def start(self):
+            assert imported.wait(60)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    forking = processes.forking
+    monkeypatch.setattr(forking, "context", SimpleNamespace(Process=Process))
+    monkeypatch.setattr(forking, "start_server", lambda: None)
+    monkeypatch.setattr(forking, "_asking", None)
+    monkeypatch.setattr(forking, "_forked", threading.Event())
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            forking.ready(60)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not forking.ready(0)
+    imported.set()
+    assert forking.ready(60)

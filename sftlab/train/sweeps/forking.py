@@ -102,7 +102,6 @@ def _preparation(name: str) -> dict[str, Any]:
 
 _whole_preparation = spawn.get_preparation_data
 
-
 context: Any = None
 """For loky, where its processes come from; `None` where it starts them itself."""
 
