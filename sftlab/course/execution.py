@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -12,11 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sftlab.course.forked.launch import ADDRESS, command
 from sftlab.course.lessons import Lesson
 from sftlab.course.record import RECORDS_VARIABLE, Record, StaleRecordError, read_records
 from sftlab.course.worker import MARK
 from sftlab.profiles import find_profile
 from sftlab.train.sweep import ALL_CACHED
+
+
+OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+"""What keeps the libraries from asking a hub. They read it when they are imported."""
 
 
 @dataclass
@@ -93,12 +97,15 @@ def execute(
     folder: Path,
     on_cell: Callable[[int, int], None],
     threads: int | None = None,
+    all_stored: bool = False,
+    server: str | None = None,
 ) -> None:
     """Execute one notebook in a process of its own and fill `result`.
 
-    `threads` is for a notebook whose runs are all stored, and says how many of the processor's it
-    may use: beside others it must not take all, since threads that wait for a core they share slow
-    each other many times over.
+    `threads` says how many of the processor's it may use: beside others it must not take all, since
+    threads that wait for a core they share slow each other many times over. With `all_stored` its
+    sweeps are told that no run is to be made. `server` is the address of one for forks
+    (`forked/server.py`); a model from the hub does without, since the server is offline.
 
     `on_cell(k, n)` is called when cell k of n starts. Raises nothing: Ctrl-C and failures end up in
     `result.status`; in a thread, which Ctrl-C does not reach, `interrupt` ends it.
@@ -123,7 +130,10 @@ def execute(
     began = time.monotonic()
     records = scratch / "records"
     try:
-        event = _watch(job, _environment(result, records, threads), scratch, result, on_cell)
+        environment = _environment(
+            result, records, threads=threads, all_stored=all_stored, server=server
+        )
+        event = _watch(job, environment, scratch, result, on_cell)
     except KeyboardInterrupt:
         result.status = "interrupted"
     else:
@@ -190,7 +200,7 @@ def _watch(
     with log.open("w", encoding="utf-8") as errors:
         # A session of its own: Ctrl-C reaches this process alone, which then ends the worker.
         process = subprocess.Popen(
-            [sys.executable, "-m", "sftlab.course.worker", str(job)],
+            command("sftlab.course.worker", str(job)),
             stdout=subprocess.PIPE,
             stderr=errors,
             stdin=subprocess.DEVNULL,
@@ -222,7 +232,9 @@ def _watch(
     return last
 
 
-def _environment(result: Result, records: Path, threads: int | None) -> dict[str, str]:
+def _environment(
+    result: Result, records: Path, *, threads: int | None, all_stored: bool, server: str | None
+) -> dict[str, str]:
     """The child's variables: a folder for its records, no hub for a profile on this disk."""
     environment = dict(os.environ)
     package = str(Path(__file__).resolve().parents[2])
@@ -233,10 +245,12 @@ def _environment(result: Result, records: Path, threads: int | None) -> dict[str
     environment[RECORDS_VARIABLE] = str(records)
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
+    if all_stored:
         environment[ALL_CACHED] = "1"
     if environment.get("SFTLAB_CACHE"):  # the child works in another folder
         environment["SFTLAB_CACHE"] = os.path.abspath(environment["SFTLAB_CACHE"])
     if not find_profile(result.profile).on_hub:
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-            environment[name] = "1"
+        environment.update(OFFLINE)
+        if server:
+            environment[ADDRESS] = server
     return environment

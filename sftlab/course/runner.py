@@ -8,7 +8,8 @@
       summary.json          minutes, status, machine, versions
 
 Each notebook runs in a process of its own (`execution.py`), one after another, so that its minutes
-are its own. Those whose runs are all in the cache (`familiar.py`) have little to do: they come
+are its own. Where it can be, it is a fork of one that has imported the libraries
+(`forked/server.py`). Those whose runs are all in the cache (`familiar.py`) have little to do: they come
 first, as many at a time as there are cores.
 """
 
@@ -17,11 +18,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 from sftlab.course.execution import Result, execute, interrupt
+from sftlab.course.forked.server import server
 from sftlab.course.familiar import is_familiar, remember
 from sftlab.course.lessons import choose_parameters, find_lessons
 from sftlab.course.record import Record
@@ -63,7 +65,11 @@ def run_notebooks(
     # Closed at once when what is done with a result fails, or Ctrl-C comes then: others may run.
     with (
         _Bar(shown=progress) as bar,
-        closing(_executed(results, folder=folder, bar=bar, alone=alone)) as executed,
+        # One lesson alone would have to wait for the server as long as for its own imports.
+        (server() if len(results) > 1 and not alone else nullcontext()) as address,
+        closing(
+            _executed(results, folder=folder, bar=bar, alone=alone, server=address)
+        ) as executed,
     ):
         for result in executed:
             if result.status == "passed":
@@ -83,15 +89,22 @@ def run_notebooks(
 
 
 def _executed(
-    results: Sequence[Result], *, folder: Path, bar: "_Bar", alone: bool
+    results: Sequence[Result], *, folder: Path, bar: "_Bar", alone: bool, server: str | None
 ) -> Iterator[Result]:
     """Execute the notebooks; each is given back when it has ended."""
     quick = [r for r in results if not alone and is_familiar(r.lesson, r.parameters)]
+    # The first begins as it is, while the server imports. Of the others the longest come first, or
+    # the last would run alone.
+    quick[1:] = sorted(quick[1:], key=lambda r: recorded_minutes(r.name) or 0, reverse=True)
+    servers = {r.name: server for r in (quick + [r for r in results if r not in quick])[1:]}
     cores = os.cpu_count() or 1
     threads = max(cores // max(len(quick), 1), 1)
     pool = ThreadPoolExecutor(max_workers=cores)
     futures = {
-        pool.submit(execute, r, folder=folder, on_cell=bar.cells_of(r.name), threads=threads): r
+        pool.submit(
+            execute, r, folder=folder, on_cell=bar.cells_of(r.name), server=servers.get(r.name),
+            threads=threads, all_stored=True,
+        ): r
         for r in quick
     }
     given = []
@@ -111,7 +124,10 @@ def _executed(
         _stop(pool, futures)
     for result in results:
         if result not in quick:
-            execute(result, folder=folder, on_cell=bar.cells_of(result.name))
+            execute(
+                result, folder=folder, on_cell=bar.cells_of(result.name),
+                server=servers.get(result.name),
+            )  # fmt: skip
             yield result
 
 

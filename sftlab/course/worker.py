@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sftlab.course.forked.launch import command
+
 MARK = "sftlab-event "
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -33,7 +35,7 @@ def use_this_python(folder: Path) -> None:
     spec = folder / "kernels" / "python3"
     spec.mkdir(parents=True, exist_ok=True)
     kernel = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "argv": command("ipykernel_launcher", "-f", "{connection_file}"),
         "display_name": "Python 3",
         "language": "python",
     }

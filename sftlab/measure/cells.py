@@ -1,6 +1,6 @@
 """From a tidy frame to cells: one mean for each seed and entity."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,33 +56,36 @@ def cells(
         )
     if frame.empty:
         raise ValueError("the frame has no rows, so there is nothing to average")
-    keys = pd.DataFrame(
-        {
-            "seed": frame[seed].to_numpy() if seed in wanted else np.zeros(len(frame), int),
-            "entity": np.zeros(len(frame), int) if entity is None else frame[entity].to_numpy(),
-        }
-    )
-    if keys.isna().any(axis=None):
-        row = int(keys.isna().any(axis=1).to_numpy().argmax())
-        raise ValueError(f"row {row} has no seed or no entity: fill it in or drop the row")
-    keys["value"] = _numbers(frame[value], keys["seed"])
-    cell = keys.groupby(["seed", "entity"])["value"]
-    table = cell.mean().unstack()
-    if table.isna().any(axis=None):
+    nothing = np.zeros(len(frame), int)
+    rows, seeds = pd.factorize(frame[seed] if seed in wanted else nothing, sort=True)
+    columns, entities = pd.factorize(nothing if entity is None else frame[entity], sort=True)
+    nameless = (rows < 0) | (columns < 0)
+    if nameless.any():
         raise ValueError(
-            f"these pairs of seed and entity have no rows: {_gaps(table)}. Every seed must be "
-            "measured on the same entities: measure them, or leave that seed or entity out"
+            f"row {int(nameless.argmax())} has no seed or no entity: fill it in or drop the row"
+        )
+    numbers = _numbers(frame[value], seeds[rows])
+    place, shape = rows * len(entities) + columns, (len(seeds), len(entities))
+    counts, sums = (
+        np.bincount(place, weights, minlength=len(seeds) * len(entities)).reshape(shape)
+        for weights in (None, numbers)
+    )
+    if not counts.all():
+        raise ValueError(
+            f"these pairs of seed and entity have no rows: {_gaps(counts, seeds, entities)}. Every "
+            "seed must be measured on the same entities: measure them, or leave that seed or entity "
+            "out"
         )
     return Cells(
-        values=table.to_numpy(dtype=float),
-        seeds=tuple(table.index.tolist()),
-        entities=tuple(table.columns.tolist()),
-        items=int(keys.groupby("seed").size().min()),
-        shares=bool(keys["value"].isin((0.0, 1.0)).all()),
+        values=sums / counts,
+        seeds=tuple(seeds.tolist()),
+        entities=tuple(entities.tolist()),
+        items=int(counts.sum(1).min()),
+        shares=bool(np.isin(numbers, (0.0, 1.0)).all()),
     )
 
 
-def _numbers(column: pd.Series, seeds: pd.Series) -> np.ndarray:
+def _numbers(column: pd.Series, seeds: Sequence[Hashable]) -> np.ndarray:
     try:
         numbers = column.to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError) as error:
@@ -91,16 +94,13 @@ def _numbers(column: pd.Series, seeds: pd.Series) -> np.ndarray:
     if wrong.any():
         raise ValueError(
             f"{wrong.sum()} of {len(numbers)} values of {column.name!r} are missing or not finite, "
-            f"the first in row {int(wrong.argmax())} (seed {seeds.iloc[int(wrong.argmax())]}): a "
+            f"the first in row {int(wrong.argmax())} (seed {seeds[int(wrong.argmax())]}): a "
             "run that failed has none; run it again or leave that seed out"
         )
     return numbers
 
 
-def _gaps(table: pd.DataFrame) -> str:
-    rows, columns = np.nonzero(table.isna().to_numpy())
-    named = [
-        f"({table.index[r]}, {table.columns[c]})"
-        for r, c in list(zip(rows, columns, strict=True))[:3]
-    ]
+def _gaps(counts: np.ndarray, seeds: pd.Index, entities: pd.Index) -> str:
+    rows, columns = np.nonzero(counts == 0)
+    named = [f"({seeds[r]}, {entities[c]})" for r, c in list(zip(rows, columns, strict=True))[:3]]
     return ", ".join(named) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")

@@ -170,8 +170,12 @@ def _with_trainer(
         trainer = make_trainer(
             model, tokenizer, rows, settings, added, folder=Path(scratch), save_every=None
         )
-        with dropping(trainer.model, settings.dropout):
-            look(trainer)
+        gc.freeze()  # as `finetune` does: what there is already is not searched for garbage
+        try:
+            with dropping(trainer.model, settings.dropout):
+                look(trainer)
+        finally:
+            gc.unfreeze()
 
 
 def _sizes(inputs: Mapping[str, Any]) -> dict[str, int]:

@@ -60,6 +60,35 @@ def start_server() -> None:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
+def fork_server() -> None:
+    """Let the server be a fork of this process, which has imported the libraries and has no threads.
+
+    Otherwise like `start_server`, which finds it running.
+    """
+    from multiprocessing import resource_tracker, util
+
+    def fork(_path: bytes, arguments: list, descriptors: list[int]) -> int:
+        pid = os.fork()
+        if not pid:
+            for descriptor in map(int, os.listdir("/proc/self/fd")):
+                if descriptor > 2 and descriptor not in descriptors:
+                    with suppress(OSError):
+                        os.close(descriptor)
+            try:
+                exec(arguments[-1], {})  # `python -c` would run this: the server's loop
+            finally:
+                os._exit(1)
+        return pid
+
+    resource_tracker.ensure_running()
+    before = util.spawnv_passfds
+    util.spawnv_passfds = fork
+    try:
+        start_server()
+    finally:
+        util.spawnv_passfds = before
+
+
 def give_up() -> None:
     """From now on each process imports for itself."""
     global context
