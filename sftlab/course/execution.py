@@ -18,7 +18,6 @@ from sftlab.course.worker import MARK
 from sftlab.profiles import find_profile
 from sftlab.train.sweep import ALL_CACHED
 
-
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 """What keeps the libraries from asking a hub. They read it when they are imported."""
 
@@ -253,4 +252,6 @@ def _environment(
         environment.update(OFFLINE)
         if server:
             environment[ADDRESS] = server
+    else:
+        environment.pop(ADDRESS, None)
     return environment

@@ -9,8 +9,8 @@
 
 Each notebook runs in a process of its own (`execution.py`), one after another, so that its minutes
 are its own. Where it can be, it is a fork of one that has imported the libraries
-(`forked/server.py`). Those whose runs are all in the cache (`familiar.py`) have little to do: they come
-first, as many at a time as there are cores.
+(`forked/server.py`). Those whose runs are all in the cache (`familiar.py`) have little to do: they
+come first, as many at a time as there are cores.
 """
 
 import json
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.course.execution import Result, execute, interrupt
-from sftlab.course.forked.server import server
 from sftlab.course.familiar import is_familiar, remember
+from sftlab.course.forked.server import server
 from sftlab.course.lessons import choose_parameters, find_lessons
 from sftlab.course.record import Record
 from sftlab.places import DATA, NOTEBOOKS
@@ -62,11 +62,12 @@ def run_notebooks(
     folder = Path(folder).resolve()
     (folder / "executed").mkdir(parents=True, exist_ok=True)
     results = [Result(lesson=lesson, parameters=chosen[lesson.name]) for lesson in lessons]
+    # Alone a lesson would wait for a server as long as for its own imports.
+    forks = nullcontext() if alone or len(results) == 1 else server()
     # Closed at once when what is done with a result fails, or Ctrl-C comes then: others may run.
     with (
+        forks as address,
         _Bar(shown=progress) as bar,
-        # One lesson alone would have to wait for the server as long as for its own imports.
-        (server() if len(results) > 1 and not alone else nullcontext()) as address,
         closing(
             _executed(results, folder=folder, bar=bar, alone=alone, server=address)
         ) as executed,
@@ -97,16 +98,15 @@ def _executed(
     # the last would run alone.
     quick[1:] = sorted(quick[1:], key=lambda r: recorded_minutes(r.name) or 0, reverse=True)
     servers = {r.name: server for r in (quick + [r for r in results if r not in quick])[1:]}
+
+    def carry_out(result: Result, **options: Any) -> None:
+        on_cell, address = bar.cells_of(result.name), servers.get(result.name)
+        execute(result, folder=folder, on_cell=on_cell, server=address, **options)
+
     cores = os.cpu_count() or 1
     threads = max(cores // max(len(quick), 1), 1)
     pool = ThreadPoolExecutor(max_workers=cores)
-    futures = {
-        pool.submit(
-            execute, r, folder=folder, on_cell=bar.cells_of(r.name), server=servers.get(r.name),
-            threads=threads, all_stored=True,
-        ): r
-        for r in quick
-    }
+    futures = {pool.submit(carry_out, r, threads=threads, all_stored=True): r for r in quick}
     given = []
     try:
         for future in as_completed(futures):
@@ -124,10 +124,7 @@ def _executed(
         _stop(pool, futures)
     for result in results:
         if result not in quick:
-            execute(
-                result, folder=folder, on_cell=bar.cells_of(result.name),
-                server=servers.get(result.name),
-            )  # fmt: skip
+            carry_out(result)
             yield result
 
 

@@ -72,9 +72,9 @@ def cells(
     )
     if not counts.all():
         raise ValueError(
-            f"these pairs of seed and entity have no rows: {_gaps(counts, seeds, entities)}. Every "
-            "seed must be measured on the same entities: measure them, or leave that seed or entity "
-            "out"
+            f"these pairs of seed and entity have no rows: {_gaps(counts, seeds, entities)}. "
+            "Every seed must be measured on the same entities: measure them, or leave that seed or "
+            "entity out"
         )
     return Cells(
         values=sums / counts,

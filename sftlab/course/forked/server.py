@@ -36,9 +36,7 @@ INLINE = "module://matplotlib_inline.backend_inline"
 """What a kernel sets MPLBACKEND to; matplotlib reads it when it is imported."""
 DIES_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
-
-
-SERVERS_PATHS = os.environ.get("PYTHONPATH")
+PATHS = os.environ.get("PYTHONPATH")
 """Where this process looks for modules, and a fork need not."""
 
 
@@ -97,7 +95,8 @@ def serve(listener: socket.socket) -> None:
             with suppress(OSError, ValueError):  # whoever wanted a fork is gone already
                 _, descriptors, *_ = socket.recv_fds(connection, 1, 3)
                 request = json.loads(connection.makefile("r").readline())
-                pid = _fork(request, descriptors, [listener, connection, *open_connections.values()])
+                sockets = [listener, connection, *open_connections.values()]
+                pid = _fork(request, descriptors, sockets)
                 open_connections[pid] = connection
                 connection.sendall(f"{pid}\n".encode())
         for pid, connection in list(open_connections.items()):
@@ -145,7 +144,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> int:
     os.environ.clear()
     os.environ.update(request["variables"])
     module, *arguments = request["arguments"]
-    own = [path for path in sys.path[1:] if path not in _paths(SERVERS_PATHS)]
+    own = [path for path in sys.path[1:] if path not in _paths(PATHS)]
     sys.path[:] = [request["folder"], *_paths(os.environ.get("PYTHONPATH")), *own]
     if module == "ipykernel_launcher" and not os.environ.get(ALL_CACHED):
         forking.fork_server()

@@ -61,7 +61,7 @@ def start_server() -> None:
 
 
 def fork_server() -> None:
-    """Let the server be a fork of this process, which has imported the libraries and has no threads.
+    """Let the server be a fork of this process, which has the libraries and no threads.
 
     Otherwise like `start_server`, which finds it running.
     """
