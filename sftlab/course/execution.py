@@ -101,9 +101,9 @@ def execute(
 ) -> None:
     """Execute one notebook in a process of its own and fill `result`.
 
-    `threads` says how many of the processor's it may use: beside others it must not take all, since
-    threads that wait for a core they share slow each other many times over. With `all_stored` its
-    sweeps are told that no run is to be made. `server` is the address of one for forks
+    `threads` says in how many it may compute: beside others not in as many as there are cores,
+    since threads that wait for a core they share slow each other many times over. With `all_stored`
+    its sweeps are told that no run is to be made. `server` is the address of one for forks
     (`forked/server.py`); a model from the hub does without, since the server is offline.
 
     `on_cell(k, n)` is called when cell k of n starts. Raises nothing: Ctrl-C and failures end up in
@@ -231,14 +231,18 @@ def _watch(
     return last
 
 
+def with_lab(variables: Mapping[str, str]) -> dict[str, str]:
+    """Variables with which a process in any folder finds this very `sftlab`."""
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**variables, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in paths)}
+
+
 def _environment(
     result: Result, records: Path, *, threads: int | None, all_stored: bool, server: str | None
 ) -> dict[str, str]:
     """The child's variables: a folder for its records, no hub for a profile on this disk."""
-    environment = dict(os.environ)
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [package, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)
+    environment = with_lab(os.environ)
     environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"
     environment[RECORDS_VARIABLE] = str(records)

@@ -1,6 +1,6 @@
 """From a tidy frame to cells: one mean for each seed and entity."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,8 +57,8 @@ def cells(
     if frame.empty:
         raise ValueError("the frame has no rows, so there is nothing to average")
     nothing = np.zeros(len(frame), int)
-    rows, seeds = pd.factorize(frame[seed] if seed in wanted else nothing, sort=True)
-    columns, entities = pd.factorize(nothing if entity is None else frame[entity], sort=True)
+    rows, seeds = _numbered(frame[seed] if seed in wanted else nothing)
+    columns, entities = _numbered(nothing if entity is None else frame[entity])
     nameless = (rows < 0) | (columns < 0)
     if nameless.any():
         raise ValueError(
@@ -85,7 +85,14 @@ def cells(
     )
 
 
-def _numbers(column: pd.Series, seeds: Sequence[Hashable]) -> np.ndarray:
+def _numbered(names: pd.Series | np.ndarray) -> tuple[np.ndarray, pd.Index | np.ndarray]:
+    """For each row the number of its name, -1 without one; and the names, in order."""
+    if isinstance(names.dtype, pd.CategoricalDtype):  # whose order is another frame's business
+        names = names.astype(names.cat.categories.dtype)
+    return pd.factorize(names, sort=True)
+
+
+def _numbers(column: pd.Series, seeds: pd.Index | np.ndarray) -> np.ndarray:
     try:
         numbers = column.to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError) as error:
@@ -100,7 +107,7 @@ def _numbers(column: pd.Series, seeds: Sequence[Hashable]) -> np.ndarray:
     return numbers
 
 
-def _gaps(counts: np.ndarray, seeds: pd.Index, entities: pd.Index) -> str:
+def _gaps(counts: np.ndarray, seeds: pd.Index | np.ndarray, entities: pd.Index | np.ndarray) -> str:
     rows, columns = np.nonzero(counts == 0)
     named = [f"({seeds[r]}, {entities[c]})" for r, c in list(zip(rows, columns, strict=True))[:3]]
     return ", ".join(named) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")

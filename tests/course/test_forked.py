@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -17,6 +19,7 @@ from sftlab.course.forked.launch import ADDRESS, command
 from sftlab.course.forked.server import server
 from sftlab.course.lessons import find_lessons
 from sftlab.course.runner import run_notebooks
+from sftlab.train.sweeps import forking
 
 ROOT = Path(__file__).resolve().parents[2]
 TELL = """
@@ -31,7 +34,10 @@ json.dump({"arguments": sys.argv[1:], "name": __name__, "folder": os.getcwd(), "
 """
 LESSON = """
 import os, sys
-print("LOADED", "torch" in sys.modules, "PARENT", os.getppid())
+LOADED = "torch" in sys.modules
+import transformers
+transformers.utils.logging.get_logger("transformers.lesson").warning("a note of a library")
+print("LOADED", LOADED, "PARENT", os.getppid())
 from sftlab.train.sweep import prepare, sweep
 prepare()
 import psutil
@@ -42,10 +48,13 @@ print("SWEEP", psutil.Process(parent).ppid() == os.getpid(), psutil.Process(pare
 """
 
 
+pytestmark = pytest.mark.skipif(
+    forking.context is None, reason="processes are forks on Linux alone, and without a card"
+)
+
+
 @pytest.fixture(scope="module")
 def address():
-    if sys.platform != "linux":
-        pytest.skip("a server that forks, on Linux alone")
     with server() as address:
         yield address
 
@@ -76,10 +85,11 @@ def start(tmp_path):
 
 def gone(pid, *, seconds=10):
     deadline = time.time() + seconds
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
-        if time.time() > deadline:
-            return False
-        time.sleep(0.05)
+    with suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != "zombie":
+            if time.time() > deadline:
+                return False
+            time.sleep(0.05)
     return True
 
 
@@ -135,6 +145,21 @@ def test_a_signal_reaches_the_fork(start, address):
     assert gone(pid)
 
 
+def test_whoever_says_nothing_keeps_the_others_waiting_for_a_moment_only(start, address):
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as gone:
+        silent.connect(address)
+        gone.connect(address)
+        gone.close()
+        process = start("ends", "import sys; print('torch' in sys.modules)", address=address)
+        assert process.communicate(timeout=60)[0] == "True\n"
+
+
+def test_elsewhere_python_itself_is_started(monkeypatch):
+    assert command("module", "a b")[1:3] == ["-I", "-S"]
+    monkeypatch.setattr(sys, "platform", "win32")  # where execv leaves nobody to wait for
+    assert command("module", "a b") == [sys.executable, "-m", "module", "a b"]
+
+
 SLEEP = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(100)\n"
 
 
@@ -169,7 +194,6 @@ def is_server(process):
     return "sftlab.course.forked.server" in process.cmdline()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a server that forks, on Linux alone")
 def test_all_end_with_the_server_which_leaves_nothing(start):
     with server() as address:
         process = start("sleeps", SLEEP, address=address)
@@ -180,7 +204,6 @@ def test_all_end_with_the_server_which_leaves_nothing(start):
     assert not Path(address).parent.exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a server that forks, on Linux alone")
 def test_a_server_that_dies_takes_its_forks_along_and_is_done_without(start):
     with server() as address:
         process = start("sleeps", SLEEP, address=address)
@@ -192,12 +215,15 @@ def test_a_server_that_dies_takes_its_forks_along_and_is_done_without(start):
         assert process.communicate(timeout=60)[0] == "done\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a server that forks, on Linux alone")
 def test_lessons_are_forks_of_one_server_and_so_are_their_sweeps(tmp_path):
     for name in ("00_one", "01_two", "02_three"):
         make_notebook(tmp_path, name, LESSON)
     results = run_notebooks([], folder=tmp_path / "build", notebooks=tmp_path, progress=False)
     assert [result.status for result in results] == ["passed"] * 3
+    for result in results:
+        (cell,) = nbformat.read(result.executed, as_version=4).cells[1:]
+        errors = [out.text for out in cell.outputs if out.get("name") == "stderr"]
+        assert "a note of a library" in "".join(errors)
     first, *others = [result.executed.read_text(encoding="utf-8") for result in results]
     assert "LOADED False" in first, "it does not wait for the server"
     assert "sftlab.course.forked.server" not in first
@@ -208,9 +234,12 @@ def test_lessons_are_forks_of_one_server_and_so_are_their_sweeps(tmp_path):
 
 
 @pytest.mark.parametrize(("profile", "forks"), [("tiny", True), ("owner/model", False)])
-def test_a_lesson_that_may_ask_the_hub_is_no_fork_of_what_is_offline(tmp_path, profile, forks):
+def test_a_lesson_that_may_ask_the_hub_is_no_fork_of_what_is_offline(
+    tmp_path, monkeypatch, profile, forks
+):
     make_notebook(tmp_path, "00_one", "1")
     (lesson,) = find_lessons(folder=tmp_path)
+    monkeypatch.setenv(ADDRESS, "another")
     variables = _environment(
         Result(lesson, {"profile": profile}), tmp_path, threads=None, all_stored=False, server="it"
     )

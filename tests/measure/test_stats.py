@@ -295,6 +295,13 @@ def test_objects_of_booleans_are_shares_too():
     assert mean(frame.assign(country=frame["country"].astype("category"))) == mean(frame)
 
 
+def test_the_order_of_categories_pairs_nothing():
+    rows = [(seed, name, seed < 2) for seed in range(4) for name in ("Chad", "France", "Peru")]
+    frame = pd.DataFrame(rows, columns=["seed", "country", "right"])
+    turned = pd.Categorical(frame["country"], categories=["Peru", "France", "Chad", "Togo"])
+    assert difference(frame.assign(country=turned), frame).value == 0
+
+
 def test_lessons_do_not_import_scipy_stats():
     """It takes longer than all else that a lesson does with results that are there."""
     code = "import sys, sftlab.measure.stats, sftlab.show.text; print('scipy.stats' in sys.modules)"

@@ -6,10 +6,16 @@ from sftlab.course.forked.launch import ADDRESS
 from sftlab.course.forked.server import server
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _forks_of_one_server():
-    # For the session: xdist has a lesson's tests here follow those in the browser, again and again.
-    with server() as address, pytest.MonkeyPatch.context() as patch:
-        if address:
-            patch.setenv(ADDRESS, address)
+@pytest.fixture(scope="session")
+def forks():
+    """Its address. For the session: with xdist these tests and the browser's take turns."""
+    with server() as address:
+        yield address
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _lessons_are_forks(forks):
+    with pytest.MonkeyPatch.context() as patch:
+        if forks:
+            patch.setenv(ADDRESS, forks)
         yield

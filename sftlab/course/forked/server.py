@@ -1,10 +1,10 @@
-"""The server: `python -m sftlab.course.forked.server SOCKET`, started and ended by `server()`.
+"""The server: `python -m sftlab.course.forked.server DESCRIPTOR`, started and ended by `server()`.
 
-It imports the libraries, then forks for each `launch.py` that connects, tells its exit code, and
-kills it when its `launch.py` is gone. Its own end, when its standard input is closed, ends all.
+It imports the libraries, then forks for each `launch.py` that connects to the socket DESCRIPTOR,
+tells its exit code, and kills the fork when its `launch.py` is gone. It ends when its standard
+input is closed, and with it all forks.
 """
 
-import atexit
 import ctypes
 import gc
 import json
@@ -23,25 +23,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.execution import OFFLINE
+from sftlab.course.execution import OFFLINE, with_lab
 from sftlab.train.sweep import ALL_CACHED
 from sftlab.train.sweeps import forking
 
 LIBRARIES = (
     *forking.LIBRARIES, "papermill.execute", "papermill.engines", "nbclient", "ipykernel.kernelapp",
-    "ipykernel.ipkernel", "ipywidgets", "pandas", "scipy.stats", "matplotlib.figure",
+    "ipykernel.ipkernel", "pandas", "scipy.stats", "matplotlib.figure",
     "matplotlib.backends.backend_agg",
 )  # fmt: skip
 INLINE = "module://matplotlib_inline.backend_inline"
 """What a kernel sets MPLBACKEND to; matplotlib reads it when it is imported."""
-DIES_WITH_PARENT = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
 PATHS = os.environ.get("PYTHONPATH")
 """Where this process looks for modules, and a fork need not."""
-
-
-def _paths(variable: str | None) -> list[str]:
-    return [path for path in (variable or "").split(os.pathsep) if path]
+DIES_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+PATIENCE = 5.0
+"""Seconds in which a `launch.py` says what it wants, and meanwhile all others wait."""
 
 
 @contextmanager
@@ -56,7 +54,7 @@ def server() -> Iterator[str | None]:
     folder = tempfile.mkdtemp(prefix="sftlab-")  # nobody else's: mode 700
     address = str(Path(folder) / "forks")
     # OpenBLAS starts its threads when it is imported, and a process with threads is none to fork.
-    variables = {**os.environ, **OFFLINE, "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": INLINE}
+    own = {"MPLBACKEND": INLINE, **os.environ, **OFFLINE, "OPENBLAS_NUM_THREADS": "1"}
     process = None
     try:
         with suppress(OSError):  # too long a path, no socket of that kind: no server
@@ -68,74 +66,104 @@ def server() -> Iterator[str | None]:
                 process = subprocess.Popen(
                     [sys.executable, "-m", __name__, str(listener.fileno())],
                     stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                    pass_fds=[listener.fileno()], env=variables, start_new_session=True,
+                    pass_fds=[listener.fileno()], env=with_lab(own), start_new_session=True,
                 )  # fmt: skip
         yield process and address
     finally:
         if process:
-            process.stdin.close()
+            process.kill()  # while it imports it would hear nothing else
             process.wait()
+            process.stdin.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def serve(listener: socket.socket) -> None:
-    """Fork for each connection, until standard input is closed."""
+class _Stderr:
+    """Standard error as it is when something is written.
+
+    Libraries write their log to what they find when they are imported: here, that of the server.
+    A kernel puts its own in that place, which shows in the notebook.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.__stderr__ if sys.stderr is self else sys.stderr, name)
+
+
+Request = tuple[dict[str, Any], list[int]]
+"""What `launch.py` asks for, and its standard input, output and error."""
+
+
+def serve(listener: socket.socket) -> Request | None:
+    """Fork for each connection, until standard input is closed.
+
+    Returns in the forks, with what to do; in the server itself, `None` at its end.
+    """
+    sys.stderr = _Stderr()
     for name in LIBRARIES:
         import_module(name)
     gc.freeze()  # the forks' searches for garbage leave out what they share
-    open_connections: dict[int, socket.socket] = {}  # process id of the fork -> its launch.py
+    forks: dict[int, socket.socket] = {}  # process id -> the launch.py it stands for
     while True:
-        awaited = [sys.stdin, listener, *open_connections.values()]
         # Twenty times a second: has a fork ended?
-        ready, _, _ = select.select(awaited, [], [], 0.05)
+        ready, _, _ = select.select([sys.stdin, listener, *forks.values()], [], [], 0.05)
         if sys.stdin in ready:
-            break
-        if listener in ready:
-            connection, _ = listener.accept()
-            with suppress(OSError, ValueError):  # whoever wanted a fork is gone already
-                _, descriptors, *_ = socket.recv_fds(connection, 1, 3)
-                request = json.loads(connection.makefile("r").readline())
-                sockets = [listener, connection, *open_connections.values()]
-                pid = _fork(request, descriptors, sockets)
-                open_connections[pid] = connection
-                connection.sendall(f"{pid}\n".encode())
-        for pid, connection in list(open_connections.items()):
-            if connection in ready:  # it says nothing more: it is gone
-                os.kill(pid, signal.SIGKILL)
-            ended, status = os.waitpid(pid, 0 if connection in ready else os.WNOHANG)
+            return None
+        if listener in ready and (asked := _asked(listener)):
+            connection, *request = asked
+            try:
+                pid = os.fork()
+            except OSError:  # no memory for it: launch.py does without
+                connection.close()
+            else:
+                if not pid:
+                    for one in (listener, connection, *forks.values()):
+                        one.close()
+                    return tuple(request)
+                forks[pid] = connection
+                with suppress(OSError):
+                    connection.sendall(f"{pid}\n".encode())
+            for descriptor in request[1]:
+                os.close(descriptor)
+        for pid, connection in list(forks.items()):
+            if gone := connection in ready:  # it says nothing more, so it has ended
+                _kill(pid)
+            ended, status = os.waitpid(pid, 0 if gone else os.WNOHANG)
             if ended:
                 with suppress(OSError):
                     connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-                open_connections.pop(pid).close()
-    for pid in open_connections:
+                forks.pop(pid).close()
+
+
+def _asked(listener: socket.socket) -> tuple[socket.socket, dict[str, Any], list[int]] | None:
+    """A connection and what it asks for; `None` when it is gone before it has said so."""
+    descriptors: list[int] = []
+    try:
+        connection, _ = listener.accept()
+        connection.settimeout(PATIENCE)
+        _, descriptors, *_ = socket.recv_fds(connection, 1, 3)
+        with connection.makefile("r") as lines:
+            return connection, json.loads(lines.readline()), descriptors
+    except (OSError, ValueError):
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return None
+
+
+def _kill(pid: int) -> None:
+    """A fork and its own processes; or itself, when it has no group yet."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
         os.kill(pid, signal.SIGKILL)
 
 
-def _fork(request: dict[str, Any], descriptors: list[int], sockets: list[socket.socket]) -> int:
-    pid = os.fork()
-    if pid:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        return pid
-    code = 1
-    try:
-        ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
-        for one in sockets:
-            one.close()
-        code = _become(request, descriptors)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        with suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def _become(request: dict[str, Any], descriptors: list[int]) -> int:
-    """Be the process that `launch.py` was asked for; its exit code."""
+def become(request: dict[str, Any], descriptors: list[int]) -> None:
+    """Be the process that `launch.py` was asked for."""
     import torch
 
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
     os.setsid()
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
@@ -144,26 +172,25 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> int:
     os.environ.clear()
     os.environ.update(request["variables"])
     module, *arguments = request["arguments"]
-    own = [path for path in sys.path[1:] if path not in _paths(PATHS)]
-    sys.path[:] = [request["folder"], *_paths(os.environ.get("PYTHONPATH")), *own]
-    if module == "ipykernel_launcher" and not os.environ.get(ALL_CACHED):
-        forking.fork_server()
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(int(threads))  # libraries read it when they were imported
+    here = [] if sys.flags.safe_path else [request["folder"]]
+    own = [path for path in sys.path[len(here) :] if path not in _paths(PATHS)]
+    sys.path[:] = [*here, *_paths(os.environ.get("PYTHONPATH")), *own]
     for name in [name for name in sys.modules if name.partition(".")[0] == "sftlab"]:
         del sys.modules[name]  # the lab's code may have changed since
+    if module == "ipykernel_launcher" and not os.environ.get(ALL_CACHED):
+        forking.fork_server()
+    # The libraries have read it already, and OpenMP's own list of numbers begins with that of use.
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if threads.isdecimal():
+        torch.set_num_threads(int(threads))
     sys.argv = ["", *arguments]
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            return end.code or 0
-        print(end.code, file=sys.stderr)
-        return 1
-    finally:
-        atexit._run_exitfuncs()
-    return 0
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _paths(variable: str | None) -> list[str]:
+    return [path for path in (variable or "").split(os.pathsep) if path]
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    if asked := serve(socket.socket(fileno=int(sys.argv[1]))):
+        become(*asked)

@@ -65,17 +65,20 @@ def fork_server() -> None:
 
     Otherwise like `start_server`, which finds it running.
     """
-    from multiprocessing import resource_tracker, util
+    from multiprocessing import forkserver, resource_tracker, util
 
     def fork(_path: bytes, arguments: list, descriptors: list[int]) -> int:
         pid = os.fork()
         if not pid:
-            for descriptor in map(int, os.listdir("/proc/self/fd")):
-                if descriptor > 2 and descriptor not in descriptors:
-                    with suppress(OSError):
-                        os.close(descriptor)
             try:
-                exec(arguments[-1], {})  # `python -c` would run this: the server's loop
+                for descriptor in map(int, os.listdir("/proc/self/fd")):
+                    if descriptor > 2 and descriptor not in descriptors:
+                        with suppress(OSError):
+                            os.close(descriptor)
+                # The caller holds it just now, and nobody here would give it back.
+                forkserver._forkserver._lock = threading.Lock()
+                # What `python -c` would run: the server's loop.
+                exec(arguments[arguments.index("-c") + 1], {})
             finally:
                 os._exit(1)
         return pid
