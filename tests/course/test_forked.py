@@ -40,7 +40,9 @@ transformers.utils.logging.get_logger("transformers.lesson").warning("a note of 
 print("LOADED", LOADED, "PARENT", os.getppid())
 from sftlab.train.sweep import prepare, sweep
 prepare()
-import psutil
+import datasets, matplotlib.pyplot, pandas, psutil, torch
+print("SET", pandas.options.display.max_columns, matplotlib.get_backend(), sys.stdout.encoding,
+      datasets.config.HF_HUB_OFFLINE, torch.get_num_threads(), [sys.argv[0][-11:]])
 def born(run):
     return os.getppid()
 parent = int(sweep("tiny", measure={"parent": born}, seeds=2, jobs=2, refresh=True)["value"].max())
@@ -224,6 +226,8 @@ def test_lessons_are_forks_of_one_server_and_so_are_their_sweeps(tmp_path):
         (cell,) = nbformat.read(result.executed, as_version=4).cells[1:]
         errors = [out.text for out in cell.outputs if out.get("name") == "stderr"]
         assert "a note of a library" in "".join(errors)
+    told = [re.search(r"SET .+?]", result.executed.read_text()) for result in results]
+    assert len({found[0] for found in told}) == 1, "what libraries take from where they begin"
     first, *others = [result.executed.read_text(encoding="utf-8") for result in results]
     assert "LOADED False" in first, "it does not wait for the server"
     assert "sftlab.course.forked.server" not in first

@@ -158,6 +158,7 @@ def _kill(pid: int) -> None:
 
 def become(request: dict[str, Any], descriptors: list[int]) -> None:
     """Be the process that `launch.py` was asked for."""
+    import pandas
     import torch
 
     parent = os.getppid()
@@ -177,8 +178,10 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     sys.path[:] = [*here, *_paths(os.environ.get("PYTHONPATH")), *own]
     for name in [name for name in sys.modules if name.partition(".")[0] == "sftlab"]:
         del sys.modules[name]  # the lab's code may have changed since
-    if module == "ipykernel_launcher" and not os.environ.get(ALL_CACHED):
-        forking.fork_server()
+    if module == "ipykernel_launcher":
+        pandas.set_option("display.max_columns", 20)  # as it does itself, imported in a kernel
+        if not os.environ.get(ALL_CACHED):
+            forking.fork_server()
     # The libraries have read it already, and OpenMP's own list of numbers begins with that of use.
     threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if threads.isdecimal():
