@@ -100,6 +100,7 @@ def serve(listener: socket.socket) -> Request | None:
     sys.stderr = _Stderr()
     for name in LIBRARIES:
         import_module(name)
+    sys.stderr = sys.__stderr__  # the libraries keep theirs
     gc.freeze()  # the forks' searches for garbage leave out what they share
     forks: dict[int, socket.socket] = {}  # process id -> the launch.py it stands for
     while True:
