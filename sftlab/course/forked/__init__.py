@@ -6,6 +6,6 @@
                                           `-- fork: the server of its sweeps' processes
 
 Whoever wants such a process starts `launch.py` in its place, which passes on what it was given and
-ends as the fork does. The course takes a minute less by it. Only on Linux, as `sweeps/forking.py`
-says; elsewhere, and where the server is gone, `launch.py` becomes the process itself.
+ends as the fork does. Where the server is gone, `launch.py` becomes the process itself. On Linux
+without a card, as `sweeps/forking.py` says; on other systems Python itself is started.
 """
