@@ -108,7 +108,6 @@ class Reader:
         self._wait("opened", START_SECONDS)
         if self.page.evaluate("() => window.lesson.asks()"):
             return
-        self.page.evaluate("() => window.lesson.watch()")
         self.page.locator(".lm-MenuBar-item", has_text="Run").click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         self._wait("finished", RUN_SECONDS)

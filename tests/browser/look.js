@@ -2,6 +2,8 @@
 // as plain data. JupyterLab shows itself as `window.jupyterapp` (LabApp.expose_app_in_browser).
 window.lesson = {
   hidden: [], // errors and stderr that reach no cell: a widget's callback writes them to the log
+  refused: new Set(), // channels that the widgets opened and the kernel closed at once
+  watched: false,
   ran: null, // "yes" when Run All Cells has come to its end, with or without an error
 
   panel() {
@@ -19,6 +21,7 @@ window.lesson = {
 
   opened() {
     const panel = this.panel();
+    if (panel && !this.watched) this.watch();
     const idle = panel?.sessionContext.isReady && panel.context.isReady && this.idle();
     return Boolean(idle) || this.asks();
   },
@@ -27,8 +30,8 @@ window.lesson = {
     return this.panel().sessionContext.session?.kernel?.status === "idle";
   },
 
-  // Call once, between opening and running.
   watch() {
+    this.watched = true;
     window.jupyterapp.commands.commandExecuted.connect((_, { id, result }) => {
       const end = () => (this.ran = "yes");
       if (["runmenu:run-all", "notebook:run-all-cells"].includes(id)) result.then(end, end);
@@ -38,7 +41,21 @@ window.lesson = {
       const { name, text, ename, evalue } = message.content;
       if (message.header.msg_type === "error") this.hidden.push(`${ename}: ${evalue}`);
       if (message.header.msg_type === "stream" && name === "stderr") this.hidden.push(text);
+      const closed = message.header.msg_type === "comm_close";
+      if (closed && message.parent_header.msg_type === "comm_open") {
+        this.refused.add(message.content.comm_id);
+      }
     });
+  },
+
+  // JupyterLab's widgets ask every new kernel for its state. One that has not imported ipywidgets
+  // refuses, in lines that come in any order, before the first cell runs or after it.
+  log() {
+    const greetings = ["No such comm target registered: jupyter.widget.control"];
+    this.refused.forEach((id) => greetings.push(`No such comm: ${id}`));
+    return this.hidden.filter(
+      (text) => !text.trim().split("\n").every((line) => greetings.includes(line)),
+    );
   },
 
   finished() {
@@ -98,7 +115,7 @@ window.lesson = {
       cells: this.panel()?.content.widgets.map((widget, index) => this.cell(widget, index)) ?? [],
       dialogs: this.texts(".jp-Dialog"),
       toasts: this.texts(".Toastify__toast"),
-      hidden: this.hidden,
+      hidden: this.log(),
       kernel: this.panel()?.sessionContext.kernelDisplayStatus ?? "no notebook on screen",
     };
   },

@@ -23,6 +23,14 @@ for step in tqdm(range(20), desc="Training"):
     pass
 for step in tqdm(range(20), leave=False):
     pass"""
+# As JupyterLab's widgets open their channel, but once a cell is at work.
+GREETING = """from IPython.display import Javascript
+Javascript('''
+const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+const channel = kernel.createComm("jupyter.widget.control", "greeting");
+channel.open({}, { version: "1.0.0" });
+channel.send({ method: "request_states" });
+''')"""
 SOUND = [
     "# A lesson\nA sentence, and a formula: $p = \\frac{k}{n}$.",
     ("code", FIGURE),
@@ -83,6 +91,15 @@ def test_a_sound_notebook_raises_no_complaint(
     assert_nothing_wrong(write(reader.lab.folder / "sound.ipynb", SOUND))
     text = reader.page.locator(".jp-Cell-outputArea").all_inner_texts()
     assert any("LoRA of rank 5" in part for part in text), "the widgets were not touched"
+
+
+def test_widgets_that_greet_a_kernel_late_are_no_complaint(
+    reader: Reader, assert_nothing_wrong: Callable[[str], None]
+) -> None:
+    """JupyterLab's widgets may load after the first cell; a kernel without ipywidgets refuses."""
+    cells = [("code", GREETING), ("code", "import time\ntime.sleep(2)")]
+    assert_nothing_wrong(write(reader.lab.folder / "late.ipynb", cells))
+    assert any("No such comm target" in text for text in reader.page.evaluate("lesson.hidden"))
 
 
 @pytest.fixture(scope="module")
