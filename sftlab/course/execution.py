@@ -13,6 +13,7 @@ from typing import Any
 
 from sftlab.course.forked.launch import ADDRESS, command
 from sftlab.course.lessons import Lesson
+from sftlab.course.light import import_jsonschema
 from sftlab.course.record import RECORDS_VARIABLE, Record, StaleRecordError, read_records
 from sftlab.course.worker import MARK
 from sftlab.profiles import find_profile
@@ -172,6 +173,7 @@ def keep_last_states(executed: Path) -> bool:
     page, or a site that shows notebooks, would print them all. `False` when the file is no
     notebook, as when its process was ended while writing it.
     """
+    import_jsonschema()
     import nbformat
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 

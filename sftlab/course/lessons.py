@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sftlab.course.light import import_jsonschema
 from sftlab.places import NOTEBOOKS
 
 
@@ -111,6 +112,7 @@ def _fits(value: Any, default: Any) -> bool:
 
 
 def _read(path: Path) -> Lesson:
+    import_jsonschema()
     import papermill  # slow to import, and `--help` does not need it
 
     try:

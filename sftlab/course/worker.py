@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.course.forked.launch import command
+from sftlab.course.light import import_jsonschema
 
 MARK = "sftlab-event "
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -69,6 +70,7 @@ def work(job: dict[str, Any]) -> int:
     source, output = Path(job["notebook"]), Path(job["output"])
     use_this_python(Path(job["scratch"]) / "jupyter")
 
+    import_jsonschema()
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
 

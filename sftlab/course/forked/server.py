@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.course.execution import OFFLINE, with_lab
+from sftlab.course.light import import_jsonschema
 from sftlab.train.sweep import ALL_CACHED
 from sftlab.train.sweeps import forking
 
@@ -98,6 +99,7 @@ def serve(listener: socket.socket) -> Request | None:
     Returns in the forks, with what to do; in the server itself, `None` at its end.
     """
     sys.stderr = _Stderr()
+    import_jsonschema()
     for name in LIBRARIES:
         import_module(name)
     sys.stderr = sys.__stderr__  # the libraries keep theirs
