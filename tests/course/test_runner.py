@@ -10,6 +10,7 @@ import time
 
 import nbformat
 import pytest
+from nbconvert import HTMLExporter
 
 from sftlab.course import pages, runner
 from sftlab.course.execution import Result, keep_last_states
@@ -92,6 +93,42 @@ def test_failing_cell_is_known_by_its_place_in_the_committed_notebook(course):
     assert failure.source == "answer = {}\nanswer['missing']"
     assert "KeyError: 'missing'" in failure.traceback
     assert "\x1b" not in failure.traceback
+
+
+def test_a_page_is_what_nbconvert_makes_of_its_notebook(tmp_path):
+    code = """text = "a < b & 'c' &nbsp; &quot; <!--x-->"  # <a href="x">é</a>
+
+print(f'{text!r}')"""
+    new = nbformat.v4
+    table = "<table><tr><td>&quot;1&quot;</td></tr></table><img src='data:,'>"
+    shown = new.new_output("display_data", data={"text/html": table, "text/plain": "1"})
+    said = new.new_output("stream", text=f"\x1b[31m{code}\x1b[0m\n")
+    cells = [
+        new.new_markdown_cell(f"# A title\n\n```python\n{code}\n```\n"),
+        new.new_code_cell(code, outputs=[said, shown]),
+        new.new_code_cell(""),
+        new.new_code_cell("%%html\n<b class='x'>\"bold\"</b>\n\n"),
+        new.new_code_cell(" \n\n\tfor ever = )("),
+        new.new_raw_cell("<b onclick='x'>raw</b><script>x</script>"),
+    ]
+    for name, language in [("ipython", "ipython3"), ("python", None), ("other", "sql")]:
+        information = {"name": "python", **({"pygments_lexer": language} if language else {})}
+        notebook = new.new_notebook(cells=cells, metadata={"language_info": information})
+        executed = tmp_path / f"{name}.ipynb"
+        nbformat.write(notebook, executed)
+        page = pages.write_page(executed, title="Title", folder=tmp_path)
+        notebook.metadata["title"] = "Title"
+        plain = HTMLExporter(template_name="lab", raw_template=pages._TEMPLATE, embed_images=True)
+        assert page.read_text("utf-8") == plain.from_notebook_node(notebook)[0]
+
+
+def test_jsonschema_comes_without_grammars_that_nothing_asks_for():
+    code = """import sys
+from sftlab.course.light import import_jsonschema
+import_jsonschema()
+import nbformat
+assert "jsonschema" in sys.modules and "rfc3987_syntax" not in sys.modules"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_pages_need_no_network(course):
