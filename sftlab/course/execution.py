@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -133,7 +134,10 @@ def execute(
         environment = _environment(
             result, records, threads=threads, all_stored=all_stored, server=server
         )
-        event = _watch(job, environment, scratch, result, on_cell)
+        # A kernel is ended without a chance to remove the sockets that its sweeps left there.
+        with tempfile.TemporaryDirectory(prefix="sftlab-", ignore_cleanup_errors=True) as temporary:
+            environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
+            event = _watch(job, environment, scratch, result, on_cell)
     except KeyboardInterrupt:
         result.status = "interrupted"
     else:

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,8 @@ def born(run):
     return os.getppid()
 parent = int(sweep("tiny", measure={"parent": born}, seeds=2, jobs=2, refresh=True)["value"].max())
 print("SWEEP", psutil.Process(parent).ppid() == os.getpid(), psutil.Process(parent).cmdline())
+import tempfile
+print("TEMPORARY", tempfile.gettempdir())
 """
 
 
@@ -219,6 +222,7 @@ def test_a_server_that_dies_takes_its_forks_along_and_is_done_without(start):
 
 def test_lessons_are_forks_of_one_server_and_so_are_their_sweeps(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTEST_CURRENT_TEST")  # by which a kernel knows that it is tested
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="s-"))  # paths of sockets
     for name in ("00_one", "01_two", "02_three"):
         make_notebook(tmp_path, name, LESSON)
     results = run_notebooks([], folder=tmp_path / "build", notebooks=tmp_path, progress=False)
@@ -233,6 +237,10 @@ def test_lessons_are_forks_of_one_server_and_so_are_their_sweeps(tmp_path, monke
     assert "LOADED False" in first, "it does not wait for the server"
     assert "sftlab.course.forked.server" not in first
     assert len({re.search(r"LOADED True PARENT (\d+)", text)[1] for text in others}) == 1
+    folders = {re.search(r"TEMPORARY ([^\\]+)", text)[1] for text in (first, *others)}
+    assert len(folders) == 3, "each lesson has a folder of its own for temporary files"
+    assert not os.listdir(tempfile.tempdir), "and nothing is left, of sweeps' sockets neither"
+    os.rmdir(tempfile.tempdir)
     for text in others:
         assert "SWEEP True" in text
         assert "sftlab.course.forked.server" in text

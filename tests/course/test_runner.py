@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -66,7 +68,8 @@ def course(tmp_path_factory):
         "import sys, os\nprint(seeds * 2, sys.executable, os.environ['HF_HUB_OFFLINE'])",
     )
     make_notebook(notebooks, "01_bad", "ready = seeds", "answer = {}\nanswer['missing']", "1")
-    make_notebook(notebooks, "02_plain", "print('still runs')", BAR, parameters=None)
+    leave = "import tempfile\nprint('left in', tempfile.mkdtemp())"
+    make_notebook(notebooks, "02_plain", "print('still runs')", BAR, leave, parameters=None)
     results = run_notebooks(
         [], parameters={"seeds": 5}, folder=build, notebooks=notebooks, progress=False
     )
@@ -162,6 +165,15 @@ def test_progress_bar_leaves_only_its_last_state(course):
     assert [o.text for o in executed.cells[2].outputs] == ["100%\n"]
     page = results[2].page.read_text(encoding="utf-8")
     assert re.search(r"<pre>100%\s*</pre>", page)
+
+
+def test_what_a_lesson_leaves_among_temporary_files_goes_with_it(course):
+    _, _, results = course
+    text = str(nbformat.read(results[2].executed, as_version=4).cells)
+    left = Path(re.search(r"left in ([^\s'\\]+)", text)[1])
+    assert left.is_absolute()
+    assert not left.parent.exists()
+    assert left.parent.parent == Path(tempfile.gettempdir())
 
 
 def test_notebook_that_was_cut_while_written_is_no_result(tmp_path):

@@ -175,6 +175,7 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["variables"])
+    tempfile.tempdir = None  # asked of the environment anew
     module, *arguments = request["arguments"]
     here = [] if sys.flags.safe_path else [request["folder"]]
     own = [path for path in sys.path[len(here) :] if path not in _paths(PATHS)]
