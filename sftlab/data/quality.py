@@ -43,19 +43,20 @@ def lengths(
         counters["tokens"] = lambda texts: [
             len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
         ]
-    lines = {}
+    counts = {}
     for part in ("prompt", "answer", "conversation"):
         texts = [part_of(row, part) for row in rows]
-        for unit, count in counters.items():
-            n = pd.Series(count(texts))
-            lines[part, unit] = {
-                "least": n.min(),
-                "median": n.median(),
-                "mean": n.mean(),
-                "p95": n.quantile(0.95, interpolation="higher"),
-                "most": n.max(),
-            }
-    frame = pd.DataFrame.from_dict(lines, orient="index")
+        counts |= {(part, unit): count(texts) for unit, count in counters.items()}
+    n = pd.DataFrame(counts)
+    frame = pd.DataFrame(
+        {
+            "least": n.min(),
+            "median": n.median(),
+            "mean": n.mean(),
+            "p95": n.quantile(0.95, interpolation="higher"),
+            "most": n.max(),
+        }
+    )
     return frame.rename_axis(["part", "unit"])
 
 
