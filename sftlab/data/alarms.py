@@ -60,19 +60,21 @@ def alarms(checks: pd.DataFrame, *, limits: Sequence[Limit] = LIMITS) -> pd.Data
 
     Raises RowsError for a limit whose line is not there, or was not measured.
     """
-    found = []
+    lines, found = checks.to_dict("records"), []
     for limit in limits:
-        lines = checks[checks["aspect"] == limit.aspect]
-        lines = lines[lines["measured"].str.startswith(limit.measured)]
-        if lines.empty or lines["value"].isna().all():
+        own = [
+            line for line in lines
+            if line["aspect"] == limit.aspect and line["measured"].startswith(limit.measured)
+        ]  # fmt: skip
+        if all(pd.isna(line["value"]) for line in own):
             raise RowsError(
                 f"{limit.aspect}: {limit.measured!r} is not measured: give `checklist` what its "
                 "reading asks for, or leave that limit out"
             )
-        value = float(lines["value"].iloc[0])
+        value = float(own[0]["value"])
         low = limit.least is not None and value < limit.least
         high = limit.most is not None and value > limit.most
-        found.append({**lines.iloc[0], "alarm": low or high})
+        found.append({**own[0], "alarm": low or high})
     return pd.DataFrame(found)
 
 
