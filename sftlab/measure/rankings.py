@@ -41,11 +41,9 @@ def rank_once(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
 def rank_with_intervals(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """The same comparisons, decided only where the 95% intervals of all metrics, over all seeds,
     leave out zero on the same side. Columns: pair, one, two, relation, decided, against."""
-    rows = []
+    parts, rows = dict(iter(scored.groupby(["arm", "relation"]))), []
     for one, two, relation, better in _comparisons(scored):
-        part = scored[scored["relation"] == relation]
-        arms = [part[part["arm"] == arm] for arm in (one, two)]
-        sign = _agreed(*arms, metrics)
+        sign = _agreed(parts[one, relation], parts[two, relation], metrics)
         rows.append(
             {**_named(one, two, relation), "decided": sign != 0, "against": sign * better < 0}
         )
