@@ -6,11 +6,12 @@ wrote it down. Nothing here is measured when it is read.
 
 import csv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sftlab.places import DATA
 from sftlab.train.memory import Memory, estimate
-from sftlab.train.planner.architectures import find_architecture
+from sftlab.train.planner.architectures import Architecture, find_architecture
 
 FOLDER = DATA / "cards"
 
@@ -51,10 +52,16 @@ class Case:
         """What the planner says of it."""
         full = sum(self.lengths) / (self.batch * self.length)  # share that is no padding
         return estimate(
-            find_architecture(self.model), method=self.method, batch=self.batch,
+            _sizes(self.model), method=self.method, batch=self.batch,
             length=self.length, checkpointing=self.checkpointing, device="cuda",
             supervised=self.supervised * full, padded=full < 1,
         )  # fmt: skip
+
+
+@cache
+def _sizes(model: str) -> Architecture:
+    # 17 cases of one model stand in one picture, and to build it each time cost 70 ms a case.
+    return find_architecture(model)
 
 
 @dataclass(frozen=True, kw_only=True)
