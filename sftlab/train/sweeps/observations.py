@@ -1,6 +1,7 @@
 """The results of a sweep as one tidy frame."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy
 import pandas as pd
@@ -24,7 +25,7 @@ def observations(
     Raises:
         SweepError: an item's column has the name of one of the grid.
     """
-    pieces = []
+    pieces = []  # of a run and a measure: the items, and what is the same for all of them
     for one in plan.runs:
         grid = {name: getattr(value, "name", value) if name == "profile" else value
                 for name, value in one.values.items()}  # fmt: skip
@@ -32,7 +33,8 @@ def observations(
         if found is None:
             error = one.error or errors.get(one.run) or "LostError: its file is gone; sweep again"
             end = {"seconds": float("nan"), "loss": float("nan"), "run": one.run, "error": error}
-            pieces.append(_piece(grid, one.seed, None, pd.DataFrame(index=[0]), end))
+            told = {**grid, "seed": one.seed, "measure": None, **end}
+            pieces.append((pd.DataFrame(index=[0]), told))
             continue
         record = found.record
         loss = float("nan") if record["loss"] is None else record["loss"]
@@ -44,9 +46,15 @@ def observations(
                     f"the measure {name!r} gives a column {taken[0]!r}, and the grid has one of "
                     "that name; rename one"
                 )
-            pieces.append(_piece(grid, one.seed, name, found.frames[name], end))
+            told = {**grid, "seed": one.seed, "measure": name, **end}
+            pieces.append((found.frames[name], told))
     # Without rows a column has no type, and would spoil that of the others.
-    frame = pd.concat([piece for piece in pieces if len(piece)] or pieces, ignore_index=True)
+    pieces = [piece for piece in pieces if len(piece[0])] or pieces
+    frame = pd.concat([items for items, _ in pieces], ignore_index=True)
+    same = pd.DataFrame({name: _column([told[name] for _, told in pieces], name)
+                         for name in (*plan.names, *OWN_COLUMNS)})  # fmt: skip
+    which = numpy.repeat(range(len(pieces)), [len(items) for items, _ in pieces])
+    frame = pd.concat([frame, same.iloc[which].reset_index(drop=True)], axis=1)
     items = [name for name in frame.columns if name not in (*plan.names, *OWN_COLUMNS)]
     for name in items:
         values = frame[name].dropna() if frame[name].dtype == object else ()
@@ -57,10 +65,7 @@ def observations(
     return frame[[*plan.names, "seed", "measure", *items, *last]]
 
 
-def _piece(grid, seed: int, measure: str | None, items: pd.DataFrame, end) -> pd.DataFrame:
-    count = len(items)
-    told = {"seed": seed, "measure": measure, **end}
-    columns = {name: [value] * count for name, value in {**grid, **told}.items()}
-    columns["error"] = pd.Series(columns["error"], dtype=object)
-    columns["measure"] = pd.Series(columns["measure"], dtype=object)
-    return pd.concat([items.reset_index(drop=True), pd.DataFrame(columns)], axis=1)
+def _column(values: list[Any], name: str) -> pd.Series:
+    """One of the columns that a piece has the same value in; `None` and texts can share it."""
+    kind = object if name in ("measure", "error") else None
+    return pd.concat([pd.Series([value], dtype=kind) for value in values], ignore_index=True)

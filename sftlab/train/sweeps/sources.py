@@ -8,10 +8,11 @@ import os
 import platform
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from sftlab.models import local_folder, weights_hash
 from sftlab.places import DATA, cache_folder
@@ -62,19 +63,36 @@ def _file(module: str) -> Path | None:
     return Path(name) if name else None
 
 
-def files_of(modules: Iterable[str]) -> dict[str, Path]:
+class Stamped(NamedTuple):
+    """A file, with what tells that it has changed."""
+
+    path: str
+    size: int
+    time: int
+    """Of the last change, in nanoseconds."""
+
+
+def files_of(modules: Iterable[str]) -> dict[str, Stamped]:
     """The source files of modules, and of all that they import in turn, from LAB and OWN."""
-    waiting, found = list(modules), {}
+    return _files_of(modules, _files_of_lab())
+
+
+def _files_of(modules: Iterable[str], lab: Mapping[str, Stamped]) -> dict[str, Stamped]:
+    waiting, found, seen = list(modules), {}, set()
     while waiting:
         name = waiting.pop()
-        if name in found or origin(name) == INSTALLED:
+        if name in seen:
             continue
-        file = _file_in_lab(name) if origin(name) == LAB else _file(name)
-        if file is None or file.suffix != ".py":
+        seen.add(name)
+        file = lab.get(name)
+        if file is None and origin(name) == OWN:
+            path = _file(name)
+            file = _stamped(path) if path and path.suffix == ".py" else None
+        if file is None:
             continue
         found[name] = file
-        _, imported = _parsed(str(file), *_stamp(file))
-        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        _, imported = _parsed(*file)
+        package = name if Path(file.path).name == "__init__.py" else name.rpartition(".")[0]
         for level, base, names in imported:
             if level:
                 parts = package.split(".")
@@ -83,19 +101,26 @@ def files_of(modules: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def _lab() -> Path:
-    return Path(__file__).resolve().parents[2]
+def _files_of_lab() -> dict[str, Stamped]:
+    """All of this package's files by the names of their modules: one look at each folder."""
+    found, folders = {}, [(Path(__file__).resolve().parents[2], "sftlab")]
+    while folders:
+        folder, package = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stem, suffix = os.path.splitext(entry.name)
+                if entry.is_dir():
+                    if entry.name != "__pycache__":
+                        folders.append((entry.path, f"{package}.{entry.name}"))
+                elif suffix == ".py":
+                    name = package if stem == "__init__" else f"{package}.{stem}"
+                    found[name] = _stamped(entry)
+    return found
 
 
-def _file_in_lab(module: str) -> Path | None:
-    path = _lab().joinpath(*module.split(".")[1:])
-    choices = (path.with_suffix(".py"), path / "__init__.py")
-    return next((choice for choice in choices if choice.is_file()), None)
-
-
-def _stamp(file: Path) -> tuple[int, int]:
+def _stamped(file: Path | os.DirEntry) -> Stamped:
     status = file.stat()
-    return status.st_size, status.st_mtime_ns
+    return Stamped(os.fspath(file), status.st_size, status.st_mtime_ns)
 
 
 @cache
@@ -125,18 +150,17 @@ def _is_text(line: ast.AST) -> bool:
 
 def code_hash(modules: Iterable[str]) -> str:
     """SHA-256 over the code of modules and of all that they import, and over the world's facts."""
-    parts = {name: _parsed(str(f), *_stamp(f))[0] for name, f in files_of(modules).items()}
+    parts = {name: _parsed(*file)[0] for name, file in files_of(modules).items()}
     if any(name.startswith("sftlab.world") for name in parts):
         for file in sorted((DATA / "world").iterdir()):
-            parts[file.name] = _file_hash(str(file), *_stamp(file))
+            parts[file.name] = _file_hash(*_stamped(file))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def stamp(modules: Iterable[str]) -> str:
     """SHA-256 over size and time of the lab's files and of those of the learner's modules."""
-    own = [file for name, file in files_of(modules).items() if origin(name) == OWN]
-    files = [*_lab().rglob("*.py"), *own]
-    parts = sorted([str(file), *_stamp(file)] for file in files)
+    lab = _files_of_lab()
+    parts = sorted({*lab.values(), *_files_of(modules, lab).values()})
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -161,14 +185,20 @@ def base_hash(profile: Profile) -> str:
         folder = local_folder(profile)
     parts = {"weights": _weights_hash(folder), "embedded": profile.embedded}
     for pattern in _BESIDE_WEIGHTS:
-        parts |= {file.name: _file_hash(str(file), *_stamp(file)) for file in folder.glob(pattern)}
+        parts |= {file.name: _file_hash(*_stamped(file)) for file in folder.glob(pattern)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+@cache
+def _small_weights_hash(folder: Path, *files: Stamped) -> str:
+    return weights_hash(folder)
+
+
 def _weights_hash(folder: Path) -> str:
-    stamps = [[f.name, *_stamp(f)] for f in sorted(folder.glob("*.safetensors"))]
-    if sum(stamp[1] for stamp in stamps) < LARGE:
-        return weights_hash(folder)
+    files = [_stamped(file) for file in sorted(folder.glob("*.safetensors"))]
+    if sum(file.size for file in files) < LARGE:
+        return _small_weights_hash(folder, *files)
+    stamps = [[Path(file.path).name, file.size, file.time] for file in files]
     memory = cache_folder() / "weights.json"
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
