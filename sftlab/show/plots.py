@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import fill
 
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sftlab.measure.probes import ANSWERED, CONTINUED, OTHER
@@ -27,9 +28,9 @@ class Picture:
 
     def _png(self) -> bytes:
         buffer = io.BytesIO()
-        # Not cut to its content (`bbox_inches="tight"`): that draws everything twice.
-        self.figure.savefig(buffer, format="png", dpi=DPI, facecolor="white",
-                            pil_kwargs={"compress_level": 3})  # fmt: skip
+        self.figure.set(dpi=DPI, facecolor="white")
+        # `savefig` draws everything twice, the first time for the layout alone.
+        FigureCanvasAgg(self.figure).print_png(buffer, pil_kwargs={"compress_level": 3})
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
