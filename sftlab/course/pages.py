@@ -85,7 +85,7 @@ def _html(notebook: Any) -> str:
     Three quarters of a page's tags are the colours of its code, which come from Pygments, escaped.
     nbconvert sanitises them, and parses the page to add attributes elsewhere: both in pure Python.
     So they stay out until the end, a comment in the place of each, and are then written as that
-    parser would have: no escape for quotes in text, no space before a class, none after a block.
+    parser would have: no space before a class, none after a block.
     """
     from nbconvert.filters import clean_html
 
@@ -95,8 +95,7 @@ def _html(notebook: Any) -> str:
         if not text.startswith(_COLOURED):
             return clean_html(text)
         key = f"<!--{uuid4().hex}-->"
-        text = text.strip().replace(_COLOURED, _COLOURED.replace('" ', '"'), 1)
-        coloured[key] = text.replace("&quot;", '"').replace("&#39;", "'")
+        coloured[key] = text.strip().replace(_COLOURED, _COLOURED.replace('" ', '"'), 1)
         return key
 
     exporter = _exporter()
