@@ -228,6 +228,27 @@ def test_the_code_of_a_run_is_what_it_imports():
     assert "sftlab.world.facts" in files_of(["sftlab.measure.probes"])
 
 
+def test_a_file_of_the_lab_counts_by_its_code_and_for_processes_by_its_time(tmp_path, monkeypatch):
+    import shutil
+
+    from sftlab.train.sweeps import sources
+
+    package = Path(sources.__file__).parents[2]
+    copy = tmp_path / "sftlab"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sources, "__file__", str(copy / "train" / "sweeps" / "sources.py"))
+    engine = ["sftlab.train.sweeps.experiment"]
+    code, loaded = [code_hash(engine)], [sources.stamp(engine)]
+    for file, text in [("train/step.py", "# a remark"), ("cli/main.py", "X = 1"),
+                       ("train/step.py", "X = 1")]:  # fmt: skip
+        with (copy / file).open("a") as end:
+            end.write(f"\n{text}\n")
+        code.append(code_hash(engine))
+        loaded.append(sources.stamp(engine))
+    assert code[0] == code[1] == code[2] != code[3]
+    assert len(set(loaded)) == 4
+
+
 @pytest.fixture
 def helpers(tmp_path, monkeypatch):
     """A module beside the notebook, which imports another."""

@@ -93,6 +93,7 @@ class TestOfTheBase:
         assert frame["seed"].dtype == int
         assert frame["loss"].isna().all()
         assert frame["error"].isna().all()
+        assert frame["measure"].dtype == object  # in every frame: a failed run has none
         assert frame["run"].nunique() == 4
         assert sorted(lines(log)) == ["a1", "a3", "b1", "b3"]
 
