@@ -68,6 +68,7 @@ class Stamped(NamedTuple):
 
     path: str
     size: int
+    """In bytes."""
     time: int
     """Of the last change, in nanoseconds."""
 
@@ -191,6 +192,7 @@ def base_hash(profile: Profile) -> str:
 
 @cache
 def _small_weights_hash(folder: Path, *files: Stamped) -> str:
+    """Computed anew in each process, and when one of the files has changed."""
     return weights_hash(folder)
 
 
