@@ -90,10 +90,10 @@ def open_model(
         raise ValueError(f"{name} is a base model, which takes no --system; open a saved run")
     from sftlab.measure.completion import complete
     from sftlab.models import ModelNotAvailableError, load
-    from sftlab.quiet import known_noise_silenced
+    from sftlab.quiet import listed_noise_silenced
 
     try:
-        with known_noise_silenced():
+        with listed_noise_silenced():
             model, tokenizer = load(profile)
     except ModelNotAvailableError as error:
         if not profile.on_hub or profile.name in PROFILES:
@@ -105,7 +105,7 @@ def open_model(
         ) from error
 
     def continue_text(text: str, seed: int) -> str:
-        with known_noise_silenced():
+        with listed_noise_silenced():
             return complete(
                 model, tokenizer, [text], max_new_tokens=max_new_tokens, sample=sample, seed=seed
             )[0]

@@ -18,7 +18,7 @@ from sftlab.profiles import (
     local_folder,
 )
 from sftlab.quantised import keep_layout, quantisation
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import listed_noise_silenced
 from sftlab.weights import BrokenWeightsError, Shape, parameters_in
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def load(
         quantised = {"quantization_config": held, "device_map": {"": pick_device()}}
     tokenizer = load_tokenizer(profile)
     try:
-        with known_noise_silenced():
+        with listed_noise_silenced():
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=dtype or torch.float32, use_safetensors=True, **quantised, **options
             )
@@ -120,7 +120,7 @@ def load_tokenizer(profile: str | Path | Profile) -> "PreTrainedTokenizerBase":
     profile = find_profile(profile)
     source, options = _place(profile)
     try:
-        with known_noise_silenced():
+        with listed_noise_silenced():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
         raise ModelNotAvailableError(_explain(profile, error)) from error

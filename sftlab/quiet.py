@@ -90,9 +90,24 @@ def known_noise_silenced() -> Iterator[None]:
     """
     import datasets
     from huggingface_hub import constants
-    from transformers.utils import logging as reports
 
     bars, report = datasets.are_progress_bars_disabled(), constants.HF_HUB_DISABLE_TELEMETRY
+    datasets.disable_progress_bars()
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        with listed_noise_silenced():
+            yield
+    finally:
+        constants.HF_HUB_DISABLE_TELEMETRY = report
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def listed_noise_silenced() -> Iterator[None]:
+    """Silence the listed lines alone: enough to load a model, without importing `datasets`."""
+    from transformers.utils import logging as reports
+
     filters = []
     for line in LOGGED:
         logger = logging.getLogger(line.source)
@@ -100,8 +115,6 @@ def known_noise_silenced() -> Iterator[None]:
         logger.addFilter(drop)
         filters.append((logger, drop))
     hook = reports.set_tqdm_hook(_bar)
-    datasets.disable_progress_bars()
-    constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
         with warnings.catch_warnings():
             for line in WARNED:
@@ -110,9 +123,6 @@ def known_noise_silenced() -> Iterator[None]:
                 )
             yield
     finally:
-        constants.HF_HUB_DISABLE_TELEMETRY = report
-        if not bars:
-            datasets.enable_progress_bars()
         reports.set_tqdm_hook(hook)
         for logger, drop in filters:
             logger.removeFilter(drop)

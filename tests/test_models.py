@@ -1,6 +1,8 @@
 """Profiles, loading and preflight, without a network."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -231,6 +233,17 @@ def test_weights_load_as_float32_whatever_is_stored(tmp_path, kind, capfd):
     assert tokenizer("a")["input_ids"] == [2]
     assert load(folder, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
     assert capfd.readouterr() == ("", "")
+
+
+def test_loading_a_model_imports_no_library_that_only_training_needs():
+    code = (
+        "import sys\n"
+        "from sftlab.models import load\n"
+        "load('tiny')\n"
+        "print(sorted({'datasets', 'trl', 'peft'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_pickled_weights_are_refused(tmp_path):
