@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 import linecache
 import re
 import sys
@@ -247,6 +248,41 @@ def test_a_file_of_the_lab_counts_by_its_code_and_for_processes_by_its_time(tmp_
         loaded.append(sources.stamp(engine))
     assert code[0] == code[1] == code[2] != code[3]
     assert len(set(loaded)) == 4
+
+
+def test_what_one_process_has_parsed_the_next_need_not(tmp_path, monkeypatch):
+    from sftlab.train.sweeps import sources
+
+    parsed = []
+    real = sources._parse
+    monkeypatch.setattr(sources, "_parse", lambda content: parsed.append(content) or real(content))
+    notes = tmp_path / "code.json"
+
+    def hash_of_a_new_process(folder=tmp_path):
+        monkeypatch.setenv("SFTLAB_CACHE", str(folder))
+        sources._parsed.cache_clear()
+        sources._noted_code.cache_clear()
+        parsed.clear()
+        return code_hash(["own_words", "sftlab.train.settings"])
+
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "own_words.py"
+    file.write_text("WORDS = 1\n")
+    first = hash_of_a_new_process()
+    assert len(parsed) > 1
+    assert hash_of_a_new_process() == first
+    assert parsed == []
+    file.write_text("WORDS = 2\n")
+    second = hash_of_a_new_process()
+    assert second != first
+    assert parsed == [b"WORDS = 2\n"]
+    for damaged in ("{", "[]", notes.read_text().replace('"', "'"),
+                    json.dumps(dict.fromkeys(json.loads(notes.read_text()), 1))):  # fmt: skip
+        notes.write_text(damaged)
+        assert hash_of_a_new_process() == second
+        assert len(parsed) > 1
+    assert hash_of_a_new_process(tmp_path / "another") == second
+    assert len(parsed) > 1
 
 
 @pytest.fixture

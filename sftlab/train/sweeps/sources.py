@@ -9,20 +9,24 @@ import platform
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sftlab.models import local_folder, weights_hash
 from sftlab.places import DATA, cache_folder
 from sftlab.profiles import Profile
+from sftlab.train.sweeps.notes import note, noted
 
 LAB, INSTALLED, OWN = "lab", "installed", "own"
 """Where a module comes from: this package, somebody's release, or the learner's own folder."""
 
 LARGE = 50_000_000
-"""Bytes of weights from which their hash is remembered: about 0.1 s of reading."""
+"""Bytes of weights from which their hash is noted: about 0.1 s of reading."""
+WEIGHTS, CODE = "weights", "code"
+"""Names of the notes about large weights, and about the lab's files and the learner's."""
 
 _BESIDE_WEIGHTS = ("config.json", "generation_config.json", "token*", "special_tokens*", "vocab*",
                    "merges*", "added_tokens*", "chat_template*", "*.model")  # fmt: skip
@@ -99,6 +103,9 @@ def _files_of(modules: Iterable[str], lab: Mapping[str, Stamped]) -> dict[str, S
                 parts = package.split(".")
                 base = ".".join([*parts[: len(parts) - level + 1], *([base] if base else [])])
             waiting += [base, *(f"{base}.{n}" for n in names)] if base else []
+    if _new:
+        note(CODE, _new)
+        _new.clear()
     return found
 
 
@@ -124,10 +131,34 @@ def _stamped(file: Path | os.DirEntry) -> Stamped:
     return Stamped(os.fspath(file), status.st_size, status.st_mtime_ns)
 
 
+Parsed = tuple[str, list[tuple[int, str, list[str]]]]
+"""Hash of a file's code without comments and docstrings; its imports: level, base, names."""
+
+_PARSER = hashlib.sha256(sys.version.encode() + Path(__file__).read_bytes()).digest()
+"""Another Python, or another version of this file, may tell the same code in another way."""
+_new: dict[str, Parsed] = {}
+"""What this process has parsed and not yet noted, by the hash of the content."""
+
+
 @cache
-def _parsed(file: str, size: int, time: int) -> tuple[str, list[tuple[int, str, list[str]]]]:
-    """Hash of a file's code without comments and docstrings, and its imports."""
-    tree = ast.parse(Path(file).read_bytes())
+def _parsed(file: str, size: int, time: int) -> Parsed:
+    content = Path(file).read_bytes()
+    key = hashlib.sha256(_PARSER + content).hexdigest()[:32]
+    with suppress(KeyError, TypeError, ValueError):
+        digest, imported = _noted_code(cache_folder())[key]
+        return digest, imported
+    _new[key] = found = _parse(content)
+    return found
+
+
+@cache
+def _noted_code(folder: Path) -> dict[str, Any]:
+    """What there was in the cache folder when this process first asked."""
+    return noted(CODE)
+
+
+def _parse(content: bytes) -> Parsed:
+    tree = ast.parse(content)
     imported = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -201,23 +232,12 @@ def _weights_hash(folder: Path) -> str:
     if sum(file.size for file in files) < LARGE:
         return _small_weights_hash(folder, *files)
     stamps = [[Path(file.path).name, file.size, file.time] for file in files]
-    memory = cache_folder() / "weights.json"
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-        told, digest = known[str(folder)]
+    with suppress(KeyError, TypeError, ValueError):
+        told, digest = noted(WEIGHTS)[str(folder)]
         if told == stamps:
             return digest
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
     digest = weights_hash(folder)
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    beside = memory.with_suffix(f".{os.getpid()}")
-    known = (known if isinstance(known, dict) else {}) | {str(folder): [stamps, digest]}
-    beside.write_text(json.dumps(known), encoding="utf-8")
-    beside.replace(memory)
+    note(WEIGHTS, {str(folder): [stamps, digest]})
     return digest
 
 
