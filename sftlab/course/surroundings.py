@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers; a package that is not installed is left out."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     names = ("sftlab", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
     found = {"python": platform.python_version()}
     for name in names:

@@ -149,6 +149,10 @@ class SupervisedTrainer(SFTTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         cast(self.model, self.adapter_precision)  # PEFT reads bfloat16 adapters as float32
 
+    def floating_point_ops(self, inputs) -> int:
+        """A count that nobody reads: each step would walk all weights for it."""
+        return 0
+
     def create_model_card(self, *args, **kwargs) -> None:
         """None is written beside a checkpoint: TRL's describes a model that is on the hub."""
 
