@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -133,6 +134,18 @@ def test_its_end_is_that_of_launch(start, address, code, status, said):
     assert err.endswith(said)
 
 
+def passes_on(pid, number):
+    """Wait until a process answers a signal itself: before, it ends by it, and its fork with it."""
+    deadline = time.time() + 30
+    while time.time() < deadline:
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)[1], 16)
+        if caught >> number - 1 & 1:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def test_a_signal_reaches_the_fork(start, address):
     code = (
         "import os, signal, sys, time\n"
@@ -143,6 +156,8 @@ def test_a_signal_reaches_the_fork(start, address):
     process = start("waits", code, address=address)
     pid = int(process.stdout.readline())
     assert pid != process.pid
+    # The fork may be at work before launch.py is told of it.
+    assert passes_on(process.pid, signal.SIGTERM)
     process.terminate()
     out, _ = process.communicate(timeout=30)
     assert "ended by 15" in out

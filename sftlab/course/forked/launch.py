@@ -8,9 +8,10 @@ the server that the environment names; without one, it is that command.
       SIGINT and SIGTERM go to the fork
                                         <- its exit code, when it has ended
 
-A fork that a signal ended has the exit code of a shell, 128 and more. When either side is gone, or
-whoever started launch.py, the fork is killed. Nothing but the standard library is imported here,
-and by `-I -S` as little of it as can be: this process is to begin at once.
+A signal that comes before launch.py knows its fork ends both. A fork that a signal ended has the
+exit code of a shell, 128 and more. When either side is gone, or whoever started launch.py, the fork
+is killed. Nothing but the standard library is imported here, and by `-I -S` as little of it as can
+be: this process is to begin at once.
 """
 
 import json
