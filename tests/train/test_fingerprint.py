@@ -285,6 +285,19 @@ def test_what_one_process_has_parsed_the_next_need_not(tmp_path, monkeypatch):
     assert len(parsed) > 1
 
 
+def test_a_note_that_cannot_be_kept_leaves_the_earlier_ones_and_no_file(tmp_path, monkeypatch):
+    from sftlab.train.sweeps.notes import note, noted
+
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))
+    note("files", {"one": 1})
+    note("files", {"two": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("in use")))
+        note("files", {"three": 3})
+    assert noted("files") == {"one": 1, "two": 2}
+    assert [file.name for file in tmp_path.iterdir()] == ["files.json"]
+
+
 @pytest.fixture
 def helpers(tmp_path, monkeypatch):
     """A module beside the notebook, which imports another."""

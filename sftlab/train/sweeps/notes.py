@@ -25,6 +25,9 @@ def note(name: str, entries: Mapping[str, Any]) -> None:
     """
     file = cache_folder() / f"{name}.json"
     beside = file.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):  # another reads it just now, on Windows; or there is no room
+    try:
         beside.write_text(json.dumps(noted(name) | dict(entries)), encoding="utf-8")
         beside.replace(file)
+    except OSError:  # another reads it just now, on Windows; or there is no room
+        with suppress(OSError):
+            beside.unlink()
