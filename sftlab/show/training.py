@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import pandas as pd
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from sftlab.measure.stats import Estimate, percent
 from sftlab.show.plots import COLOURS, GREY, TITLE, Picture, _axes
@@ -102,6 +103,12 @@ def plot_against(
             ax.scatter(rows[column], rows[score], s=16, color=COLOURS[n % len(COLOURS)], alpha=0.75,
                        linewidth=0, label=group)  # fmt: skip
         ax.set_xscale("log")
+        # By itself matplotlib labels every tick of a short axis, one over the other.
+        times = frame[column].max() / frame[column].min()
+        subs = (1, 2, 5) if times < 50 else (1,)
+        ax.xaxis.set_major_locator(MaxNLocator(4) if times < 4 else LogLocator(subs=subs))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(labelsize=9)
         ax.set_ylim(-0.03, 1.05)
         ax.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"], fontsize=9)

@@ -1,5 +1,7 @@
 """Pictures of training: what they tell to those who cannot see them, and that they are drawn."""
 
+from itertools import pairwise
+
 import pandas as pd
 import pytest
 
@@ -66,6 +68,21 @@ def test_each_run_is_a_dot_in_each_panel():
     assert [sum(len(c.get_offsets()) for c in ax.collections) for ax in panels] == [3, 3]
     assert picture.alt == "Dots: 3 runs, 2 kinds."
     assert drawn(picture)
+
+
+@pytest.mark.parametrize("losses", [(0.42, 6.1), (0.9, 1.1), (0.002, 5.0), (0.1, 4.9)])
+def test_labels_of_losses_are_at_least_two_and_stand_apart(losses):
+    runs = pd.DataFrame({"score": [0.2, 0.9], "loss": losses, "group": "rates"})
+    picture = plot_against(runs, {"loss": "training loss", "score": "score"}, title="Dots")
+    picture.figure.draw_without_rendering()
+    axis = picture.figure.axes[0].xaxis
+    low, high = axis.get_view_interval()
+    labels = [*axis.get_majorticklabels(), *axis.get_minorticklabels()]
+    boxes = [label.get_window_extent() for label in labels
+             if label.get_text() and low <= label.get_position()[0] <= high]  # fmt: skip
+    boxes.sort(key=lambda box: box.x0)
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+    assert len(boxes) >= 2
 
 
 def test_layout_counts_positions_and_padding():
