@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sftlab.places import cache_folder
 from sftlab.profiles import Profile, find_profile
-from sftlab.train.sweeps.sources import base_hash, code_hash
+from sftlab.train.sweeps.bases import base_hash
+from sftlab.train.sweeps.sources import code_hash
 
 if TYPE_CHECKING:
     import pandas as pd

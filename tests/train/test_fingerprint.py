@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
+from sftlab.train.sweeps.bases import base_hash
 from sftlab.train.sweeps.fingerprint import Fingerprint, FingerprintError
-from sftlab.train.sweeps.sources import base_hash, code_hash, files_of
+from sftlab.train.sweeps.sources import code_hash, files_of
 from sftlab.world.facts import countries
 
 
@@ -256,7 +257,7 @@ def test_what_one_process_has_parsed_the_next_need_not(tmp_path, monkeypatch):
     parsed = []
     real = sources._parse
     monkeypatch.setattr(sources, "_parse", lambda content: parsed.append(content) or real(content))
-    notes = tmp_path / "code.json"
+    notes = tmp_path / "notes" / "code.json"
 
     def hash_of_a_new_process(folder=tmp_path):
         monkeypatch.setenv("SFTLAB_CACHE", str(folder))
@@ -295,7 +296,7 @@ def test_a_note_that_cannot_be_kept_leaves_the_earlier_ones_and_no_file(tmp_path
         patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("in use")))
         note("files", {"three": 3})
     assert noted("files") == {"one": 1, "two": 2}
-    assert [file.name for file in tmp_path.iterdir()] == ["files.json"]
+    assert [file.name for file in (tmp_path / "notes").iterdir()] == ["files.json"]
 
 
 @pytest.fixture
@@ -346,14 +347,14 @@ def test_the_hash_of_large_weights_is_remembered_until_they_change(toy_base, tmp
     import shutil
 
     from sftlab.models import find_profile
-    from sftlab.train.sweeps import sources
+    from sftlab.train.sweeps import bases
 
     copy = tmp_path / "copy"
     shutil.copytree(toy_base, copy)
     read = []
-    real = sources.weights_hash
-    monkeypatch.setattr(sources, "LARGE", 0)
-    monkeypatch.setattr(sources, "weights_hash", lambda f: read.append(f) or real(f))
+    real = bases.weights_hash
+    monkeypatch.setattr(bases, "LARGE", 0)
+    monkeypatch.setattr(bases, "weights_hash", lambda f: read.append(f) or real(f))
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
     first = base_hash(find_profile(copy))
     assert base_hash(find_profile(copy)) == first
@@ -362,6 +363,6 @@ def test_the_hash_of_large_weights_is_remembered_until_they_change(toy_base, tmp
     (copy / "model.safetensors").write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     assert base_hash(find_profile(copy)) != first
     assert len(read) == 2
-    (tmp_path / "cache" / "weights.json").write_text("{")
+    (tmp_path / "cache" / "notes" / "weights.json").write_text("{")
     base_hash(find_profile(copy))
     assert len(read) == 3

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from sftlab.train.sweeps import results
+from sftlab.train.sweeps.notes import note, noted
 
 RUN = "0" * 32
 ITEMS = pd.DataFrame(
@@ -114,8 +115,10 @@ def test_clear_removes_all_or_the_old_ones(store):
     assert results.clear(older_than_days=2) == 1
     assert len(results.stored()) == 2
     (store / ".half-written").mkdir()
+    note("code", {"one": 1})
     assert results.clear() == 2
     assert not list(store.iterdir())
+    assert noted("code") == {}
     with pytest.raises(ValueError, match="older_than_days is -1"):
         results.clear(older_than_days=-1)
 

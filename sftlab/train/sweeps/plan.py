@@ -14,10 +14,12 @@ from sftlab.profiles import Profile, UnknownProfileError, find_profile
 from sftlab.train.conversations import VALIDATION, check_examples, data_hash
 from sftlab.train.settings import Settings
 from sftlab.train.speech import control_tokens
+from sftlab.train.sweeps.bases import base_hash
+from sftlab.train.sweeps.environment import machine, versions
 from sftlab.train.sweeps.fingerprint import Fingerprint, FingerprintError
 from sftlab.train.sweeps.grid import SweepError, checked_seeds, checked_values, taken_names
 from sftlab.train.sweeps.results import FORMAT
-from sftlab.train.sweeps.sources import base_hash, code_hash, machine, stamp, versions
+from sftlab.train.sweeps.sources import code_hash, stamp
 from sftlab.weights import BrokenWeightsError
 
 NO_MODEL = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)

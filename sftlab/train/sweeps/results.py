@@ -22,6 +22,7 @@ import pandas as pd
 
 from sftlab.places import cache_folder
 from sftlab.train.settings import Settings
+from sftlab.train.sweeps.notes import notes_folder
 
 FORMAT = 1
 """Of the files; part of every hash."""
@@ -187,8 +188,12 @@ def stored() -> pd.DataFrame:
 
 
 def clear(*, older_than_days: float | None = None) -> int:
-    """Delete cached runs, all of them or those older than some days; how many they were."""
+    """Delete cached runs, all of them or those older than some days; how many they were.
+
+    What was noted beside them goes too: it is found out again in a moment.
+    """
     _remove(lessons_folder())  # what they need may go now
+    _remove(notes_folder())
     limit = None
     if older_than_days is not None:
         if not older_than_days >= 0:

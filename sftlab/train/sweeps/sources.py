@@ -1,35 +1,26 @@
-"""What a run is made from, besides settings and data: code, base weights, versions, as hashes."""
+"""The code that a run is made from, as hashes: the lab's files and the learner's."""
 
 import ast
 import hashlib
 import importlib.util
 import json
 import os
-import platform
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sftlab.models import local_folder, weights_hash
 from sftlab.places import DATA, cache_folder
-from sftlab.profiles import Profile
 from sftlab.train.sweeps.notes import note, noted
 
 LAB, INSTALLED, OWN = "lab", "installed", "own"
 """Where a module comes from: this package, somebody's release, or the learner's own folder."""
 
-LARGE = 50_000_000
-"""Bytes of weights from which their hash is noted: about 0.1 s of reading."""
-WEIGHTS, CODE = "weights", "code"
-"""Names of the notes about large weights, and about the lab's files and the learner's."""
-
-_BESIDE_WEIGHTS = ("config.json", "generation_config.json", "token*", "special_tokens*", "vocab*",
-                   "merges*", "added_tokens*", "chat_template*", "*.model")  # fmt: skip
+CODE = "code"
+"""Name of the notes about the lab's files and the learner's."""
 
 
 def origin(module: str) -> str:
@@ -92,7 +83,7 @@ def _files_of(modules: Iterable[str], lab: Mapping[str, Stamped]) -> dict[str, S
         file = lab.get(name)
         if file is None and origin(name) == OWN:
             path = _file(name)
-            file = _stamped(path) if path and path.suffix == ".py" else None
+            file = stamped(path) if path and path.suffix == ".py" else None
         if file is None:
             continue
         found[name] = file
@@ -122,11 +113,12 @@ def _files_of_lab() -> dict[str, Stamped]:
                         folders.append((entry.path, f"{package}.{entry.name}"))
                 elif suffix == ".py":
                     name = package if stem == "__init__" else f"{package}.{stem}"
-                    found[name] = _stamped(entry)
+                    found[name] = stamped(entry)
     return found
 
 
-def _stamped(file: Path | os.DirEntry) -> Stamped:
+def stamped(file: Path | os.DirEntry) -> Stamped:
+    """Raises OSError when there is no such file."""
     status = file.stat()
     return Stamped(os.fspath(file), status.st_size, status.st_mtime_ns)
 
@@ -185,7 +177,7 @@ def code_hash(modules: Iterable[str]) -> str:
     parts = {name: _parsed(*file)[0] for name, file in files_of(modules).items()}
     if any(name.startswith("sftlab.world") for name in parts):
         for file in sorted((DATA / "world").iterdir()):
-            parts[file.name] = _file_hash(*_stamped(file))
+            parts[file.name] = file_hash(*stamped(file))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -197,67 +189,6 @@ def stamp(modules: Iterable[str]) -> str:
 
 
 @cache
-def _file_hash(file: str, size: int, time: int) -> str:
+def file_hash(file: str, size: int, time: int) -> str:
+    """SHA-256 of a file's bytes; what a `Stamped` holds tells when to read it again."""
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-
-
-def base_hash(profile: Profile) -> str:
-    """SHA-256 over a profile's weights, its configuration and its tokenizer.
-
-    The first use of a hub profile downloads it.
-
-    Raises:
-        ModelNotAvailableError: the weights can't be had.
-    """
-    folder = local_folder(profile)
-    if folder is None:
-        from sftlab.models import load
-
-        load(profile)  # downloads, or says why it can't
-        folder = local_folder(profile)
-    parts = {"weights": _weights_hash(folder), "embedded": profile.embedded}
-    for pattern in _BESIDE_WEIGHTS:
-        parts |= {file.name: _file_hash(*_stamped(file)) for file in folder.glob(pattern)}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def _small_weights_hash(folder: Path, *files: Stamped) -> str:
-    """Computed anew in each process, and when one of the files has changed."""
-    return weights_hash(folder)
-
-
-def _weights_hash(folder: Path) -> str:
-    files = [_stamped(file) for file in sorted(folder.glob("*.safetensors"))]
-    if sum(file.size for file in files) < LARGE:
-        return _small_weights_hash(folder, *files)
-    stamps = [[Path(file.path).name, file.size, file.time] for file in files]
-    with suppress(KeyError, TypeError, ValueError):
-        told, digest = noted(WEIGHTS)[str(folder)]
-        if told == stamps:
-            return digest
-    digest = weights_hash(folder)
-    note(WEIGHTS, {str(folder): [stamps, digest]})
-    return digest
-
-
-def machine() -> dict[str, str]:
-    """What of this machine decides the precision of a run, told without importing torch."""
-    fast = {"avx512_bf16", "amx_bf16"}
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        flags = " ".join(sorted(fast & set(text.split())))
-    except OSError:
-        flags = platform.processor()
-    return {"kind": platform.machine(), "flags": flags}
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide the numbers of a run."""
-    found = {"python": ".".join(map(str, sys.version_info[:2]))}
-    for package in ("torch", "transformers", "trl", "peft"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "missing"
-    return found
