@@ -26,7 +26,6 @@ from sftlab.profiles import find_profile
 from sftlab.quiet import known_noise_silenced
 from sftlab.train.finetune import finetune
 from sftlab.train.speech import teach_tokens
-from sftlab.train.step import POOL, Batches, quick_attention, supervised_loss
 from sftlab.world.facts import countries
 
 LAB = find_profile("tiny")
@@ -72,9 +71,10 @@ def padded(rows):
 
 def trl(examples, epochs, precision):
     """TRL's defaults, batches of 8 among them, made to run on a CPU and to learn."""
-    from datasets import Dataset
-    from transformers import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
+    with known_noise_silenced():
+        from datasets import Dataset
+        from transformers import PrinterCallback
+        from trl import SFTConfig, SFTTrainer
 
     model, tokenizer = fresh()
     with TemporaryDirectory() as scratch, known_noise_silenced():
@@ -105,6 +105,9 @@ def lab(examples, epochs, precision):
 
 def by_hand(examples, epochs, precision):
     """The same batches in a loop that does nothing else."""
+    with known_noise_silenced():  # of TRL's import
+        from sftlab.train.step import POOL, Batches, quick_attention, supervised_loss
+
     keep_freed_memory()
     model, tokenizer = fresh()
     rows = tokenised(tokenizer, examples)

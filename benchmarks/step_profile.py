@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from sftlab.data.examples import country_examples
 from sftlab.machine import fast_precision
+from sftlab.quiet import known_noise_silenced, printed_noise_silenced
 from sftlab.show.plots import COLOURS, GREY, Picture
 
 UNIT = 16  # examples that the milliseconds are for
@@ -65,7 +66,8 @@ class Watch:
         self.profiler = profile(activities=[ProfilerActivity.CPU])
 
     def __enter__(self):
-        from trl import SFTTrainer
+        with known_noise_silenced():
+            from trl import SFTTrainer
 
         step, clip = SFTTrainer.training_step, torch.nn.utils.clip_grad_norm_
 
@@ -89,11 +91,13 @@ class Watch:
             self.begun = now
         elif self.at == self.warm + self.steps:
             self.plain = now - self.begun
-            self.profiler.start()
+            with printed_noise_silenced():
+                self.profiler.start()
             self.begun = time.perf_counter()
         elif self.at == self.warm + 2 * self.steps:
             self.profiled = now - self.begun
-            self.profiler.stop()
+            with printed_noise_silenced():
+                self.profiler.stop()
             raise Finished
         self.at += 1
 
