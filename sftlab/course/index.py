@@ -53,7 +53,7 @@ details ul li {{ background: none; border: none; padding: 0; margin: 0.25rem 0; 
 </head>
 <body>
 <h1>SFT Lab</h1>
-<p>Every number in these lessons was measured on this machine.</p>
+<p>The effects in these lessons were measured on this machine.</p>
 <p class="soft">{facts}</p>
 <ol>
 {lessons}
@@ -193,13 +193,15 @@ def _claim(row: Mapping[str, Any], folder: Path) -> str:
     verdict = f'<strong class="{row["verdict"]}">{row["verdict"]}</strong>'
     if {row["verdict"], row["expected"]} == {"supported", "contradicted"}:
         verdict += f" (expected: {row['expected']})"
-    seeds = f"{row['seeds']} seed{'s' * (row['seeds'] != 1)} × {row['items']:,} items"
+    seeds = f"{row['seeds']} seed{'s' * (row['seeds'] != 1)}"
+    seeds += f" × {row['items']:,} item{'s' * (row['items'] != 1)}"
+    part = f"{html.escape(row['part'])}: " if len(row["parts"]) > 1 else ""
     if row["quoted"]:
         seeds += f"<br>article: {html.escape(row['quoted'])}"
     return (
         f'<tr id="{row["id"]}"><th scope="row"><strong>{row["id"]}</strong> '
         f"{html.escape(row['claim'])}</th>"
-        f'<td class="number">{effect}<br><span class="soft">{ends}<br>{seeds}</span></td>'
+        f'<td class="number">{part}{effect}<br><span class="soft">{ends}<br>{seeds}</span></td>'
         f'<td>{verdict}<br><span class="soft">{html.escape(row["reason"])}</span></td>'
         f"<td>{name}</td></tr>"
     )

@@ -101,6 +101,7 @@ class Record:
             "notebook": self.notebook,
             "verdict": self.verdict,
             "reason": self.reason,
+            "part": self.deciding.name,
             "expected": self.claim.expected,
             "quoted": self.claim.quoted,
             "note": self.note,

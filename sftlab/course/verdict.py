@@ -102,6 +102,8 @@ def in_unit(value: float, unit: str) -> str:
     if unit == "relative difference":
         return f"{sign}{abs(value):.0%}"
     if unit == "nats":
+        if abs(value) < 1e-6:  # float32 carries no more of a loss
+            return "0 nats"
         return f"{'−' if value < 0 else ''}{abs(value):.2g} nats"
     if unit == "ratio":
         return f"{value:.3g} times"

@@ -383,6 +383,8 @@ def test_only_the_opposite_of_the_expected_is_a_surprise(own_cache, claim_id, va
         (0.998, "difference of shares", "+99.8 points"),
         (0.123, "relative difference", "+12%"),
         (-0.31, "nats", "−0.31 nats"),
+        (-0.0012, "nats", "−0.0012 nats"),
+        (-2.9e-09, "nats", "0 nats"),
         (1.5, "ratio", "1.5 times"),
         (-0.5, "correlation", "−0.50"),
         (13.2, "GB", "13.2 GB"),

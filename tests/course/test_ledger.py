@@ -13,8 +13,8 @@ from sftlab.course.record import Record
 from sftlab.measure.stats import Estimate
 
 
-def make_result(name, effects, *, status="passed", **parameters):
-    """A lesson's result with a record for each claim -> value in `effects`."""
+def make_result(name, effects, *, status="passed", items=9, **parameters):
+    """A lesson's result with a record for each claim -> value of all its parts in `effects`."""
     defaults = {"seeds": 3, "profile": "tiny"}
     lesson = Lesson(name=name, path=None, title=name, promise="", defaults=defaults)
     result = Result(lesson=lesson, parameters=parameters, status=status)
@@ -22,10 +22,12 @@ def make_result(name, effects, *, status="passed", **parameters):
         claim_id: Record(
             claim=claims()[claim_id],
             estimates={
-                "gain": Estimate(
+                part.name: Estimate(
                     value=value, low=value - 0.02, high=value + 0.02, inner=(value, value),
-                    seeds=1, items=9, entities=9, by_seed=(value,), method="typed",
+                    seeds=1, items=items, entities=items, by_seed=(value,), method="typed",
+                    level=claims()[claim_id].level,
                 )
+                for part in claims()[claim_id].rule
             },
             profile=result.profile,
             notebook=name,
@@ -137,3 +139,13 @@ def test_index_keeps_lessons_of_earlier_runs_whose_page_is_there(tmp_path):
     both[1].page.unlink()
     write_index(both[:1], folder=tmp_path, notebooks=tmp_path)
     assert "From earlier runs" not in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_index_says_which_part_of_a_claim_its_effect_is(tmp_path):
+    result = make_result("01_base_model_problem", {"B2": 0.26, "B3": 0.26}, items=1)
+    index = write_index([result], folder=tmp_path, notebooks=tmp_path).read_text("utf-8")
+    two_parts, one_part = (index.split(f'<tr id="{name}">')[1].split("</tr>")[0]
+                           for name in ("B2", "B3"))  # fmt: skip
+    assert '<td class="number">gain: +26 points<br>' in two_parts
+    assert '<td class="number">+26 points<br>' in one_part
+    assert "1 seed × 1 item<" in one_part
