@@ -53,9 +53,11 @@ def sweep(
 
     Each run has a process of its own and is stored when it ends, under the hash of what made it:
     settings, seed, base model, content of examples and validation, the measures' code with the
-    values that they use, the lab's code, and versions. What is stored is not run again, so a second
-    call comes back at once, and one after an interrupt goes on where the first ended. A run that
-    fails is one row with its error, is not stored, and does not stop the others.
+    values that they use, the lab's code, and versions. (A file counts where a measure reaches it by
+    a `Path` from outside, not by a text: give `refresh=True` when such a one has changed.) What is
+    stored is not run again, so a second call comes back at once, and one after an interrupt goes on
+    where the first ended. A run that fails is one row with its error, is not stored, and does not
+    stop the others.
 
         sweep("tiny", examples=lambda seed, n: country_examples(n, seed=seed),
               measure={"questions": lambda run: probe_questions(run.answer)},
@@ -67,7 +69,8 @@ def sweep(
     Args:
         profile: a profile, its name, a model folder, or a hub id.
         measure: by name, functions of a run that return a frame with one row an item, or a number.
-            One that has a parameter `seed` or one named in the grid is given it.
+            One that has a parameter `seed` or one named in the grid is given it. Without examples
+            and without such a `seed` the base is measured once, and all seeds show that result.
         examples: conversations, or a function that makes them from `seed` and names of the grid;
             `None` to measure the base model as it is.
         validation: the same, for examples to measure the loss on after each epoch; a measure finds

@@ -6,8 +6,12 @@ import json
 import linecache
 import re
 import sys
-from dataclasses import dataclass
+from collections import Counter, defaultdict, deque
+from dataclasses import InitVar, dataclass, field
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy
 import pandas as pd
@@ -74,6 +78,39 @@ def measure(
     }
 '''
 NAMES = {"WORDS": ["a", "b"], "helper": lambda word: word.upper()}
+
+
+class Case(NamedTuple):
+    name: str
+    number: int
+
+
+@dataclass
+class Bag:
+    words: list = field(default_factory=list)
+
+
+@dataclass
+class Table:
+    limit: InitVar[int]
+
+    def __post_init__(self, limit):
+        self.numbers = list(range(limit))
+
+
+class WithSlot:
+    __slots__ = ("number",)
+
+
+class Slotted(WithSlot):
+    def __init__(self, number):
+        self.number = number
+
+
+class Rules(dict):
+    def __init__(self, *given, limit):
+        super().__init__(*given)
+        self.limit = limit
 
 
 def test_comments_docstrings_and_line_breaks_do_not_count():
@@ -147,11 +184,25 @@ def test_closures_defaults_and_partials_count():
     assert mark(functools.partial(plain, n=1)) == mark(functools.partial(plain, n=1))
 
 
-def test_the_order_of_sets_and_dicts_does_not_count():
+def test_the_order_counts_but_in_sets():
     words = [f"w{n}" for n in range(50)]
-    assert mark(set(words)) == mark(set(words))
-    assert mark({"a": 1, "b": 2}) == mark({"b": 2, "a": 1})
+    assert mark(set(words)) == mark(set(words[::-1]))
+    assert mark({"a": 1, "b": 2}) != mark({"b": 2, "a": 1})  # the first rule that fits may win
     assert mark([1, 2]) != mark([2, 1])
+
+
+def test_the_order_of_a_set_of_own_classes_does_not_count():
+    source = "class A:\n    n = B = 1\nclass B(A):\n    pass\nkinds = [A, B]\n"
+    first, second = define(source, name="kinds")
+
+    class Ordered(set):
+        def __iter__(self):
+            return iter(self.items)
+
+    one, other = Ordered(), Ordered()
+    one.items, other.items = [first, second], [second, first]
+    told = [Fingerprint("it")._in_any_order(values, "kinds") for values in (one, other)]
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize(
@@ -162,11 +213,93 @@ def test_the_order_of_sets_and_dicts_does_not_count():
      (pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})),
      (pd.Series([1]), pd.Series([2])), (torch.ones(2), torch.zeros(2)),
      (re.compile("a"), re.compile("a", re.I)), (Path("a"), Path("b")), (range(2), range(3)),
-     (countries()[0], countries()[1]), (str.lower, str.upper), (len, max), (["a, b"], ["a", "b"])],
+     (countries()[0], countries()[1]), (str.lower, str.upper), (len, max), (["a, b"], ["a", "b"]),
+     (pd.Series([1, 2], index=["a", "b"]), pd.Series([1, 2], index=["b", "a"])),
+     (pd.DataFrame({"x": [1]}, index=["a"]), pd.DataFrame({"x": [1]}, index=["b"])),
+     (pd.DataFrame([[1, 2]], columns=["a", "a"]), pd.DataFrame([[1, 3]], columns=["a", "a"])),
+     (pd.Index([1], name="a"), pd.Index([1], name="b")),
+     (pd.Categorical(["a"]), pd.Categorical(["b"])),
+     (pd.Timestamp("2026-01-01"), pd.Timestamp("2026-01-02")),
+     (defaultdict(lambda: 0, a=1), defaultdict(lambda: 7, a=1)), ({"a": 1}, Counter(a=1)),
+     (Case("a", 1), Case("a", 2)), (Bag(["a"]), Bag(["b"])), (Slotted(1), Slotted(2)),
+     (Table(2), Table(3)), (Rules({"a": 1}, limit=1), Rules({"a": 1}, limit=2)),
+     (deque([1]), deque([2])), (SimpleNamespace(a=1), SimpleNamespace(a=2)),
+     (datetime(2026, 1, 1), datetime(2026, 1, 2)), (bytearray(b"1"), bytearray(b"2"))],
 )  # fmt: skip
 def test_values_that_differ_are_told_apart(one, other):
     assert mark(one) != mark(other)
     assert mark(one) == mark(one)
+
+
+@pytest.mark.parametrize("name", ["__contains__", "__bool__", "__mul__", "__new__", "match"])
+def test_every_method_of_an_own_class_counts(name):
+    source = f"class Rules(dict):\n    def {name}(self, *a):\n        return {{}}\nrules = Rules\n"
+    first, second, again = (
+        mark(define(source.format(n), name="rules")) for n in (1, 2, 1)
+    )  # fmt: skip
+    assert first == again != second
+
+
+def test_stars_and_attributes_of_a_function_count():
+    source = "def helper({}words):\n    return words\ndef measure(run):\n    return helper()\n"
+    assert mark(define(source.format("*"))) != mark(define(source.format("**")))
+    one, other = define(source.format("*")), define(source.format("*"))
+    one.limit, other.limit = 1, 2
+    assert mark(one) != mark(other)
+
+
+def test_a_file_counts_by_its_content_where_a_path_leads_to_it(tmp_path):
+    source = "def measure(run):\n    return FILE.read_text()\n"
+    file = tmp_path / "gold.txt"
+    marks = [mark(define(source, FILE=file))]
+    for text in ("1", "22", "1"):
+        file.write_text(text)
+        marks.append(mark(define(source, FILE=file)))
+    assert len(set(marks)) == 3
+    assert marks[1] == marks[3]
+
+
+def test_the_version_of_a_library_counts_for_its_functions(tmp_path, monkeypatch):
+    from sftlab.train.sweeps import fingerprint
+
+    package = tmp_path / "site-packages" / "scores_of_others"
+    package.mkdir(parents=True)
+    monkeypatch.syspath_prepend(package.parent)
+    marks = []
+    for number in (1, 2):
+        (package / "__init__.py").write_text(
+            f"__version__ = 'v{number}'\ndef score(text):\n    return 1\n"
+        )
+        sys.modules.pop("scores_of_others", None)
+        importlib.invalidate_caches()
+        fingerprint._version.cache_clear()
+        found = importlib.import_module("scores_of_others")
+        outside = define("def measure(run):\n    return score(run)\n", score=found.score)
+        within = (
+            "def measure(run):\n    from scores_of_others import score\n    return score(run)\n"
+        )
+        marks.append((mark(outside), mark(define(within))))
+    sys.modules.pop("scores_of_others")
+    assert marks[0][0] != marks[1][0]
+    assert marks[0][1] != marks[1][1]
+
+
+def test_modules_within_an_own_package_are_noted(tmp_path, monkeypatch):
+    package = tmp_path / "own_package"
+    package.mkdir()
+    for name in ("__init__", "words", "scoring", "unused"):
+        (package / f"{name}.py").write_text("N = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import own_package.scoring
+
+    found = Fingerprint("it")
+    source = "def measure(run):\n    from own_package import words\n"
+    source += "    return words.N + own_package.scoring.N\n"
+    found.text(define(source, own_package=own_package))
+    files = set(files_of(found.modules))
+    for name in [name for name in sys.modules if name.startswith("own_package")]:
+        del sys.modules[name]
+    assert files == {"own_package", "own_package.words", "own_package.scoring"}
 
 
 def test_a_list_that_holds_itself_ends():

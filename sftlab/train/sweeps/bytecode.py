@@ -1,6 +1,7 @@
 """What a Python function does, read from its bytecode."""
 
 import dis
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +42,8 @@ def code_text(code: types.CodeType, constant: Callable[[Any], str]) -> str:
         (place(entry.start), place(entry.end), place(entry.target), entry.depth)
         for entry in dis.Bytecode(code).exception_entries
     ]
-    sizes = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount,
+    starred = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    sizes = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, starred,
              code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])  # fmt: skip
     return f"code{sizes}{lines}{handlers}"
 
@@ -56,6 +58,13 @@ def _all_codes(code: types.CodeType):
 def globals_of(code: types.CodeType) -> set[str]:
     """Names that are looked up outside; `co_names` would count attributes too."""
     found = ("LOAD_GLOBAL", "LOAD_NAME")
+    return {i.argval for part in _all_codes(code) for i in dis.get_instructions(part)
+            if i.opname in found}  # fmt: skip
+
+
+def attributes_of(code: types.CodeType) -> set[str]:
+    """Names of attributes that are read, at any depth."""
+    found = ("LOAD_ATTR", "LOAD_METHOD")
     return {i.argval for part in _all_codes(code) for i in dis.get_instructions(part)
             if i.opname in found}  # fmt: skip
 

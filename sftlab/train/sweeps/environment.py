@@ -5,6 +5,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sftlab.train.sweeps.forking import CARDS
+
 
 def machine() -> dict[str, str]:
     """What of this machine decides the precision of a run, told without importing torch."""
@@ -14,7 +16,8 @@ def machine() -> dict[str, str]:
         flags = " ".join(sorted(fast & set(text.split())))
     except OSError:
         flags = platform.processor()
-    return {"kind": platform.machine(), "flags": flags}
+    cards = " ".join(file for file in CARDS if Path(file).exists())
+    return {"kind": platform.machine(), "flags": flags, "cards": cards}
 
 
 def versions() -> dict[str, str]:

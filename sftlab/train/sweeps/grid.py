@@ -17,7 +17,18 @@ class SweepError(ValueError):
     """A sweep that can't begin."""
 
 
-def checked_values(name: str, values: Any) -> list:
+def checked_grid(grid: Any) -> dict[str, list]:
+    """The values of each name of the grid, as lists.
+
+    Raises:
+        SweepError: it is no mapping, or a name has no values, or one twice.
+    """
+    if not isinstance(grid, Mapping | None):
+        raise SweepError(f'grid is {grid!r}; give values by name, such as {{"epochs": [1, 3]}}')
+    return {name: _checked_values(name, values) for name, values in (grid or {}).items()}
+
+
+def _checked_values(name: str, values: Any) -> list:
     """The values of one name of the grid, as a list.
 
     Raises:
@@ -43,7 +54,7 @@ def checked_seeds(seeds: Any) -> list[int]:
     Raises:
         SweepError: there are none, or not different whole numbers from zero.
     """
-    number = isinstance(seeds, int) and not isinstance(seeds, bool)
+    number = isinstance(seeds, int | numpy.integer) and not isinstance(seeds, bool)
     listed = range(seeds) if number else seeds
     listed = list(listed) if isinstance(listed, Iterable) and not isinstance(listed, str) else []
     sound = all(hasattr(s, "__index__") and not isinstance(s, bool) for s in listed)

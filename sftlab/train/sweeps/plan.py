@@ -17,7 +17,7 @@ from sftlab.train.speech import control_tokens
 from sftlab.train.sweeps.bases import base_hash
 from sftlab.train.sweeps.environment import machine, versions
 from sftlab.train.sweeps.fingerprint import Fingerprint, FingerprintError
-from sftlab.train.sweeps.grid import SweepError, checked_seeds, checked_values, taken_names
+from sftlab.train.sweeps.grid import SweepError, checked_grid, checked_seeds, taken_names
 from sftlab.train.sweeps.results import FORMAT
 from sftlab.train.sweeps.sources import code_hash, stamp
 from sftlab.weights import BrokenWeightsError
@@ -75,7 +75,11 @@ def make_plan(
         FingerprintError: a measure uses something from outside that has no value to compare.
         UnknownProfileError: there is no such profile.
     """
-    grid = {name: checked_values(name, values) for name, values in (grid or {}).items()}
+    grid = checked_grid(grid)
+    if not isinstance(settings, Settings | None):
+        raise SweepError(
+            f"settings is {settings!r}; give Settings(...), such as Settings(epochs=1)"
+        )
     seeds = checked_seeds(seeds)
     rows = {"examples": examples, "validation": validation}
     takes, made_from = taken_names(grid, measure, rows)
@@ -85,9 +89,16 @@ def make_plan(
     modules = {ENGINE}
     for name, function in measure.items():
         mark = Fingerprint(f"the measure {name!r}")
-        marks[name] = mark.text(function, name=getattr(function, "__name__", name))
+        text = mark.text(function, name=getattr(function, "__name__", name))
+        marks[name] = hashlib.sha256(text.encode()).hexdigest()
         modules |= mark.modules
         live |= mark.live
+    for name in {*grid} & set().union(*takes.values()):
+        for value in grid[name]:  # a function in the grid has code too
+            mark = Fingerprint("the grid")
+            mark.text(value, name=name)
+            modules |= mark.modules
+            live |= mark.live
     common = {"format": FORMAT, "measures": marks, "versions": versions(), "machine": machine()}
     common["code"] = code_hash(modules)
     maker = _Maker(profile, measure, settings or Settings(), takes, rows, made_from, common)
@@ -113,7 +124,8 @@ class _Maker:
         except Exception as error:  # the functions are the learner's and may raise anything
             if isinstance(error, NO_MODEL) and "profile" not in values:
                 raise
-            one.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            where = "".join(getattr(error, "__notes__", []))
+            one.error = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
         return one
 
     def _fill(self, one: Planned) -> None:
@@ -138,7 +150,7 @@ class _Maker:
         identity = {
             **self._common,
             "base": self._base(profile),
-            "settings": asdict(settings) if settings else None,
+            "settings": _as_numbers(settings) if settings else None,
             # Behind a name or a path, the text may change.
             "template": find_template(settings.template).text if settings else None,
             "seed": seed,
@@ -169,12 +181,25 @@ class _Maker:
         arguments = {name: given[name] for name in sorted(self._made_from.get(kind, ()))}
         key = f"{kind} {template} {[(name, id(value)) for name, value in arguments.items()]}"
         if key not in self._made:
-            raw = raw(**arguments) if callable(raw) else raw
+            if callable(raw):
+                try:
+                    raw = raw(**arguments)
+                except Exception as error:
+                    error.add_note(f" (in the function `{kind}`)")
+                    raise
             name = "example" if kind == "examples" else VALIDATION
             rows = check_examples(raw, control=control_tokens(template), name=name)
             # An id is a value's own only while the value lives, so the arguments stay.
             self._made[key] = (rows, data_hash(rows), arguments)
         return self._made[key][:2]
+
+
+def _as_numbers(settings: Settings) -> dict[str, Any]:
+    """By name, whole numbers as floats: three epochs are the same as 3.0."""
+    return {
+        name: float(value) if type(value) is int else value
+        for name, value in asdict(settings).items()
+    }
 
 
 def _filled(settings: Settings, profile: Profile) -> Settings:
