@@ -5,13 +5,15 @@
     within   m    supported: inner inside +-m   contradicted: interval outside +-m
 
 `inner` is the interval of two one-sided tests, at 1 - 2(1 - level): sameness is shown, not assumed
-because no difference was found (Schuirmann 1987).
+because no difference was found (Schuirmann 1987). Numbers that all runs gave alike have no
+interval, and are inconclusive; a figure in which nothing is random is `computed`.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
+from sftlab.measure.bootstrap import CONSTANT
 from sftlab.measure.stats import Estimate, equivalent, percent
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -48,6 +50,8 @@ class Part:
 
     def judge(self, estimate: Estimate) -> str:
         """`supported`, `contradicted` or `inconclusive`."""
+        if estimate.method == CONSTANT:
+            return INCONCLUSIVE
         low, high = estimate.low, estimate.high
         if self.kind == "at_least":
             held, broken = low >= self.bound, high < self.bound
@@ -80,6 +84,8 @@ class Part:
         """What was measured and how it stands to the rule, with the numbers that decide."""
         said = f"{self.name}: {interval(estimate, self.unit)}; the rule asks for {self.asks}, and"
         verdict = self.judge(estimate)
+        if estimate.method == CONSTANT:
+            return f"{said} all runs gave this number, so how far another may lie is not known."
         if verdict == CONTRADICTED:
             return f"{said} the whole interval misses it."
         if self.kind == "within":

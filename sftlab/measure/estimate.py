@@ -48,6 +48,11 @@ class Estimate:
             raise ValueError(
                 f"the interval {self.low} to {self.high} does not hold its value {self.value}"
             )
+        least, most = self.inner
+        if not self.low - 1e-9 <= least <= most <= self.high + 1e-9:
+            raise ValueError(
+                f"the inner interval {least} to {most} is not within {self.low} to {self.high}"
+            )
         if not 0.5 < self.level < 1:
             raise ValueError(f"level = {self.level} is no confidence level: give 0.5 < level < 1")
         if self.unit not in (SHARE, POINTS, NUMBER):

@@ -14,7 +14,7 @@ from sftlab.course import rulebook, verdict
 from sftlab.course.claims import ClaimsError, claims, record, stored_records, table
 from sftlab.course.record import Record, StaleRecordError, read_records, records_folder
 from sftlab.course.verdict import Part, in_unit
-from sftlab.measure.stats import Estimate, difference
+from sftlab.measure.stats import Estimate, computed, difference, mean
 
 IDS = """
     B1 B2 B3 B4 B5 B6 B7 B8 B9
@@ -142,6 +142,17 @@ def test_sameness_is_judged_by_a_margin_and_only_four_claims_are_partly_untestab
 def test_verdict_at_the_boundaries(kind, bound, low, high, inner, expected):
     found = estimate((low + high) / 2, low, high, inner=inner)
     assert part(kind, bound).judge(found) == expected
+
+
+@pytest.mark.parametrize("bound", [2.0, 4.0])
+def test_a_number_that_all_runs_gave_alike_decides_nothing(bound):
+    runs = pd.DataFrame({"seed": range(3), "times": 3.0})
+    found = mean(runs, value="times", entity=None)
+    assert (found.low, found.high) == (3.0, 3.0)
+    rule = part("at_least", bound, "ratio")
+    assert rule.judge(found) == "inconclusive"
+    assert "all runs gave this number" in rule.sentence(found)
+    assert rule.judge(computed(3.0)) == ("supported" if bound == 2.0 else "contradicted")
 
 
 @pytest.mark.parametrize(

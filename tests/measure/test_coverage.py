@@ -67,9 +67,8 @@ def coverage(*shares, seeds, of_seed, repetitions=REPETITIONS, draws=DRAWS, **pa
 # Nominal 95% must hold 93 to 97; where it does not, the docstring says so, and this holds it to it.
 MISSES = {
     ((0.9,), "dominate", 3): 92.8,
-    ((0.7, 0.5), "dominate", 3): 92.7,
-    ((0.95, 0.85), "none", 3): 97.4,
-    ((0.95, 0.85), "dominate", 3): 92.5,
+    ((0.95, 0.85), "none", 5): 97.3,
+    ((0.95, 0.85), "dominate", 3): 92.9,
 }
 # Two standard errors of a percentage near 95 after 1,000 repetitions.
 NOISE = 1.4
@@ -89,6 +88,21 @@ def test_independent_arms_are_covered_too():
     pairing = dict(paired_seeds=False, paired_entities=False)
     found = coverage(0.7, 0.5, seeds=5, of_seed=OF_SEED["moderate"], **pairing)
     assert 93 - NOISE <= found <= 97 + NOISE
+
+
+@pytest.mark.parametrize(
+    ("seeds", "entities", "rate"), [(3, 50, 0.005), (5, 50, 0.01), (3, 150, 0.005)]
+)
+def test_arms_that_hardly_differ_are_not_told_apart(seeds, entities, rate):
+    """One arm is the other with a few outcomes turned over, of either kind alike."""
+    rng, share, held = np.random.default_rng(seeds * entities), 0.8, 0
+    for _ in range(REPETITIONS):
+        first = rng.random((seeds, entities)) < share
+        turned = rng.random(first.shape) < np.where(first, rate, rate * share / (1 - share))
+        arms = first.astype(float), (first ^ turned).astype(float)
+        (low, high), *_ = intervals(*arms, shares=True, draws=DRAWS).limits
+        held += low <= 0 <= high
+    assert 100 * held / REPETITIONS >= 95 - NOISE
 
 
 def test_a_plain_percentile_bootstrap_would_not_pass():

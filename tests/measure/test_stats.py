@@ -245,14 +245,16 @@ def test_an_estimate_survives_json():
 
 def test_an_estimate_that_contradicts_itself_is_refused():
     good = mean(runs()).to_dict()
-    for wrong in ({"low": 0.99}, {"value": float("nan")}, {"level": 0.4}, {"unit": "m"}):
+    for wrong in ({"low": 0.99}, {"value": float("nan")}, {"level": 0.4}, {"unit": "m"},
+                  {"inner": (0.0, good["high"])}, {"inner": good["inner"][::-1]}):  # fmt: skip
         with pytest.raises(ValueError):  # noqa: PT011
             Estimate.from_dict({**good, **wrong})
 
 
 def test_small_differences_are_not_printed_as_none():
     good = mean(runs()).to_dict()
-    written = {**good, "value": 0.004, "low": -0.012, "high": 0.02, "unit": "points"}
+    written = {**good, "value": 0.004, "low": -0.012, "high": 0.02, "inner": (-0.01, 0.01),
+               "unit": "points"}  # fmt: skip
     assert str(Estimate.from_dict(written)) == "+0.4 points (-1 to +2)"
 
 

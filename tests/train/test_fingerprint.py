@@ -186,7 +186,7 @@ def test_closures_defaults_and_partials_count():
 
 def test_the_order_counts_but_in_sets():
     words = [f"w{n}" for n in range(50)]
-    assert mark(set(words)) == mark(set(words[::-1]))
+    assert mark(set(words)) == mark({*sorted(words)})
     assert mark({"a": 1, "b": 2}) != mark({"b": 2, "a": 1})  # the first rule that fits may win
     assert mark([1, 2]) != mark([2, 1])
 
