@@ -2,11 +2,12 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
-from sftlab.train import trainer
+from sftlab.train import adapters, trainer
 from sftlab.train.checkpoints import WHOLE
-from sftlab.train.finetune import finetune
+from sftlab.train.finetune import SettingsError, finetune
 from sftlab.train.own_folder import last_step
 
 EXAMPLES = [
@@ -102,3 +103,19 @@ def test_last_step_reads_the_runs_own_checkpoints(tmp_path):
     (tmp_path / "checkpoints" / "checkpoint-15").mkdir()  # half-written
     assert last_step(tmp_path) == 10
     assert last_step(tmp_path / "none") == 0
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, 0.5, 2.0, True, "a", None, np.int64(0)])
+def test_steps_between_checkpoints_are_checked_before_the_model_is_loaded(
+    toy_base, tmp_path, monkeypatch, steps
+):
+    monkeypatch.setattr(adapters, "load_base", lambda *a, **k: pytest.fail("it was loaded"))
+    with pytest.raises(SettingsError) as caught:
+        train(toy_base, tmp_path / "c", save_every=steps)
+    assert str(caught.value) == f"save_every is {steps!r}; give a whole number of steps, 1 or more"
+    assert not (tmp_path / "c").exists()
+
+
+def test_steps_between_checkpoints_may_be_numpys(toy_base, tmp_path):
+    train(toy_base, tmp_path / "c", save_every=np.int64(2))
+    assert own(tmp_path / "c") == ["checkpoint-2", "checkpoint-3"]
