@@ -17,6 +17,8 @@ from typing import Any
 
 WHOLE = "whole"
 KEPT = 2
+FREE = {"platform"}
+"""What of a recipe may have changed when its run is resumed."""
 
 
 class CheckpointError(ValueError):
@@ -27,6 +29,10 @@ def newest_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> Path | None:
     """The last whole checkpoint of the run that `recipe` describes; `None` when it is to begin.
 
     What a kill left half-written is removed. The recipe is written when the folder has none.
+
+    The whole recipe must agree but for `platform`, the name of the system and its kernel: an update
+    or a new virtual machine changes it, and neither the weights, the data, the settings nor the
+    packages. The versions of Python and of each package must agree, as must the kind of device.
 
     Raises:
         CheckpointError: the folder holds another run, or something else.
@@ -45,7 +51,8 @@ def newest_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> Path | None:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} can't be read: {error}; give a new folder") from error
     now = json.loads(described)
-    other = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    compared = {*before, *now} - FREE
+    other = sorted(key for key in compared if before.get(key) != now.get(key))
     if other:
         raise CheckpointError(
             f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "

@@ -65,7 +65,7 @@ def finetune(
     as they were. Interrupted (Ctrl-C, or stop in Jupyter), it raises `KeyboardInterrupt` and leaves
     nothing behind: the half-trained model was its own copy. With `checkpoints` the same call goes
     on from the last one, also after a kill, and ends at the weights that it would have had, bit for
-    bit on a CPU.
+    bit on the same CPU. A changed kernel, or a new machine with the same versions, may go on too.
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.

@@ -1,12 +1,15 @@
 """A folder of checkpoints: what in it is the run's, and what is someone else's."""
 
+import json
+import platform
 import shutil
 
 import numpy as np
 import pytest
 
 from sftlab.train import adapters, trainer
-from sftlab.train.checkpoints import WHOLE
+from sftlab.train import finetune as module
+from sftlab.train.checkpoints import WHOLE, CheckpointError
 from sftlab.train.finetune import SettingsError, finetune
 from sftlab.train.own_folder import last_step
 
@@ -119,3 +122,22 @@ def test_steps_between_checkpoints_are_checked_before_the_model_is_loaded(
 def test_steps_between_checkpoints_may_be_numpys(toy_base, tmp_path):
     train(toy_base, tmp_path / "c", save_every=np.int64(2))
     assert own(tmp_path / "c") == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_on_another_kernel_a_run_goes_on_and_with_another_torch_it_does_not(
+    toy_base, tmp_path, monkeypatch
+):
+    first = train(toy_base, tmp_path / "c")
+    begun = (tmp_path / "c" / "recipe.json").read_bytes()
+    before = (tmp_path / "c" / "checkpoint-3" / WHOLE).stat().st_mtime_ns
+    monkeypatch.setattr(platform, "platform", lambda: "Linux-6.99-x86_64-with-glibc2.99")
+    again = train(toy_base, tmp_path / "c")
+    assert again.history == first.history
+    assert again.provenance["platform"] == "Linux-6.99-x86_64-with-glibc2.99"
+    assert (tmp_path / "c" / "checkpoint-3" / WHOLE).stat().st_mtime_ns == before
+    assert (tmp_path / "c" / "recipe.json").read_bytes() == begun
+    assert json.loads(begun)["platform"] == first.provenance["platform"]
+    known = module.version
+    monkeypatch.setattr(module, "version", lambda p: "9.9" if p == "torch" else known(p))
+    with pytest.raises(CheckpointError, match="a run with other packages; give a new folder"):
+        train(toy_base, tmp_path / "c")
