@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def mark_whole(folder: Path, step: int) -> None:
     kept = _checkpoints(folder)
     for old in sorted(kept)[:-KEPT]:
         shutil.rmtree(kept[old], ignore_errors=True)  # no reason to end a training
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a run that has ended, and the folder if nothing else is in it."""
+    for checkpoint in _checkpoints(folder).values():
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    with suppress(OSError):  # something else is in the folder, or a file of it is in use
+        (folder / "recipe.json").unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _checkpoints(folder: Path) -> dict[int, Path]:
