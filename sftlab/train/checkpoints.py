@@ -3,15 +3,23 @@
 folder/recipe.json        what the run is: settings, data, base, versions
 folder/checkpoint-50/     weights, optimiser, schedule, generators; `whole` is written last
 folder/checkpoint-100/    the newest two are kept: a kill while one is written leaves the other
+
+Whatever else lies in the folder is its owner's, such as checkpoint-best/ or checkpoint-notes.txt:
+it is neither read nor removed.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 WHOLE = "whole"
+KEPT = 2
+FREE = {"platform"}
+"""What of a recipe may have changed when its run is resumed."""
 
 
 class CheckpointError(ValueError):
@@ -22,6 +30,10 @@ def newest_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> Path | None:
     """The last whole checkpoint of the run that `recipe` describes; `None` when it is to begin.
 
     What a kill left half-written is removed. The recipe is written when the folder has none.
+
+    The whole recipe must agree but for `platform`, the name of the system and its kernel: an update
+    or a new virtual machine changes it, and neither the weights, the data, the settings nor the
+    packages. The versions of Python and of each package must agree, as must the kind of device.
 
     Raises:
         CheckpointError: the folder holds another run, or something else.
@@ -40,19 +52,23 @@ def newest_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> Path | None:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} can't be read: {error}; give a new folder") from error
     now = json.loads(described)
-    other = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    compared = {*before, *now} - FREE
+    other = sorted(key for key in compared if before.get(key) != now.get(key))
     if other:
         raise CheckpointError(
             f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "
             "give a new folder, or delete that one"
         )
-    whole = {}
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / WHOLE).exists():
-            whole[step_of(checkpoint)] = checkpoint
-        else:
+    whole = whole_checkpoints(folder)
+    for step, checkpoint in _checkpoints(folder).items():
+        if step not in whole:
             shutil.rmtree(checkpoint)
     return whole[max(whole)] if whole else None
+
+
+def whole_checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints that are written to their end, by step."""
+    return {step: one for step, one in _checkpoints(folder).items() if (one / WHOLE).exists()}
 
 
 def step_of(checkpoint: Path | None) -> int:
@@ -61,5 +77,31 @@ def step_of(checkpoint: Path | None) -> int:
 
 
 def mark_whole(folder: Path, step: int) -> None:
-    """Say that the checkpoint of a step is written to its end."""
+    """Say that the checkpoint of a step is written to its end, and remove all but the newest two.
+
+    The trainer's own rotation won't do (transformers 5.23, `rotate_checkpoints`): it counts every
+    folder named checkpoint-*, and removes the one that was longest unchanged, whosever it is.
+    """
     (folder / f"checkpoint-{step}" / WHOLE).touch()
+    kept = _checkpoints(folder)
+    for old in sorted(kept)[:-KEPT]:
+        shutil.rmtree(kept[old], ignore_errors=True)  # no reason to end a training
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a run that has ended, and the folder if nothing else is in it."""
+    for checkpoint in _checkpoints(folder).values():
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    with suppress(OSError):  # something else is in the folder, or a file of it is in use
+        (folder / "recipe.json").unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    """The folders named as the trainer names them, by step; no file and no link is among them."""
+    found = {}
+    for path in folder.glob("checkpoint-*"):
+        name = re.fullmatch(r"checkpoint-([1-9][0-9]*)", path.name)
+        if name and path.is_dir() and not path.is_symlink():
+            found[int(name[1])] = path
+    return found

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -64,7 +65,7 @@ def finetune(
     as they were. Interrupted (Ctrl-C, or stop in Jupyter), it raises `KeyboardInterrupt` and leaves
     nothing behind: the half-trained model was its own copy. With `checkpoints` the same call goes
     on from the last one, also after a kill, and ends at the weights that it would have had, bit for
-    bit on a CPU.
+    bit on the same CPU. A changed kernel, or a new machine with the same versions, may go on too.
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
@@ -74,7 +75,7 @@ def finetune(
             with `patience` they decide when the training ends and whose weights are kept.
         progress: show one bar with step, loss and time left.
         checkpoints: a folder for checkpoints, new or of this very run; by default none is written.
-        save_every: steps from one checkpoint to the next.
+        save_every: steps from one checkpoint to the next, 1 or more.
         on_step: called after each step with its row of `Run.history`, and after each measurement on
             validation with epoch, step and validation_loss; of a resumed run with what is new. What
             it raises ends the training.
@@ -101,6 +102,12 @@ def finetune(
         )
     if on_step is not None and not callable(on_step):
         raise SettingsError(f"on_step is {on_step!r}; give a function that takes a row")
+    # The trainer takes more: with 0 it writes none, 0.5 is a share of the steps, True is 1.
+    counted = isinstance(save_every, Integral) and not isinstance(save_every, bool)
+    if not counted or save_every < 1:
+        raise SettingsError(
+            f"save_every is {save_every!r}; give a whole number of steps, 1 or more"
+        )
     examples = check_examples(examples, control=control_tokens(settings.template))
     if validation is not None:
         validation = check_examples(
@@ -135,7 +142,7 @@ def finetune(
             callbacks.append(teller(on_step))
         trainer = make_trainer(
             model, tokenizer, rows, settings, added,
-            folder=folder, bar=bar, save_every=save_every if checkpoints is not None else None,
+            folder=folder, bar=bar, save_every=int(save_every) if checkpoints is not None else None,
             callbacks=callbacks,
         )  # fmt: skip
         trained_weights, weights = counts(trainer.model, settings.method)

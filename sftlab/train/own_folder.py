@@ -19,6 +19,7 @@ from typing import Any
 from sftlab.chat.templates import find_template
 from sftlab.data.records import validate
 from sftlab.models import Profile
+from sftlab.train.checkpoints import whole_checkpoints
 from sftlab.train.own_data import OwnData, file_hash
 from sftlab.train.settings import Settings
 
@@ -104,8 +105,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 def last_step(folder: str | Path) -> int:
     """The step of the last whole checkpoint; 0 when there is none."""
-    whole = Path(folder, "checkpoints").glob("checkpoint-*/whole")
-    return max((int(one.parent.name.rpartition("-")[2]) for one in whole), default=0)
+    return max(whole_checkpoints(Path(folder, "checkpoints")), default=0)
 
 
 def write_data(folder: Path, data: OwnData) -> None:

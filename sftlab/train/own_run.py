@@ -14,6 +14,7 @@ import pandas as pd
 from sftlab.measure import battery
 from sftlab.models import Profile
 from sftlab.train.adapters import load_base
+from sftlab.train.checkpoints import remove_checkpoints
 from sftlab.train.finetune import Run, SettingsError, finetune, load_run
 from sftlab.train.outcome import Outcome, measure
 from sftlab.train.own_data import OwnData
@@ -55,7 +56,7 @@ def carry_out(
     """Measure the base, train, measure again; what an earlier call did is not done again.
 
     Interrupted (`KeyboardInterrupt`) or killed, the same call goes on from the last checkpoint and
-    ends at the same weights, bit for bit on a CPU.
+    ends at the same weights, bit for bit on the same CPU.
 
     Args:
         data: what `prepare` gave.
@@ -141,7 +142,7 @@ def _base(profile: Profile, settings: Settings) -> Run:
 
 def _trained(folder: Path, data: OwnData, profile: Profile, progress: bool) -> Run:
     if (folder / "run.json").is_file():
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # stopped before they were
+        remove_checkpoints(folder / "checkpoints")  # stopped before they were
         return load_run(folder)
     settings = data.settings
     with warnings.catch_warnings():
@@ -164,5 +165,5 @@ def _trained(folder: Path, data: OwnData, profile: Profile, progress: bool) -> R
     for file in sorted(unfinished.iterdir(), key=lambda file: file.name == "run.json"):
         file.replace(folder / file.name)
     unfinished.rmdir()
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    remove_checkpoints(folder / "checkpoints")
     return run

@@ -16,8 +16,8 @@ def make_trainer(
     """TRL's trainer, with the defaults that a small machine needs.
 
     `rows` hold `input_ids` and `labels`, unshifted and cut to length: TRL prepares nothing. With
-    `save_every` it writes a checkpoint to `folder` every so many steps. `callbacks` are called
-    before a checkpoint is marked as whole, so they may add to it.
+    `save_every` it writes a checkpoint to `folder` every so many steps, and keeps the newest two.
+    `callbacks` are called before a checkpoint is marked as whole, so they may add to it.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
@@ -48,7 +48,7 @@ def make_trainer(
         logging_nan_inf_filter=False,  # a diverged run must show it
         save_strategy="steps" if save_every else "no",
         save_steps=save_every or 500,
-        save_total_limit=2,
+        save_total_limit=None,  # `mark_whole` removes the old ones, and nothing else
         report_to="none",
         disable_tqdm=True,
     )

@@ -259,3 +259,22 @@ def test_killed_process_goes_on_and_ends_at_the_same_weights(file, toy_base, don
     start = time.time()
     assert subprocess.run(command, env=threads, capture_output=True).returncode == 0
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime < start
+
+
+def test_what_a_learner_keeps_beside_the_checkpoints_outlives_the_run(
+    file, toy_base, tmp_path, monkeypatch
+):
+    from sftlab.train.run import Run
+
+    save, kept = Run.save, tmp_path / "run" / "checkpoints" / "checkpoint-best"
+
+    def save_and_keep(self, folder):
+        kept.mkdir()
+        (kept / "mine.txt").write_text("mine")
+        return save(self, folder)
+
+    monkeypatch.setattr(Run, "save", save_and_keep)
+    go(file, toy_base, tmp_path / "run", epochs=1)
+    assert (kept / "mine.txt").read_text() == "mine"
+    assert [path.name for path in kept.parent.iterdir()] == ["checkpoint-best"]
+    assert last_step(tmp_path / "run") == 0
