@@ -20,7 +20,8 @@ from sftlab.train.own_folder import OwnRunError, last_step, recipe, state
 from sftlab.train.own_run import carry_out
 
 ROWS = [{"prompt": f"What is {n} of {n * 7919:x}?", "completion": "Paris"} for n in range(40)]
-HOW = {"epochs": 6, "batch_size": 8, "learning_rate": 1e-2}
+# In float32, in which the losses are measured after the training too.
+HOW = {"epochs": 6, "batch_size": 8, "learning_rate": 1e-2, "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
