@@ -142,6 +142,24 @@ class TestOfTheBase:
         assert again["measure"].tolist() == ["two", "one"] * 2
         assert again["run"].tolist() == first["run"].tolist()
 
+    def test_what_a_measure_remembers_ends_with_its_run(self, toy_base):
+        import random
+
+        known, dice = [], random.Random(0)
+
+        def memo(run):
+            known.append(run)
+            return len(known)
+
+        def drawn(run):
+            return dice.random()
+
+        measures = {"memo": memo, "drawn": drawn}
+        go = functools.partial(quiet_sweep, toy_base, measure=measures, seeds=1, jobs=1)
+        first = go()
+        assert first["value"].tolist() == [1, random.Random(0).random()]
+        assert go(refresh=True)["value"].tolist() == first["value"].tolist()
+
     def test_a_changed_constant_runs_again_and_a_changed_profile_too(self, toy_base, log, tmp_path):
         import shutil
 

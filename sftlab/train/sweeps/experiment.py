@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +140,13 @@ def _train(experiment: Experiment):
 
 
 def _measure(experiment: Experiment, run) -> dict[str, Any]:
+    import cloudpickle
     import numpy
     import torch
 
     frames = {}
-    for name, (measure, arguments) in _calls(experiment.calls).items():
+    # Anew for each run: a measure that remembers something may not bring it along from the last.
+    for name, (measure, arguments) in cloudpickle.loads(experiment.calls).items():
         random.seed(experiment.seed)
         numpy.random.seed(experiment.seed)
         torch.manual_seed(experiment.seed)
@@ -158,13 +159,6 @@ def _measure(experiment: Experiment, run) -> dict[str, Any]:
                 error.add_note(f" (in the measure {name!r})")
             raise
     return frames
-
-
-@lru_cache(maxsize=4)
-def _calls(pickled: bytes) -> dict[str, tuple]:
-    import cloudpickle
-
-    return cloudpickle.loads(pickled)
 
 
 class ResultError(ValueError):
