@@ -91,6 +91,12 @@ def test_a_column_given_twice_is_an_error(store):
         results.write(store, RUN, RECORD, {"facts": twice})
 
 
+def test_bins_are_kept_as_texts(store):
+    bins = pd.DataFrame({"n": pd.cut(pd.Series([1, 2, 3]), [0, 2, 4])})
+    results.write(store, RUN, RECORD, {"facts": bins})
+    assert results.read(store, RUN).frames["facts"]["n"].tolist() == ["(0, 2]", "(0, 2]", "(2, 4]"]
+
+
 def test_stored_lists_the_runs_the_newest_first(store):
     put(store)
     put(store, run="1" * 32, settings=None, when="2026-02-02T03:04:05+00:00")

@@ -260,6 +260,36 @@ class TestOfTheBase:
         with pytest.raises(SweepError, match=f"column '{column}', and the sweep has one"):
             quiet_sweep(toy_base, measure={"m": measure}, grid={"form": [1]}, seeds=1)
 
+    def test_an_index_that_has_a_name_becomes_columns(self, toy_base):
+        def rows(run):
+            return pd.DataFrame({"rel": ["b", "a", "a"], "kind": [1, 2, 2], "right": [1, 0, 1]})
+
+        measures = {
+            "one": lambda run: rows(run).groupby("rel").mean(),
+            "two": lambda run: rows(run).groupby(["rel", "kind"], sort=False).agg(["sum"]),
+            "none": lambda run: rows(run).iloc[1:],
+        }
+        frame = quiet_sweep(toy_base, measure=measures, seeds=1)
+        assert frame["error"].isna().all()
+        one, two, none = (frame[frame["measure"] == name] for name in measures)
+        assert one["rel"].tolist() == ["a", "b"]
+        assert one["right"].tolist() == [0.5, 1.0]
+        assert two[["rel", "kind"]].to_numpy().tolist() == [["b", 1], ["a", 2]]
+        assert two["('right', 'sum')"].tolist() == [1, 1]
+        assert none["rel"].tolist() == ["a", "a"]
+        assert not {"index", "level_0"} & set(frame.columns)
+
+    def test_an_index_with_the_name_of_a_column_is_an_error(self, toy_base):
+        rows = {"rel": ["a"], "right": [1]}
+        measures = {"m": lambda run: pd.DataFrame(rows).set_index("rel", drop=False)}
+        with pytest.warns(UserWarning, match="1 run failed"):
+            frame = quiet_sweep(toy_base, measure=measures, seeds=1)
+        assert frame["error"].iloc[0].startswith("ResultError: the measure 'm' gives a frame whose "
+                                                 "index has the name 'rel'")  # fmt: skip
+        measures = {"m": lambda run: pd.DataFrame({"seed": [1]}).set_index("seed")}
+        with pytest.raises(SweepError, match="column 'seed', and the sweep has one"):
+            quiet_sweep(toy_base, measure=measures, seeds=1)
+
     def test_a_process_that_dies_takes_no_other_run_along(self, toy_base, log):
         def measure(run, seed):
             note(log, seed)

@@ -180,13 +180,33 @@ def _frame(name: str, found: Any, reserved: tuple[str, ...]):
             f"the measure {name!r} gave a {type(found).__name__}; let it return a number, or a "
             "frame with one row an item"
         )
-    taken = [str(column) for column in found.columns if str(column) in reserved]
+    found = _with_index(name, found)
+    taken = [column for column in found.columns if column in reserved]
     if taken:
         raise ColumnError(
             f"the measure {name!r} gives a column {taken[0]!r}, and the sweep has one of that name;"
             " rename it"
         )
     return found
+
+
+def _with_index(name: str, found):
+    """The frame with an index that has a name, such as that of `groupby`, as columns at the left.
+
+    An index without a name only counts the rows, and is dropped.
+    """
+    labels = [(str(level), found.index.get_level_values(place))
+              for place, level in enumerate(found.index.names) if level is not None]  # fmt: skip
+    frame = found.set_axis(list(map(str, found.columns)), axis=1).reset_index(drop=True)
+    for place, (label, values) in enumerate(labels):
+        if label in frame.columns:
+            raise ResultError(
+                f"the measure {name!r} gives a frame whose index has the name {label!r}, and so has"
+                " a column or another level; rename it with rename_axis, or drop it with "
+                "reset_index(drop=True)"
+            )
+        frame.insert(place, label, values)
+    return frame
 
 
 @contextmanager

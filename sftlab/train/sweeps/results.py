@@ -83,6 +83,8 @@ def _parquet(name: str, frame: pd.DataFrame) -> bytes:
     for column in frame.columns[frame.columns.duplicated()]:
         raise ValueError(f"the measure {name!r} gives the column {column!r} twice; rename one")
     for column in frame.columns:
+        if _is_bins(frame[column].dtype):
+            frame[column] = frame[column].astype(str)
         try:
             pa.Array.from_pandas(frame[column])
         except (pa.ArrowException, TypeError) as error:
@@ -93,6 +95,11 @@ def _parquet(name: str, frame: pd.DataFrame) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink)
     return sink.getvalue().to_pybytes()
+
+
+def _is_bins(kind) -> bool:
+    """Whether a column has the type that `pandas.cut` gives, which no Parquet file can hold."""
+    return isinstance(kind, pd.CategoricalDtype) and kind.categories.dtype == "interval"
 
 
 def _put(temporary: Path, final: Path) -> None:
