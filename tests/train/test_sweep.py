@@ -209,7 +209,7 @@ class TestOfTheBase:
         with pytest.warns(UserWarning, match="1 run failed .* KeyError: 'capitall'"):
             frame = go()
         assert frame["seed"].tolist() == [0, 1, 2]
-        assert frame["error"].tolist()[1] == "KeyError: 'capitall' (in the measure 'm')"
+        assert frame["error"].tolist()[1].startswith("KeyError: 'capitall' (in the measure 'm', ")
         assert frame["error"].isna().tolist() == [True, False, True]
         with pytest.warns(UserWarning, match="1 run failed"):
             go()
@@ -233,7 +233,27 @@ class TestOfTheBase:
             good, bad = sweeps({"measure": {"m": lambda run: 1}}, {"measure": {"m": fails}},
                                profile=toy_base, seeds=1, progress=False)  # fmt: skip
         assert good["value"].tolist() == [1]
-        assert bad["error"].tolist() == ["KeyError: 'capitall' (in the measure 'm')"]
+        assert bad["error"].iloc[0].startswith("KeyError: 'capitall' (in the measure 'm', ")
+
+    def test_an_error_names_the_line_of_the_learner(self, toy_base):
+        def typed(code, file):
+            exec(compile(code, file, "exec"), space := {"__name__": "__main__"})
+            return space["measure"]
+
+        cell = "def measure(run):\n    part(run)\n\ndef part(run):\n    return run.answers[0]\n"
+        deep = "import json\n\ndef measure(run):\n    return json.loads('?')\n"
+        of_the_lab = "def measure(run):\n    return run.answer(7)\n"
+        lines = {
+            typed(cell, "/tmp/ipykernel_123/456.py"): "a cell, line 5",
+            typed(cell, "<ipython-input-3-1a2b>"): "a cell, line 5",
+            typed(deep, "/course/helpers.py"): "helpers.py, line 4",
+            typed(of_the_lab, "/course/helpers.py"): "helpers.py, line 2",
+        }
+        wanted = [{"measure": {"m": measure}} for measure in lines]
+        with pytest.warns(UserWarning, match="3 runs failed"):
+            frames = sweeps(*wanted, profile=toy_base, seeds=1, progress=False)
+        for frame, line in zip(frames, lines.values(), strict=True):
+            assert frame["error"].iloc[0].endswith(f" (in the measure 'm', {line})")
 
     def test_sweeps_name_an_argument_that_is_unknown_or_missing(self, toy_base):
         measure = {"m": lambda run: 1}

@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,9 +18,13 @@ from typing import Any
 from sftlab.profiles import Profile
 from sftlab.train.settings import Settings
 from sftlab.train.sweeps import results
+from sftlab.train.sweeps.sources import is_installed
 
 LOGGERS = ("", "transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
 """The root, and those that keep what they say to themselves."""
+_LAB = Path(__file__).parents[2]
+_NO_FILES = ("<string>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
+"""What code that a library wrote, and that of the interpreter, call their file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +161,19 @@ def _measure(experiment: Experiment, run) -> dict[str, Any]:
             frames[name] = _frame(name, found, experiment.reserved)
         except (Exception, SystemExit) as error:
             if not isinstance(error, ResultError | ColumnError):
-                error.add_note(f" (in the measure {name!r})")
+                error.add_note(f" (in the measure {name!r}{_place(error)})")
             raise
     return frames
+
+
+def _place(error: BaseException) -> str:
+    """Where in the learner's own code an error arose: `, helpers.py, line 3`, or nothing."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        file = Path(frame.f_code.co_filename)
+        if not (_LAB in file.parents or is_installed(str(file)) or file.name in _NO_FILES):
+            in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
+            return f", {'a cell' if in_cell else file.name}, line {line}"
+    return ""
 
 
 class ResultError(ValueError):

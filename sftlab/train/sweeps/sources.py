@@ -35,11 +35,12 @@ def origin(module: str) -> str:
     file = _file(top) or _file(module)
     if file is None:  # a module without a file: made by hand, or part of the interpreter
         return OWN if module in sys.modules or "." not in module else INSTALLED
-    return INSTALLED if _is_installed(str(file)) else OWN
+    return INSTALLED if is_installed(str(file)) else OWN
 
 
 @cache
-def _is_installed(file: str) -> bool:
+def is_installed(file: str) -> bool:
+    """Whether a file is the standard library's, or a package's."""
     paths = sysconfig.get_paths()
     roots = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     inside = any(file.startswith(os.path.join(root, "")) for root in roots)
