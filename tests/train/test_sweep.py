@@ -545,3 +545,19 @@ def test_the_time_left_follows_the_work_that_is_left(monkeypatch):
     assert bar.left() == pytest.approx(20.0), "a run that failed tells nothing"
     with pytest.warns(UserWarning, match="1 run failed"):
         bar.close()
+
+
+def test_the_first_error_is_shown_when_it_happens(capsys):
+    bar = Countdown("it", total=3, cached=0, jobs=2, shown=True)
+    runs = [experiment(str(n), 100) for n in range(2)]
+    bar.expect(runs)
+    for number, run in enumerate(runs):
+        bar.begun(run)
+        bar.ended(run, Outcome(error=f"KeyError: {number}", total=1.0))
+    before = capsys.readouterr().err
+    assert "\nThe first run that failed: KeyError: 0\n" in before.replace("\r", "\n")
+    assert "KeyError: 1" not in before
+    bar.close()
+    after = capsys.readouterr().err
+    assert "2 runs failed and will be tried again" in after
+    assert "KeyError" not in after
