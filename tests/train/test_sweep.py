@@ -280,6 +280,20 @@ class TestOfTheBase:
         with pytest.raises(SweepError, match=f"column '{column}', and the sweep has one"):
             quiet_sweep(toy_base, measure={"m": measure}, grid={"form": [1]}, seeds=1)
 
+    def test_an_error_of_the_learner_with_the_name_of_the_lab_s_is_one_run_s(self, toy_base):
+        class ColumnError(ValueError):
+            pass
+
+        def measure(run, seed):
+            if seed == 1:
+                raise ColumnError("no column 'capital' in my file")
+            return seed
+
+        with pytest.warns(UserWarning, match="1 run failed"):
+            frame = quiet_sweep(toy_base, measure={"m": measure}, seeds=3)
+        assert frame["error"].isna().tolist() == [True, False, True]
+        assert frame["error"].iloc[1].startswith("ColumnError: no column 'capital' in my file")
+
     def test_an_index_that_has_a_name_becomes_columns(self, toy_base):
         def rows(run):
             return pd.DataFrame({"rel": ["b", "a", "a"], "kind": [1, 2, 2], "right": [1, 0, 1]})

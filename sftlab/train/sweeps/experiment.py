@@ -65,6 +65,8 @@ class Outcome:
 
     error: str | None = None
     """`ExampleError: example 3 ...`, or `None`: it is stored."""
+    fatal: bool = False
+    """No matter of this run: all the others would fail like it."""
     training: float = 0.0
     """Seconds of training alone."""
     total: float = 0.0
@@ -102,8 +104,10 @@ def conduct(experiment: Experiment) -> Outcome:
     except (Exception, SystemExit) as error:
         text = " ".join(str(error).split()) or "no further word"
         where = "".join(getattr(error, "__notes__", []))
-        return Outcome(error=f"{type(error).__name__}: {text}{where}", training=training,
-                       total=time.perf_counter() - begun)  # fmt: skip
+        return Outcome(
+            error=f"{type(error).__name__}: {text}{where}", fatal=isinstance(error, ColumnError),
+            training=training, total=time.perf_counter() - begun,
+        )  # fmt: skip
     return Outcome(training=training, total=time.perf_counter() - begun)
 
 
