@@ -1,8 +1,11 @@
 """The store: what is written comes back, what is damaged counts as missing."""
 
+import errno
 import json
 import os
+import re
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -89,6 +92,17 @@ def test_a_column_given_twice_is_an_error(store):
     twice = pd.DataFrame([[1, 2]], columns=["a", "a"])
     with pytest.raises(ValueError, match="'a' twice"):
         results.write(store, RUN, RECORD, {"facts": twice})
+
+
+def test_a_full_disk_is_told_with_the_folder_and_the_remedy(store, monkeypatch):
+    def full(file, raw):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = f"stored in {re.escape(str(store))}: No space left on device; free .* SFTLAB_CACHE"
+    with pytest.raises(OSError, match=told):
+        put(store)
+    assert not list(store.iterdir())
 
 
 def test_bins_are_kept_as_texts(store):

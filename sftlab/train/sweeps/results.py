@@ -55,7 +55,21 @@ def write(
 
     Raises:
         ValueError: Parquet can't hold a column, such as one that mixes numbers and texts.
+        OSError: the folder can't be written to; a full disk, as a rule.
     """
+    try:
+        _write(folder, run, record, frames)
+    except OSError as error:
+        raise OSError(
+            f"the run can't be stored in {folder}: {error.strerror or error}; free some room there,"
+            " set SFTLAB_CACHE to a folder that has room, or delete the stored runs with "
+            "`sftlab cache --clear`"
+        ) from error
+
+
+def _write(
+    folder: Path, run: str, record: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{run}-{uuid4().hex[:8]}"
     temporary.mkdir()
