@@ -132,7 +132,7 @@ def _put(temporary: Path, final: Path) -> None:
             continue
         finally:
             _remove(aside)
-    raise OSError(f"{final} can't be replaced; is another program using it?")
+    raise OSError(f"{final.name} can't be replaced, another program may be using it")
 
 
 def _remove(path: Path) -> None:
