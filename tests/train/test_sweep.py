@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -13,11 +14,10 @@ import pytest
 
 from sftlab.train.settings import Settings
 from sftlab.train.sweep import SweepError, sweep, sweeps
-from sftlab.train.sweeps import results
+from sftlab.train.sweeps import processes, results
 from sftlab.train.sweeps.countdown import Countdown
 from sftlab.train.sweeps.experiment import Experiment, Outcome
 from sftlab.train.sweeps.fingerprint import FingerprintError
-from sftlab.train.sweeps.processes import end_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Settings(epochs=1, batch_size=8, learning_rate=1e-3)
@@ -42,7 +42,7 @@ def store(tmp_path, monkeypatch):
 @pytest.fixture(scope="module", autouse=True)
 def _no_process_left():
     yield
-    end_processes()
+    processes.end_processes()
 
 
 @pytest.fixture
@@ -575,3 +575,39 @@ def test_the_first_error_is_shown_when_it_happens(capsys):
     after = capsys.readouterr().err
     assert "2 runs failed and will be tried again" in after
     assert "KeyError" not in after
+
+
+def test_a_second_sweep_at_the_same_time_is_refused_and_harms_nothing(monkeypatch):
+    ended, futures = [], []
+
+    def submit(*_):
+        futures.append(Future())
+        return futures[-1]
+
+    monkeypatch.setattr(processes, "prepare", lambda: None)
+    monkeypatch.setattr(processes.forking, "ready", lambda seconds: True)
+    monkeypatch.setattr(processes, "end_processes", lambda: ended.append(1))
+    monkeypatch.setattr(processes, "_submit", submit)
+
+    def begun():
+        events = processes.conduct_all([experiment("a", 1)], jobs=1, loaded="")
+        assert next(events)[0] == "begun"
+        return events
+
+    first = begun()
+    with ThreadPoolExecutor(1) as other:
+        with pytest.raises(SweepError, match="another sweep of this process is at work"):
+            other.submit(begun).result()
+        with pytest.raises(SweepError, match="give both to `sweeps`"):
+            begun()
+        assert not ended
+        futures[0].set_result(Outcome())
+        assert [kind for kind, *_ in first] == ["ended"]
+        other.submit(lambda: begun().close()).result()
+    with pytest.raises(KeyboardInterrupt):
+        begun().throw(KeyboardInterrupt())
+    monkeypatch.setattr(processes, "_submit", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        begun()
+    monkeypatch.setattr(processes, "_submit", submit)
+    begun().close()
