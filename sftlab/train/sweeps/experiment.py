@@ -18,11 +18,10 @@ from typing import Any
 from sftlab.profiles import Profile
 from sftlab.train.settings import Settings
 from sftlab.train.sweeps import results
-from sftlab.train.sweeps.sources import is_installed
 
 LOGGERS = ("", "transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
 """The root, and those that keep what they say to themselves."""
-_LAB = Path(__file__).parents[2]
+_LAB, _PYTHON = Path(__file__).parents[2], Path(os.__file__).parent
 _NO_FILES = ("<string>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 """What code that a library wrote, and that of the interpreter, call their file."""
 
@@ -174,7 +173,8 @@ def _place(error: BaseException) -> str:
     """Where in the learner's own code an error arose: `, helpers.py, line 3`, or nothing."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = Path(frame.f_code.co_filename)
-        if not (_LAB in file.parents or is_installed(str(file)) or file.name in _NO_FILES):
+        packages = {"site-packages", "dist-packages"} & set(file.parts)
+        if not (packages or {_LAB, _PYTHON} & set(file.parents) or file.name in _NO_FILES):
             in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
             return f", {'a cell' if in_cell else file.name}, line {line}"
     return ""
