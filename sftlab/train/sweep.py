@@ -70,7 +70,8 @@ def sweep(
         profile: a profile, its name, a model folder, or a hub id.
         measure: by name, functions of a run that return a frame with one row an item, or a number.
             One that has a parameter `seed` or one named in the grid is given it. Without examples
-            and without such a `seed` the base is measured once, and all seeds show that result.
+            and without such a `seed` the base is measured once, and all seeds show that result. An
+            index that has a name, such as that of `groupby`, becomes columns.
         examples: conversations, or a function that makes them from `seed` and names of the grid;
             `None` to measure the base model as it is.
         validation: the same, for examples to measure the loss on after each epoch; a measure finds

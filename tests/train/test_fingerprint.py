@@ -20,6 +20,7 @@ import torch
 
 from sftlab.train.sweeps.bases import base_hash
 from sftlab.train.sweeps.fingerprint import Fingerprint, FingerprintError
+from sftlab.train.sweeps.grid import SweepError
 from sftlab.train.sweeps.sources import code_hash, files_of
 from sftlab.world.facts import countries
 
@@ -389,7 +390,7 @@ def test_what_one_process_has_parsed_the_next_need_not(tmp_path, monkeypatch):
 
     parsed = []
     real = sources._parse
-    monkeypatch.setattr(sources, "_parse", lambda content: parsed.append(content) or real(content))
+    monkeypatch.setattr(sources, "_parse", lambda *of: parsed.append(of[0]) or real(*of))
     notes = tmp_path / "notes" / "code.json"
 
     def hash_of_a_new_process(folder=tmp_path):
@@ -454,6 +455,48 @@ def test_a_module_beside_the_notebook_counts_by_its_code(helpers):
     assert code_hash(found.modules) == before
     (folder / "own_words.py").write_text("WORDS = 22\n")
     assert code_hash(found.modules) != before
+
+
+def test_a_module_that_is_no_python_or_gone_is_an_error_with_its_file(helpers):
+    _, folder = helpers
+    words = folder / "own_words.py"
+    words.write_text("WORDS = 1\nWORDS = = 2\n")
+    with pytest.raises(SweepError, match=rf"{re.escape(str(words))}, line 2: invalid .* mend it"):
+        code_hash(["own_helpers"])
+    words.unlink()
+    with pytest.raises(SweepError, match=r"own_words.py, .* module 'own_words', can't be read"):
+        code_hash(["own_helpers"])
+
+
+def test_a_package_that_can_not_be_imported_is_no_raw_error(tmp_path, monkeypatch):
+    for name, text in [("own_broken", "WORDS = = 1\n"), ("own_failing", "WORDS = NONE\n")]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SweepError, match=r"__init__.py, line 1: invalid syntax"):
+        code_hash(["own_broken", "own_broken.words"])
+    code_hash(["own_failing", "own_failing.words"])  # the run itself will say so
+
+
+def test_hidden_files_and_folders_beside_the_facts_do_not_count(tmp_path, monkeypatch):
+    import shutil
+
+    from sftlab.train.sweeps import sources
+
+    def of_the_facts():
+        return code_hash(["sftlab.world.facts"])
+
+    before = of_the_facts()
+    shutil.copytree(sources.DATA / "world", tmp_path / "world")
+    monkeypatch.setattr(sources, "DATA", tmp_path)
+    assert of_the_facts() == before
+    (tmp_path / "world" / ".DS_Store").write_text("?")
+    (tmp_path / "world" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "world" / "notes").mkdir()
+    assert of_the_facts() == before
+    with (tmp_path / "world" / "countries.csv").open("a") as end:
+        end.write("\n")
+    assert of_the_facts() != before
 
 
 def test_weights_configuration_and_tokenizer_make_the_base(toy_base, tmp_path):

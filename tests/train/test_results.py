@@ -1,8 +1,11 @@
 """The store: what is written comes back, what is damaged counts as missing."""
 
+import errno
 import json
 import os
+import re
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -89,6 +92,23 @@ def test_a_column_given_twice_is_an_error(store):
     twice = pd.DataFrame([[1, 2]], columns=["a", "a"])
     with pytest.raises(ValueError, match="'a' twice"):
         results.write(store, RUN, RECORD, {"facts": twice})
+
+
+def test_a_full_disk_is_told_with_the_folder_and_the_remedy(store, monkeypatch):
+    def full(file, raw):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = f"stored in {re.escape(str(store))}: No space left on device; free .* SFTLAB_CACHE"
+    with pytest.raises(OSError, match=told):
+        put(store)
+    assert not list(store.iterdir())
+
+
+def test_bins_are_kept_as_texts(store):
+    bins = pd.DataFrame({"n": pd.cut(pd.Series([1, 2, 3]), [0, 2, 4])})
+    results.write(store, RUN, RECORD, {"facts": bins})
+    assert results.read(store, RUN).frames["facts"]["n"].tolist() == ["(0, 2]", "(0, 2]", "(2, 4]"]
 
 
 def test_stored_lists_the_runs_the_newest_first(store):

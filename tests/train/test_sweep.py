@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -13,11 +14,10 @@ import pytest
 
 from sftlab.train.settings import Settings
 from sftlab.train.sweep import SweepError, sweep, sweeps
-from sftlab.train.sweeps import results
+from sftlab.train.sweeps import processes, results
 from sftlab.train.sweeps.countdown import Countdown
 from sftlab.train.sweeps.experiment import Experiment, Outcome
 from sftlab.train.sweeps.fingerprint import FingerprintError
-from sftlab.train.sweeps.processes import end_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Settings(epochs=1, batch_size=8, learning_rate=1e-3)
@@ -42,7 +42,7 @@ def store(tmp_path, monkeypatch):
 @pytest.fixture(scope="module", autouse=True)
 def _no_process_left():
     yield
-    end_processes()
+    processes.end_processes()
 
 
 @pytest.fixture
@@ -142,6 +142,24 @@ class TestOfTheBase:
         assert again["measure"].tolist() == ["two", "one"] * 2
         assert again["run"].tolist() == first["run"].tolist()
 
+    def test_what_a_measure_remembers_ends_with_its_run(self, toy_base):
+        import random
+
+        known, dice = [], random.Random(0)
+
+        def memo(run):
+            known.append(run)
+            return len(known)
+
+        def drawn(run):
+            return dice.random()
+
+        measures = {"memo": memo, "drawn": drawn}
+        go = functools.partial(quiet_sweep, toy_base, measure=measures, seeds=1, jobs=1)
+        first = go()
+        assert first["value"].tolist() == [1, random.Random(0).random()]
+        assert go(refresh=True)["value"].tolist() == first["value"].tolist()
+
     def test_a_changed_constant_runs_again_and_a_changed_profile_too(self, toy_base, log, tmp_path):
         import shutil
 
@@ -191,7 +209,7 @@ class TestOfTheBase:
         with pytest.warns(UserWarning, match="1 run failed .* KeyError: 'capitall'"):
             frame = go()
         assert frame["seed"].tolist() == [0, 1, 2]
-        assert frame["error"].tolist()[1] == "KeyError: 'capitall' (in the measure 'm')"
+        assert frame["error"].tolist()[1].startswith("KeyError: 'capitall' (in the measure 'm', ")
         assert frame["error"].isna().tolist() == [True, False, True]
         with pytest.warns(UserWarning, match="1 run failed"):
             go()
@@ -215,7 +233,27 @@ class TestOfTheBase:
             good, bad = sweeps({"measure": {"m": lambda run: 1}}, {"measure": {"m": fails}},
                                profile=toy_base, seeds=1, progress=False)  # fmt: skip
         assert good["value"].tolist() == [1]
-        assert bad["error"].tolist() == ["KeyError: 'capitall' (in the measure 'm')"]
+        assert bad["error"].iloc[0].startswith("KeyError: 'capitall' (in the measure 'm', ")
+
+    def test_an_error_names_the_line_of_the_learner(self, toy_base):
+        def typed(code, file):
+            exec(compile(code, file, "exec"), space := {"__name__": "__main__"})
+            return space["measure"]
+
+        cell = "def measure(run):\n    part(run)\n\ndef part(run):\n    return run.answers[0]\n"
+        deep = "import json\n\ndef measure(run):\n    return json.loads('?')\n"
+        of_the_lab = "def measure(run):\n    return run.answer(7)\n"
+        lines = {
+            typed(cell, "/tmp/ipykernel_123/456.py"): "a cell, line 5",
+            typed(cell, "<ipython-input-3-1a2b>"): "a cell, line 5",
+            typed(deep, "/course/helpers.py"): "helpers.py, line 4",
+            typed(of_the_lab, "/course/helpers.py"): "helpers.py, line 2",
+        }
+        wanted = [{"measure": {"m": measure}} for measure in lines]
+        with pytest.warns(UserWarning, match="3 runs failed"):
+            frames = sweeps(*wanted, profile=toy_base, seeds=1, progress=False)
+        for frame, line in zip(frames, lines.values(), strict=True):
+            assert frame["error"].iloc[0].endswith(f" (in the measure 'm', {line})")
 
     def test_sweeps_name_an_argument_that_is_unknown_or_missing(self, toy_base):
         measure = {"m": lambda run: 1}
@@ -241,6 +279,50 @@ class TestOfTheBase:
 
         with pytest.raises(SweepError, match=f"column '{column}', and the sweep has one"):
             quiet_sweep(toy_base, measure={"m": measure}, grid={"form": [1]}, seeds=1)
+
+    def test_an_error_of_the_learner_with_the_name_of_the_lab_s_is_one_run_s(self, toy_base):
+        class ColumnError(ValueError):
+            pass
+
+        def measure(run, seed):
+            if seed == 1:
+                raise ColumnError("no column 'capital' in my file")
+            return seed
+
+        with pytest.warns(UserWarning, match="1 run failed"):
+            frame = quiet_sweep(toy_base, measure={"m": measure}, seeds=3)
+        assert frame["error"].isna().tolist() == [True, False, True]
+        assert frame["error"].iloc[1].startswith("ColumnError: no column 'capital' in my file")
+
+    def test_an_index_that_has_a_name_becomes_columns(self, toy_base):
+        def rows(run):
+            return pd.DataFrame({"rel": ["b", "a", "a"], "kind": [1, 2, 2], "right": [1, 0, 1]})
+
+        measures = {
+            "one": lambda run: rows(run).groupby("rel").mean(),
+            "two": lambda run: rows(run).groupby(["rel", "kind"], sort=False).agg(["sum"]),
+            "none": lambda run: rows(run).iloc[1:],
+        }
+        frame = quiet_sweep(toy_base, measure=measures, seeds=1)
+        assert frame["error"].isna().all()
+        one, two, none = (frame[frame["measure"] == name] for name in measures)
+        assert one["rel"].tolist() == ["a", "b"]
+        assert one["right"].tolist() == [0.5, 1.0]
+        assert two[["rel", "kind"]].to_numpy().tolist() == [["b", 1], ["a", 2]]
+        assert two["('right', 'sum')"].tolist() == [1, 1]
+        assert none["rel"].tolist() == ["a", "a"]
+        assert not {"index", "level_0"} & set(frame.columns)
+
+    def test_an_index_with_the_name_of_a_column_is_an_error(self, toy_base):
+        rows = {"rel": ["a"], "right": [1]}
+        measures = {"m": lambda run: pd.DataFrame(rows).set_index("rel", drop=False)}
+        with pytest.warns(UserWarning, match="1 run failed"):
+            frame = quiet_sweep(toy_base, measure=measures, seeds=1)
+        assert frame["error"].iloc[0].startswith("ResultError: the measure 'm' gives a frame whose "
+                                                 "index has the name 'rel'")  # fmt: skip
+        measures = {"m": lambda run: pd.DataFrame({"seed": [1]}).set_index("seed")}
+        with pytest.raises(SweepError, match="column 'seed', and the sweep has one"):
+            quiet_sweep(toy_base, measure=measures, seeds=1)
 
     def test_a_process_that_dies_takes_no_other_run_along(self, toy_base, log):
         def measure(run, seed):
@@ -477,3 +559,55 @@ def test_the_time_left_follows_the_work_that_is_left(monkeypatch):
     assert bar.left() == pytest.approx(20.0), "a run that failed tells nothing"
     with pytest.warns(UserWarning, match="1 run failed"):
         bar.close()
+
+
+def test_the_first_error_is_shown_when_it_happens(capsys):
+    bar = Countdown("it", total=3, cached=0, jobs=2, shown=True)
+    runs = [experiment(str(n), 100) for n in range(2)]
+    bar.expect(runs)
+    for number, run in enumerate(runs):
+        bar.begun(run)
+        bar.ended(run, Outcome(error=f"KeyError: {number}", total=1.0))
+    before = capsys.readouterr().err
+    assert "\nThe first run that failed: KeyError: 0\n" in before.replace("\r", "\n")
+    assert "KeyError: 1" not in before
+    bar.close()
+    after = capsys.readouterr().err
+    assert "2 runs failed and will be tried again" in after
+    assert "KeyError" not in after
+
+
+def test_a_second_sweep_at_the_same_time_is_refused_and_harms_nothing(monkeypatch):
+    ended, futures = [], []
+
+    def submit(*_):
+        futures.append(Future())
+        return futures[-1]
+
+    monkeypatch.setattr(processes, "prepare", lambda: None)
+    monkeypatch.setattr(processes.forking, "ready", lambda seconds: True)
+    monkeypatch.setattr(processes, "end_processes", lambda: ended.append(1))
+    monkeypatch.setattr(processes, "_submit", submit)
+
+    def begun():
+        events = processes.conduct_all([experiment("a", 1)], jobs=1, loaded="")
+        assert next(events)[0] == "begun"
+        return events
+
+    first = begun()
+    with ThreadPoolExecutor(1) as other:
+        with pytest.raises(SweepError, match="another sweep of this process is at work"):
+            other.submit(begun).result()
+        with pytest.raises(SweepError, match="give both to `sweeps`"):
+            begun()
+        assert not ended
+        futures[0].set_result(Outcome())
+        assert [kind for kind, *_ in first] == ["ended"]
+        other.submit(lambda: begun().close()).result()
+    with pytest.raises(KeyboardInterrupt):
+        begun().throw(KeyboardInterrupt())
+    monkeypatch.setattr(processes, "_submit", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        begun()
+    monkeypatch.setattr(processes, "_submit", submit)
+    begun().close()

@@ -51,7 +51,7 @@ class Countdown:
         """A run is over."""
         begun, amount = self._running.pop(experiment.run)
         if outcome.error:
-            self._errors.append(outcome.error)
+            self._note(outcome.error)
         elif outcome.total:
             if not self._ended:
                 self._starting = max(time.perf_counter() - begun - outcome.total, 0.0)
@@ -94,17 +94,24 @@ class Countdown:
         count = len(self._errors)
         said = (
             f"{count} {'run' if count == 1 else 'runs'} failed and will be tried again by the next "
-            f"call; the column `error` says why. The first: {self._errors[0]}"
+            "call; the column `error` says why."
         )
         if self._bar is not None:
             print(said, file=self._stream, flush=True)
         else:
-            warnings.warn(said, stacklevel=3)
+            warnings.warn(f"{said} The first: {self._errors[0]}", stacklevel=3)
 
     def failed(self, error: str) -> None:
         """A run that could not even begin."""
-        self._errors.append(error)
+        self._note(error)
         self._step()
+
+    def _note(self, error: str) -> None:
+        """Keep an error; the first is shown at once: whoever sees it may not wait for the rest."""
+        self._errors.append(error)
+        if self._bar is not None and len(self._errors) == 1:
+            self._bar.write(f"The first run that failed: {error}", file=self._stream)
+            self._stream.flush()
 
     def _step(self) -> None:
         if self._bar is not None:

@@ -6,12 +6,12 @@ import os
 import random
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from sftlab.train.sweeps import results
 
 LOGGERS = ("", "transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
 """The root, and those that keep what they say to themselves."""
+_LAB, _PYTHON = Path(__file__).parents[2], Path(os.__file__).parent
+_NO_FILES = ("<string>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
+"""What code that a library wrote, and that of the interpreter, call their file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ class Outcome:
 
     error: str | None = None
     """`ExampleError: example 3 ...`, or `None`: it is stored."""
+    fatal: bool = False
+    """No matter of this run: all the others would fail like it."""
     training: float = 0.0
     """Seconds of training alone."""
     total: float = 0.0
@@ -98,8 +103,10 @@ def conduct(experiment: Experiment) -> Outcome:
     except (Exception, SystemExit) as error:
         text = " ".join(str(error).split()) or "no further word"
         where = "".join(getattr(error, "__notes__", []))
-        return Outcome(error=f"{type(error).__name__}: {text}{where}", training=training,
-                       total=time.perf_counter() - begun)  # fmt: skip
+        return Outcome(
+            error=f"{type(error).__name__}: {text}{where}", fatal=isinstance(error, ColumnError),
+            training=training, total=time.perf_counter() - begun,
+        )  # fmt: skip
     return Outcome(training=training, total=time.perf_counter() - begun)
 
 
@@ -141,11 +148,13 @@ def _train(experiment: Experiment):
 
 
 def _measure(experiment: Experiment, run) -> dict[str, Any]:
+    import cloudpickle
     import numpy
     import torch
 
     frames = {}
-    for name, (measure, arguments) in _calls(experiment.calls).items():
+    # Anew for each run: a measure that remembers something may not bring it along from the last.
+    for name, (measure, arguments) in cloudpickle.loads(experiment.calls).items():
         random.seed(experiment.seed)
         numpy.random.seed(experiment.seed)
         torch.manual_seed(experiment.seed)
@@ -155,16 +164,20 @@ def _measure(experiment: Experiment, run) -> dict[str, Any]:
             frames[name] = _frame(name, found, experiment.reserved)
         except (Exception, SystemExit) as error:
             if not isinstance(error, ResultError | ColumnError):
-                error.add_note(f" (in the measure {name!r})")
+                error.add_note(f" (in the measure {name!r}{_place(error)})")
             raise
     return frames
 
 
-@lru_cache(maxsize=4)
-def _calls(pickled: bytes) -> dict[str, tuple]:
-    import cloudpickle
-
-    return cloudpickle.loads(pickled)
+def _place(error: BaseException) -> str:
+    """Where in the learner's own code an error arose: `, helpers.py, line 3`, or nothing."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        file = Path(frame.f_code.co_filename)
+        packages = {"site-packages", "dist-packages"} & set(file.parts)
+        if not (packages or {_LAB, _PYTHON} & set(file.parents) or file.name in _NO_FILES):
+            in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
+            return f", {'a cell' if in_cell else file.name}, line {line}"
+    return ""
 
 
 class ResultError(ValueError):
@@ -186,13 +199,33 @@ def _frame(name: str, found: Any, reserved: tuple[str, ...]):
             f"the measure {name!r} gave a {type(found).__name__}; let it return a number, or a "
             "frame with one row an item"
         )
-    taken = [str(column) for column in found.columns if str(column) in reserved]
+    found = _with_index(name, found)
+    taken = [column for column in found.columns if column in reserved]
     if taken:
         raise ColumnError(
             f"the measure {name!r} gives a column {taken[0]!r}, and the sweep has one of that name;"
             " rename it"
         )
     return found
+
+
+def _with_index(name: str, found):
+    """The frame with an index that has a name, such as that of `groupby`, as columns at the left.
+
+    An index without a name only counts the rows, and is dropped.
+    """
+    labels = [(str(level), found.index.get_level_values(place))
+              for place, level in enumerate(found.index.names) if level is not None]  # fmt: skip
+    frame = found.set_axis(list(map(str, found.columns)), axis=1).reset_index(drop=True)
+    for place, (label, values) in enumerate(labels):
+        if label in frame.columns:
+            raise ResultError(
+                f"the measure {name!r} gives a frame whose index has the name {label!r}, and so has"
+                " a column or another level; rename it with rename_axis, or drop it with "
+                "reset_index(drop=True)"
+            )
+        frame.insert(place, label, values)
+    return frame
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 from sftlab.train.sweeps import forking
 from sftlab.train.sweeps.experiment import Experiment, Outcome, conduct
+from sftlab.train.sweeps.grid import SweepError
 
 IDLE = 120
 """Seconds after which a process without work ends; until then the next sweep need not start it."""
@@ -24,6 +25,8 @@ TICK = 1.0
 
 _pool: tuple[Any, int, Any] | None = None
 """Executor, number of processes, and what they were started with: code and environment."""
+_at_work = threading.Lock()
+"""Held by the sweep that uses the pool: a second would end the runs of the first with its own."""
 
 
 def conduct_all(
@@ -40,7 +43,23 @@ def conduct_all(
         jobs: number of processes.
         loaded: what must be the same for processes of an earlier sweep to be used again: a stamp
             of the code that they have imported.
+
+    Raises:
+        SweepError: another thread of this process is in the midst of it.
     """
+    if not _at_work.acquire(blocking=False):
+        raise SweepError(
+            "another sweep of this process is at work; wait for it, or give both to `sweeps`"
+        )
+    try:
+        yield from _conduct_all(experiments, jobs, loaded)
+    finally:
+        _at_work.release()
+
+
+def _conduct_all(
+    experiments: Sequence[Experiment], jobs: int, loaded: Any
+) -> Iterator[tuple[str, Experiment, Outcome | None] | None]:
     waiting, suspects = deque(experiments), deque()
     died: Counter[str] = Counter()
     running: dict[Future, Experiment] = {}

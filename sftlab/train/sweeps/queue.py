@@ -109,9 +109,8 @@ def _carry_out(todo: list[tuple[Planned, Plan]], bar: Countdown, jobs: int) -> d
             if kind == "begun":
                 bar.begun(experiment)
                 continue
-            if outcome.error and outcome.error.startswith("ColumnError: "):
-                # No matter of this run: all the others would fail like it.
-                raise SweepError(outcome.error.removeprefix("ColumnError: "))
+            if outcome.fatal:
+                raise SweepError(outcome.error.partition(": ")[2])
             bar.ended(experiment, outcome)
             if outcome.error:
                 errors[experiment.run] = outcome.error

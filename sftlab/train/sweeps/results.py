@@ -55,7 +55,21 @@ def write(
 
     Raises:
         ValueError: Parquet can't hold a column, such as one that mixes numbers and texts.
+        OSError: the folder can't be written to; a full disk, as a rule.
     """
+    try:
+        _write(folder, run, record, frames)
+    except OSError as error:
+        raise OSError(
+            f"the run can't be stored in {folder}: {error.strerror or error}; free some room there,"
+            " set SFTLAB_CACHE to a folder that has room, or delete the stored runs with "
+            "`sftlab cache --clear`"
+        ) from error
+
+
+def _write(
+    folder: Path, run: str, record: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{run}-{uuid4().hex[:8]}"
     temporary.mkdir()
@@ -83,6 +97,8 @@ def _parquet(name: str, frame: pd.DataFrame) -> bytes:
     for column in frame.columns[frame.columns.duplicated()]:
         raise ValueError(f"the measure {name!r} gives the column {column!r} twice; rename one")
     for column in frame.columns:
+        if _is_bins(frame[column].dtype):
+            frame[column] = frame[column].astype(str)
         try:
             pa.Array.from_pandas(frame[column])
         except (pa.ArrowException, TypeError) as error:
@@ -93,6 +109,11 @@ def _parquet(name: str, frame: pd.DataFrame) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink)
     return sink.getvalue().to_pybytes()
+
+
+def _is_bins(kind) -> bool:
+    """Whether a column has the type that `pandas.cut` gives, which no Parquet file can hold."""
+    return isinstance(kind, pd.CategoricalDtype) and kind.categories.dtype == "interval"
 
 
 def _put(temporary: Path, final: Path) -> None:
@@ -111,7 +132,7 @@ def _put(temporary: Path, final: Path) -> None:
             continue
         finally:
             _remove(aside)
-    raise OSError(f"{final} can't be replaced; is another program using it?")
+    raise OSError(f"{final.name} can't be replaced, another program may be using it")
 
 
 def _remove(path: Path) -> None:

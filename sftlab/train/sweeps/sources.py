@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sftlab.places import DATA, cache_folder
+from sftlab.train.sweeps.grid import SweepError
 from sftlab.train.sweeps.notes import note, noted
 
 LAB, INSTALLED, OWN = "lab", "installed", "own"
@@ -52,7 +53,7 @@ def _file(module: str) -> Path | None:
     if name is None and loaded is None:
         try:
             spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError, AttributeError):
+        except Exception:  # to find a part, its package is imported, and that may raise anything
             return None
         name = spec.origin if spec and spec.has_location else None
     return Path(name) if name else None
@@ -82,8 +83,7 @@ def _files_of(modules: Iterable[str], lab: Mapping[str, Stamped]) -> dict[str, S
         seen.add(name)
         file = lab.get(name)
         if file is None and origin(name) == OWN:
-            path = _file(name)
-            file = stamped(path) if path and path.suffix == ".py" else None
+            file = _stamped_own(name)
         if file is None:
             continue
         found[name] = file
@@ -98,6 +98,19 @@ def _files_of(modules: Iterable[str], lab: Mapping[str, Stamped]) -> dict[str, S
         note(CODE, _new)
         _new.clear()
     return found
+
+
+def _stamped_own(module: str) -> Stamped | None:
+    path = _file(module)
+    if path is None or path.suffix != ".py":
+        return None
+    try:
+        return stamped(path)
+    except OSError as error:
+        raise SweepError(
+            f"{path}, the file of the module {module!r}, can't be read ({error.strerror}); put it "
+            "back, or restart Python and import what there is"
+        ) from error
 
 
 def _files_of_lab() -> dict[str, Stamped]:
@@ -139,7 +152,13 @@ def _parsed(file: str, size: int, time: int) -> Parsed:
     with suppress(KeyError, TypeError, ValueError):
         digest, imported = _noted_code(cache_folder())[key]
         return digest, imported
-    _new[key] = found = _parse(content)
+    try:
+        _new[key] = found = _parse(content, file)
+    except SyntaxError as error:
+        raise SweepError(
+            f"{file}, line {error.lineno}: {error.msg}. The runs depend on this file: mend it, and "
+            "import it anew"
+        ) from error
     return found
 
 
@@ -149,8 +168,8 @@ def _noted_code(folder: Path) -> dict[str, Any]:
     return noted(CODE)
 
 
-def _parse(content: bytes) -> Parsed:
-    tree = ast.parse(content)
+def _parse(content: bytes, file: str) -> Parsed:
+    tree = ast.parse(content, filename=file)
     imported = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -173,11 +192,17 @@ def _is_text(line: ast.AST) -> bool:
 
 
 def code_hash(modules: Iterable[str]) -> str:
-    """SHA-256 over the code of modules and of all that they import, and over the world's facts."""
+    """SHA-256 over the code of modules and of all that they import, and over the world's facts.
+
+    Raises:
+        SweepError: a module of the learner's has a file that is gone, or no Python.
+    """
     parts = {name: _parsed(*file)[0] for name, file in files_of(modules).items()}
     if any(name.startswith("sftlab.world") for name in parts):
-        for file in sorted((DATA / "world").iterdir()):
-            parts[file.name] = file_hash(*stamped(file))
+        # A hidden file is a tool's, such as .DS_Store, and so is a folder.
+        for file in sorted((DATA / "world").glob("[!.]*")):
+            if file.is_file():
+                parts[file.name] = file_hash(*stamped(file))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
