@@ -18,7 +18,7 @@ from sftlab.profiles import (
     local_folder,
 )
 from sftlab.quantised import keep_layout, quantisation
-from sftlab.quiet import listed_noise_silenced
+from sftlab.quiet import WHEN_IMPORTED, listed_noise_silenced, silence_for_good
 from sftlab.weights import BrokenWeightsError, Shape, parameters_in
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def load(
     import torch
     from transformers import AutoModelForCausalLM
 
+    for logger in WHEN_IMPORTED:
+        silence_for_good(logger)
     profile = find_profile(profile)
     source, options = _place(profile)
     if folder := local_folder(profile):

@@ -44,6 +44,8 @@ LOGGED: tuple[Line, ...] = (
         why="of two checkpoints the older is told by its number instead, which is right",
     ),
 )
+WHEN_IMPORTED = ("bitsandbytes.backends.cpu.ops",)
+"""Loggers that speak when PEFT or TRL are imported, which may be anywhere in a learner's code."""
 WARNED: tuple[Line, ...] = (
     Line(
         source="transformers.modeling_utils",

@@ -410,3 +410,14 @@ def test_a_package_outside_the_course_s_range_is_named(monkeypatch):
     assert not row.ok
     assert "pip install 'trl>=99'" in row.remedy
     assert "torch>" not in row.remedy
+
+
+def test_what_bitsandbytes_logs_at_its_import_is_silent_once_a_model_was_loaded(caplog):
+    """PEFT imports it, in whatever cell of the learner's comes first."""
+    import logging
+
+    load("tiny")
+    log = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    log.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "no kernels")
+    log.warning("Another matter")
+    assert [record.getMessage() for record in caplog.records] == ["Another matter"]

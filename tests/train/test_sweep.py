@@ -530,6 +530,27 @@ def test_a_second_run_of_a_script_imports_no_torch(tmp_path):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no server imports the libraries")
+def test_the_server_of_the_processes_keeps_silent_what_libraries_log_when_imported(tmp_path):
+    """On processors with bfloat16 bitsandbytes does; so the test says it itself."""
+    script = tmp_path / "lesson.py"
+    script.write_text(
+        "from sftlab.train.sweep import sweep\n"
+        "def logs(run):\n"
+        "    import logging\n"
+        "    log = logging.getLogger('bitsandbytes.backends.cpu.ops')\n"
+        "    log.warning('Failed to load CPU gemm_4bit_forward from kernels-community: no')\n"
+        "    log.warning('Another matter')\n"
+        "    return 1\n"
+        "sweep('tiny', measure={'logs': logs}, seeds=1)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, script], env=environment, cwd=tmp_path,
+                          capture_output=True, text=True, timeout=300)  # fmt: skip
+    assert "Another matter" in done.stderr, done.stderr
+    assert "Failed to load" not in done.stderr
+
+
 def experiment(name, characters):
     rows = [{"messages": [{"role": "assistant", "content": "x" * characters}]}]
     from sftlab.profiles import PROFILES

@@ -113,14 +113,15 @@ def conduct(experiment: Experiment) -> Outcome:
 def _import(experiment: Experiment) -> None:
     """What takes seconds the first time in a process, and would spoil the estimate."""
     import torch
-    import transformers  # noqa: F401
 
     import sftlab.train.finetune  # noqa: F401
+    from sftlab.quiet import listed_noise_silenced
 
     torch.set_num_threads(experiment.threads)
     if experiment.settings:
-        from peft import LoraConfig  # noqa: F401
-        from trl import SFTTrainer  # noqa: F401
+        with listed_noise_silenced():
+            from peft import LoraConfig  # noqa: F401
+            from trl import SFTTrainer  # noqa: F401
 
 
 def _train(experiment: Experiment):

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    "torch", "datasets", "transformers.models.auto.modeling_auto",
+    "sftlab.hushed", "torch", "datasets", "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto", "transformers.generation.utils", "peft",
     "trl.trainer.sft_trainer",
 )  # fmt: skip
-"""What takes seconds to import. None is the lab's: its code may change while the server lives."""
+"""What takes seconds to import. Of the lab's only the first, which silences what the others then
+say: all else of it may change while the server lives."""
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 """A process that computes in several threads can't be forked, nor need a process of a sweep."""
 CARDS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")

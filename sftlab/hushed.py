@@ -1,0 +1,10 @@
+"""Imported before the libraries by a process that nobody watches: what they say then is silenced.
+
+It holds no state, since the server of sweeps (`sftlab.train.sweeps.forking`) keeps it while the
+rest of the lab's code may change.
+"""
+
+from sftlab.quiet import WHEN_IMPORTED, silence_for_good
+
+for source in WHEN_IMPORTED:
+    silence_for_good(source)
