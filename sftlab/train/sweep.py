@@ -53,11 +53,11 @@ def sweep(
 
     Each run has a process of its own and is stored when it ends, under the hash of what made it:
     settings, seed, base model, content of examples and validation, the measures' code with the
-    values that they use, the lab's code, and versions. (A file counts where a measure reaches it by
-    a `Path` from outside, not by a text: give `refresh=True` when such a one has changed.) What is
-    stored is not run again, so a second call comes back at once, and one after an interrupt goes on
-    where the first ended. A run that fails is one row with its error, is not stored, and does not
-    stop the others.
+    values that they use, the lab's code, and versions. A file counts by its content where a measure
+    reaches it by a `Path` from outside; by a text it does not: so one to write to is a text, and
+    `refresh=True` is for one to read that has changed. What is stored is not run again, so a second
+    call comes back at once, and one after an interrupt goes on where the first ended. A run that
+    fails is one row with its error, is not stored, and does not stop the others.
 
         sweep("tiny", examples=lambda seed, n: country_examples(n, seed=seed),
               measure={"questions": lambda run: probe_questions(run.answer)},
