@@ -108,7 +108,14 @@ def intervals(
     # Less than this is what rounding leaves of differences that are all the same.
     if spread_.variance > (1e-12 * max(np.abs(arm).max() for arm in arms)) ** 2:
         drawn = _deviations(arms, draws=draws, **pairing)
-        ends = [_stretched(arms, drawn, spread_, shares, level) for level in levels]
+        total = drawn[0] if second is None else drawn[0] - drawn[1]
+        stretches = [_stretch(total, spread_, level) for level in levels]
+        # For all levels or for none, so that a lower one lies within.
+        plain = stretches[levels.index(max(levels))] < 1 and not (shares and second is None)
+        ends = [
+            _stretched(arms, drawn, spread_, shares, level, stretch=stretch, plain=plain)
+            for level, stretch in zip(levels, stretches, strict=True)
+        ]
         return Intervals(limits=tuple(ends), method=BOOTSTRAP)
     if not shares:
         return Intervals(limits=((float(value),) * 2,) * len(levels), method=CONSTANT)
@@ -177,12 +184,17 @@ def _deviations(
     return found
 
 
-def _stretched(arms, drawn, spread_, shares: bool, level: float) -> tuple[float, float]:
+def _stretch(total: np.ndarray, spread_, level: float) -> float:
+    """The factor that gives the draws the spread and the tail that they should have."""
+    tail = (1 - level) / 2
+    return stdtrit(spread_.freedom, tail) / ndtri(tail) * np.sqrt(spread_.variance) / total.std()
+
+
+def _stretched(
+    arms, drawn, spread_, shares: bool, level: float, *, stretch: float, plain: bool
+) -> tuple[float, float]:
     tail = (1 - level) / 2
     signs = (1, -1)[: len(arms)]
-    total = sum(sign * deviations for sign, deviations in zip(signs, drawn, strict=True))
-    stretch = stdtrit(spread_.freedom, tail) / ndtri(tail)
-    stretch *= np.sqrt(spread_.variance) / total.std()
     value = sum(sign * arm.mean() for sign, arm in zip(signs, arms, strict=True))
     if shares:
         moved = sum(
@@ -190,14 +202,14 @@ def _stretched(arms, drawn, spread_, shares: bool, level: float) -> tuple[float,
             for sign, arm, deviations in zip(signs, arms, drawn, strict=True)
         )
     else:
+        total = sum(sign * deviations for sign, deviations in zip(signs, drawn, strict=True))
         moved = value + stretch * total
     ends = [*np.quantile(moved, (tail, 1 - tail)), value]
-    if stretch < 1 and (len(arms) == 2 or not shares):
+    if plain:
         # Draws of a few outcomes that differ can't leave the side that these lie on.
         reach = -stdtrit(spread_.freedom, tail) * np.sqrt(spread_.variance)
-        ends += np.clip(
-            [value - reach, value + reach], *((-1, 1) if shares else (-np.inf, np.inf))
-        ).tolist()
+        bound = 1 if shares else np.inf
+        ends += [max(value - reach, -bound), min(value + reach, bound)]
     return float(min(ends)), float(max(ends))
 
 

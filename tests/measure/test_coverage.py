@@ -116,3 +116,15 @@ def test_a_plain_percentile_bootstrap_would_not_pass():
         low, high = np.quantile(np.einsum("ds,se,de->d", chosen[0], run, chosen[1]), [0.025, 0.975])
         held += low <= 0.5 <= high
     assert 100 * held / len(cells) < 88
+
+
+def test_a_lower_level_lies_within_a_higher_one():
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        seeds, entities, shares = rng.integers(1, 6), rng.integers(2, 40), rng.random() < 0.5
+        arms = [(rng.random((seeds, entities, 2)) < rng.random()).mean(-1) for _ in range(2)]
+        if not shares:
+            arms = [arm + 0.1 * rng.normal(size=arm.shape) for arm in arms]
+        arms = arms[: rng.integers(1, 3)]
+        (low, high), inner = intervals(*arms, shares=shares, levels=(0.95, 0.9), draws=300).limits
+        assert low <= inner[0] <= inner[1] <= high
