@@ -120,7 +120,11 @@ def _draw_rule(ax: Axes, part: Part, left: float, right: float, top: float) -> N
         ax.axvline(line, color=COLOURS[2], linewidth=1.3, linestyle=(0, (4, 2)), zorder=2)
     # Written from the line towards the wider side: there it fits, whatever the line's place.
     wider = right if right - part.bound >= part.bound - left else left
-    start = part.bound if part.kind != "within" else (-part.bound if wider == right else part.bound)
+    start = part.bound
+    if part.kind == "within":
+        near, far = sorted((part.bound, -part.bound), key=lambda line: abs(wider - line))
+        # Beside the two lines where there is room for it, so that it crosses neither.
+        start = near if abs(wider - near) > 0.4 * (right - left) else far
     ax.annotate(
         part.asks, (start, top), xytext=(4 if wider == right else -4, -1),
         textcoords="offset points", ha="left" if wider == right else "right", va="top",

@@ -38,6 +38,12 @@ CASES = {
     "sameness": lambda: make_record(
         "T2", (0.01, -0.03, 0.04, (-0.02, 0.01, 0.03)), (-0.02, -0.06, 0.02, (-0.05, 0, 0.01))
     ),
+    "far from sameness": lambda: make_record(
+        "E8",
+        (0.81, 0.64, 0.91, (0.81,)),
+        (-0.01, -0.024, 0.001, (-0.01,)),
+        (-0.52, -0.73, -0.17, (-0.52,)),
+    ),
     "long": lambda: make_record(
         "L5", (0.1, 0.1, 0.1, (0.1,)), (5.5, 5, 6, (5.5,)), (13, 12.9, 14, (13.0,)), note="n " * 150
     ),
@@ -103,6 +109,17 @@ def test_no_words_overlap_or_leave_the_card(drawn):
         assert box.x1 <= width, text
         assert box.y0 >= 0, text
         assert box.y1 <= height, text
+
+
+def test_the_rule_in_words_crosses_none_of_its_lines(drawn):
+    record, picture, renderer = drawn
+    for axes, part in zip(picture.figure.axes, record.claim.rule, strict=True):
+        (words,) = [text for text in axes.texts if text.get_text() == part.asks]
+        box = words.get_window_extent(renderer)
+        ends = (part.bound, -part.bound) if part.kind == "within" else (part.bound,)
+        for end in ends:
+            place = axes.transData.transform((end, 0))[0]
+            assert not box.x0 < place < box.x1, (part.asks, end)
 
 
 def test_words_of_the_card_and_of_its_alt():
