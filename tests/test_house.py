@@ -17,7 +17,7 @@ if not (ROOT / "pyproject.toml").is_file():
 
 # A module may import from its own line and from those above it.
 ORDER = (
-    ("places", "quiet", "machine"),
+    ("places", "quiet", "hushed", "machine"),
     ("world",),
     ("weights", "profiles", "footprint", "preflight", "quantised", "models"),
     ("data",),
