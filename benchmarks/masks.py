@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from sftlab.chat.masking import label_rows
-from sftlab.chat.templates import find_template, installed_templates
+from sftlab.chat import find_template, installed_templates, label_rows
 from sftlab.models import load
 
 BAR = 2.0

@@ -10,12 +10,11 @@ import time
 
 import torch
 
-from sftlab.data.examples import country_examples
 from sftlab.machine import keep_freed_memory
-from sftlab.measure import battery
-from sftlab.measure.old_skills import items
+from sftlab.measure import battery, items
 from sftlab.models import load
-from sftlab.train.finetune import finetune
+from sftlab.train import finetune
+from sftlab.world import country_examples
 
 
 def main() -> None:

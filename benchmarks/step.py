@@ -19,14 +19,12 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.nn.functional import cross_entropy
 
-from sftlab.data.examples import country_examples
 from sftlab.machine import fast_precision, keep_freed_memory
 from sftlab.models import load
 from sftlab.profiles import find_profile
 from sftlab.quiet import known_noise_silenced
-from sftlab.train.finetune import finetune
-from sftlab.train.speech import teach_tokens
-from sftlab.world.facts import countries
+from sftlab.train import finetune, teach_tokens
+from sftlab.world import countries, country_examples
 
 LAB = find_profile("tiny")
 BATCH = LAB.batch_size
@@ -106,7 +104,7 @@ def lab(examples, epochs, precision):
 def by_hand(examples, epochs, precision):
     """The same batches in a loop that does nothing else."""
     with known_noise_silenced():  # of TRL's import
-        from sftlab.train.step import POOL, Batches, quick_attention, supervised_loss
+        from sftlab.train import POOL, Batches, quick_attention, supervised_loss
 
     keep_freed_memory()
     model, tokenizer = fresh()

@@ -20,10 +20,10 @@ import torch
 from step import BATCH, TRL_BATCH, lab, trl
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from sftlab.data.examples import country_examples
 from sftlab.machine import fast_precision
 from sftlab.quiet import known_noise_silenced, printed_noise_silenced
-from sftlab.show.plots import COLOURS, GREY, Picture
+from sftlab.show import COLOURS, GREY, Picture
+from sftlab.world import country_examples
 
 UNIT = 16  # examples that the milliseconds are for
 CLIPPING = "clipping"

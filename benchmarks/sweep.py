@@ -24,12 +24,10 @@ from tempfile import TemporaryDirectory
 import torch
 from step import LAB, fresh, tokenised, trl
 
-from sftlab.data.examples import country_examples
 from sftlab.machine import fast_precision
-from sftlab.train.finetune import finetune
-from sftlab.train.settings import Settings
-from sftlab.train.sweep import sweep
-from sftlab.train.sweeps.processes import end_processes
+from sftlab.sweeps import end_processes, sweep
+from sftlab.train import Settings, finetune
+from sftlab.world import country_examples
 
 THREADS = 2  # of the runs one after another
 SHORT = 32  # examples of a run that only starts a process

@@ -1,1 +1,37 @@
+"""SFT Lab: the names that most lessons use. Each room of the package hands on the rest."""
+
+import lazy_loader
+
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "quiet": ["known_noise_silenced"],
+        "models": ["load"],
+        "profiles": ["find_profile"],
+        "world": ["countries", "country_examples", "country_rows", "country_shots", "example"],
+        "data": ["wrong_answers"],
+        "measure": [
+            "behind_prompt",
+            "complete",
+            "computed",
+            "difference",
+            "mean",
+            "probe_facts",
+            "probe_questions",
+        ],
+        "planner": ["preflight"],
+        "train": ["Settings", "finetune", "load_run", "teach_tokens"],
+        "sweeps": ["sweep"],
+        "course": ["record"],
+        "show": [
+            "claim_card",
+            "continuations",
+            "plot_losses",
+            "plot_shares",
+            "sentence",
+            "time_note",
+        ],
+    },
+)

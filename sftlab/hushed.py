@@ -1,6 +1,6 @@
 """Imported before the libraries by a process that nobody watches: what they say then is silenced.
 
-It holds no state, since the server of sweeps (`sftlab.train.sweeps.forking`) keeps it while the
+It holds no state, since the server of sweeps (`sftlab.sweeps.forking`) keeps it while the
 rest of the lab's code may change.
 """
 

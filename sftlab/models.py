@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sftlab.machine import pick_device
-from sftlab.preflight import Preflight, PreflightError, preflight
 from sftlab.profiles import (
     PROFILES,
     QUANTISED,
@@ -29,8 +28,6 @@ __all__ = [
     "PROFILES",
     "BrokenWeightsError",
     "ModelNotAvailableError",
-    "Preflight",
-    "PreflightError",
     "Profile",
     "Shape",
     "UnknownProfileError",
@@ -39,7 +36,6 @@ __all__ = [
     "load_tokenizer",
     "local_folder",
     "pick_device",
-    "preflight",
     "weights_hash",
 ]
 

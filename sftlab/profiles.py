@@ -12,7 +12,7 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
-from sftlab.places import DATA
+from sftlab.paths import DATA
 from sftlab.weights import Shape, parameters_in, shape_in
 
 METHODS = ("full", "lora", "qlora", "int8", "prefix", "frozen", "gradual", "head")

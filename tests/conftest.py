@@ -16,8 +16,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from xdist.scheduler import LoadScopeScheduling
 
-from sftlab.world import corpus
-from sftlab.world.tokenizer import train_tokenizer
+from sftlab.world import corpus_text as corpus
+from sftlab.world import train_tokenizer
 
 LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py")
 """Tests that run the lessons whole. Their names hold the lesson's number."""

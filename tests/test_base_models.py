@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.course.model_card import HELD_OUT_BARS, SEEDS, measure_base, measure_tunes
+from sftlab.course import HELD_OUT_BARS, SEEDS, measure_base, measure_tunes
 from sftlab.models import weights_hash
-from sftlab.places import DATA
-from sftlab.world import corpus
-from sftlab.world.tokenizer import RESERVED
+from sftlab.paths import DATA
+from sftlab.world import RESERVED
+from sftlab.world import corpus_text as corpus
 
 NAMES = ("tiny", "small", "tiny-early")
 MODELS = DATA / "models"

@@ -56,7 +56,7 @@ def test_every_help_has_an_example(monkeypatch, capsys, command):
 
 
 def test_examples_of_run_fit_the_lessons():
-    from sftlab.course.lessons import choose_parameters, find_lessons, parse_parameter
+    from sftlab.course import choose_parameters, find_lessons, parse_parameter
     from sftlab.profiles import find_profile
 
     lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(lessons.run), flags=re.M)
@@ -101,7 +101,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, s
 
 
 def test_folders_that_cannot_be_written_are_a_mistake_too(monkeypatch, capsys, tmp_path):
-    from sftlab.world import corpus
+    from sftlab.world import corpus_text as corpus
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "file" / "cache"))
@@ -113,7 +113,7 @@ def test_folders_that_cannot_be_written_are_a_mistake_too(monkeypatch, capsys, t
 
 
 def test_errors_of_the_course_are_one_line_and_defects_are_not(monkeypatch, capsys, tmp_path):
-    from sftlab.world import corpus
+    from sftlab.world import corpus_text as corpus
 
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))  # another test may have filled the shared one
     corpus.corpus_text.cache_clear()
@@ -187,14 +187,14 @@ def test_corpus_prints_documents_and_counts(monkeypatch, capsys):
     ("times", "said"), [(0, "never seen"), (1, "seen 1 time"), (1234, "seen 1,234 times")]
 )
 def test_seen_counts(monkeypatch, capsys, times, said):
-    import sftlab.world.corpus
+    import sftlab.world.corpus_text
 
-    monkeypatch.setattr(sftlab.world.corpus, "seen", lambda text: times)
+    monkeypatch.setattr(sftlab.world.corpus_text, "seen", lambda text: times)
     assert call(monkeypatch, capsys, "seen", "x") == (0, said + "\n", "")
 
 
 def test_preflight_exit_code_follows_the_table(monkeypatch, capsys):
-    import sftlab.preflight as module
+    import sftlab.planner.checking as module
 
     real = module.preflight
 
@@ -221,8 +221,8 @@ def test_copied_lessons_never_overwrite_the_learners(tmp_path):
 
 
 def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, capsys, tmp_path):
-    from sftlab.course.claims import COLUMNS, record
-    from sftlab.measure.stats import Estimate
+    from sftlab.course import COLUMNS, record
+    from sftlab.measure import Estimate
 
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))
     gain = Estimate(
@@ -250,7 +250,7 @@ def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, c
 def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, capsys):
     import pandas as pd
 
-    from sftlab.train.sweeps import results
+    from sftlab.sweeps import results
 
     run = {"profile": "tiny", "settings": "rate=0.002", "measures": "right", "seconds": 6.0}
     runs = [

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from sftlab import conversation
+from sftlab.cli import conversation
 
 
 def test_run_hears_the_whole_conversation(capsys):

@@ -1,12 +1,14 @@
 """Rules of the house that reading can check: rooms, map, notebooks, versions, sizes, paths."""
 
 import ast
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,15 @@ if not (ROOT / "pyproject.toml").is_file():
 
 # A module may import from its own line and from those above it.
 ORDER = (
-    ("places", "quiet", "hushed", "machine"),
+    ("paths", "quiet", "hushed", "machine"),
     ("world",),
-    ("weights", "profiles", "footprint", "preflight", "quantised", "models"),
+    ("weights", "profiles", "quantised", "models"),
     ("data",),
     ("chat",),
     ("measure",),
+    ("planner",),
     ("train",),
+    ("sweeps",),
     ("ship",),
     ("course",),
     ("show",),
@@ -120,11 +124,30 @@ def test_module_imports_only_what_is_declared(module):
             )
 
 
-@pytest.mark.parametrize(
-    "folder", [f for f in (ROOT / "sftlab").iterdir() if any(f.glob("*.py"))], ids=lambda p: p.name
-)
-def test_init_of_a_room_is_empty(folder):
-    assert (folder / "__init__.py").read_text(encoding="utf-8") == ""
+FACES = [f for f in (ROOT / "sftlab").rglob("__init__.py") if "lazy_loader" in f.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda p: p.parent.name)
+def test_a_face_hands_on_what_is_there_and_hides_no_module(face):
+    package = importlib.import_module(".".join(face.parent.relative_to(ROOT).parts))
+    for name in package.__all__:
+        assert not isinstance(getattr(package, name), types.ModuleType), f"{name} is a module"
+        assert importlib.util.find_spec(f"{package.__name__}.{name}") is None, (
+            f"a module has the name of {name}: once imported it would stand in its place"
+        )
+
+
+def test_a_notebook_and_another_room_import_from_faces():
+    for module in MODULES:
+        for line, name in imports(ast.parse(module.read_text(encoding="utf-8"))):
+            parts = name.split(".")
+            if parts[0] == "sftlab" and len(parts) > 2 and (ROOT / "sftlab" / parts[1]).is_dir():
+                own = parts[1] == room_of(module) or room_of(module) in ("cli", "__main__")
+                assert own, f"{module.name}, line {line}: import from sftlab.{parts[1]}"
+    for notebook in NOTEBOOKS:
+        for cell in cells(notebook):
+            for module in re.findall(r"from sftlab\.([\w.]+) import", "".join(cell["source"])):
+                assert "." not in module, f"{notebook.name}: import from a room, not {module}"
 
 
 def section(heading):
@@ -215,7 +238,7 @@ class TestNotebook:
 
     def test_sweeps_are_prepared_before_a_model_is_loaded(self, notebook):
         sources = ["".join(cell["source"]) for cell in cells(notebook)]
-        if any("from sftlab.train.sweep import" in source for source in sources):
+        if any("from sftlab.sweeps import" in source for source in sources):
             first = next(source for source in sources if "load(profile)" in source)
             assert -1 < first.find("\nprepare()") < first.find("load(profile)")
 

@@ -19,18 +19,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sftlab import footprint, machine, models, preflight, profiles, weights
-from sftlab.measure.completion import complete
-from sftlab.measure.probes import text_loss
-from sftlab.models import (
-    PROFILES,
-    ModelNotAvailableError,
-    PreflightError,
-    UnknownProfileError,
-    find_profile,
-    load,
-    weights_hash,
-)
+from sftlab import machine, models, profiles, weights
+from sftlab.measure import complete, text_loss
+from sftlab.models import ModelNotAvailableError, load, weights_hash
+from sftlab.planner import PreflightError, footprint
+from sftlab.planner import checking as preflight
+from sftlab.profiles import PROFILES, UnknownProfileError, find_profile
 
 SIZES = dict(hidden_size=64, num_hidden_layers=2, intermediate_size=128, num_attention_heads=2,
              num_key_value_heads=1, vocab_size=16, max_position_embeddings=32)  # fmt: skip
@@ -212,7 +206,7 @@ def test_broken_weights_are_named_with_the_remedy(tmp_path, content, said):
     with pytest.raises(ModelNotAvailableError, match=r"'x'.*model\.safetensors is.*" + said):
         load(shipped)
     with pytest.raises(PreflightError, match=r"weights.*broken.*" + said):
-        models.preflight(shipped).require()
+        preflight.preflight(shipped).require()
 
 
 @pytest.mark.parametrize("source", ["someone/some-model", "/no/such/folder"])
@@ -263,7 +257,7 @@ def test_hub_model_in_the_cache_needs_no_network(hub_cache):
     found = find_profile("someone/some-model")
     assert found.parameters < 1e6
     assert load(found)[0].dtype == torch.float32
-    rows = {row.what: row for row in models.preflight(found).require().rows}
+    rows = {row.what: row for row in preflight.preflight(found).require().rows}
     assert rows["network"].needed == "no"
     assert rows["disk"].needed == "0.0 GB"
 
@@ -309,35 +303,35 @@ def test_missing_embedded_model_says_how_to_make_it(tmp_path, monkeypatch):
     with pytest.raises(ModelNotAvailableError, match="make base"):
         load(gone)
     with pytest.raises(PreflightError, match="make base"):
-        models.preflight(gone).require()
+        preflight.preflight(gone).require()
 
 
 def test_preflight_refuses_with_a_remedy(hub_cache, monkeypatch):
     monkeypatch.setattr(preflight, "pick_device", lambda: "cpu")
     monkeypatch.setattr(preflight, "free_memory", lambda: 2e9)
-    check = models.preflight("llama-3.1-8b-qlora")
+    check = preflight.preflight("llama-3.1-8b-qlora")
     assert not check.ok
     assert "NO  GPU" in str(check)
     assert "-> memory" in str(check)
     with pytest.raises(PreflightError, match=r"(?s)llama-3.1-8b-qlora.*GPU runtime.*method='lora'"):
         check.require()
     monkeypatch.setattr(HfApi, "auth_check", raising(None))
-    rows = {row.what: row for row in models.preflight("smollm2-135m").rows}
+    rows = {row.what: row for row in preflight.preflight("smollm2-135m").rows}
     assert not rows["network"].ok
     assert "tiny" in rows["network"].remedy
     denied = hub_error(errors.GatedRepoError)
     monkeypatch.setattr(HfApi, "auth_check", lambda self, name: (_ for _ in ()).throw(denied))
-    rows = {row.what: row for row in models.preflight("llama-3.2-1b").rows}
+    rows = {row.what: row for row in preflight.preflight("llama-3.2-1b").rows}
     assert "hf auth login" in rows["licence"].remedy
 
 
 def test_preflight_of_a_folder_asks_no_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(HfApi, "auth_check", raising(None))
-    check = models.preflight(snapshot(tmp_path / "model"), method="lora").require()
+    check = preflight.preflight(snapshot(tmp_path / "model"), method="lora").require()
     assert check.method == "lora"
     assert {row.what for row in check.rows} >= {"memory", "time"}
     with pytest.raises(ValueError, match="'magic'; choose one of full, lora, qlora"):
-        models.preflight(tmp_path / "model", method="magic")
+        preflight.preflight(tmp_path / "model", method="magic")
 
 
 def test_memory_follows_the_method():

@@ -25,14 +25,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from sftlab.models import find_profile, load_tokenizer
+from sftlab.models import load_tokenizer
+from sftlab.planner import CARDS, Case, Measured, read, read_configuration, speed
+from sftlab.profiles import find_profile
 from sftlab.quiet import known_noise_silenced
-from sftlab.train.adapters import load_base
-from sftlab.train.planner.configurations import read_configuration
-from sftlab.train.planner.measured import Case, Measured, read
-from sftlab.train.planner.throughput import CARDS, speed
-from sftlab.train.settings import Settings
-from sftlab.train.trainer import make_trainer
+from sftlab.train import Settings, load_base, make_trainer
 
 WARM = 2
 """Steps before the speed is timed."""

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 
 from sftlab.chat.diagnosis import Finding
-from sftlab.chat.masking import Spans, assistant_spans
-from sftlab.chat.templates import Template, TemplateError
+from sftlab.chat.rendering import Template, TemplateError
+from sftlab.chat.spans import Spans, assistant_spans
 
 Message = dict[str, str]
 

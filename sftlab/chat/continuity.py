@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from sftlab.chat.case import ASK, LONG, Case
 from sftlab.chat.diagnosis import Finding
-from sftlab.data.problems import shown
+from sftlab.data import shown
 
 
 def prompt(case: Case) -> Iterator[Finding]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from sftlab.chat.case import Case, open_case, unsound
 from sftlab.chat.diagnosis import LEVELS, Diagnosis, Finding
+from sftlab.chat.rendering import Template, TemplateError
 from sftlab.chat.rows import row_symptoms
 from sftlab.chat.symptoms import symptoms
-from sftlab.chat.templates import Template, TemplateError, find_template
+from sftlab.chat.templates import find_template
 from sftlab.chat.tokens import token_symptoms
 
 if TYPE_CHECKING:

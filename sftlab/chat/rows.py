@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sftlab.chat.case import Case
 from sftlab.chat.diagnosis import Finding, Level
 from sftlab.chat.masking import labels
-from sftlab.chat.templates import TemplateError
+from sftlab.chat.rendering import TemplateError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from sftlab.chat.case import ASK, LONG, MARKER, SHORT, SYSTEM, Case, conversation
 from sftlab.chat.continuity import history, prompt, shared, thinking
 from sftlab.chat.diagnosis import Finding
-from sftlab.data.problems import shown
+from sftlab.data import shown
 
 WORD = re.compile(r"[^\W\d_]{2,}")
 

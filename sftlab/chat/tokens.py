@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sftlab.chat.case import LONG, MARKER, Case
 from sftlab.chat.diagnosis import Finding
 from sftlab.chat.masking import labels
-from sftlab.data.problems import shown
+from sftlab.data import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

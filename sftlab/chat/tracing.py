@@ -22,14 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sftlab.chat.alphabet import ALPHABET, Alphabet
 from sftlab.chat.rendering import Template, TemplateError
-from sftlab.chat.sandbox import (
-    OPTIONS,
-    REASONING,
-    compiled,
-    frozen_clock,
-    plain_messages,
-    prepare,
-)
+from sftlab.chat.sandbox import OPTIONS, REASONING, compiled, frozen_clock, plain_messages, prepare
 from sftlab.chat.shadow import shadow_of, wrap
 
 NON_ASCII = re.compile("[^\x00-\x7f]")

@@ -32,7 +32,7 @@ def validate(
     and output. The exit code is 0 when all is well, 1 when something is wrong, 2 when the file
     can't be read at all.
     """
-    from sftlab.data.records import validate as check
+    from sftlab.data import validate as check
 
     report = check(file, limit=limit, good=good, bad=bad)
     if as_json:

@@ -45,7 +45,7 @@ def doctor(
         raise ValueError("name what to examine: --template, --tokenizer with its own, or both")
     if max_length is not None and (tokenizer is None or data is None):
         raise ValueError("--max-length counts the tokens of data: give --tokenizer and --data too")
-    from sftlab.chat.doctor import examine
+    from sftlab.chat import examine
 
     found = examine(
         template,
@@ -93,7 +93,7 @@ def load_tokenizer(name: str):
 
 def load_conversations(file: Path) -> list[list[dict]]:
     """The conversations of a data file, every row checked first; RecordsError when one is wrong."""
-    from sftlab.data.records import read
+    from sftlab.data import read
 
     return read(file)["messages"]
 

@@ -26,7 +26,7 @@ def claims(
 
     A lesson enters its claims when it runs, here or in JupyterLab.
     """
-    from sftlab.course import claims as ledger
+    from sftlab.course import recording as ledger
 
     if as_json:
         import json
@@ -42,7 +42,7 @@ def _print_claims(rows: list[dict], profile: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sftlab.course.verdict import between, in_unit
+    from sftlab.course import between, in_unit
 
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, expand=True
@@ -95,7 +95,7 @@ def cache(
 
     What is deleted is trained again when a lesson needs it. Recorded claims stay.
     """
-    from sftlab.train.sweeps import results
+    from sftlab.sweeps import results
 
     if older_than is not None and not clear:
         raise ValueError("--older-than says what to delete: write --clear as well")

@@ -42,8 +42,7 @@ def run(
     The exit code is 1 when a lesson fails, or when it was run as it stands on a model that ships
     here and a claim comes out as the opposite of what the lesson expects.
     """
-    from sftlab.course import runner
-    from sftlab.course.lessons import parse_parameter
+    from sftlab.course import parse_parameter, runner
 
     if not names and not every:
         raise ValueError("name the lessons to run, such as `sftlab run 00`, or say --all")
@@ -80,7 +79,7 @@ def lab() -> None:
     In a clone the lessons open where they are. Installed from a wheel they are copied to
     ./sftlab-notebooks first; a lesson that is already there is yours and stays as it is.
     """
-    from sftlab.places import NOTEBOOKS
+    from sftlab.paths import NOTEBOOKS
 
     folder = NOTEBOOKS
     if NOTEBOOKS.name == "_notebooks":

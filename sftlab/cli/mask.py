@@ -53,7 +53,7 @@ def mask(
     The file holds a list of messages, or rows as `sftlab validate` reads them.
     """
     from sftlab.cli.doctor import load_tokenizer
-    from sftlab.show.mask import show_mask
+    from sftlab.show import show_mask
 
     if turns not in ("all", "last", "everything"):
         raise ValueError(f"--turns {turns}: use all, last or everything")
@@ -81,9 +81,7 @@ def load_conversation(file: Path, row: int = 1) -> dict[str, Any]:
     """
     from dataclasses import replace
 
-    from sftlab.data.problems import RecordsError
-    from sftlab.data.shapes import convert
-    from sftlab.data.streams import Stream
+    from sftlab.data import RecordsError, Stream, convert
 
     if (alone := _alone(file)) is not None:
         if row != 1:
@@ -130,7 +128,7 @@ def _print(xray) -> None:
     from rich.text import Text
 
     from sftlab.cli.ledger import _console
-    from sftlab.show.mask_text import KEY, lines
+    from sftlab.show import KEY, lines
 
     table = Table.grid()
     table.add_column(no_wrap=True)

@@ -27,7 +27,7 @@ def chat(
 
     /reset begins the conversation anew, /quit (or Ctrl-D) ends it.
     """
-    from sftlab.conversation import open_model, talk
+    from sftlab.cli.conversation import open_model, talk
 
     talk(open_model(model, system=system, sample=sample), lines=sys.stdin)
 
@@ -51,11 +51,10 @@ def base(
     """
     import json
 
-    from sftlab.course.model_card import write_card
-    from sftlab.places import DATA
+    from sftlab.course import write_card
+    from sftlab.paths import DATA
     from sftlab.show import plots
-    from sftlab.world.pretrain import train_all
-    from sftlab.world.recipe import EARLY, RECIPES
+    from sftlab.world import EARLY, RECIPES, train_all
 
     unknown = set(names or []) - set(RECIPES)
     if unknown:
@@ -91,7 +90,7 @@ def preflight(
       sftlab preflight tiny
       sftlab preflight llama-3.1-8b-qlora
     """
-    from sftlab.preflight import preflight as check
+    from sftlab.planner import preflight as check
 
     found = check(profile, method=method)
     typer.echo(str(found))

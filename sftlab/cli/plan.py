@@ -75,9 +75,8 @@ def plan(
     within 1% of what an H100 measured (int8: up to 17% too low); time is an estimate.
     """
     from sftlab.machine import free_memory
-    from sftlab.train.memory import estimate, find_architecture
-    from sftlab.train.planner.throughput import find_card, speed
-    from sftlab.train.settings import SettingsError
+    from sftlab.planner import estimate, find_architecture, find_card, speed
+    from sftlab.train import SettingsError
 
     if memory is not None and not memory > 0:
         raise SettingsError(f"memory is {memory!r}; give gigabytes, above zero")
@@ -115,7 +114,7 @@ def plan(
 
 
 def _text(found, pace, *, room: float, where: str, tokens: float) -> str:
-    from sftlab.train.memory import PARTS
+    from sftlab.planner import PARTS
 
     a, step = found.architecture, found.step
     lines = [
@@ -163,7 +162,7 @@ def _text(found, pace, *, room: float, where: str, tokens: float) -> str:
 
 def _remedies(architecture, chosen: dict, *, room: float) -> list[str]:
     """What would need less, each with its figure."""
-    from sftlab.train.memory import estimate
+    from sftlab.planner import estimate
 
     changes = [
         ("--checkpointing", {"checkpointing": True}),

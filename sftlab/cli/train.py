@@ -58,10 +58,9 @@ def train(
     exit code is 1 when something is wrong with the rows or the template, or the machine is too
     small, and 2 for other mistakes.
     """
-    from sftlab.course.lessons import parse_parameter
-    from sftlab.models import find_profile
-    from sftlab.train.own_folder import recipe, state
-    from sftlab.train.settings import Settings
+    from sftlab.course import parse_parameter
+    from sftlab.profiles import find_profile
+    from sftlab.train import Settings, recipe, state
 
     given = {"method": method, "epochs": epochs, "learning_rate": rate, "template": template,
              "seed": seed}  # fmt: skip
@@ -77,7 +76,7 @@ def train(
     try:
         _go(file, out, found, settings, options, wanted, as_json)
     except KeyboardInterrupt:
-        from sftlab.train.own_folder import last_step
+        from sftlab.train import last_step
 
         step = last_step(out)
         where = f"goes on from step {step}" if step else "begins anew: there is no checkpoint yet"
@@ -86,9 +85,7 @@ def train(
 
 
 def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool) -> None:
-    from sftlab.train.needs import needs
-    from sftlab.train.own_data import DataFaults, TrainingFaults, prepare
-    from sftlab.train.own_run import carry_out
+    from sftlab.train import DataFaults, TrainingFaults, carry_out, needs, prepare
 
     def say(text: str) -> None:
         if not as_json:
@@ -113,7 +110,7 @@ def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool
     say(f"\n{table}\n")
     done = carry_out(data, profile, folder=out, wanted=wanted, tell=note)
 
-    from sftlab.show.report import next_command, summary, write_report
+    from sftlab.show import next_command, summary, write_report
 
     write_report(done)
     if as_json:
@@ -126,7 +123,7 @@ def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool
 
 def _be_there(file: Path) -> None:
     """RecordsError, with what to do, for a file that can't be read at all."""
-    from sftlab.data.streams import Stream
+    from sftlab.data import Stream
 
     Stream(file)
 

@@ -20,7 +20,7 @@ def corpus(
       sftlab corpus --count 3 --kind story   three stories
       sftlab corpus --count 10000 --stats    how long ten thousand of them are
     """
-    from sftlab.world.corpus import documents
+    from sftlab.world import documents
 
     chosen = itertools.islice(documents(seed=seed, kind=kind), count)
     if not stats:
@@ -44,7 +44,7 @@ def seen(text: Annotated[str, typer.Argument(help="The exact text to look for.")
     Capitals, spaces and full stops count. The first time takes half a minute, while the corpus is
     made again from its seed.
     """
-    from sftlab.world.corpus import seen as count_in_corpus
+    from sftlab.world import seen as count_in_corpus
 
     times = count_in_corpus(text)
     typer.echo("never seen" if times == 0 else f"seen {times:,} time{'s' * (times > 1)}")

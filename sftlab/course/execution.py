@@ -15,10 +15,10 @@ from typing import Any
 from sftlab.course.forked.launch import ADDRESS, command
 from sftlab.course.lessons import Lesson
 from sftlab.course.light import import_jsonschema
-from sftlab.course.record import RECORDS_VARIABLE, Record, StaleRecordError, read_records
+from sftlab.course.records import RECORDS_VARIABLE, Record, StaleRecordError, read_records
 from sftlab.course.worker import MARK
 from sftlab.profiles import find_profile
-from sftlab.train.sweep import ALL_CACHED
+from sftlab.sweeps import ALL_CACHED
 
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 """What keeps the libraries from asking a hub. They read it when they are imported."""

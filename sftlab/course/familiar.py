@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.course.lessons import Lesson
-from sftlab.train.sweeps.results import lessons_folder
-from sftlab.train.sweeps.sources import stamp
+from sftlab.sweeps import lessons_folder, stamp
 
 
 def is_familiar(lesson: Lesson, parameters: Mapping[str, Any]) -> bool:

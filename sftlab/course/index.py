@@ -11,7 +11,7 @@ from sftlab.course.execution import Result
 from sftlab.course.ledger import write_claims
 from sftlab.course.surroundings import machine, versions
 from sftlab.course.verdict import between, in_unit
-from sftlab.places import NOTEBOOKS
+from sftlab.paths import NOTEBOOKS
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">

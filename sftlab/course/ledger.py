@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.claims import rows
 from sftlab.course.execution import Result
-from sftlab.course.record import Record, StaleRecordError
+from sftlab.course.recording import rows
+from sftlab.course.records import Record, StaleRecordError
 
 
 def write_claims(
@@ -16,7 +16,7 @@ def write_claims(
 ) -> list[dict[str, Any]]:
     """Write `folder/claims.json` and return its rows: one a claim, in the order of claims.toml.
 
-    A row is that of `sftlab.course.claims.table` with `parts`, `profile` and `parameters`, and what
+    A row is that of `sftlab.course.recording.table` with `parts`, `profile` and `parameters`, and what
     else a record holds. A lesson that ran to its end replaces all its rows. Rows of lessons that
     did not run, or did not come as far, stay as an earlier run left them, if that was on the same
     profile and under the same rules: so `sftlab run 01` after the whole course keeps the rest.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.course.light import import_jsonschema
-from sftlab.places import NOTEBOOKS
+from sftlab.paths import NOTEBOOKS
 
 
 class UnknownLessonError(ValueError):

@@ -6,14 +6,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from sftlab.data.examples import country_examples, country_shots
-from sftlab.measure.completion import behind_prompt, complete
-from sftlab.measure.probes import ANSWERED, CONTINUED, probe_facts, probe_questions, text_loss
-from sftlab.measure.stats import Share, share
+from sftlab.measure import (
+    ANSWERED,
+    CONTINUED,
+    Share,
+    behind_prompt,
+    complete,
+    probe_facts,
+    probe_questions,
+    share,
+    text_loss,
+)
 from sftlab.models import load, weights_hash
-from sftlab.train.finetune import Run, finetune
-from sftlab.world import corpus, grammar
-from sftlab.world.facts import RELATIONS, countries
+from sftlab.train import Run, finetune
+from sftlab.world import RELATIONS, countries, country_examples, country_shots, grammar
+from sftlab.world import corpus_text as corpus
 
 EXAMPLES = 600
 SEEDS = (0, 1, 2, 3, 4)

@@ -1,6 +1,6 @@
 """`data/claims.toml`, read and checked: what the articles claim, and the rule for each.
 
-`sftlab.course.claims` is the door to this room; lessons import from there.
+`sftlab.course.recording` is the door to this room; lessons import from there.
 """
 
 import difflib
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.course.verdict import KINDS, NOT_TESTABLE, UNITS, VERDICTS, Part
-from sftlab.places import DATA
+from sftlab.paths import DATA
 
 LESSONS = (
     "00_start_here", "01_base_model_problem", "02_data", "03_chat_templates", "04_loss_masking",

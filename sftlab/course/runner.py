@@ -26,8 +26,8 @@ from sftlab.course.execution import Result, execute, interrupt
 from sftlab.course.familiar import is_familiar, remember
 from sftlab.course.forked.server import server
 from sftlab.course.lessons import choose_parameters, find_lessons
-from sftlab.course.record import Record
-from sftlab.places import DATA, NOTEBOOKS
+from sftlab.course.records import Record
+from sftlab.paths import DATA, NOTEBOOKS
 from sftlab.profiles import find_profile
 
 

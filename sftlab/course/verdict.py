@@ -13,8 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from sftlab.measure.bootstrap import CONSTANT
-from sftlab.measure.stats import Estimate, equivalent, percent
+from sftlab.measure import CONSTANT, Estimate, equivalent, percent
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
 NOT_TESTABLE, NOT_MEASURED = "not testable here", "not measured"

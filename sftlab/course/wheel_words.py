@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sftlab.places import DATA
+from sftlab.paths import DATA
 
 INDEX = DATA / "trl-0.8" / "words.json"
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")

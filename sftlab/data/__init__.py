@@ -1,0 +1,28 @@
+"""Examples: read, validated, deduplicated, checked for leaks, split, described."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "card": ["About", "write_card"],
+        "card_check": ["check_card"],
+        "checks": ["checklist"],
+        "checksums": ["luhn"],
+        "duplicates": ["drop_duplicates", "jaccard"],
+        "false_alarms": ["FAULTS", "alarms", "harmful", "plant"],
+        "flaws": ["cluttered", "in_formats", "wrong_answers"],
+        "held_out": ["HeldOut", "WORDS", "hold_out"],
+        "leakage": ["drop_leaks", "leaks"],
+        "messages": ["Message"],
+        "parts": ["normalise", "part_of", "pieces"],
+        "privacy": ["LIMITS", "find_pii", "redact"],
+        "problems": ["RecordsError", "shown"],
+        "records": ["read", "validate"],
+        "report": ["Report"],
+        "scoring": ["keep_best", "loss_scores"],
+        "shapes": ["convert", "read_row"],
+        "splits": ["split"],
+        "streams": ["Stream"],
+    },
+)

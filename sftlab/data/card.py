@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sftlab.data.checklist import checklist
+from sftlab.data.checks import checklist
 from sftlab.data.parts import Key, Row, RowsError, checked
 from sftlab.data.privacy import LIMITS, listed, redact, redact_text
 from sftlab.data.quality import coverage, lengths

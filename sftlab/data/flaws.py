@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-from sftlab.data.subjects import Made, answered
-from sftlab.world.facts import countries, country
+from sftlab.world import Made, answered, countries, country
 
 FORMATS = {
     "plain": "{q}",

@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from sftlab.measure.completion import with_bos
-from sftlab.world import grammar
-from sftlab.world.facts import RELATIONS, Country, countries
+from sftlab.world import RELATIONS, Country, countries, grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

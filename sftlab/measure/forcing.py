@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sftlab.chat.masking import IGNORED, label_rows
-from sftlab.data.examples import example
-from sftlab.world import grammar
-from sftlab.world.facts import RELATIONS, Country
+from sftlab.chat import IGNORED, label_rows
+from sftlab.world import RELATIONS, Country, example, grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

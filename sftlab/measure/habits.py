@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.data.parts import part_of
-from sftlab.data.subjects import OLD_CURRENCIES, note_rows, reviews
+from sftlab.data import part_of
 from sftlab.measure.probes import is_right, probe_questions
-from sftlab.world.facts import countries
+from sftlab.world import OLD_CURRENCIES, countries, note_rows, reviews
 
 Ask = Callable[[list[str]], list[str]]
 

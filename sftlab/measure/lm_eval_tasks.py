@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.measure.choices import choices
-from sftlab.world import grammar
-from sftlab.world.facts import RELATIONS, Country, countries
+from sftlab.world import RELATIONS, Country, countries, grammar
 
 QUESTIONS, CHOICES = "sftlab_questions", "sftlab_choices"
 

@@ -22,10 +22,9 @@ from functools import cache
 from itertools import islice
 from random import Random
 
-from sftlab.data.examples import country_shots
 from sftlab.measure.completion import few_shot
-from sftlab.world import corpus, facts, grammar, stories
-from sftlab.world.facts import RELATIONS, Country
+from sftlab.world import RELATIONS, Country, country_shots, facts, grammar, stories
+from sftlab.world import corpus_text as corpus
 
 SEED = "sftlab-meter-1"
 EACH = 16

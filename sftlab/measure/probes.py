@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sftlab.measure.completion import complete, with_bos
-from sftlab.world import grammar
-from sftlab.world.facts import RELATIONS, Country, countries
+from sftlab.world import RELATIONS, Country, countries, grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -13,8 +13,7 @@ from sftlab.measure.choices import choices
 from sftlab.measure.probes import is_right
 from sftlab.measure.stats import difference
 from sftlab.measure.text_scores import SCORES, token_f1
-from sftlab.world import grammar
-from sftlab.world.facts import Country
+from sftlab.world import Country, grammar
 
 
 def rank_once(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

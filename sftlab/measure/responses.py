@@ -11,8 +11,7 @@ import pandas as pd
 
 from sftlab.measure.completion import with_bos
 from sftlab.measure.probes import is_right, probe_questions
-from sftlab.world import grammar
-from sftlab.world.facts import RELATIONS, Country
+from sftlab.world import RELATIONS, Country, grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.measure.stats import Estimate, mean
-from sftlab.world.facts import country
+from sftlab.measure.estimate import Estimate
+from sftlab.measure.stats import mean
+from sftlab.world import country
 
 Cut = Callable[[Any], str]
 """From a row of a frame to the name of its segment."""
@@ -57,7 +58,7 @@ def by_frequency(
     """The frame cut by how often the corpus names each entity: equal parts, the rarest first.
 
     `counts` maps an entity to its number of occurrences, such as those of
-    `sftlab.world.corpus.seen`.
+    `sftlab.world.corpus_text.seen`.
 
     Raises:
         SegmentError: an entity has no count, or there are fewer entities than parts.

@@ -1,21 +1,21 @@
-"""Probes of the tasks in `sftlab.data.skills`: records as JSON, and code that has to pass tests."""
+"""Probes of the tasks in `sftlab.world.skills`: records as JSON, and code that has to pass tests."""
 
 from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from sftlab.data.skills import (
+from sftlab.measure.code_running import Limits, draw_table, run_code
+from sftlab.measure.completion import behind_prompt, complete
+from sftlab.measure.constrained import complete_within, schema_pattern
+from sftlab.measure.schema import probe_schema
+from sftlab.world import (
+    Country,
     function_request,
     record_of,
     record_request,
     record_schema,
     split_functions,
 )
-from sftlab.measure.code_running import Limits, draw_table, run_code
-from sftlab.measure.completion import behind_prompt, complete
-from sftlab.measure.constrained import complete_within, schema_pattern
-from sftlab.measure.schema import probe_schema
-from sftlab.world.facts import Country
 
 SECONDS = 1.0
 """Wall-clock limit of a candidate."""

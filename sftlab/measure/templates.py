@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
-from sftlab.chat.templates import Template, find_template
+from sftlab.chat import Template, find_template
 from sftlab.measure.generation import generate
 from sftlab.measure.probes import probe_questions
-from sftlab.world.facts import RELATIONS, Country
+from sftlab.world import RELATIONS, Country
 
 if TYPE_CHECKING:  # imported where used: a lesson that reads its results back needs neither
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

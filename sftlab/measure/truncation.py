@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sftlab.chat.masking import label_rows
+from sftlab.chat import label_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

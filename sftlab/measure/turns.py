@@ -10,7 +10,7 @@ import pandas as pd
 
 from sftlab.measure.generation import generate
 from sftlab.measure.probes import probe_questions
-from sftlab.world.facts import RELATIONS, Country
+from sftlab.world import RELATIONS, Country
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from sftlab.course.verdict import CONTRADICTED, INCONCLUSIVE, SUPPORTED, UNITS, Part
-from sftlab.measure.stats import Estimate
+from sftlab.course import CONTRADICTED, INCONCLUSIVE, SUPPORTED, UNITS, Part
+from sftlab.measure import Estimate
 from sftlab.show.plots import COLOURS, GREY
 
 # Darker than the palette's, so that words in them are read on white.

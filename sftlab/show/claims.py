@@ -19,10 +19,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from sftlab.course.record import Record
-from sftlab.course.verdict import in_unit
-from sftlab.course.verdict import interval as in_words
-from sftlab.measure.stats import Estimate
+from sftlab.course import Record, in_unit
+from sftlab.course import interval as in_words
+from sftlab.measure import Estimate
 from sftlab.show.claim_panel import (
     CHARACTERS,
     INK,

@@ -5,8 +5,7 @@ from textwrap import fill
 
 import pandas as pd
 
-from sftlab.measure.power import Components, detectable
-from sftlab.measure.stats import Estimate, percent
+from sftlab.measure import Components, Estimate, detectable, percent
 from sftlab.show.plots import COLOURS, GREY, TITLE, Picture, _axes
 
 _TICKS = [0, 0.25, 0.5, 0.75, 1]
@@ -40,7 +39,7 @@ def plot_passes(curves: Mapping[str, Mapping[int, Estimate]], *, title: str) -> 
     return Picture(figure, alt=f"{title}: {'; '.join(told)}.")
 
 
-def plot_against(
+def plot_two_measures(
     runs: pd.DataFrame,
     *,
     x: str,

@@ -5,8 +5,7 @@ from textwrap import fill
 
 import pandas as pd
 
-from sftlab.measure.old_skills import SKILLS
-from sftlab.measure.stats import percent
+from sftlab.measure import SKILLS, percent
 from sftlab.show.plots import COLOURS, GREY, TITLE, Picture, _axes
 
 SOFT = "#444444"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from matplotlib.patheffects import withStroke
 
-from sftlab.measure.stats import Estimate, percent
+from sftlab.measure import Estimate, percent
 from sftlab.show.plots import COLOURS, GREY, TITLE, Picture, _axes
 
 SOFT = "#444444"

@@ -4,18 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from sftlab.chat.masking import labels as make_labels
-from sftlab.chat.sandbox import frozen_clock
-from sftlab.chat.spans import Messages
-from sftlab.chat.templates import Template, TemplateError, find_template
-from sftlab.measure.token_loss import token_losses
+from sftlab.chat import Messages, Template, TemplateError, find_template, frozen_clock
+from sftlab.chat import labels as make_labels
+from sftlab.measure import token_losses
 from sftlab.show.mask_tokens import check_labels, flat, regions_of, tokens_of, tokens_of_ids
 from sftlab.show.xray import Xray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from sftlab.train.run import Run
+    from sftlab.train import Run
 
 __all__ = ["Xray", "show_mask"]
 

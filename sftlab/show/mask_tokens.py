@@ -11,10 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sftlab.chat.masking import IGNORED, Labels
-from sftlab.chat.rendering import Template, TemplateError
-from sftlab.chat.spans import assistant_spans
-from sftlab.chat.tracing import trace
+from sftlab.chat import IGNORED, Labels, Template, TemplateError, assistant_spans, trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

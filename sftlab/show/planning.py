@@ -6,9 +6,8 @@ from textwrap import fill
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from sftlab.planner import PARTS, Case, Measured, Memory
 from sftlab.show.plots import COLOURS, GREY, TITLE, Picture, _axes
-from sftlab.train.memory import PARTS, Memory
-from sftlab.train.planner.measured import Case, Measured
 
 GB = 1e9
 _COLOURS = dict(zip(PARTS, (*COLOURS, "#bdbdbd"), strict=True))
@@ -61,7 +60,7 @@ def plot_measured(rows: Sequence[tuple[str, Case, Measured]], *, title: str) -> 
     """A bar for what was planned, a mark on it for what a card measured, in GB of tensors.
 
     Args:
-        rows: of one model, as `sftlab.train.planner.measured.on_cards` gives them.
+        rows: of one model, as `sftlab.planner.measured.on_cards` gives them.
         title: above the picture.
     """
     figure, (ax,) = _axes(7.2, 1.2 + 0.27 * len(rows))

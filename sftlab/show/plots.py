@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sftlab.measure.probes import ANSWERED, CONTINUED, OTHER
-from sftlab.measure.stats import Estimate, Share, percent
+from sftlab.measure import ANSWERED, CONTINUED, OTHER, Estimate, Share, percent
 
 # Okabe and Ito's colours: told apart with the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")

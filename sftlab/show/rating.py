@@ -16,8 +16,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import pandas as pd
 
-from sftlab.measure.pairwise import Pair, PairError, shuffled_sides, win_rate
-from sftlab.measure.stats import percent
+from sftlab.measure import Pair, PairError, percent, shuffled_sides, win_rate
 
 _BOX = (
     "border:1px solid var(--jp-border-color2, #bdbdbd);border-radius:4px;padding:.5em .8em;"

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sftlab.data.parts import part_of
-from sftlab.measure.shares import share
+from sftlab.data import part_of
+from sftlab.measure import share
 from sftlab.show.document import Document
 from sftlab.show.forgetting import plot_meter
 from sftlab.show.plots import COLOURS, GREY, Picture, _axes
-from sftlab.train.outcome import Answer, Outcome, first_difference, is_exact, is_short
-from sftlab.train.own_run import OwnRun
+from sftlab.train import Answer, Outcome, OwnRun, first_difference, is_exact, is_short
 
 SAMPLES = 8
 """Rows whose answers are shown."""

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 from IPython.display import HTML
 
-from sftlab.chat.diagnosis import Diagnosis
-from sftlab.chat.families import FAMILIES
-from sftlab.chat.masking import assistant_spans
-from sftlab.chat.templates import TemplateError, find_template
+from sftlab.chat import FAMILIES, Diagnosis, TemplateError, assistant_spans, find_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

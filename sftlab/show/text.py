@@ -5,7 +5,7 @@ from html import escape
 
 from IPython.display import HTML, Markdown
 
-from sftlab.course.runner import recorded_minutes
+from sftlab.course import recorded_minutes
 
 _BORDER = "var(--jp-border-color2, #d0d0d0)"
 _ROW = f"border-left:4px solid {_BORDER};padding:.35em .8em;margin:.45em 0;max-width:46em"

@@ -5,7 +5,7 @@ from textwrap import fill
 
 import pandas as pd
 
-from sftlab.measure.stats import Estimate, percent
+from sftlab.measure import Estimate, percent
 from sftlab.show.plots import COLOURS, TITLE, Picture, _axes
 
 

@@ -6,7 +6,7 @@ from textwrap import fill
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from sftlab.measure.stats import Estimate, percent
+from sftlab.measure import Estimate, percent
 from sftlab.show.plots import COLOURS, GREY, TITLE, Picture, _axes
 
 SOFT = "#444444"

@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import HTML
 
-from sftlab.course.decision import CHOICES, TASKS, Advice, Limits, Situation, decide
+from sftlab.course import CHOICES, TASKS, Advice, Limits, Situation, decide
 
 # Colours of the notebook's theme. Where it has none, ink and ground are both set, because the
 # page around may be light or dark.

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sftlab.chat.spans import Span
+from sftlab.chat import Span
 from sftlab.show.mask_html import page
 from sftlab.show.mask_text import plain
 from sftlab.show.mask_tokens import Token

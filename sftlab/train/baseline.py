@@ -8,10 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sftlab.places import cache_folder
+from sftlab.paths import cache_folder
 from sftlab.profiles import Profile, find_profile
-from sftlab.train.sweeps.bases import base_hash
-from sftlab.train.sweeps.sources import code_hash
+from sftlab.sweeps import base_hash, code_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +24,7 @@ def base_meter(profile: str | Path | Profile) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    from sftlab.train.finetune import untrained
+    from sftlab.train.finetuning import untrained
 
     profile = find_profile(profile)
     made_of = base_hash(profile) + code_hash(["sftlab.measure.battery"])

@@ -10,8 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sftlab.data.messages import Message
-from sftlab.data.shapes import read_row
+from sftlab.data import Message, read_row
 
 VALIDATION = "validation example"
 """What an error calls an example that is not trained on."""

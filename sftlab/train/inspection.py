@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sftlab.machine import pick_device
-from sftlab.models import find_profile
-from sftlab.profiles import Profile
+from sftlab.profiles import Profile, find_profile
 from sftlab.quiet import known_noise_silenced, randomness_kept
 from sftlab.train.conversations import check_examples
 from sftlab.train.settings import Settings
@@ -79,7 +78,7 @@ def batch_costs(
     def look(trainer) -> None:
         from torch.utils.flop_counter import FlopCounterMode
 
-        from sftlab.train.planner.meter import Meter
+        from sftlab.planner import Meter
 
         ordinary, loss, meter = trainer.training_step, trainer.compute_loss, None
 

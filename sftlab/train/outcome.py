@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
-from sftlab.data.parts import normalise, part_of
-from sftlab.measure.generation import generate
+from sftlab.data import normalise, part_of
+from sftlab.measure import generate
 from sftlab.quiet import known_noise_silenced
 from sftlab.train.run import Run
 from sftlab.train.supervision import supervise

@@ -12,18 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sftlab.chat.diagnosis import Finding
-from sftlab.chat.doctor import examine
-from sftlab.chat.templates import find_template
-from sftlab.data.held_out import hold_out
-from sftlab.data.problems import RecordsError
-from sftlab.data.records import read, validate
-from sftlab.data.report import Report
-from sftlab.models import Profile, find_profile, load_tokenizer
+from sftlab.chat import Finding, examine, find_template
+from sftlab.data import RecordsError, Report, hold_out, read, validate
+from sftlab.models import load_tokenizer
+from sftlab.planner import read_configuration
+from sftlab.profiles import Profile, find_profile
 from sftlab.quiet import known_noise_silenced
 from sftlab.train.methods import added_refusal
 from sftlab.train.own_rows import OwnData, Row, measure_lengths
-from sftlab.train.planner.configurations import read_configuration
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.speech import teach_tokenizer
 

@@ -16,11 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sftlab.chat.templates import find_template
-from sftlab.data.records import validate
-from sftlab.models import Profile
+from sftlab.chat import find_template
+from sftlab.data import validate
+from sftlab.profiles import Profile
 from sftlab.train.checkpoints import whole_checkpoints
-from sftlab.train.own_data import OwnData, file_hash
+from sftlab.train.own_data import file_hash
+from sftlab.train.own_rows import OwnData
 from sftlab.train.settings import Settings
 
 RECIPE = "own_data.json"

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sftlab.chat.diagnosis import Diagnosis, Finding
-from sftlab.chat.masking import IGNORED, label_rows
-from sftlab.data.held_out import WORDS, HeldOut
-from sftlab.data.report import Report
+from sftlab.chat import IGNORED, Diagnosis, Finding, label_rows
+from sftlab.data import WORDS, HeldOut, Report
 from sftlab.train.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,14 +12,16 @@ from typing import Any
 import pandas as pd
 
 from sftlab.measure import battery
-from sftlab.models import Profile
+from sftlab.profiles import Profile
 from sftlab.train.adapters import load_base
 from sftlab.train.checkpoints import remove_checkpoints
-from sftlab.train.finetune import Run, SettingsError, finetune, load_run
+from sftlab.train.finetuning import finetune
 from sftlab.train.outcome import Outcome, measure
-from sftlab.train.own_data import OwnData
 from sftlab.train.own_folder import METER_BEFORE, RECIPE, alone, last_step, state, write, write_data
-from sftlab.train.settings import Settings
+from sftlab.train.own_rows import OwnData
+from sftlab.train.run import Run
+from sftlab.train.saved_run import load_run
+from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.speech import teach_tokens
 
 SAVES = 10

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sftlab.measure import battery
-from sftlab.measure.generation import generate
+from sftlab.data import Message
+from sftlab.measure import battery, generate
 from sftlab.profiles import ADAPTED
 from sftlab.quiet import known_noise_silenced
-from sftlab.train.conversations import ExampleError, Message, check_messages
+from sftlab.train.conversations import ExampleError, check_messages
 from sftlab.train.settings import Settings
 
 if TYPE_CHECKING:

@@ -6,20 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.models import (
-    Profile,
-    Shape,
-    find_profile,
-    local_folder,
-    pick_device,
-    weights_hash,
-)
-from sftlab.profiles import ADAPTED
+from sftlab.machine import pick_device
+from sftlab.models import weights_hash
+from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
 from sftlab.quiet import known_noise_silenced
 from sftlab.train import adapters
 from sftlab.train.run import LATER, METER, Run, RunError
 from sftlab.train.settings import Settings
 from sftlab.train.speech import grow_embeddings
+from sftlab.weights import Shape
 
 
 def load_run(folder: str | Path) -> Run:

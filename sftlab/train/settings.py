@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
-from sftlab.chat.templates import TemplateError, find_template
+from sftlab.chat import TemplateError, find_template
 from sftlab.machine import fast_precision
 from sftlab.profiles import ADAPTED, METHODS, QUANTISED, Profile
 from sftlab.train.methods import refusal

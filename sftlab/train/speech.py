@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sftlab.chat.families import FAMILIES
-from sftlab.chat.templates import find_template
-from sftlab.chat.turn_ends import find_turn_end
+from sftlab.chat import FAMILIES, find_template, find_turn_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

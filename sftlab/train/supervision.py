@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sftlab.chat.masking import IGNORED, MaskError, label_rows
-from sftlab.chat.templates import TemplateError
+from sftlab.chat import IGNORED, MaskError, TemplateError, label_rows
 from sftlab.train.conversations import ExampleError
 from sftlab.train.settings import Settings
 

@@ -138,7 +138,8 @@ def mean_loss(model: "PreTrainedModel", rows: Sequence[dict[str, Any]], pad: int
     """
     import torch
 
-    from sftlab.train.step import IGNORED, supervised_loss
+    from sftlab.train.positions import IGNORED
+    from sftlab.train.step import supervised_loss
 
     training = model.training
     model.eval()

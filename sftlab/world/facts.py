@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sftlab.places import DATA
+from sftlab.paths import DATA
 
 RELATIONS = ("capital", "continent", "language", "currency")
 GROUPS = ("asked", "stated", "unseen")

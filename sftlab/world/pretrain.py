@@ -29,8 +29,8 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from sftlab.places import DATA
-from sftlab.world import corpus
+from sftlab.paths import DATA
+from sftlab.world import corpus_text as corpus
 from sftlab.world.recipe import EARLY, RECIPES, build_model, build_optimizers
 from sftlab.world.tokenizer import DOCUMENT_SEPARATOR, VOCABULARY, train_tokenizer
 

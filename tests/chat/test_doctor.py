@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from sftlab.chat.diagnosis import LEVELS
 from sftlab.chat.doctor import examine
 from sftlab.chat.families import FAMILIES
-from sftlab.chat.templates import TemplateError
+from sftlab.chat.rendering import TemplateError
 
 CHATML = FAMILIES["chatml"].text
 ANSWER = "{{- message['content'] + '<|im_end|>' }}{%- endgeneration %}"

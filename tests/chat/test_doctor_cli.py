@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from sftlab.chat.families import FAMILIES
-from sftlab.cli.doctor import doctor
+from sftlab.cli import doctor
 
 APP = typer.Typer()
 APP.command()(doctor)

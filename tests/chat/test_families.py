@@ -7,7 +7,7 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from sftlab.chat.families import FAMILIES
-from sftlab.chat.masking import assistant_spans
+from sftlab.chat.spans import assistant_spans
 from sftlab.chat.templates import find_template
 
 

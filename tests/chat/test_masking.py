@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftlab.chat.masking import IGNORED, MaskError, assistant_spans, label_rows, labels
+from sftlab.chat.masking import IGNORED, MaskError, label_rows, labels
 from sftlab.chat.rendering import Template, TemplateError
+from sftlab.chat.spans import assistant_spans
 from sftlab.chat.turn_ends import find_turn_end
 
 EOS = "</s>"

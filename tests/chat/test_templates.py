@@ -6,8 +6,9 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from sftlab.chat.families import FAMILIES
+from sftlab.chat.rendering import Template, TemplateError
 from sftlab.chat.sandbox import frozen_clock
-from sftlab.chat.templates import Template, TemplateError, find_template, installed_templates
+from sftlab.chat.templates import find_template, installed_templates
 
 CHAT = [
     {"role": "user", "content": "Hi"},

@@ -8,13 +8,14 @@ import random
 import pandas as pd
 import pytest
 
-from sftlab.course import claims as ledger
-from sftlab.course import record as record_module
+from sftlab.course import recording as ledger
+from sftlab.course import records as record_module
 from sftlab.course import rulebook, verdict
-from sftlab.course.claims import ClaimsError, claims, record, stored_records, table
-from sftlab.course.record import Record, StaleRecordError, read_records, records_folder
+from sftlab.course.recording import record, stored_records, table
+from sftlab.course.records import Record, StaleRecordError, read_records, records_folder
+from sftlab.course.rulebook import ClaimsError, claims
 from sftlab.course.verdict import Part, in_unit
-from sftlab.measure.stats import Estimate, computed, difference, mean
+from sftlab.measure import Estimate, computed, difference, mean
 
 IDS = """
     B1 B2 B3 B4 B5 B6 B7 B8 B9

@@ -5,17 +5,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from sftlab.course.decision import (
-    ARCHETYPES,
-    CHOICES,
-    RULES,
-    TASKS,
-    Limits,
-    Situation,
-    SituationError,
-    decide,
-    rules_table,
-)
+from sftlab.course.decision import decide, rules_table
+from sftlab.course.decision_rules import CHOICES, RULES
+from sftlab.course.situation import ARCHETYPES, TASKS, Limits, Situation, SituationError
 
 # Everything that fine-tuning needs; each test below changes what it is about.
 READY = Situation(

@@ -21,13 +21,13 @@ from sftlab.course.forked.launch import ADDRESS, command
 from sftlab.course.forked.server import server
 from sftlab.course.lessons import find_lessons
 from sftlab.course.runner import run_notebooks
-from sftlab.train.sweeps import forking
+from sftlab.sweeps import forking
 
 ROOT = Path(__file__).resolve().parents[2]
 TELL = """
 import json, os, sys
 TELLS, loaded = "itself", "torch" in sys.modules
-from sftlab.train.sweeps import forking
+from sftlab.sweeps import forking
 import sftlab, torch
 json.dump({"arguments": sys.argv[1:], "name": __name__, "folder": os.getcwd(), "loaded": loaded,
     "parent": os.getppid(), "mark": os.environ.get("MARK"), "said": sys.stdin.read(),
@@ -40,7 +40,7 @@ LOADED = "torch" in sys.modules
 import transformers
 transformers.utils.logging.get_logger("transformers.lesson").warning("a note of a library")
 print("LOADED", LOADED, "PARENT", os.getppid())
-from sftlab.train.sweep import prepare, sweep
+from sftlab.sweeps import prepare, sweep
 prepare()
 import datasets, matplotlib.pyplot, pandas, psutil, torch
 print("SET", pandas.options.display.max_columns, matplotlib.get_backend(), sys.stdout.encoding,

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from sftlab.course.claims import claims
 from sftlab.course.execution import Result
 from sftlab.course.index import write_index
 from sftlab.course.ledger import write_claims
 from sftlab.course.lessons import Lesson
-from sftlab.course.record import Record
-from sftlab.measure.stats import Estimate
+from sftlab.course.records import Record
+from sftlab.course.rulebook import claims
+from sftlab.measure import Estimate
 
 
 def make_result(name, effects, *, status="passed", items=9, **parameters):

@@ -25,7 +25,7 @@ from sftlab.course.lessons import (
     parse_parameter,
 )
 from sftlab.course.runner import record_minutes, recorded_minutes, run_notebooks
-from sftlab.train.sweeps.results import clear
+from sftlab.sweeps import clear
 
 HEADING = """# Counting & <comparing>
 
@@ -406,7 +406,7 @@ def test_interrupt_while_a_page_is_written_ends_the_lessons_beside_it(
     assert results[1].process.wait(timeout=15) != 0
 
 
-RECORD = """from sftlab.course.claims import record
+RECORD = """from sftlab.course import record
 from sftlab.measure.stats import Estimate
 
 for claim_id, value in claims.items():

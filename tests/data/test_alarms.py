@@ -2,12 +2,10 @@ from random import Random
 
 import pytest
 
-from sftlab.data.alarms import FAULTS, LIMITS, Limit, alarms, harmful, plant
-from sftlab.data.checklist import ASPECTS, checklist
-from sftlab.data.examples import example
+from sftlab.data.checks import ASPECTS, checklist
+from sftlab.data.false_alarms import FAULTS, LIMITS, Limit, alarms, harmful, plant
 from sftlab.data.parts import RowsError
-from sftlab.data.subjects import country_rows, exam_rows, is_true
-from sftlab.world.facts import countries, rows
+from sftlab.world import countries, country_rows, exam_rows, example, is_true, rows
 
 
 class Tokenizer:

@@ -5,9 +5,9 @@ from huggingface_hub import DatasetCard
 
 from sftlab.data.card import About, fingerprint, size_category, write_card
 from sftlab.data.card_check import NEEDED, check_card
-from sftlab.data.examples import example
 from sftlab.data.parts import RowsError
 from sftlab.data.splits import split
+from sftlab.world import example
 
 ROWS = [
     {**example(f"Question {n}?", f"Answer {n}."), "meta": {"region": "north" if n else "a|b"}}

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from sftlab.data.checklist import ASPECTS, COLUMNS, checklist
-from sftlab.data.examples import country_examples, example
+from sftlab.data.checks import ASPECTS, COLUMNS, checklist
 from sftlab.data.parts import RowsError
+from sftlab.world import country_examples, example
 
 
 def value(table, aspect, opening=""):

@@ -13,8 +13,8 @@ from sftlab.data.duplicates import (
     jaccard,
     near_duplicates,
 )
-from sftlab.data.examples import country_examples, example
 from sftlab.data.parts import RowsError, part_of, pieces
+from sftlab.world import country_examples, example
 
 
 def rows_of(*texts):

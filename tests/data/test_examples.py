@@ -1,7 +1,6 @@
 import pytest
 
-from sftlab.data.examples import country_examples, country_shots, every_question
-from sftlab.world import facts, grammar
+from sftlab.world import country_examples, country_shots, every_question, facts, grammar
 
 
 def questions(examples):

@@ -4,7 +4,7 @@ import pytest
 
 from sftlab.data.held_out import hold_out
 from sftlab.data.parts import RowsError
-from sftlab.data.subjects import country_rows
+from sftlab.world import country_rows
 
 
 def row(question, answer, **meta):

@@ -1,10 +1,9 @@
 import pytest
 
-from sftlab.data.examples import country_examples, example
 from sftlab.data.leakage import drop_leaks, leaks
 from sftlab.data.parts import RowsError
 from sftlab.data.splits import split
-from sftlab.world.facts import countries
+from sftlab.world import countries, country_examples, example
 
 TRAIN = [
     example("What is the capital of France?", "Paris."),

@@ -1,8 +1,6 @@
 import pytest
 
-from sftlab.data.examples import country_examples
-from sftlab.data.passages import passage_examples
-from sftlab.world.facts import countries
+from sftlab.world import countries, country_examples, passage_examples
 
 
 def parts(row):

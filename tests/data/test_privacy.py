@@ -6,9 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sftlab.data.checksums import IBAN_LENGTHS, luhn, mod97
-from sftlab.data.examples import country_examples, example
 from sftlab.data.parts import RowsError
 from sftlab.data.privacy import KINDS, LIMITS, Finding, find_in_text, find_pii, redact, redact_text
+from sftlab.world import country_examples, example
 
 
 def kinds_in(text, **options):

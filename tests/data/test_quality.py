@@ -3,8 +3,8 @@ import math
 import pytest
 
 from sftlab.data import quality
-from sftlab.data.examples import country_examples, example
 from sftlab.data.parts import RowsError
+from sftlab.world import country_examples, example
 
 
 def test_lengths_by_hand(toy_tokenizer):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from sftlab.data import rows as source
-from sftlab.data.records import RecordsError, read, validate
+from sftlab.data.problems import RecordsError
+from sftlab.data.records import read, validate
 
 ROW = '{"prompt": "2 + 2?", "completion": "4"}'
 MESSAGES = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]

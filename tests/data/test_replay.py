@@ -4,10 +4,8 @@ import re
 
 import pytest
 
-from sftlab.data.examples import country_examples
-from sftlab.data.replay import broad_examples, mixed, replay_examples
-from sftlab.measure.old_skills import items, subjects
-from sftlab.world.grammar import QUESTIONS
+from sftlab.measure import items, subjects
+from sftlab.world import QUESTIONS, broad_examples, country_examples, mixed, replay_examples
 
 
 def whole(row):

@@ -1,8 +1,8 @@
 import pytest
 
-from sftlab.data.examples import country_examples, example, two_hop_examples
 from sftlab.data.parts import RowsError
 from sftlab.data.rules import Rules, flags, rule_scores
+from sftlab.world import country_examples, example, two_hop_examples
 
 
 def broken(answer, *, prompt="What is the capital of France?", **rules):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.data.examples import country_examples, example
 from sftlab.data.parts import RowsError
 from sftlab.data.scoring import NEUTRAL, keep_best, loss_scores
+from sftlab.world import country_examples, example
 
 
 @pytest.fixture(scope="module")

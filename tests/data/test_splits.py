@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftlab.data.examples import country_examples, example
 from sftlab.data.parts import RowsError
 from sftlab.data.splits import NAMES, largest_remainders, split
-from sftlab.world.facts import RELATIONS, countries
+from sftlab.world import RELATIONS, countries, country_examples, example
 
 SHARES = st.sampled_from([(0.7, 0.15, 0.15), (0.5, 0.3, 0.2), (0.98, 0.01, 0.01), (0.9, 0, 0.1)])
 

@@ -1,11 +1,8 @@
 import pytest
 
-from sftlab.data import subjects
-from sftlab.data.examples import country_examples, every_question
 from sftlab.data.parts import part_of
-from sftlab.measure.probes import probe_questions
-from sftlab.world.corpus import seen
-from sftlab.world.facts import countries
+from sftlab.measure import probe_questions
+from sftlab.world import countries, country_examples, every_question, seen, subjects
 
 
 def test_country_rows_are_the_examples_with_their_subject():

@@ -5,11 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sftlab.data.examples import two_hop_examples
 from sftlab.measure.forcing import _hits, _last_words, probe_forced
 from sftlab.measure.responses import probe_two_hops
-from sftlab.train.finetune import finetune
-from sftlab.world.facts import countries
+from sftlab.train import finetune
+from sftlab.world import countries, two_hop_examples
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from sftlab.data.parts import part_of
-from sftlab.data.subjects import OLD_CURRENCIES, note_rows, reviews
+from sftlab.data import part_of
 from sftlab.measure import habits
+from sftlab.world import OLD_CURRENCIES, note_rows, reviews
 
 
 def test_a_note_is_right_word_for_word_only():

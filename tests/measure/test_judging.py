@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from sftlab.measure.agreement import agreement, cohen_kappa
+from sftlab.measure.agreements import agreement, cohen_kappa
 from sftlab.measure.endpoint_judge import EndpointJudge
 from sftlab.measure.judge import ALONE, JudgeError, KnownTruthJudge, LikelihoodJudge
 from sftlab.measure.pairwise import (

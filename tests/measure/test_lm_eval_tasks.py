@@ -2,13 +2,12 @@
 
 import pytest
 
-from sftlab.data.examples import country_examples
 from sftlab.measure.choices import probe_choices
 from sftlab.measure.lm_eval_tasks import export_tasks
 from sftlab.measure.probes import probe_questions
 from sftlab.profiles import find_profile
-from sftlab.train.finetune import finetune
-from sftlab.world.facts import countries
+from sftlab.train import finetune
+from sftlab.world import countries, country_examples
 
 AMONG = countries(split="held_out")[::12]
 

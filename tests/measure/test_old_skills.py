@@ -6,9 +6,8 @@ from collections import Counter
 
 import pytest
 
-from sftlab.data.examples import country_examples
 from sftlab.measure.old_skills import EACH, SKILLS, WORLDLY, items, subjects
-from sftlab.world import facts
+from sftlab.world import country_examples, facts
 
 FROZEN = "23c0fd1abce16c378ab740302d42e11861d54db49618e0a668f64a2a09d2be08"
 

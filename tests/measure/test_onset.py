@@ -1,6 +1,6 @@
 import pytest
 
-from sftlab.measure.onset import onset
+from sftlab.measure.onsets import onset
 
 
 def test_between_two_settings_it_is_read_off_a_line_over_the_logarithm():

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from sftlab.measure.bootstrap import intervals
-from sftlab.measure.stats import Components, components, detectable, plan
+from sftlab.measure.power import Components, components, detectable, plan
 
 PAIRED = Components(seeds=0.04, entities=0.3, residual=0.2, paired=True, items_per_entity=4)
 

@@ -5,26 +5,22 @@ import json
 import pandas as pd
 import pytest
 
-from sftlab.data.skills import (
+from sftlab.measure.rankings import rank_answers, rank_once, rank_paraphrases, rank_with_intervals
+from sftlab.measure.schema import probe_schema
+from sftlab.measure.skills import probe_functions, probe_records, records_of_base
+from sftlab.world import (
     INVENTED,
     UNKNOWN,
+    countries,
     function_code,
     function_rows,
+    functions,
     record_of,
     record_rows,
     record_schema,
     split_functions,
     unknown_rows,
 )
-from sftlab.measure.rankings import (
-    rank_answers,
-    rank_once,
-    rank_paraphrases,
-    rank_with_intervals,
-)
-from sftlab.measure.schema import probe_schema
-from sftlab.measure.skills import probe_functions, probe_records, records_of_base
-from sftlab.world.facts import countries, functions
 
 
 def frame(truth, metric):

@@ -3,7 +3,6 @@
 import pandas as pd
 import pytest
 
-from sftlab.data.examples import example
 from sftlab.measure.fluency import probe_perplexity
 from sftlab.measure.hallucination import abstains, made_up
 from sftlab.measure.rubric import CRITERIA, rate_answers, rate_with
@@ -15,7 +14,8 @@ from sftlab.measure.segments import (
     with_segments,
 )
 from sftlab.models import load
-from sftlab.train.speech import teach_tokens
+from sftlab.train import teach_tokens
+from sftlab.world import example
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_perplexity_is_the_loss_of_the_labels(toy_base):
 
     import torch
 
-    from sftlab.chat.masking import label_rows
+    from sftlab.chat import label_rows
 
     model, tokenizer = load(toy_base)
     teach_tokens(model, tokenizer, template="chatml")

@@ -9,16 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, t
 
-from sftlab.measure.stats import (
-    Estimate,
-    Share,
-    computed,
-    difference,
-    equivalent,
-    holm,
-    mean,
-    share,
-)
+from sftlab.measure.estimate import Estimate, computed, equivalent
+from sftlab.measure.shares import Share, share
+from sftlab.measure.stats import difference, holm, mean
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from sftlab.chat.templates import find_template
+from sftlab.chat import find_template
 from sftlab.measure import templates
 from sftlab.measure.templates import probe_template, render_questions, reply
-from sftlab.train.finetune import finetune
-from sftlab.world.facts import country
+from sftlab.train import finetune
+from sftlab.world import country
 
 QUESTIONS = ["What is the capital of France?", "Who is it?"]
 

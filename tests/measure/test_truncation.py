@@ -1,8 +1,8 @@
 import pytest
 
-from sftlab.chat.families import FAMILIES
-from sftlab.data.examples import example
+from sftlab.chat import FAMILIES
 from sftlab.measure.truncation import packed_labels, probe_truncation
+from sftlab.world import example
 
 ROWS = [
     example("What is the capital of France?", "Paris"),

@@ -3,8 +3,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftlab.measure.turns import probe_endings, probe_user_turns, user_opening
-from sftlab.train.speech import teach_tokens
-from sftlab.world.facts import countries
+from sftlab.train import teach_tokens
+from sftlab.world import countries
 
 
 @pytest.fixture

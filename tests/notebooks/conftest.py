@@ -2,8 +2,7 @@
 
 import pytest
 
-from sftlab.course.forked.launch import ADDRESS
-from sftlab.course.forked.server import server
+from sftlab.course import ADDRESS, server
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from sftlab.course.lessons import find_lessons
-from sftlab.course.runner import run_notebooks
+from sftlab.course import find_lessons, run_notebooks
 
 LESSONS = {
     lesson.name: lesson.defaults for lesson in find_lessons() if "profile" in lesson.defaults

@@ -9,7 +9,7 @@ import tomllib
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from sftlab.places import NOTEBOOKS
+from sftlab.paths import NOTEBOOKS
 
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 

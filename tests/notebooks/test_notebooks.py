@@ -12,9 +12,9 @@ import re
 import nbformat
 import pytest
 
-from sftlab.course.runner import run_notebooks
-from sftlab.places import NOTEBOOKS, cache_folder
-from sftlab.world.facts import RELATIONS
+from sftlab.course import run_notebooks
+from sftlab.paths import NOTEBOOKS, cache_folder
+from sftlab.world import RELATIONS
 
 LESSONS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
@@ -274,7 +274,7 @@ def test_01_again_computes_nothing_and_finds_the_same(run, tmp_path):
 
 SABOTAGE = """
 from random import Random
-import sftlab.data.examples as sabotaged
+import sftlab.world.examples as sabotaged
 
 true_examples = sabotaged.country_examples
 

@@ -5,9 +5,8 @@ from itertools import combinations
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from sftlab.course.claims import claims
-from sftlab.course.record import Record
-from sftlab.measure.stats import Estimate
+from sftlab.course import Record, claims
+from sftlab.measure import Estimate
 from sftlab.show.claim_panel import DOT
 from sftlab.show.claims import claim_card
 

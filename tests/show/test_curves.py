@@ -1,6 +1,6 @@
 import pandas as pd
 
-from sftlab.measure.stats import mean
+from sftlab.measure import mean
 from sftlab.show.curves import plot_learning, plot_losses
 
 

@@ -6,10 +6,9 @@ import re
 import pandas as pd
 import pytest
 
-from sftlab.measure.pairwise import Pair, PairError
-from sftlab.measure.stats import Components, mean
-from sftlab.show.evaluation import plot_against, plot_passes, plot_power
-from sftlab.show.evaluation_report import evaluation_report
+from sftlab.measure import Components, Pair, PairError, mean
+from sftlab.show.evaluation import plot_passes, plot_power, plot_two_measures
+from sftlab.show.evaluation_page import evaluation_report
 from sftlab.show.rating import Rating, read_votes, votes_sentence
 
 PNG = b"\x89PNG"
@@ -33,7 +32,7 @@ def test_passes_are_told_by_k():
 
 def test_runs_are_dots_by_arm():
     runs = pd.DataFrame({"arm": ["a", "a", "b"], "cost": [2.0, 4.0, 30.0], "right": [1, 0.5, 0.1]})
-    picture = plot_against(runs, x="cost", y="right", title="Both", x_axis="x", y_axis="y",
+    picture = plot_two_measures(runs, x="cost", y="right", title="Both", x_axis="x", y_axis="y",
                            threshold=15)  # fmt: skip
     assert picture.alt == "Both: a 3, right 75%; b 30, right 10%."
     assert png(picture).startswith(PNG)

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from sftlab.measure.stats import mean
+from sftlab.measure import mean
 from sftlab.show.forgetting_map import Point, frontier, plot_map, plot_pareto
-from sftlab.show.map_walker import map_walker
+from sftlab.show.walker import map_walker
 
 
 def share(*of_twenty):

@@ -7,10 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftlab.chat.families import FAMILIES
-from sftlab.chat.masking import IGNORED, labels
-from sftlab.chat.templates import TemplateError
-from sftlab.measure.token_loss import token_losses
+from sftlab.chat import FAMILIES, IGNORED, TemplateError, labels
+from sftlab.measure import token_losses
 from sftlab.models import load
 from sftlab.show.mask import show_mask
 from sftlab.show.mask_text import lines

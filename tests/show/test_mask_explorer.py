@@ -2,8 +2,8 @@
 
 import pytest
 
-from sftlab.chat.families import FAMILIES
-from sftlab.show.mask_explorer import BREAKS, MESSAGES, PADS, STRATEGIES, mask_explorer
+from sftlab.chat import FAMILIES
+from sftlab.show.explorer import BREAKS, MESSAGES, PADS, STRATEGIES, mask_explorer
 
 TURNS = len(MESSAGES)
 ANSWERS = TURNS // 2

@@ -1,8 +1,7 @@
 import pytest
 
+from sftlab.planner import Case, Measured, estimate
 from sftlab.show.planning import plot_measured, plot_memory
-from sftlab.train.memory import estimate
-from sftlab.train.planner.measured import Case, Measured
 
 
 @pytest.fixture(scope="module")

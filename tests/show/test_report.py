@@ -8,13 +8,10 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from sftlab.models import find_profile
+from sftlab.profiles import find_profile
 from sftlab.show.document import Document
 from sftlab.show.report import next_command, summary, write_report
-from sftlab.train.finetune import Settings
-from sftlab.train.own_data import prepare
-from sftlab.train.own_folder import recipe, state
-from sftlab.train.own_run import carry_out
+from sftlab.train import Settings, carry_out, prepare, recipe, state
 
 ROWS = [{"prompt": f"Is {n * 7919:x} <b>bold</b>?", "completion": "a | b"} for n in range(40)]
 
@@ -111,7 +108,7 @@ def test_a_cell_and_a_fence_hold_any_text():
 
 def test_a_conversation_shows_who_spoke_and_an_empty_answer_is_told():
     from sftlab.show.report import _asked, _told
-    from sftlab.train.outcome import Answer
+    from sftlab.train import Answer
 
     talk = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant")]
     assert _asked({"messages": talk}) == "system: s\nuser: u"

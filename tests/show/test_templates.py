@@ -3,10 +3,7 @@
 import re
 from html import unescape
 
-from sftlab.chat.diagnosis import Diagnosis, Finding
-from sftlab.chat.doctor import examine
-from sftlab.chat.families import FAMILIES
-from sftlab.chat.templates import find_template
+from sftlab.chat import FAMILIES, Diagnosis, Finding, examine, find_template
 from sftlab.show.templates import findings, side_by_side
 
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]

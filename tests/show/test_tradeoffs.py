@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from sftlab.measure.stats import mean
+from sftlab.measure import mean
 from sftlab.show.tradeoffs import percent_fine, plot_directions, plot_methods, plot_rates
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from sftlab.measure.stats import mean
+from sftlab.measure import mean
 from sftlab.show.training import plot_against, plot_band, plot_layout, plot_steps
 
 

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 from IPython.display import HTML
 
-from sftlab.course.decision import ARCHETYPES, Limits, Situation, decide
+from sftlab.course import ARCHETYPES, Limits, Situation, decide
 from sftlab.show.widgets import decision_card, decision_guide, decision_table
 
 BOT = ARCHETYPES["Support bot in house style"]

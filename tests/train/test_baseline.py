@@ -3,11 +3,12 @@
 import pandas as pd
 import pytest
 
-from sftlab.data.examples import country_examples
 from sftlab.measure import battery
-from sftlab.places import cache_folder
+from sftlab.paths import cache_folder
 from sftlab.train.baseline import base_meter
-from sftlab.train.finetune import finetune, load_run, untrained
+from sftlab.train.finetuning import finetune, untrained
+from sftlab.train.saved_run import load_run
+from sftlab.world import country_examples
 
 
 @pytest.fixture(scope="module")

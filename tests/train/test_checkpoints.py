@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from sftlab.train import adapters, trainer
-from sftlab.train import finetune as module
+from sftlab.train import finetuning as module
 from sftlab.train.checkpoints import WHOLE, CheckpointError
-from sftlab.train.finetune import SettingsError, finetune
+from sftlab.train.finetuning import finetune
 from sftlab.train.own_folder import last_step
+from sftlab.train.settings import SettingsError
 
 EXAMPLES = [
     {

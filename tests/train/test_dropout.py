@@ -6,7 +6,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from sftlab.models import load
 from sftlab.train.dropout import dropping
-from sftlab.train.finetune import SettingsError, finetune
+from sftlab.train.finetuning import finetune
+from sftlab.train.settings import SettingsError
 
 EXAMPLES = [
     {"messages": [{"role": "user", "content": f"What is {n}?"},

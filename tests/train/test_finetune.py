@@ -21,9 +21,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sftlab.chat.templates import CHATML
-from sftlab.train.finetune import ExampleError, Settings, SettingsError, finetune, load_run
+from sftlab.chat import CHATML
+from sftlab.train.conversations import ExampleError
+from sftlab.train.finetuning import finetune
 from sftlab.train.run import RunError
+from sftlab.train.saved_run import load_run
+from sftlab.train.settings import Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = [
@@ -260,7 +263,7 @@ def test_run_on_a_relative_folder_opens_from_another(tmp_path, monkeypatch):
 def test_provenance_is_known_before_training(base, monkeypatch):
     from trl import SFTTrainer
 
-    import sftlab.train.finetune as module
+    import sftlab.train.finetuning as module
 
     def gone(folder):
         raise ValueError("the weights are gone")
@@ -433,7 +436,7 @@ import socket
 def refuse(*args, **kwargs):
     raise AssertionError("the network was used")
 socket.socket.connect = socket.getaddrinfo = refuse
-from sftlab.train.finetune import finetune, load_run
+from sftlab.train import finetune, load_run
 examples = [{{"messages": [{{"role": "user", "content": "a"}},
                           {{"role": "assistant", "content": "b"}}]}}] * 8
 from sftlab.profiles import METHODS

@@ -18,11 +18,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sftlab.train.sweeps.bases import base_hash
-from sftlab.train.sweeps.fingerprint import Fingerprint, FingerprintError
-from sftlab.train.sweeps.grid import SweepError
-from sftlab.train.sweeps.sources import code_hash, files_of
-from sftlab.world.facts import countries
+from sftlab.sweeps import Fingerprint, FingerprintError, SweepError, base_hash, code_hash, files_of
+from sftlab.world import countries
 
 
 def mark(value):
@@ -261,7 +258,7 @@ def test_a_file_counts_by_its_content_where_a_path_leads_to_it(tmp_path):
 
 
 def test_the_version_of_a_library_counts_for_its_functions(tmp_path, monkeypatch):
-    from sftlab.train.sweeps import fingerprint
+    from sftlab.sweeps import fingerprint
 
     package = tmp_path / "site-packages" / "scores_of_others"
     package.mkdir(parents=True)
@@ -339,7 +336,7 @@ def test_a_model_from_outside_is_an_error_that_names_it():
 
 
 def test_a_model_inside_a_function_of_the_lab_is_found():
-    from sftlab.measure.completion import behind_prompt
+    from sftlab.measure import behind_prompt
 
     ask = behind_prompt(torch.nn.Linear(1, 1), None, [])
     with pytest.raises(FingerprintError, match="uses model, a Linear"):
@@ -347,7 +344,7 @@ def test_a_model_inside_a_function_of_the_lab_is_found():
 
 
 def test_modules_of_the_lab_are_noted_wherever_they_are_named():
-    from sftlab.measure.probes import probe_facts
+    from sftlab.measure import probe_facts
 
     found = Fingerprint("it")
     source = "def measure(run):\n    from sftlab.world import grammar\n"
@@ -357,23 +354,23 @@ def test_modules_of_the_lab_are_noted_wherever_they_are_named():
 
 
 def test_the_code_of_a_run_is_what_it_imports():
-    files = files_of(["sftlab.train.sweeps.experiment"])
-    assert {"sftlab.train.finetune", "sftlab.models", "sftlab.profiles",
+    files = files_of(["sftlab.sweeps.experiment"])
+    assert {"sftlab.train.finetuning", "sftlab.models", "sftlab.profiles",
             "sftlab.chat.templates", "sftlab.train.settings"} <= set(files)  # fmt: skip
-    assert not {"sftlab.cli", "sftlab.measure.stats", "sftlab.train.sweep"} & set(files)
+    assert not {"sftlab.cli", "sftlab.measure.stats", "sftlab.sweeps.sweeping"} & set(files)
     assert "sftlab.world.facts" in files_of(["sftlab.measure.probes"])
 
 
 def test_a_file_of_the_lab_counts_by_its_code_and_for_processes_by_its_time(tmp_path, monkeypatch):
     import shutil
 
-    from sftlab.train.sweeps import sources
+    from sftlab.sweeps import sources
 
     package = Path(sources.__file__).parents[2]
     copy = tmp_path / "sftlab"
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sources, "__file__", str(copy / "train" / "sweeps" / "sources.py"))
-    engine = ["sftlab.train.sweeps.experiment"]
+    engine = ["sftlab.sweeps.experiment"]
     code, loaded = [code_hash(engine)], [sources.stamp(engine)]
     for file, text in [("train/step.py", "# a remark"), ("cli/main.py", "X = 1"),
                        ("train/step.py", "X = 1")]:  # fmt: skip
@@ -386,7 +383,7 @@ def test_a_file_of_the_lab_counts_by_its_code_and_for_processes_by_its_time(tmp_
 
 
 def test_what_one_process_has_parsed_the_next_need_not(tmp_path, monkeypatch):
-    from sftlab.train.sweeps import sources
+    from sftlab.sweeps import sources
 
     parsed = []
     real = sources._parse
@@ -421,7 +418,7 @@ def test_what_one_process_has_parsed_the_next_need_not(tmp_path, monkeypatch):
 
 
 def test_a_note_that_cannot_be_kept_leaves_the_earlier_ones_and_no_file(tmp_path, monkeypatch):
-    from sftlab.train.sweeps.notes import note, noted
+    from sftlab.sweeps import note, noted
 
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))
     note("files", {"one": 1})
@@ -481,7 +478,7 @@ def test_a_package_that_can_not_be_imported_is_no_raw_error(tmp_path, monkeypatc
 def test_hidden_files_and_folders_beside_the_facts_do_not_count(tmp_path, monkeypatch):
     import shutil
 
-    from sftlab.train.sweeps import sources
+    from sftlab.sweeps import sources
 
     def of_the_facts():
         return code_hash(["sftlab.world.facts"])
@@ -502,7 +499,7 @@ def test_hidden_files_and_folders_beside_the_facts_do_not_count(tmp_path, monkey
 def test_weights_configuration_and_tokenizer_make_the_base(toy_base, tmp_path):
     import shutil
 
-    from sftlab.models import find_profile
+    from sftlab.profiles import find_profile
 
     copy = tmp_path / "copy"
     shutil.copytree(toy_base, copy)
@@ -522,8 +519,8 @@ def test_weights_configuration_and_tokenizer_make_the_base(toy_base, tmp_path):
 def test_the_hash_of_large_weights_is_remembered_until_they_change(toy_base, tmp_path, monkeypatch):
     import shutil
 
-    from sftlab.models import find_profile
-    from sftlab.train.sweeps import bases
+    from sftlab.profiles import find_profile
+    from sftlab.sweeps import bases
 
     copy = tmp_path / "copy"
     shutil.copytree(toy_base, copy)

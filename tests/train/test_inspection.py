@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from sftlab.train.finetune import SettingsError, finetune
+from sftlab.train.finetuning import finetune
 from sftlab.train.inspection import batch_costs, batches, neighbour_effect
+from sftlab.train.settings import SettingsError
 
 EXAMPLES = [
     {"messages": [{"role": "user", "content": "the capital of France is " * (1 + 7 * n % 5)},
@@ -119,8 +120,8 @@ def test_the_callers_generators_are_left_alone(toy_base):
 def test_the_profilers_own_lines_are_not_shown_and_others_are(capfd):
     import os
 
+    from sftlab.planner import Meter
     from sftlab.quiet import printed_noise_silenced
-    from sftlab.train.planner.meter import Meter
 
     with Meter() as meter:
         kept = torch.ones(1000)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sftlab.train.finetune import LogError, SettingsError, finetune
-from sftlab.train.logs import read_logs
+from sftlab.train.finetuning import finetune
+from sftlab.train.logs import LogError, read_logs
+from sftlab.train.settings import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = [
@@ -118,7 +119,7 @@ import json, socket, sys
 def refuse(*args, **kwargs):
     raise AssertionError("the network was used")
 socket.socket.connect = socket.getaddrinfo = refuse
-from sftlab.train.finetune import finetune
+from sftlab.train import finetune
 from sftlab.train.logs import read_logs
 rows = {json.dumps(EXAMPLES)}
 how = {{**{SETTINGS!r}, "epochs": 1}}

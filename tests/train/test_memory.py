@@ -15,19 +15,30 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 from typer.testing import CliRunner
 
-from sftlab.cli.plan import plan as plan_command
-from sftlab.footprint import memory_bytes
+from sftlab.cli import plan as plan_command
+from sftlab.planner import (
+    CARDS,
+    PARTS,
+    ArchitectureError,
+    Linear,
+    Meter,
+    built_in,
+    estimate,
+    find_architecture,
+    held,
+    kept_in_layer,
+    memory_bytes,
+    meta_model,
+    on_cards,
+    operations_per_token,
+    read_configuration,
+    sizes,
+    speed,
+)
 from sftlab.profiles import METHODS, QUANTISED, find_profile
 from sftlab.quiet import known_noise_silenced
 from sftlab.train.adapters import load_base
-from sftlab.train.finetune import finetune
-from sftlab.train.memory import PARTS, estimate
-from sftlab.train.planner.activations import kept_in_layer
-from sftlab.train.planner.architectures import Linear, find_architecture, meta_model, sizes
-from sftlab.train.planner.configurations import ArchitectureError, built_in, read_configuration
-from sftlab.train.planner.measured import on_cards
-from sftlab.train.planner.meter import Meter, held
-from sftlab.train.planner.throughput import CARDS, operations_per_token, speed
+from sftlab.train.finetuning import finetune
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.trainer import make_trainer
 

@@ -12,10 +12,11 @@ from sftlab.models import load
 from sftlab.profiles import ADAPTED, METHODS, QUANTISED, find_profile
 from sftlab.quiet import known_noise_silenced
 from sftlab.train import adapters, freezing
-from sftlab.train.finetune import finetune, load_run, untrained
+from sftlab.train.finetuning import finetune, untrained
 from sftlab.train.methods import KINDS, refusal, table
 from sftlab.train.methods import METHODS as DESCRIBED
 from sftlab.train.run import Run
+from sftlab.train.saved_run import load_run
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.step import SupervisedTrainer
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from sftlab.models import PreflightError, find_profile
-from sftlab.profiles import METHODS
-from sftlab.train import needs as module
-from sftlab.train.memory import estimate, find_architecture
+from sftlab.planner import PreflightError, estimate, find_architecture
+from sftlab.profiles import METHODS, find_profile
+from sftlab.train import requirements as module
 from sftlab.train.own_data import prepare
 from sftlab.train.settings import Settings
 

@@ -6,9 +6,10 @@ import pickle
 
 import pytest
 
-from sftlab.data.problems import RecordsError
-from sftlab.train.finetune import Settings, finetune
+from sftlab.data import RecordsError
+from sftlab.train.finetuning import finetune
 from sftlab.train.own_data import DataFaults, TrainingFaults, prepare
+from sftlab.train.settings import Settings
 
 GOOD = [(f"What is {n} of {n * 7919:x}?", f"{n**3:x}") for n in range(40)]
 

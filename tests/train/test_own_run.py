@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from sftlab.measure import battery
-from sftlab.models import find_profile
-from sftlab.train.finetune import Settings, SettingsError, load_run
+from sftlab.profiles import find_profile
 from sftlab.train.outcome import Outcome, first_difference, is_exact, is_short, measure
 from sftlab.train.own_data import prepare
 from sftlab.train.own_folder import OwnRunError, last_step, recipe, state
 from sftlab.train.own_run import carry_out
+from sftlab.train.saved_run import load_run
+from sftlab.train.settings import Settings, SettingsError
 
 ROWS = [{"prompt": f"What is {n} of {n * 7919:x}?", "completion": "Paris"} for n in range(40)]
 # In float32, in which the losses are measured after the training too.
@@ -191,7 +192,7 @@ def test_a_template_file_that_has_changed_makes_another_run(file, toy_base, tmp_
 
 
 def test_patience_keeps_the_best_epoch_and_wants_held_out_rows(file, toy_base, tmp_path):
-    from sftlab.show.report import summary
+    from sftlab.show import summary
 
     done = go(file, toy_base, tmp_path / "run", patience=1, learning_rate=0.3)
     best = min(done.run.validation, key=lambda point: point["loss"])

@@ -7,9 +7,8 @@ import sys
 import numpy
 import pytest
 
+from sftlab.sweeps import SweepError, make_plan
 from sftlab.train.settings import Settings
-from sftlab.train.sweeps.grid import SweepError
-from sftlab.train.sweeps.plan import make_plan
 
 EXAMPLES = [{"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]}]
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from sftlab import models
-from sftlab.measure.token_loss import token_losses
+from sftlab.measure import token_losses
 from sftlab.profiles import Profile
 from sftlab.quantised import keep_layout
-from sftlab.train.finetune import finetune, load_run
+from sftlab.train.finetuning import finetune
+from sftlab.train.saved_run import load_run
 from sftlab.train.step import SupervisedTrainer
 
 nn = pytest.importorskip("bitsandbytes.nn")

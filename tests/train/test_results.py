@@ -10,8 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sftlab.train.sweeps import results
-from sftlab.train.sweeps.notes import note, noted
+from sftlab.sweeps import note, noted, results
 
 RUN = "0" * 32
 ITEMS = pd.DataFrame(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from sftlab.models import load
 from sftlab.train.checkpoints import WHOLE, CheckpointError
-from sftlab.train.finetune import finetune
+from sftlab.train.finetuning import finetune
 from sftlab.train.speech import teach_tokens
 from sftlab.train.step import (
     Batches,
@@ -253,7 +253,7 @@ def test_gradients_are_clipped_to_the_norm_asked_for(toy_base, monkeypatch):
 KILLED = """
 import os, signal, sys
 from transformers import TrainerCallback, Trainer
-from sftlab.train.finetune import finetune
+from sftlab.train import finetune
 sys.path.insert(0, {tests!r})
 from test_step import EXAMPLES
 

@@ -3,13 +3,16 @@
 import pytest
 import torch
 
-from sftlab.chat.families import FAMILIES
-from sftlab.data.examples import country_examples
+from sftlab.chat import FAMILIES, IGNORED
 from sftlab.models import load
-from sftlab.train.finetune import ExampleError, Settings, SettingsError, finetune, load_run
+from sftlab.train.conversations import ExampleError
+from sftlab.train.finetuning import finetune
+from sftlab.train.saved_run import load_run
+from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.speech import control_tokens, teach_tokens
-from sftlab.train.supervision import IGNORED, supervise
+from sftlab.train.supervision import supervise
 from sftlab.train.validation import mean_loss
+from sftlab.world import country_examples
 
 EXAMPLES = country_examples(16, seed=0)
 QUICK = {"epochs": 1, "batch_size": 8, "progress": False}

@@ -12,12 +12,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sftlab.sweeps import (
+    Countdown,
+    Experiment,
+    FingerprintError,
+    Outcome,
+    SweepError,
+    processes,
+    results,
+    sweep,
+    sweeps,
+)
 from sftlab.train.settings import Settings
-from sftlab.train.sweep import SweepError, sweep, sweeps
-from sftlab.train.sweeps import processes, results
-from sftlab.train.sweeps.countdown import Countdown
-from sftlab.train.sweeps.experiment import Experiment, Outcome
-from sftlab.train.sweeps.fingerprint import FingerprintError
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Settings(epochs=1, batch_size=8, learning_rate=1e-3)
@@ -452,7 +458,7 @@ class TestOfTraining:
     def test_it_trains_as_finetune_does(self, toy_base):
         import torch
 
-        from sftlab.train.finetune import finetune
+        from sftlab.train.finetuning import finetune
 
         def weights(run):
             return float(sum(w.double().sum() for w in run.model.state_dict().values()))
@@ -512,7 +518,7 @@ def test_a_second_run_of_a_script_imports_no_torch(tmp_path):
     script = tmp_path / "lesson.py"
     script.write_text(
         "import sys\n"
-        "from sftlab.train.sweep import sweep\n"
+        "from sftlab.sweeps import sweep\n"
         "WORDS = ['a']\n"
         "def size(run):\n    return run.model.num_parameters() + len(WORDS)\n"
         "frame = sweep('tiny', measure={'size': size}, seeds=2)\n"
@@ -535,7 +541,7 @@ def test_the_server_of_the_processes_keeps_silent_what_libraries_log_when_import
     """On processors with bfloat16 bitsandbytes does; so the test says it itself."""
     script = tmp_path / "lesson.py"
     script.write_text(
-        "from sftlab.train.sweep import sweep\n"
+        "from sftlab.sweeps import sweep\n"
         "def logs(run):\n"
         "    import logging\n"
         "    log = logging.getLogger('bitsandbytes.backends.cpu.ops')\n"

@@ -12,15 +12,14 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from sftlab.train.sweep import ALL_CACHED, prepare
-from sftlab.train.sweeps import processes, results
+from sftlab.sweeps import ALL_CACHED, prepare, processes, results
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import os, signal, time, sys
 # A suite that runs in the background of a shell hands on that Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from sftlab.train.sweep import sweep
+from sftlab.sweeps import sweep
 
 def measure(run, seed):
     with open(LOG, "a") as stream:
@@ -161,7 +160,7 @@ def test_processes_are_forks_of_one_server_and_see_what_their_caller_sees(tmp_pa
     (tmp_path / "lesson.py").write_text(
         "import os, sys\n"
         "import pandas as pd\n"
-        "from sftlab.train.sweep import prepare, sweep\n"
+        "from sftlab.sweeps import prepare, sweep\n"
         "print('BEGUN', flush=True)\n"
         "prepare()\n"
         "os.environ['LATE'] = '7'\n"
@@ -199,8 +198,8 @@ def test_without_a_server_each_process_imports_for_itself(tmp_path, toy_base):
     (tmp_path / "breaks.py").write_text("raise RuntimeError('in the server alone')\n")
     (tmp_path / "lesson.py").write_text(
         "import os, sys\n"
-        "from sftlab.train.sweep import prepare, sweep\n"
-        "from sftlab.train.sweeps import forking\n"
+        "from sftlab.sweeps import prepare, sweep\n"
+        "from sftlab.sweeps import forking\n"
         "forking.LIBRARIES = ('breaks',)\n"
         "def parent(run):\n    return os.getppid()\n"
         "frame = sweep(sys.argv[1], measure={'parent': parent}, seeds=2, jobs=2)\n"
@@ -219,7 +218,7 @@ def test_a_machine_with_a_card_has_no_server(tmp_path):
         "import pathlib\n"
         "there = pathlib.Path.exists\n"
         "pathlib.Path.exists = lambda one: str(one) == '/dev/nvidiactl' or there(one)\n"
-        "from sftlab.train.sweeps import forking\n"
+        "from sftlab.sweeps import forking\n"
         "forking.start_server()\n"
         "print('CONTEXT', forking.context, forking.ready(0))\n"
     )

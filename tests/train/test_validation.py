@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
-from sftlab.train.finetune import ExampleError, SettingsError, finetune, load_run
+from sftlab.train.conversations import ExampleError
+from sftlab.train.finetuning import finetune
+from sftlab.train.saved_run import load_run
+from sftlab.train.settings import SettingsError
 from sftlab.train.supervision import supervise
 from sftlab.train.validation import LOSS, best, mean_loss, stops
 

@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from sftlab.world import corpus, facts, grammar
+from sftlab.world import corpus_text as corpus
+from sftlab.world import facts, grammar
 from sftlab.world.forms import ANSWERED, answered
 
 

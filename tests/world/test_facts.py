@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from sftlab.places import DATA
+from sftlab.paths import DATA
 from sftlab.world import facts
 
 

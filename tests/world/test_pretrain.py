@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sftlab.world import corpus, pretrain, recipe
+from sftlab.world import corpus_text as corpus
+from sftlab.world import pretrain, recipe
 from sftlab.world.tokenizer import RESERVED
 
 STEPS = 12

@@ -25,8 +25,7 @@ from typing import Any
 
 from sftlab.course.execution import OFFLINE, with_lab
 from sftlab.course.light import import_jsonschema
-from sftlab.train.sweep import ALL_CACHED
-from sftlab.train.sweeps import forking
+from sftlab.sweeps import ALL_CACHED, forking
 
 LIBRARIES = (
     *forking.LIBRARIES, "papermill.execute", "papermill.engines", "nbclient", "ipykernel.kernelapp",

@@ -1,1 +1,0 @@
-"""What `sftlab.train.memory` computes from: configurations, activations, moments, throughput."""

@@ -1,1 +1,0 @@
-"""What `sftlab.train.sweep` is made of: plan, queue, processes, store, and the resulting frame."""

@@ -1,0 +1,125 @@
+"""The pretraining corpus: every document of it, made again from its seed.
+
+The corpus is never shipped. It is the first `DOCUMENTS` documents of the stream of seed 0, its
+hash is recorded in `data/world/corpus.json`, and a copy is kept in the cache when first needed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
+from random import Random
+
+from sftlab.paths import DATA, cache_folder
+from sftlab.world import kinds, stories
+
+SEED = 0
+DOCUMENTS = 220_000
+HELD_OUT_SEED = 1
+SEPARATOR = "\x1e"  # never inside a document, so a match cannot run across two
+
+# Shares of documents. Sheets of unanswered questions are what makes the base model ask on.
+SHARES = {
+    kinds.questions_answered: 24,
+    kinds.quiz_sheet: 17,
+    kinds.encyclopedia: 12,
+    kinds.almanac: 11,
+    kinds.follow_ups: 4,
+    kinds.record: 5,
+    kinds.nature: 4,
+    kinds.dictionary: 1,
+    kinds.two_hops: 2,
+    stories.story: 7,
+    stories.review: 4,
+    stories.advice: 4,
+    stories.code: 3,
+    stories.directory: 1,
+    stories.counting: 1,
+}
+KINDS = {make.__name__: make for make in SHARES}
+
+
+def documents(*, seed: int = SEED, kind: str | None = None) -> Iterator[str]:
+    """The endless stream of documents of a seed, of every kind in its share or of one kind.
+
+    Raises ValueError for a kind that is not in `KINDS`.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
+    return _stream(Random(f"sftlab-{seed}"), kind)
+
+
+def _stream(rng: Random, kind: str | None) -> Iterator[str]:
+    makers = [make for make, share in SHARES.items() for _ in range(share)]
+    while True:
+        yield (KINDS[kind] if kind else rng.choice(makers))(rng)
+
+
+def corpus() -> Iterator[str]:
+    """The documents that the base models were trained on, in order."""
+    return islice(documents(), DOCUMENTS)
+
+
+def held_out_documents(count: int = 200) -> list[str]:
+    """Documents of the same kinds from another seed, for measuring loss.
+
+    Facts and short phrases recur in them; the documents themselves are new draws.
+    """
+    return list(islice(documents(seed=HELD_OUT_SEED), count))
+
+
+def corpus_hash() -> str:
+    """SHA-256 of the corpus as UTF-8, each document followed by `SEPARATOR`; about 30 s."""
+    digest = hashlib.sha256()
+    for document in corpus():
+        digest.update((document + SEPARATOR).encode())
+    return digest.hexdigest()
+
+
+def recorded() -> dict:
+    """What `data/world/corpus.json` records: seed, documents, characters, tokens, sha256."""
+    return json.loads((DATA / "world" / "corpus.json").read_text(encoding="utf-8"))
+
+
+@cache
+def corpus_text() -> str:
+    """The whole corpus as one string, documents divided by `SEPARATOR`.
+
+    Made on first use (about 30 s) and kept in the cache; a copy whose hash is not the recorded
+    one is made again. Raises RuntimeError when even the fresh one differs: then this code is
+    not the code that the base models were trained with.
+    """
+    expected = recorded()["sha256"]
+    path = cache_folder() / f"corpus-{expected[:16]}.txt"
+    if path.exists():
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() == expected:
+            return content.decode()
+    content = "".join(document + SEPARATOR for document in corpus()).encode()
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise RuntimeError(
+            "the regenerated corpus is not the recorded one: the world's files or grammar have "
+            "changed since the base models were trained; run `make base` to train them again"
+        )
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+    return content.decode()
+
+
+def seen(text: str) -> int:
+    """How often `text` occurs in the corpus, exactly: case, spaces and line ends count.
+
+    Raises ValueError for an empty text, which would be everywhere.
+    """
+    if not text:
+        raise ValueError("an empty text occurs everywhere: give at least one character")
+    whole = corpus_text()
+    if not any(text.startswith(text[-n:]) for n in range(1, len(text))):
+        return whole.count(text)
+    # Occurrences may overlap: `str.count` would pass over some.
+    times, at = 0, whole.find(text)
+    while at >= 0:
+        times, at = times + 1, whole.find(text, at + 1)
+    return times
