@@ -1,4 +1,4 @@
-"""Probes of the tasks in `sftlab.world.skills`: records as JSON, and code that has to pass tests."""
+"""Probes of the tasks of `sftlab.world.skills`: records as JSON, and code that must pass tests."""
 
 from collections.abc import Callable, Sequence
 

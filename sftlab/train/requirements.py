@@ -1,6 +1,7 @@
 """What a training on your own file needs against what this machine has, before anything is loaded.
 
-The preflight's table, with memory, disk and time by the planner's formulas for these very rows: the longest of them decides memory, all of them time.
+The table of the preflight, with memory, disk and time by formula for these very rows:
+the longest of them decides memory, all of them time.
 """
 
 import shutil
