@@ -16,9 +16,10 @@ def write_claims(
 ) -> list[dict[str, Any]]:
     """Write `folder/claims.json` and return its rows: one a claim, in the order of claims.toml.
 
-    A row is that of the table of claims with `parts`, `profile` and `parameters`, and what else a record holds. A lesson that ran to its end replaces all its rows. Rows of lessons that
-    did not run, or did not come as far, stay as an earlier run left them, if that was on the same
-    profile and under the same rules: so `sftlab run 01` after the whole course keeps the rest.
+    A row is that of the table of claims with `parts`, `profile` and `parameters`, and what else a
+    record holds. A lesson that ran to its end replaces all its rows. Rows of lessons that did not
+    run, or did not come as far, stay as an earlier run left them, if that was on the same profile
+    and under the same rules: so `sftlab run 01` after the whole course keeps the rest.
     """
     file = folder / "claims.json"
     profiles = {result.profile for result in results}
