@@ -51,7 +51,9 @@ def find_lessons(names: Sequence[str] = (), *, folder: Path = NOTEBOOKS) -> list
         stem = name.removesuffix(".ipynb")
         matches = [stem] if stem in known else [k for k in known if k.split("_")[0] == stem]
         if len(matches) != 1:
-            raise UnknownLessonError(f"there is no lesson {name!r}; choose one of {', '.join(known)}")
+            raise UnknownLessonError(
+                f"there is no lesson {name!r}; choose one of {', '.join(known)}"
+            )
         paths.append(known[matches[0]])
     return [_read(path) for path in dict.fromkeys(paths)]
 
@@ -88,7 +90,9 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     """`"seeds=3"` -> `("seeds", 3)`; a value that is not a Python literal stays text."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip().isidentifier():
-        raise UnknownParameterError(f"cannot read the parameter {text!r}; write name=value, such as seeds=3")
+        raise UnknownParameterError(
+            f"cannot read the parameter {text!r}; write name=value, such as seeds=3"
+        )
     return name.strip(), _literal(value)
 
 

@@ -39,10 +39,7 @@ def _exporter() -> Any:
     from nbconvert import HTMLExporter
 
     template = jinja2.PackageLoader("sftlab.course").get_source(_templates(), "lesson.html.jinja")
-    exporter = HTMLExporter(template_name="lab", raw_template=template[0], embed_images=True)
-    # Of each progress bar the last state alone, as a terminal shows it.
-    exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", True)
-    return exporter
+    return HTMLExporter(template_name="lab", raw_template=template[0], embed_images=True)
 
 
 def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[str] = ()) -> Path:
@@ -53,8 +50,12 @@ def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[
     lead nowhere, so only its words stay.
     """
     import nbformat
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook = nbformat.read(executed, as_version=4)
+    # Keep the last state of each progress bar, as a terminal does; every state is an output.
+    CoalesceStreamsPreprocessor().preprocess(notebook, {})
+    nbformat.write(notebook, executed)
     notebook.metadata["title"] = title
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:

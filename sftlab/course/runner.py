@@ -1,11 +1,11 @@
 """Execute lessons with papermill, one after another, and leave pages, an index and a summary.
 
-    build/
-      index.html            every lesson with its promise, minutes and status, and the claims
-      00_start_here.html    a page per lesson, readable without a network
-      executed/*.ipynb      the executed notebooks
-      claims.json           the claims ledger: a row a claim, with parts, profile and parameters
-      summary.json          minutes, status, machine, versions
+build/
+  index.html            every lesson with its promise, minutes and status, and the claims
+  00_start_here.html    a page per lesson, readable without a network
+  executed/*.ipynb      the executed notebooks
+  claims.json           the claims ledger: a row a claim, with parts, profile and parameters
+  summary.json          minutes, status, machine, versions
 """
 
 import json
