@@ -424,7 +424,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("asked", "said"),
         [
-            ({"method": "prefix", "padding_free": True}, "neighbours then see each other.*padding_free=False"),
+            ({"method": "prefix", "padding_free": True}, "see each other.*padding_free=False"),
             (
                 {"method": "prefix", "gradient_checkpointing": True},
                 "gets no cache.*gradient_checkpointing=False",
