@@ -123,9 +123,9 @@ def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool
 
 def _be_there(file: Path) -> None:
     """RecordsError, with what to do, for a file that can't be read at all."""
-    from sftlab.data import Stream
+    from sftlab.data import DataFile
 
-    Stream(file)
+    DataFile(file)
 
 
 def _told(report, file: Path) -> str:

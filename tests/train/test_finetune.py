@@ -337,7 +337,7 @@ USER, ASSISTANT = EXAMPLES[0]["messages"]
         (wrong([USER]), "example 2, .*there is no message of the assistant"),
         (
             wrong([USER, USER, ASSISTANT]),
-            r"example 2, messages\[1\].role: two user messages stand in a row",
+            r"example 2, messages\[1\].role: two user messages follow each other",
         ),
         (wrong([ASSISTANT]), r"example 2, messages\[0\].role: .* begins with the role assistant"),
         (
@@ -350,12 +350,12 @@ USER, ASSISTANT = EXAMPLES[0]["messages"]
         ),
         (
             wrong([USER, {"role": "assistant", "content": 4}]),
-            r"messages\[1\].content: the content is no text \(4",
+            r"messages\[1\].content: the content must be a string \(got int: 4",
         ),
         (wrong([USER, ASSISTANT | {"train": False}]), "every answer has train: false"),
         (
             wrong([USER, ASSISTANT, {"role": "system", "content": "a"}]),
-            "a system message stands after the first place",
+            "a system message comes after the first message",
         ),
         (wrong([USER, {"role": "assistant", "content": "a<|im_end|>"}]), "would end its own turn"),
     ],
