@@ -23,7 +23,7 @@ from sftlab.machine import fast_precision, keep_freed_memory
 from sftlab.models import load
 from sftlab.profiles import find_profile
 from sftlab.quiet import known_noise_silenced
-from sftlab.train import finetune, teach_tokens
+from sftlab.train import finetune, setup_chat_template
 from sftlab.world import countries, country_examples
 
 LAB = find_profile("tiny")
@@ -36,7 +36,7 @@ BARS = {"lab / TRL": 2.0, "lab / hand-written": 0.9}
 def fresh():
     """Model and tokenizer as `finetune` prepares them."""
     model, tokenizer = load("tiny")
-    teach_tokens(model, tokenizer, template="chatml")
+    setup_chat_template(model, tokenizer, template="chatml")
     return model, tokenizer
 
 

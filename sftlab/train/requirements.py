@@ -21,7 +21,7 @@ from sftlab.planner import (
     speed,
 )
 from sftlab.profiles import Profile
-from sftlab.train.own_rows import OwnData
+from sftlab.train.own_data import OwnData
 from sftlab.train.settings import SettingsError
 
 CHECKPOINTS = 3

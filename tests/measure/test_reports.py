@@ -14,7 +14,7 @@ from sftlab.measure.segments import (
     with_segments,
 )
 from sftlab.models import load
-from sftlab.train import teach_tokens
+from sftlab.train import setup_chat_template
 from sftlab.world import example
 
 
@@ -97,7 +97,7 @@ def test_perplexity_is_the_loss_of_the_labels(toy_base):
     from sftlab.chat import label_rows
 
     model, tokenizer = load(toy_base)
-    teach_tokens(model, tokenizer, template="chatml")
+    setup_chat_template(model, tokenizer, template="chatml")
     model.eval()
     rows = [example("What is the capital of France?", "Paris"), example("Q?", "A longer answer.")]
     found = probe_perplexity(model, tokenizer, rows)

@@ -3,7 +3,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftlab.measure.turns import probe_endings, probe_user_turns, user_opening
-from sftlab.train import teach_tokens
+from sftlab.train import setup_chat_template
 from sftlab.world import countries
 
 
@@ -11,7 +11,7 @@ from sftlab.world import countries
 def pair(toy_base):
     model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(toy_base)
-    teach_tokens(model, tokenizer, template="article")
+    setup_chat_template(model, tokenizer, template="article")
     return model, tokenizer
 
 
@@ -64,5 +64,5 @@ def test_draws_follow_the_seed_and_differ(pair):
 def test_the_opening_of_a_user_turn_is_the_templates(toy_base, template, opening):
     model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(toy_base)
-    teach_tokens(model, tokenizer, template=template)
+    setup_chat_template(model, tokenizer, template=template)
     assert user_opening(tokenizer) == opening

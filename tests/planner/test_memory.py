@@ -37,7 +37,7 @@ from sftlab.planner import (
 )
 from sftlab.profiles import METHODS, QUANTISED, find_profile
 from sftlab.quiet import known_noise_silenced
-from sftlab.train.adapters import load_base
+from sftlab.train import load_base
 from sftlab.train.finetuning import finetune
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.trainer import make_trainer

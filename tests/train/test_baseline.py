@@ -7,7 +7,7 @@ from sftlab.measure import battery
 from sftlab.paths import cache_folder
 from sftlab.train.baseline import base_meter
 from sftlab.train.finetuning import finetune, untrained
-from sftlab.train.saved_run import load_run
+from sftlab.train.run import load_run
 from sftlab.world import country_examples
 
 

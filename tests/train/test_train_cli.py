@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy_run import stop_at
 
 from sftlab.cli import main as cli
 
@@ -139,7 +140,7 @@ def test_a_machine_too_small_stops_it_before_anything_is_loaded(monkeypatch, cap
     [
         (["none.jsonl"], "there is no such file"),
         (["--profile", "tinny"], "tinny"),
-        (["--method", "lore"], "choose one of"),
+        (["--method", "lore"], "give one of"),
         (["--epochs", "0"], "above zero"),
         (["--set", "lr=1"], "there is no setting 'lr'"),
         (["--set", "lr"], "write name=value"),
@@ -162,17 +163,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, my, change, 
 
 @pytest.mark.parametrize(("step", "said"), [(7, "goes on from step 5"), (3, "begins anew")])
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys, my, step, said):
-    from sftlab.train.step import SupervisedTrainer
-
     with monkeypatch.context() as patch:
-        real = SupervisedTrainer.training_step
-
-        def stop(self, *args, **kwargs):
-            if self.state.global_step == step:
-                raise KeyboardInterrupt
-            return real(self, *args, **kwargs)
-
-        patch.setattr(SupervisedTrainer, "training_step", stop)
+        stop_at(patch, step, KeyboardInterrupt)
         code, _, err = call(monkeypatch, capsys, *my)
     assert code == 130
     assert said in err
