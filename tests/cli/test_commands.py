@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from sftlab.cli import lessons
+from sftlab.cli import course
 from sftlab.cli import main as cli
 
 COMMANDS = (
@@ -59,7 +59,7 @@ def test_examples_of_run_fit_the_lessons():
     from sftlab.course import choose_parameters, find_lessons, parse_parameter
     from sftlab.profiles import find_profile
 
-    lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(lessons.run), flags=re.M)
+    lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(course.run), flags=re.M)
     assert len(lines) >= 4
     for line in lines:
         names, parameters, words = [], {}, iter(shlex.split(line))
@@ -141,10 +141,8 @@ def test_help_tells_how_to_see_a_traceback(monkeypatch, capsys):
 
 
 def test_minutes_of_the_lessons_as_they_stand_are_recorded(monkeypatch, capsys, tmp_path):
-    from sftlab.course import runner
-
-    monkeypatch.setattr(runner, "run_notebooks", lambda *args, **options: [])
-    monkeypatch.setattr(runner, "record_minutes", lambda results: "minutes.json")
+    monkeypatch.setattr("sftlab.course.run_notebooks", lambda *args, **options: [])
+    monkeypatch.setattr("sftlab.course.record_minutes", lambda results: "minutes.json")
     for profile in ([], ["--profile", "tiny"], ["-p", "profile=tiny"]):
         code, out, _ = call(monkeypatch, capsys, "run", "00", "--record-minutes", *profile)
         assert code == 0
@@ -214,9 +212,9 @@ def test_copied_lessons_never_overwrite_the_learners(tmp_path):
     (source / "figures").mkdir(parents=True)
     (source / "00.ipynb").write_text("new")
     (source / "figures" / "a.txt").write_text("a")
-    assert lessons.copy_lessons(source, target) == []
+    assert course.copy_lessons(source, target) == []
     (target / "00.ipynb").write_text("mine")
-    assert lessons.copy_lessons(source, target) == ["00.ipynb", "a.txt"]
+    assert course.copy_lessons(source, target) == ["00.ipynb", "a.txt"]
     assert (target / "00.ipynb").read_text() == "mine"
 
 
@@ -282,8 +280,6 @@ def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, capsys):
 def test_run_fails_when_a_claim_contradicts_its_lesson(monkeypatch, capsys, failing, code):
     from types import SimpleNamespace
 
-    from sftlab.course import runner
-
     result = SimpleNamespace(status="passed", failing_surprises=failing)
-    monkeypatch.setattr(runner, "run_notebooks", lambda *args, **options: [result])
+    monkeypatch.setattr("sftlab.course.run_notebooks", lambda *args, **options: [result])
     assert call(monkeypatch, capsys, "run", "01")[0] == code
