@@ -130,7 +130,7 @@ def test_errors_of_the_course_are_one_line_and_defects_are_not(monkeypatch, caps
     def defect(text):
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(corpus, "seen", defect)  # raised by this test, no module of the course
+    monkeypatch.setattr("sftlab.world.seen", defect)  # raised by this test, no module of the course
     monkeypatch.setattr(sys, "argv", ["sftlab", "seen", "Paris"])
     with pytest.raises(RuntimeError, match="shape mismatch"):
         cli.main()
@@ -159,7 +159,7 @@ def test_interrupted_lab_ends_in_its_own_time(tmp_path):
         "except KeyboardInterrupt:\n"
         "    time.sleep(0.6); print('saved', flush=True); sys.exit(3)\n"
     )
-    parent = "import sys; from sftlab.cli.lessons import _call_patiently as call\n"
+    parent = "import sys; from sftlab.cli.course import _call_patiently as call\n"
     parent += f"print('code', call([sys.executable, {str(child)!r}]))"
     started = subprocess.Popen(
         [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -185,23 +185,19 @@ def test_corpus_prints_documents_and_counts(monkeypatch, capsys):
     ("times", "said"), [(0, "never seen"), (1, "seen 1 time"), (1234, "seen 1,234 times")]
 )
 def test_seen_counts(monkeypatch, capsys, times, said):
-    import sftlab.world.corpus_text
-
-    monkeypatch.setattr(sftlab.world.corpus_text, "seen", lambda text: times)
+    monkeypatch.setattr("sftlab.world.seen", lambda text: times)
     assert call(monkeypatch, capsys, "seen", "x") == (0, said + "\n", "")
 
 
 def test_preflight_exit_code_follows_the_table(monkeypatch, capsys):
-    import sftlab.planner.checking as module
-
-    real = module.preflight
+    from sftlab.planner import Preflight, PreflightRow, preflight
 
     def lacking(profile, *, method=None):
-        row = module.Row(what="disk", needed="2 GB", found="1 GB", ok=False, remedy="Make room.")
-        found = real("tiny")
-        return module.Preflight(profile=found.profile, method=found.method, rows=(row,))
+        row = PreflightRow(what="disk", needed="2 GB", found="1 GB", ok=False, remedy="Make room.")
+        found = preflight("tiny")
+        return Preflight(profile=found.profile, method=found.method, rows=(row,))
 
-    monkeypatch.setattr(module, "preflight", lacking)
+    monkeypatch.setattr("sftlab.planner.preflight", lacking)
     code, out, _ = call(monkeypatch, capsys, "preflight", "tiny")
     assert code == 1
     assert "Make room." in out
@@ -239,7 +235,7 @@ def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, c
     assert "1 of" not in call(monkeypatch, capsys, "claims")[1]  # nothing on tiny
 
     rows = json.loads(call(monkeypatch, capsys, "claims", "--json", "--profile", "small")[1])
-    assert all(tuple(row) == COLUMNS for row in rows)
+    assert all(list(row) == COLUMNS for row in rows)
     by_id = {row["id"]: row for row in rows}
     assert (by_id["B3"]["effect"], by_id["B3"]["seeds"]) == (0.34, 3)
     assert (by_id["B2"]["effect"], by_id["B2"]["verdict"]) == (None, "not measured")
