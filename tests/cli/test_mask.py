@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from sftlab.chat import assistant_spans
-from sftlab.cli.mask import mask
+from sftlab.cli.data import mask
 
 APP = typer.Typer()
 APP.command()(mask)
