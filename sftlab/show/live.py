@@ -1,7 +1,7 @@
 """The loss while a run goes: a plot that is redrawn, and stays when the run is over.
 
     with LossCurve(title="A fine-tune") as curve:
-        run = finetune(..., validation=held_out, on_step=curve)
+        run = finetune(..., eval_dataset=held_out, on_step=curve)
 
 Executed notebooks, their pages and their slides show the last state as a picture.
 """
@@ -31,8 +31,8 @@ class LossCurve:
 
     def __call__(self, row: Mapping[str, float]) -> None:
         """Take a row: of a step, or of a measurement on validation examples."""
-        if "validation_loss" in row:
-            self._validation.append((row["step"], row["validation_loss"]))
+        if "eval_loss" in row:
+            self._validation.append((row["step"], row["eval_loss"]))
         else:
             self._steps.append(row)
         began = time.monotonic()
