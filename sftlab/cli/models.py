@@ -1,35 +1,8 @@
-"""`sftlab chat`, `base` and `preflight`: the models of the course, and what a machine can do."""
+"""`sftlab base` and `preflight`: the models of the course, and what a machine can do."""
 
-import sys
 from typing import Annotated
 
 import typer
-
-
-def chat(
-    model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="A profile, or the folder of a saved run.")
-    ] = "tiny",
-    system: Annotated[
-        str | None, typer.Option(help="What the assistant is told before you speak (runs only).")
-    ] = None,
-    sample: Annotated[
-        bool, typer.Option(help="Draw each word at random, instead of taking the likeliest.")
-    ] = False,
-) -> None:
-    """Talk to a base model, or to one that you fine-tuned.
-
-    \b
-    For example:
-      sftlab chat tiny                       a base model: it continues what you write
-      sftlab chat runs/my-first-assistant    a saved run: it answers
-      echo "The capital of France is" | sftlab chat tiny
-
-    /reset begins the conversation anew, /quit (or Ctrl-D) ends it.
-    """
-    from sftlab.cli.conversation import open_model, talk
-
-    talk(open_model(model, system=system, sample=sample), lines=sys.stdin)
 
 
 def base(

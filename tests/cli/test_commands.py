@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from sftlab.cli import lessons
+from sftlab.cli import course
 from sftlab.cli import main as cli
 
 COMMANDS = (
@@ -59,7 +59,7 @@ def test_examples_of_run_fit_the_lessons():
     from sftlab.course import choose_parameters, find_lessons, parse_parameter
     from sftlab.profiles import find_profile
 
-    lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(lessons.run), flags=re.M)
+    lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(course.run), flags=re.M)
     assert len(lines) >= 4
     for line in lines:
         names, parameters, words = [], {}, iter(shlex.split(line))
@@ -130,7 +130,7 @@ def test_errors_of_the_course_are_one_line_and_defects_are_not(monkeypatch, caps
     def defect(text):
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(corpus, "seen", defect)  # raised by this test, no module of the course
+    monkeypatch.setattr("sftlab.world.seen", defect)  # raised by this test, no module of the course
     monkeypatch.setattr(sys, "argv", ["sftlab", "seen", "Paris"])
     with pytest.raises(RuntimeError, match="shape mismatch"):
         cli.main()
@@ -141,10 +141,8 @@ def test_help_tells_how_to_see_a_traceback(monkeypatch, capsys):
 
 
 def test_minutes_of_the_lessons_as_they_stand_are_recorded(monkeypatch, capsys, tmp_path):
-    from sftlab.course import runner
-
-    monkeypatch.setattr(runner, "run_notebooks", lambda *args, **options: [])
-    monkeypatch.setattr(runner, "record_minutes", lambda results: "minutes.json")
+    monkeypatch.setattr("sftlab.course.run_notebooks", lambda *args, **options: [])
+    monkeypatch.setattr("sftlab.course.record_minutes", lambda results: "minutes.json")
     for profile in ([], ["--profile", "tiny"], ["-p", "profile=tiny"]):
         code, out, _ = call(monkeypatch, capsys, "run", "00", "--record-minutes", *profile)
         assert code == 0
@@ -161,7 +159,7 @@ def test_interrupted_lab_ends_in_its_own_time(tmp_path):
         "except KeyboardInterrupt:\n"
         "    time.sleep(0.6); print('saved', flush=True); sys.exit(3)\n"
     )
-    parent = "import sys; from sftlab.cli.lessons import _call_patiently as call\n"
+    parent = "import sys; from sftlab.cli.course import _call_patiently as call\n"
     parent += f"print('code', call([sys.executable, {str(child)!r}]))"
     started = subprocess.Popen(
         [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -187,23 +185,19 @@ def test_corpus_prints_documents_and_counts(monkeypatch, capsys):
     ("times", "said"), [(0, "never seen"), (1, "seen 1 time"), (1234, "seen 1,234 times")]
 )
 def test_seen_counts(monkeypatch, capsys, times, said):
-    import sftlab.world.corpus_text
-
-    monkeypatch.setattr(sftlab.world.corpus_text, "seen", lambda text: times)
+    monkeypatch.setattr("sftlab.world.seen", lambda text: times)
     assert call(monkeypatch, capsys, "seen", "x") == (0, said + "\n", "")
 
 
 def test_preflight_exit_code_follows_the_table(monkeypatch, capsys):
-    import sftlab.planner.checking as module
-
-    real = module.preflight
+    from sftlab.planner import Preflight, PreflightRow, preflight
 
     def lacking(profile, *, method=None):
-        row = module.Row(what="disk", needed="2 GB", found="1 GB", ok=False, remedy="Make room.")
-        found = real("tiny")
-        return module.Preflight(profile=found.profile, method=found.method, rows=(row,))
+        row = PreflightRow(what="disk", needed="2 GB", found="1 GB", ok=False, remedy="Make room.")
+        found = preflight("tiny")
+        return Preflight(profile=found.profile, method=found.method, rows=(row,))
 
-    monkeypatch.setattr(module, "preflight", lacking)
+    monkeypatch.setattr("sftlab.planner.preflight", lacking)
     code, out, _ = call(monkeypatch, capsys, "preflight", "tiny")
     assert code == 1
     assert "Make room." in out
@@ -214,9 +208,9 @@ def test_copied_lessons_never_overwrite_the_learners(tmp_path):
     (source / "figures").mkdir(parents=True)
     (source / "00.ipynb").write_text("new")
     (source / "figures" / "a.txt").write_text("a")
-    assert lessons.copy_lessons(source, target) == []
+    assert course.copy_lessons(source, target) == []
     (target / "00.ipynb").write_text("mine")
-    assert lessons.copy_lessons(source, target) == ["00.ipynb", "a.txt"]
+    assert course.copy_lessons(source, target) == ["00.ipynb", "a.txt"]
     assert (target / "00.ipynb").read_text() == "mine"
 
 
@@ -241,7 +235,7 @@ def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, c
     assert "1 of" not in call(monkeypatch, capsys, "claims")[1]  # nothing on tiny
 
     rows = json.loads(call(monkeypatch, capsys, "claims", "--json", "--profile", "small")[1])
-    assert all(tuple(row) == COLUMNS for row in rows)
+    assert all(list(row) == COLUMNS for row in rows)
     by_id = {row["id"]: row for row in rows}
     assert (by_id["B3"]["effect"], by_id["B3"]["seeds"]) == (0.34, 3)
     assert (by_id["B2"]["effect"], by_id["B2"]["verdict"]) == (None, "not measured")
@@ -282,8 +276,6 @@ def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, capsys):
 def test_run_fails_when_a_claim_contradicts_its_lesson(monkeypatch, capsys, failing, code):
     from types import SimpleNamespace
 
-    from sftlab.course import runner
-
     result = SimpleNamespace(status="passed", failing_surprises=failing)
-    monkeypatch.setattr(runner, "run_notebooks", lambda *args, **options: [result])
+    monkeypatch.setattr("sftlab.course.run_notebooks", lambda *args, **options: [result])
     assert call(monkeypatch, capsys, "run", "01")[0] == code

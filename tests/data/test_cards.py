@@ -3,9 +3,8 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import DatasetCard
 
-from sftlab.data.card import About, fingerprint, size_category, write_card
-from sftlab.data.card_check import NEEDED, check_card
-from sftlab.data.parts import RowsError
+from sftlab.data.cards import NEEDED, About, check_card, fingerprint, size_category, write_card
+from sftlab.data.rows import RowsError
 from sftlab.data.splits import split
 from sftlab.world import example
 
@@ -65,13 +64,13 @@ def test_front_matter_is_what_the_hub_reads():
 def test_each_thing_left_out_is_named(field):
     (missing,) = check_card(card(replace(WHOLE, **{field: ""})))
     assert missing.what == FIELDS[field]
-    assert "AI Act" in missing.asked_by
+    assert "AI Act" in missing.required_by
     assert f"under '## {FIELDS[field].split(':')[0]}'" in str(missing)
 
 
 def test_nothing_stated_is_all_named():
     found = {missing.what for missing in check_card(write_card(ROWS, About(name="x")))}
-    sections = {f"{n.section}: {n.field}" if n.field else n.section for n in NEEDED}
+    sections = {f"{section}: {field}" if field else section for section, field, *_ in NEEDED}
     assert found == sections | {"Bias: counts", "front matter: license", "front matter: language"}
 
 
@@ -94,24 +93,28 @@ def test_personal_data_is_counted_and_never_quoted():
 
 
 @pytest.mark.parametrize(
-    ("change", "what", "told"),
+    ("change", "what", "message"),
     [
-        ({"license": "MIT License"}, "front matter: license", "'MIT License' is no identifier"),
+        (
+            {"license": "MIT License"},
+            "front matter: license",
+            "'MIT License' must be an identifier",
+        ),
         ({"license": "other"}, "front matter: license_name", "a licence of your own"),
-        ({"languages": ("English",)}, "front matter: language", "'English' is no ISO 639"),
+        ({"languages": ("English",)}, "front matter: language", "'English' must be an ISO 639"),
         ({"tasks": ()}, "front matter: task_categories", "write it"),
     ],
 )
-def test_front_matter_is_checked(change, what, told):
+def test_front_matter_is_checked(change, what, message):
     found = {missing.what: str(missing) for missing in check_card(card(replace(WHOLE, **change)))}
-    assert told in found[what]
+    assert message in found[what]
 
 
 def test_a_card_written_by_hand_is_checked_alike():
     found = check_card("---\nlicense: mit\nsize_categories: many\n---\n# A\n\n## Purpose\n\nFun.")
-    told = {missing.what for missing in found}
-    assert "Purpose" not in told
-    assert {"Bias", "Bias: counts", "front matter: size_categories"} <= told
+    what = {missing.what for missing in found}
+    assert "Purpose" not in what
+    assert {"Bias", "Bias: counts", "front matter: size_categories"} <= what
     assert len(check_card("# Nothing")) == len(NEEDED) + 1 + 5
 
 
@@ -139,5 +142,5 @@ def test_errors_say_what_and_what_to_do(tmp_path):
         check_card(tmp_path / "no.md")
     with pytest.raises(RowsError, match="front matter can't be read"):
         check_card("---\na: [1\n---\n")
-    with pytest.raises(RowsError, match=r"rows\[0\]: no 'country'"):
+    with pytest.raises(RowsError, match=r"rows\[0\] has no 'country'"):
         card(bias_by={"country": "country"})

@@ -1,6 +1,6 @@
 import pytest
 
-from sftlab.data.parts import RowsError, checked, part_of, pieces, value_of, values_of, words
+from sftlab.data.rows import RowsError, checked, part_of, pieces, values_of, words
 
 TWO_TURNS = {
     "messages": [
@@ -31,18 +31,18 @@ def test_unknown_part_names_the_known():
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ([], r"rows: the list is empty"),
         ("data.jsonl", r"'data.jsonl': read a file"),
-        (None, r"not None: read a file"),
-        ({"train": [], "test": []}, r"not a dict: take one of 'train', 'test'"),
+        (None, r"got None: read a file"),
+        ({"train": [], "test": []}, r"got a dict: take one of 'train', 'test'"),
         (
             [TWO_TURNS, {"prompt": "a"}],
-            r"rows\[1\]: no key 'messages' \(it has 'prompt'\): convert",
+            r"rows\[1\] must be a dict with a list of 'messages', got 'prompt': convert",
         ),
-        ([TWO_TURNS, "text"], r"rows\[1\]: a dict .* not 'text'"),
-        ([{"messages": []}], r"rows\[0\]: 'messages' is \[\]"),
+        ([TWO_TURNS, "text"], r"rows\[1\] must be a dict .* got 'text'"),
+        ([{"messages": []}], r"rows\[0\] must be a dict with a list of 'messages'"),
         (
             [{"messages": [{"role": "user", "content": None}]}],
             r"rows\[0\]: messages\[0\] has the content None: it must be a string",
@@ -51,8 +51,8 @@ def test_unknown_part_names_the_known():
         ([{"messages": ["a"]}], r"messages\[0\] has the role None"),
     ],
 )
-def test_rows_that_cannot_be_measured_are_named_with_the_remedy(rows, told):
-    with pytest.raises(RowsError, match=told):
+def test_rows_that_cannot_be_measured_are_named_with_the_remedy(rows, message):
+    with pytest.raises(RowsError, match=message):
         checked(rows)
 
 
@@ -63,14 +63,11 @@ def test_rows_of_datasets_are_rows():
     assert [part_of(row, "answer") for row in checked(Dataset.from_list(plain))] == ["Rome."] * 2
 
 
-def test_value_is_looked_up_in_meta_then_beside_it_then_computed():
-    assert value_of(TWO_TURNS, "country") == "Italy"
-    assert value_of(TWO_TURNS, "split") == "train"
-    assert value_of(TWO_TURNS, lambda row: len(row["messages"])) == 5
-
-
-def test_unknown_and_empty_values_are_errors_with_the_row():
-    with pytest.raises(RowsError, match=r"rows\[0\]: no 'region' .*'country', 'split'"):
+def test_values_are_looked_up_in_meta_then_in_the_row_then_computed():
+    assert values_of([TWO_TURNS], "country") == ["Italy"]
+    assert values_of([TWO_TURNS], "split") == ["train"]
+    assert values_of([TWO_TURNS], lambda row: len(row["messages"])) == [5]
+    with pytest.raises(RowsError, match=r"rows\[0\] has no 'region', but 'split', 'country'"):
         values_of([TWO_TURNS], "region")
     with pytest.raises(RowsError, match=r"rows\[1\]: country is None"):
         values_of([TWO_TURNS, {**TWO_TURNS, "meta": {"country": None}}], "country")
