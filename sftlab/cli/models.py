@@ -26,7 +26,7 @@ def base(
 
     from sftlab.course import write_card
     from sftlab.paths import DATA
-    from sftlab.show import plots
+    from sftlab.show import plot_card, plot_pretraining
     from sftlab.world import EARLY, RECIPES, train_all
 
     unknown = set(names or []) - set(RECIPES)
@@ -35,7 +35,6 @@ def base(
     chosen = names or list(RECIPES)
     if not card_only:
         train_all(chosen)
-    logs = {}
     for name in [*chosen, *([EARLY[0]] if EARLY[1] in chosen else [])]:
         folder = DATA / "models" / name
         typer.echo(f"measuring {name}")
@@ -43,9 +42,9 @@ def base(
         missed = [f"{m.what} ({m.part})" for m in measures if m.met is False]
         typer.echo(f"{name}: " + (f"bars missed: {'; '.join(missed)}" if missed else "bars met"))
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        plots.plot_card(card).save(folder / "journey.png")
-        logs[name] = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
-        plots.plot_pretraining({name: logs[name]}).save(folder / "training.png")
+        plot_card(card).save(folder / "journey.png")
+        log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
+        plot_pretraining(log, name=name).save(folder / "training.png")
 
 
 def preflight(
