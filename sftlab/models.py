@@ -126,6 +126,21 @@ def load_tokenizer(profile: str | Path | Profile) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+def load_config(profile: Profile):
+    """The transformers configuration of a profile; of a hub model config.json alone is fetched.
+
+    Raises:
+        ModelNotAvailableError: as for `load`.
+    """
+    from transformers import AutoConfig
+
+    options = {"revision": profile.revision} if profile.on_hub else {}
+    try:
+        return AutoConfig.from_pretrained(profile.source, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise ModelNotAvailableError(_explain(profile, error)) from error
+
+
 def _place(profile: Profile) -> tuple[str, dict]:
     """What transformers is to load, and how; ModelNotAvailableError when the folder is not here."""
     folder = local_folder(profile)

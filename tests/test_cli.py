@@ -194,7 +194,7 @@ def test_seen_counts(monkeypatch, capsys, times, said):
 
 
 def test_preflight_exit_code_follows_the_table(monkeypatch, capsys):
-    import sftlab.planner.checking as module
+    import sftlab.planner.preflighting as module
 
     real = module.preflight
 

@@ -1,4 +1,4 @@
-"""Pictures of plans: the memory of a fine-tune, part by part, and beside what a card measured."""
+"""Pictures of plans: the memory of a fine-tune, part by part, and next to what a GPU measured."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -14,20 +14,20 @@ _COLOURS = dict(zip(PARTS, (*COLOURS, "#bdbdbd"), strict=True))
 
 
 def plot_memory(
-    plans: Mapping[str, Memory], *, title: str, cards: Mapping[str, float] | None = None
+    plans: Mapping[str, Memory], *, title: str, gpus: Mapping[str, float] | None = None
 ) -> Picture:
     """Stacked bars of what each plan takes at its peak, in GB, the process included.
 
-    `cards` maps a name to bytes: a dashed line each, for what would fit.
+    `gpus` maps a name to bytes: a dashed line each, for what would fit.
     """
-    cards = cards or {}
+    gpus = gpus or {}
     stacks = {name: {p: size / GB for p, size in plan.at_peak().items()}
               for name, plan in plans.items()}  # fmt: skip
     for name, plan in plans.items():
-        stacks[name]["overhead"] += plan.process / GB
+        stacks[name]["temporary"] += plan.process / GB
     used = [part for part in PARTS if any(stack[part] for stack in stacks.values())]
     widest = max([*(sum(stack.values()) for stack in stacks.values()),
-                  *(size / GB for size in cards.values())])  # fmt: skip
+                  *(size / GB for size in gpus.values())])  # fmt: skip
     figure, (ax,) = _axes(7.2, 1.5 + 0.42 * len(plans))
     told = []
     for y, (name, stack) in enumerate(stacks.items()):
@@ -38,14 +38,14 @@ def plot_memory(
         ax.text(left + widest * 0.012, y, _gb(left), va="center", fontsize=9,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
         told.append(f"{name} {_gb(left)}")
-    for name, size in cards.items():
+    for name, size in gpus.items():
         ax.axvline(size / GB, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
         ax.text(size / GB, len(plans) - 0.42, f" {name}", fontsize=8, color="#444444", va="top")
     ax.set_yticks(range(len(plans)), [fill(name, 34) for name in plans], fontsize=10)
-    ax.set_ylim(len(plans) - (0.1 if cards else 0.5), -0.5)
+    ax.set_ylim(len(plans) - (0.1 if gpus else 0.5), -0.5)
     ax.set_xlim(0, widest * 1.14)
     ax.tick_params(axis="x", labelsize=9)
-    ax.set_xlabel("GB at the peak of a training step (overhead: with the process)", fontsize=9,
+    ax.set_xlabel("GB at the peak of a training step (temporary: with the process)", fontsize=9,
                   color="#444444")  # fmt: skip
     ax.set_title(fill(title, TITLE), loc="left", fontsize=11, pad=26 + 14 * (len(used) > 5))
     ax.legend(
@@ -57,10 +57,10 @@ def plot_memory(
 
 
 def plot_measured(rows: Sequence[tuple[str, Case, Measured]], *, title: str) -> Picture:
-    """A bar for what was planned, a mark on it for what a card measured, in GB of tensors.
+    """A bar for what was planned, a mark on it for what a GPU measured, in GB of tensors.
 
     Args:
-        rows: of one model, as `sftlab.planner.measured.on_cards` gives them.
+        rows: of one model, as `sftlab.planner.on_gpus` gives them.
         title: above the picture.
     """
     figure, (ax,) = _axes(7.2, 1.2 + 0.27 * len(rows))

@@ -13,7 +13,7 @@ def plans():
 
 
 def test_bars_add_up_to_what_is_needed(plans):
-    picture = plot_memory(plans, title="Memory", cards={"2 GB card": 2e9})
+    picture = plot_memory(plans, title="Memory", gpus={"2 GB GPU": 2e9})
     (ax,) = picture.figure.axes
     for y, (name, plan) in enumerate(plans.items()):
         bars = [bar for bar in ax.patches if abs(bar.get_y() + bar.get_height() / 2 - y) < 1e-6]
@@ -27,14 +27,14 @@ def test_a_part_that_no_plan_has_is_not_in_the_legend(plans):
         (ax,) = plot_memory(chosen, title="Memory").figure.axes
         return {text.get_text() for text in ax.get_legend().get_texts()}
 
-    assert legend(plans) - legend({"full": plans["full"]}) == {"adapters", "quantisation"}
+    assert legend(plans) - legend({"full": plans["full"]}) == {"adapters"}
 
 
-def test_a_mark_for_what_a_card_measured():
+def test_a_mark_for_what_a_gpu_measured():
     case = Case("smollm2-135m", "lora", 2, 64, True)
     found = Measured(peak_bytes=3_000_000_000, reserved_bytes=0, outside_bytes=0,
                      tokens_per_second=1.0)  # fmt: skip
-    picture = plot_measured([("a card", case, found)], title="One")
+    picture = plot_measured([("a GPU", case, found)], title="One")
     planned = case.plan().total / 1e9
     assert picture.alt == (
         f"One: lora 2 x 64 checkpointing: planned {planned:.3g} GB, measured 3 GB."
