@@ -28,7 +28,7 @@ import torch
 from sftlab.models import load_tokenizer
 from sftlab.planner import GPUS, Case, Measured, read_configuration, read_measured, speed
 from sftlab.profiles import find_profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train import Settings, load_base, make_trainer
 
 WARM = 2
@@ -119,7 +119,7 @@ def rows_of(case: Case) -> list[dict]:
 def train(case: Case, folder: Path, scratch: Path) -> Measured:
     """Train a case's steps on a fresh model."""
     torch.cuda.empty_cache()
-    with known_noise_silenced():
+    with quiet_libraries():
         model, tokenizer = load_base(find_profile(folder), settings_of(case))
         rows = rows_of(case)
         trainer = make_trainer(
@@ -140,7 +140,7 @@ def train(case: Case, folder: Path, scratch: Path) -> Measured:
         return ordinary(*given)
 
     trainer.training_step = step
-    with known_noise_silenced():
+    with quiet_libraries():
         trainer.train()
     torch.cuda.synchronize()
     seconds = time.perf_counter() - begun[0]

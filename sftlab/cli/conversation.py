@@ -90,11 +90,9 @@ def open_model(
         raise ValueError(f"{name} is a base model, which takes no --system; open a saved run")
     from sftlab.measure import complete
     from sftlab.models import ModelNotAvailableError, load
-    from sftlab.quiet import listed_noise_silenced
 
     try:
-        with listed_noise_silenced():
-            model, tokenizer = load(profile)
+        model, tokenizer = load(profile)
     except ModelNotAvailableError as error:
         if not profile.on_hub or profile.name in PROFILES:
             raise
@@ -105,10 +103,9 @@ def open_model(
         ) from error
 
     def continue_text(text: str, seed: int) -> str:
-        with listed_noise_silenced():
-            return complete(
-                model, tokenizer, [text], max_new_tokens=max_new_tokens, sample=sample, seed=seed
-            )[0]
+        return complete(
+            model, tokenizer, [text], max_new_tokens=max_new_tokens, sample=sample, seed=seed
+        )[0]
 
     return BaseSpeaker(profile.name, continue_text)
 

@@ -69,7 +69,7 @@ def load_tokenizer(name: str):
     Raises ValueError when there is none; nothing is fetched from the hub.
     """
     from sftlab.profiles import PROFILES, find_profile, local_folder
-    from sftlab.quiet import known_noise_silenced
+    from sftlab.quiet import quiet_libraries
 
     folder = Path(name).expanduser()
     if name in PROFILES and not folder.is_dir():
@@ -85,7 +85,7 @@ def load_tokenizer(name: str):
             f"--tokenizer {name}: there is no tokenizer_config.json in that folder; give a folder "
             f"with a tokenizer's files, or one of {', '.join(PROFILES)}"
         )
-    with known_noise_silenced():
+    with quiet_libraries():
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -308,6 +308,6 @@ def _kept_per_token(a: Architecture, step: Step) -> int:
     if step.trained or step.method in ("lora", *QUANTISED):
         cast = step.bf16 != step.quantised  # adapters beside a float32 stream are bfloat16 too
         kept += 2 * (5 * h + m) if cast else p * (2 * h + m)
-    if step.method == "int8" and step.device == "cuda":
+    if step.method == "int8":
         kept += p * m
     return kept

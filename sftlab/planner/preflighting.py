@@ -120,7 +120,7 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
             gradient_checkpointing=method == "qlora",
         )
         needed = plan.needed + estimate(sizes, method=own).weights
-    except ArchitectureError:  # no sizes, or none that the planner can build
+    except (ArchitectureError, BrokenWeightsError):  # no sizes that the planner can build
         needed = "unknown" + ("" if folder else " until the weights are here")
         rows.append(_row("memory", needed, _size(free_memory())))
     else:

@@ -7,7 +7,7 @@ from sftlab.show.planning import plot_measured, plot_memory
 @pytest.fixture(scope="module")
 def plans():
     return {
-        name: estimate("smollm2-135m", method=name, length=512, device="cuda")
+        name: estimate("smollm2-135m", method=name, max_length=512, device="cuda")
         for name in ("full", "qlora")
     }
 
