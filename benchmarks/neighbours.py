@@ -26,7 +26,7 @@ from sftlab import country_examples, finetune
 if sys.argv[1] != "one thread":
     machine.SMALL = 0
 examples = country_examples(100)
-finetune("tiny", examples[:32], epochs=1, progress=False)
+finetune("tiny", examples[:32], num_train_epochs=1, progress=False)
 begun = time.perf_counter()
 finetune("tiny", examples, progress=False)
 print(time.perf_counter() - begun)

@@ -103,7 +103,7 @@ def _print(found) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sftlab.cli.ledger import _console
+    from sftlab.cli.course import console
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=True)
     table.add_column("", no_wrap=True)
@@ -114,8 +114,8 @@ def _print(found) -> None:
         if finding.remedy:
             said.append(f"\n→ {_sentence(finding.remedy)}", style="bold")
         table.add_row(Text(finding.level, style=COLOURS[finding.level]), finding.code, said)
-    console = _console()
-    console.print(table)
+    out = console()
+    out.print(table)
     counts = [
         f"{number} {level}{'s' * (number != 1)}"
         for level in ("error", "warning", "note")

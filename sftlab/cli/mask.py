@@ -81,13 +81,13 @@ def load_conversation(file: Path, row: int = 1) -> dict[str, Any]:
     """
     from dataclasses import replace
 
-    from sftlab.data import RecordsError, Stream, convert
+    from sftlab.data import DataFile, RecordsError, convert
 
     if (alone := _alone(file)) is not None:
         if row != 1:
             raise ValueError(f"--row {row}: {file} holds one conversation; leave --row out")
         return {"messages": alone}
-    rows = list(islice(Stream(file), row))
+    rows = list(islice(DataFile(file), row))
     if broken := [one for one in rows if not one.counts]:
         raise RecordsError([replace(p, file=str(file)) for p in broken[0].problems])
     if len(rows) < row:
@@ -127,21 +127,21 @@ def _print(xray) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sftlab.cli.ledger import _console
-    from sftlab.show import KEY, lines
+    from sftlab.cli.course import console
+    from sftlab.show import MASK_KEY
 
     table = Table.grid()
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for line in lines(xray.tokens):
+    for line in xray.lines:
         shown = Text(line.text, style="bold" if line.supervised else "dim")
         shown.append(line.after, style="bold blue")
         role = Text(f"{line.role}  ", style=ROLES.get(line.role, "dim"))
         table.add_row(role, Text(line.before, style="bold blue"), shown)
-    console = _console()
-    console.print(Text(f"template {xray.template}: {xray.sentence}", style="bold"))
-    console.print(Text(KEY + "\n", style="dim"))
-    console.print(table)
+    out = console()
+    out.print(Text(f"template {xray.template}: {xray.sentence}", style="bold"))
+    out.print(Text(MASK_KEY + "\n", style="dim"))
+    out.print(table)
     for warning in xray.warnings:
-        console.print(Text(f"! {warning}", style="yellow"))
+        out.print(Text(f"! {warning}", style="yellow"))

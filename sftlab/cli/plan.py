@@ -88,7 +88,7 @@ def plan(
         "supervised": supervised,
         "gradient_accumulation_steps": accumulation,
         "device": "cuda" if gpu else None,
-        "prefix_tokens": prefix_tokens,
+        "num_virtual_tokens": prefix_tokens,
         "trained_layers": trained_layers,
         "padded": padded,
     }

@@ -26,9 +26,9 @@ def losses(run: Noted) -> pd.DataFrame:
     on examples that are about to be learned.
     """
     steps = pd.DataFrame(run.history, columns=[
-        "step", "epoch", "loss", "gradient_norm", "learning_rate"])  # fmt: skip
+        "step", "epoch", "loss", "grad_norm", "learning_rate"])  # fmt: skip
     points = pd.DataFrame(run.validation, columns=["step", "epoch", "loss"])
-    names = {"loss": "nats", "gradient_norm": "norm", "learning_rate": "rate"}
+    names = {"loss": "nats", "grad_norm": "norm", "learning_rate": "rate"}
     end = run.kept_epoch or points["epoch"].max()
     frames = [
         frame.assign(kind=kind, kept=kind == "validation" and (frame["epoch"] == end))

@@ -25,6 +25,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "speed",
         ],
         "memory": ["Memory", "PARTS", "PlanError", "estimate"],
-        "preflighting": ["Preflight", "PreflightError", "needs", "preflight"],
+        "preflighting": ["Preflight", "PreflightError", "PreflightRow", "needs", "preflight"],
     },
 )

@@ -66,7 +66,7 @@ class Step:
         supervised: share of the tokens that have a label: logits are computed for these alone.
         gradient_accumulation_steps: batches of one optimizer step.
         device: cpu or cuda; by default this machine's.
-        prefix_tokens: positions of a prefix.
+        num_virtual_tokens: positions of a prefix.
         trained_layers: upper layers that the method frozen trains; by default half of them.
         padded: whether examples differ in length, and `max_length` is that of the longest. Give
             `supervised` as a share of batch x max_length then too.
@@ -81,13 +81,13 @@ class Step:
     supervised: float = 1.0
     gradient_accumulation_steps: int = 1
     device: str | None = None
-    prefix_tokens: int = 16
+    num_virtual_tokens: int = 16
     trained_layers: int | None = None
     padded: bool = False
 
     def __post_init__(self) -> None:
         names = ("per_device_train_batch_size", "max_length", "r", "gradient_accumulation_steps")
-        for name in (*names, "prefix_tokens", "trained_layers"):
+        for name in (*names, "num_virtual_tokens", "trained_layers"):
             value = getattr(self, name)
             if value is None and name == "trained_layers":
                 continue
@@ -271,7 +271,7 @@ def _trained_weights(a: Architecture, step: Step) -> int:
     if step.method == "head":
         return a.head_weights
     if step.method == "prefix":
-        return 2 * step.prefix_tokens * a.layers * a.keys
+        return 2 * step.num_virtual_tokens * a.layers * a.keys
     if step.method == "frozen":
         head = 0 if a.tied else a.head_weights
         return step.trained_layers * a.layer_weights + a.hidden + head
@@ -296,7 +296,7 @@ def _kept_per_token(a: Architecture, step: Step) -> int:
     keeps no matrix of length x length; the lab's step on a CPU does, for short rows.
     """
     p, h, q, k, m = step.width, a.hidden, a.queries, a.keys, a.mlp
-    wide = step.max_length + (step.prefix_tokens if step.method == "prefix" else 0)
+    wide = step.max_length + (step.num_virtual_tokens if step.method == "prefix" else 0)
     normed = 2 * h + (q + k if a.normed_queries else 0)
     kept = (8 if step.trained else 4) * normed + 3 * p * m
     if step.device == "cpu" and step.max_length <= PLAIN_ATTENTION:

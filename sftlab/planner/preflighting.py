@@ -31,7 +31,7 @@ class PreflightError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PreflightRow:
     """One thing that is needed."""
 
     what: str
@@ -48,7 +48,7 @@ class Preflight:
 
     profile: Profile
     method: str
-    rows: tuple[Row, ...]
+    rows: tuple[PreflightRow, ...]
 
     @property
     def ok(self) -> bool:
@@ -114,7 +114,7 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
         plan = estimate(
             sizes,
             method=method,
-            per_device_train_batch_size=profile.batch_size,
+            per_device_train_batch_size=profile.per_device_train_batch_size,
             max_length=profile.max_length,
             bf16=fast_precision() == "bfloat16",
             gradient_checkpointing=method == "qlora",
@@ -147,14 +147,14 @@ def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
     used = [data.lengths[n] for n in data.split.train]
     chosen = {
         "method": settings.method,
-        "per_device_train_batch_size": min(settings.batch_size, len(used)),
+        "per_device_train_batch_size": min(settings.per_device_train_batch_size, len(used)),
         "max_length": max(2, *(min(one.tokens, settings.max_length) for one in used)),
-        "r": settings.lora_rank,
-        "bf16": settings.precision == "bfloat16",
+        "r": settings.r,
+        "bf16": settings.bf16,
         "supervised": sum(one.learned for one in used) / data.tokens,
-        "gradient_accumulation_steps": settings.accumulation,
-        "gradient_checkpointing": settings.checkpointing,
-        "prefix_tokens": settings.prefix_tokens,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "num_virtual_tokens": settings.num_virtual_tokens,
         "trained_layers": settings.trained_layers,
     }
     try:
@@ -162,20 +162,20 @@ def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
     except ArchitectureError:  # sizes that the planner can't build
         return found
     plan = estimate(sizes, **chosen)
-    whole = settings.batch_size * settings.accumulation
+    whole = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
 
     def smaller(room: float) -> str:
         """What would need less, each with its figure."""
         one = {"per_device_train_batch_size": 1}
         ways = {
-            f"--set batch_size=1 --set accumulation={whole}": {
+            f"--set per_device_train_batch_size=1 --set gradient_accumulation_steps={whole}": {
                 **one,
                 "gradient_accumulation_steps": whole,
             },
-            "--set checkpointing=True": {"gradient_checkpointing": True},
+            "--set gradient_checkpointing=True": {"gradient_checkpointing": True},
             "--method lora": {"method": "lora"},
-            "--method lora --set batch_size=1": {"method": "lora", **one},
-            "--method qlora --set batch_size=1": {
+            "--method lora --set per_device_train_batch_size=1": {"method": "lora", **one},
+            "--method qlora --set per_device_train_batch_size=1": {
                 "method": "qlora",
                 "gradient_checkpointing": True,
                 **one,
@@ -202,7 +202,7 @@ def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
     remedy = "Give --out a folder on a larger disk, or train adapters (--method lora)"
     rows.append(_disk(disk, Path(folder).absolute(), words, f"for {folder}", remedy))
     work = f"{data.steps:,} steps over {data.tokens:,} tokens"
-    rows.append(_time(plan, data.tokens * settings.epochs, work))
+    rows.append(_time(plan, data.tokens * settings.num_train_epochs, work))
     return replace(found, rows=tuple(rows))
 
 
@@ -210,23 +210,23 @@ def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 or not count else f"{count / 1e6:.0f} MB"
 
 
-def _row(what: str, needed: str, found: str, ok: bool = True, remedy: str = "") -> Row:
-    return Row(what=what, needed=needed, found=found, ok=ok, remedy=remedy)
+def _row(what: str, needed: str, found: str, ok: bool = True, remedy: str = "") -> PreflightRow:
+    return PreflightRow(what=what, needed=needed, found=found, ok=ok, remedy=remedy)
 
 
-def _cores() -> Row:
+def _cores() -> PreflightRow:
     here, busy = cores()
     others = f"{busy:.1f} busy with other programs: it will take longer" if busy > BUSY else "idle"
     return _row("cores", "1 or more", f"{here}, {others}")
 
 
-def _memory(needed: float, words: str, remedy: Callable[[float], str]) -> Row:
+def _memory(needed: float, words: str, remedy: Callable[[float], str]) -> PreflightRow:
     room, what = free_memory(), "GPU memory" if pick_device() == "cuda" else "memory"
     fits = needed <= room
     return _row(what, words, f"{_size(room)} free", fits, "" if fits else remedy(room))
 
 
-def _time(plan: Memory, tokens: float, what: str) -> Row:
+def _time(plan: Memory, tokens: float, what: str) -> PreflightRow:
     pace = speed(plan)
     minutes = 60 * pace.hours(tokens)
     shown = "under a minute" if minutes < 1 else f"about {minutes:,.0f} min"
@@ -234,14 +234,14 @@ def _time(plan: Memory, tokens: float, what: str) -> Row:
     return _row("time", f"{shown} for {what}", found)
 
 
-def _disk(needed: float, place: Path, words: str, where: str, remedy: str) -> Row:
+def _disk(needed: float, place: Path, words: str, where: str, remedy: str) -> PreflightRow:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     return _row("disk", words, f"{_size(free)} free {where}", needed <= free, remedy)
 
 
-def _packages(method: str) -> Row:
+def _packages(method: str) -> PreflightRow:
     """Whether each package is there, in a version of the range that the course is written for."""
     names = ["torch", "transformers", "trl", "peft"] + ["bitsandbytes"] * (method in QUANTISED)
     wanted, wrong, found = _ranges(), [], []
@@ -268,7 +268,7 @@ def _ranges() -> dict[str, SpecifierSet]:
     return {found.name: found.specifier for found in map(Requirement, lines)}
 
 
-def _weights(profile: Profile, folder: Path | None) -> Row:
+def _weights(profile: Profile, folder: Path | None) -> PreflightRow:
     if profile.on_hub and not folder:
         size = _size(profile.download_bytes) if profile.download_bytes else "size unknown"
         return _row("weights", profile.source, f"on the hub, {size}")
@@ -285,7 +285,7 @@ def _weights(profile: Profile, folder: Path | None) -> Row:
     return _row("weights", name, found, found not in ("missing", "broken"), remedy)
 
 
-def _disk_of_hub(profile: Profile, folder: Path | None) -> Row:
+def _disk_of_hub(profile: Profile, folder: Path | None) -> PreflightRow:
     from huggingface_hub import constants
 
     needed = 0 if folder else profile.download_bytes
@@ -295,7 +295,7 @@ def _disk_of_hub(profile: Profile, folder: Path | None) -> Row:
     return _disk(1.1 * needed, place, words, "for the hub's cache", remedy)
 
 
-def _network(profile: Profile, folder: Path | None) -> Row:
+def _network(profile: Profile, folder: Path | None) -> PreflightRow:
     if folder:
         return _row("network", "no", "not used")
     from huggingface_hub import HfApi, errors

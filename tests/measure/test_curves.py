@@ -12,8 +12,8 @@ def noted(*, kept=None, validation=(0.9, 0.7, 0.8)):
     """Three epochs of two steps."""
     return SimpleNamespace(
         history=[
-            {"step": n, "epoch": n / 2, "loss": 3.0 - n / 4, "gradient_norm": 1.5,
-             "learning_rate": 1e-3, "token_accuracy": 0.5}
+            {"step": n, "epoch": n / 2, "loss": 3.0 - n / 4, "grad_norm": 1.5,
+             "learning_rate": 1e-3, "mean_token_accuracy": 0.5}
             for n in range(1, 7)
         ],
         validation=[

@@ -13,7 +13,7 @@ from sftlab.world import countries, two_hop_examples
 
 @pytest.fixture(scope="module")
 def run():
-    return finetune("tiny", two_hop_examples(60), batch_size=8, progress=False)
+    return finetune("tiny", two_hop_examples(60), per_device_train_batch_size=8, progress=False)
 
 
 def test_rows_are_one_a_country_and_relation(run):

@@ -18,7 +18,7 @@ def run(toy_base):
     example = {
         "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
     }
-    return finetune(toy_base, [example] * 4, template="llama-3", epochs=1, progress=False)
+    return finetune(toy_base, [example] * 4, template="llama-3", num_train_epochs=1, progress=False)
 
 
 def test_prompts_are_in_the_form_of_training(run):

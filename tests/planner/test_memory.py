@@ -83,7 +83,7 @@ def test_weights_in_nf4_are_those_that_bitsandbytes_holds(tmp_path, toy_tokenize
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(LLAMA).save_pretrained(tmp_path)
     toy_tokenizer.save_pretrained(tmp_path)
-    settings = Settings(method="qlora", precision="bfloat16", learning_rate=1e-4, lora_alpha=32)
+    settings = Settings(method="qlora", bf16=True, learning_rate=1e-4)
     model, _ = load_base(find_profile(tmp_path), settings)
     states = [s for s in (getattr(w, "quant_state", None) for w in model.parameters()) if s]
     held = sum(weight.nbytes for weight in model.parameters())
@@ -119,7 +119,7 @@ def rows(count, longest, share):
 def profiled_peak(config, tokenizer, folder, *, batch, length, checkpointing, **extra):
     """Bytes of tensors at the peak of the second step of the lab's own trainer on a CPU."""
     settings = Settings(
-        batch_size=batch, max_length=length, epochs=1, learning_rate=1e-4, lora_alpha=32, **extra
+        per_device_train_batch_size=batch, max_length=length, num_train_epochs=1, **extra
     )
     with quiet_libraries():
         torch.manual_seed(0)
@@ -132,7 +132,7 @@ def profiled_peak(config, tokenizer, folder, *, batch, length, checkpointing, **
         # Adam's moments are made in the first step, for which short rows will do.
         examples = rows(batch, 8, 1.0) + rows(batch, length, 0.5)
         trainer = make_trainer(
-            model, tokenizer, examples, settings, [], folder=folder / "run", save_every=None
+            model, tokenizer, examples, settings, [], folder=folder / "run", save_steps=None
         )
     trainer.order = range(len(examples))
     trainer.args.activation_checkpointing = trainer.args.gradient_checkpointing = checkpointing
@@ -183,7 +183,7 @@ def profiled_peak(config, tokenizer, folder, *, batch, length, checkpointing, **
 def test_peak_is_that_of_the_profiler(
     toy_tokenizer, tmp_path, config, method, bf16, batch, length, checkpointing
 ):
-    asked = {"method": method, "precision": "bfloat16" if bf16 else "float32"}
+    asked = {"method": method, "bf16": bf16, "learning_rate": 1e-4}
     peak = profiled_peak(config, toy_tokenizer, tmp_path, batch=batch, length=length,
                          checkpointing=checkpointing, **asked)  # fmt: skip
     plan = estimate(

@@ -82,7 +82,7 @@ def test_gradual_ends_as_full(llama_8b):
 def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     for method in METHODS:
-        made = finetune(str(toy_base), [{"messages": turns}], method=method, epochs=1,
+        made = finetune(str(toy_base), [{"messages": turns}], method=method, num_train_epochs=1,
                         progress=False)  # fmt: skip
         assert estimate(toy_base, method=method, max_length=8).trained == made.trained, method
 
@@ -160,7 +160,7 @@ def test_configuration_that_can_not_be_planned(tmp_path, content, said):
         ({"method": "magic"}, "full, lora, qlora"),
         ({"device": "tpu"}, "cpu, cuda"),
         ({"method": "prefix", "gradient_checkpointing": True}, "gets no cache"),
-        ({"method": "prefix", "prefix_tokens": 0}, "prefix_tokens is 0"),
+        ({"method": "prefix", "num_virtual_tokens": 0}, "num_virtual_tokens is 0"),
         ({"method": "frozen", "trained_layers": 33}, "trained_layers is 33.*32 layers"),
     ],
 )
