@@ -312,20 +312,20 @@ def _are_messages(value: Any) -> bool:
 
 
 def _print_mask(xray) -> None:
-    from sftlab.show import KEY, lines
+    from sftlab.show import MASK_KEY
 
     table = Table.grid()
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for line in lines(xray.tokens):
+    for line in xray.lines:
         shown = Text(line.text, style="bold" if line.supervised else "dim")
         shown.append(line.after, style="bold blue")
         role = Text(f"{line.role}  ", style=ROLES.get(line.role, "dim"))
         table.add_row(role, Text(line.before, style="bold blue"), shown)
     out = console()
     out.print(Text(f"template {xray.template}: {xray.sentence}", style="bold"))
-    out.print(Text(KEY + "\n", style="dim"))
+    out.print(Text(MASK_KEY + "\n", style="dim"))
     out.print(table)
     for warning in xray.warnings:
         out.print(Text(f"! {warning}", style="yellow"))
