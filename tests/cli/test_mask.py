@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from sftlab.chat import assistant_spans
-from sftlab.cli.mask import mask
+from sftlab.cli.data import mask
 
 APP = typer.Typer()
 APP.command()(mask)
@@ -122,7 +122,7 @@ def test_a_template_file_and_warnings_that_are_told(tmp_path, chat):
     ("content", "options", "said"),
     [
         (None, [], "no such file"),
-        ("{", [], "complete the file"),
+        ("{", [], "complete it"),
         ('{"foo": 1}', [], "messages"),
         (json.dumps(CHAT), ["--row", "2"], "one conversation"),
         (json.dumps(CHAT), ["--template", "no-such"], "no-such"),

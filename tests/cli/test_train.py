@@ -139,7 +139,7 @@ def test_a_machine_too_small_stops_it_before_anything_is_loaded(monkeypatch, cap
     [
         (["none.jsonl"], "there is no such file"),
         (["--profile", "tinny"], "tinny"),
-        (["--method", "lore"], "choose one of"),
+        (["--method", "lore"], "give one of"),
         (["--epochs", "0"], "above zero"),
         (["--set", "lr=1"], "there is no setting 'lr'"),
         (["--set", "lr"], "write name=value"),
