@@ -155,7 +155,7 @@ def doctor(
 def load_tokenizer(name: str):
     """The tokenizer of a profile or of a folder; ValueError when it is not on this machine."""
     from sftlab.profiles import PROFILES, find_profile, local_folder
-    from sftlab.quiet import known_noise_silenced
+    from sftlab.quiet import quiet_libraries
 
     folder = Path(name).expanduser()
     if name in PROFILES and not folder.is_dir():
@@ -171,7 +171,7 @@ def load_tokenizer(name: str):
             f"--tokenizer {name}: there is no tokenizer_config.json in that folder; give a folder "
             f"with a tokenizer's files, or one of {', '.join(PROFILES)}"
         )
-    with known_noise_silenced():
+    with quiet_libraries():
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -312,20 +312,20 @@ def _are_messages(value: Any) -> bool:
 
 
 def _print_mask(xray) -> None:
-    from sftlab.show import KEY, lines
+    from sftlab.show import MASK_KEY
 
     table = Table.grid()
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for line in lines(xray.tokens):
+    for line in xray.lines:
         shown = Text(line.text, style="bold" if line.supervised else "dim")
         shown.append(line.after, style="bold blue")
         role = Text(f"{line.role}  ", style=ROLES.get(line.role, "dim"))
         table.add_row(role, Text(line.before, style="bold blue"), shown)
     out = console()
     out.print(Text(f"template {xray.template}: {xray.sentence}", style="bold"))
-    out.print(Text(KEY + "\n", style="dim"))
+    out.print(Text(MASK_KEY + "\n", style="dim"))
     out.print(table)
     for warning in xray.warnings:
         out.print(Text(f"! {warning}", style="yellow"))
