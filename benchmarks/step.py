@@ -19,11 +19,12 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.nn.functional import cross_entropy
 
+from sftlab.chat import setup_chat_template
 from sftlab.machine import fast_precision, keep_freed_memory
 from sftlab.models import load
 from sftlab.profiles import find_profile
-from sftlab.quiet import known_noise_silenced
-from sftlab.train import finetune, setup_chat_template
+from sftlab.quiet import quiet_libraries
+from sftlab.train import finetune
 from sftlab.world import countries, country_examples
 
 LAB = find_profile("tiny")
@@ -69,13 +70,13 @@ def padded(rows):
 
 def trl(examples, epochs, precision):
     """TRL's defaults, batches of 8 among them, made to run on a CPU and to learn."""
-    with known_noise_silenced():
+    with quiet_libraries():
         from datasets import Dataset
         from transformers import PrinterCallback
         from trl import SFTConfig, SFTTrainer
 
     model, tokenizer = fresh()
-    with TemporaryDirectory() as scratch, known_noise_silenced():
+    with TemporaryDirectory() as scratch, quiet_libraries():
         options = SFTConfig(
             output_dir=scratch, use_cpu=True, bf16=precision == "bfloat16",
             activation_checkpointing=False, assistant_only_loss=True, learning_rate=TRL_RATE,
@@ -104,7 +105,7 @@ def lab(examples, epochs, precision):
 
 def by_hand(examples, epochs, precision):
     """The same batches in a loop that does nothing else."""
-    with known_noise_silenced():  # of TRL's import
+    with quiet_libraries():  # of TRL's import
         from sftlab.train import POOL, Batches, quick_attention, supervised_loss
 
     keep_freed_memory()

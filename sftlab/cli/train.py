@@ -85,7 +85,8 @@ def train(
 
 
 def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool) -> None:
-    from sftlab.train import DataFaults, TrainingFaults, needs, prepare, train_own_data
+    from sftlab.planner import needs
+    from sftlab.train import DataFaults, TrainingFaults, prepare, train_own_data
 
     def say(text: str) -> None:
         if not as_json:

@@ -24,7 +24,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "run_state",
             "train_own_data",
         ],
-        "requirements": ["needs"],
         "run": ["Run", "RunError", "load_run"],
         "settings": ["METHODS", "PRECISIONS", "Settings", "SettingsError", "table"],
         "trainer": ["Batches", "POOL", "make_trainer", "quick_attention", "supervised_loss"],

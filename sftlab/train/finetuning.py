@@ -36,7 +36,7 @@ from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import load, weights_hash
 from sftlab.paths import write_atomically
 from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
-from sftlab.quiet import known_noise_silenced, randomness_kept
+from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
 from sftlab.train.logs import ProgressBar, Report, event_files, history, validation_losses
 from sftlab.train.methods import cast_adapters, count_weights, dropping, load_base
@@ -100,7 +100,7 @@ def finetune(
     settings = (settings or Settings()).changed(**overrides).filled(profile)
     _check_arguments(settings, eval_dataset, save_steps, on_step)
     with ExitStack() as stack:
-        stack.enter_context(known_noise_silenced())
+        stack.enter_context(quiet_libraries())
         stack.enter_context(randomness_kept())
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         start = prepare_training(profile, examples, settings, eval_dataset)

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import (
 )
 
 from sftlab.profiles import Profile, find_profile
-from sftlab.quiet import known_noise_silenced, randomness_kept
+from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.finetuning import prepare_training
 from sftlab.train.methods import dropping
 from sftlab.train.settings import Settings
@@ -113,7 +113,7 @@ def _with_trainer(
     """Show the trainer that `finetune` would set up."""
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
-    with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
+    with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         start = prepare_training(profile, examples, settings)
         trainer = make_trainer(
             start.model, start.tokenizer, start.rows, start.settings, start.added,

@@ -26,7 +26,7 @@ from sftlab.data import WORDS, HeldOut, RecordsError, Report, hold_out, read, va
 from sftlab.models import load_tokenizer
 from sftlab.planner import read_configuration
 from sftlab.profiles import Profile, find_profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import masked
 from sftlab.train.settings import Settings, SettingsError, added_refusal
 
@@ -222,7 +222,7 @@ def prepare(
     settings = replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
     # The very text that is trained on: a bos that the template lacked is in it by now.
     template = replace(find_template(settings.template), text=tokenizer.chat_template)
-    with known_noise_silenced():
+    with quiet_libraries():
         diagnosis = examine(
             template,
             tokenizer=tokenizer,

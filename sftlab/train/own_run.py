@@ -28,7 +28,7 @@ from sftlab.data import normalise, part_of, validate
 from sftlab.measure import battery, generate
 from sftlab.paths import write_atomically
 from sftlab.profiles import Profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import supervise
 from sftlab.train.finetuning import finetune, last_step, remove_checkpoints
 from sftlab.train.methods import load_base
@@ -331,7 +331,7 @@ def measure(run: Run, rows: Sequence[dict[str, Any]]) -> Outcome:
     plain = [{"messages": row["messages"]} for row in rows]
     labelled, _ = supervise(plain, run.tokenizer, run.settings)
     pad = run.tokenizer.pad_token_id
-    with known_noise_silenced():
+    with quiet_libraries():
         return Outcome(
             losses=[mean_loss(run.model, [row], pad) for row in labelled],
             loss=mean_loss(run.model, labelled, pad),

@@ -14,7 +14,7 @@ from sftlab.machine import pick_device
 from sftlab.measure import battery, generate
 from sftlab.models import weights_hash
 from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_messages
 from sftlab.train.recipe import recipe_text
 from sftlab.train.settings import Settings
@@ -138,7 +138,7 @@ class Run:
         return ids
 
     def _continue(self, prompts: list[list[int]], max_new_tokens: int, **options) -> list[str]:
-        with known_noise_silenced():
+        with quiet_libraries():
             new = generate(
                 self.model, prompts, pad=self.tokenizer.pad_token_id,
                 max_new_tokens=max_new_tokens, **options,
@@ -187,7 +187,7 @@ class Run:
             below = self.model.get_base_model()
             below.name_or_path = below.config._name_or_path = base
             options["save_embedding_layers"] = False
-        with known_noise_silenced():
+        with quiet_libraries():
             self.model.save_pretrained(folder, **options)
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)
@@ -225,7 +225,7 @@ def load_run(folder: str | Path) -> Run:
         raise RunError(
             f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"
         ) from error
-    with known_noise_silenced():
+    with quiet_libraries():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             if settings.method not in ADAPTED:

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from sftlab.chat import setup_chat_template
 from sftlab.measure.fluency import probe_perplexity
 from sftlab.measure.hallucination import abstains, made_up
 from sftlab.measure.rubric import CRITERIA, rate_answers, rate_with
@@ -14,7 +15,6 @@ from sftlab.measure.segments import (
     with_segments,
 )
 from sftlab.models import load
-from sftlab.train import setup_chat_template
 from sftlab.world import example
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sftlab.chat import setup_chat_template
 from sftlab.measure.turns import probe_endings, probe_user_turns, user_opening
-from sftlab.train import setup_chat_template
 from sftlab.world import countries
 
 

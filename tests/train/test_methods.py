@@ -17,7 +17,7 @@ from transformers import (
 
 from sftlab.models import load
 from sftlab.profiles import ADAPTED, METHODS, QUANTISED, find_profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train import METHODS as DESCRIBED
 from sftlab.train import Settings, SettingsError, load_run, table, untrained
 from sftlab.train.methods import adapter_config, dropping, load_base, parts
@@ -76,7 +76,7 @@ def beside(base, **asked):
     settings = Settings(method="lora", **asked).filled(find_profile(base))
     model, _ = load(base)
     torch.manual_seed(0)
-    with known_noise_silenced():
+    with quiet_libraries():
         return get_peft_model(model, adapter_config(model, settings, added=()))
 
 
