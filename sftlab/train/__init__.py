@@ -6,8 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "baseline": ["base_meter"],
+        "checkpoints": ["CheckpointError", "last_step"],
         "examples": ["ExampleError", "VALIDATION", "check_examples", "data_hash"],
-        "finetuning": ["CheckpointError", "finetune", "last_step", "untrained"],
+        "finetuning": ["finetune", "untrained"],
         "inspection": ["batch_costs", "batches"],
         "logs": ["LogError", "read_logs"],
         "methods": ["load_base"],

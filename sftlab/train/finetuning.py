@@ -1,26 +1,15 @@
-"""Supervised fine-tuning: one call over TRL's `SFTTrainer`.
+"""Supervised fine-tuning: one call over TRL's `SFTTrainer`."""
 
-With `output_dir` a run that was stopped, or killed, goes on where it was:
-
-    output_dir/training.json      what the run is: settings, data, base, versions
-    output_dir/checkpoint-50/     the Trainer's own; trainer_state.json is written last
-    output_dir/checkpoint-100/    the newest two are kept: a kill while one is written leaves one
-
-Whatever else lies in the folder is its owner's: it is neither read nor removed.
-"""
-
-import json
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
@@ -34,21 +23,15 @@ from sftlab.chat import (
 )
 from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import load, weights_hash
-from sftlab.paths import write_atomically
 from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
 from sftlab.quiet import quiet_libraries, randomness_kept
+from sftlab.train.checkpoints import newest_checkpoint, state_of, step_of, stopped_early
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
 from sftlab.train.logs import ProgressBar, Report, event_files, history, validation_losses
 from sftlab.train.methods import cast_adapters, count_weights, dropping, load_base
 from sftlab.train.run import Run
 from sftlab.train.settings import Settings, SettingsError, added_refusal
-from sftlab.train.trainer import checkpoints_in, make_trainer
-
-STATE = "trainer_state.json"
-
-
-class CheckpointError(ValueError):
-    """A folder whose checkpoints are another run's."""
+from sftlab.train.trainer import make_trainer
 
 
 def finetune(
@@ -114,15 +97,15 @@ def finetune(
         if progress:
             callbacks.append(stack.enter_context(closing(ProgressBar(profile.name))))
         if logging_dir is not None:
-            step = None if output_dir is None else _step_of(resumed)
+            step = None if output_dir is None else step_of(resumed)
             callbacks.append(stack.enter_context(event_files(Path(logging_dir), step)))
         trainer = make_trainer(
             start.model, start.tokenizer, start.rows, start.settings, start.added,
             folder=folder, eval_rows=start.eval_rows, callbacks=callbacks,
             save_steps=None if output_dir is None else int(save_steps),
         )  # fmt: skip
-        if resumed and _stopped_early(resumed, settings):
-            trainer.args.num_train_epochs = _state(resumed).epoch  # or it would train on
+        if resumed and stopped_early(resumed, settings):
+            trainer.args.num_train_epochs = state_of(resumed).epoch  # or it would train on
         trained, weights = count_weights(trainer.model, settings.method)
         keep_initial_adapter(trainer.model, settings, scratch)
         keep_freed_memory()
@@ -186,23 +169,19 @@ def _check_arguments(settings: Settings, eval_dataset, save_steps, on_step) -> N
         )
 
 
-@dataclass(kw_only=True)
-class Prepared:
+class Prepared(NamedTuple):
     """What a training starts from."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    added: list[str]
-    """Tokens that the template added to the vocabulary."""
-    settings: Settings
-    """All filled in; max_length within what the model reads."""
+    added: list[str]  # tokens that the template added to the vocabulary
+    settings: Settings  # all filled in, max_length within what the model reads
     examples: list[dict[str, Any]]
     eval_examples: list[dict[str, Any]] | None
     rows: list[dict[str, Any]]
     eval_rows: list[dict[str, Any]] | None
     tokens: dict[str, int]
-    forward: Any
-    """The model's own `forward`, where it has one of its own before TRL replaces it."""
+    forward: Any  # the model's own, where it has one in place of its class's
 
 
 def prepare_training(
@@ -234,18 +213,11 @@ def prepare_training(
         check_examples(conversations, control=stops, name=name)
         made[name] = supervise(conversations, tokenizer, settings, name=name)
     rows, tokens = made["example"]
+    eval_rows, _ = made.get(VALIDATION, (None, None))
     return Prepared(
-        model=model,
-        tokenizer=tokenizer,
-        added=added,
-        settings=settings,
-        examples=checked["example"],
-        eval_examples=checked.get(VALIDATION),
-        rows=rows,
-        eval_rows=made[VALIDATION][0] if VALIDATION in made else None,
-        tokens=tokens,
-        forward=vars(model).get("forward"),
-    )
+        model, tokenizer, added, settings, checked["example"], checked.get(VALIDATION), rows,
+        eval_rows, tokens, vars(model).get("forward"),
+    )  # fmt: skip
 
 
 def keep_initial_adapter(model, settings: Settings, scratch: Path) -> None:
@@ -287,80 +259,6 @@ def plain_model(trainer, start: Prepared, profile: Profile, scratch: Path):
     base, tokenizer = load_base(profile, start.settings)
     setup_chat_template(base, tokenizer, template=start.settings.template)
     return PeftModel.from_pretrained(base, scratch / "converted")
-
-
-def newest_checkpoint(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
-    """The last whole checkpoint of the run that `wanted` describes; `None` when it is to begin.
-
-    What a kill left half-written is removed. All of `wanted` must agree but `platform`, the name of
-    the system and its kernel, which an update or a new virtual machine changes.
-
-    Raises:
-        CheckpointError: the folder holds another run, or something else.
-    """
-    described = json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False)
-    file = folder / "training.json"
-    if not file.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise CheckpointError(f"{folder} holds something else; give a new folder")
-        write_atomically(file, described)
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} can't be read: {error}; give a new folder") from error
-    now = json.loads(described)
-    other = [
-        key for key in sorted({*before, *now} - {"platform"}) if before.get(key) != now.get(key)
-    ]
-    if other:
-        raise CheckpointError(
-            f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "
-            "give a new folder, or delete that one"
-        )
-    for path in checkpoints_in(folder).values():
-        if not _is_whole(path):
-            shutil.rmtree(path)
-    left = checkpoints_in(folder)
-    return left[max(left)] if left else None
-
-
-def last_step(folder: Path) -> int:
-    """The step of the last whole checkpoint in a folder; 0 when there is none."""
-    return max(
-        (step for step, path in checkpoints_in(folder).items() if _is_whole(path)),
-        default=0,
-    )
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a run that has ended, and the folder if nothing else is in it."""
-    for path in checkpoints_in(folder).values():
-        shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):  # something else is in the folder, or a file of it is in use
-        (folder / "training.json").unlink(missing_ok=True)
-        folder.rmdir()
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _state(checkpoint: Path) -> TrainerState:
-    return TrainerState.load_from_json(str(checkpoint / STATE))
-
-
-def _stopped_early(checkpoint: Path, settings: Settings) -> bool:
-    found = _state(checkpoint).stateful_callbacks.get("EarlyStoppingCallback")
-    waited = found["attributes"]["early_stopping_patience_counter"] if found else 0
-    return bool(found) and waited >= settings.early_stopping_patience
 
 
 def _kept_epoch(state: TrainerState) -> float | None:

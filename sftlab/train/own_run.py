@@ -29,8 +29,9 @@ from sftlab.measure import battery, generate
 from sftlab.paths import write_atomically
 from sftlab.profiles import Profile
 from sftlab.quiet import quiet_libraries
+from sftlab.train.checkpoints import last_step, remove_checkpoints
 from sftlab.train.examples import supervise
-from sftlab.train.finetuning import finetune, last_step, remove_checkpoints
+from sftlab.train.finetuning import finetune
 from sftlab.train.methods import load_base
 from sftlab.train.own_data import OwnData, file_hash
 from sftlab.train.run import Run, load_run

@@ -8,7 +8,6 @@
 Evaluation, early stopping, the best weights, checkpoints and TensorBoard are the Trainer's own.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +21,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftlab.chat import IGNORED, control_tokens
 from sftlab.machine import pick_device
+from sftlab.train.checkpoints import KeepNewestCheckpoints
 from sftlab.train.methods import (
     GradualUnfreezing,
     adapter_config,
@@ -223,30 +223,6 @@ class SupervisedTrainer(SFTTrainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-
-class KeepNewestCheckpoints(TrainerCallback):
-    """Delete all checkpoints but the newest two and the best.
-
-    `save_total_limit` won't do (transformers 5.23, `rotate_checkpoints`): it counts every folder
-    named checkpoint-*, and may delete one that is not the trainer's, such as checkpoint-notes.
-    """
-
-    def on_save(self, args, state, control, **kwargs):
-        found = checkpoints_in(Path(args.output_dir))
-        for step in sorted(found)[:-2]:
-            if step != state.best_global_step:
-                shutil.rmtree(found[step], ignore_errors=True)  # no reason to end a training
-
-
-def checkpoints_in(folder: Path) -> dict[int, Path]:
-    """The trainer's checkpoints in a folder, by step; links are not among them."""
-    found = {}
-    for path in folder.glob("checkpoint-*"):
-        step = path.name.removeprefix("checkpoint-")
-        if step.isdecimal() and step[0] != "0" and path.is_dir() and not path.is_symlink():
-            found[int(step)] = path
-    return found
 
 
 def make_trainer(

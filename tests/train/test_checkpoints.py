@@ -17,7 +17,7 @@ from toy_run import EXAMPLES, MIXED, QUICK, Stopped, equal, stop_at, talk, train
 
 from sftlab.train import ExampleError, LogError, SettingsError, last_step, load_run, read_logs
 from sftlab.train import finetuning as module
-from sftlab.train.finetuning import STATE, CheckpointError
+from sftlab.train.checkpoints import STATE, CheckpointError, checkpoints_in
 from sftlab.train.trainer import mean_loss
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,7 +143,7 @@ def test_neighbours_of_checkpoints_are_left_alone(toy_base, tmp_path):
     first = train(toy_base, on_step=on_step, **how)
     assert before
     assert others(folder) == before
-    assert sorted(module.checkpoints_in(folder)) == [8, 9]
+    assert sorted(checkpoints_in(folder)) == [8, 9]
     assert train(toy_base, **how).history == first.history
     assert others(folder) == before
 
@@ -330,7 +330,7 @@ def test_event_files_hold_the_numbers_of_the_run_once(toy_base, tmp_path):
     made = train(toy_base, **how, **kept)
     frame = read_logs(tmp_path / "logs")
     assert list(frame.columns) == ["step", "name", "value"]
-    wide = frame.pivot(index="step", columns="name", values="value")
+    wide = frame.pivot_table(index="step", columns="name", values="value")
     assert wide.index.tolist() == [1, 2, 3, 4, 5, 6], "each once, though 5 was trained twice"
     for name in ("loss", "learning_rate", "grad_norm"):
         expected = [row[name] for row in made.history]

@@ -256,7 +256,7 @@ def test_killed_process_goes_on_and_ends_at_the_same_weights(file, toy_base, don
     threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     # A step takes milliseconds: the process stops itself when the second checkpoint is whole.
     slow = (
-        "import os, signal, sys; from sftlab.train.trainer import KeepNewestCheckpoints\n"
+        "import os, signal, sys; from sftlab.train.checkpoints import KeepNewestCheckpoints\n"
         "def on_save(self, args, state, control, **kwargs):\n"
         "    if state.global_step == 10: os.kill(os.getpid(), signal.SIGKILL)\n"
         "KeepNewestCheckpoints.on_save = on_save\n"

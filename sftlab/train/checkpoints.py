@@ -1,0 +1,125 @@
+"""Checkpoints, with which a run that was stopped, or killed, goes on where it was.
+
+    output_dir/training.json      what the run is: settings, data, base, versions
+    output_dir/checkpoint-50/     the Trainer's own; trainer_state.json is written last
+    output_dir/checkpoint-100/    the newest two are kept: a kill while one is written leaves one
+
+Whatever else lies in the folder is its owner's: it is neither read nor removed.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerState
+
+from sftlab.paths import write_atomically
+from sftlab.train.settings import Settings
+
+STATE = "trainer_state.json"
+
+
+class CheckpointError(ValueError):
+    """A folder whose checkpoints are another run's."""
+
+
+class KeepNewestCheckpoints(TrainerCallback):
+    """Delete all checkpoints but the newest two and the best.
+
+    `save_total_limit` won't do (transformers 5.23, `rotate_checkpoints`): it counts every folder
+    named checkpoint-*, and may delete one that is not the trainer's, such as checkpoint-notes.
+    """
+
+    def on_save(self, args, state, control, **kwargs):
+        found = checkpoints_in(Path(args.output_dir))
+        for step in sorted(found)[:-2]:
+            if step != state.best_global_step:
+                shutil.rmtree(found[step], ignore_errors=True)  # no reason to end a training
+
+
+def checkpoints_in(folder: Path) -> dict[int, Path]:
+    """The trainer's checkpoints in a folder, by step; links are not among them."""
+    found = {}
+    for path in folder.glob("checkpoint-*"):
+        step = path.name.removeprefix("checkpoint-")
+        if step.isdecimal() and step[0] != "0" and path.is_dir() and not path.is_symlink():
+            found[int(step)] = path
+    return found
+
+
+def newest_checkpoint(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
+    """The last whole checkpoint of the run that `wanted` describes; `None` when it is to begin.
+
+    What a kill left half-written is removed. All of `wanted` must agree but `platform`, the name of
+    the system and its kernel, which an update or a new virtual machine changes.
+
+    Raises:
+        CheckpointError: the folder holds another run, or something else.
+    """
+    described = json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False)
+    file = folder / "training.json"
+    if not file.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CheckpointError(f"{folder} holds something else; give a new folder")
+        write_atomically(file, described)
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} can't be read: {error}; give a new folder") from error
+    now = json.loads(described)
+    other = [
+        key for key in sorted({*before, *now} - {"platform"}) if before.get(key) != now.get(key)
+    ]
+    if other:
+        raise CheckpointError(
+            f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "
+            "give a new folder, or delete that one"
+        )
+    for path in checkpoints_in(folder).values():
+        if not _is_whole(path):
+            shutil.rmtree(path)
+    left = checkpoints_in(folder)
+    return left[max(left)] if left else None
+
+
+def last_step(folder: Path) -> int:
+    """The step of the last whole checkpoint in a folder; 0 when there is none."""
+    return max(
+        (step for step, path in checkpoints_in(folder).items() if _is_whole(path)),
+        default=0,
+    )
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a run that has ended, and the folder if nothing else is in it."""
+    for path in checkpoints_in(folder).values():
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # something else is in the folder, or a file of it is in use
+        (folder / "training.json").unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / STATE))
+
+
+def stopped_early(checkpoint: Path, settings: Settings) -> bool:
+    """Whether the training had been ended by early stopping; resumed, it would go on."""
+    found = state_of(checkpoint).stateful_callbacks.get("EarlyStoppingCallback")
+    waited = found["attributes"]["early_stopping_patience_counter"] if found else 0
+    return bool(found) and waited >= settings.early_stopping_patience
