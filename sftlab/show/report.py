@@ -22,7 +22,7 @@ LOSS = 0.1
 
 
 class Report:
-    """A page from a template, as Markdown and as one HTML file that needs nothing from elsewhere."""
+    """A page from a template, as Markdown and as one HTML file that needs no other."""
 
     def __init__(self, template: str, *, pictures: Mapping[str, Picture], **values: Any) -> None:
         self.pictures = dict(pictures)

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from sftlab.chat import FAMILIES
-from sftlab.cli.doctor import doctor
+from sftlab.cli.data import doctor
 
 APP = typer.Typer()
 APP.command()(doctor)
