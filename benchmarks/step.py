@@ -27,7 +27,7 @@ from sftlab.train import finetune, teach_tokens
 from sftlab.world import countries, country_examples
 
 LAB = find_profile("tiny")
-BATCH = LAB.batch_size
+BATCH = LAB.per_device_train_batch_size
 TRL_BATCH = 8  # SFTConfig's default
 TRL_RATE = 5e-4  # SFTConfig's own 2e-5 teaches so small a model next to nothing
 BARS = {"lab / TRL": 2.0, "lab / hand-written": 0.9}
@@ -97,7 +97,8 @@ def trl(examples, epochs, precision):
 
 def lab(examples, epochs, precision):
     """`finetune` as the lessons call it."""
-    run = finetune("tiny", examples, epochs=epochs, precision=precision, progress=False)
+    bf16 = precision == "bfloat16"
+    run = finetune("tiny", examples, num_train_epochs=epochs, bf16=bf16, progress=False)
     return run.model, run.tokenizer, run.seconds
 
 

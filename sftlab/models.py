@@ -51,7 +51,7 @@ def load(
     profile: str | Path | Profile,
     *,
     dtype: "torch.dtype | None" = None,
-    double_quantisation: bool = True,
+    bnb_4bit_use_double_quant: bool = True,
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """A fresh model in evaluation mode, and its tokenizer, which can pad.
 
@@ -68,7 +68,7 @@ def load(
             linear layers are held in NF4 (Dettmers et al., arXiv 2305.14314) or 8 bits, on the GPU
             when there is one, and `dtype` (bfloat16 by default) is the type of all else and that
             they compute in. Such a model may be evaluated before and while it is trained.
-        double_quantisation: whether NF4's scales are quantised too.
+        bnb_4bit_use_double_quant: whether NF4's scales are quantised too.
 
     Raises:
         UnknownProfileError: there is no such profile.
@@ -89,7 +89,7 @@ def load(
     quantised = {}
     if profile.method in QUANTISED:
         dtype = dtype or torch.bfloat16
-        held = quantisation(profile.method, dtype=dtype, double=double_quantisation)
+        held = quantisation(profile.method, dtype=dtype, double=bnb_4bit_use_double_quant)
         quantised = {"quantization_config": held, "device_map": {"": pick_device()}}
     tokenizer = load_tokenizer(profile)
     try:

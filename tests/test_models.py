@@ -350,7 +350,7 @@ def test_memory_follows_the_method():
 
 def test_memory_counts_the_base_that_lessons_keep():
     profile = PROFILES["qwen3-0.6b"]
-    small = profiles.Profile(name="x", source="x", batch_size=1, max_length=1)
+    small = profiles.Profile(name="x", source="x", per_device_train_batch_size=1, max_length=1)
     needed = footprint.memory_bytes(profile.parameters, profile.shape, small, "full")
     assert needed == pytest.approx(20 * profile.parameters + 0.7e9, rel=1e-3)
 

@@ -93,10 +93,15 @@ def make_model(name: str, scratch: Path) -> Path:
 def settings_of(case: Case) -> Settings:
     """How the lab trains it."""
     return Settings(
-        method=case.method, precision="bfloat16", batch_size=case.batch, max_length=case.length,
-        epochs=1, learning_rate=1e-5, lora_alpha=32, checkpointing=case.checkpointing,
-        adapter_precision="bfloat16" if case.method in ("qlora", "int8") else "float32",
-    )  # fmt: skip
+        method=case.method,
+        bf16=True,
+        per_device_train_batch_size=case.batch,
+        max_length=case.length,
+        num_train_epochs=1,
+        learning_rate=1e-5,
+        gradient_checkpointing=case.checkpointing,
+        adapter_dtype="bfloat16" if case.method in ("qlora", "int8") else "float32",
+    )
 
 
 def rows_of(case: Case) -> list[dict]:
@@ -116,7 +121,7 @@ def train(case: Case, folder: Path, scratch: Path) -> Measured:
         model, tokenizer = load_base(find_profile(folder), settings_of(case))
         rows = rows_of(case)
         trainer = make_trainer(
-            model, tokenizer, rows, settings_of(case), [], folder=scratch / "run", save_every=None
+            model, tokenizer, rows, settings_of(case), [], folder=scratch / "run", save_steps=None
         )
     trainer.order = range(len(rows))
     ordinary, begun = trainer.training_step, []

@@ -81,13 +81,13 @@ def load_conversation(file: Path, row: int = 1) -> dict[str, Any]:
     """
     from dataclasses import replace
 
-    from sftlab.data import RecordsError, Stream, convert
+    from sftlab.data import DataFile, RecordsError, convert
 
     if (alone := _alone(file)) is not None:
         if row != 1:
             raise ValueError(f"--row {row}: {file} holds one conversation; leave --row out")
         return {"messages": alone}
-    rows = list(islice(Stream(file), row))
+    rows = list(islice(DataFile(file), row))
     if broken := [one for one in rows if not one.counts]:
         raise RecordsError([replace(p, file=str(file)) for p in broken[0].problems])
     if len(rows) < row:

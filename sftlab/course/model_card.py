@@ -216,7 +216,7 @@ def render_card(profile: str, measures: list[Measure], facts: dict, log: dict) -
     lines += [
         "",
         f"Reference SFT: {EXAMPLES} examples on the {len(countries(split='sft'))} countries of "
-        f"the split `sft`, {facts['settings']['epochs']} epochs at "
+        f"the split `sft`, {facts['settings']['num_train_epochs']} epochs at "
         f"{facts['settings']['learning_rate']:g}, ChatML, assistant tokens only, TRL's "
         f"SFTTrainer; {_span(facts['seconds'], 1)} s a run on the machine that wrote this card. "
         f"Questions are asked in wordings kept for tests, such as `{made['capital']}`. "

@@ -1,7 +1,7 @@
-"""Getting text out of a model: continuations of many prompts, plain completion, few-shot prompts."""
+"""Getting text out of a model: many continuations at once, plain completion, few-shot prompts."""
 
 from collections.abc import Callable, Sequence
-from os.path import commonprefix
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ def generate(
 ) -> list[list[int]]:
     """The ids that follow each prompt, in the order of the prompts.
 
-    What all prompts of a batch begin with, such as the shots of a few-shot prompt, is computed once.
-    A batch is as slow as its longest row, so it is continued in short stretches: after each, the
-    rows that have ended leave it, and the others go on from their cache of keys and values.
-    (Measured on 4-shot prompts: a third of the time; on rows that ramble: two thirds of it.)
+    What all prompts of a batch begin with, such as the shots of a few-shot prompt, is computed
+    once. A batch is as slow as its longest row, so it is continued in short stretches: after each,
+    the rows that have ended leave it, and the others go on from their cache of keys and values.
+    Against one padded `model.generate` a batch this takes a third of the time on 4-shot prompts,
+    two thirds on answers.
 
     Args:
         model: in evaluation mode; its generation config names the tokens that end a row.
@@ -102,7 +103,8 @@ def _prefix(model, prompts: Sequence[list[int]]):
     import torch
     from transformers import DynamicCache
 
-    shared = min(len(commonprefix(prompts)), min(map(len, prompts)) - 1)
+    alike = list(takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
+    shared = min(len(alike), min(map(len, prompts)) - 1)
     if shared * (len(prompts) - 1) < _SPARED:
         return 0, None
     cache = DynamicCache(config=model.config)

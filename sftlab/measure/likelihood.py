@@ -390,7 +390,7 @@ def losses(run: _Trained) -> pd.DataFrame:
     examples that are about to be learned.
     """
     steps = pd.DataFrame(
-        run.history, columns=["step", "epoch", "loss", "gradient_norm", "learning_rate"]
+        run.history, columns=["step", "epoch", "loss", "grad_norm", "learning_rate"]
     )
     points = pd.DataFrame(run.validation, columns=["step", "epoch", "loss"])
     end = run.kept_epoch or points["epoch"].max()
@@ -401,7 +401,7 @@ def losses(run: _Trained) -> pd.DataFrame:
     ]
     if not frames:
         return pd.DataFrame(columns=_COLUMNS)
-    names = {"loss": "nats", "gradient_norm": "norm", "learning_rate": "rate"}
+    names = {"loss": "nats", "grad_norm": "norm", "learning_rate": "rate"}
     return pd.concat(frames, ignore_index=True).rename(columns=names).reindex(columns=_COLUMNS)
 
 

@@ -31,7 +31,7 @@ def memory_bytes(count: int, shape: Shape, profile: Profile, method: str) -> flo
     embedding = shape.vocabulary * shape.hidden
     # Rank 16 on q, k, v, o (k and v counted as if as wide as q) and on the MLP's three.
     adapters = 16 * shape.layers * (8 * shape.hidden + 3 * (shape.hidden + shape.mlp))
-    tokens = profile.batch_size * profile.max_length
+    tokens = profile.per_device_train_batch_size * profile.max_length
     nf4 = 0.52 * max(count - 2 * embedding, 0) + 4 * embedding
     int8 = max(count - 2 * embedding, 0) + 4 * embedding
     fixed = {

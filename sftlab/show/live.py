@@ -5,7 +5,7 @@
     learning rate   |/------\\______
 
     with LossCurve(title="A fine-tune") as curve:
-        run = finetune(..., validation=held_out, on_step=curve)
+        run = finetune(..., eval_dataset=held_out, on_step=curve)
 
 The widget is a drawing in SVG, which costs a millisecond; the picture is drawn once, at the end. It
 takes the widget's place, so that an executed notebook, its page and its slides show the same.
@@ -43,7 +43,7 @@ class LossCurve:
 
     def __call__(self, row: Mapping[str, float]) -> None:
         """Take a row: of a step, or of a measurement on validation."""
-        (self._measured if "validation_loss" in row else self._steps).append(row)
+        (self._measured if "eval_loss" in row else self._steps).append(row)
         if self._widget and time.monotonic() - self._drawn >= PAUSE:
             self._widget.value = self._drawing()
             self._drawn = time.monotonic()
@@ -106,7 +106,7 @@ class LossCurve:
         return [row[name] for row in self._steps]
 
     def _points(self) -> list[tuple[float, float]]:
-        return [(row["step"], row["validation_loss"]) for row in self._measured]
+        return [(row["step"], row["eval_loss"]) for row in self._measured]
 
     def _alt(self) -> str:
         losses = self._column("loss")

@@ -138,7 +138,7 @@ def work(experiment: Experiment) -> float:
     if experiment.settings is None or experiment.examples is None:
         return 0.0
     read = sum(len(m["content"]) for row in experiment.examples for m in row["messages"])
-    return read * experiment.settings.epochs * (experiment.profile.parameters or 1)
+    return read * experiment.settings.num_train_epochs * (experiment.profile.parameters or 1)
 
 
 def _about(seconds: float) -> str:

@@ -40,7 +40,7 @@ class Experiment:
     """Of training, and of what is random in the measures."""
     examples: list[dict[str, Any]] | None
     """Checked conversations."""
-    validation: list[dict[str, Any]] | None
+    eval_dataset: list[dict[str, Any]] | None
     """Others, to measure the loss on after each epoch."""
     calls: bytes
     """By cloudpickle, {measure: (callable, arguments)}."""
@@ -134,7 +134,7 @@ def _train(experiment: Experiment):
             experiment.profile,
             experiment.examples,
             settings=experiment.settings,
-            validation=experiment.validation,
+            eval_dataset=experiment.eval_dataset,
             progress=False,
         )
         losses = [row["loss"] for row in run.history]

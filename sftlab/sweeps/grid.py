@@ -24,7 +24,9 @@ def checked_grid(grid: Any) -> dict[str, list]:
         SweepError: it is no mapping, or a name has no values, or one twice.
     """
     if not isinstance(grid, Mapping | None):
-        raise SweepError(f'grid is {grid!r}; give values by name, such as {{"epochs": [1, 3]}}')
+        raise SweepError(
+            f'grid is {grid!r}; give values by name, such as {{"num_train_epochs": [1, 3]}}'
+        )
     return {name: _checked_values(name, values) for name, values in (grid or {}).items()}
 
 
@@ -89,7 +91,7 @@ def _taken(function: Callable, *, run: bool) -> tuple[set[str], set[str]]:
 def taken_names(grid, measure, rows) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     """What each measure takes of grid and seeds; and the same of the functions that make rows.
 
-    `rows` holds `examples` and `validation`, by these names.
+    `rows` holds `examples` and `eval_dataset`, by these names.
 
     Raises:
         SweepError: a measure is no function of a run, or needs what is not given; or nothing takes
@@ -97,8 +99,8 @@ def taken_names(grid, measure, rows) -> tuple[dict[str, set[str]], dict[str, set
     """
     if not isinstance(measure, Mapping) or not measure:
         raise SweepError('measure is a mapping from names to functions, such as {"facts": facts}')
-    if rows["examples"] is None and rows["validation"] is not None:
-        raise SweepError("validation needs examples: without them nothing is trained")
+    if rows["examples"] is None and rows["eval_dataset"] is not None:
+        raise SweepError("eval_dataset needs examples: without them nothing is trained")
     made = {name: function for name, function in rows.items() if callable(function)}
     of_measures, of_rows, known = {}, {}, set()
     for takes, functions, own in ((of_rows, made, ()), (of_measures, measure, ("run",))):

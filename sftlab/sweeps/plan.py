@@ -60,7 +60,7 @@ def make_plan(
     *,
     measure: Mapping[str, Callable],
     examples: Sequence[Mapping[str, Any]] | Callable | None,
-    validation: Sequence[Mapping[str, Any]] | Callable | None,
+    eval_dataset: Sequence[Mapping[str, Any]] | Callable | None,
     grid: Mapping[str, Iterable] | None,
     seeds: int | Iterable[int],
     settings: Settings | None,
@@ -76,10 +76,10 @@ def make_plan(
     grid = checked_grid(grid)
     if not isinstance(settings, Settings | None):
         raise SweepError(
-            f"settings is {settings!r}; give Settings(...), such as Settings(epochs=1)"
+            f"settings is {settings!r}; give Settings(...), such as Settings(num_train_epochs=1)"
         )
     seeds = checked_seeds(seeds)
-    rows = {"examples": examples, "validation": validation}
+    rows = {"examples": examples, "eval_dataset": eval_dataset}
     takes, made_from = taken_names(grid, measure, rows)
     if "profile" not in grid:
         find_profile(profile)
@@ -133,15 +133,15 @@ class _Maker:
             name: (function, {key: given.get(key) for key in sorted(self._takes[name])})
             for name, function in self._measure.items()
         }
-        settings = rows = data = validation = validation_data = None
+        settings = rows = data = eval_dataset = eval_data = None
         seed = one.seed
         if self._rows["examples"] is not None:
             chosen = {f.name for f in fields(Settings)} & set(given)
             settings = self._settings.changed(**{name: given[name] for name in chosen})
             settings = _filled(settings, profile)
             rows, data = self._data("examples", settings.template, given)
-            if self._rows["validation"] is not None:
-                validation, validation_data = self._data("validation", settings.template, given)
+            if self._rows["eval_dataset"] is not None:
+                eval_dataset, eval_data = self._data("eval_dataset", settings.template, given)
         elif not any("seed" in arguments for _, arguments in calls.values()):
             seed = 0  # the base is the same for all seeds: measured once
         mark = Fingerprint("the grid")
@@ -153,7 +153,7 @@ class _Maker:
             "template": find_template(settings.template).text if settings else None,
             "seed": seed,
             "data": data,
-            "validation": validation_data,
+            "eval_dataset": eval_data,
             "arguments": {
                 name: {key: mark.text(value, name=key) for key, value in arguments.items()}
                 for name, (_, arguments) in calls.items()
@@ -161,10 +161,10 @@ class _Maker:
         }
         text = json.dumps(identity, sort_keys=True, default=str)
         one.run = hashlib.sha256(text.encode()).hexdigest()[:32]
-        same = ("seed", "data", "validation", "base", "code", "versions", "arguments")
+        same = ("seed", "data", "eval_dataset", "base", "code", "versions", "arguments")
         told = {"profile": profile.name, **{name: identity[name] for name in same}}
         one.needs = {"run": one.run, "profile": profile, "settings": settings, "seed": seed,
-                     "examples": rows, "validation": validation, "calls": calls,
+                     "examples": rows, "eval_dataset": eval_dataset, "calls": calls,
                      "record": told}  # fmt: skip
 
     def _base(self, profile: Profile) -> str:
@@ -174,7 +174,7 @@ class _Maker:
         return self._made[key]
 
     def _data(self, kind: str, template: str, given: dict[str, Any]) -> tuple[list, str]:
-        """Checked rows, examples or validation, and their hash."""
+        """Checked rows, examples or eval_dataset, and their hash."""
         raw = self._rows[kind]
         arguments = {name: given[name] for name in sorted(self._made_from.get(kind, ()))}
         key = f"{kind} {template} {[(name, id(value)) for name, value in arguments.items()]}"
@@ -205,6 +205,6 @@ def _filled(settings: Settings, profile: Profile) -> Settings:
 
     To know it takes torch, and seconds; the machine itself is part of the hash.
     """
-    if settings.precision is not None:
+    if settings.bf16 is not None:
         return settings.filled(profile)
-    return replace(replace(settings, precision="float32").filled(profile), precision=None)
+    return replace(replace(settings, bf16=False).filled(profile), bf16=None)

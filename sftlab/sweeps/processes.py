@@ -116,7 +116,7 @@ def _last_words(error: BaseException) -> str:
     return (
         f"ProcessDied: the process of this run ended {ATTEMPTS} times without a word"
         f"{f' ({codes})' if codes else ''}. As a rule the memory was short: give sweep a smaller "
-        "jobs, or a smaller batch_size or max_length"
+        "jobs, or a smaller per_device_train_batch_size or max_length"
     )
 
 

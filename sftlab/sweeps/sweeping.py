@@ -41,7 +41,7 @@ def sweep(
     *,
     measure: Mapping[str, Callable[..., pd.DataFrame | float]],
     examples: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
-    validation: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
+    eval_dataset: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
     grid: Mapping[str, Iterable] | None = None,
     seeds: int | Iterable[int] = 5,
     settings: Settings | None = None,
@@ -52,7 +52,7 @@ def sweep(
     """Fine-tune and measure for each row of a grid and each seed; a tidy frame of all results.
 
     Each run has a process of its own and is stored when it ends, under the hash of what made it:
-    settings, seed, base model, content of examples and validation, the measures' code with the
+    settings, seed, base model, content of examples and eval_dataset, the measures' code with the
     values that they use, the lab's code, and versions. A file counts by its content where a measure
     reaches it by a `Path` from outside; by a text it does not: so one to write to is a text, and
     `refresh=True` is for one to read that has changed. What is stored is not run again, so a second
@@ -74,9 +74,9 @@ def sweep(
             index that has a name, such as that of `groupby`, becomes columns.
         examples: conversations, or a function that makes them from `seed` and names of the grid;
             `None` to measure the base model as it is.
-        validation: the same, for examples to measure the loss on after each epoch; a measure finds
+        eval_dataset: the same, for examples to measure the loss on; a measure finds
             the losses in `run.validation`.
-        grid: values by name: of a setting, of an argument of `examples`, of `validation` or of a
+        grid: values by name: of a setting, of an argument of `examples`, of `eval_dataset` or of a
             measure, or of `profile`. All combinations are run.
         seeds: how many (then 0, 1, ...), or which. They replace the one in `settings`.
         settings: how to train, where the grid does not say.
@@ -97,7 +97,8 @@ def sweep(
         FingerprintError: a measure uses something, such as a model, that has no value to compare.
         UnknownProfileError, ModelNotAvailableError: the one profile is unknown, or not to be had.
     """
-    one = {"profile": profile, "measure": measure, "examples": examples, "validation": validation,
+    one = {"profile": profile, "measure": measure, "examples": examples,
+           "eval_dataset": eval_dataset,
            "grid": grid, "seeds": seeds, "settings": settings}  # fmt: skip
     return carry_out_all([one], jobs=jobs, progress=progress, refresh=refresh)[0]
 

@@ -167,7 +167,7 @@ def _with_trainer(
         settings = replace(settings, max_length=min(settings.max_length, limit))
         rows, _ = supervise(examples, tokenizer, settings, max_length=settings.max_length)
         trainer = make_trainer(
-            model, tokenizer, rows, settings, added, folder=Path(scratch), save_every=None
+            model, tokenizer, rows, settings, added, folder=Path(scratch), save_steps=None
         )
         gc.freeze()  # as `finetune` does: what there is already is not searched for garbage
         try:

@@ -71,12 +71,14 @@ def carry_out(
     Raises:
         OwnRunError: the folder holds another run, or something else; or another process is at work
             in it.
-        SettingsError: `patience`, and no row is held out.
+        SettingsError: `early_stopping_patience`, and no row is held out.
         CheckpointError: its checkpoints were made with other versions of the libraries.
     """
     folder = Path(folder)
-    if data.settings.patience and not data.held_out:
-        raise SettingsError("patience waits for the loss on held-out rows, and none is held out")
+    if data.settings.early_stopping_patience and not data.held_out:
+        raise SettingsError(
+            "early_stopping_patience waits for the loss on held-out rows, and none is held out"
+        )
     state(folder, wanted)  # before anything is made in a folder of others
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
@@ -154,10 +156,10 @@ def _trained(folder: Path, data: OwnData, profile: Profile, progress: bool) -> R
             profile,
             [{"messages": row["messages"]} for row in data.train],
             settings=settings,
-            validation=[{"messages": row["messages"]} for row in data.held_out] or None,
+            eval_dataset=[{"messages": row["messages"]} for row in data.held_out] or None,
             progress=progress,
-            checkpoints=folder / "checkpoints",
-            save_every=max(5, min(50, data.steps // SAVES)),
+            output_dir=folder / "checkpoints",
+            save_steps=max(5, min(50, data.steps // SAVES)),
         )
     unfinished = folder / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)

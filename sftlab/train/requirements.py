@@ -51,14 +51,14 @@ def _plan(data: OwnData, profile: Profile, **changes) -> Memory:
     longest = max(min(one.tokens, settings.max_length) for one in used)
     chosen = {
         "method": settings.method,
-        "batch": min(settings.batch_size, len(used)),
+        "batch": min(settings.per_device_train_batch_size, len(used)),
         "length": max(longest, 2),
-        "rank": settings.lora_rank,
-        "precision": settings.precision,
+        "rank": settings.r,
+        "precision": settings.dtype,
         "supervised": sum(one.learned for one in used) / data.tokens,
-        "accumulation": settings.accumulation,
-        "checkpointing": settings.checkpointing,
-        "prefix_tokens": settings.prefix_tokens,
+        "accumulation": settings.gradient_accumulation_steps,
+        "checkpointing": settings.gradient_checkpointing,
+        "prefix_tokens": settings.num_virtual_tokens,
         "trained_layers": settings.trained_layers,
     }
     return estimate(find_architecture(profile.source), **(chosen | changes))
@@ -79,13 +79,15 @@ def _memory(data: OwnData, profile: Profile, planned: Memory) -> Row:
 def _smaller(data: OwnData, profile: Profile, room: float) -> str:
     """What would need less, each with its figure."""
     settings, told = data.settings, []
-    whole = settings.batch_size * settings.accumulation
+    whole = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     ways = {
-        f"--set batch_size=1 --set accumulation={whole}": {"batch": 1, "accumulation": whole},
-        "--set checkpointing=True": {"checkpointing": True},
+        f"--set per_device_train_batch_size=1 --set gradient_accumulation_steps={whole}": {
+            "batch": 1, "accumulation": whole,
+        },
+        "--set gradient_checkpointing=True": {"checkpointing": True},
         "--method lora": {"method": "lora"},
-        "--method lora --set batch_size=1": {"method": "lora", "batch": 1},
-        "--method qlora --set batch_size=1": {
+        "--method lora --set per_device_train_batch_size=1": {"method": "lora", "batch": 1},
+        "--method qlora --set per_device_train_batch_size=1": {
             "method": "qlora", "batch": 1, "checkpointing": True,
         },
     }  # fmt: skip
@@ -115,7 +117,7 @@ def _disk(planned: Memory, folder: Path) -> Row:
 
 def _time(data: OwnData, planned: Memory) -> Row:
     pace = speed(planned)
-    minutes = 60 * pace.hours(data.tokens * data.settings.epochs)
+    minutes = 60 * pace.hours(data.tokens * data.settings.num_train_epochs)
     shown = "under a minute" if minutes < 1 else f"about {minutes:,.0f} min"
     return Row(
         what="time",

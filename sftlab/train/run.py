@@ -38,11 +38,11 @@ class Run:
     tokenizer: "PreTrainedTokenizerBase"
     """Its tokenizer, with the chat template it was trained on."""
     history: list[dict[str, float]]
-    """One row a step: step, epoch, loss, learning_rate, gradient_norm, token_accuracy."""
+    """One row a step: step, epoch, loss, learning_rate, grad_norm, mean_token_accuracy."""
     validation: list[dict[str, float]] = field(default_factory=list)
     """One row an epoch: epoch, step, loss on the validation examples; empty without any."""
     kept_epoch: float | None = None
-    """With `patience`, the epoch whose weights these are; else they are those of the last step."""
+    """With early stopping, the epoch whose weights these are; else they are those of the last."""
     trained: int = 0
     """Number of weights that were trained; of rows of added tokens those alone."""
     weights: int = 0

@@ -78,5 +78,5 @@ def _with_adapters(folder: Path, tokenizer, settings: Settings, provenance: dict
         grow_embeddings(model, len(tokenizer))
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     found = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
-    adapters.cast(found, settings.adapter_precision)
+    adapters.cast(found, settings.adapter_dtype)
     return found

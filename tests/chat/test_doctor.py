@@ -9,10 +9,8 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from sftlab.chat.diagnosis import LEVELS
-from sftlab.chat.doctor import examine
-from sftlab.chat.families import FAMILIES
-from sftlab.chat.rendering import TemplateError
+from sftlab.chat import FAMILIES, TemplateError, examine
+from sftlab.chat.doctor import LEVELS
 
 CHATML = FAMILIES["chatml"].text
 ANSWER = "{{- message['content'] + '<|im_end|>' }}{%- endgeneration %}"

@@ -7,8 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sftlab.chat.families import FAMILIES
-from sftlab.cli import doctor
+from sftlab.chat import FAMILIES
+from sftlab.cli.doctor import doctor
 
 APP = typer.Typer()
 APP.command()(doctor)

@@ -6,9 +6,7 @@ from importlib.resources import files
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from sftlab.chat.families import FAMILIES
-from sftlab.chat.spans import assistant_spans
-from sftlab.chat.templates import find_template
+from sftlab.chat import FAMILIES, assistant_spans, find_template
 
 
 def said(*turns):

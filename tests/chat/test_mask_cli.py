@@ -6,8 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sftlab.chat.spans import assistant_spans
-from sftlab.cli import mask
+from sftlab.chat import assistant_spans
+from sftlab.cli.mask import mask
 
 APP = typer.Typer()
 APP.command()(mask)

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftlab.chat.masking import IGNORED, MaskError, label_rows, labels
-from sftlab.chat.rendering import Template, TemplateError
-from sftlab.chat.spans import assistant_spans
-from sftlab.chat.turn_ends import find_turn_end
+from sftlab.chat import (
+    IGNORED,
+    MaskError,
+    Template,
+    TemplateError,
+    assistant_spans,
+    find_turn_end,
+    label_rows,
+    labels,
+)
 
 EOS = "</s>"
 CHATML = (
@@ -558,7 +564,7 @@ def test_a_row_without_an_answer_is_named(tokenizer):
 def test_a_row_without_a_question_is_named(tokenizer):
     answer = [{"role": "assistant", "content": "no"}]
     template = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
-    with pytest.raises(MaskError, match="row 0 has all of its"):
+    with pytest.raises(MaskError, match="all 2 tokens of row 0"):
         labels(tokenizer, answer, template=template)
     assert labels(tokenizer, answer, template=template, on_full="keep").supervised
 

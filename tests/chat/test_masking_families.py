@@ -7,10 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from sftlab.chat.masking import IGNORED, labels
-from sftlab.chat.rendering import TemplateError
-from sftlab.chat.spans import assistant_spans
-from sftlab.chat.templates import find_template, installed_templates
+from sftlab.chat import (
+    IGNORED,
+    TemplateError,
+    assistant_spans,
+    find_template,
+    installed_templates,
+    labels,
+)
 
 NAMES = sorted(installed_templates())
 PARTS = tuple(name for name in NAMES if name.startswith(("idefics3", "smolvlm", "llava_next")))

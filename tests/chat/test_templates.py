@@ -5,10 +5,14 @@ import json
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from sftlab.chat.families import FAMILIES
-from sftlab.chat.rendering import Template, TemplateError
-from sftlab.chat.sandbox import frozen_clock
-from sftlab.chat.templates import find_template, installed_templates
+from sftlab.chat import (
+    FAMILIES,
+    Template,
+    TemplateError,
+    find_template,
+    frozen_clock,
+    installed_templates,
+)
 
 CHAT = [
     {"role": "user", "content": "Hi"},
@@ -107,7 +111,7 @@ def test_tools_may_be_functions():
 
 def test_a_syntax_error_names_template_and_line():
     with pytest.raises(
-        TemplateError, match=r"\(given text\) is not sound Jinja: line 3: .*`\{% if`"
+        TemplateError, match=r"\(given text\) is not valid Jinja: line 3: .*`\{% if`"
     ):
         find_template("{{ 1 }}\n\n{% if")
 
@@ -185,7 +189,7 @@ def test_files_of_every_kind(tmp_path, name, content):
     ("name", "content", "message"),
     [
         ("tokenizer_config.json", "{}", "has no chat template"),
-        ("tokenizer_config.json", "{", "is no sound JSON"),
+        ("tokenizer_config.json", "{", "is not valid JSON"),
         ("tokenizer_config.json", "[]", "holds a list"),
         ("tokenizer_config.json", '{"chat_template": {"rag": "x"}}', "rag and no default"),
     ],

@@ -140,8 +140,8 @@ def measured(
 ):  # fmt: skip
     """Bytes of the parts and of the peak in the second step of the lab's own trainer."""
     settings = Settings(
-        method=method, precision=precision, batch_size=batch, max_length=length, epochs=1,
-        learning_rate=1e-4, lora_alpha=32, **extra,
+        method=method, bf16=precision == "bfloat16", per_device_train_batch_size=batch,
+        max_length=length, num_train_epochs=1, learning_rate=1e-4, **extra,
     )  # fmt: skip
     with known_noise_silenced():
         model = random_model(config, method, folder / "base")
@@ -151,7 +151,7 @@ def measured(
         # Adam's moments are made in the first step, for which short rows will do.
         examples = rows(batch, 8, 1.0) + rows(batch, length, share, padded=padded)
         trainer = make_trainer(
-            model, tokenizer, examples, settings, [], folder=folder / "run", save_every=None
+            model, tokenizer, examples, settings, [], folder=folder / "run", save_steps=None
         )
     trainer.order = range(len(examples))
     trainer.args.activation_checkpointing = trainer.args.gradient_checkpointing = checkpointing
@@ -313,7 +313,7 @@ def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
     examples = [{"messages": [{"role": "user", "content": "a"},
                               {"role": "assistant", "content": "b"}]}]  # fmt: skip
     for method in METHODS:
-        made = finetune(str(toy_base), examples, method=method, epochs=1, progress=False)
+        made = finetune(str(toy_base), examples, method=method, num_train_epochs=1, progress=False)
         assert estimate(toy_base, method=method, length=8).trained == made.trained, method
 
 
@@ -514,5 +514,6 @@ def test_preflight_and_planner_tell_the_same_order():
     profile = find_profile("smollm2-135m")
     coarse = memory_bytes(profile.parameters, profile.shape, profile, "full")
     fine = estimate("smollm2-135m", method="full", precision="float32",
-                    batch=profile.batch_size, length=profile.max_length).needed  # fmt: skip
+                    batch=profile.per_device_train_batch_size,
+                    length=profile.max_length).needed  # fmt: skip
     assert coarse / 2 < fine < coarse * 2

@@ -22,7 +22,7 @@ def use(run, way):
 
 
 def plan(profile, **changes):
-    given = {"measure": {"m": one}, "examples": None, "validation": None, "grid": None,
+    given = {"measure": {"m": one}, "examples": None, "eval_dataset": None, "grid": None,
              "seeds": 1, "settings": None}  # fmt: skip
     return make_plan(profile, **{**given, **changes})
 
@@ -51,7 +51,7 @@ def test_code_behind_a_function_in_the_grid_counts(toy_base, tmp_path, monkeypat
 
 def test_equal_settings_have_one_name_however_they_are_written(toy_base):
     written = [
-        plan(toy_base, examples=EXAMPLES, settings=Settings(epochs=epochs)).runs[0].run
+        plan(toy_base, examples=EXAMPLES, settings=Settings(num_train_epochs=epochs)).runs[0].run
         for epochs in (3, 3.0, 4)
     ]
     assert written[0] == written[1] != written[2]
@@ -69,7 +69,10 @@ def test_an_error_in_the_function_that_makes_the_examples_says_so(toy_base):
     ("wrong", "message"),
     [
         ({"grid": [1, 2]}, "grid is [1, 2]; give values by name"),
-        ({"settings": {"epochs": 1}}, "settings is {'epochs': 1}; give Settings(...)"),
+        (
+            {"settings": {"num_train_epochs": 1}},
+            "settings is {'num_train_epochs': 1}; give Settings(...)",
+        ),
         ({"seeds": True}, "seeds is True; give how many"),
     ],
 )

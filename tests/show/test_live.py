@@ -16,7 +16,7 @@ def rows(count, *, loss=lambda n: 3 / n):
     for n in range(1, count + 1):
         yield {"step": n, "epoch": n / 10, "loss": loss(n), "learning_rate": 1e-3 / n}
         if n % 10 == 0:
-            yield {"step": n, "epoch": n / 10, "validation_loss": 1 + 1 / n}
+            yield {"step": n, "epoch": n / 10, "eval_loss": 1 + 1 / n}
 
 
 def filled(count, **how):

@@ -21,7 +21,10 @@ def done(tmp_path_factory, toy_base):
     folder = tmp_path_factory.mktemp("report")
     file = folder / "my.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, {"prompt": "", "a": 1}]))
-    profile, settings = find_profile(toy_base), Settings(epochs=3, learning_rate=1e-2, batch_size=8)
+    profile, settings = (
+        find_profile(toy_base),
+        Settings(num_train_epochs=3, learning_rate=1e-2, per_device_train_batch_size=8),
+    )
     data = prepare(file, profile=profile, settings=settings, skip_bad=True)
     wanted = recipe(file, profile, settings)
     made = carry_out(data, profile, folder=folder / "run", wanted=wanted, progress=False)

@@ -17,7 +17,7 @@ ITEMS = pd.DataFrame(
     {"country": ["Austria", "Brazil"], "answers": [("Vienna",), ("Brasilia", "Brasília")],
      "right": [True, False], "n": [1, 2], "share": [0.5, float("nan")]}
 )  # fmt: skip
-RECORD = {"profile": "tiny", "settings": {"learning_rate": 1e-3, "epochs": 3, "seed": 4},
+RECORD = {"profile": "tiny", "settings": {"learning_rate": 1e-3, "num_train_epochs": 3, "seed": 4},
           "seed": 4, "total_seconds": 2.5, "when": "2026-01-02T03:04:05+00:00"}  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from sftlab.sweeps import (
 from sftlab.train.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = Settings(epochs=1, batch_size=8, learning_rate=1e-3)
+QUICK = Settings(num_train_epochs=1, per_device_train_batch_size=8, learning_rate=1e-3)
 quiet_sweep = functools.partial(sweep, progress=False)
 
 
@@ -380,7 +380,10 @@ class TestRefusals:
             ({"grid": {"form": []}}, "has no values"),
             ({"grid": {"form": "abc"}}, "give a list"),
             ({"grid": {"form": ["a", "a"]}}, "twice"),
-            ({"grid": {"epochs": [1]}, "examples": None}, "without examples nothing is trained"),
+            (
+                {"grid": {"num_train_epochs": [1]}, "examples": None},
+                "without examples nothing is trained",
+            ),
             ({"seeds": 0}, "seeds is 0"),
             ({"seeds": [1, 1]}, "different whole numbers"),
             ({"seeds": [0.5]}, "seeds is"),
@@ -392,8 +395,8 @@ class TestRefusals:
             ({"measure": {"m": lambda: 1}}, "the measure 'm' takes no run"),
             ({"measure": {"m": lambda run, n: 1}}, "'m' needs 'n'"),
             ({"examples": lambda n: []}, "examples needs 'n'"),
-            ({"validation": lambda n: []}, "validation needs 'n'"),
-            ({"validation": [], "examples": None}, "validation needs examples"),
+            ({"eval_dataset": lambda n: []}, "eval_dataset needs 'n'"),
+            ({"eval_dataset": [], "examples": None}, "eval_dataset needs examples"),
         ],
     )
     def test_a_wrong_argument_is_an_error_with_a_remedy(self, toy_base, arguments, said):
@@ -424,13 +427,18 @@ class TestRefusals:
         bad = [{"messages": [{"role": "user", "content": "?"}]}]
         with pytest.warns(UserWarning, match="1 run failed"):
             frame = quiet_sweep(toy_base, measure={"m": lambda run: 1}, seeds=1,
-                                examples=conversations(2), validation=bad)  # fmt: skip
+                                examples=conversations(2), eval_dataset=bad)  # fmt: skip
         assert frame["error"].iloc[0].startswith("ExampleError: validation example 0, messages")
 
     def test_a_setting_out_of_range_is_a_row(self, toy_base):
         with pytest.warns(UserWarning, match="1 run failed"):
-            frame = quiet_sweep(toy_base, measure={"m": lambda run: 1}, seeds=1,
-                                examples=conversations(2), grid={"epochs": [-1]})  # fmt: skip
+            frame = quiet_sweep(
+                toy_base,
+                measure={"m": lambda run: 1},
+                seeds=1,
+                examples=conversations(2),
+                grid={"num_train_epochs": [-1]},
+            )
         assert frame["error"].iloc[0].startswith("SettingsError: epochs is -1")
 
 
@@ -441,7 +449,7 @@ def items(run, seed):
 @pytest.mark.slow
 class TestOfTraining:
     def test_the_number_of_jobs_changes_no_number(self, toy_base, tmp_path, monkeypatch):
-        frames, twice = [], QUICK.changed(epochs=2)
+        frames, twice = [], QUICK.changed(num_train_epochs=2)
         for jobs in (1, 2):
             monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / f"cache{jobs}"))
             frame = quiet_sweep(
@@ -484,18 +492,25 @@ class TestOfTraining:
 
         go = functools.partial(
             quiet_sweep, toy_base, measure={"curve": curve}, seeds=2,
-            examples=conversations(8), settings=QUICK.changed(epochs=2),
+            examples=conversations(8), settings=QUICK.changed(num_train_epochs=2),
         )  # fmt: skip
-        frame = go(validation=lambda seed, n: conversations(n, seed=50 + seed), grid={"n": [2, 3]})
+        frame = go(
+            eval_dataset=lambda seed, n: conversations(n, seed=50 + seed), grid={"n": [2, 3]}
+        )
         assert frame["epoch"].tolist() == [1, 2] * 4
         assert frame["nats"].nunique() == 8, "seed and n reach the function"
         assert frame["nats"].between(0, 20).all()
-        go(validation=conversations(2, seed=51))
+        go(eval_dataset=conversations(2, seed=51))
         assert len(lines(log)) == 5, "of seed 1 the content is the same, of seed 0 not"
         assert set(lines(log)) == {"2"}
-        kept = quiet_sweep(toy_base, measure={"kept": lambda run: run.kept_epoch}, seeds=1,
-                           examples=conversations(8), validation=conversations(2, seed=51),
-                           settings=QUICK.changed(epochs=2, patience=1))  # fmt: skip
+        kept = quiet_sweep(
+            toy_base,
+            measure={"kept": lambda run: run.kept_epoch},
+            seeds=1,
+            examples=conversations(8),
+            eval_dataset=conversations(2, seed=51),
+            settings=QUICK.changed(num_train_epochs=2, early_stopping_patience=1),
+        )
         assert kept["value"].isin([1.0, 2.0]).all()
 
     def test_the_content_of_the_examples_decides_and_not_their_code(self, toy_base, log):
@@ -561,8 +576,8 @@ def experiment(name, characters):
     rows = [{"messages": [{"role": "assistant", "content": "x" * characters}]}]
     from sftlab.profiles import PROFILES
 
-    return Experiment(run=name, profile=PROFILES["tiny"], settings=Settings(epochs=1), seed=0,
-                      examples=rows, validation=None, calls=b"", reserved=(), record={},
+    return Experiment(run=name, profile=PROFILES["tiny"], settings=Settings(num_train_epochs=1),
+                      seed=0, examples=rows, eval_dataset=None, calls=b"", reserved=(), record={},
                       store=Path(), threads=1)  # fmt: skip
 
 

@@ -12,7 +12,9 @@ from sftlab.world import country_examples
 
 @pytest.fixture(scope="module")
 def run(toy_base):
-    return finetune(toy_base, country_examples(8), epochs=4, learning_rate=0.05, progress=False)
+    return finetune(
+        toy_base, country_examples(8), num_train_epochs=4, learning_rate=0.05, progress=False
+    )
 
 
 def test_a_run_reads_its_meter_once_and_keeps_it(run, monkeypatch, tmp_path):

@@ -33,8 +33,20 @@ def my(tmp_path, monkeypatch, toy_base):
     """The current folder, with my.jsonl and the options of a quick training."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "my.jsonl", ROWS)
-    return ["train", "my.jsonl", "--out", "runs/mine", "--profile", toy_base, "--rate", "1e-2",
-            "--epochs", "6", "--set", "batch_size=8"]  # fmt: skip
+    return [
+        "train",
+        "my.jsonl",
+        "--out",
+        "runs/mine",
+        "--profile",
+        toy_base,
+        "--rate",
+        "1e-2",
+        "--epochs",
+        "6",
+        "--set",
+        "per_device_train_batch_size=8",
+    ]
 
 
 def test_it_ends_with_the_next_command_which_works(monkeypatch, capsys, my):
@@ -69,9 +81,16 @@ def test_json_is_all_that_programs_see(monkeypatch, capsys, my):
     told = json.loads(out)
     assert code == 0
     assert told["rows"] == {
-        "read": 40, "bad": 0, "left_out": {}, "train": 30, "held_out": 10, "repeats": 0,
-        "nearly_repeats": 0, "overlaps": told["rows"]["overlaps"], "cut": 0,
-    }  # fmt: skip
+        "read": 40,
+        "bad": 0,
+        "left_out": {},
+        "train": 30,
+        "held_out": 10,
+        "repeats": 0,
+        "nearly_repeats": 0,
+        "overlaps": told["rows"]["overlaps"],
+        "cut": 0,
+    }
     assert told["after"]["loss"] < told["before"]["loss"]
     assert told["steps"] == 24
     assert json.loads(call(monkeypatch, capsys, *my, "--json")[1])["state"] == "finished"

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from sftlab.data import rows as source
-from sftlab.data.problems import RecordsError
-from sftlab.data.records import read, validate
+from sftlab.data import formats
+from sftlab.data.messages import RecordsError
+from sftlab.data.validation import read, validate
 
 ROW = '{"prompt": "2 + 2?", "completion": "4"}'
 MESSAGES = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
@@ -58,12 +58,12 @@ def balanced(report):
         (b'{"prompt": "a", "completion": "b", "x": {"y": 1, "y": 1}}', "'y'", "same key twice"),
         (b'{"prompt": "a", "completion": NaN}', "", "NaN and Infinity"),
         (b'{"prompt": "a", "completion": "b", "score": -Infinity}', "", "NaN and Infinity"),
-        (b'{"messages": [{"role": null, "content": null}]}', "messages[0].role", "role is unknown"),
-        (b'{"messages": [null]}', "messages[0]", "no object"),
-        (b'{"messages": [[null]]}', "messages[0]", "no object"),
-        (b'{"prompt": {"a": null}, "completion": "b"}', "prompt", "no text"),
-        (b'null', "", "no object"),
-        (b'[1, 2]', "", "no object"),
+        (b'{"messages": [{"role": null, "content": null}]}', "messages[0].role", "role is missing"),
+        (b'{"messages": [null]}', "messages[0]", "not an object"),
+        (b'{"messages": [[null]]}', "messages[0]", "not an object"),
+        (b'{"prompt": {"a": null}, "completion": "b"}', "prompt", "must be a string"),
+        (b'null', "", "not an object"),
+        (b'[1, 2]', "", "not an object"),
         (b"{'prompt': 'a', 'completion': 'b'}", "column 2", "not JSON"),
         (b'{"prompt": "a", "completion": "b",}', "column 35", "not JSON"),
         (b'{"prompt": "a", "completion": "b"', "column 34", "ends before it is complete"),
@@ -110,7 +110,7 @@ def test_bad_line_of_jsonl_costs_that_line_and_no_other(tmp_path, line, field, w
         (ROW.encode("utf-16"), "data.jsonl", "UTF-16"),
         (ROW.encode("utf-16-le"), "data.json", "UTF-16"),
         ("prompt,completion\na,b\n".encode("utf-16"), "data.csv", "UTF-16"),
-        (b"PAR1 and nothing else", "data.parquet", "no sound Parquet"),
+        (b"PAR1 and nothing else", "data.parquet", "not valid Parquet"),
         (b'{"train": [{"text": "a"}], "test": [{"text": "b"}]}', "d.json", "more than one array"),
         (b'[{"prompt": "a", "completion": "b"}', "data.json", "ends before"),
         (b'[{"prompt": "a", "completion": "b"}] []', "data.json", "text follows"),
@@ -130,7 +130,7 @@ def test_file_that_is_wrong_as_a_whole(tmp_path, content, name, what):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("none.jsonl", "no such file.*beside it there are data.jsonl"),
+        ("none.jsonl", "no such file.*in that folder there are data.jsonl"),
         ("folder", "this is a folder; give one file of it: inner.csv"),
         ("data.txt", "the format is unknown; .jsonl"),
         ("data.jsonl.gz", "the file is packed; unpack it first"),
@@ -182,8 +182,8 @@ def test_sound_file_in_unexpected_clothes_is_read(tmp_path, content, name, note)
         ("prompt,prompt,completion\na,b,c\n", 1, "same name"),
         ("prompt,completion\na,b\na,b,c\n", 3, "number of cells"),
         ('prompt,completion\n"a\nb",c\n"a",""\n', 4, "content is empty"),
-        ('prompt,completion\na,b\n"a"b,c\n', 3, "no CSV"),
-        ('prompt,completion\na,b\n"a,c\nd,e\n', 3, "no CSV"),
+        ('prompt,completion\na,b\n"a"b,c\n', 3, "not valid CSV"),
+        ('prompt,completion\na,b\n"a,c\nd,e\n', 3, "not valid CSV"),
         ("prompt,completion\na\0,b\n", 2, "U+0000"),
         ("messages\n\"[{'role': 'user'}]\"\n", 2, "not JSON"),
         ('messages\n"[{""role"": ""user"", ""role"": ""user""}]"\n', 2, "same key twice"),
@@ -213,21 +213,39 @@ def test_cells_with_line_ends_and_beyond_the_csv_module_s_limit(tmp_path):
 
 
 def test_long_rows_are_read_up_to_a_limit(tmp_path, monkeypatch):
-    long = json.dumps({"prompt": "x" * 10**7, "completion": "b"})
-    for content, name in ((f"{ROW}\n{long}\n{ROW}", "a.jsonl"), (f"[{long}]", "a.json")):
-        report = validate(write(tmp_path, content, name))
-        assert report.ok
-        assert report.characters > 10**7
-    for module in ("rows", "tables", "json_array"):
-        monkeypatch.setattr(f"sftlab.data.{module}.LONGEST", 10**6)
-    report = balanced(validate(write(tmp_path, f"{ROW}\n{long}\n{ROW}")))
+    long = json.dumps({"prompt": "x" * 10**6, "completion": "b"})
+    path = write(tmp_path, f"{ROW}\n{long}\n{ROW}")
+    assert validate(path).characters > 10**6
+    monkeypatch.setattr(formats, "LONGEST", 10**5)
+    report = balanced(validate(path))
     assert found(report) == [(2, "", "a row is too long")]
+    assert "100,000 bytes" in report.problems[0].remedy
     assert (report.good, report.bad) == (2, 1)
-    report = validate(write(tmp_path, f"[{ROW},\n{long}]", "a.json"))
-    assert found(report) == [(2, "", "a row is too long")]
-    assert (report.good, report.stopped_at) == (1, 2)
-    assert validate(write(tmp_path, f"prompt,completion\n{'x' * 10**7},b\na,b\n", "a.csv")).bad == 1
-    assert "1,000,000 bytes" in source.too_long().remedy
+    table = write(tmp_path, f"prompt,completion\n{'x' * 10**6},b\na,b\n", "a.csv")
+    assert (validate(table).good, validate(table).bad) == (1, 1)
+
+
+def test_json_document_is_read_up_to_a_size_and_then_refused_with_the_remedy(tmp_path, monkeypatch):
+    path = write(tmp_path, f"[{ROW}, {ROW}]", "data.json")
+    assert len(read(path)) == 2
+    monkeypatch.setattr(formats, "LARGEST_JSON", 50)
+    (problem,) = balanced(validate(path)).problems
+    assert "a JSON document may have" in problem.what
+    assert ".jsonl" in problem.remedy
+    with pytest.raises(RecordsError, match="may have"):
+        read(path, bad="drop")
+
+
+def test_rows_of_a_document_keep_their_lines(tmp_path):
+    """Also where the key of the rows stands elsewhere first, and the document is indented."""
+    rows = [{"prompt": "a", "completion": c} for c in ("b", "", "c")]
+    for whole in (rows, {"info": {"rows": [1, "rows"]}, "rows": rows}, {"rows": rows, "n": 1}):
+        text = json.dumps(whole, indent=1)
+        path = write(tmp_path, text, "data.json")
+        (problem,) = balanced(validate(path)).problems
+        assert problem.row == 2
+        opening = [n for n, line in enumerate(text.split("\n"), 1) if line.strip() == "{"]
+        assert problem.line == opening[-2]
 
 
 def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
@@ -250,17 +268,7 @@ def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
     data = path.read_bytes()
     for cut in (len(data) // 2, len(data) - 5):
         path.write_bytes(data[:cut])
-        assert "no sound Parquet" in validate(path).problems[0].what
-
-
-def test_parquet_text_that_is_not_utf8_costs_one_row(tmp_path):
-    buffers = pa.array([b"a", b"\xff", b"c"], pa.binary()).buffers()
-    raw = pa.StringArray.from_buffers(3, buffers[1], buffers[2])
-    table = pa.table({"prompt": raw, "completion": ["x", "y", "z"]})
-    parquet.write_table(table, tmp_path / "data.parquet")
-    report = balanced(validate(tmp_path / "data.parquet"))
-    assert [(p.row, p.what) for p in report.problems] == [(2, "bytes are not UTF-8")]
-    assert report.good == 2
+        assert "not valid Parquet" in validate(path).problems[0].what
 
 
 def test_blank_lines_are_skipped_and_counted(tmp_path):
@@ -292,13 +300,6 @@ def test_problems_are_all_counted_and_each_kind_is_shown_once(tmp_path):
     assert validate(tmp_path / "data.jsonl", limit=0).problems == []
     with pytest.raises(ValueError, match="limit=-1"):
         validate(tmp_path / "data.jsonl", limit=-1)
-
-
-def test_names_that_never_end_are_counted_in_bounds(tmp_path):
-    rows = [json.dumps({"prompt": "a", "completion": "b", f"key{n}": 1}) for n in range(300)]
-    report = validate(write(tmp_path, "\n".join(rows)))
-    assert len(report.meta) == 101
-    assert report.meta.total() == 300
 
 
 def test_good_and_bad_rows_are_written_apart(tmp_path):
@@ -339,7 +340,7 @@ def test_read_raises_drops_or_writes_apart(tmp_path):
 def test_dataset_keeps_meta_of_any_type_and_leaves_nothing_in_a_cache(tmp_path, monkeypatch):
     import datasets
 
-    monkeypatch.setattr("sftlab.data.records.CHUNK", 2)
+    monkeypatch.setattr("sftlab.data.validation.CHUNK", 2)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     metas = [{"id": 1}, {"id": "a"}, {"id": [1, {"b": None}]}, {}, {"other": -(2**63)}]
     lines = [json.dumps(json.loads(ROW) | meta) for meta in metas]
@@ -360,7 +361,7 @@ def test_train_is_whole_in_a_dataset(tmp_path):
 def test_error_survives_the_way_between_processes():
     import pickle
 
-    from sftlab.data.problems import Problem
+    from sftlab.data.messages import Problem
 
     error = RecordsError([Problem(what="a", remedy="b", line=3)] * 7, total=9)
     again = pickle.loads(pickle.dumps(error))
@@ -449,7 +450,7 @@ FORMATS = {
     "parquet": write_parquet,
 }
 relaxed = settings(
-    max_examples=60,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -484,7 +485,7 @@ pieces = st.lists(
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "tsv", "parquet"])
-@settings(parent=relaxed, max_examples=300)
+@settings(parent=relaxed, max_examples=60)
 @given(content=st.binary() | pieces)
 @example(content=b"[" * 100_000)
 @example(content=b'{"a":' * 100_000)
@@ -506,54 +507,25 @@ def test_random_bytes_give_a_report(tmp_path, ending, content):
             read(path)
 
 
-@settings(parent=relaxed, max_examples=20)
-@given(cuts=st.lists(st.integers(1, 40), min_size=1), rows=st.lists(conversations(), min_size=1))
-def test_array_is_the_same_however_it_arrives(tmp_path, cuts, rows):
-    """Chunks of a few bytes split words, escapes and characters everywhere."""
-    import io
-    from itertools import cycle
-
-    from sftlab.data.json_array import Window
-    from sftlab.data.json_array import rows as array_rows
-
-    class Dripping(io.BytesIO):
-        sizes = cycle(cuts)
-
-        def read(self, size=-1):
-            return super().read(next(self.sizes))
-
-    document = [{"messages": row, "n": -1.5e3, "b": [True, None]} for row in rows]
-    for whole in (document, {"a": 12345, "data": document, "z": "\u00e9"}):
-        given_text = json.dumps(whole, ensure_ascii=len(cuts) % 2 == 0, indent=1)
-        window = Window(Dripping(given_text.encode()))
-        got = list(array_rows(window))
-        assert [value for _, value, _ in got] == document
-        starts = [given_text.split("\n")[line - 1].strip()[0] for line, _, _ in got]
-        assert starts == ["{"] * len(document)
-
-
-@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path, ending):
-    """Peaks of a process of its own, Python's and Arrow's; Arrow reads megabytes at a time."""
+    """Peaks of a process of its own; Arrow's buffers take some 20 MB before they stop growing."""
     code = (
-        "import sys, tracemalloc\n"
-        "import pyarrow as pa, pyarrow.parquet\n"
-        "from sftlab.data.records import validate\n"
-        "tracemalloc.start()\n"
+        "import re, sys\n"
+        "import pyarrow.parquet\n"
+        "from sftlab.data import validate\n"
         "assert validate(sys.argv[1]).ok\n"
-        "print(tracemalloc.get_traced_memory()[1] + pa.default_memory_pool().max_memory())"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
     peaks = []
-    letters = Random(0).choices(string.ascii_letters, k=24_000)
-    for count in (8_000, 24_000) if ending == "parquet" else (1_000, 6_000):
+    letters = "".join(Random(0).choices(string.ascii_letters, k=30_000))
+    for count in (1_000, 6_000):  # 10 and 60 MB
         path = tmp_path / f"{count}.{ending}"
         # Each text is its own, or Parquet would pack them all into one.
-        texts = ["".join(letters[n % 23_000 :][:500]) for n in range(count)]
-        FORMATS[ending](
-            path, [{"prompt": t, "completion": f"{t} {n}"} for n, t in enumerate(texts)]
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
-        )
-        peaks.append(int(done.stdout) / 1e6)
-    assert peaks[1] < 1.5 * peaks[0], f"{peaks} MB"
+        texts = [f"{letters[n % 24_000 :][:5_000]} {n}" for n in range(count)]
+        FORMATS[ending](path, [{"prompt": text, "completion": text} for text in texts])
+        command = [sys.executable, "-c", code, path]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout) / 1024)
+    assert peaks[1] - peaks[0] < 25, f"{peaks} MB"
