@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "show": [
             "claim_card",
             "continuations",
-            "plot_losses",
+            "plot_runs",
             "plot_shares",
             "sentence",
             "time_note",

@@ -74,7 +74,7 @@ def prepare(
     """Check a file, try the template on it, and split it; of the model only the tokenizer is read.
 
     Args:
-        file: JSONL, JSON, CSV, TSV or Parquet, in any shape that `sftlab.data.records` reads.
+        file: JSONL, JSON, CSV, TSV or Parquet, in any shape that `sftlab.data.read` reads.
         profile: the model to train.
         settings: how to train it.
         skip_bad: go on without rows that are wrong, or that nothing can be learned from.
