@@ -155,7 +155,7 @@ def doctor(
 def load_tokenizer(name: str):
     """The tokenizer of a profile or of a folder; ValueError when it is not on this machine."""
     from sftlab.profiles import PROFILES, find_profile, local_folder
-    from sftlab.quiet import known_noise_silenced
+    from sftlab.quiet import quiet_libraries
 
     folder = Path(name).expanduser()
     if name in PROFILES and not folder.is_dir():
@@ -171,7 +171,7 @@ def load_tokenizer(name: str):
             f"--tokenizer {name}: there is no tokenizer_config.json in that folder; give a folder "
             f"with a tokenizer's files, or one of {', '.join(PROFILES)}"
         )
-    with known_noise_silenced():
+    with quiet_libraries():
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -255,7 +255,7 @@ def plot_memory(
     for name, plan in plans.items():
         stacks[name] = {part: size / GB for part, size in plan.at_peak().items()}
         if not marks:
-            stacks[name]["overhead"] += plan.process / GB
+            stacks[name]["temporary"] += plan.process / GB
     used = [part for part in PARTS if any(stack[part] for stack in stacks.values())]
     colours = dict(zip(PARTS, (*COLOURS, PALE), strict=True))
     sums = [sum(stack.values()) for stack in stacks.values()]
@@ -280,7 +280,7 @@ def plot_memory(
     ax.set_yticks(range(len(plans)), [fill(name, 34) for name in plans])
     ax.set(ylim=(len(plans) - (0.1 if gpus else 0.5), -0.5), xlim=(0, widest * 1.14))
     x = "GB at the peak of a training step"
-    x += " (dark mark: measured)" if marks else " (overhead includes the process)"
+    x += " (dark mark: measured)" if marks else " (temporary: with the process)"
     finish(ax, title, x=x, legend=5, handles=([Patch(color=colours[part]) for part in used], used))
     return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
 

@@ -122,10 +122,10 @@ def test_rows_that_lose_their_answers_stop_it(monkeypatch, capsys, my, tmp_path)
 
 
 def test_a_machine_too_small_stops_it_before_anything_is_loaded(monkeypatch, capsys, my, tmp_path):
+    from sftlab.planner import preflighting
     from sftlab.train import own_run
-    from sftlab.train import requirements as needs
 
-    monkeypatch.setattr(needs, "free_memory", lambda: 1e6)
+    monkeypatch.setattr(preflighting, "free_memory", lambda: 1e6)
     monkeypatch.setattr(own_run, "load_base", None)
     code, out, _ = call(monkeypatch, capsys, *my)
     assert code == 1

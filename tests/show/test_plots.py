@@ -216,7 +216,7 @@ def test_directions_tell_what_is_held_and_what_can_be_done_with_it():
 
 
 def test_bars_of_memory_add_up_and_marks_are_what_was_measured():
-    given = {"length": 512, "device": "cuda"}
+    given = {"max_length": 512, "device": "cuda"}
     plans = {name: estimate("smollm2-135m", method=name, **given) for name in ("full", "qlora")}
     for measured in ({}, {"full": 3e9}):
         picture = plot_memory(plans, title="Memory", gpus={"2 GB GPU": 2e9}, measured=measured)
@@ -229,7 +229,7 @@ def test_bars_of_memory_add_up_and_marks_are_what_was_measured():
         assert [line.get_xdata()[0] for line in ax.lines] == [*([3.0] if measured else []), 2.0]
     assert "measured 3 GB" in picture.alt
     alone = plot_memory({"full": plans["full"]}, title="Memory")
-    assert set(legend(picture)) - set(legend(alone)) == {"adapters", "quantisation"}
+    assert set(legend(picture)) - set(legend(alone)) == {"adapters"}
 
 
 def test_pictures_of_the_base_model():
