@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from sftlab.chat import find_template, setup_chat_template
 from sftlab.data import normalise, part_of, validate
-from sftlab.measure import battery, generate
+from sftlab.measure import generate, read_meter
 from sftlab.paths import write_atomically
 from sftlab.profiles import Profile
 from sftlab.quiet import quiet_libraries
@@ -109,7 +109,7 @@ class OwnRun:
     after: Outcome | None
     """The trained model on them."""
     skills: dict[str, pd.DataFrame]
-    """What the model could before, and what it can after: `sftlab.measure.battery.read` of both."""
+    """What the model could before, and what it can after: `sftlab.measure.read_meter` of both."""
 
 
 def train_own_data(
@@ -168,7 +168,7 @@ def _before(
 
     def read() -> pd.DataFrame:
         # Of the base as it is trained, perhaps in 4 bits: `base_meter` would load it in full.
-        return battery.read(base().model, base().tokenizer, known_corpus=profile.embedded)
+        return read_meter(base().model, base().tokenizer, known_corpus=profile.embedded)
 
     return _outcome("before", base, data, folder, tell), _kept_meter(
         folder / "before.parquet", read

@@ -11,7 +11,7 @@ import pandas as pd
 from sftlab.chat import resize_embeddings
 from sftlab.data import Message
 from sftlab.machine import pick_device
-from sftlab.measure import battery, generate
+from sftlab.measure import generate, read_meter
 from sftlab.models import weights_hash
 from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
 from sftlab.quiet import quiet_libraries
@@ -146,13 +146,13 @@ class Run:
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
 
     def meter(self) -> pd.DataFrame:
-        """The old skills that are left: `sftlab.measure.battery.read` of this model, taken once.
+        """The old skills that are left: `sftlab.measure.read_meter` of this model, taken once.
 
         A saved run keeps what was taken.
         """
         if self._meter is None:
             embedded = self.provenance["profile"]["embedded"]
-            self._meter = battery.read(self.model, self.tokenizer, known_corpus=embedded)
+            self._meter = read_meter(self.model, self.tokenizer, known_corpus=embedded)
         return self._meter.copy()
 
     def recipe(self) -> str:
