@@ -236,12 +236,6 @@ class TestNotebook:
         for number, cell in enumerate(cells(notebook), start=1):
             assert len("".join(cell["source"]).splitlines()) <= 30, f"code cell {number}"
 
-    def test_sweeps_are_prepared_before_a_model_is_loaded(self, notebook):
-        sources = ["".join(cell["source"]) for cell in cells(notebook)]
-        if any("from sftlab.sweeps import" in source for source in sources):
-            first = next(source for source in sources if "load(profile)" in source)
-            assert -1 < first.find("\nprepare()") < first.find("load(profile)")
-
     def test_three_code_cells_never_stand_in_a_row(self, notebook):
         content = json.loads(notebook.read_text(encoding="utf-8"))
         kinds = "".join(cell["cell_type"][0] for cell in content["cells"])

@@ -57,9 +57,7 @@ def run(
             "--record-minutes keeps the minutes of the lessons as they stand, on the profile tiny; "
             f"run them without {', '.join(changed)}, or leave the option out"
         )
-    results = runner.run_notebooks(
-        names or [], parameters=parameters, folder=out, alone=record_minutes
-    )
+    results = runner.run_notebooks(names or [], parameters=parameters, folder=out)
     if record_minutes and all(result.status == "passed" for result in results):
         typer.echo(f"Minutes recorded in {runner.record_minutes(results)}")
     typer.echo(f"Open {(out / 'index.html').resolve()}")

@@ -7,7 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "decision": ["Advice", "decide"],
         "decision_rules": ["CHOICES"],
-        "forked": ["ADDRESS"],
         "lessons": ["choose_parameters", "find_lessons", "parse_parameter"],
         "model_card": ["HELD_OUT_BARS", "SEEDS", "measure_base", "measure_tunes", "write_card"],
         "recording": ["COLUMNS", "record"],

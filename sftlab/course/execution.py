@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
@@ -12,13 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.forked.launch import ADDRESS, command
 from sftlab.course.lessons import Lesson
-from sftlab.course.light import import_jsonschema
 from sftlab.course.records import RECORDS_VARIABLE, Record, StaleRecordError, read_records
 from sftlab.course.worker import MARK
 from sftlab.profiles import find_profile
-from sftlab.sweeps import ALL_CACHED
 
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 """What keeps the libraries from asking a hub. They read it when they are imported."""
@@ -44,8 +42,6 @@ class Result:
     """The notebook as committed."""
     parameters: Mapping[str, Any]
     """The parameters that replaced its defaults."""
-    process: subprocess.Popen | None = None
-    """The process that executes it, or that did."""
     status: str = "not run"
     """`passed`, `failed`, `interrupted` or `not run`."""
     minutes: float = 0.0
@@ -97,19 +93,11 @@ def execute(
     *,
     folder: Path,
     on_cell: Callable[[int, int], None],
-    threads: int | None = None,
-    all_stored: bool = False,
-    server: str | None = None,
 ) -> None:
     """Execute one notebook in a process of its own and fill `result`.
 
-    `threads` says in how many it may compute: beside others not in as many as there are cores,
-    since threads that wait for a core they share slow each other many times over. With `all_stored`
-    its sweeps are told that no run is to be made. `server` is the address of one for forks
-    (`forked/server.py`); a model from the hub does without, since the server is offline.
-
     `on_cell(k, n)` is called when cell k of n starts. Raises nothing: Ctrl-C and failures end up in
-    `result.status`; in a thread, which Ctrl-C does not reach, `interrupt` ends it.
+    `result.status`.
     """
     executed = folder / "executed" / f"{result.name}.ipynb"
     executed.unlink(missing_ok=True)
@@ -131,18 +119,15 @@ def execute(
     began = time.monotonic()
     records = scratch / "records"
     try:
-        environment = _environment(
-            result, records, threads=threads, all_stored=all_stored, server=server
-        )
-        # A kernel is ended without a chance to remove the sockets that its sweeps left there.
+        environment = _environment(result, records)
+        # A kernel is ended without a chance to remove what its sweeps left there.
         with tempfile.TemporaryDirectory(prefix="sftlab-", ignore_cleanup_errors=True) as temporary:
             environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
             event = _watch(job, environment, scratch, result, on_cell)
     except KeyboardInterrupt:
         result.status = "interrupted"
     else:
-        if result.status != "interrupted":
-            result.status = "passed" if event.get("finished") else "failed"
+        result.status = "passed" if event.get("finished") else "failed"
         if found := event.get("failed"):
             result.failure = Failure(**found)
         elif result.status == "failed":
@@ -152,13 +137,6 @@ def execute(
     result.records = read_records(records)
     if executed.is_file() and keep_last_states(executed):
         result.executed = executed
-
-
-def interrupt(result: Result) -> None:
-    """End the execution of a notebook that another thread began."""
-    result.status = "interrupted"
-    if result.process is not None:
-        _end(result.process)
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -177,7 +155,6 @@ def keep_last_states(executed: Path) -> bool:
     page, or a site that shows notebooks, would print them all. `False` when the file is no
     notebook, as when its process was ended while writing it.
     """
-    import_jsonschema()
     import nbformat
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
@@ -205,7 +182,7 @@ def _watch(
     with log.open("w", encoding="utf-8") as errors:
         # A session of its own: Ctrl-C reaches this process alone, which then ends the worker.
         process = subprocess.Popen(
-            command("sftlab.course.worker", str(job)),
+            [sys.executable, "-m", "sftlab.course.worker", str(job)],
             stdout=subprocess.PIPE,
             stderr=errors,
             stdin=subprocess.DEVNULL,
@@ -215,9 +192,6 @@ def _watch(
             env=environment,
             start_new_session=True,
         )
-        result.process = process
-        if result.status == "interrupted":  # before there was a process to end
-            _end(process)
         try:
             for line in process.stdout:
                 if not line.startswith(MARK):
@@ -244,24 +218,14 @@ def with_lab(variables: Mapping[str, str]) -> dict[str, str]:
     return {**variables, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in paths)}
 
 
-def _environment(
-    result: Result, records: Path, *, threads: int | None, all_stored: bool, server: str | None
-) -> dict[str, str]:
+def _environment(result: Result, records: Path) -> dict[str, str]:
     """The child's variables: a folder for its records, no hub for a profile on this disk."""
     environment = with_lab(os.environ)
     environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"
     environment[RECORDS_VARIABLE] = str(records)
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    if all_stored:
-        environment[ALL_CACHED] = "1"
     if environment.get("SFTLAB_CACHE"):  # the child works in another folder
         environment["SFTLAB_CACHE"] = os.path.abspath(environment["SFTLAB_CACHE"])
     if not find_profile(result.profile).on_hub:
         environment.update(OFFLINE)
-        if server:
-            environment[ADDRESS] = server
-    else:
-        environment.pop(ADDRESS, None)
     return environment

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.light import import_jsonschema
 from sftlab.paths import NOTEBOOKS
 
 
@@ -112,7 +111,6 @@ def _fits(value: Any, default: Any) -> bool:
 
 
 def _read(path: Path) -> Lesson:
-    import_jsonschema()
     import papermill  # slow to import, and `--help` does not need it
 
     try:

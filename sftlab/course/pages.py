@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sftlab.course.light import import_jsonschema
-
 _TEMPLATE = """
 {%- extends 'index.html.j2' -%}
 {#- require.js, widgets, MathJax and Mermaid come from other hosts: none of them here -#}
@@ -47,7 +45,6 @@ def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[
     to the notebooks named in `lessons` lead to their pages; a link to any other notebook would
     lead nowhere, so only its words stay.
     """
-    import_jsonschema()
     import nbformat
 
     notebook = nbformat.read(executed, as_version=4)

@@ -8,23 +8,17 @@
       summary.json          minutes, status, machine, versions
 
 Each notebook runs in a process of its own (`execution.py`), one after another, so that its minutes
-are its own. Where it can be, it is a fork of one that has imported the libraries
-(`forked/server.py`). Those whose runs are all in the cache (`familiar.py`) have little to do: they
-come first, as many at a time as there are cores.
+are its own.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.execution import Result, execute, interrupt
-from sftlab.course.familiar import is_familiar, remember
-from sftlab.course.forked.server import server
+from sftlab.course.execution import Result, execute
 from sftlab.course.lessons import choose_parameters, find_lessons
 from sftlab.course.records import Record
 from sftlab.paths import DATA, NOTEBOOKS
@@ -38,14 +32,12 @@ def run_notebooks(
     folder: Path | str = "build",
     notebooks: Path = NOTEBOOKS,
     progress: bool = True,
-    alone: bool = False,
 ) -> list[Result]:
     """Execute the lessons `names` (all of `notebooks` when empty) and write pages to `folder`.
 
     Names, parameters and the profile are checked before anything runs. A failing cell stops its
     notebook and is printed to stderr, as is a verdict that is the opposite of what the lesson
     expects; the others still run. Ctrl-C stops what is running, keeps what is finished and returns.
-    With `alone` no two run at the same time, also when they find all of their runs in the cache.
     Raises `UnknownLessonError`, `UnknownParameterError` or `UnknownProfileError`, all of them
     ValueErrors.
     """
@@ -62,19 +54,9 @@ def run_notebooks(
     folder = Path(folder).resolve()
     (folder / "executed").mkdir(parents=True, exist_ok=True)
     results = [Result(lesson=lesson, parameters=chosen[lesson.name]) for lesson in lessons]
-    # Alone a lesson would wait for a server as long as for its own imports.
-    forks = nullcontext() if alone or len(results) == 1 else server()
-    # Closed at once when what is done with a result fails, or Ctrl-C comes then: others may run.
-    with (
-        forks as address,
-        _Bar(shown=progress) as bar,
-        closing(
-            _executed(results, folder=folder, bar=bar, alone=alone, server=address)
-        ) as executed,
-    ):
-        for result in executed:
-            if result.status == "passed":
-                remember(result.lesson, result.parameters)
+    with _Bar(shown=progress) as bar:
+        for result in results:
+            execute(result, folder=folder, on_cell=bar.cells_of(result.name))
             if result.executed:
                 result.page = pages.write_page(
                     result.executed,
@@ -87,53 +69,6 @@ def run_notebooks(
             if result.status == "interrupted":
                 break
     return results
-
-
-def _executed(
-    results: Sequence[Result], *, folder: Path, bar: "_Bar", alone: bool, server: str | None
-) -> Iterator[Result]:
-    """Execute the notebooks; each is given back when it has ended."""
-    quick = [r for r in results if not alone and is_familiar(r.lesson, r.parameters)]
-    # The first begins as it is, while the server imports. Of the others the longest come first, or
-    # the last would run alone.
-    quick[1:] = sorted(quick[1:], key=lambda r: recorded_minutes(r.name) or 0, reverse=True)
-    servers = {r.name: server for r in (quick + [r for r in results if r not in quick])[1:]}
-
-    def carry_out(result: Result, **options: Any) -> None:
-        on_cell, address = bar.cells_of(result.name), servers.get(result.name)
-        execute(result, folder=folder, on_cell=on_cell, server=address, **options)
-
-    cores = os.cpu_count() or 1
-    threads = max(cores // max(len(quick), 1), 1)
-    pool = ThreadPoolExecutor(max_workers=cores)
-    futures = {pool.submit(carry_out, r, threads=threads, all_stored=True): r for r in quick}
-    given = []
-    try:
-        for future in as_completed(futures):
-            future.result()
-            given.append(futures[future])
-            yield futures[future]
-    except KeyboardInterrupt:
-        _stop(pool, futures)
-        pool.shutdown(wait=True)
-        ended = [r for future, r in futures.items() if not future.cancelled() and r not in given]
-        # What had ended before comes first: after an interrupted one nothing is taken.
-        yield from sorted(ended, key=lambda result: result.status == "interrupted")
-        return
-    finally:
-        _stop(pool, futures)
-    for result in results:
-        if result not in quick:
-            carry_out(result)
-            yield result
-
-
-def _stop(pool: ThreadPoolExecutor, futures: Mapping[Future, Result]) -> None:
-    """Begin no further notebook, and end those that run."""
-    pool.shutdown(wait=False, cancel_futures=True)
-    for future, result in futures.items():
-        if future.running():
-            interrupt(result)
 
 
 def recorded_minutes(name: str) -> float | None:

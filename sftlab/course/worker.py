@@ -17,9 +17,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.forked.launch import command
-from sftlab.course.light import import_jsonschema
-
 MARK = "sftlab-event "
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -36,7 +33,7 @@ def use_this_python(folder: Path) -> None:
     spec = folder / "kernels" / "python3"
     spec.mkdir(parents=True, exist_ok=True)
     kernel = {
-        "argv": command("ipykernel_launcher", "-f", "{connection_file}"),
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": "Python 3",
         "language": "python",
     }
@@ -70,7 +67,6 @@ def work(job: dict[str, Any]) -> int:
     source, output = Path(job["notebook"]), Path(job["output"])
     use_this_python(Path(job["scratch"]) / "jupyter")
 
-    import_jsonschema()
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
 

@@ -16,7 +16,6 @@ from nbconvert import HTMLExporter
 
 from sftlab.course import pages, runner
 from sftlab.course.execution import Result, keep_last_states
-from sftlab.course.familiar import is_familiar
 from sftlab.course.lessons import (
     UnknownLessonError,
     UnknownParameterError,
@@ -25,7 +24,6 @@ from sftlab.course.lessons import (
     parse_parameter,
 )
 from sftlab.course.runner import record_minutes, recorded_minutes, run_notebooks
-from sftlab.sweeps import clear
 
 HEADING = """# Counting & <comparing>
 
@@ -123,15 +121,6 @@ print(f'{text!r}')"""
         notebook.metadata["title"] = "Title"
         plain = HTMLExporter(template_name="lab", raw_template=pages._TEMPLATE, embed_images=True)
         assert page.read_text("utf-8") == plain.from_notebook_node(notebook)[0]
-
-
-def test_jsonschema_comes_without_grammars_that_nothing_asks_for():
-    code = """import sys
-from sftlab.course.light import import_jsonschema
-import_jsonschema()
-import nbformat
-assert "jsonschema" in sys.modules and "rfc3987_syntax" not in sys.modules"""
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_pages_need_no_network(course):
@@ -289,121 +278,6 @@ def test_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail("the kernel still runs")
-
-
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
-
-
-TOGETHER = """import os, time
-from pathlib import Path
-
-folder = Path({folder!r})
-(folder / "{name} is there").touch()
-deadline = time.monotonic() + 60
-while (folder / "wait").exists() and not (folder / "{other} is there").exists():
-    assert os.environ["OMP_NUM_THREADS"] == "1", "two cores for two lessons"
-    assert os.environ["SFTLAB_ALL_CACHED"], "no processes need be prepared"
-    assert time.monotonic() < deadline, "the other one does not come"
-    time.sleep(0.05)"""
-
-
-def make_pair(folder):
-    """Two lessons, each of which waits for the other when a file `wait` lies in the folder."""
-    for name, other in (("00_one", "01_two"), ("01_two", "00_one")):
-        make_notebook(folder, name, TOGETHER.format(folder=str(folder), name=name, other=other))
-
-
-def test_lessons_that_have_passed_run_side_by_side(tmp_path, own_cache, monkeypatch):
-    monkeypatch.setattr(runner.os, "cpu_count", lambda: 2)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # set where tests run side by side
-    make_pair(tmp_path)
-
-    def went(**options):
-        found = run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False,
-                              **options)  # fmt: skip
-        return [(one.name, one.status, one.page is not None) for one in found]
-
-    both = [("00_one", "passed", True), ("01_two", "passed", True)]
-    assert went() == both
-    for file in tmp_path.glob("* is there"):
-        file.unlink()
-    (tmp_path / "wait").touch()
-    assert went() == both, "they have waited for each other"
-
-
-def test_what_a_lesson_consists_of_decides_whether_it_is_familiar(tmp_path, own_cache):
-    make_notebook(tmp_path, "00_good", "1")
-    make_notebook(tmp_path, "01_bad", "1 / 0")
-
-    def familiar(**parameters):
-        return [is_familiar(one, parameters) for one in find_lessons(folder=tmp_path)]
-
-    assert familiar() == [False, False]
-    run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    assert familiar() == [True, False]
-    assert familiar(seeds=4) == [False, False]
-    clear()
-    assert familiar() == [False, False]
-    run_notebooks(["00"], folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    assert familiar() == [True, False]
-    make_notebook(tmp_path, "00_good", "2")
-    assert familiar() == [False, False]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_interrupt_ends_lessons_that_run_side_by_side(tmp_path, own_cache):
-    make_pair(tmp_path)
-    run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    (tmp_path / "00_one is there").unlink()
-    (tmp_path / "01_two is there").unlink()
-    (tmp_path / "wait").touch()
-    script = (
-        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "os.cpu_count = lambda: 1\n"  # so that the first waits for one that does not begin
-        "from pathlib import Path; from sftlab.course.runner import run_notebooks\n"
-        f"folder = Path({str(tmp_path)!r})\n"
-        "r = run_notebooks(folder=folder / 'build', notebooks=folder, progress=False)\n"
-        "print([x.status for x in r], [x.process and x.process.poll() is None for x in r])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    out = interrupted_when(process, (tmp_path / "00_one is there").exists)
-    assert out.strip() == "['interrupted', 'not run'] [False, None]"
-
-
-def test_interrupt_while_a_page_is_written_ends_the_lessons_beside_it(
-    tmp_path, own_cache, monkeypatch
-):
-    make_notebook(tmp_path, "00_quick", "1")
-    waits = f"from time import sleep\nfrom pathlib import Path\nfolder = Path({str(tmp_path)!r})"
-    begun, wait = tmp_path / "begun", tmp_path / "wait"
-    make_notebook(tmp_path, "01_long", f"{waits}\n(folder / 'begun').touch()\n"
-                  "if (folder / 'wait').exists():\n    sleep(600)")  # fmt: skip
-    run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    begun.unlink()
-    wait.touch()
-    results = []
-
-    def made(**given):
-        results.append(Result(**given))
-        return results[-1]
-
-    def write_page(*given, **named):
-        deadline = time.monotonic() + 60
-        while not begun.exists():
-            assert time.monotonic() < deadline, "the other lesson does not begin beside this one"
-            time.sleep(0.05)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner.os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(runner, "Result", made)
-    monkeypatch.setattr(pages, "write_page", write_page)
-    # Bound, so that the traceback keeps the frames, and nothing is ended by being forgotten.
-    with pytest.raises(KeyboardInterrupt) as _pressed:
-        run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    assert [result.status for result in results] == ["passed", "interrupted"]
-    assert results[1].process.wait(timeout=15) != 0
 
 
 RECORD = """from sftlab.course import record

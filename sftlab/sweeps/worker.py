@@ -1,0 +1,231 @@
+"""One run of a sweep in a worker process: train, measure, and send back what was found."""
+
+import logging
+import math
+import os
+import random
+import signal
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy
+import pandas as pd
+import psutil
+
+from sftlab.profiles import PROFILES, Profile
+from sftlab.sweeps.cache import to_parquet
+from sftlab.sweeps.keys import code_hash
+from sftlab.train import Settings
+
+_LAB, _PYTHON = Path(__file__).parents[1], Path(os.__file__).parent
+_LOGGERS = ("transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
+
+
+class SweepError(ValueError):
+    """A sweep that can't begin, or that would fail in every run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a worker needs for one run."""
+
+    run: str
+    """Key of the run."""
+    code: str
+    """Hash of the caller's lab."""
+    weights: str
+    """Hash of the caller's base model."""
+    profile: Profile
+    """The base model."""
+    settings: Settings | None
+    """How to train; `None` to measure the base as it is."""
+    seed: int
+    """Of training, and of what is random in the measures."""
+    examples: list[dict[str, Any]] | None
+    """Checked conversations."""
+    validation: list[dict[str, Any]] | None
+    """Others, to measure the loss on."""
+    measures: bytes
+    """By cloudpickle, {name: function}: functions of a notebook are sent whole."""
+    arguments: Mapping[str, dict[str, Any]]
+    """What each measure is given besides the run."""
+    reserved: tuple[str, ...]
+    """Names that no column of a measure may have."""
+    threads: int | None
+    """Of torch; `None` leaves them as they are."""
+
+
+def start(parent: int, *_: Any) -> None:
+    """Set up a worker process of this machine.
+
+    Ctrl-C reaches all processes of a terminal or kernel: the parent alone answers it. What
+    libraries print would land in the notebook; warnings travel with the run instead.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+
+    def end_with_parent() -> None:  # one that was killed, such as a kernel, can't end its workers
+        while os.getppid() == parent and psutil.pid_exists(parent):
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def carry_out(task: Task) -> dict[str, Any]:
+    """Carry out one run.
+
+    Returns:
+        `record` (what was trained, seconds, loss, ...) and `frames` (a Parquet file for each
+        measure); or `error`, such as "KeyError: 'x' (in the measure 'm', a cell, line 3)".
+
+    Raises:
+        SweepError: the worker has another version of the lab or of the base model, or a measure
+            gives a column that the sweep's frame has already.
+    """
+    import torch
+
+    if task.code != code_hash():
+        raise SweepError(
+            "a worker has another version of sftlab than this process: install the same one on all "
+            "machines and restart the workers; or, where its files were edited, restart the kernel"
+        )
+    if task.threads:
+        torch.set_num_threads(task.threads)
+    began = time.perf_counter()
+    noted: list[str] = []
+    try:
+        with _warnings_into(noted):
+            run, record = _train(task)
+            frames = _measure(task, run)
+    except SweepError:
+        raise
+    except (Exception, SystemExit) as error:  # the measures are the learner's and raise anything
+        text = " ".join(str(error).split()) or "without a message"
+        return {"error": f"{type(error).__name__}: {text}{''.join(_notes(error))}"}
+    record |= {
+        "warnings": list(dict.fromkeys(noted)),
+        "total_seconds": time.perf_counter() - began,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return {"record": record, "frames": frames}
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
+
+
+def _train(task: Task) -> tuple[Any, dict[str, Any]]:
+    from sftlab.train import finetune, untrained
+
+    profile, loss = task.profile, None
+    if profile.embedded and profile.name in PROFILES:  # it may lie elsewhere on this machine
+        profile = replace(profile, source=PROFILES[profile.name].source)
+    if task.settings is None:
+        run = untrained(profile)
+    else:
+        run = finetune(profile, task.examples, settings=task.settings, validation=task.validation,
+                       progress=False)  # fmt: skip
+        losses = [row["loss"] for row in run.history]
+        last = losses[-math.ceil(len(losses) / 10) :]
+        loss = sum(last) / len(last) if last and math.isfinite(sum(last)) else None
+    if run.provenance["base_weights"] != task.weights:
+        raise SweepError(f"a worker has other weights of {profile.name} than this process")
+    settings = asdict(run.settings) if task.settings else None
+    return run, {
+        "settings": settings, "seconds": run.seconds, "loss": loss, "tokens": run.tokens
+    }  # fmt: skip
+
+
+def _measure(task: Task, run: Any) -> dict[str, bytes]:
+    """What each measure gives, as the content of a Parquet file."""
+    import torch
+
+    frames = {}
+    # Unpickled for each run: what a measure remembers of the last one must not reach the next.
+    for name, measure in cloudpickle.loads(task.measures).items():
+        random.seed(task.seed)
+        numpy.random.seed(task.seed)
+        torch.manual_seed(task.seed)
+        arguments = task.arguments[name]
+        try:
+            if "run" in arguments:
+                found = measure(**{**arguments, "run": run})
+            else:
+                found = measure(run, **arguments)
+        except (Exception, SystemExit) as error:
+            error.add_note(f" (in the measure {name!r}{_place(error)})")
+            raise
+        frames[name] = to_parquet(name, _frame(name, found, task.reserved))
+    return frames
+
+
+def _place(error: BaseException) -> str:
+    """Where in the learner's own code an error arose: `, helpers.py, line 3`, or nothing."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        file = Path(frame.f_code.co_filename)
+        library = {"site-packages", "dist-packages"} & set(file.parts)
+        if not (library or {_LAB, _PYTHON} & set(file.parents) or file.name.startswith("<frozen")):
+            in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
+            return f", {'a cell' if in_cell else file.name}, line {line}"
+    return ""
+
+
+def _frame(name: str, found: Any, reserved: tuple[str, ...]) -> pd.DataFrame:
+    """A measure's result as a frame with one row an item; levels of a named index are columns."""
+    if isinstance(found, bool | int | float | numpy.bool_ | numpy.number):
+        return pd.DataFrame({"value": [found]})
+    if not isinstance(found, pd.DataFrame):
+        raise ValueError(
+            f"the measure {name!r} returned a {type(found).__name__}; return a number, or a frame "
+            "with one row an item"
+        )
+    frame = found.set_axis(list(map(str, found.columns)), axis=1).reset_index(drop=True)
+    levels = [level for level in found.index.names if level is not None]
+    for place, level in enumerate(levels):
+        frame.insert(place, str(level), found.index.get_level_values(level), allow_duplicates=True)
+    for column in frame.columns[frame.columns.duplicated()]:
+        raise ValueError(
+            f"the measure {name!r} returned two columns or index levels called {column!r}; rename "
+            "one, or drop the index with reset_index(drop=True)"
+        )
+    for column in frame.columns.intersection(reserved):
+        raise SweepError(
+            f"the measure {name!r} gives a column {column!r}, and the sweep has one of that name; "
+            "rename it"
+        )
+    return frame
+
+
+@contextmanager
+def _warnings_into(noted: list[str]) -> Iterator[None]:
+    """Collect warnings, and what is logged as one: nobody sees the output of a worker."""
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            noted.append(record.getMessage())
+
+    handler = Collect(level=logging.WARNING)
+    # The root gets what the others pass on.
+    loggers = [one for one in map(logging.getLogger, _LOGGERS) if not one.propagate]
+    loggers.append(logging.getLogger())
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield
+        noted += [str(warning.message) for warning in caught]
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
