@@ -26,15 +26,15 @@ def claims(
 
     A lesson enters its claims when it runs, here or in JupyterLab.
     """
-    from sftlab.course import recording as ledger
+    from sftlab.course import COLUMNS, rows, stored_records
 
     if as_json:
         import json
 
-        found = ledger.rows(ledger.stored_records(profile))
-        typer.echo(json.dumps([{k: row[k] for k in ledger.COLUMNS} for row in found], indent=2))
+        found = rows(stored_records(profile))
+        typer.echo(json.dumps([{k: row[k] for k in COLUMNS} for row in found], indent=2))
         return
-    _print_claims(ledger.rows(ledger.stored_records(profile)), profile)
+    _print_claims(rows(stored_records(profile)), profile)
 
 
 def _print_claims(rows: list[dict], profile: str) -> None:

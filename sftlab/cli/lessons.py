@@ -42,7 +42,8 @@ def run(
     The exit code is 1 when a lesson fails, or when it was run as it stands on a model that ships
     here and a claim comes out as the opposite of what the lesson expects.
     """
-    from sftlab.course import parse_parameter, runner
+    from sftlab.course import parse_parameter, run_notebooks
+    from sftlab.course import record_minutes as record
 
     if not names and not every:
         raise ValueError("name the lessons to run, such as `sftlab run 00`, or say --all")
@@ -57,9 +58,9 @@ def run(
             "--record-minutes keeps the minutes of the lessons as they stand, on the profile tiny; "
             f"run them without {', '.join(changed)}, or leave the option out"
         )
-    results = runner.run_notebooks(names or [], parameters=parameters, folder=out)
+    results = run_notebooks(names or [], parameters=parameters, folder=out)
     if record_minutes and all(result.status == "passed" for result in results):
-        typer.echo(f"Minutes recorded in {runner.record_minutes(results)}")
+        typer.echo(f"Minutes recorded in {record(results)}")
     typer.echo(f"Open {(out / 'index.html').resolve()}")
     if any(result.status == "interrupted" for result in results):
         raise typer.Exit(130)

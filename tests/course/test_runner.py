@@ -12,10 +12,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbconvert import HTMLExporter
 
-from sftlab.course import pages, runner
-from sftlab.course.execution import Result, keep_last_states
+from sftlab.course import runner
 from sftlab.course.lessons import (
     UnknownLessonError,
     UnknownParameterError,
@@ -23,7 +21,7 @@ from sftlab.course.lessons import (
     find_lessons,
     parse_parameter,
 )
-from sftlab.course.runner import record_minutes, recorded_minutes, run_notebooks
+from sftlab.course.runner import Result, record_minutes, recorded_minutes, run_notebooks
 
 HEADING = """# Counting & <comparing>
 
@@ -96,33 +94,6 @@ def test_failing_cell_is_known_by_its_place_in_the_committed_notebook(course):
     assert "\x1b" not in failure.traceback
 
 
-def test_a_page_is_what_nbconvert_makes_of_its_notebook(tmp_path):
-    code = """text = "a < b & 'c' &nbsp; &quot; <!--x-->"  # <a href="x">é</a>
-
-print(f'{text!r}')"""
-    new = nbformat.v4
-    table = "<table><tr><td>&quot;1&quot;</td></tr></table><img src='data:,'>"
-    shown = new.new_output("display_data", data={"text/html": table, "text/plain": "1"})
-    said = new.new_output("stream", text=f"\x1b[31m{code}\x1b[0m\n")
-    cells = [
-        new.new_markdown_cell(f"# A title\n\n```python\n{code}\n```\n"),
-        new.new_code_cell(code, outputs=[said, shown]),
-        new.new_code_cell(""),
-        new.new_code_cell("%%html\n<b class='x'>\"bold\"</b>\n\n"),
-        new.new_code_cell(" \n\n\tfor ever = )("),
-        new.new_raw_cell("<b onclick='x'>raw</b><script>x</script>"),
-    ]
-    for name, language in [("ipython", "ipython3"), ("python", None), ("other", "sql")]:
-        information = {"name": "python", **({"pygments_lexer": language} if language else {})}
-        notebook = new.new_notebook(cells=cells, metadata={"language_info": information})
-        executed = tmp_path / f"{name}.ipynb"
-        nbformat.write(notebook, executed)
-        page = pages.write_page(executed, title="Title", folder=tmp_path)
-        notebook.metadata["title"] = "Title"
-        plain = HTMLExporter(template_name="lab", raw_template=pages._TEMPLATE, embed_images=True)
-        assert page.read_text("utf-8") == plain.from_notebook_node(notebook)[0]
-
-
 def test_pages_need_no_network(course):
     _, build, results = course
     pages = [build / "index.html", *(r.page for r in results)]
@@ -168,7 +139,7 @@ def test_what_a_lesson_leaves_among_temporary_files_goes_with_it(course):
 def test_notebook_that_was_cut_while_written_is_no_result(tmp_path):
     broken = tmp_path / "00_cut.ipynb"
     broken.write_text('{"cells": [', encoding="utf-8")
-    assert not keep_last_states(broken)
+    assert not runner._is_notebook(broken)
 
 
 def test_index_and_summary_tell_what_happened(course):
@@ -196,7 +167,7 @@ def test_unknown_parameter_is_refused_with_the_names_that_exist(course):
 
 def test_unknown_lesson_is_refused_with_the_names_that_exist(course):
     notebooks, _, _ = course
-    with pytest.raises(UnknownLessonError, match="'09'; there are: 00_good, 01_bad, 02_plain"):
+    with pytest.raises(UnknownLessonError, match="'09'; choose one of 00_good, 01_bad, 02_plain"):
         find_lessons(["09"], folder=notebooks)
 
 
@@ -240,7 +211,7 @@ def test_dead_kernel_is_reported(tmp_path):
 
 def interrupted_when(process, ready):
     """Press Ctrl-C in a process once `ready()` holds; what it printed."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not ready():
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -281,7 +252,7 @@ def test_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path):
 
 
 RECORD = """from sftlab.course import record
-from sftlab.measure.stats import Estimate
+from sftlab.measure import Estimate
 
 for claim_id, value in claims.items():
     low, high = value - 0.02, value + 0.02
@@ -325,6 +296,6 @@ def test_claims_of_a_run_are_gathered_told_and_shown(tmp_path, monkeypatch, capf
     table, folded = index.split("<details>", 1)
     assert "2 of 92 measured: 1 supported, 1 contradicted" in table
     assert "contradicted</strong> (expected: supported)" in table
-    assert re.search(r'id="B6".*\+20 points<br>.*\+18 to \+22.*supported', table)
+    assert re.search(r'id="B6".*\+20 points<br>.*\+18 to \+22.*supported', table, re.DOTALL)
     assert '<a href="01_base_model_problem.html">01</a>' in table
     assert (table.count("<strong>B1</strong>"), folded.count("<strong>B1</strong>")) == (0, 1)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from sftlab.sweeps import SweepError, stored, sweep, worker
+from sftlab.world import country_examples
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -122,9 +123,7 @@ def test_a_worker_that_is_killed_costs_one_more_attempt(lesson):
 
 def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "caller"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    rows = [{"messages": [{"role": "user", "content": f"What is {n}?"},
-                          {"role": "assistant", "content": "Paris"}]} for n in range(8)]  # fmt: skip
+    rows = country_examples(8)
 
     def measure(run, seed):
         if seed == 2:
@@ -145,8 +144,8 @@ def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
     ):
         for folder in folders:
             folder.mkdir()
-            command = [sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address,
-                       "--no-nanny", "--no-dashboard", "--nthreads=1",
+            command = [sys.executable, "-m", "distributed.cli.dask_worker",
+                       client.scheduler.address, "--no-nanny", "--no-dashboard", "--nthreads=1",
                        f"--local-directory={folder}"]  # fmt: skip
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "SFTLAB_CACHE": str(folder)}
             process = subprocess.Popen(command, cwd=folder, env=environment)

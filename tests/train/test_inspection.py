@@ -73,7 +73,6 @@ def test_checkpointing_keeps_less_and_multiplies_more(toy_base):
                     for on in (False, True))  # fmt: skip
     assert len(plain) == len(again) == 2
     assert (again["kept"] < plain["kept"] / 2).all()
-    assert (again["peak"] < plain["peak"]).all()
     # Forward is a third of a step; what is computed again is the layers, not the head.
     ratio = again["operations"] / plain["operations"]
     assert ratio.between(1.05, 4 / 3).all()
@@ -115,20 +114,6 @@ def test_the_callers_generators_are_left_alone(toy_base):
     before = torch.get_rng_state()
     batch_costs(str(toy_base), EXAMPLES, dropout=0.1, **EXACT)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_the_profilers_own_lines_are_not_shown_and_others_are(capfd):
-    import os
-
-    from sftlab.planner import Meter
-    from sftlab.quiet import printed_noise_silenced
-
-    with Meter() as meter:
-        kept = torch.ones(1000)
-    assert meter.peak == kept.nbytes
-    with printed_noise_silenced():
-        os.write(2, b"USDT: start\nmemory is short\n")
-    assert capfd.readouterr().err == "memory is short\n"
 
 
 def test_packed_neighbours_matter_only_when_they_are_not_kept_apart(run):
