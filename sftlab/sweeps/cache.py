@@ -7,14 +7,13 @@ One folder a run, named by its key; it appears by one rename, complete:
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -27,8 +26,7 @@ FORMAT = 2
 """Of the files; part of every key."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stored:
+class Stored(NamedTuple):
     """A run read back."""
 
     record: dict[str, Any]
@@ -37,74 +35,66 @@ class Stored:
     """What each measure gave; a number is one row with the column `value`."""
 
 
-def runs_folder() -> Path:
-    """Where the runs are; `SFTLAB_CACHE` moves it."""
+def _runs() -> Path:
     return cache_folder() / "runs"
 
 
-def to_parquet(name: str, frame: pd.DataFrame) -> bytes:
-    """The Parquet file of what a measure gave.
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    """A frame as the content of a Parquet file; bins of `pandas.cut` become texts.
 
     Raises:
-        ValueError: it can't hold a column, such as one that mixes numbers and texts.
+        ValueError: a column mixes types, or stands there twice.
     """
-    for column in frame.columns:
-        kind = frame[column].dtype
-        if isinstance(kind, pd.CategoricalDtype) and kind.categories.dtype == "interval":
-            frame[column] = frame[column].astype(str)  # bins of `pandas.cut`
-        try:
-            pa.Array.from_pandas(frame[column])
-        except (pa.ArrowException, TypeError) as error:
-            raise ValueError(
-                f"the measure {name!r} gives a column {column!r} that a Parquet file can't hold "
-                f"({error}); make its values all numbers, all texts, or all lists of these"
-            ) from error
+    bins = [
+        name
+        for name, kind in frame.dtypes.items()
+        if isinstance(kind, pd.CategoricalDtype) and kind.categories.dtype == "interval"
+    ]
     content = BytesIO()
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = pa.Table.from_pandas(frame.astype(dict.fromkeys(bins, str)), preserve_index=False)
     pq.write_table(table, content, write_page_checksum=True)
     return content.getvalue()
 
 
 def write(run: str, record: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:
-    """Store a run, in place of what was there.
+    """Store a run, with what `to_parquet` makes of its frames, in place of what was there.
 
     Raises:
         OSError: the folder can't be written to; as a rule the disk is full.
     """
     record = {"format": FORMAT, "run": run, **record, "measures": list(frames)}
     try:
-        with folder_written_atomically(runs_folder() / run) as folder:
+        with folder_written_atomically(_runs() / run) as folder:
             for number, content in enumerate(frames.values()):
                 (folder / f"measure-{number}.parquet").write_bytes(content)
             text = json.dumps(record, indent=1, ensure_ascii=False)
             (folder / "run.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise OSError(
-            f"the run can't be stored in {runs_folder()}: {error.strerror or error}; free some "
-            "space there, set SFTLAB_CACHE to a folder on another disk, or delete the stored runs "
-            "with `sftlab cache --clear`"
+            f"the run can't be stored in {_runs()}: {error.strerror or error}; free some space "
+            "there, set SFTLAB_CACHE to a folder on another disk, or delete the stored runs with "
+            "`sftlab cache --clear`"
         ) from error
 
 
 def read(run: str) -> Stored | None:
     """A run of the cache, or `None` when it is not there, or damaged."""
-    record = _record(runs_folder() / run)
-    if record is None:
+    folder, frames = _runs() / run, {}
+    if (record := _record(folder)) is None:
         return None
-    frames = {}
     try:
         for number, name in enumerate(record["measures"]):
-            file = runs_folder() / run / f"measure-{number}.parquet"
+            file = folder / f"measure-{number}.parquet"
             table = pq.read_table(file, use_threads=False, page_checksum_verification=True)
             frames[name] = table.to_pandas()
-            for field in table.schema:
-                if pa.types.is_list(field.type):  # else they come back as arrays
-                    cells = table.column(field.name).to_pylist()
+            for column in table.schema:
+                if pa.types.is_list(column.type):  # else they come back as arrays
+                    cells = table.column(column.name).to_pylist()
                     cells = [None if cell is None else tuple(cell) for cell in cells]
-                    frames[name][field.name] = pd.Series(cells, dtype=object)
+                    frames[name][column.name] = pd.Series(cells, dtype=object)
     except (OSError, pa.ArrowException):
         return None
-    return Stored(record=record, frames=frames)
+    return Stored(record, frames)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
@@ -123,22 +113,20 @@ def stored() -> pd.DataFrame:
     """
     usual = {field.name: field.default for field in fields(Settings)}
     rows = []
-    for folder in _run_folders():
-        if (record := _record(folder)) is None:
-            continue
-        chosen = {k: v for k, v in (record["settings"] or {}).items() if v != usual.get(k)}
-        chosen.pop("seed", None)
-        text = ", ".join(f"{name}={value}" for name, value in chosen.items())
-        rows.append({
-            "run": record["run"],
-            "profile": record["profile"],
-            "settings": text if record["settings"] else "untrained",
-            "seed": record["seed"],
-            "measures": ", ".join(record["measures"]),
-            "seconds": record["total_seconds"],
-            "bytes": sum(file.stat().st_size for file in folder.iterdir()),
-            "when": datetime.fromisoformat(record["when"]),
-        })  # fmt: skip
+    for folder in _runs().glob("[!.]*"):
+        if record := _record(folder):
+            settings = [f"{name}={value}" for name, value in (record["settings"] or {}).items()
+                        if name != "seed" and value != usual.get(name)]  # fmt: skip
+            rows.append({
+                "run": record["run"],
+                "profile": record["profile"],
+                "settings": ", ".join(settings) if record["settings"] else "untrained",
+                "seed": record["seed"],
+                "measures": ", ".join(record["measures"]),
+                "seconds": record["total_seconds"],
+                "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+                "when": datetime.fromisoformat(record["when"]),
+            })  # fmt: skip
     columns = ["run", "profile", "settings", "seed", "measures", "seconds", "bytes", "when"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.sort_values("when", ascending=False, ignore_index=True)
@@ -150,16 +138,8 @@ def clear(*, older_than_days: float | None = None) -> int:
         raise ValueError(f"older_than_days is {older_than_days!r}; give zero or more")
     limit = datetime.now(UTC) - timedelta(days=older_than_days or 0)
     removed = 0
-    for folder in _run_folders(hidden=True):
+    for folder in _runs().glob("*"):  # those too that a killed process left half-written
         if older_than_days is None or datetime.fromtimestamp(folder.stat().st_mtime, UTC) < limit:
             shutil.rmtree(folder, ignore_errors=True)
             removed += folder.name[0] != "."
     return removed
-
-
-def _run_folders(*, hidden: bool = False) -> list[Path]:
-    """Of finished runs; with `hidden` those too that a killed process left half-written."""
-    if not runs_folder().is_dir():
-        return []
-    found = [Path(entry.path) for entry in os.scandir(runs_folder()) if entry.is_dir()]
-    return sorted(folder for folder in found if hidden or folder.name[0] != ".")

@@ -1,53 +1,30 @@
 """Sweeps: each row of a grid is trained and measured with each seed, in parallel, and kept."""
 
-import inspect
-import itertools
 import os
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, as_completed
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import loky
 import numpy
 import pandas as pd
 import psutil
 from tqdm import tqdm
 
-from sftlab.chat import find_template
 from sftlab.machine import progress_stream
-from sftlab.models import ModelNotAvailableError
-from sftlab.profiles import Profile, UnknownProfileError, find_profile
+from sftlab.profiles import Profile
 from sftlab.sweeps import cache
-from sftlab.sweeps.keys import (
-    FingerprintError,
-    base_hashes,
-    code_hash,
-    fingerprint,
-    key_of,
-    own_files,
-    versions,
-)
+from sftlab.sweeps.keys import code_hash, own_files
+from sftlab.sweeps.plan import OWN_COLUMNS, Plan, plan_sweep
 from sftlab.sweeps.worker import SweepError, Task, carry_out, start
-from sftlab.train import VALIDATION, Settings, check_examples, control_tokens, data_hash
-from sftlab.weights import BrokenWeightsError
+from sftlab.train import Settings
 
-OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")
-"""Columns that every sweep's frame has."""
-SMALL = 20_000_000
-"""Parameters up to which a run has one thread, whatever `jobs`: so the numbers stay the same."""
-_MEMORY = (
-    1_200_000_000  # bytes of a worker: 0.5 GB of libraries, the rest for a small model at work
-)
+_MEMORY = 1_200_000_000  # bytes of a worker: 0.5 GB of libraries, the rest for a model at work
 _IDLE = 120  # seconds after which a worker without work ends
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
-                "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
-_NO_MODEL = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
 _DIED = (
     "WorkerDied: the worker process of this run ended without an error, also when the run was "
     "tried again alone. As a rule memory ran out: give sweep a smaller jobs, or train with smaller "
@@ -151,17 +128,17 @@ def sweeps(
     """
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
         raise SweepError(f"jobs is {jobs!r}; give a whole number, 1 or more")
-    plans = [_plan_sweep(**{**common, **one}) for one in wanted]
+    plans = [plan_sweep(**{**common, **one}) for one in wanted]
     tasks = {row.task.run: row.task for plan in plans for row in plan.rows if row.task}
     found = {} if refresh else {run: cache.read(run) for run in tasks}
     found = {run: stored for run, stored in found.items() if stored}
-    errors = [row.error for plan in plans for row in plan.rows if row.error]
+    todo = [task for run, task in tasks.items() if run not in found]
     failed: dict[str, str] = {}
     names = {Path(task.profile.name).name for task in tasks.values()}
     bar = tqdm(total=len(tasks), initial=len(found), unit="run", file=progress_stream(),
                desc=f"sweep of {', '.join(names)}", disable=not progress)  # fmt: skip
 
-    def done(task: Task, outcome: dict[str, Any]) -> None:
+    def ended(task: Task, outcome: dict[str, Any]) -> None:
         if "error" in outcome:
             failed[task.run] = outcome["error"]
             bar.set_postfix(failed=len(failed), refresh=False)
@@ -171,17 +148,17 @@ def sweeps(
         bar.update()
 
     with bar:
-        _run_all([task for run, task in tasks.items() if run not in found], executor, jobs, done)
-    errors += failed.values()
-    found |= {run: cache.read(run) for run in tasks if run not in found and run not in failed}
+        _run_all(todo, executor, jobs or _default_jobs(todo), ended)
+    found |= {task.run: cache.read(task.run) for task in todo if task.run not in failed}
+    errors = [row.error for plan in plans for row in plan.rows if row.error] + [*failed.values()]
     if errors:
         warnings.warn(
             f"{len(errors)} run{'s' * (len(errors) > 1)} failed and will be tried again by the "
             f"next call; the column `error` says why. The first: {errors[0]}",
             stacklevel=3,
         )
-    heard = Counter(text for run in found.values() if run for text in run.record["warnings"])
-    for text, count in heard.items():
+    texts = Counter(text for run in found.values() if run for text in run.record["warnings"])
+    for text, count in texts.items():
         warnings.warn(f"{text} (in {count} of {len(found)} runs)", stacklevel=3)
     return [_observations(plan, found, failed) for plan in plans]
 
@@ -192,9 +169,7 @@ def base_meter(profile: str | Path | Profile) -> pd.DataFrame:
     Raises:
         UnknownProfileError, ModelNotAvailableError: the profile is unknown, or can't be loaded.
     """
-    found = sweep(profile, measure={"meter": _meter}, seeds=1, jobs=1, progress=False)
-    if found["error"].notna().any():
-        raise SweepError(found["error"].iloc[0])
+    found = sweep(profile, measure={"meter": _meter}, seeds=1, progress=False)
     return found.drop(columns=list(OWN_COLUMNS))
 
 
@@ -202,252 +177,47 @@ def _meter(run: Any) -> pd.DataFrame:
     return run.meter()
 
 
-# Planning: from the arguments of a sweep to its runs
+def _default_jobs(tasks: list[Task]) -> int:
+    """One a core where memory allows it; one for models that may need the whole machine."""
+    room = int(psutil.virtual_memory().available / _MEMORY)
+    small = all(task.profile.embedded for task in tasks)
+    return max(min(loky.cpu_count(), room), 1) if small else 1
 
 
-@dataclass(kw_only=True)
-class _Row:
-    """A row of the grid with a seed."""
-
-    values: dict[str, Any]
-    seed: int
-    task: Task | None = None
-    error: str = ""
-    """Why there is no task."""
-
-
-@dataclass(kw_only=True)
-class _Plan:
-    """What one sweep is to do: its rows in the order of the grid and the seeds."""
-
-    names: list[str]
-    measures: list[str]
-    rows: list[_Row] = field(default_factory=list)
-
-
-def _plan_sweep(
-    profile: Any = None,
-    *,
-    measure: Any,
-    examples: Any = None,
-    validation: Any = None,
-    grid: Any = None,
-    seeds: Any = 5,
-    settings: Settings | None = None,
-) -> _Plan:
-    grid, seeds = _checked_grid(grid), _checked_seeds(seeds)
-    makers = {"examples": examples, "validation": validation}
-    if not isinstance(settings, Settings | None):
-        raise SweepError(f"settings is {settings!r}; give Settings(...)")
-    if not isinstance(measure, Mapping) or not measure:
-        raise SweepError('measure is a mapping from names to functions, such as {"facts": facts}')
-    if examples is None and validation is not None:
-        raise SweepError("validation needs examples: without them nothing is trained")
-    takes = {name: _taken(f"the measure {name!r}", function, grid, run=True)
-             for name, function in measure.items()}  # fmt: skip
-    made_from = {name: _taken(name, function, grid)
-                 for name, function in makers.items() if callable(function)}  # fmt: skip
-    known = {"profile", *itertools.chain(*takes.values(), *made_from.values())} - {"seed", "run"}
-    if examples is not None:
-        known |= {f.name for f in fields(Settings)} - {"seed"}
-    for name in grid:
-        if name not in known:
-            why = " (without examples nothing is trained)" if examples is None else ""
-            raise SweepError(
-                f"nothing takes {name!r}{why}; the grid may name {', '.join(sorted(known))}"
-            )
-    if "profile" not in grid:
-        find_profile(profile)
-    common = {
-        "format": cache.FORMAT, "code": code_hash(), "versions": versions(),
-        "measures": {name: fingerprint(function, what=f"the measure {name!r}")
-                     for name, function in measure.items()},
-    }  # fmt: skip
-    measures = _pickled(measure)
-    made: dict[str, Any] = {}
-
-    def once(key: str, make: Callable[[], Any]) -> Any:
-        if key not in made:
-            made[key] = make()
-        return made[key]
-
-    def rows_of(kind: str, template: str, given: dict[str, Any]) -> tuple[list, str]:
-        """Checked examples, or validation, and their hash."""
-        raw = makers[kind]
-        if callable(raw):
-            try:
-                raw = raw(**{name: given[name] for name in made_from[kind]})
-            except Exception as error:
-                error.add_note(f" (in the function `{kind}`)")
-                raise
-        name = "example" if kind == "examples" else VALIDATION
-        rows = check_examples(raw, control=control_tokens(template), name=name)
-        return rows, data_hash(rows)
-
-    def task_of(values: dict[str, Any], seed: int) -> Task:
-        base = find_profile(values.get("profile", profile))
-        hashes = once(f"{base.source} {base.revision}", lambda: base_hashes(base))
-        given = {**values, "seed": seed, "profile": base.name}
-        arguments = {name: {key: given[key] for key in sorted(takes[name] - {"run"})}
-                     for name in measure}  # fmt: skip
-        filled, rows = None, {"examples": (None, None), "validation": (None, None)}
-        if examples is not None:
-            chosen = {f.name for f in fields(Settings)} & set(given)
-            filled = (settings or Settings()).changed(**{name: given[name] for name in chosen})
-            filled = filled.filled(base)
-            for kind in rows if validation is not None else ["examples"]:
-                used = {name: given[name] for name in sorted(made_from.get(kind, ()))}
-                key = f"{kind} {filled.template} {fingerprint(used, what='the grid')}"
-                rows[kind] = once(key, lambda kind=kind: rows_of(kind, filled.template, given))
-        elif not any("seed" in one for one in arguments.values()):
-            seed = 0  # the base is the same for all seeds: measured once
-        run = key_of({
-            **common, "seed": seed, "base": hashes, "embedded": base.embedded,
-            # 3 epochs are the same as 3.0; and behind a template's name or path its text may change
-            "settings": filled and {name: float(value) if type(value) is int else value
-                                    for name, value in asdict(filled).items()},
-            "template": filled and find_template(filled.template).text,
-            "data": rows["examples"][1], "validation": rows["validation"][1],
-            "arguments": {name: fingerprint(one, what=f"the grid, for the measure {name!r},")
-                          for name, one in arguments.items()},
-        })  # fmt: skip
-        small = (base.parameters or SMALL + 1) <= SMALL
-        return Task(
-            run=run, code=common["code"], weights=hashes["weights"], profile=base, settings=filled,
-            seed=seed, examples=rows["examples"][0], validation=rows["validation"][0],
-            measures=measures, arguments=arguments, reserved=(*grid, *OWN_COLUMNS),
-            threads=1 if small else None,
-        )  # fmt: skip
-
-    plan = _Plan(names=list(grid), measures=list(measure))
-    for point in itertools.product(*grid.values()):
-        for seed in seeds:
-            row = _Row(values=dict(zip(grid, point, strict=True)), seed=seed)
-            try:
-                row.task = task_of(row.values, seed)
-            except (FingerprintError, SweepError):
-                raise
-            except Exception as error:  # of the learner's functions, or of a value in the grid
-                if isinstance(error, _NO_MODEL) and "profile" not in grid:
-                    raise
-                where = "".join(getattr(error, "__notes__", []))
-                row.error = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
-            plan.rows.append(row)
-    return plan
-
-
-def _checked_grid(grid: Any) -> dict[str, list]:
-    """The values of each name of the grid, as lists."""
-    if not isinstance(grid, Mapping | None):
-        raise SweepError(f'grid is {grid!r}; give values by name, such as {{"n": [1, 3]}}')
-    checked = {}
-    for name, values in (grid or {}).items():
-        if name == "seed":
-            raise SweepError("the seeds of a sweep are its argument `seeds`, not part of the grid")
-        if name in (*OWN_COLUMNS, "value"):
-            raise SweepError(f"grid[{name!r}]: the result has a column of that name; rename it")
-        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-            raise SweepError(f"grid[{name!r}] is {values!r}; give a list of values")
-        values = [value.item() if isinstance(value, numpy.generic) else value for value in values]
-        if not values:
-            raise SweepError(f"grid[{name!r}] has no values; give one or more, or leave it out")
-        if len({fingerprint(value, what=f"grid[{name!r}]") for value in values}) < len(values):
-            raise SweepError(f"grid[{name!r}] has a value twice: {values!r}; give each once")
-        checked[name] = values
-    return checked
-
-
-def _checked_seeds(seeds: Any) -> list[int]:
-    """The seeds as a list: 0 to n - 1 for a number n."""
-    if isinstance(seeds, int | numpy.integer) and not isinstance(seeds, bool):
-        seeds = range(seeds)
-    listed = list(seeds) if isinstance(seeds, Iterable) else []
-    whole = all(isinstance(seed, int | numpy.integer) and seed >= 0 for seed in listed)
-    if not listed or not whole or len(set(listed)) < len(listed):
-        raise SweepError(
-            f"seeds is {seeds!r}; give how many, 1 or more, or a list of different whole numbers"
-        )
-    return [int(seed) for seed in listed]
-
-
-def _taken(what: str, function: Any, grid: Mapping[str, Any], *, run: bool = False) -> set[str]:
-    """Names of the grid and of the seed that a function takes.
-
-    A measure's run goes to its parameter `run`, which is then among them, or else to the first one.
-    """
-    if not callable(function):
-        raise SweepError(f"{what} is {function!r}; give a function of a run")
-    parameters = list(inspect.signature(function).parameters.values())
-    named = {p.name: p for p in parameters
-             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}  # fmt: skip
-    if run and "run" not in named:
-        if not parameters or parameters[0].kind in (
-            inspect.Parameter.KEYWORD_ONLY,
-            inspect.Parameter.VAR_KEYWORD,
-        ):
-            raise SweepError(f"{what} takes no run; write it as a function of the run")
-        named.pop(parameters[0].name, None)
-    given = {*grid, "seed", "profile", *(["run"] if run else [])}
-    for name, parameter in named.items():
-        if name not in given and parameter.default is parameter.empty:
-            raise SweepError(
-                f"{what} needs {name!r}: put its values into the grid, or give it a default"
-            )
-    return set(named) & given
-
-
-def _pickled(measure: Mapping[str, Callable]) -> bytes:
-    for name, function in measure.items():
-        try:
-            cloudpickle.dumps(function)
-        except Exception as error:  # pickle raises what it likes
-            raise SweepError(
-                f"the measure {name!r} can't be sent to another process: {error}"
-            ) from error
-    return cloudpickle.dumps(dict(measure))
-
-
-# Running
-
-
-def _run_all(
-    tasks: list[Task], executor: Executor | None, jobs: int | None, done: Callable
-) -> None:
-    """Carry out the tasks; `done(task, outcome)` is called as each ends."""
-    if jobs is None:
-        jobs = min(loky.cpu_count(), int(psutil.virtual_memory().available / _MEMORY))
-        if not all(task.profile.embedded for task in tasks):
-            jobs = 1
-    jobs = max(jobs, 1)
+def _run_all(tasks: list[Task], executor: Executor | None, jobs: int, ended: Callable) -> None:
+    """Carry out the tasks; `ended(task, outcome)` is called as each ends."""
     waiting = {task.run: task for task in tasks}
 
-    def ended(task: Task, outcome: dict[str, Any]) -> None:
-        done(task, outcome)
-        del waiting[task.run]
+    def done(task: Task, outcome: dict[str, Any]) -> None:
+        ended(task, outcome)
+        waiting.pop(task.run, None)
 
     while waiting:
-        _run_together(list(waiting.values()), executor, jobs, ended)
-        # Only where a worker died is something left, and it is not known whose run it was: one of
-        # the first `jobs`. Each of them is tried again alone, then the others go on.
-        for task in list(waiting.values())[: None if executor else jobs]:
-            _run_together([task], executor, jobs, ended)
+        _run_together(list(waiting.values()), executor, jobs, done)
+        # Where something is left, a worker died. Whose run that was is not known, but it was one of
+        # the first `jobs`: each of them is tried again alone, then the others go on.
+        for task in list(waiting.values())[:jobs]:
+            _run_together([task], executor, jobs, done)
             if task.run in waiting:
-                ended(task, {"error": _DIED})
+                done(task, {"error": _DIED})
 
 
-def _run_together(tasks: list[Task], executor: Executor | None, jobs: int, ended: Callable) -> None:
+def _run_together(tasks: list[Task], executor: Executor | None, jobs: int, done: Callable) -> None:
     """Carry out tasks until all have ended, or a worker has died.
 
-    After an interrupt, or another exception, what has finished is kept and the rest is cancelled;
+    After an interrupt, or another exception, what has finished is kept, the rest is cancelled, and
     loky's workers are killed.
     """
+    threads = str(max(loky.cpu_count() // jobs, 1))
     pool = executor or loky.get_reusable_executor(
-        jobs, timeout=_IDLE, env=_ENVIRONMENT, initializer=start,
+        jobs, timeout=_IDLE, initializer=start,
+        # Waiting threads must not spin: other programs need the cores too.
+        env={"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE",
+             "TOKENIZERS_PARALLELISM": "false"},
         # Where one of these has changed, such as a learner's module, new workers are started.
-        initargs=(os.getpid(), code_hash(), os.getcwd(), tuple(sys.path), own_files()),
+        initargs=(os.getpid(), code_hash(), os.getcwd(), [*sys.path], own_files()),
     )  # fmt: skip
     futures = {}
-    kept = set()
     try:
         for task in tasks:
             futures[pool.submit(carry_out, task)] = task
@@ -457,25 +227,21 @@ def _run_together(tasks: list[Task], executor: Executor | None, jobs: int, ended
                 raise error
             if not isinstance(error, BrokenExecutor):
                 outcome = {"error": f"{type(error).__name__}: {error}"} if error else None
-                ended(futures[future], outcome or future.result())
-                kept.add(future)
+                done(futures[future], outcome or future.result())
+                del futures[future]
     except BrokenExecutor:  # when submitting: a worker has died meanwhile
         return
     except BaseException:
-        left = [future for future in futures if not future.cancel() and future not in kept]
-        for future in left:
-            if future.done() and future.exception() is None:
-                ended(futures[future], future.result())
+        for future, task in futures.items():
+            if not future.cancel() and future.done() and not future.exception():
+                done(task, future.result())
         if executor is None:
             pool.shutdown(wait=True, kill_workers=True)
         raise
 
 
-# The result
-
-
 def _observations(
-    plan: _Plan, found: Mapping[str, cache.Stored | None], failed: Mapping[str, str]
+    plan: Plan, found: Mapping[str, cache.Stored | None], failed: Mapping[str, str]
 ) -> pd.DataFrame:
     """One row an observation, in the order of the plan and of the measures."""
     pieces = []  # of a run and a measure: the items, and what is the same for all of them
@@ -490,9 +256,8 @@ def _observations(
             same["error"] = same["error"] or "LostError: its file is gone; sweep again"
             pieces.append((pd.DataFrame(index=[0]), same))
             continue
-        same["seconds"] = stored.record["seconds"]
-        if stored.record["loss"] is not None:
-            same["loss"] = stored.record["loss"]
+        same |= {name: stored.record[name] for name in ("seconds", "loss")
+                 if stored.record[name] is not None}  # fmt: skip
         for name in plan.measures:
             for column in stored.frames[name].columns.intersection(plan.names):
                 raise SweepError(
@@ -502,20 +267,17 @@ def _observations(
             pieces.append((stored.frames[name], {**same, "measure": name}))
     # Without rows a column has no type, and would spoil that of the others.
     pieces = [piece for piece in pieces if len(piece[0])] or pieces
-    frame = pd.concat([items for items, _ in pieces], ignore_index=True)
-    for name in frame.columns:
-        values = frame[name].dropna() if frame[name].dtype == object else ()
+    items = pd.concat([piece for piece, _ in pieces], ignore_index=True)
+    for name in items.columns:
+        values = items[name].dropna() if items[name].dtype == object else ()
         if len(values) and all(isinstance(value, bool | numpy.bool_) for value in values):
-            frame[name] = frame[name].astype("boolean")  # as objects `~` would turn True into -2
-    which = numpy.repeat(range(len(pieces)), [len(items) for items, _ in pieces])
-    same = pd.DataFrame({name: _column([same[name] for _, same in pieces], name)
-                         for name in (*plan.names, *OWN_COLUMNS)})  # fmt: skip
+            items[name] = items[name].astype("boolean")  # as objects `~` would turn True into -2
+    kinds = dict.fromkeys(("measure", "error"), object)  # texts and `None` share a column
+    same = pd.DataFrame({
+        name: pd.concat([pd.Series([of_all[name]], dtype=kinds.get(name)) for _, of_all in pieces])
+        for name in (*plan.names, *OWN_COLUMNS)
+    })  # fmt: skip
+    which = numpy.repeat(range(len(pieces)), [len(piece) for piece, _ in pieces])
     same = same.iloc[which].reset_index(drop=True)
     last = ["seconds", "loss", "run", "error"]
-    return pd.concat([same.drop(columns=last), frame, same[last]], axis=1)
-
-
-def _column(values: list[Any], name: str) -> pd.Series:
-    """Of what is the same for a piece; texts and `None` can share a column."""
-    kind = object if name in ("measure", "error") else None
-    return pd.concat([pd.Series([value], dtype=kind) for value in values], ignore_index=True)
+    return pd.concat([same.drop(columns=last), items, same[last]], axis=1)

@@ -26,8 +26,7 @@ from sftlab.sweeps.cache import to_parquet
 from sftlab.sweeps.keys import code_hash
 from sftlab.train import Settings
 
-_LAB, _PYTHON = Path(__file__).parents[1], Path(os.__file__).parent
-_LOGGERS = ("transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
+_NO_FILES = ("<string>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 
 
 class SweepError(ValueError):
@@ -49,7 +48,7 @@ class Task:
     settings: Settings | None
     """How to train; `None` to measure the base as it is."""
     seed: int
-    """Of training, and of what is random in the measures."""
+    """Of what is random in the measures; that of training is in the settings."""
     examples: list[dict[str, Any]] | None
     """Checked conversations."""
     validation: list[dict[str, Any]] | None
@@ -57,15 +56,15 @@ class Task:
     measures: bytes
     """By cloudpickle, {name: function}: functions of a notebook are sent whole."""
     arguments: Mapping[str, dict[str, Any]]
-    """What each measure is given besides the run."""
+    """What each measure gets besides the run."""
     reserved: tuple[str, ...]
     """Names that no column of a measure may have."""
-    threads: int | None
-    """Of torch; `None` leaves them as they are."""
+    one_thread: bool
+    """Whether torch may use one thread alone, so that the numbers are the same everywhere."""
 
 
 def start(parent: int, *_: Any) -> None:
-    """Set up a worker process of this machine.
+    """Set up a worker process on this machine.
 
     Ctrl-C reaches all processes of a terminal or kernel: the parent alone answers it. What
     libraries print would land in the notebook; warnings travel with the run instead.
@@ -87,8 +86,8 @@ def carry_out(task: Task) -> dict[str, Any]:
     """Carry out one run.
 
     Returns:
-        `record` (what was trained, seconds, loss, ...) and `frames` (a Parquet file for each
-        measure); or `error`, such as "KeyError: 'x' (in the measure 'm', a cell, line 3)".
+        `record` (settings, seconds, loss, ...) and `frames` (of each measure a Parquet file), or
+        `error`, such as "KeyError: 'x' (in the measure 'm', a cell, line 3)".
 
     Raises:
         SweepError: the worker has another version of the lab or of the base model, or a measure
@@ -101,35 +100,40 @@ def carry_out(task: Task) -> dict[str, Any]:
             "a worker has another version of sftlab than this process: install the same one on all "
             "machines and restart the workers; or, where its files were edited, restart the kernel"
         )
-    if task.threads:
-        torch.set_num_threads(task.threads)
-    began = time.perf_counter()
-    noted: list[str] = []
+    if task.one_thread:
+        torch.set_num_threads(1)
+    began, messages = time.perf_counter(), []
     try:
-        with _warnings_into(noted):
-            run, record = _train(task)
+        with _warnings_into(messages):
+            run, loss = _train(task)
             frames = _measure(task, run)
     except SweepError:
         raise
     except (Exception, SystemExit) as error:  # the measures are the learner's and raise anything
-        text = " ".join(str(error).split()) or "without a message"
-        return {"error": f"{type(error).__name__}: {text}{''.join(_notes(error))}"}
-    record |= {
-        "warnings": list(dict.fromkeys(noted)),
+        return {"error": error_text(error)}
+    record = {
+        "settings": asdict(run.settings) if task.settings else None,
+        "seconds": run.seconds,
+        "loss": loss,
+        "tokens": run.tokens,
+        "warnings": list(dict.fromkeys(messages)),
         "total_seconds": time.perf_counter() - began,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return {"record": record, "frames": frames}
 
 
-def _notes(error: BaseException) -> list[str]:
-    return getattr(error, "__notes__", [])
+def error_text(error: BaseException) -> str:
+    """An exception with its notes on one line."""
+    text = " ".join(str(error).split()) or "without a message"
+    return f"{type(error).__name__}: {text}{''.join(getattr(error, '__notes__', []))}"
 
 
-def _train(task: Task) -> tuple[Any, dict[str, Any]]:
+def _train(task: Task) -> tuple[Any, float | None]:
+    """The run, and the mean loss of its last tenth."""
     from sftlab.train import finetune, untrained
 
-    profile, loss = task.profile, None
+    profile = task.profile
     if profile.embedded and profile.name in PROFILES:  # it may lie elsewhere on this machine
         profile = replace(profile, source=PROFILES[profile.name].source)
     if task.settings is None:
@@ -137,15 +141,11 @@ def _train(task: Task) -> tuple[Any, dict[str, Any]]:
     else:
         run = finetune(profile, task.examples, settings=task.settings, validation=task.validation,
                        progress=False)  # fmt: skip
-        losses = [row["loss"] for row in run.history]
-        last = losses[-math.ceil(len(losses) / 10) :]
-        loss = sum(last) / len(last) if last and math.isfinite(sum(last)) else None
     if run.provenance["base_weights"] != task.weights:
         raise SweepError(f"a worker has other weights of {profile.name} than this process")
-    settings = asdict(run.settings) if task.settings else None
-    return run, {
-        "settings": settings, "seconds": run.seconds, "loss": loss, "tokens": run.tokens
-    }  # fmt: skip
+    losses = [row["loss"] for row in run.history]
+    last = losses[-math.ceil(len(losses) / 10) :]
+    return run, sum(last) / len(last) if last and math.isfinite(sum(last)) else None
 
 
 def _measure(task: Task, run: Any) -> dict[str, bytes]:
@@ -164,68 +164,59 @@ def _measure(task: Task, run: Any) -> dict[str, bytes]:
                 found = measure(**{**arguments, "run": run})
             else:
                 found = measure(run, **arguments)
+            frame = _items(found)
+            frames[name] = to_parquet(frame)
         except (Exception, SystemExit) as error:
             error.add_note(f" (in the measure {name!r}{_place(error)})")
             raise
-        frames[name] = to_parquet(name, _frame(name, found, task.reserved))
+        for column in frame.columns.intersection(task.reserved):
+            raise SweepError(
+                f"the measure {name!r} gives a column {column!r}, and the sweep has one of that "
+                "name; rename it"
+            )
     return frames
+
+
+def _items(found: Any) -> pd.DataFrame:
+    """What a measure returned, as a frame; index levels that have names become columns."""
+    if isinstance(found, bool | int | float | numpy.bool_ | numpy.number):
+        return pd.DataFrame({"value": [found]})
+    if not isinstance(found, pd.DataFrame):
+        kind = type(found).__name__
+        raise TypeError(f"it returned a {kind}; return a number, or a frame with one row an item")
+    frame = found.set_axis(list(map(str, found.columns)), axis=1)
+    named = [level for level in frame.index.names if level is not None]
+    return (frame.reset_index(named) if named else frame).reset_index(drop=True)
 
 
 def _place(error: BaseException) -> str:
     """Where in the learner's own code an error arose: `, helpers.py, line 3`, or nothing."""
+    lab, python = Path(__file__).parents[1], Path(os.__file__).parent
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = Path(frame.f_code.co_filename)
         library = {"site-packages", "dist-packages"} & set(file.parts)
-        if not (library or {_LAB, _PYTHON} & set(file.parents) or file.name.startswith("<frozen")):
-            in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
-            return f", {'a cell' if in_cell else file.name}, line {line}"
+        if library or {lab, python} & set(file.parents) or file.name in _NO_FILES:
+            continue
+        in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
+        return f", {'a cell' if in_cell else file.name}, line {line}"
     return ""
 
 
-def _frame(name: str, found: Any, reserved: tuple[str, ...]) -> pd.DataFrame:
-    """A measure's result as a frame with one row an item; levels of a named index are columns."""
-    if isinstance(found, bool | int | float | numpy.bool_ | numpy.number):
-        return pd.DataFrame({"value": [found]})
-    if not isinstance(found, pd.DataFrame):
-        raise ValueError(
-            f"the measure {name!r} returned a {type(found).__name__}; return a number, or a frame "
-            "with one row an item"
-        )
-    frame = found.set_axis(list(map(str, found.columns)), axis=1).reset_index(drop=True)
-    levels = [level for level in found.index.names if level is not None]
-    for place, level in enumerate(levels):
-        frame.insert(place, str(level), found.index.get_level_values(level), allow_duplicates=True)
-    for column in frame.columns[frame.columns.duplicated()]:
-        raise ValueError(
-            f"the measure {name!r} returned two columns or index levels called {column!r}; rename "
-            "one, or drop the index with reset_index(drop=True)"
-        )
-    for column in frame.columns.intersection(reserved):
-        raise SweepError(
-            f"the measure {name!r} gives a column {column!r}, and the sweep has one of that name; "
-            "rename it"
-        )
-    return frame
-
-
 @contextmanager
-def _warnings_into(noted: list[str]) -> Iterator[None]:
+def _warnings_into(messages: list[str]) -> Iterator[None]:
     """Collect warnings, and what is logged as one: nobody sees the output of a worker."""
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            noted.append(record.getMessage())
-
-    handler = Collect(level=logging.WARNING)
-    # The root gets what the others pass on.
-    loggers = [one for one in map(logging.getLogger, _LOGGERS) if not one.propagate]
-    loggers.append(logging.getLogger())
+    handler = logging.Handler(level=logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    # Those of Hugging Face, when imported, do not pass on what they say to the root.
+    names = (None, "transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
+    loggers = [logger for logger in map(logging.getLogger, names)
+               if logger is logging.root or not logger.propagate]  # fmt: skip
     for logger in loggers:
         logger.addHandler(handler)
     try:
         with warnings.catch_warnings(record=True) as caught:
             yield
-        noted += [str(warning.message) for warning in caught]
+        messages += [str(warning.message) for warning in caught]
     finally:
         for logger in loggers:
             logger.removeHandler(handler)

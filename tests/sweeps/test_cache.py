@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
 
 def put(run=RUN, **changes):
     frames = {"facts": ITEMS, "loss": pd.DataFrame({"value": [1.5]})}
-    frames = {name: cache.to_parquet(name, frame.copy()) for name, frame in frames.items()}
+    frames = {name: cache.to_parquet(frame) for name, frame in frames.items()}
     cache.write(run, {**RECORD, **changes}, frames)
 
 
@@ -60,10 +60,12 @@ def test_a_damaged_file_counts_as_missing_and_is_replaced(folder, file, damage):
 
 
 def test_a_column_that_no_file_can_hold_is_an_error_and_bins_are_texts():
-    with pytest.raises(ValueError, match="'facts' gives a column 'right'"):
-        cache.to_parquet("facts", pd.DataFrame({"right": [1, "two"]}))
+    with pytest.raises(ValueError, match="for column right"):
+        cache.to_parquet(pd.DataFrame({"right": [1, "two"]}))
+    with pytest.raises(ValueError, match="Duplicate column"):
+        cache.to_parquet(pd.DataFrame([[1, 2]], columns=["a", "a"]))
     bins = pd.DataFrame({"n": pd.cut(pd.Series([1, 2, 3]), [0, 2, 4])})
-    cache.write(RUN, RECORD, {"facts": cache.to_parquet("facts", bins)})
+    cache.write(RUN, RECORD, {"facts": cache.to_parquet(bins)})
     assert cache.read(RUN).frames["facts"]["n"].tolist() == ["(0, 2]", "(0, 2]", "(2, 4]"]
 
 

@@ -257,7 +257,8 @@ class TestOfTheBase:
     def test_a_measure_that_gives_no_items_is_an_error_of_the_run(self, toy_base, given):
         with pytest.warns(UserWarning, match="1 run failed"):
             frame = quiet_sweep(toy_base, measure={"m": lambda run: given}, seeds=1)
-        assert "the measure 'm' returned a" in frame["error"].iloc[0]
+        assert frame["error"].iloc[0].startswith("TypeError: it returned a ")
+        assert frame["error"].iloc[0].endswith(" (in the measure 'm')")
 
     @pytest.mark.parametrize("column", ["seed", "loss", "form"])
     def test_a_column_with_the_name_of_another_is_an_error(self, toy_base, column):
@@ -291,7 +292,7 @@ class TestOfTheBase:
         measures = {"m": lambda run: pd.DataFrame(rows).set_index("rel", drop=False)}
         with pytest.warns(UserWarning, match="1 run failed"):
             frame = quiet_sweep(toy_base, measure=measures, seeds=1)
-        assert "two columns or index levels called 'rel'" in frame["error"].iloc[0]
+        assert "rel, already exists (in the measure 'm'" in frame["error"].iloc[0]
         measures = {"m": lambda run: pd.DataFrame({"seed": [1]}).set_index("seed")}
         with pytest.raises(SweepError, match="column 'seed', and the sweep has one"):
             quiet_sweep(toy_base, measure=measures, seeds=1)

@@ -1,0 +1,244 @@
+"""From the arguments of a sweep to its runs: what each needs, and the key that names it."""
+
+import hashlib
+import inspect
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import cloudpickle
+import numpy
+
+from sftlab.chat import find_template
+from sftlab.models import ModelNotAvailableError
+from sftlab.profiles import UnknownProfileError, find_profile
+from sftlab.sweeps.cache import FORMAT
+from sftlab.sweeps.keys import FingerprintError, base_hashes, code_hash, fingerprint
+from sftlab.sweeps.worker import SweepError, Task, error_text
+from sftlab.train import VALIDATION, Settings, check_examples, control_tokens, data_hash
+from sftlab.weights import BrokenWeightsError
+
+OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")
+"""Columns that every sweep's frame has."""
+SMALL = 20_000_000
+"""Parameters up to which a run has one thread: so its numbers do not depend on the machine."""
+
+
+@dataclass(kw_only=True)
+class Row:
+    """A row of the grid with a seed."""
+
+    values: dict[str, Any]
+    seed: int
+    task: Task | None = None
+    error: str = ""
+    """Why there is no task."""
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """What one sweep is to do."""
+
+    names: list[str]
+    """Of the grid."""
+    measures: list[str]
+    rows: list[Row] = field(default_factory=list)
+    """In the order of the grid and of the seeds."""
+
+
+def plan_sweep(
+    profile: Any = None,
+    *,
+    measure: Mapping[str, Callable],
+    examples: Any = None,
+    validation: Any = None,
+    grid: Mapping[str, Iterable] | None = None,
+    seeds: Any = 5,
+    settings: Settings | None = None,
+) -> Plan:
+    """Check the arguments of a sweep and list its runs; arguments and errors as in `sweep`."""
+    grid, seeds, data = _checked_grid(grid), _checked_seeds(seeds), {}
+    if examples is not None:
+        data["examples"] = examples
+    if validation is not None:
+        data["validation"] = validation
+    if "validation" in data and "examples" not in data:
+        raise SweepError("validation needs examples: without them nothing is trained")
+    if not isinstance(settings, Settings | None):
+        raise SweepError(f"settings is {settings!r}; give Settings(...)")
+    if not isinstance(measure, Mapping) or not measure:
+        raise SweepError('measure is a mapping from names to functions, such as {"facts": facts}')
+    takes, made_from = _takers(measure, data, grid)
+    if "profile" not in grid:
+        find_profile(profile)
+    common = {
+        "format": FORMAT, "code": code_hash(), "python": sys.version_info[:2],
+        "versions": [version(name) for name in ("torch", "transformers", "trl", "peft")],
+        "measures": {name: fingerprint(function, what=f"the measure {name!r}")
+                     for name, function in measure.items()},
+    }  # fmt: skip
+    base_of, rows_of = cache(base_hashes), _cached_rows()
+    sent = _pickled(measure)
+
+    def task(values: dict[str, Any], seed: int) -> Task:
+        base = find_profile(values.get("profile", profile))
+        given = {**values, "seed": seed, "profile": base.name}
+        arguments = {name: {key: given[key] for key in sorted(names - {"run"})}
+                     for name, names in takes.items()}  # fmt: skip
+        identity = {**common, "base": base_of(base), "embedded": base.embedded, "arguments": {
+            name: fingerprint(one, what="the grid") for name, one in arguments.items()
+        }}  # fmt: skip
+        filled, rows = None, {}
+        if data:
+            chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
+            filled = (settings or Settings()).changed(**chosen).filled(base)
+            for kind, raw in data.items():
+                made = {key: given[key] for key in sorted(made_from[kind])}
+                rows[kind], identity[kind] = rows_of(kind, raw, made, filled.template)
+            # 3 epochs are the same as 3.0; what a template's name or path leads to may change.
+            identity["settings"] = {key: float(value) if type(value) is int else value
+                                    for key, value in asdict(filled).items()}  # fmt: skip
+            identity["template"] = find_template(filled.template).text
+        elif not any("seed" in one for one in arguments.values()):
+            seed = 0  # the base is the same for all seeds: measured once
+        text = json.dumps({**identity, "seed": seed}, sort_keys=True)
+        return Task(
+            run=hashlib.sha256(text.encode()).hexdigest()[:32], code=common["code"],
+            weights=identity["base"]["weights"], profile=base, settings=filled, seed=seed,
+            examples=rows.get("examples"), validation=rows.get("validation"), measures=sent,
+            arguments=arguments, reserved=(*grid, *OWN_COLUMNS),
+            one_thread=bool(base.parameters and base.parameters <= SMALL),
+        )  # fmt: skip
+
+    plan = Plan(names=list(grid), measures=list(measure))
+    for values in itertools.product(*grid.values()):
+        for seed in seeds:
+            row = Row(values=dict(zip(grid, values, strict=True)), seed=seed)
+            plan.rows.append(row)
+            try:
+                row.task = task(row.values, seed)
+            except (FingerprintError, SweepError):
+                raise
+            except Exception as error:  # of a learner's function, or a value of the grid
+                no_model = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
+                if isinstance(error, no_model) and "profile" not in grid:
+                    raise
+                row.error = error_text(error)
+    return plan
+
+
+def _cached_rows() -> Callable[..., tuple[list, str]]:
+    """A function that gives checked examples, or validation, and their hash; each made once."""
+    known: dict[tuple, tuple[list, str]] = {}
+
+    def rows_of(kind: str, raw: Any, arguments: dict[str, Any], template: str) -> tuple[list, str]:
+        key = (kind, template, fingerprint(arguments, what="the grid"))
+        if key not in known:
+            if callable(raw):
+                try:
+                    raw = raw(**arguments)
+                except Exception as error:
+                    error.add_note(f" (in the function `{kind}`)")
+                    raise
+            name = "example" if kind == "examples" else VALIDATION
+            rows = check_examples(raw, control=control_tokens(template), name=name)
+            known[key] = (rows, data_hash(rows))
+        return known[key]
+
+    return rows_of
+
+
+def _pickled(measure: Mapping[str, Callable]) -> bytes:
+    for name, function in measure.items():
+        try:
+            cloudpickle.dumps(function)
+        except Exception as error:  # pickle raises what it likes
+            raise SweepError(
+                f"the measure {name!r} can't be sent to another process: {error}"
+            ) from error
+    return cloudpickle.dumps(dict(measure))
+
+
+def _checked_grid(grid: Any) -> dict[str, list]:
+    """The values of each name of the grid, as lists."""
+    if not isinstance(grid, Mapping | None):
+        raise SweepError(f'grid is {grid!r}; give values by name, such as {{"n": [1, 3]}}')
+    checked = {}
+    for name, values in (grid or {}).items():
+        where = f"grid[{name!r}]"
+        if name == "seed":
+            raise SweepError("the seeds of a sweep are its argument `seeds`, not part of the grid")
+        if name in (*OWN_COLUMNS, "value"):
+            raise SweepError(f"{where}: the result has a column of that name; rename it")
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            raise SweepError(f"{where} is {values!r}; give a list of values")
+        values = [value.item() if isinstance(value, numpy.generic) else value for value in values]
+        if not values:
+            raise SweepError(f"{where} has no values; give one or more, or leave it out")
+        if len({fingerprint(value, what=where) for value in values}) < len(values):
+            raise SweepError(f"{where} has a value twice: {values!r}; give each once")
+        checked[name] = values
+    return checked
+
+
+def _checked_seeds(seeds: Any) -> list[int]:
+    """The seeds as a list: 0 to n - 1 for a number n."""
+    number = isinstance(seeds, int | numpy.integer) and not isinstance(seeds, bool)
+    listed = list(range(seeds) if number else seeds if isinstance(seeds, Iterable) else [])
+    whole = all(isinstance(seed, int | numpy.integer) and seed >= 0 for seed in listed)
+    if not listed or not whole or len(set(listed)) < len(listed):
+        raise SweepError(
+            f"seeds is {seeds!r}; give how many, 1 or more, or a list of different whole numbers"
+        )
+    return [int(seed) for seed in listed]
+
+
+def _takers(
+    measure: Mapping[str, Callable], data: Mapping[str, Any], grid: Mapping[str, list]
+) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """By measure, and by function that makes rows, the names of grid and seed that it takes."""
+    takes = {name: _taken(f"the measure {name!r}", function, grid, run=True)
+             for name, function in measure.items()}  # fmt: skip
+    made_from = {kind: _taken(kind, raw, grid) if callable(raw) else set()
+                 for kind, raw in data.items()}  # fmt: skip
+    known = {"profile"}.union(*takes.values(), *made_from.values()) - {"seed", "run"}
+    if data:
+        known |= {f.name for f in fields(Settings)} - {"seed"}
+    for name in grid:
+        if name not in known:
+            why = "" if data else " (without examples nothing is trained)"
+            raise SweepError(
+                f"nothing takes {name!r}{why}; the grid may name {', '.join(sorted(known))}"
+            )
+    return takes, made_from
+
+
+def _taken(what: str, function: Any, grid: Mapping[str, list], *, run: bool = False) -> set[str]:
+    """Names of grid and seed that a function takes.
+
+    A measure's run goes to its parameter `run`, which is then among them, or else to the first one.
+    """
+    if not callable(function):
+        raise SweepError(f"{what} is {function!r}; give a function of a run")
+    parameters = list(inspect.signature(function).parameters.values())
+    if run and "run" not in [p.name for p in parameters]:
+        if not parameters or parameters[0].kind in (
+            inspect.Parameter.KEYWORD_ONLY,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            raise SweepError(f"{what} takes no run; write it as a function of the run")
+        parameters = parameters[1:]
+    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    given = {*grid, "seed", "profile", *(["run"] if run else [])}
+    for parameter in by_name:
+        if parameter.name not in given and parameter.default is parameter.empty:
+            raise SweepError(
+                f"{what} needs {parameter.name!r}: put its values into the grid, or give it a "
+                "default"
+            )
+    return {parameter.name for parameter in by_name} & given
