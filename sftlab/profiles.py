@@ -51,7 +51,7 @@ class Profile:
     """Peak learning rate when adapters are trained; they want a several times larger one."""
     max_length: int = 512
     """Tokens of the longest training example."""
-    batch_size: int = 16
+    per_device_train_batch_size: int = 16
     """Examples in one optimiser step."""
     embedded: bool = False
     """Whether the weights ship with the course."""
@@ -65,7 +65,7 @@ class Profile:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
-        for field in ("rate_full", "rate_lora", "max_length", "batch_size"):
+        for field in ("rate_full", "rate_lora", "max_length", "per_device_train_batch_size"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field} is {getattr(self, field)!r}; it must be above zero")
 
@@ -91,7 +91,7 @@ def _embedded(name: str, parameters: int) -> Profile:
     # 16 do, in four fifths of the time, and keeps all knowledge; 5e-3
     # destroys it. LoRA r=16 needs 2e-3 to learn as much.
     return Profile(name=name, source=str(DATA / "models" / name), parameters=parameters,
-                   rate_full=7e-4, rate_lora=2e-3, max_length=256, batch_size=32,
+                   rate_full=7e-4, rate_lora=2e-3, max_length=256, per_device_train_batch_size=32,
                    embedded=True)  # fmt: skip
 
 
@@ -103,16 +103,17 @@ _ALL = (
     _embedded("tiny-early", 3_700_000),
     Profile(name="smollm2-135m", source="HuggingFaceTB/SmolLM2-135M", parameters=134_515_008,
             shape=Shape(layers=30, hidden=576, mlp=1536, vocabulary=49152), rate_full=1e-4,
-            rate_lora=5e-4, batch_size=8, download_bytes=275_000_000),
+            rate_lora=5e-4, per_device_train_batch_size=8, download_bytes=275_000_000),
     Profile(name="qwen3-0.6b", source="Qwen/Qwen3-0.6B-Base", parameters=596_049_920,
             shape=Shape(layers=28, hidden=1024, mlp=3072, vocabulary=151936), rate_full=2e-5,
-            rate_lora=2e-4, batch_size=4, download_bytes=1_210_000_000),
+            rate_lora=2e-4, per_device_train_batch_size=4, download_bytes=1_210_000_000),
     Profile(name="llama-3.2-1b", source="meta-llama/Llama-3.2-1B", parameters=1_235_814_400,
             shape=Shape(layers=16, hidden=2048, mlp=8192, vocabulary=128256), method="lora",
-            batch_size=4, download_bytes=2_490_000_000, gated=True),
+            per_device_train_batch_size=4, download_bytes=2_490_000_000, gated=True),
     Profile(name="llama-3.1-8b-qlora", source="meta-llama/Llama-3.1-8B", parameters=8_030_261_248,
             shape=Shape(layers=32, hidden=4096, mlp=14336, vocabulary=128256), method="qlora",
-            batch_size=4, download_bytes=16_080_000_000, gated=True, needs_gpu=True),
+            per_device_train_batch_size=4, download_bytes=16_080_000_000, gated=True,
+            needs_gpu=True),
 )  # fmt: skip
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in _ALL}
 
@@ -195,7 +196,8 @@ def _by_size(name: str, *, source: str) -> Profile:
             break
     known = {f.name: getattr(profile, f.name) for f in fields(profile)}
     known |= dict(parameters=count, shape=shape, rate_full=full, rate_lora=lora, method=method,
-                  batch_size=batch, needs_gpu=bool(count and count > 3e9))  # fmt: skip
+                  per_device_train_batch_size=batch,
+                  needs_gpu=bool(count and count > 3e9))  # fmt: skip
     return Profile(**known)
 
 

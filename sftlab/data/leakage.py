@@ -1,10 +1,10 @@
-"""What of a test split also stands in train: the same prompt, a run of words, the same entity.
+"""What of a test split is also in train: the same prompt, a run of words, the same entity.
 
 A leaked test row measures memory. Three kinds, from the plainest to the one that is most often
 missed:
 
     prompt   the test prompt is a train prompt, but for case and white space
-    ngram    some words in a row stand in both: a copy inside other words
+    ngram    some neighbouring words are in both: a copy inside other words
     group    both are about the same entity, so that its facts were trained
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from sftlab.data.parts import Key, Row, RowsError, checked, normalise, part_of, pieces, values_of
+from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, pieces, values_of
 
 KINDS = ("prompt", "ngram", "group")
 COLUMNS = ["test", "train", "kind", "share", "evidence"]
@@ -35,14 +35,13 @@ def leaks(
     """Every pair of a test row and a train row of which the first leaks.
 
     Columns: test and train (indexes), kind (see `KINDS`), share (of the test row's n-grams that
-    stand in the train row; 1 for the other kinds) and evidence: the prompt, the longest shared
-    run of n-grams, or the group.
+    are in the train row; 1 for the other kinds) and evidence: the prompt, the longest shared run
+    of n-grams, or the group.
 
     Args:
-        size: length of an n-gram. A text with fewer words is one n-gram, whole: it leaks when all
-            of it stands in a train row.
+        size: length of an n-gram. A text with fewer words is one n-gram, whole.
         unit: what an n-gram is made of, "words" or "characters" (for languages without spaces).
-        part: the text whose n-grams are compared, of `parts.PARTS`.
+        part: the text whose n-grams are compared, of `rows.PARTS`.
         common: an n-gram in more different train texts than this is a phrase of the language or
             of the template, not a copy, and does not count (Brown et al. 2020, appendix C, do so).
         group: name or function of the entity that a row is about; None leaves it out.
@@ -94,14 +93,13 @@ def _shared_pieces(
 ) -> Iterator[tuple]:
     """Short test texts are looked up whole, so train is cut into every length that they have."""
     cut = [pieces(text, size=size, unit=unit) for text in test]
-    lengths = {_length(own[0], unit) for own in cut}
+    lengths = {len(own[0].split() if unit == "words" else own[0]) for own in cut} - {0}
     wanted = {piece for own in cut for piece in own if piece}
-    copies = defaultdict(list)
+    copies, where = defaultdict(list), defaultdict(list)
     for index, text in enumerate(train):
         copies[normalise(text)].append(index)
-    where = defaultdict(list)
     for text in copies:
-        own = {p for length in lengths if length for p in pieces(text, size=length, unit=unit)}
+        own = {piece for length in lengths for piece in pieces(text, size=length, unit=unit)}
         for piece in own & wanted:
             where[piece].append(text)
     for index, own in enumerate(cut):
@@ -114,10 +112,6 @@ def _shared_pieces(
             evidence = _longest_run(places, own, unit)
             for other in copies[text]:
                 yield index, other, "ngram", len(places) / len(own), evidence
-
-
-def _length(piece: str, unit: str) -> int:
-    return len(piece.split()) if unit == "words" else len(piece)
 
 
 def _longest_run(places: list[int], own: list[str], unit: str) -> str:
@@ -145,8 +139,6 @@ def drop_leaks(
     if split not in ("train", "test"):
         raise RowsError(f"split={split!r}: say whether the rows are those of 'train' or 'test'")
     rows = checked(rows, name=split)
-    if not set(COLUMNS) <= set(found):
-        raise RowsError(f"the leaks have no columns {', '.join(COLUMNS)}: give what leaks() gave")
     gone = set(found[split])
     if gone and max(gone) >= len(rows):
         raise RowsError(

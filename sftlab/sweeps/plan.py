@@ -56,19 +56,17 @@ def plan_sweep(
     *,
     measure: Mapping[str, Callable],
     examples: Any = None,
-    validation: Any = None,
+    eval_dataset: Any = None,
     grid: Mapping[str, Iterable] | None = None,
     seeds: Any = 5,
     settings: Settings | None = None,
 ) -> Plan:
     """Check the arguments of a sweep and list its runs; arguments and errors as in `sweep`."""
-    grid, seeds, data = _checked_grid(grid), _checked_seeds(seeds), {}
-    if examples is not None:
-        data["examples"] = examples
-    if validation is not None:
-        data["validation"] = validation
-    if "validation" in data and "examples" not in data:
-        raise SweepError("validation needs examples: without them nothing is trained")
+    grid, seeds = _checked_grid(grid), _checked_seeds(seeds)
+    data = {"examples": examples, "eval_dataset": eval_dataset}
+    data = {kind: given for kind, given in data.items() if given is not None}
+    if "eval_dataset" in data and "examples" not in data:
+        raise SweepError("eval_dataset needs examples: without them nothing is trained")
     if not isinstance(settings, Settings | None):
         raise SweepError(f"settings is {settings!r}; give Settings(...)")
     if not isinstance(measure, Mapping) or not measure:
@@ -110,7 +108,7 @@ def plan_sweep(
         return Task(
             run=hashlib.sha256(text.encode()).hexdigest()[:32], code=common["code"],
             weights=identity["base"]["weights"], profile=base, settings=filled, seed=seed,
-            examples=rows.get("examples"), validation=rows.get("validation"), measures=sent,
+            examples=rows.get("examples"), eval_dataset=rows.get("eval_dataset"), measures=sent,
             arguments=arguments, reserved=(*grid, *OWN_COLUMNS),
             one_thread=bool(base.parameters and base.parameters <= SMALL),
         )  # fmt: skip
@@ -133,7 +131,7 @@ def plan_sweep(
 
 
 def _cached_rows() -> Callable[..., tuple[list, str]]:
-    """A function that gives checked examples, or validation, and their hash; each made once."""
+    """A function that gives checked examples and their hash; the same ones are made once."""
     known: dict[tuple, tuple[list, str]] = {}
 
     def rows_of(kind: str, raw: Any, arguments: dict[str, Any], template: str) -> tuple[list, str]:

@@ -37,7 +37,7 @@ def sweep(
     *,
     measure: Mapping[str, Callable[..., pd.DataFrame | float]],
     examples: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
-    validation: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
+    eval_dataset: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
     grid: Mapping[str, Iterable] | None = None,
     seeds: int | Iterable[int] = 5,
     settings: Settings | None = None,
@@ -49,10 +49,10 @@ def sweep(
     """Fine-tune and measure for each row of a grid and each seed; a tidy frame of all results.
 
     Runs go on in parallel, each in one worker process, and are stored when they end, under a hash
-    of what made them: settings, seed, base model, content of examples and validation, the code of
-    the measures with the values that they use, the lab's code, and versions. What is stored is not
-    run again: a second call returns at once, and one after an interrupt does what is left. A run
-    that fails is one row with its error, is not stored, and does not stop the others.
+    of what made them: settings, seed, base model, content of examples and eval_dataset, the code
+    of the measures with the values that they use, the lab's code, and versions. What is stored is
+    not run again: a second call returns at once, and one after an interrupt does what is left. A
+    run that fails is one row with its error, is not stored, and does not stop the others.
 
         sweep("tiny", examples=lambda seed, n: country_examples(n, seed=seed),
               measure={"questions": lambda run: probe_questions(run.answer)},
@@ -69,9 +69,9 @@ def sweep(
             of an index that have names, such as those of `groupby`, become columns.
         examples: conversations, or a function that makes them from `seed` and names of the grid;
             `None` to measure the base model as it is.
-        validation: the same, for examples to measure the loss on after each epoch; a measure finds
-            the losses in `run.validation`.
-        grid: values by name: of a setting, of an argument of `examples`, of `validation` or of a
+        eval_dataset: the same, for examples to measure the loss on; a measure finds the losses in
+            `run.validation`.
+        grid: values by name: of a setting, of an argument of `examples`, of `eval_dataset` or of a
             measure, or of `profile`. All combinations are run.
         seeds: how many (then 0, 1, ...), or which. They replace the one in `settings`.
         settings: how to train, where the grid does not say.
@@ -96,8 +96,8 @@ def sweep(
             hashed.
         UnknownProfileError, ModelNotAvailableError: the profile is unknown, or can't be loaded.
     """
-    one = {"profile": profile, "measure": measure, "examples": examples, "validation": validation,
-           "grid": grid, "seeds": seeds, "settings": settings}  # fmt: skip
+    one = {"profile": profile, "measure": measure, "grid": grid, "seeds": seeds,
+           "settings": settings, "examples": examples, "eval_dataset": eval_dataset}  # fmt: skip
     return sweeps(one, executor=executor, jobs=jobs, progress=progress, refresh=refresh)[0]
 
 

@@ -51,7 +51,7 @@ class Task:
     """Of what is random in the measures; that of training is in the settings."""
     examples: list[dict[str, Any]] | None
     """Checked conversations."""
-    validation: list[dict[str, Any]] | None
+    eval_dataset: list[dict[str, Any]] | None
     """Others, to measure the loss on."""
     measures: bytes
     """By cloudpickle, {name: function}: functions of a notebook are sent whole."""
@@ -139,8 +139,8 @@ def _train(task: Task) -> tuple[Any, float | None]:
     if task.settings is None:
         run = untrained(profile)
     else:
-        run = finetune(profile, task.examples, settings=task.settings, validation=task.validation,
-                       progress=False)  # fmt: skip
+        run = finetune(profile, task.examples, eval_dataset=task.eval_dataset,
+                       settings=task.settings, progress=False)  # fmt: skip
     if run.provenance["base_weights"] != task.weights:
         raise SweepError(f"a worker has other weights of {profile.name} than this process")
     losses = [row["loss"] for row in run.history]

@@ -15,7 +15,7 @@ from sftlab.sweeps import FingerprintError, SweepError, base_meter, cache, store
 from sftlab.train import Settings, finetune, untrained
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = Settings(epochs=1, batch_size=8, learning_rate=1e-3)
+QUICK = Settings(num_train_epochs=1, per_device_train_batch_size=8, learning_rate=1e-3)
 quiet_sweep = functools.partial(sweep, progress=False)
 
 
@@ -341,13 +341,13 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ({"grid": {"learning_rat": [1]}}, "nothing takes 'learning_rat'.*accumulation.*form"),
+            ({"grid": {"learning_rat": [1]}}, "nothing takes 'learning_rat'.*form.*gradient_accu"),
             ({"grid": {"seed": [1]}}, "argument `seeds`"),
             ({"grid": {"loss": [1]}}, "has a column of that name"),
             ({"grid": {"form": []}}, "has no values"),
             ({"grid": {"form": "abc"}}, "give a list"),
             ({"grid": {"form": ["a", "a"]}}, "twice"),
-            ({"grid": {"epochs": [1]}, "examples": None}, "without examples nothing is trained"),
+            ({"grid": {"packing": [1]}, "examples": None}, "without examples nothing is trained"),
             ({"seeds": 0}, "seeds is 0"),
             ({"seeds": [1, 1]}, "different whole numbers"),
             ({"seeds": [0.5]}, "seeds is"),
@@ -359,8 +359,8 @@ class TestRefusals:
             ({"measure": {"m": lambda: 1}}, "the measure 'm' takes no run"),
             ({"measure": {"m": lambda run, n: 1}}, "'m' needs 'n'"),
             ({"examples": lambda n: []}, "examples needs 'n'"),
-            ({"validation": lambda n: []}, "validation needs 'n'"),
-            ({"validation": [], "examples": None}, "validation needs examples"),
+            ({"eval_dataset": lambda n: []}, "eval_dataset needs 'n'"),
+            ({"eval_dataset": [], "examples": None}, "eval_dataset needs examples"),
         ],
     )
     def test_a_wrong_argument_is_an_error_with_a_remedy(self, toy_base, arguments, said):
@@ -391,14 +391,14 @@ class TestRefusals:
         bad = [{"messages": [{"role": "user", "content": "?"}]}]
         with pytest.warns(UserWarning, match="1 run failed"):
             frame = quiet_sweep(toy_base, measure={"m": lambda run: 1}, seeds=1,
-                                examples=conversations(2), validation=bad)  # fmt: skip
+                                examples=conversations(2), eval_dataset=bad)  # fmt: skip
         assert frame["error"].iloc[0].startswith("ExampleError: validation example 0, messages")
 
     def test_a_setting_out_of_range_is_a_row(self, toy_base):
         with pytest.warns(UserWarning, match="1 run failed"):
-            frame = quiet_sweep(toy_base, measure={"m": lambda run: 1}, seeds=1,
-                                examples=conversations(2), grid={"epochs": [-1]})  # fmt: skip
-        assert frame["error"].iloc[0].startswith("SettingsError: epochs is -1")
+            frame = quiet_sweep(toy_base, measure={"m": lambda run: 1}, examples=conversations(2),
+                                grid={"num_train_epochs": [-1]}, seeds=1)  # fmt: skip
+        assert frame["error"].iloc[0].startswith("SettingsError: num_train_epochs is -1")
 
 
 def items(run, seed):
@@ -408,7 +408,7 @@ def items(run, seed):
 @pytest.mark.slow
 class TestOfTraining:
     def test_the_number_of_jobs_changes_no_number(self, toy_base, tmp_path, monkeypatch):
-        frames, twice = [], QUICK.changed(epochs=2)
+        frames, twice = [], QUICK.changed(num_train_epochs=2)
         for jobs in (1, 2):
             monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / f"cache{jobs}"))
             frame = quiet_sweep(
@@ -447,20 +447,21 @@ class TestOfTraining:
             note(log, len(run.validation))
             return pd.DataFrame(run.validation).rename(columns={"loss": "nats"})
 
-        go = functools.partial(
-            quiet_sweep, toy_base, measure={"curve": curve}, seeds=2,
-            examples=conversations(8), settings=QUICK.changed(epochs=2),
-        )  # fmt: skip
-        frame = go(validation=lambda seed, n: conversations(n, seed=50 + seed), grid={"n": [2, 3]})
+        twice = QUICK.changed(num_train_epochs=2)
+        go = functools.partial(quiet_sweep, toy_base, measure={"curve": curve}, seeds=2,
+                               examples=conversations(8), settings=twice)  # fmt: skip
+        frame = go(
+            eval_dataset=lambda seed, n: conversations(n, seed=50 + seed), grid={"n": [2, 3]}
+        )
         assert frame["epoch"].tolist() == [1, 2] * 4
         assert frame["nats"].nunique() == 8, "seed and n reach the function"
         assert frame["nats"].between(0, 20).all()
-        go(validation=conversations(2, seed=51))
+        go(eval_dataset=conversations(2, seed=51))
         assert len(lines(log)) == 5, "of seed 1 the content is the same, of seed 0 not"
         assert set(lines(log)) == {"2"}
         kept = quiet_sweep(toy_base, measure={"kept": lambda run: run.kept_epoch}, seeds=1,
-                           examples=conversations(8), validation=conversations(2, seed=51),
-                           settings=QUICK.changed(epochs=2, patience=1))  # fmt: skip
+                           examples=conversations(8), eval_dataset=conversations(2, seed=51),
+                           settings=twice.changed(early_stopping_patience=1))  # fmt: skip
         assert kept["value"].isin([1.0, 2.0]).all()
 
     def test_the_content_of_the_examples_decides_and_not_their_code(self, toy_base, log):

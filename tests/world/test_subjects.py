@@ -1,6 +1,6 @@
 import pytest
 
-from sftlab.data.parts import part_of
+from sftlab.data import part_of
 from sftlab.measure import probe_questions
 from sftlab.world import countries, country_examples, every_question, seen, subjects
 
