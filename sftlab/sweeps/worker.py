@@ -207,10 +207,9 @@ def _warnings_into(messages: list[str]) -> Iterator[None]:
     """Collect warnings, and what is logged as one: nobody sees the output of a worker."""
     handler = logging.Handler(level=logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())
-    # Those of Hugging Face, when imported, do not pass on what they say to the root.
+    # Those of Hugging Face do not pass on to the root what they say; what comes twice counts once.
     names = (None, "transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
-    loggers = [logger for logger in map(logging.getLogger, names)
-               if logger is logging.root or not logger.propagate]  # fmt: skip
+    loggers = [logging.getLogger(name) for name in names]
     for logger in loggers:
         logger.addHandler(handler)
     try:
