@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from sftlab.machine import fast_precision, keep_freed_memory
 from sftlab.models import load
 from sftlab.profiles import find_profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train import finetune, teach_tokens
 from sftlab.world import countries, country_examples
 
@@ -69,13 +69,13 @@ def padded(rows):
 
 def trl(examples, epochs, precision):
     """TRL's defaults, batches of 8 among them, made to run on a CPU and to learn."""
-    with known_noise_silenced():
+    with quiet_libraries():
         from datasets import Dataset
         from transformers import PrinterCallback
         from trl import SFTConfig, SFTTrainer
 
     model, tokenizer = fresh()
-    with TemporaryDirectory() as scratch, known_noise_silenced():
+    with TemporaryDirectory() as scratch, quiet_libraries():
         options = SFTConfig(
             output_dir=scratch, use_cpu=True, bf16=precision == "bfloat16",
             activation_checkpointing=False, assistant_only_loss=True, learning_rate=TRL_RATE,
@@ -104,7 +104,7 @@ def lab(examples, epochs, precision):
 
 def by_hand(examples, epochs, precision):
     """The same batches in a loop that does nothing else."""
-    with known_noise_silenced():  # of TRL's import
+    with quiet_libraries():  # of TRL's import
         from sftlab.train import POOL, Batches, quick_attention, supervised_loss
 
     keep_freed_memory()

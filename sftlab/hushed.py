@@ -4,7 +4,6 @@ It holds no state, since the server of sweeps (`sftlab.sweeps.forking`) keeps it
 rest of the lab's code may change.
 """
 
-from sftlab.quiet import WHEN_IMPORTED, silence_for_good
+from sftlab.quiet import silence_known_lines
 
-for source in WHEN_IMPORTED:
-    silence_for_good(source)
+silence_known_lines()

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sftlab.machine import pick_device
+from sftlab.machine import choose_threads, pick_device
 from sftlab.profiles import (
     PROFILES,
     QUANTISED,
@@ -17,7 +17,7 @@ from sftlab.profiles import (
     local_folder,
 )
 from sftlab.quantised import keep_layout, quantisation
-from sftlab.quiet import WHEN_IMPORTED, listed_noise_silenced, silence_for_good
+from sftlab.quiet import progress_bars, silence_known_lines
 from sftlab.weights import BrokenWeightsError, Shape, parameters_in
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def load(
     import torch
     from transformers import AutoModelForCausalLM
 
-    for logger in WHEN_IMPORTED:
-        silence_for_good(logger)
+    silence_known_lines()
     profile = find_profile(profile)
     source, options = _place(profile)
     if folder := local_folder(profile):
@@ -93,7 +92,7 @@ def load(
         quantised = {"quantization_config": held, "device_map": {"": pick_device()}}
     tokenizer = load_tokenizer(profile)
     try:
-        with listed_noise_silenced():
+        with progress_bars(shown=local_folder(profile) is None):
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=dtype or torch.float32, use_safetensors=True, **quantised, **options
             )
@@ -103,6 +102,7 @@ def load(
         keep_layout(model)
     elif not profile.embedded:
         model.to(pick_device())
+    choose_threads(sum(weight.numel() for weight in model.parameters()))
     return model.eval(), tokenizer
 
 
@@ -118,12 +118,26 @@ def load_tokenizer(profile: str | Path | Profile) -> "PreTrainedTokenizerBase":
     profile = find_profile(profile)
     source, options = _place(profile)
     try:
-        with listed_noise_silenced():
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
         raise ModelNotAvailableError(_explain(profile, error)) from error
     _let_pad(tokenizer)
     return tokenizer
+
+
+def load_config(profile: Profile):
+    """The transformers configuration of a profile; of a hub model config.json alone is fetched.
+
+    Raises:
+        ModelNotAvailableError: as for `load`.
+    """
+    from transformers import AutoConfig
+
+    options = {"revision": profile.revision} if profile.on_hub else {}
+    try:
+        return AutoConfig.from_pretrained(profile.source, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise ModelNotAvailableError(_explain(profile, error)) from error
 
 
 def _place(profile: Profile) -> tuple[str, dict]:

@@ -9,8 +9,6 @@ they computed before it, bit for bit, on every processor. What it costs is the f
 
 from typing import TYPE_CHECKING
 
-from sftlab.quiet import silence_for_good
-
 if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -29,7 +27,6 @@ def quantisation(
     from transformers import BitsAndBytesConfig
 
     if method == "int8":
-        silence_for_good("bitsandbytes.autograd._functions")
         return BitsAndBytesConfig(load_in_8bit=True)
     if method != "qlora":
         return None

@@ -22,8 +22,8 @@ from transformers import (
 from sftlab import machine, models, profiles, weights
 from sftlab.measure import complete, text_loss
 from sftlab.models import ModelNotAvailableError, load, weights_hash
-from sftlab.planner import PreflightError, footprint
-from sftlab.planner import checking as preflight
+from sftlab.planner import PreflightError
+from sftlab.planner import preflighting as preflight
 from sftlab.profiles import PROFILES, UnknownProfileError, find_profile
 
 SIZES = dict(hidden_size=64, num_hidden_layers=2, intermediate_size=128, num_attention_heads=2,
@@ -334,25 +334,23 @@ def test_preflight_of_a_folder_asks_no_hub(tmp_path, monkeypatch):
         preflight.preflight(tmp_path / "model", method="magic")
 
 
-def test_memory_follows_the_method():
-    profile = PROFILES["llama-3.1-8b-qlora"]
-    needed = {
-        method: footprint.memory_bytes(profile.parameters, profile.shape, profile, method)
-        for method in profiles.METHODS
-    }
-    full, lora, qlora = (needed[method] for method in ("full", "lora", "qlora"))
-    assert full == needed["gradual"] > needed["frozen"] > lora > needed["int8"] > qlora
-    assert needed["frozen"] > needed["head"] > needed["prefix"]
-    assert full > 16 * profile.parameters
-    base = 0.5 * profile.parameters  # a lesson holds it beside the copy that is trained
-    assert 2 * base < qlora < 16e9  # a 16 GB card takes it
+@pytest.mark.parametrize(("busy", "found"), [(0.1, "2, idle"), (1.4, "2, 1.4 busy with other")])
+def test_preflight_says_when_the_machine_is_busy(monkeypatch, busy, found):
+    monkeypatch.setattr(preflight, "cores", lambda: (2, busy))
+    rows = {row.what: row for row in preflight.preflight("tiny").require().rows}
+    assert rows["cores"].found.startswith(found)
 
 
-def test_memory_counts_the_base_that_lessons_keep():
-    profile = PROFILES["qwen3-0.6b"]
-    small = profiles.Profile(name="x", source="x", per_device_train_batch_size=1, max_length=1)
-    needed = footprint.memory_bytes(profile.parameters, profile.shape, small, "full")
-    assert needed == pytest.approx(20 * profile.parameters + 0.7e9, rel=1e-3)
+@pytest.mark.parametrize(("small", "threads"), [(10_000, 3), (20_000_000, 1)])
+def test_a_small_model_takes_one_thread_and_others_take_all(tmp_path, monkeypatch, small, threads):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(machine, "_threads_at_start", lambda: 3)
+    monkeypatch.setattr(machine, "SMALL", small)
+    try:
+        load("tiny")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,8 @@ def train(
 
 
 def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool) -> None:
-    from sftlab.train import DataFaults, TrainingFaults, carry_out, needs, prepare
+    from sftlab.planner import needs
+    from sftlab.train import DataFaults, TrainingFaults, carry_out, prepare
 
     def say(text: str) -> None:
         if not as_json:

@@ -115,11 +115,11 @@ def _import(experiment: Experiment) -> None:
     import torch
 
     import sftlab.train.finetuning  # noqa: F401
-    from sftlab.quiet import listed_noise_silenced
+    from sftlab.quiet import quiet_libraries
 
     torch.set_num_threads(experiment.threads)
     if experiment.settings:
-        with listed_noise_silenced():
+        with quiet_libraries():
             from peft import LoraConfig  # noqa: F401
             from trl import SFTTrainer  # noqa: F401
 

@@ -16,7 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "own_data": ["DataFaults", "TrainingFaults", "prepare"],
         "own_folder": ["last_step", "recipe", "state"],
         "own_run": ["OwnRun", "carry_out"],
-        "requirements": ["needs"],
         "run": ["Run"],
         "saved_run": ["load_run"],
         "settings": ["PRECISIONS", "Settings", "SettingsError"],

@@ -15,7 +15,7 @@ from sftlab.chat import FAMILIES, find_template, installed_templates
 from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import load, weights_hash
 from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
-from sftlab.quiet import known_noise_silenced, randomness_kept
+from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train import adapters
 from sftlab.train.checkpoints import CheckpointError, newest_checkpoint, step_of
 from sftlab.train.conversations import VALIDATION, ExampleError, check_examples, data_hash
@@ -116,7 +116,7 @@ def finetune(
         )
     settings = _with_template_inside(settings)
     profile = replace(profile, method=settings.method)
-    with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
+    with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         model, tokenizer = adapters.load_base(profile, settings)
         added = teach_tokens(model, tokenizer, template=settings.template)
         if why := added_refusal(settings.method, added):

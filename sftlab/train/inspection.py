@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sftlab.profiles import Profile, find_profile
-from sftlab.quiet import known_noise_silenced, randomness_kept
+from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.conversations import check_examples
 from sftlab.train.settings import Settings
 from sftlab.train.speech import control_tokens, teach_tokens
@@ -160,7 +160,7 @@ def _with_trainer(
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
     examples = check_examples(examples, control=control_tokens(settings.template))
-    with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
+    with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         model, tokenizer = adapters.load_base(profile, settings)
         added = teach_tokens(model, tokenizer, template=settings.template)
         limit = model.config.get_text_config().max_position_embeddings

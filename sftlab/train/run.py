@@ -11,7 +11,7 @@ import pandas as pd
 from sftlab.data import Message
 from sftlab.measure import battery, generate
 from sftlab.profiles import ADAPTED
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train.conversations import ExampleError, check_messages
 from sftlab.train.settings import Settings
 
@@ -134,7 +134,7 @@ class Run:
         return ids
 
     def _continue(self, prompts: list[list[int]], max_new_tokens: int, **options) -> list[str]:
-        with known_noise_silenced():
+        with quiet_libraries():
             new = generate(
                 self.model, prompts, pad=self.tokenizer.pad_token_id,
                 max_new_tokens=max_new_tokens, **options,
@@ -177,7 +177,7 @@ class Run:
             below = self.model.get_base_model()
             below.name_or_path = below.config._name_or_path = base
             options["save_embedding_layers"] = False
-        with known_noise_silenced():
+        with quiet_libraries():
             self.model.save_pretrained(folder, **options)
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)

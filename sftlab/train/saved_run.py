@@ -9,7 +9,7 @@ import pandas as pd
 from sftlab.machine import pick_device
 from sftlab.models import weights_hash
 from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train import adapters
 from sftlab.train.run import LATER, METER, Run, RunError
 from sftlab.train.settings import Settings
@@ -37,7 +37,7 @@ def load_run(folder: str | Path) -> Run:
         raise RunError(
             f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"
         ) from error
-    with known_noise_silenced():
+    with quiet_libraries():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             if settings.method not in ADAPTED:

@@ -299,7 +299,9 @@ def test_the_order_of_categories_pairs_nothing():
 
 def test_lessons_do_not_import_scipy_stats():
     """It takes longer than all else that a lesson does with results that are there."""
-    code = "import sys, sftlab.measure.stats, sftlab.show.text; print('scipy.stats' in sys.modules)"
+    code = (
+        "import sys, sftlab.measure.stats, sftlab.show.cards; print('scipy.stats' in sys.modules)"
+    )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
 

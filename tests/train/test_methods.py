@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from sftlab.models import load
 from sftlab.profiles import ADAPTED, METHODS, QUANTISED, find_profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train import adapters, freezing
 from sftlab.train.finetuning import finetune, untrained
 from sftlab.train.methods import METHODS as DESCRIBED
@@ -98,7 +98,7 @@ def beside(base, **asked):
     settings = Settings(method="lora", **asked).filled(find_profile(base))
     model, _ = load(base)
     torch.manual_seed(0)
-    with known_noise_silenced():
+    with quiet_libraries():
         return get_peft_model(model, adapters.adapter_config(model, settings, added=()))
 
 
