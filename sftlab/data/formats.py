@@ -152,7 +152,8 @@ class DataFile:
     def _object(self, text: str) -> Iterator[FileRow]:
         """The rows of an object's one array of objects; without one, the object is the row."""
         start, (value, end) = self._at, _decode(text, self._at)
-        arrays = [key for key, one in value.items() if isinstance(one, list) and one
+        members = value.items() if isinstance(value, dict) else ()
+        arrays = [key for key, one in members if isinstance(one, list) and one
                   and isinstance(one[0], dict)]  # fmt: skip
         if not arrays or COLUMNS & value.keys():
             yield _json_row(text.count("\n", 0, start) + 1, text[start:end])
