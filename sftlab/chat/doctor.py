@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sftlab.chat.masking import labels
 from sftlab.chat.spans import MARKER, Messages, Spans, assistant_spans, shared
@@ -31,8 +31,7 @@ from sftlab.data import shown
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Level = Literal["error", "warning", "note", "ok"]
-LEVELS: tuple[Level, ...] = ("error", "warning", "note", "ok")
+LEVELS = ("error", "warning", "note", "ok")
 """The worst first."""
 
 
@@ -40,8 +39,8 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note", "ok")
 class Finding:
     """One thing that was checked."""
 
-    level: Level
-    'How bad it is; "ok" when it was checked and is right.'
+    level: str
+    'One of LEVELS; "ok" when it was checked and is right.'
     code: str
     "A stable name, for programs: `no-end-of-turn`."
     what: str
@@ -57,7 +56,6 @@ class Diagnosis:
     """Everything that `examine` found."""
 
     template: str
-    "The template's name."
     end_of_turn: str | None
     "What ends an answer, or None where nothing does or the answers could not be found."
     rows: int | None
@@ -99,10 +97,9 @@ def _texts() -> dict[str, dict[str, str]]:
 
 def _finding(name: str, rows: Iterable[int] = (), **values: Any) -> Finding:
     """The finding of findings.toml with the values filled in."""
-    texts = {"code": name} | {
-        key: string.Template(text).substitute(values) for key, text in _texts()[name].items()
-    }
-    return Finding(**texts, rows=tuple(rows))
+    texts = {"code": name} | _texts()[name]
+    filled = {key: string.Template(text).substitute(values) for key, text in texts.items()}
+    return Finding(**filled, rows=tuple(rows))
 
 
 def _conversation(**contents: str) -> list[dict[str, str]]:
@@ -265,12 +262,10 @@ def _end_of_turn(case: _Case) -> Iterator[Finding]:
     """Does something end an answer, also the last one?"""
     ends = dict(zip(("middle", "last"), map(shown, case.endings), strict=True))
     middle, last = case.endings
-    if last:
-        yield _finding("end-of-turn", **ends)
-        if middle and middle != last:
-            yield _finding("ends-differ", **ends)
-    else:
-        yield _finding("last-turn-open" if middle else "no-end-of-turn", **ends)
+    name = "end-of-turn" if last else "last-turn-open" if middle else "no-end-of-turn"
+    yield _finding(name, **ends)
+    if last and middle and middle != last:
+        yield _finding("ends-differ", **ends)
 
 
 def _prompt(case: _Case) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from sftlab.chat.spans import Messages, Span, Spans, assistant_spans
+from sftlab.chat.spans import Messages, Span, Spans, assistant_spans, check_choice
 from sftlab.chat.templates import Template, TemplateError, find_template, frozen_clock
 
 if TYPE_CHECKING:
@@ -98,9 +98,8 @@ def label_rows(
         )
     if max_length is not None and max_length < 1:
         raise ValueError(f"max_length is {max_length} tokens; give at least 1")
-    for name, value in (("on_empty", on_empty), ("on_full", on_full)):
-        if value not in ("raise", "keep"):
-            raise ValueError(f"{name} is {value!r}; use 'raise' or 'keep'")
+    check_choice("on_empty", on_empty, ("raise", "keep"))
+    check_choice("on_full", on_full, ("raise", "keep"))
     found = find_template(template, tokenizer=tokenizer)
     rendered = []
     with frozen_clock():
@@ -117,8 +116,6 @@ def label_rows(
         [one.text for one in rendered],
         add_special_tokens=False,
         return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
         verbose=False,
     )
     made = []

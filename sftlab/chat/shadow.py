@@ -336,28 +336,25 @@ def _compiled(text: str) -> jinja2.Template:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of characters of the render that come from one message, in the message's order."""
+    """Characters `text[start:end]` of the render that come from one message, in its order.
+
+    `first` and `last` are the places of its first and last character in the message's own texts,
+    which come one after another.
+    """
 
     start: int
-    "Its first character in the render."
     end: int
-    "One past its last character in the render."
     message: int
-    "The index of the message."
     first: int
-    "The place of its first character in the message's own texts, which come one after another."
     last: int
-    "The place of its last character there."
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A render, and what in it comes from the messages that were followed."""
+    """A render, and from left to right what in it comes from the messages that were followed."""
 
     text: str
-    "The render."
     pieces: tuple[Piece, ...]
-    "Its pieces, from left to right."
 
 
 def trace(

@@ -33,14 +33,11 @@ MARKER = r"<[|｜][^\n]{1,60}?[|｜]>|<[|｜/]?[^\W\d][\w:.-]{0,40}[|｜]?>|\[[|
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters that one assistant turn supervises: `text[start:end]`."""
+    """Characters that one assistant turn supervises: `text[start:end]`, of `messages[message]`."""
 
     start: int
-    "The first character."
     end: int
-    "One past the last."
     message: int
-    "The index of the assistant's message."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +55,11 @@ class Spans:
 
 
 class _Turn(NamedTuple):
-    """Where an answer is in a render."""
+    """An answer is `text[start:end]`, and then comes what ends its turn, where that is known."""
 
     start: int
     end: int
-    "One past its last character, before what ends the turn."
     ending: str | None = None
-    "What ends the turn, where that is known."
 
 
 @dataclass(frozen=True)
@@ -93,8 +88,6 @@ def assistant_spans(
     turns: Literal["all", "last"] = "all",
     start: Literal["content", "generation"] = "content",
     end_of_turn: bool = True,
-    bos_token: str | None = None,
-    eos_token: str | None = None,
     append_eos: bool = False,
 ) -> Spans:
     """Render a conversation and find the characters that are to be supervised.
@@ -102,29 +95,22 @@ def assistant_spans(
     A message with `train: false` is rendered, and not supervised.
 
     Args:
-        template: a Jinja text as in tokenizer_config.json, or whatever `find_template` takes.
+        template: whatever `find_template` takes.
         messages: role and content each; a content is a string or a list of parts with texts.
         tools: as for `Template.render`.
         turns: supervise every assistant turn, or the last one only.
         start: begin each span with the answer's `content`, or where the generation prompt ends:
             then reasoning and tool calls are in it.
         end_of_turn: supervise what ends the turn too; without it a model does not learn to stop.
-        bos_token: what the template's `bos_token` renders as.
-        eos_token: what the template's `eos_token` renders as.
         append_eos: where nothing ends the last answer, write a supervised `eos_token` after it.
 
     Raises:
         TemplateError: the template refuses the conversation, or its answers can't be located.
         ValueError: an option has no such value.
     """
-    for name, value, known in (
-        ("turns", turns, ("all", "last")),
-        ("start", start, ("content", "generation")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}; use {' or '.join(map(repr, known))}")
-    if not isinstance(template, Template) or bos_token is not None or eos_token is not None:
-        template = find_template(template, bos_token=bos_token, eos_token=eos_token)
+    check_choice("turns", turns, ("all", "last"))
+    check_choice("start", start, ("content", "generation"))
+    template = template if isinstance(template, Template) else find_template(template)
     answers = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
     wanted = [i for i in (answers if turns == "all" else answers[-1:]) if _trained(messages[i])]
     chat, last = _Chat(template, messages, tools), len(messages) - 1
@@ -161,6 +147,11 @@ def assistant_spans(
         warnings.append(_open_turns(template, open_turns, end))
     spans.sort(key=lambda span: span.start)
     return Spans(text=text, spans=tuple(spans), end_of_turn=end.token, warnings=tuple(warnings))
+
+
+def check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; use {' or '.join(map(repr, known))}")
 
 
 def _trained(message: Mapping[str, Any]) -> bool:
@@ -254,16 +245,20 @@ def _generated(chat: _Chat, wanted: Sequence[int], end: "TurnEnd") -> tuple[str,
         traced, follows_calls = chat.trace(roles=None), False
     turns = {}
     for index in wanted:
-        message, own = chat.messages[index], _own(traced, index)
-        calls = bool(message.get("tool_calls"))
-        if not own and (_has_text(message) or (calls and follows_calls)):
+        calls = bool(chat.messages[index].get("tool_calls"))
+        own, others = _own(traced, index), [p for p in traced.pieces if p.message != index]
+        if own:
+            start, stop = own[0].start, own[-1].end
+        elif _has_text(chat.messages[index]) or (calls and follows_calls):
             continue
-        before, after = _neighbours(traced, index, own)
-        start = _start_of_turn(chat.first(index), traced.text, before, own)
-        turn = _Turn(start, max([start, *(piece.end for piece in own)]))
+        else:
+            start = stop = max((p.end for p in others if p.message < index), default=0)
+        before = max((p for p in others if p.end <= start), key=lambda p: p.end, default=None)
+        begin = _start_of_turn(chat.first(index), traced.text, before, own)
+        turn = _Turn(begin, max([begin, *(piece.end for piece in own)]))
         if calls:
-            text = traced.text[: after.start] if after else traced.text
-            turn = _with_calls(chat.first(index + 1), text, turn, end)
+            after = min((p.start for p in others if p.start >= stop), default=len(traced.text))
+            turn = _with_calls(chat.first(index + 1), traced.text[:after], turn, end)
         turns[index] = turn
     return traced.text, turns
 
@@ -278,21 +273,6 @@ def _own(traced: Trace, message: int) -> list[Piece]:
         ):
             own.append(piece)
     return own
-
-
-def _neighbours(
-    traced: Trace, message: int, own: Sequence[Piece]
-) -> tuple[Piece | None, Piece | None]:
-    """The last piece of other messages before this turn, and the first after it."""
-    others = [piece for piece in traced.pieces if piece.message != message]
-    if own:
-        start, stop = own[0].start, own[-1].end
-    else:
-        start = stop = max((p.end for p in others if p.message < message), default=0)
-    return (
-        max((p for p in others if p.end <= start), key=lambda p: p.end, default=None),
-        min((p for p in others if p.start >= stop), key=lambda p: p.start, default=None),
-    )
 
 
 def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequence[Piece]) -> int:

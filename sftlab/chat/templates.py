@@ -78,20 +78,17 @@ def _compiled(text: str) -> jinja2.Template:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A chat template and the values of its variables.
+    """A chat template (`text` is its Jinja source) and what its variables render as.
 
     Raises:
         TemplateError: the text is not valid Jinja; the message names the line.
     """
 
     name: str
-    "The name in messages: a family's, a file's, or `(given text)`."
+    "The name in error messages: a family's, a file's, or `(given text)`."
     text: str
-    "The Jinja source."
     bos_token: str = ""
-    "What `bos_token` renders as."
     eos_token: str = ""
-    "What `eos_token` renders as."
     variables: tuple[tuple[str, Any], ...] = ()
     "Names and values of other variables, such as `enable_thinking`."
 
@@ -275,26 +272,36 @@ def installed_templates() -> dict[str, Path]:
 
 def _from_path(path: Path) -> tuple[str, str, dict[str, Any]]:
     """Name, text and special tokens of the template in a file, or in a model's folder."""
+    files = [path]
     if path.is_dir():
-        for file in (path / name for name in _FILES):
-            if file.is_file() and (file.suffix == ".jinja" or "chat_template" in _json(file)):
-                return str(path), _read(file), _special_tokens(path)
+        files = [file for file in (path / name for name in _FILES) if file.is_file()]
+        files = [f for f in files if f.suffix == ".jinja" or "chat_template" in _json(f)]
+    if not files:
         raise TemplateError(
             f"{path} holds no chat template ({', '.join(_FILES)} were looked for); give a family's "
             f"name ({', '.join(FAMILIES)}) or a .jinja file"
         )
-    if not path.is_file():
+    file = files[0]
+    if not file.is_file():
         raise TemplateError(
             f"there is no chat template {str(path)!r}: it is neither a family "
             f"({', '.join(FAMILIES)}) nor a template that TRL installs, a file or a Jinja text; "
             "correct the name"
         )
-    return path.name, _read(path), _special_tokens(path.parent)
-
-
-def _read(file: Path) -> str:
     if file.suffix == ".json":
-        return _default(_json(file).get("chat_template"), str(file))
+        text = _default(_json(file).get("chat_template"), file)
+    else:
+        text = _content(file)
+    config = _json(c) if (c := file.with_name(_FILES[-1])).is_file() else {}
+    special = {
+        key: token["content"] if isinstance(token, dict) else token
+        for key in ("bos_token", "eos_token", "unk_token", "pad_token")
+        if (token := config.get(key))
+    }
+    return str(path) if path.is_dir() else path.name, text, special
+
+
+def _content(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -302,8 +309,9 @@ def _read(file: Path) -> str:
 
 
 def _json(file: Path) -> dict[str, Any]:
+    content = _content(file)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(content)
     except ValueError as error:
         raise TemplateError(f"{file} is not valid JSON: {error}; correct it") from None
     if not isinstance(data, dict):
@@ -311,7 +319,7 @@ def _json(file: Path) -> dict[str, Any]:
     return data
 
 
-def _default(template: Any, where: str) -> str:
+def _default(template: Any, where: Any) -> str:
     """The text; of several under names that of `default`."""
     if isinstance(template, list):
         template = {item.get("name"): item.get("template") for item in template}
@@ -328,15 +336,3 @@ def _default(template: Any, where: str) -> str:
             "or a Jinja text"
         )
     return template
-
-
-def _special_tokens(folder: Path) -> dict[str, str]:
-    """Those of the folder's tokenizer_config.json, where one may be an object with `content`."""
-    file = folder / _FILES[-1]
-    config = _json(file) if file.is_file() else {}
-    tokens = {key: config.get(key) for key in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    return {
-        key: token["content"] if isinstance(token, dict) else token
-        for key, token in tokens.items()
-        if token
-    }

@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sftlab.chat import assistant_spans
+from sftlab.chat import assistant_spans, find_template
 from sftlab.cli.data import mask
 
 APP = typer.Typer()
@@ -67,7 +67,7 @@ def test_json_has_stable_keys_and_the_same_mask(chat):
     assert "".join(token["text"] for token in learned) == "Ho.<|eot_id|>Yes.\nNo.<|eot_id|>"
     assert all(token["label"] == (token["id"] if token["supervised"] else -100)
                for token in found["tokens"])  # fmt: skip
-    spans = assistant_spans("llama-3", CHAT, bos_token="<|endoftext|>").spans
+    spans = assistant_spans(find_template("llama-3", bos_token="<|endoftext|>"), CHAT).spans
     assert found["spans"] == [
         {"start": s.start, "end": s.end, "message": s.message} for s in spans
     ]  # fmt: skip
@@ -86,7 +86,7 @@ def test_options_reach_the_mask(chat, options, learned):
     found = json.loads(out)
     if learned is None:
         assert found["total"] == 17
-        assert any("lost" in warning for warning in found["warnings"])
+        assert any("cut to 17" in warning for warning in found["warnings"])
         return
     assert "".join(t["text"] for t in found["tokens"] if t["supervised"]) == learned
 
