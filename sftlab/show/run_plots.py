@@ -52,7 +52,7 @@ def plot_loss(
     steps = [row["step"] for row in history]
     losses = pd.Series([row["loss"] for row in history])
     smooth = losses.rolling(max(1, len(losses) // 10), min_periods=1, center=True).mean()
-    figure, (ax,) = new_axes(3.6 if rate else 2.8)
+    figure, (ax,) = new_axes(3.6 if rate else 3.0)
     if rate:
         ax.remove()
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))

@@ -27,7 +27,7 @@ def base_meter(profile: str | Path | Profile) -> "pd.DataFrame":
     from sftlab.train.finetuning import untrained
 
     profile = find_profile(profile)
-    made_of = base_hash(profile) + code_hash(["sftlab.measure.battery"])
+    made_of = base_hash(profile) + code_hash(["sftlab.measure.forgetting"])
     file = cache_folder() / "meters" / f"{sha256(made_of.encode()).hexdigest()[:16]}.parquet"
     try:
         return pd.read_parquet(file)

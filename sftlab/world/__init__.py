@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "corpus_text": ["corpus", "documents", "seen"],
+        "corpus_text": ["corpus", "documents", "held_out_documents", "seen"],
         "examples": [
             "country_examples",
             "country_shots",
@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "split_functions",
             "unknown_rows",
         ],
+        "stories": ["scene"],
         "subjects": [
             "Made",
             "OLD_CURRENCIES",
