@@ -11,13 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-<<<<<<< HEAD
-from sftlab.measure import battery
-from sftlab.models import Profile
-=======
 from sftlab.measure import read_meter
 from sftlab.models import Profile
->>>>>>> main
 from sftlab.train.adapters import load_base
 from sftlab.train.checkpoints import remove_checkpoints
 from sftlab.train.finetuning import finetune

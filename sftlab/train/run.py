@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sftlab.data import Message
-<<<<<<< HEAD
-from sftlab.measure import battery, generate
-from sftlab.models import ADAPTED
-=======
 from sftlab.measure import generate, read_meter
 from sftlab.models import ADAPTED
->>>>>>> main
 from sftlab.quiet import quiet_libraries
 from sftlab.train.conversations import ExampleError, check_messages
 from sftlab.train.settings import Settings

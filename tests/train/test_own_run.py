@@ -11,13 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-<<<<<<< HEAD
-from sftlab.measure import battery
-from sftlab.models import find_profile
-=======
 from sftlab.measure import read_meter
 from sftlab.models import find_profile
->>>>>>> main
 from sftlab.train.outcome import Outcome, first_difference, is_exact, is_short, measure
 from sftlab.train.own_data import prepare
 from sftlab.train.own_folder import OwnRunError, last_step, recipe, state
