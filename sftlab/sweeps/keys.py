@@ -14,9 +14,8 @@ from typing import Any
 # so that nothing would be found again. tests/sweeps/test_keys.py guards this import.
 from datasets.utils._dill import Pickler
 
-from sftlab.models import load, weights_hash
+from sftlab.models import Profile, load, local_folder, weights_hash
 from sftlab.paths import DATA
-from sftlab.profiles import Profile, local_folder
 
 WITHOUT_EFFECT = ("cli", "conversation.py", "course", "planner", "show", "sweeps")
 """Parts of the lab that decide no result of a run."""

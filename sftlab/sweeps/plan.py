@@ -15,13 +15,16 @@ import cloudpickle
 import numpy
 
 from sftlab.chat import find_template
-from sftlab.models import ModelNotAvailableError
-from sftlab.profiles import UnknownProfileError, find_profile
+from sftlab.models import (
+    BrokenWeightsError,
+    ModelNotAvailableError,
+    UnknownProfileError,
+    find_profile,
+)
 from sftlab.sweeps.cache import FORMAT
 from sftlab.sweeps.keys import FingerprintError, base_hashes, code_hash, fingerprint
 from sftlab.sweeps.worker import SweepError, Task, error_text
 from sftlab.train import VALIDATION, Settings, check_examples, control_tokens, data_hash
-from sftlab.weights import BrokenWeightsError
 
 OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")
 """Columns that every sweep's frame has."""

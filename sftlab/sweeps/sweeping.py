@@ -16,7 +16,7 @@ import psutil
 from tqdm import tqdm
 
 from sftlab.machine import progress_stream
-from sftlab.profiles import Profile
+from sftlab.models import Profile
 from sftlab.sweeps import cache
 from sftlab.sweeps.keys import code_hash, own_files
 from sftlab.sweeps.plan import OWN_COLUMNS, Plan, plan_sweep

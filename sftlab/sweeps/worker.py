@@ -21,7 +21,7 @@ import numpy
 import pandas as pd
 import psutil
 
-from sftlab.profiles import PROFILES, Profile
+from sftlab.models import PROFILES, Profile
 from sftlab.sweeps.cache import to_parquet
 from sftlab.sweeps.keys import code_hash
 from sftlab.train import Settings

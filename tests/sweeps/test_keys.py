@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from sftlab.measure import code_drawn
-from sftlab.profiles import find_profile
+from sftlab.models import find_profile
 from sftlab.sweeps.keys import FingerprintError, base_hashes, code_hash, fingerprint
 from sftlab.world import countries
 

@@ -341,7 +341,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ({"grid": {"learning_rat": [1]}}, "nothing takes 'learning_rat'.*form.*gradient_accu"),
+            ({"grid": {"learning_rat": [1]}}, "nothing takes 'learning_rat'.*form.*learning_rate"),
             ({"grid": {"seed": [1]}}, "argument `seeds`"),
             ({"grid": {"loss": [1]}}, "has a column of that name"),
             ({"grid": {"form": []}}, "has no values"),
