@@ -67,7 +67,8 @@ def prepare(work: Path) -> tuple[PreTrainedTokenizerBase, np.ndarray]:
         (work / "corpus.json").write_text(text, encoding="utf-8")
         np.save(work / "tokens.partial.npy", ids)
         (work / "tokens.partial.npy").replace(work / "tokens.npy")
-    return AutoTokenizer.from_pretrained(work / "tokenizer"), np.load(work / "tokens.npy")
+    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer", trust_remote_code=False)
+    return tokenizer, np.load(work / "tokens.npy")
 
 
 def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:
