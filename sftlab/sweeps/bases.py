@@ -6,8 +6,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from sftlab.models import weights_hash
-from sftlab.profiles import Profile, local_folder
+from sftlab.models import Profile, local_folder, weights_hash
 from sftlab.sweeps.notes import note, noted
 from sftlab.sweeps.sources import Stamped, file_hash, stamped
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sftlab.profiles import Profile
+from sftlab.models import Profile
 from sftlab.sweeps import results
 from sftlab.train import Settings
 

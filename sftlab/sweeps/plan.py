@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.chat import find_template
-from sftlab.models import ModelNotAvailableError
-from sftlab.profiles import Profile, UnknownProfileError, find_profile
+from sftlab.models import (
+    BrokenWeightsError,
+    ModelNotAvailableError,
+    Profile,
+    UnknownProfileError,
+    find_profile,
+)
 from sftlab.sweeps.bases import base_hash
 from sftlab.sweeps.environment import machine, versions
 from sftlab.sweeps.fingerprint import Fingerprint, FingerprintError
@@ -18,7 +23,6 @@ from sftlab.sweeps.grid import SweepError, checked_grid, checked_seeds, taken_na
 from sftlab.sweeps.results import FORMAT
 from sftlab.sweeps.sources import code_hash, stamp
 from sftlab.train import VALIDATION, Settings, check_examples, control_tokens, data_hash
-from sftlab.weights import BrokenWeightsError
 
 NO_MODEL = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
 ENGINE = "sftlab.sweeps.experiment"

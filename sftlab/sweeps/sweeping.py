@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.profiles import Profile
+from sftlab.models import Profile
 from sftlab.sweeps.fingerprint import FingerprintError
 from sftlab.sweeps.grid import SweepError
 from sftlab.sweeps.queue import carry_out_all

@@ -8,8 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sftlab.models import Profile, find_profile
 from sftlab.paths import cache_folder
-from sftlab.profiles import Profile, find_profile
 from sftlab.sweeps import base_hash, code_hash
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sftlab.measure import read_meter
-from sftlab.profiles import Profile
+from sftlab.models import Profile
 from sftlab.train.adapters import load_base
 from sftlab.train.checkpoints import remove_checkpoints
 from sftlab.train.finetuning import finetune

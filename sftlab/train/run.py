@@ -10,7 +10,7 @@ import pandas as pd
 
 from sftlab.data import Message
 from sftlab.measure import generate, read_meter
-from sftlab.profiles import ADAPTED
+from sftlab.models import ADAPTED
 from sftlab.quiet import quiet_libraries
 from sftlab.train.conversations import ExampleError, check_messages
 from sftlab.train.settings import Settings

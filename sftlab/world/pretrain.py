@@ -213,7 +213,8 @@ def tokenize_corpus(work: Path) -> tuple[PreTrainedTokenizerBase, np.ndarray]:
         write_atomically(work / "corpus.json", json.dumps(record, indent=2) + "\n")
         np.save(work / "tokens.partial.npy", ids)
         (work / "tokens.partial.npy").replace(work / "tokens.npy")
-    return AutoTokenizer.from_pretrained(work / "tokenizer"), np.load(work / "tokens.npy")
+    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer", trust_remote_code=False)
+    return tokenizer, np.load(work / "tokens.npy")
 
 
 def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -57,7 +57,7 @@ def test_every_help_has_an_example(monkeypatch, capsys, command):
 
 def test_examples_of_run_fit_the_lessons():
     from sftlab.course import choose_parameters, find_lessons, parse_parameter
-    from sftlab.profiles import find_profile
+    from sftlab.models import find_profile
 
     lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(course.run), flags=re.M)
     assert len(lines) >= 4

@@ -355,8 +355,7 @@ def test_modules_of_the_lab_are_noted_wherever_they_are_named():
 
 def test_the_code_of_a_run_is_what_it_imports():
     files = files_of(["sftlab.sweeps.experiment"])
-    assert {"sftlab.train.finetuning", "sftlab.models", "sftlab.profiles",
-            "sftlab.chat.templates", "sftlab.train.settings"} <= set(files)  # fmt: skip
+    assert {"sftlab.train.finetuning", "sftlab.models", "sftlab.train.settings"} <= set(files)
     assert not {"sftlab.cli", "sftlab.measure.stats", "sftlab.sweeps.sweeping"} & set(files)
     assert "sftlab.world.facts" in files_of(["sftlab.measure.probes"])
 
@@ -499,7 +498,7 @@ def test_hidden_files_and_folders_beside_the_facts_do_not_count(tmp_path, monkey
 def test_weights_configuration_and_tokenizer_make_the_base(toy_base, tmp_path):
     import shutil
 
-    from sftlab.profiles import find_profile
+    from sftlab.models import find_profile
 
     copy = tmp_path / "copy"
     shutil.copytree(toy_base, copy)
@@ -519,7 +518,7 @@ def test_weights_configuration_and_tokenizer_make_the_base(toy_base, tmp_path):
 def test_the_hash_of_large_weights_is_remembered_until_they_change(toy_base, tmp_path, monkeypatch):
     import shutil
 
-    from sftlab.profiles import find_profile
+    from sftlab.models import find_profile
     from sftlab.sweeps import bases
 
     copy = tmp_path / "copy"

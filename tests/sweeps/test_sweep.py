@@ -574,7 +574,7 @@ def test_the_server_of_the_processes_keeps_silent_what_libraries_log_when_import
 
 def experiment(name, characters):
     rows = [{"messages": [{"role": "assistant", "content": "x" * characters}]}]
-    from sftlab.profiles import PROFILES
+    from sftlab.models import PROFILES
 
     return Experiment(run=name, profile=PROFILES["tiny"], settings=Settings(num_train_epochs=1),
                       seed=0, examples=rows, eval_dataset=None, calls=b"", reserved=(), record={},

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sftlab.measure import read_meter
-from sftlab.profiles import find_profile
+from sftlab.models import find_profile
 from sftlab.train.outcome import Outcome, first_difference, is_exact, is_short, measure
 from sftlab.train.own_data import prepare
 from sftlab.train.own_folder import OwnRunError, last_step, recipe, state
