@@ -50,8 +50,8 @@ def find_chromium() -> str:
             return path
     missing = f"SFTLAB_CHROMIUM={named!r} is not a program" if named else "no Chromium on PATH"
     raise NoChromiumError(
-        f"{missing}: install it (Debian and Ubuntu: apt-get install chromium), or put the path of a"
-        ' Chromium or Chrome into SFTLAB_CHROMIUM; to leave these tests out: pytest -m "not browser"'
+        f"{missing}: install it (Debian and Ubuntu: apt-get install chromium), or put the path of"
+        ' one into SFTLAB_CHROMIUM; to leave these tests out: pytest -m "not browser"'
     )
 
 
