@@ -71,15 +71,12 @@ def evaluation_report(
     """The evaluation of a run on one page, as one would hand it to a team.
 
     Args:
-        title: what was evaluated.
-        verdict: one or two sentences that somebody will act on.
-        scores: measure -> score with its interval.
-        baselines: name -> its scores of the same measures.
+        title: what was evaluated, and `verdict` one or two sentences that somebody will act on.
+        scores: measure -> score; `baselines` have the same measures, by name.
         segments: segment -> score, as `segment_means` gives them; the weakest comes first.
         losses: what the run does worse than before, and what was not measured.
         samples: (question, answer, right answer) of answers that are wrong.
         pictures: by file name.
-        provenance: where the run and the numbers came from.
 
     Raises:
         ValueError: there is no score.
@@ -264,14 +261,13 @@ def _lengths(done: OwnRun) -> Picture:
     """How long the rows are, and the limit where it is near."""
     tokens = [one.tokens for one in done.data.lengths]
     limit = done.data.settings.max_length
-    figure, (ax,) = new_axes(2.3)
+    (ax,) = new_axes(2.3)
     ax.hist(tokens, bins=min(40, max(5, len(set(tokens)))), color=COLOURS[0])
     near = limit < 1.5 * max(tokens)
     if near:
         ax.axvline(limit, color=GREY, linewidth=1.2, linestyle="--")
     where = "dashed" if near else "beyond the picture"
     x = f"tokens of a row (max_length {limit:,}: {where})"
-    finish(ax, "How long the rows are", x=x, y="rows")
     longer = sum(count > limit for count in tokens)
-    alt = f"Rows of {min(tokens):,} to {max(tokens):,} tokens, {longer:,} longer than max_length"
-    return Picture(figure, alt=f"{alt} {limit:,}.")
+    alt = [f"{min(tokens):,} to {max(tokens):,} tokens, {longer:,} rows over the limit {limit:,}"]
+    return finish(ax, "How long the rows are", alt, x=x, y="rows")

@@ -5,7 +5,6 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "baseline": ["base_meter"],
         "checkpoints": ["CheckpointError", "last_step"],
         "examples": ["ExampleError", "VALIDATION", "check_examples", "data_hash"],
         "finetuning": ["finetune", "untrained"],

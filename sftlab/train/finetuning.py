@@ -22,8 +22,7 @@ from sftlab.chat import (
     setup_chat_template,
 )
 from sftlab.machine import keep_freed_memory, pick_device
-from sftlab.models import load, weights_hash
-from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
+from sftlab.models import ADAPTED, Profile, find_profile, load, local_folder, weights_hash
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.checkpoints import newest_checkpoint, state_of, step_of, stopped_early
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise

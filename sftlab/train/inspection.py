@@ -16,7 +16,7 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from sftlab.profiles import Profile, find_profile
+from sftlab.models import Profile, find_profile
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.finetuning import prepare_training
 from sftlab.train.methods import dropping

@@ -21,8 +21,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from sftlab.models import load
-from sftlab.profiles import ADAPTED, QUANTISED, Profile
+from sftlab.models import ADAPTED, QUANTISED, Profile, load
 from sftlab.train.settings import Settings, SettingsError
 
 

@@ -23,9 +23,8 @@ from sftlab.chat import (
     setup_tokenizer,
 )
 from sftlab.data import WORDS, HeldOut, RecordsError, Report, hold_out, read, validate
-from sftlab.models import load_tokenizer
+from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
-from sftlab.profiles import Profile, find_profile
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import masked
 from sftlab.train.settings import Settings, SettingsError, added_refusal

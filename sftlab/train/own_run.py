@@ -26,8 +26,8 @@ from filelock import FileLock, Timeout
 from sftlab.chat import find_template, setup_chat_template
 from sftlab.data import normalise, part_of, validate
 from sftlab.measure import generate, read_meter
+from sftlab.models import Profile
 from sftlab.paths import write_atomically
-from sftlab.profiles import Profile
 from sftlab.quiet import quiet_libraries
 from sftlab.train.checkpoints import last_step, remove_checkpoints
 from sftlab.train.examples import supervise

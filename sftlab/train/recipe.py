@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sftlab.profiles import ADAPTED, find_profile
+from sftlab.models import ADAPTED, find_profile
 from sftlab.train.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,13 +12,11 @@ from sftlab.chat import resize_embeddings
 from sftlab.data import Message
 from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
-from sftlab.models import weights_hash
-from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
+from sftlab.models import ADAPTED, Profile, find_profile, local_folder, weights_hash
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_messages
 from sftlab.train.recipe import recipe_text
 from sftlab.train.settings import Settings
-from sftlab.weights import Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -227,7 +225,8 @@ def load_run(folder: str | Path) -> Run:
         ) from error
     with quiet_libraries():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            options = {"local_files_only": True, "trust_remote_code": False}
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
             if settings.method not in ADAPTED:
                 model = AutoModelForCausalLM.from_pretrained(
                     folder,
@@ -257,9 +256,7 @@ def _with_adapters(folder: Path, tokenizer, settings: Settings, provenance: dict
 
     from sftlab.train.methods import cast_adapters, load_base
 
-    described = dict(provenance["profile"])
-    shape = described.pop("shape")
-    profile = Profile(**described, shape=Shape(**shape) if shape else None)
+    profile = Profile(**provenance["profile"])
     if profile.embedded:
         profile = Profile(**{**vars(find_profile(profile.name)), "method": profile.method})
     elif not profile.on_hub and local_folder(profile) is None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sftlab.chat import TemplateError, find_template
 from sftlab.machine import fast_precision
-from sftlab.profiles import ADAPTED, QUANTISED, Profile
-from sftlab.profiles import METHODS as METHOD_NAMES
+from sftlab.models import ADAPTED, QUANTISED, Profile
+from sftlab.models import METHODS as METHOD_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd

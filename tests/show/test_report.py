@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sftlab.measure import mean
-from sftlab.profiles import find_profile
+from sftlab.models import find_profile
 from sftlab.show import evaluation_report, next_command, plot_shares, summary, write_report
 from sftlab.show.report import _fence, _question, _shown
 from sftlab.train import Answer, Settings, prepare, run_identity, run_state, train_own_data

@@ -15,8 +15,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sftlab.models import load
-from sftlab.profiles import ADAPTED, METHODS, QUANTISED, find_profile
+from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load
 from sftlab.quiet import quiet_libraries
 from sftlab.train import METHODS as DESCRIBED
 from sftlab.train import Settings, SettingsError, load_run, table, untrained

@@ -13,7 +13,7 @@ import torch
 from toy_run import stop_at
 
 from sftlab.measure import read_meter
-from sftlab.profiles import find_profile
+from sftlab.models import find_profile
 from sftlab.train import OwnRunError, last_step, run_identity, run_state, train_own_data
 from sftlab.train.own_data import prepare
 from sftlab.train.own_run import Outcome, first_difference, is_exact, is_short, measure

@@ -10,8 +10,7 @@ from toy_run import EXAMPLES, train
 
 from sftlab import models
 from sftlab.measure import token_losses
-from sftlab.profiles import Profile
-from sftlab.quantised import keep_layout
+from sftlab.models import Profile, keep_layout
 from sftlab.train import load_run
 from sftlab.train.trainer import SupervisedTrainer
 
