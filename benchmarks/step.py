@@ -20,8 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sftlab.machine import fast_precision, keep_freed_memory
-from sftlab.models import load
-from sftlab.profiles import find_profile
+from sftlab.models import find_profile, load
 from sftlab.quiet import quiet_libraries
 from sftlab.train import finetune, teach_tokens
 from sftlab.world import countries, country_examples

@@ -8,8 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "quiet": ["quiet_libraries"],
-        "models": ["load"],
-        "profiles": ["find_profile"],
+        "models": ["find_profile", "load"],
         "world": ["countries", "country_examples", "country_rows", "country_shots", "example"],
         "data": ["wrong_answers"],
         "measure": [

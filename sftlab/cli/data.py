@@ -154,7 +154,7 @@ def doctor(
 
 def load_tokenizer(name: str):
     """The tokenizer of a profile or of a folder; ValueError when it is not on this machine."""
-    from sftlab.profiles import PROFILES, find_profile, local_folder
+    from sftlab.models import PROFILES, find_profile, local_folder
     from sftlab.quiet import quiet_libraries
 
     folder = Path(name).expanduser()

@@ -59,7 +59,7 @@ def train(
     small, and 2 for other mistakes.
     """
     from sftlab.course import parse_parameter
-    from sftlab.profiles import find_profile
+    from sftlab.models import find_profile
     from sftlab.train import Settings, recipe, state
 
     given = {"method": method, "num_train_epochs": epochs, "learning_rate": rate,

@@ -5,17 +5,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from sftlab.data import quality
 from sftlab.data.duplicates import exact_duplicates, near_duplicates
 from sftlab.data.leakage import leaks
 from sftlab.data.privacy import KINDS, find_pii, listed
-from sftlab.data.quality import (
-    REFUSALS,
-    contradictions,
-    count_values,
-    distinct,
-    formats,
-    lengths,
-)
 from sftlab.data.rows import Key, Row, RowsError, checked, part_of
 
 COLUMNS = ["aspect", "measured", "value", "reading"]
@@ -71,60 +64,56 @@ def _of(count: int, rows: list[Row], *, none: str, some: str) -> str:
 
 
 def _form(rows: list[Row], tokenizer: Any) -> Iterator[Line]:
-    table = lengths(rows, tokenizer=tokenizer)
+    table = quality.lengths(rows, tokenizer=tokenizer)
     for unit in ("words", "tokens") if tokenizer is not None else ("words",):
         one = table.loc["answer", unit]
-        yield "length", f"median {unit} of an answer", one["median"], (
-            f"answers have {one['least']:.0f} to {one['most']:.0f} {unit}, 95% at most "
-            f"{one['p95']:.0f}: the model will answer at such lengths"
-        )  # fmt: skip
+        reading = f"answers have {one['least']:.0f} to {one['most']:.0f} {unit}, 95% at most "
+        reading += f"{one['p95']:.0f}: the model will answer at such lengths"
+        yield "length", f"median {unit} of an answer", one["median"], reading
     if tokenizer is None:
         yield _missing("length", "tokens of a conversation", "`tokenizer`")
     else:
         most = table.loc[("conversation", "tokens"), "most"]
-        fits = "with its template it must fit the model's context"
-        yield "length", "tokens of the longest row", most, fits
-    forms = formats(rows)
-    yield "format", "formats of a row", len(forms), (
-        "every row has the same form" if len(forms) == 1
-        else f"the commonest form has {forms['share'][0]:.1%} of the rows: the model learns the mix"
-    )  # fmt: skip
+        reading = "with its template it must fit the model's context"
+        yield "length", "tokens of the longest row", most, reading
+    forms = quality.formats(rows)
+    reading = "every row has the same form"
+    if len(forms) > 1:
+        share = forms["share"][0]
+        reading = f"the commonest form has {share:.1%} of the rows: the model learns the mix"
+    yield "format", "formats of a row", len(forms), reading
     marked = int(forms.loc[forms["markers"] != "", "rows"].sum())
-    yield "format", "rows with marks of a chat format", marked, _of(
-        marked, rows, none="no row has one", some="a template would write its marks a second time"
-    )  # fmt: skip
+    some = "a template would write its marks a second time"
+    reading = _of(marked, rows, none="no row has one", some=some)
+    yield "format", "rows with marks of a chat format", marked, reading
 
 
 def _spread(rows: list[Row], cover: Mapping[str, Key], label: Key | None) -> Iterator[Line]:
     for name, key in cover.items():
-        counts = count_values(rows, key)
+        counts = quality.count_values(rows, key)
         most, least = max(counts.values()), min(counts.values())
-        times = (
-            f"each comes {least} to {most} times" if most > least else f"each comes {most} times"
-        )
-        yield "coverage", f"different values of {name}", len(counts), times
+        times = f"{least} to {most}" if most > least else str(most)
+        yield "coverage", f"different values of {name}", len(counts), f"each comes {times} times"
     if not cover:
         measured = "different entities, relations, wordings"
         yield _missing("coverage", measured, "`cover`, names with keys")
     if label is None:
         yield _missing("balance", "the largest class over the smallest", "`label`")
     else:
-        counts = count_values(rows, label)
+        counts = quality.count_values(rows, label)
         (most, *_), (*_, least) = counts, counts
         ratio = counts[most] / counts[least]
-        yield "balance", "the largest class over the smallest", ratio, (
-            "there is one class" if len(counts) == 1
-            else f"{len(counts)} classes, evenly" if ratio == 1
-            else f"{most!r} has {counts[most]} rows, {least!r} {counts[least]}: outputs lean to "
-            "what is frequent"
-        )  # fmt: skip
+        reading = "there is one class" if len(counts) == 1 else f"{len(counts)} classes, evenly"
+        if ratio > 1:
+            reading = f"{most!r} has {counts[most]} rows, {least!r} {counts[least]}: outputs lean "
+            reading += "to what is frequent"
+        yield "balance", "the largest class over the smallest", ratio, reading
     for part in ("prompt", "answer"):
-        value = distinct(rows, part=part)
-        yield "diversity", f"distinct-2 of {part}s", None if value != value else value, (
-            "no text has two words" if value != value
-            else f"{value:.0%} of the pairs of words are different ones; compare with a set of as "
-            "many rows only"
-        )  # fmt: skip
+        value, reading = quality.distinct(rows, part=part), "no text has two words"
+        if value == value:
+            reading = f"{value:.0%} of the pairs of words are different ones; compare with a set "
+            reading += "of as many rows only"
+        yield "diversity", f"distinct-2 of {part}s", None if value != value else value, reading
 
 
 def _truth(rows: list[Row], checker: Any, unsafe: Any) -> Iterator[Line]:
@@ -138,53 +127,54 @@ def _truth(rows: list[Row], checker: Any, unsafe: Any) -> Iterator[Line]:
         if unknown := len(verdicts) - len(judged):
             reading += f"; {unknown} can't be judged"
         yield "correctness", "share of right answers", share, reading
-    found = contradictions(rows)
-    first, answers = next(iter(found.items()), ("", {}))
-    yield "consistency", "prompts with several answers", len(found), (
-        f"such as {first[:60]!r}, with {len(answers)} answers" if found
-        else "no prompt has two answers"
-    )  # fmt: skip
+    found, reading = quality.contradictions(rows), "no prompt has two answers"
+    for prompt, answers in list(found.items())[:1]:
+        reading = f"such as {prompt[:60]!r}, with {len(answers)} answers"
+    yield "consistency", "prompts with several answers", len(found), reading
+    measured = "rows that must not be learned"
     if unsafe is None:
-        measured = "rows that must not be learned"
         yield _missing("safety", measured, "`unsafe`, a function of the row")
     else:
         count = sum(bool(unsafe(row)) for row in rows)
         reading = _of(count, rows, none="none is flagged", some="read them, then drop them")
-        yield "safety", "rows that must not be learned", count, reading
-    count = sum(bool(REFUSALS.search(part_of(row, "answer")[:120])) for row in rows)
-    yield "safety", "answers that refuse", count, _of(
-        count, rows, none="none refuses, so refusing is not taught", some="refusing is taught"
-    )  # fmt: skip
+        yield "safety", measured, count, reading
+    count = sum(bool(quality.REFUSALS.search(part_of(row, "answer")[:120])) for row in rows)
+    none = "none refuses, so refusing is not taught"
+    yield (
+        "safety",
+        "answers that refuse",
+        count,
+        _of(count, rows, none=none, some="refusing is taught"),
+    )
 
 
 def _copies(
     rows: list[Row], threshold: float, names: Sequence[str], test: list[Row] | None, group: Any
 ) -> Iterator[Line]:
-    exact = len(exact_duplicates(rows, normalised=True))
-    near = len(near_duplicates(rows, threshold=threshold))
-    again = "they weigh more than once"
-    yield "deduplication", "exact repeats", exact, _of(
-        exact, rows, none="no row comes twice", some=again
-    )  # fmt: skip
+    count, some = len(exact_duplicates(rows, normalised=True)), "they weigh more than once"
+    reading = _of(count, rows, none="no row comes twice", some=some)
+    yield "deduplication", "exact repeats", count, reading
+    count, some = (
+        len(near_duplicates(rows, threshold=threshold)),
+        f"{some}; read them before you drop them",
+    )
+    reading = _of(count, rows, none="no row is nearly another", some=some)
     measured = f"near repeats (Jaccard {threshold:g} and more, exact ones too)"
-    yield "deduplication", measured, near, _of(
-        near, rows, none="no row is nearly another", some=f"{again}; read them before you drop them"
-    )  # fmt: skip
+    yield "deduplication", measured, count, reading
     kinds = [finding.kind for finding in find_pii(rows, names=names)]
     reading = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
     looked = "" if names else "; names were not looked for: give `names`"
     reading = f"{reading or 'none found'}{looked} (privacy.LIMITS)"
     yield "privacy", "pieces of personal data", len(kinds), reading
+    measured = "test rows that also stand in train"
     if test is None:
-        measured = "test rows that also stand in train"
         yield _missing("leakage", measured, "`test`, the rows of that split")
         return
     found = leaks(rows, test, group=group)
     by_kind = found.groupby("kind")["test"].nunique().items()
     some = ", ".join(f"{number} by {kind}" for kind, number in by_kind)
-    count = found["test"].nunique()
-    reading = _of(count, test, none="none does", some=f"{some}; the score would measure memory")
-    yield "leakage", "test rows that also stand in train", count, reading
+    count, some = found["test"].nunique(), f"{some}; the score would measure memory"
+    yield "leakage", measured, count, _of(count, test, none="none does", some=some)
 
 
 class Limit(NamedTuple):

@@ -110,7 +110,8 @@ class DataFile:
                 remedy = f"a row may have {LONGEST:,} bytes: split or drop it"
                 yield FileRow(number, None, [Problem("a row is too long", remedy)], "")
             elif raw.strip():
-                yield _json_row(number, raw)
+                text = raw.decode("utf-8", "surrogateescape")
+                yield _json_row(number, text.removeprefix("\ufeff").rstrip("\r\n"))
             else:
                 self.blank_lines += 1
 
@@ -142,7 +143,7 @@ class DataFile:
         while more:
             start, end = self._at, _decode(text, self._at)[1]
             line, counted = line + text.count("\n", counted, start), start
-            yield _json_row(line, text[start:end].encode("utf-8", "surrogateescape"))
+            yield _json_row(line, text[start:end])
             end = _skip(text, end)
             if (mark := text[end : end + 1]) not in (",", "]"):
                 raise json.JSONDecodeError("Expecting ',' or ']'", text, end)
@@ -151,24 +152,22 @@ class DataFile:
     def _object(self, text: str) -> Iterator[FileRow]:
         """The rows of an object's one array of objects; without one, the object is the row."""
         start, (value, end) = self._at, _decode(text, self._at)
-        arrays = [key for key, one in value.items() if isinstance(one, list) and one
-                  and isinstance(one[0], dict)] if isinstance(value, dict) else []  # fmt: skip
-        line = text.count("\n", 0, start) + 1
+        members = value.items() if isinstance(value, dict) else ()
+        arrays = [key for key, one in members if isinstance(one, list) and one
+                  and isinstance(one[0], dict)]  # fmt: skip
         if not arrays or COLUMNS & value.keys():
-            yield _json_row(line, text[start:end].encode("utf-8", "surrogateescape"))
+            yield _json_row(text.count("\n", 0, start) + 1, text[start:end])
         elif len(arrays) > 1:
             what = "the object has more than one array of rows"
-            yield _of_file(line, Problem(what, "keep one a file", "", shown(arrays)))
+            yield _of_file(1, Problem(what, "keep one a file", "", shown(arrays)))
         else:
-            others = [key for key in value if key != arrays[0]]
-            if others:
+            if others := [key for key in value if key != arrays[0]]:
                 self.notes.append(f"the object with the rows also has {shown(others)}")
-            key = None
-            while key != arrays[0]:
-                key, at = _decode(text, _skip(text, self._at + 1))  # behind "{" or ","
-                self._at = _skip(text, text.index(":", at) + 1)
-                if key != arrays[0]:
-                    self._at = _skip(text, _decode(text, self._at)[1])
+            self._at = _skip(text, start + 1)
+            while _decode(text, self._at)[0] != arrays[0]:  # on to the next key
+                _, self._at = _decode(text, _colon(text, self._at))
+                self._at = _skip(text, _skip(text, self._at) + 1)
+            self._at = _colon(text, self._at)
             yield from self._array(text)
         self._at = end
 
@@ -194,7 +193,7 @@ class DataFile:
                     wrong = Problem("the row is not valid CSV", remedy, "", str(error))
                     yield FileRow(line, None, [wrong], "")
                     continue
-                written = ",".join(cells).encode("utf-8", "surrogateescape")
+                written = ",".join(cells)
                 if wrong := _not_utf8(written):
                     yield FileRow(line, None, wrong, _escaped(written))
                 elif not cells:
@@ -206,7 +205,7 @@ class DataFile:
                     value = f"{len(cells)} where the header has {len(header)}"
                     what = "a row has another number of cells than the header"
                     remedy = "put a cell with a comma, a quote or a line break in double quotes"
-                    yield FileRow(line, None, [Problem(what, remedy, "", value)], written.decode())
+                    yield FileRow(line, None, [Problem(what, remedy, "", value)], written)
                 else:
                     yield FileRow(line, dict(zip(header, cells, strict=True)))
         finally:
@@ -241,16 +240,22 @@ def _skip(text: str, at: int) -> int:
 _decode = json.JSONDecoder(parse_int=float).raw_decode
 
 
-def _json_row(line: int, raw: bytes) -> FileRow:
-    if wrong := _not_utf8(raw):
-        return FileRow(line, None, wrong, _escaped(raw))
-    text = raw.decode().removeprefix("\ufeff").rstrip("\r\n")
+def _colon(text: str, key: int) -> int:
+    """Where the value of the key at `key` begins."""
+    return _skip(text, text.index(":", _decode(text, key)[1]) + 1)
+
+
+def _json_row(line: int, text: str) -> FileRow:
+    if wrong := _not_utf8(text):
+        return FileRow(line, None, wrong, _escaped(text))
     value, problems = parse_json(text)
     return FileRow(line, value, problems, text if problems else None)
 
 
-def _not_utf8(raw: bytes) -> list[Problem]:
+def _not_utf8(text: str) -> list[Problem]:
+    """Bytes that are not UTF-8 were decoded to lone surrogates."""
     try:
+        raw = text.encode("utf-8", "surrogateescape")
         raw.decode()
     except UnicodeDecodeError as error:
         cut = "; the line ends within a character" if "end of data" in error.reason else ""
@@ -260,9 +265,9 @@ def _not_utf8(raw: bytes) -> list[Problem]:
     return []
 
 
-def _escaped(raw: bytes) -> str:
+def _escaped(text: str) -> str:
     r"""A text that can be written, with \x.. for each byte that is not UTF-8."""
-    return raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _plain(value: Any) -> Any:

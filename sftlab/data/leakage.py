@@ -10,6 +10,7 @@ missed:
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import pandas as pd
 
@@ -54,6 +55,8 @@ def leaks(
     for kind in kinds:
         if kind not in KINDS:
             raise RowsError(f"kind {kind!r}: use some of {', '.join(KINDS)}")
+    if "group" in kinds and group is None:
+        raise RowsError("kind 'group': say which, with `group` (a name or a function)")
     found = []
     if "prompt" in kinds:
         prompts = [[normalise(part_of(row, "prompt")) for row in rows] for rows in (train, test)]
@@ -62,8 +65,6 @@ def leaks(
         texts = [[part_of(row, part) for row in rows] for rows in (train, test)]
         found += _shared_pieces(*texts, size=size, unit=unit, common=common)
     if "group" in kinds:
-        if group is None:
-            raise RowsError("kind 'group': say which, with `group` (a name or a function)")
         groups = [values_of(train, group, name="train"), values_of(test, group, name="test")]
         found += _same(*groups, "group")
     return pd.DataFrame(found, columns=COLUMNS).sort_values(
@@ -116,12 +117,7 @@ def _shared_pieces(
 
 def _longest_run(places: list[int], own: list[str], unit: str) -> str:
     """The longest stretch of neighbouring n-grams, as the text that they cover."""
-    runs: list[list[int]] = []
-    for place in places:
-        if runs and place == runs[-1][-1] + 1:
-            runs[-1].append(place)
-        else:
-            runs.append([place])
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(places), lambda p: p[1] - p[0])]
     first, *rest = max(runs, key=len)
     if unit == "words":
         return " ".join([own[first], *(own[place].rsplit(" ", 1)[-1] for place in rest)])
@@ -136,13 +132,9 @@ def drop_leaks(
     By default train rows go, so that the test stays what it was and scores can be compared; with
     split="test" the rows are those of the test split.
     """
-    if split not in ("train", "test"):
-        raise RowsError(f"split={split!r}: say whether the rows are those of 'train' or 'test'")
     rows = checked(rows, name=split)
     gone = set(found[split])
     if gone and max(gone) >= len(rows):
-        raise RowsError(
-            f"the leaks name {split} row {max(gone)}, but there are {len(rows)} rows: give the "
-            "rows that leaks() compared"
-        )
+        remedy = "give the rows that leaks() compared"
+        raise RowsError(f"{split} row {max(gone)} of the leaks is not among the rows: {remedy}")
     return [row for index, row in enumerate(rows) if index not in gone], found

@@ -204,9 +204,8 @@ def check_messages(
                 problems += [_as_problem(one, place) for one in wrong]
         if roles[-1] not in ROLES:
             return messages, problems, left_out  # the order can't be judged any further
-    if answered and (missing := _without_answer(roles, messages)):
-        what, remedy, key, value = missing
-        problems.append(Problem(what, remedy, place.format(key) if key else at_role, value))
+    if answered:
+        problems += _without_answer(roles, messages, at_role, place.format("train"))
     return messages, problems, left_out
 
 
@@ -236,16 +235,16 @@ def _out_of_turn(roles: Sequence[Any]) -> Iterator[tuple[str, str]]:
         yield what, _TURNS[role]
 
 
-def _without_answer(roles: Sequence[str], messages: Sequence[Message]) -> tuple | None:
-    """What is wrong, the remedy, the last message's key, the value."""
+def _without_answer(
+    roles: Sequence[str], messages: Sequence[Message], at_role: str, at_train: str
+) -> Iterator[Problem]:
     trained = [one.get("train", True) for one in messages if one["role"] == "assistant"]
     if "assistant" not in roles:
-        remedy = "add the answer that is to be learned, or drop the row"
-        return "there is no message of the assistant", remedy, "", None
-    if roles[-1] != "assistant":
+        what = "there is no message of the assistant"
+        yield Problem(what, "add the answer that is to be learned, or drop the row", at_role)
+    elif roles[-1] != "assistant":
         remedy = "end it with a message of the assistant: drop what comes after the last answer"
-        return "the conversation ends without an answer", remedy, "", shown(roles[-1])
-    if len(trained) == roles.count("assistant") and not any(trained):
+        yield Problem("the conversation ends without an answer", remedy, at_role, shown(roles[-1]))
+    elif len(trained) == roles.count("assistant") and not any(trained):
         what = "every answer has train: false, so nothing would be learned"
-        return what, "train on at least one answer, or drop the row", "train", None
-    return None
+        yield Problem(what, "train on at least one answer, or drop the row", at_train)

@@ -159,9 +159,8 @@ def redact_text(text: str, names: Iterable[str] = ()) -> str:
 def redact(rows: Iterable[Row], *, names: Iterable[str] = ()) -> tuple[list[Row], dict[str, int]]:
     """(new rows with [EMAIL] and the like, how many of each kind)."""
     rows, names = checked(rows), listed(names)
-    counts = {kind: 0 for kind in KINDS if names or kind != "NAME"}
-    for finding in find_pii(rows, names=names):
-        counts[finding.kind] += 1
+    kinds = [finding.kind for finding in find_pii(rows, names=names)]
+    counts = {kind: kinds.count(kind) for kind in KINDS if names or kind != "NAME"}
     return [
         {**row, "messages": [{**one, "content": redact_text(one["content"], names)}
                              for one in row["messages"]]}

@@ -15,6 +15,8 @@ import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
+from sftlab.data.messages import shown
+
 Row = Mapping[str, Any]
 Key = str | Callable[[Row], Hashable]
 PARTS = ("prompt", "context", "answer", "conversation")
@@ -26,19 +28,16 @@ class RowsError(ValueError):
 
 def checked(rows: Iterable[Row], *, name: str = "rows") -> list[Row]:
     """The rows as a list; RowsError if there is none, or one has no messages of role and text."""
-    if isinstance(rows, Mapping):
-        inside = ", ".join(map(repr, rows))
-        raise RowsError(f"{name} must be a list of rows, got a dict: take one of {inside}")
-    if isinstance(rows, str) or not isinstance(rows, Iterable):
-        remedy = "read a file with sftlab.data.read"
-        raise RowsError(f"{name} must be a list of rows, got {_short(rows)}: {remedy}")
+    if isinstance(rows, Mapping | str) or not isinstance(rows, Iterable):
+        remedy = "read a file with sftlab.data.read, or take one split of a DatasetDict"
+        raise RowsError(f"{name} must be a list of rows, got {shown(rows)}: {remedy}")
     found = list(rows)
     if not found:
         raise RowsError(f"{name}: the list is empty: give at least one row")
     for index, row in enumerate(found):
         messages = row.get("messages") if isinstance(row, Mapping) else None
         if not isinstance(messages, list | tuple) or not messages:
-            has = ", ".join(map(repr, row)) if isinstance(row, Mapping) else _short(row)
+            has = ", ".join(map(repr, row)) if isinstance(row, Mapping) else shown(row)
             raise RowsError(
                 f"{name}[{index}] must be a dict with a list of 'messages', got {has or 'none'}: "
                 "convert it with sftlab.data.convert"
@@ -48,15 +47,10 @@ def checked(rows: Iterable[Row], *, name: str = "rows") -> list[Row]:
                 value = message.get(key) if isinstance(message, Mapping) else None
                 if not isinstance(value, str):
                     raise RowsError(
-                        f"{name}[{index}]: messages[{place}] has the {key} {_short(value)}: it "
+                        f"{name}[{index}]: messages[{place}] has the {key} {shown(value)}: it "
                         "must be a string: `sftlab validate` lists every such row of a file"
                     )
     return found
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def part_of(row: Row, part: str) -> str:
@@ -118,7 +112,7 @@ def _value_of(row: Row, key: Key, where: str) -> Hashable:
     if value is None or not isinstance(value, Hashable):
         what = key if isinstance(key, str) else getattr(key, "__name__", "the function")
         raise RowsError(
-            f"{where}: {what} is {_short(value)}: each row needs a value that can be counted, such "
+            f"{where}: {what} is {shown(value)}: each row needs a value that can be counted, such "
             "as a string; 'unknown' is one"
         )
     return value

@@ -137,12 +137,9 @@ def _assigned(groups: list[Counter], shares: Sequence[float]) -> list[int]:
 
 def _strata(stratum_of: list, places: list[int]) -> pd.DataFrame:
     counts = Counter(zip(stratum_of, places, strict=True))
-    values = list(dict.fromkeys(stratum_of))
-    return pd.DataFrame(
-        [[counts[value, place] for place in range(3)] for value in values],
-        index=pd.Index(values, name="stratum"),
-        columns=list(NAMES),
-    )
+    rows = {value: [counts[value, place] for place in range(3)] for value in stratum_of}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(NAMES))
+    return table.rename_axis("stratum")
 
 
 FEWEST = 8

@@ -30,16 +30,7 @@ DEEPEST = 100
 
 @dataclass(kw_only=True)
 class Report:
-    """A file's rows, counted; `str` gives it for reading, `as_dict` for programs.
-
-    data.jsonl: 1,204 rows, 1,190 good, 14 bad
-    shapes       messages 1,100, alpaca 104
-    good rows    3,412 messages, 812,332 characters
-
-    12 x the content is empty
-         write a text, or drop the message or the row
-         line 17    messages[1].content   ''
-    """
+    """A file's rows, counted; `str` gives it for reading, `as_dict` for programs."""
 
     file: str
     format: str  # jsonl, json, csv, tsv or parquet
@@ -217,10 +208,9 @@ def validate(
 def read(path: str | Path, *, bad: str | Path = "raise") -> "Dataset":
     """The rows of a file as a `datasets.Dataset` of `messages` and `meta`.
 
-    The file is read twice: once to check it whole, once to load it. The Dataset is in memory, as
-    Arrow; nothing is written to a cache. Where a message of the file has `train`, all have: true
-    for what is trained on. `meta` has the type `datasets.Json`: its values may differ in type from
-    row to row.
+    The file is read twice: to check it whole, then to load it into memory, as Arrow; nothing is
+    written to a cache. Where a message of the file has `train`, all have: true for what is trained
+    on. `meta` has the type `datasets.Json`: its values may differ in type from row to row.
 
     Args:
         path: as for `validate`.

@@ -1,66 +1,6 @@
-"""How a model's text runs: perplexity, variety, repetition."""
+"""How varied a model's text is: distinct n-grams, repetition."""
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import pandas as pd
-
-from sftlab.chat import IGNORED, label_rows
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-BATCH = 64
-
-
-def perplexity(nats: float) -> float:
-    """exp of a mean loss in nats a token: among how many tokens the model is as good as choosing.
-
-    It belongs to a tokenizer: one that cuts text into more tokens has a lower one.
-    """
-    return math.exp(nats)
-
-
-def probe_perplexity(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", rows: Sequence[dict]
-) -> pd.DataFrame:
-    """Loss of each conversation's answers, in the tokenizer's chat template.
-
-    A row for each conversation. Columns: conversation (its index), tokens (supervised ones, ends of
-    turn among them), characters (of the answers), nats (their sum). The perplexity of all of them
-    is exp(sum of nats / sum of tokens); nats for each character can be compared between tokenizers.
-    """
-    import torch
-
-    labelled, found = label_rows(tokenizer, rows), []
-    with torch.inference_mode():
-        for start in range(0, len(labelled), BATCH):
-            batch = labelled[start : start + BATCH]
-            width = max(len(row.ids) for row in batch)
-            ids = torch.zeros((len(batch), width), dtype=torch.long)
-            labels = torch.full_like(ids, IGNORED)
-            for place, row in enumerate(batch):
-                ids[place, : len(row.ids)] = torch.tensor(row.ids)
-                labels[place, : len(row.ids)] = torch.tensor(row.labels)
-            # Padding stands behind everything, and a decoder looks only to the left.
-            logits = model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1].float()
-            losses = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), labels[:, 1:].to(logits.device), ignore_index=IGNORED,
-                reduction="none",
-            )  # fmt: skip
-            found += losses.sum(1).tolist()
-    return pd.DataFrame(
-        {
-            "conversation": range(len(rows)),
-            "tokens": [sum(label != IGNORED for label in row.labels) for row in labelled],
-            "characters": [
-                sum(len(m["content"]) for m in row["messages"] if m["role"] == "assistant")
-                for row in rows
-            ],
-            "nats": found,
-        }
-    )
 
 
 def distinct(texts: Sequence[str], size: int = 1) -> float:
@@ -83,6 +23,6 @@ def repetition(text: str, size: int = 4) -> float:
 
 def _grams(text: str, size: int) -> list[tuple[str, ...]]:
     if size < 1:
-        raise ValueError(f"size is {size}; an n-gram has one word or more")
+        raise ValueError(f"size={size}: an n-gram has one word or more")
     words = text.split()
     return [tuple(words[n : n + size]) for n in range(len(words) - size + 1)]

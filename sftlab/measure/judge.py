@@ -8,7 +8,7 @@ EndpointJudge          a model behind an address of yours: `sftlab.measure.endpo
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sftlab.measure.choices import continuations
+from sftlab.measure.likelihood import log_likelihoods
 from sftlab.measure.pairwise import Pair
 from sftlab.measure.probes import is_right
 
@@ -84,7 +84,7 @@ class LikelihoodJudge:
             asked += [(before, f" {text}") for text in (pair.first, pair.second)]
         scores = [
             one.mean if self.each_token else one.nats
-            for one in continuations(self.model, self.tokenizer, asked)
+            for one in log_likelihoods(self.model, self.tokenizer, asked)
         ]
         found = []
         for pair, one, two in zip(pairs, scores[::2], scores[1::2], strict=True):

@@ -122,7 +122,7 @@ METRICS: dict[str, type[_Local]] = {
     "json": JsonSchema, "distinct": Distinct,
 }  # fmt: skip
 """Name -> module. What needs a model or runs code has functions of its own:
-`sftlab.measure.choices`, `sftlab.measure.code_running`, `sftlab.measure.fluency.perplexity`."""
+`sftlab.measure.likelihood`, `sftlab.measure.code_running`."""
 
 
 def metric(name: str) -> evaluate.Metric:

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from sftlab.measure.choices import choices
+from sftlab.measure.likelihood import choices
 from sftlab.measure.probes import is_right
 from sftlab.measure.stats import difference
 from sftlab.measure.text_scores import SCORES, token_f1

@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 
 from sftlab.measure.fluency import repetition
-from sftlab.measure.hallucination import abstains
-from sftlab.measure.probes import is_right
+from sftlab.measure.probes import abstains, is_right
 
 CRITERIA = ("helpful", "harmless", "faithful", "well-formed")
 Rate = Callable[[str, str], Mapping[str, float]]

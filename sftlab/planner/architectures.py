@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftlab.models import ModelNotAvailableError, load_config
+from sftlab.models import ModelNotAvailableError, UnknownProfileError, find_profile, load_config
 from sftlab.paths import DATA
-from sftlab.profiles import UnknownProfileError, find_profile
 
 LLAMA = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 

@@ -12,11 +12,17 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from sftlab.machine import cores, fast_precision, free_memory, pick_device
+from sftlab.models import (
+    QUANTISED,
+    BrokenWeightsError,
+    Profile,
+    find_profile,
+    local_folder,
+    parameters_in,
+)
 from sftlab.planner.architectures import ArchitectureError, find_architecture
 from sftlab.planner.gpus import speed
 from sftlab.planner.memory import Memory, PlanError, estimate
-from sftlab.profiles import QUANTISED, Profile, find_profile, local_folder
-from sftlab.weights import BrokenWeightsError, parameters_in
 
 REFERENCE_TOKENS = 26_000
 """Tokens of 400 short examples, three epochs."""

@@ -44,19 +44,15 @@ def plot_meter(
 ) -> Picture:
     """A row for each skill: a grey mark for the base, and for each run a dot with a line to it.
 
-    On the right the loss on documents of the corpus, where the readings have them.
-
-    Args:
-        readings: name -> a frame of `Run.meter`; with a column `seed` the dot is the mean of the
-            seeds, and each of them a small dot.
-        before: the base's reading of the same items.
-        title: above the picture.
+    On the right the loss on documents of the corpus, where the readings have them. `readings` maps
+    a name to a frame of `Run.meter`, of one seed or several (a column `seed`); `before` is the
+    base's.
     """
     skills = [skill for skill in METER if skill in SKILLS and (before["skill"] == skill).any()]
     documents = (before["skill"] == "corpus").any()
     height = 1.5 + len(skills) * (0.18 + 0.17 * len(readings))
     panels = {"columns": 2, "widths": (3, 1)} if documents else {}
-    figure, (ax, *right) = new_axes(height, **panels)
+    ax, *right = new_axes(height, **panels)
     was = {skill: _share_right(before, skill)[0] for skill in skills}
     alt, losses = [f"before {skill} {percent(was[skill])}" for skill in skills], []
     for n, (name, colour) in enumerate(colours_of(list(readings)).items()):
@@ -85,8 +81,8 @@ def plot_meter(
         right[0].set_xlim(0, 1.35 * right[0].get_xlim()[1])
         right[0].set_xlabel("loss on the corpus,\nnats per token")
     several = any("seed" in frame for frame in readings.values())
-    finish(ax, title, x="correct" + " (small dots: seeds)" * several, legend=4)
-    return Picture(figure, alt=f"{title}: {'; '.join([*alt, *losses])}.")
+    x = "correct" + " (small dots: seeds)" * several
+    return finish(ax, title, [*alt, *losses], x=x, legend=4)
 
 
 def _share_right(frame: pd.DataFrame, skill: str) -> tuple[float, list[float]]:
@@ -135,15 +131,10 @@ def plot_pareto(
 
     A dot is the mean of the seeds; along a curve dots grow. The thin cross on it reaches from the
     lowest seed to the highest both ways, and the dashed line joins the settings that no other
-    beats.
-
-    Args:
-        points: the settings.
-        before: what the base had of the old skills: a grey line.
-        title: above the picture.
-        chosen: curve and label of a setting to mark with a ring, and its seeds with white dots.
+    beats. A grey line shows the base's old skills. `chosen` is the curve and label of a setting to
+    mark with a ring, its seeds with white dots.
     """
-    figure, (ax,) = new_axes(5.0)
+    (ax,) = new_axes(5.0)
     alt, labelled = [], []
     ax.axhline(before, color=GREY, alpha=0.6)
     offset = {"textcoords": "offset points", "fontsize": 8}
@@ -178,8 +169,7 @@ def plot_pareto(
     left, bottom = (max(low - 0.08, -0.03) for low in lowest)
     ax.set(xlim=(left, 1.05), ylim=(bottom, 1.05))
     x = "task: answered correctly (cross: lowest to highest seed; dots grow along a curve)"
-    finish(ax, title, x=x, y="old skills kept", legend=4)
-    return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
+    return finish(ax, title, alt, x=x, y="old skills kept", legend=4)
 
 
 def _read(curve: str, label: str, point: Point) -> str:
@@ -196,7 +186,7 @@ def plot_map(points: Points, *, title: str, rows: str, columns: str) -> Picture:
     `rows` and `columns` name what changes along them. Every curve has the same labels.
     """
     names, labels = list(points), list(next(iter(points.values())))
-    figure, axes = new_axes(1.5 + 0.45 * len(names), columns=2)
+    axes = new_axes(1.5 + 0.45 * len(names), columns=2)
     panels = (("Blues", "task: answered correctly"), ("Greens", "old skills kept"))
     for k, (ax, (colours, head)) in enumerate(zip(axes, panels, strict=True)):
         shares = [[points[name][label].means[k] for label in labels] for name in names]
@@ -211,6 +201,6 @@ def plot_map(points: Points, *, title: str, rows: str, columns: str) -> Picture:
         ax.set_title(head, fontsize=10)
         ax.spines[:].set_visible(False)
     axes[0].set_ylabel(rows)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    axes[0].figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     alt = "; ".join(_read(n, label, p) for n, row in points.items() for label, p in row.items())
-    return Picture(figure, alt=f"{title}: {alt}.")
+    return Picture(axes[0].figure, alt=f"{title}: {alt}.")

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from math import exp
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sftlab.chat import (
     IGNORED,
@@ -49,17 +49,11 @@ class Token:
     """One token of an X-ray."""
 
     id: int
-    """Its number in the vocabulary."""
-    text: str
-    """Its characters; empty where it is a piece of a character that another token shows."""
-    label: int | None = None
-    """The token to predict here, -100 for none; None where no labels were given."""
-    role: str | None = None
-    """Who wrote it: a message's role, `template` or `padding`; None where that is not known."""
-    special: bool = False
-    """Whether it was added to the vocabulary as a whole, as `<|im_end|>` is."""
-    losses: tuple[float | None, ...] = ()
-    """In nats, one number a model."""
+    text: str  # empty where it is a piece of a character that another token shows
+    label: int | None = None  # -100 where nothing is learned; None where no labels were given
+    role: str | None = None  # a message's role, `template` or `padding`; None if not known
+    special: bool = False  # added to the vocabulary as a whole, as `<|im_end|>` is
+    losses: tuple[float | None, ...] = ()  # in nats, one number a model
 
     @property
     def supervised(self) -> bool:
@@ -67,20 +61,14 @@ class Token:
         return self.label not in (None, IGNORED)
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the plain text."""
+class Line(NamedTuple):
+    """One line of the plain text; brackets stand before and after a supervised run."""
 
-    role: str
-    """Who wrote it; empty where the line before says so, or nobody knows."""
+    role: str  # empty where the line before says it
     before: str
-    """`[` where a supervised run begins, else a space."""
-    text: str
-    """The characters, with white space made visible."""
+    text: str  # with white space made visible
     after: str
-    """`]` where a supervised run ends, else nothing."""
     supervised: bool
-    """Whether the loss counts this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,19 +76,12 @@ class Xray:
     """The X-ray of a mask: a notebook shows it as HTML, `print` as text."""
 
     tokens: tuple[Token, ...]
-    """The tokens with all that is known of each."""
-    template: str = ""
-    """The template's name; empty for bare ids."""
-    text: str = ""
-    """The text of the tokens."""
-    spans: tuple[Span, ...] = ()
-    """Which characters of it are answers to learn, according to the template."""
-    end_of_turn: str | None = None
-    """What ends an answer; None where nothing does or it is not known."""
-    losses: tuple[str, ...] = ()
-    """Names of the columns of losses."""
-    warnings: tuple[str, ...] = ()
-    """What one should know before training on this."""
+    template: str = ""  # its name; empty for bare ids
+    text: str = ""  # that the tokens are of
+    spans: tuple[Span, ...] = ()  # of answers to learn, according to the template
+    end_of_turn: str | None = None  # None where nothing ends an answer, or it is not known
+    losses: tuple[str, ...] = ()  # names of the columns of losses
+    warnings: tuple[str, ...] = ()  # what one should know before training on this
 
     @property
     def total(self) -> int:
@@ -153,21 +134,11 @@ class Xray:
     @cached_property
     def html(self) -> str:
         """The X-ray as HTML, which needs no script and no other file."""
-        return render(
-            "mask.html",
-            xray=self,
-            runs=[(role, list(run)) for role, run in groupby(self.tokens, lambda t: t.role)],
-            labelled=any(token.label is not None for token in self.tokens),
-            pieces=any(not token.text for token in self.tokens),
-            title=self._title,
-            marked=_parts,
-            shade=_shade,
-            SHADES=SHADES,
-            TEMPLATE=TEMPLATE,
-            SPACE=SPACE,
-            BREAK=BREAK,
-            PIECE=PIECE,
-        )
+        runs = [(role, list(run)) for role, run in groupby(self.tokens, lambda t: t.role)]
+        labelled = any(token.label is not None for token in self.tokens)
+        pieces = any(not token.text for token in self.tokens)
+        shown = {"runs": runs, "labelled": labelled, "pieces": pieces, "title": self._title}
+        return render("mask.html", xray=self, **shown, **_MARKS)
 
     def _title(self, token: Token) -> str:
         """What shows on hover."""
@@ -237,6 +208,10 @@ def _parts(text: str) -> list[tuple[bool, str]]:
 
 def _shade(loss: float) -> int:
     return next(n for n, (least, _) in enumerate(SHADES) if exp(-loss) > least or not least)
+
+
+_MARKS = {"marked": _parts, "shade": _shade, "SHADES": SHADES, "TEMPLATE": TEMPLATE}
+_MARKS |= {"SPACE": SPACE, "BREAK": BREAK, "PIECE": PIECE}
 
 
 def show_mask(

@@ -90,10 +90,10 @@ class Picture:
 
 
 def new_axes(height: float, *, columns: int = 1, widths: Sequence[float] | None = None):
-    """A figure of the course's width, and its axes from left to right."""
+    """The axes, from left to right, of a new figure of the course's width."""
     figure = Figure(figsize=(7.2, height), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
-    return figure, figure.subplots(1, columns, squeeze=False, width_ratios=widths)[0]
+    return figure.subplots(1, columns, squeeze=False, width_ratios=widths)[0]
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:
@@ -103,7 +103,7 @@ def colours_of(names: Sequence[str]) -> dict[str, str]:
     return {name: MEANING.get(name) or free[others.index(name) % len(free)] for name in names}
 
 
-def finish(ax, title: str, *, x: str = "", y: str = "", legend=0, handles=None) -> None:
+def finish(ax, title: str, alt: Sequence[str], *, x="", y="", legend=0, handles=None) -> Picture:
     """Set title and labels, and above the axes a legend of `legend` columns (0: none)."""
     rows = 0
     if legend:
@@ -114,6 +114,7 @@ def finish(ax, title: str, *, x: str = "", y: str = "", legend=0, handles=None) 
         ax.legend(handles, names, handleheight=1, **place).set_in_layout(False)
     ax.set_title(fill(title, TITLE), pad=8 + 17 * rows)
     ax.set(xlabel=x, ylabel=y)
+    return Picture(ax.figure, alt=f"{title}: {'; '.join(alt)}.")
 
 
 def percent_axis(axis, high: float = 1.06) -> None:
@@ -165,7 +166,7 @@ def plot_shares(
     rows = {k: v if isinstance(v, Mapping) else {"": v} for k, v in shares.items()}
     colours = colours_of(list(dict.fromkeys(name for row in rows.values() for name in row)))
     step = 0.82 / len(colours)
-    figure, (ax,) = new_axes(0.9 + len(rows) * (0.22 + 0.24 * len(colours)))
+    (ax,) = new_axes(0.9 + len(rows) * (0.22 + 0.24 * len(colours)))
     alt = []
     for y, (label, row) in enumerate(rows.items()):
         for n, (name, colour) in enumerate(colours.items()):
@@ -182,8 +183,7 @@ def plot_shares(
     patches = [Patch(color=colour, alpha=0.9) for colour in colours.values()]
     legend = {"legend": min(4, len(colours)), "handles": (patches, list(colours))}
     x = f"{axis} (line: 95% interval{seeds})"
-    finish(ax, title, x=x, **(legend if len(colours) > 1 else {}))
-    return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
+    return finish(ax, title, alt, x=x, **(legend if len(colours) > 1 else {}))
 
 
 @styled
@@ -197,7 +197,7 @@ def plot_reactions(frames: Mapping[str, pd.DataFrame], *, title: str) -> Picture
         CONTINUED: "continued with a question",
         OTHER: "anything else",
     }
-    figure, (ax,) = new_axes(1.0 + 0.5 * len(frames))
+    (ax,) = new_axes(1.0 + 0.5 * len(frames))
     alt = []
     for y, (label, frame) in enumerate(frames.items()):
         left = 0.0
@@ -214,8 +214,7 @@ def plot_reactions(frames: Mapping[str, pd.DataFrame], *, title: str) -> Picture
     ax.set(xlim=(0, 1), xticks=[])
     ax.spines[["left", "bottom"]].set_visible(False)
     patches = [Patch(color=MEANING[reaction]) for reaction in names]
-    finish(ax, title, legend=3, handles=(patches, list(names.values())))
-    return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
+    return finish(ax, title, alt, legend=3, handles=(patches, list(names.values())))
 
 
 def curve(ax, points: Mapping[float, Estimate | float], colour: str, label: str) -> None:
@@ -248,17 +247,11 @@ def plot_curves(
 ) -> Picture:
     """Shares against a number such as a learning rate: a line each, with its band and its seeds.
 
-    Args:
-        curves: name -> place on the x axis -> share. The numbers of a single curve are written
-            next to its points.
-        title: above the picture.
-        x: label of the x axis, and `y` of the y axis.
-        log: the x axis is logarithmic.
-        best: name -> a place to mark with a ring.
-        marked: places to mark with a dotted line.
-        wanted: a share to mark with a dashed line.
+    `curves` maps a name to places on the x axis and their shares; the numbers of a single curve
+    are written next to its points. `best` maps a name to a place to mark with a ring; `marked` are
+    places with a dotted line, `wanted` is a share with a dashed one.
     """
-    figure, (ax,) = new_axes(3.3)
+    (ax,) = new_axes(3.3)
     every = sorted({place for points in curves.values() for place in points})
     if log:
         log_axis(ax, every)
@@ -286,8 +279,7 @@ def plot_curves(
         ax.text(every[-1], wanted, percent(wanted), fontsize=9, va="bottom", ha="right")
     percent_axis(ax.yaxis, 1.06 * min(top, 1))
     legend = f" (band: 95% interval; dots: seeds{'; ring: its best' if best else ''})"
-    finish(ax, title, x=x + legend * estimates, y=y, legend=5 if any(curves) else 0)
-    return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
+    return finish(ax, title, alt, x=x + legend * estimates, y=y, legend=5 if any(curves) else 0)
 
 
 def plot_power(
@@ -315,19 +307,14 @@ def plot_power(
 def plot_methods(
     scores: Mapping[str, Mapping[str, Estimate]], *, trained: Mapping[str, float], title: str
 ) -> Picture:
-    """A row for each method, the one that trains the fewest weights on top.
+    """A row for each method, with the share of the weights that it trains and all that it scores.
 
-    On the left the share of the weights that is trained, on a logarithmic axis; next to it a panel
-    for each measurement.
-
-    Args:
-        scores: method -> name of a measurement -> estimate; all methods have the same names.
-        trained: method -> the trained weights as a share of all.
-        title: above the picture.
+    `scores` maps a method to its estimates by name, one panel each; `trained` maps it to the share
+    of the weights. The method that trains the fewest stands on top.
     """
     order = sorted(scores, key=trained.__getitem__)
     panels = list(next(iter(scores.values())))
-    figure, (first, *others) = new_axes(1.2 + 0.36 * len(order), columns=1 + len(panels))
+    first, *others = new_axes(1.2 + 0.36 * len(order), columns=1 + len(panels))
     alt = []
     for y, name in enumerate(order):
         share = trained[name]
@@ -349,5 +336,7 @@ def plot_methods(
         ax.set_ylim(len(order) - 0.5, -0.5)
         for y in range(1, len(order), 2):
             ax.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", zorder=0, linewidth=0)
-    figure.suptitle(f"{title}\nline: 95% interval; dots: seeds", x=0.01, ha="left", fontsize=11)
-    return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
+    first.figure.suptitle(
+        f"{title}\nline: 95% interval; dots: seeds", x=0.01, ha="left", fontsize=11
+    )
+    return Picture(first.figure, alt=f"{title}: {'; '.join(alt)}.")

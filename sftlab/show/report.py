@@ -19,69 +19,29 @@ SAMPLES = 8
 """Rows whose answers are shown."""
 LOSS = 0.1
 """The loss of old skills from which the summary speaks of forgetting."""
-Sample = Sequence[tuple[str, str, int]]
-"""Who said what, and how many characters of it to mark."""
 
 
 class Report:
-    """Headings, paragraphs, code, tables, pictures and samples in their order.
+    """A page from a template, as Markdown and as one HTML file that needs no other."""
 
-    The HTML is one file: it needs no script, no style and no picture from elsewhere. The Markdown
-    refers to the pictures by their file names.
-    """
+    def __init__(self, template: str, *, pictures: Mapping[str, Picture], **values: Any) -> None:
+        self.pictures = dict(pictures)
+        """File name -> picture; the Markdown refers to these files."""
+        self._template, self._values = template, values
 
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.pictures: dict[str, Picture] = {}
-        self._blocks: list[tuple[str, Any]] = []
-
-    def add(self, kind: str, content: Any) -> None:
-        """Add a heading, paragraph or code (text), or a sample (`Sample`)."""
-        self._blocks.append((kind, content))
-
-    def table(self, rows: Sequence[Sequence[object]], *, head: Sequence[str]) -> None:
-        """Add a table; each row has as many cells as its head."""
-        self._blocks.append(("table", [head, *rows]))
-
-    def picture(self, name: str, picture: Picture) -> None:
-        """Add a picture, which Markdown finds in the file `name` next to it."""
-        self.pictures[name] = picture
-        self._blocks.append(("picture", name))
+    def _render(self, kind: str) -> str:
+        values = {"pictures": self.pictures, "fence_for": _fence, **self._values}
+        return render(self._template, kind=kind, **values)
 
     @property
     def markdown(self) -> str:
         """The report as Markdown."""
-        blocks = [self._in_markdown(*block) for block in self._blocks]
-        return "\n\n".join([f"# {self.title}", *blocks]) + "\n"
-
-    def _in_markdown(self, kind: str, content: Any) -> str:
-        if kind == "heading":
-            return f"## {content}"
-        if kind == "code":
-            return f"```\n{content}\n```"
-        if kind == "picture":
-            return f"![{_plain(self.pictures[content].alt)}]({content})"
-        if kind == "sample":
-            longest = max(
-                map(len, re.findall("`+", "".join(text for _, text, _ in content))), default=0
-            )
-            fence = "`" * max(3, 1 + longest)
-            return "\n\n".join(
-                f"{_plain(who)}\n\n{fence}\n{text}\n{fence}" for who, text, _ in content
-            )
-        if kind == "table":
-            head, *rows = content
-            cells = [[_plain(str(cell)) for cell in row] for row in rows]
-            cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in cells]
-            lines = [head, ["---"] * len(head), *cells]
-            return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return _plain(content)
+        return self._render("md")
 
     @property
     def html(self) -> str:
         """The report as one page."""
-        values = {"title": self.title, "blocks": self._blocks, "pictures": self.pictures}
-        return render("report.html", **values)
+        return self._render("html")
 
     def save(self, folder: Path) -> None:
         """Write report.md, its pictures, and last report.html, whole or not at all."""
@@ -91,9 +51,9 @@ class Report:
         write_atomically(folder / "report.html", self.html)
 
 
-def _plain(text: str) -> str:
-    """A text in which Markdown finds no tag: `<|im_end|>` stays what it is."""
-    return text.replace("<", "\\<")
+def _fence(text: str) -> str:
+    """More backticks than stand in a row in the text."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def evaluation_report(
@@ -111,90 +71,61 @@ def evaluation_report(
     """The evaluation of a run on one page, as one would hand it to a team.
 
     Args:
-        title: what was evaluated.
-        verdict: one or two sentences that somebody will act on.
-        scores: measure -> score with its interval.
-        baselines: name -> its scores of the same measures.
+        title: what was evaluated, and `verdict` one or two sentences that somebody will act on.
+        scores: measure -> score; `baselines` have the same measures, by name.
         segments: segment -> score, as `segment_means` gives them; the weakest comes first.
         losses: what the run does worse than before, and what was not measured.
         samples: (question, answer, right answer) of answers that are wrong.
         pictures: by file name.
-        provenance: where the run and the numbers came from.
 
     Raises:
         ValueError: there is no score.
     """
     if not scores:
         raise ValueError("scores is empty: give at least one measure with its estimate")
-    report, others = Report(title), baselines or {}
-    report.add("paragraph", verdict)
-    report.add("heading", "Scores, with 95% intervals")
-    rows = []
+    others, rows = baselines or {}, []
     for name, found in scores.items():
         compared = [one.get(name, "") for one in others.values()]
         rows.append([name, found, *compared, f"{found.seeds} × {found.items:,}"])
-    report.table(rows, head=["measure", "this run", *others, "seeds × items"])
-    for name, picture in (pictures or {}).items():
-        report.picture(name, picture)
-    if segments:
-        report.add("heading", "By segment, the weakest first")
-        ordered = sorted(segments.items(), key=lambda pair: pair[1].value)
-        rows = [(name, one, f"{one.items:,}") for name, one in ordered]
-        report.table(rows, head=("segment", "score", "items"))
-    if losses:
-        report.add("heading", "What got worse, and what is not known")
-        for line in losses:
-            report.add("paragraph", line)
-    if samples:
-        report.add("heading", "Wrong answers, word for word")
-        report.table(samples, head=("question", "answer", "right answer"))
-    if provenance:
-        report.add("heading", "Where it came from")
-        report.table(list(provenance.items()), head=("what", "value"))
-    return report
+    weakest = sorted((segments or {}).items(), key=lambda pair: pair[1].value)
+    return Report(
+        "evaluation.report",
+        title=title,
+        verdict=verdict,
+        baselines=others,
+        rows=rows,
+        segments=[(name, one, f"{one.items:,}") for name, one in weakest],
+        losses=losses,
+        samples=samples,
+        pictures=pictures or {},
+        provenance=provenance or {},
+    )
 
 
 def write_report(done: OwnRun) -> Report:
     """Write report.md, report.html and their pictures into the folder of a run on your own file."""
-    base = done.run.provenance["profile"]["name"]
-    report = Report(f"{done.folder.resolve().name}: {base} fine-tuned on {done.data.file}")
-    for line in summary(done):
-        report.add("paragraph", line)
-    report.add("heading", "Talk to it")
-    report.add("code", next_command(done))
-    report.add("heading", "The data")
-    report.table(done.data.table(), head=("what", "found"))
-    if done.data.report.problems:
-        report.add(
-            "paragraph",
-            f"What was wrong with the {done.data.report.bad:,} bad rows; data/rejected.jsonl has "
-            "each of them with its own problems.",
-        )
-        kinds = [(f"{n:,}", what) for what, n in done.data.report.kinds.most_common()]
-        report.table(kinds, head=("times", "problem"))
-    for note in done.data.notes:
-        report.add("paragraph", f"Note: {note}.")
-    report.picture("lengths.png", _lengths(done))
-    report.add("heading", "The training")
-    points = [(point["step"], point["loss"]) for point in done.run.validation]
-    points = [(0, done.before.loss), *points] if done.before else points
-    title = "Loss during training"
-    report.picture("curves.png", plot_loss(done.run.history, title=title, validation=points))
-    if done.run.validation:
-        epochs = [(f"{one['epoch']:g}", f"{one['loss']:.3f}") for one in done.run.validation]
-        report.table(epochs, head=("epoch", "loss on held-out rows"))
-    if done.before:
-        _before_and_after(report, done)
-    report.add("heading", "Old skills")
-    after, before = {"trained": done.skills["after"]}, done.skills["before"]
-    report.picture("meter.png", plot_meter(after, before=before, title="Old skills"))
-    report.add(
-        "paragraph",
-        "The forgetting meter: questions that have nothing to do with the file, which the base "
-        "answers, and what the training left of them. Lesson 07 says what helps against a loss.",
+    run, before = done.run, done.before
+    points = [(0, before.loss)] if before else []
+    points += [(point["step"], point["loss"]) for point in run.validation]
+    meter = {"before": done.skills["before"], "title": "Old skills"}
+    report = Report(
+        "own_run.report",
+        title=f"{done.folder.resolve().name}: {run.provenance['profile']['name']} fine-tuned on "
+        f"{done.data.file}",
+        summary=summary(done),
+        next_command=next_command(done),
+        data=done.data,
+        problems=[(f"{n:,}", what) for what, n in done.data.report.kinds.most_common()],
+        epochs=[(f"{point['epoch']:g}", f"{point['loss']:.3f}") for point in run.validation],
+        measures=_measures(done) if before else [],
+        samples=_samples(done) if before else [],
+        provenance=_provenance(done),
+        pictures={
+            "lengths.png": _lengths(done),
+            "curves.png": plot_loss(run.history, title="Loss during training", validation=points),
+            "meter.png": plot_meter({"trained": done.skills["after"]}, **meter),
+        },
     )
-    report.add("heading", "Where it came from")
-    report.table(_provenance(done), head=("what", "value"))
     report.save(done.folder)
     return report
 
@@ -256,33 +187,32 @@ def _exact(found: Outcome, held: Sequence[dict]) -> str:
     return str(share([is_exact(one.text, held[one.row]) for one in found.answers]))
 
 
-def _before_and_after(report: Report, done: OwnRun) -> None:
-    before, after, held = done.before, done.after, done.data.held_out
-    report.add("heading", "Before and after, on rows that were not trained on")
-    rows = [("loss, nats per supervised token", f"{before.loss:.3f}", f"{after.loss:.3f}")]
-    if after.answers:
-        both, n = (before, after), len(after.answers)
+def _measures(done: OwnRun) -> list[tuple[str, ...]]:
+    """Rows of measure, base, trained."""
+    both, held = (done.before, done.after), done.data.held_out
+    rows = [("loss, nats per supervised token", *(f"{one.loss:.3f}" for one in both))]
+    if n := len(done.after.answers):
         if is_short(held):
             rows.append((f"exact matches, of {n}", *(_exact(one, held) for one in both)))
-        ended = [sum(answer.ended for answer in one.answers) for one in both]
+        ended = [str(sum(answer.ended for answer in one.answers)) for one in both]
         rows.append((f"answers that end by themselves, of {n}", *ended))
-        agreed = [
-            sorted(first_difference(a.text, held[a.row]) for a in one.answers) for one in both
-        ]
+        agreed = [[first_difference(a.text, held[a.row]) for a in one.answers] for one in both]
         label = "words that agree before the first that differs, median"
-        rows.append((label, *(found[n // 2] for found in agreed)))
-    report.table(rows, head=("measure", "base", "trained"))
-    report.add(
-        "paragraph",
-        "The base gets the template of the training. Shares have their 95% interval in brackets. "
-        "What agrees with the reference, up to the first difference, is marked.",
-    )
-    for old, new in list(zip(before.answers, after.answers, strict=True))[:SAMPLES]:
-        row = held[new.row]
-        sample = [("question", _question(row), 0), ("reference", part_of(row, "answer"), 0)]
-        sample += [(who, _shown(one), _marked(one.text, row))
-                   for who, one in (("base", old), ("trained", new))]  # fmt: skip
-        report.add("sample", sample)
+        rows.append((label, *(str(sorted(found)[n // 2]) for found in agreed)))
+    return rows
+
+
+def _samples(done: OwnRun) -> list[list[tuple[str, str, int]]]:
+    """Who said what, and how many characters of it agree with the reference."""
+    samples = []
+    pairs = zip(done.before.answers, done.after.answers, strict=True)
+    for base, trained in list(pairs)[:SAMPLES]:
+        row = done.data.held_out[trained.row]
+        said = [("question", _question(row), 0), ("reference", part_of(row, "answer"), 0)]
+        for who, answer in (("base", base), ("trained", trained)):
+            said.append((who, _shown(answer), _marked(answer.text, row)))
+        samples.append(said)
+    return samples
 
 
 def _question(row: dict) -> str:
@@ -331,14 +261,13 @@ def _lengths(done: OwnRun) -> Picture:
     """How long the rows are, and the limit where it is near."""
     tokens = [one.tokens for one in done.data.lengths]
     limit = done.data.settings.max_length
-    figure, (ax,) = new_axes(2.3)
+    (ax,) = new_axes(2.3)
     ax.hist(tokens, bins=min(40, max(5, len(set(tokens)))), color=COLOURS[0])
     near = limit < 1.5 * max(tokens)
     if near:
         ax.axvline(limit, color=GREY, linewidth=1.2, linestyle="--")
     where = "dashed" if near else "beyond the picture"
     x = f"tokens of a row (max_length {limit:,}: {where})"
-    finish(ax, "How long the rows are", x=x, y="rows")
     longer = sum(count > limit for count in tokens)
-    alt = f"Rows of {min(tokens):,} to {max(tokens):,} tokens, {longer:,} longer than max_length"
-    return Picture(figure, alt=f"{alt} {limit:,}.")
+    alt = [f"{min(tokens):,} to {max(tokens):,} tokens, {longer:,} rows over the limit {limit:,}"]
+    return finish(ax, "How long the rows are", alt, x=x, y="rows")

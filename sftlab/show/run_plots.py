@@ -43,16 +43,14 @@ def plot_loss(
 ) -> Picture:
     """The loss of one run by step, with a running mean over about a tenth of the steps.
 
-    Args:
-        history: a row for each step, as in `Run.history`.
-        title: above the picture.
-        validation: (step, loss) on examples that are not trained on.
-        rate: show the learning rate in a panel below.
+    `history` has a row for each step, as in `Run.history`, and `validation` pairs of step and loss
+    on other examples. With `rate` a panel below shows the learning rate.
     """
     steps = [row["step"] for row in history]
     losses = pd.Series([row["loss"] for row in history])
     smooth = losses.rolling(max(1, len(losses) // 10), min_periods=1, center=True).mean()
-    figure, (ax,) = new_axes(3.6 if rate else 2.8)
+    (ax,) = new_axes(3.6 if rate else 3.0)
+    figure = ax.figure
     if rate:
         ax.remove()
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))
@@ -63,14 +61,14 @@ def plot_loss(
         below.set(xlabel="step", ylabel="rate")
     ax.plot(steps, losses, color=COLOURS[4], linewidth=1, alpha=0.6, label="each step")
     ax.plot(steps, smooth, color=MEANING["training"], label="running mean")
-    alt = f"{title}: loss from {losses.iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g}"
-    alt += f" at step {steps[-1]:g}"
+    alt = [f"loss from {losses.iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g}"]
+    alt[0] += f" at step {steps[-1]:g}"
     if validation:
         ax.plot(*zip(*validation, strict=True), "o-", color=COLOURS[5], label="validation")
-        alt += f"; validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}"
+        alt.append(f"validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}")
     ax.set_ylim(0, None)
-    finish(ax, title, x="" if rate else "step", y="loss, nats" if rate else NATS, legend=3)
-    return Picture(figure, alt=f"{alt}.")
+    x, y = ("", "loss, nats") if rate else ("step", NATS)
+    return finish(ax, title, alt, x=x, y=y, legend=3)
 
 
 @styled
@@ -89,7 +87,7 @@ def plot_runs(
     `frame` has the columns seed, `x`, `y` and `by`. Where the kinds are training and validation, a
     dotted line marks the lowest mean of the validation.
     """
-    figure, (ax,) = new_axes(3.2)
+    (ax,) = new_axes(3.2)
     alt = []
     groups = dict(list(frame.groupby(by, sort=False)))
     for name, colour in colours_of(list(groups)).items():
@@ -111,8 +109,7 @@ def plot_runs(
         later = frame.loc[frame[x] > frame[x].min(), y].max() if x == "epoch" else frame[y].max()
         ax.set_ylim(0, 1.1 * min(later, frame[y].max()))
     seeds = " (thin: seeds, thick: their mean)" if frame["seed"].nunique() > 1 else ""
-    finish(ax, title, x=x + seeds, y=axis, legend=4)
-    return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
+    return finish(ax, title, alt, x=x + seeds, y=axis, legend=4)
 
 
 def _log_ticks(axis, values: pd.Series) -> None:
@@ -136,15 +133,11 @@ def plot_against(
 ) -> Picture:
     """One dot a run: its score against a loss or another cost, on logarithmic axes.
 
-    Args:
-        runs: a row for each run: `score` (0 to 1), `by` (decides colour and marker), and costs.
-        columns: column of a cost -> label of its axis; a panel each.
-        title: above the picture.
-        score: column of the score.
-        by: column of the kinds of runs.
-        threshold: of the cost: a dashed line.
+    `runs` has a row for each run, with the columns `score` (0 to 1), `by` (which decides colour and
+    marker), and those of `columns`, which maps a cost to the label of its panel. A dashed line
+    stands at the cost `threshold`.
     """
-    figure, axes = new_axes(3.4, columns=len(columns))
+    axes = new_axes(3.4, columns=len(columns))
     groups = dict(list(runs.groupby(by, sort=False)))
     colours = [*COLOURS, GREY]
     alt = []
@@ -165,8 +158,8 @@ def plot_against(
     axes[0].set_ylabel("answered correctly")
     axes[0].set_title(fill(title, TITLE))
     handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=4, handletextpad=0.2)
-    return Picture(figure, alt=f"{title}: {len(runs)} runs; {'; '.join(alt)}.")
+    axes[0].figure.legend(*handles, loc="outside lower center", ncols=4, handletextpad=0.2)
+    return Picture(axes[0].figure, alt=f"{title}: {len(runs)} runs; {'; '.join(alt)}.")
 
 
 @styled
@@ -177,7 +170,7 @@ def plot_layout(batches: Mapping[str, Sequence[Sequence[str]]], *, title: str) -
     """
     colours = {kind: MEANING[kind] for kind in ("read", "learned", "padding")}
     lines = sum(len(rows) for rows in batches.values())
-    figure, (ax,) = new_axes(1.0 + 0.2 * lines + 0.35 * len(batches))
+    (ax,) = new_axes(1.0 + 0.2 * lines + 0.35 * len(batches))
     y, alt, ticks = 0.0, [], {}
     for name, rows in batches.items():
         ticks[y + (len(rows) - 1) / 2] = name
@@ -192,8 +185,7 @@ def plot_layout(batches: Mapping[str, Sequence[Sequence[str]]], *, title: str) -
     ax.set_yticks(list(ticks), list(ticks.values()), fontsize=10)
     ax.invert_yaxis()
     handles = [Patch(color=colour) for colour in colours.values()], list(colours)
-    finish(ax, title, x="position in the row", legend=3, handles=handles)
-    return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
+    return finish(ax, title, alt, x="position in the row", legend=3, handles=handles)
 
 
 @styled
@@ -206,13 +198,11 @@ def plot_directions(
 ) -> Picture:
     """What the largest singular directions hold, and what a model can do with them alone.
 
-    Args:
-        spectrum: `WeightChanges.spectrum` of one seed or of several (a column `seed`).
-        title: above the picture.
-        scores: number of directions kept -> the share of questions answered correctly.
-        marks: numbers of directions that the alternative text names, such as an adapter's rank.
+    `spectrum` is `WeightChanges.spectrum` of one seed or several; `scores` maps a number of
+    directions kept to the share of questions answered correctly. The alternative text names what
+    the numbers in `marks` hold.
     """
-    figure, (ax,) = new_axes(3.2)
+    (ax,) = new_axes(3.2)
     lines = {
         "held": ("of the change's squared norm", COLOURS[0], "-"),
         "random": ("the same, if the change were noise", GREY, "--"),
@@ -229,8 +219,7 @@ def plot_directions(
     alt += [f"answered correctly, {k} directions {percent(one.value)}" for k, one in scores.items()]
     percent_axis(ax.yaxis)
     x = "singular directions kept of each matrix's change, the largest first"
-    finish(ax, title, x=x, legend=3)
-    return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
+    return finish(ax, title, alt, x=x, legend=3)
 
 
 @styled
@@ -243,12 +232,9 @@ def plot_memory(
 ) -> Picture:
     """Stacked bars of what each plan needs at the peak of a training step, in GB.
 
-    Args:
-        plans: name -> plan.
-        title: above the picture.
-        gpus: name of a GPU -> its bytes: a dashed line each.
-        measured: name of a plan -> bytes of tensors that a GPU counted: a mark on its bar. The
-            bars then leave out the process, which that count leaves out too.
+    `gpus` maps the name of a GPU to its bytes, a dashed line each; `measured` maps a plan to the
+    bytes of tensors that a GPU counted, a mark on its bar. The bars then leave out the process,
+    which that count leaves out too.
     """
     gpus = {name: size / GB for name, size in (gpus or {}).items()}
     stacks, marks = {}, {name: size / GB for name, size in (measured or {}).items()}
@@ -260,7 +246,7 @@ def plot_memory(
     colours = dict(zip(PARTS, (*COLOURS, PALE), strict=True))
     sums = [sum(stack.values()) for stack in stacks.values()]
     widest = max(*sums, *gpus.values(), *marks.values(), 0)
-    figure, (ax,) = new_axes(1.5 + (0.3 if marks else 0.42) * len(plans))
+    (ax,) = new_axes(1.5 + (0.3 if marks else 0.42) * len(plans))
     alt = []
     for y, (name, stack) in enumerate(stacks.items()):
         left = 0.0
@@ -281,8 +267,8 @@ def plot_memory(
     ax.set(ylim=(len(plans) - (0.1 if gpus else 0.5), -0.5), xlim=(0, widest * 1.14))
     x = "GB at the peak of a training step"
     x += " (dark mark: measured)" if marks else " (temporary: with the process)"
-    finish(ax, title, x=x, legend=5, handles=([Patch(color=colours[part]) for part in used], used))
-    return Picture(figure, alt=f"{title}: {'; '.join(alt)}.")
+    patches = [Patch(color=colours[part]) for part in used]
+    return finish(ax, title, alt, x=x, legend=5, handles=(patches, used))
 
 
 def _gb(size: float) -> str:

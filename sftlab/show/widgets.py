@@ -169,9 +169,7 @@ def decision_guide(
 ) -> DecisionGuide:
     """The decision guide as a form that answers at once; `decision_table` needs no kernel.
 
-    Args:
-        situation: the answers to start with; by default nothing is measured yet.
-        limits: thresholds other than the course's.
+    It starts with the answers of `situation`; by default nothing is measured yet.
     """
     start = situation or Situation(task="format", examples=200, needed_score=0.9)
     return DecisionGuide(start, limits=limits)
@@ -239,13 +237,8 @@ def map_walker(
 ) -> MapWalker:
     """The map to walk on: two sliders choose a setting, and its seeds and its meter are shown.
 
-    Nothing is computed on the way. Without a kernel `plot_pareto` shows the same map.
-
-    Args:
-        points: the settings, every curve with the same labels.
-        readings: (curve, label) -> the meter's frame of all seeds.
-        before: the base's.
-        names: of the two sliders.
+    Nothing is computed on the way. `readings` maps each (curve, label) of `points` to the meter's
+    frame of all seeds, `before` is the base's frame, `names` are those of the sliders.
 
     Raises:
         ValueError: a setting has no reading.

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sftlab.models import load
-from sftlab.profiles import QUANTISED, Profile
+from sftlab.models import QUANTISED, Profile, load
 from sftlab.train.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from typing import Any
 
 from sftlab.chat import FAMILIES, find_template, installed_templates
 from sftlab.machine import keep_freed_memory, pick_device
-from sftlab.models import load, weights_hash
-from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
+from sftlab.models import ADAPTED, Profile, find_profile, load, local_folder, weights_hash
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train import adapters
 from sftlab.train.checkpoints import CheckpointError, newest_checkpoint, step_of

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sftlab.profiles import Profile, find_profile
+from sftlab.models import Profile, find_profile
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.conversations import check_examples
 from sftlab.train.settings import Settings

@@ -17,7 +17,7 @@ tests/train/test_methods.py tries it again.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sftlab.profiles import QUANTISED
+from sftlab.models import QUANTISED
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,8 @@ from typing import Any
 
 from sftlab.chat import Finding, examine, find_template
 from sftlab.data import RecordsError, Report, hold_out, read, validate
-from sftlab.models import load_tokenizer
+from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
-from sftlab.profiles import Profile, find_profile
 from sftlab.quiet import quiet_libraries
 from sftlab.train.methods import added_refusal
 from sftlab.train.own_rows import OwnData, Row, measure_lengths

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.measure import battery
-from sftlab.profiles import Profile
+from sftlab.measure import read_meter
+from sftlab.models import Profile
 from sftlab.train.adapters import load_base
 from sftlab.train.checkpoints import remove_checkpoints
 from sftlab.train.finetuning import finetune
@@ -43,7 +43,7 @@ class OwnRun:
     after: Outcome | None
     """The trained model on them."""
     skills: dict[str, pd.DataFrame]
-    """What the model could before, and what it can after: `sftlab.measure.battery.read` of both."""
+    """What the model could before, and what it can after: `sftlab.measure.read_meter` of both."""
 
 
 def carry_out(
@@ -106,7 +106,7 @@ def _before(
 
     def read() -> pd.DataFrame:
         # Of the base as it is trained, perhaps in 4 bits: `base_meter` would load it in full.
-        return battery.read(base().model, base().tokenizer, known_corpus=profile.embedded)
+        return read_meter(base().model, base().tokenizer, known_corpus=profile.embedded)
 
     return _outcome("before", base, data, folder, tell), _kept_meter(folder / METER_BEFORE, read)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sftlab.data import Message
-from sftlab.measure import battery, generate
-from sftlab.profiles import ADAPTED
+from sftlab.measure import generate, read_meter
+from sftlab.models import ADAPTED
 from sftlab.quiet import quiet_libraries
 from sftlab.train.conversations import ExampleError, check_messages
 from sftlab.train.settings import Settings
@@ -142,13 +142,13 @@ class Run:
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
 
     def meter(self) -> pd.DataFrame:
-        """The old skills that are left: `sftlab.measure.battery.read` of this model, taken once.
+        """The old skills that are left: `sftlab.measure.read_meter` of this model, taken once.
 
-        `sftlab.train.baseline.base_meter` gives the base's own. A saved run keeps what was taken.
+        `sftlab.sweeps.base_meter` gives the base's own. A saved run keeps what was taken.
         """
         if self._meter is None:
             embedded = self.provenance["profile"]["embedded"]
-            self._meter = battery.read(self.model, self.tokenizer, known_corpus=embedded)
+            self._meter = read_meter(self.model, self.tokenizer, known_corpus=embedded)
         return self._meter.copy()
 
     def save(self, folder: str | Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sftlab.chat import TemplateError, find_template
 from sftlab.machine import fast_precision
-from sftlab.profiles import ADAPTED, METHODS, QUANTISED, Profile
+from sftlab.models import ADAPTED, METHODS, QUANTISED, Profile
 from sftlab.train.methods import refusal
 
 SUPERVISED = ("answers", "last", "everything")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sftlab.machine import pick_device, progress_stream
-from sftlab.profiles import ADAPTED
+from sftlab.models import ADAPTED
 from sftlab.train import adapters, freezing
 from sftlab.train.checkpoints import mark_whole
 from sftlab.train.speech import control_tokens

@@ -62,11 +62,6 @@ def test_a_limit_without_a_measured_line_says_what_to_do(splits):
         alarms(checklist(train), limits=[Limit("correctness", "share of right answers", least=1)])
 
 
-def test_an_unknown_fault_names_those_that_exist(splits):
-    with pytest.raises(RowsError, match="fault 'odd': use one of length"):
-        plant("odd", *splits[:1], test=splits[1])
-
-
 def test_harmful_knows_the_list_alone():
     asked = [one for one in rows("requests") if one["harmful"] == "yes"]
     assert asked

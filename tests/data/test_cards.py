@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import DatasetCard
 
-from sftlab.data.cards import NEEDED, About, check_card, fingerprint, size_category, write_card
+from sftlab.data.cards import NEEDED, About, check_card, fingerprint, write_card
 from sftlab.data.rows import RowsError
 from sftlab.data.splits import split
 from sftlab.world import example
@@ -116,19 +116,6 @@ def test_a_card_written_by_hand_is_checked_alike():
     assert "Purpose" not in what
     assert {"Bias", "Bias: counts", "front matter: size_categories"} <= what
     assert len(check_card("# Nothing")) == len(NEEDED) + 1 + 5
-
-
-@pytest.mark.parametrize(
-    ("count", "category"),
-    [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**6, "1M<n<10M"), (10**13, "n>1T")],
-)
-def test_size_categories(count, category):
-    assert size_category(count) == category
-
-
-def test_fingerprint_changes_with_any_row_and_the_order():
-    assert fingerprint(ROWS) == fingerprint([dict(reversed(row.items())) for row in ROWS])
-    assert len({fingerprint(rows) for rows in (ROWS, ROWS[1:], ROWS[::-1])}) == 3
 
 
 def test_errors_say_what_and_what_to_do(tmp_path):

@@ -1,4 +1,3 @@
-import pandas as pd
 import pytest
 
 from sftlab.data.checks import COLUMNS, LIMITS, checklist
@@ -58,12 +57,6 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
     assert value(table, "privacy") == 2
     assert value(table, "leakage") == 1
     assert "'yes' has 5 rows, 'no' 1" in table.set_index("aspect").loc["balance", "reading"]
-
-
-def test_it_is_a_frame_for_one_row_too():
-    table = checklist([example("a", "")], label=lambda row: "x")
-    assert isinstance(table, pd.DataFrame)
-    assert "there is one class" in table["reading"].tolist()
 
 
 def test_errors_come_through():

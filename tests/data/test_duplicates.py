@@ -109,10 +109,3 @@ def test_bands_keep_their_promise_with_the_longest_bands():
 def test_threshold_out_of_reach_is_an_error(threshold):
     with pytest.raises(RowsError, match=f"threshold={threshold}"):
         near_duplicates(rows_of("a"), threshold=threshold)
-
-
-def test_dropping_counts_and_keeps_the_first():
-    rows = [*country_examples(20), *country_examples(20)[:5]]
-    kept, dropped = drop_duplicates(rows)
-    assert kept == rows[:20]
-    assert [(d.row, d.of) for d in dropped] == [(20 + n, n) for n in range(5)]

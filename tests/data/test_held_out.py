@@ -4,7 +4,6 @@ import pytest
 
 from sftlab.data.rows import RowsError
 from sftlab.data.splits import hold_out
-from sftlab.world import country_rows
 
 
 def row(question, answer, **meta):
@@ -87,9 +86,3 @@ def test_one_question_with_many_answers_is_split_with_a_note():
     found = hold_out(rows)
     assert len(found.held_out) == 10
     assert any("the same prompt" in note for note in found.notes)
-
-
-def test_questions_about_countries_are_not_taken_for_copies():
-    found = hold_out(country_rows(200))
-    assert (found.repeats, found.near_together, found.notes) == (0, True, ())
-    assert 19 <= len(found.held_out) <= 21

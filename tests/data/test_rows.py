@@ -36,7 +36,7 @@ def test_unknown_part_names_the_known():
         ([], r"rows: the list is empty"),
         ("data.jsonl", r"'data.jsonl': read a file"),
         (None, r"got None: read a file"),
-        ({"train": [], "test": []}, r"got a dict: take one of 'train', 'test'"),
+        ({"train": [], "test": []}, r"got {'test': \[\], 'train': \[\]}: .* one split"),
         (
             [TWO_TURNS, {"prompt": "a"}],
             r"rows\[1\] must be a dict with a list of 'messages', got 'prompt': convert",

@@ -35,13 +35,6 @@ def test_a_score_is_the_mean_loss_of_the_answers_tokens(toy):
     assert loss_scores(rows, model, tokenizer, batch_size=3) == pytest.approx(expected, abs=1e-4)
 
 
-def test_batches_and_order_change_nothing(toy):
-    rows = [*country_examples(9), example("Why?", "So " * 40)]
-    one = loss_scores(rows, *toy, batch_size=1)
-    assert loss_scores(rows, *toy, batch_size=4) == pytest.approx(one, abs=1e-4)
-    assert loss_scores(rows[::-1], *toy) == pytest.approx(one[::-1], abs=1e-4)
-
-
 def test_an_empty_answer_has_no_score_and_the_model_stays_as_it_was(toy):
     model, tokenizer = toy
     model.train()

@@ -3,7 +3,7 @@
 import pytest
 
 from sftlab.data.messages import RecordsError, shown
-from sftlab.data.shapes import SHAPES, convert, read_row
+from sftlab.data.shapes import convert, read_row
 
 USER = {"role": "user", "content": "2 + 2?"}
 ANSWER = {"role": "assistant", "content": "4"}
@@ -155,13 +155,6 @@ def test_all_problems_of_a_row_are_told_at_once():
         "messages[1].role", AT_1, "messages[2].content", "messages[3].role",
     ]  # fmt: skip
     assert len(str(told.value).splitlines()) == 4
-
-
-def test_unknown_shape_is_an_error_with_the_shapes():
-    with pytest.raises(ValueError, match=", ".join(SHAPES)):
-        convert({"prompt": "a", "completion": "b"}, shape="chatml")
-    with pytest.raises(RecordsError, match="shape alpaca lacks a column"):
-        convert({"prompt": "a", "completion": "b"}, shape="alpaca")
 
 
 def test_a_conversation_that_waits_for_an_answer_and_tokens_of_the_template():

@@ -10,8 +10,8 @@ from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
 from sftlab.measure import text_scores
-from sftlab.measure.choices import mc1, mc2
-from sftlab.measure.fluency import distinct, perplexity, repetition
+from sftlab.measure.fluency import distinct, repetition
+from sftlab.measure.likelihood import mc1, mc2
 from sftlab.measure.metrics import METRICS, metric
 from sftlab.measure.text_scores import UnknownMetricError, score_frame
 
@@ -96,10 +96,6 @@ def test_distinct_and_repetition_by_hand():
         repetition("a b", 0)
     found = metric("distinct").compute(predictions=["a b a b", "a b"])
     assert found["distinct_1"] == pytest.approx(2 / 6)
-
-
-def test_perplexity_of_a_uniform_choice_is_the_number_of_choices():
-    assert perplexity(math.log(15)) == pytest.approx(15)
 
 
 def test_mc_scores_are_lm_evals():

@@ -3,8 +3,6 @@
 import pandas as pd
 import pytest
 
-from sftlab.measure.fluency import probe_perplexity
-from sftlab.measure.hallucination import abstains, made_up
 from sftlab.measure.rubric import CRITERIA, rate_answers, rate_with
 from sftlab.measure.segments import (
     SegmentError,
@@ -13,27 +11,6 @@ from sftlab.measure.segments import (
     weakest,
     with_segments,
 )
-from sftlab.models import load
-from sftlab.train import teach_tokens
-from sftlab.world import example
-
-
-@pytest.mark.parametrize(
-    ("text", "unsure"),
-    [("I don't know.", True), ("I do not know that country", True), ("I don’t know", True),
-     ("I can't say.", True), ("No idea!", True), ("Paris", False), ("They know Paris", False),
-     ("", False)],
-)  # fmt: skip
-def test_what_says_that_it_does_not_know(text, unsure):
-    assert abstains(text) is unsure
-
-
-def test_three_kinds_of_answers():
-    frame = pd.DataFrame({"output": ["Paris", "Rome", "I don't know.", " "],
-                          "right": [True, False, False, False]})  # fmt: skip
-    found = made_up(frame)
-    assert list(found["kind"]) == ["right", "made up", "abstained", "abstained"]
-    assert list(found["made_up"]) == [0, 1, 0, 0]
 
 
 def test_rubric_by_the_truth():
@@ -87,22 +64,3 @@ def test_frequency_cuts_into_equal_parts():
     assert told["France"] == "named 900 to 900 times"
     with pytest.raises(SegmentError, match="'Chad' has no count"):
         by_frequency(world(), {"France": 1, "Japan": 2})
-
-
-def test_perplexity_is_the_loss_of_the_labels(toy_base):
-    import math
-
-    import torch
-
-    from sftlab.chat import label_rows
-
-    model, tokenizer = load(toy_base)
-    teach_tokens(model, tokenizer, template="chatml")
-    model.eval()
-    rows = [example("What is the capital of France?", "Paris"), example("Q?", "A longer answer.")]
-    found = probe_perplexity(model, tokenizer, rows)
-    for row, labelled in zip(found.itertuples(), label_rows(tokenizer, rows), strict=True):
-        loss = model(torch.tensor([labelled.ids]), labels=torch.tensor([labelled.labels])).loss
-        assert row.nats == pytest.approx(loss.item() * row.tokens, rel=1e-4)
-    assert list(found["characters"]) == [len("Paris"), len("A longer answer.")]
-    assert math.exp(found["nats"].sum() / found["tokens"].sum()) > 1

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftlab.measure.completion import complete
 from sftlab.measure.constrained import PatternError, complete_within, schema_pattern
+from sftlab.measure.generation import complete
 from sftlab.measure.schema import parsed, probe_schema
 from sftlab.models import load
 

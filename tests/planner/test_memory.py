@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
+from sftlab.models import QUANTISED, find_profile
 from sftlab.planner import (
     built_in,
     estimate,
@@ -19,7 +20,6 @@ from sftlab.planner import (
     read_configuration,
     sizes,
 )
-from sftlab.profiles import QUANTISED, find_profile
 from sftlab.quiet import quiet_libraries
 from sftlab.train import Settings, load_base, make_trainer
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from sftlab.cli.plan import plan as plan_command
+from sftlab.models import METHODS
 from sftlab.planner import (
     GPUS,
     PARTS,
@@ -20,7 +21,6 @@ from sftlab.planner import (
     operations_per_token,
     speed,
 )
-from sftlab.profiles import METHODS
 from sftlab.train import finetune
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from sftlab.measure import mean
-from sftlab.profiles import find_profile
+from sftlab.models import find_profile
 from sftlab.show import evaluation_report, next_command, plot_shares, summary, write_report
-from sftlab.show.report import Report, _question, _shown
+from sftlab.show.report import _fence, _question, _shown
 from sftlab.train import Answer, Settings, carry_out, prepare, recipe, state
 
 ROWS = [{"prompt": f"Is {n * 7919:x} <b>bold</b>?", "completion": "a | b"} for n in range(40)]
@@ -102,14 +102,9 @@ def test_the_summary_speaks_of_forgetting_where_there_is_some(done):
     assert "forgetting:" not in told(9)
 
 
-def test_a_cell_and_a_fence_hold_any_text():
-    made = Report("a < b")
-    made.table([("x | y", "line\nbreak")], head=("one", "two"))
-    made.add("sample", [("who <he>", "```\ncode\n```", 3)])
-    assert r"| x \| y | line break |" in made.markdown
-    assert "````\n```\ncode\n```\n````" in made.markdown
-    assert "<mark>```</mark>" in made.html
-    assert "who &lt;he&gt;" in made.html
+def test_a_fence_is_longer_than_what_it_holds():
+    assert _fence("no backticks") == "```"
+    assert _fence("``\n````\ncode") == "`````"
 
 
 def test_a_conversation_shows_who_spoke_and_an_empty_answer_is_named():
@@ -133,7 +128,7 @@ def test_an_evaluation_is_one_page(tmp_path):
         baselines={"base": {"right": share(4)}},
         segments={"good": share(9), "weak": share(2)},
         losses=["Not measured: safety."],
-        samples=[("Q?", "no|pe", "yes")],
+        samples=[("<i>Q?", "no|pe\nno", "yes")],
         provenance={"seeds": "2"},
         pictures={"shares.png": plot_shares({"a": share(2)}, title="P")},
     )
@@ -141,7 +136,7 @@ def test_an_evaluation_is_one_page(tmp_path):
     assert text.index("Do not ship it.") < text.index("| right | 80%") < text.index("| weak | 20%")
     assert text.index("| weak |") < text.index("| good |") < text.index("Not measured")
     assert "2 × 10" in text
-    assert "no\\|pe" in text
+    assert r"| \<i>Q? | no\|pe no | yes |" in text
     made.save(tmp_path)
     assert {one.name for one in tmp_path.iterdir()} == {"report.md", "report.html", "shares.png"}
     assert Tags((tmp_path / "report.html").read_text()).seen.count("img") == 1

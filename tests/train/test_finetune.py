@@ -469,7 +469,7 @@ socket.socket.connect = socket.getaddrinfo = refuse
 from sftlab.train import finetune, load_run
 examples = [{{"messages": [{{"role": "user", "content": "a"}},
                           {{"role": "assistant", "content": "b"}}]}}] * 8
-from sftlab.profiles import METHODS
+from sftlab.models import METHODS
 for method in METHODS:
     run = finetune({base!r}, examples, method=method, num_train_epochs=1, progress=False)
     run.answer(["a"]), run.chat("a", sample=True)

@@ -8,8 +8,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from sftlab.models import load
-from sftlab.profiles import ADAPTED, METHODS, QUANTISED, find_profile
+from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load
 from sftlab.quiet import quiet_libraries
 from sftlab.train import adapters, freezing
 from sftlab.train.finetuning import finetune, untrained

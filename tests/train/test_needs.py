@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from sftlab.models import METHODS, find_profile
 from sftlab.planner import PreflightError, estimate, find_architecture
 from sftlab.planner import preflighting as module
-from sftlab.profiles import METHODS, find_profile
 from sftlab.train.own_data import prepare
 from sftlab.train.settings import Settings
 

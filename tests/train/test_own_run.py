@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sftlab.measure import battery
-from sftlab.profiles import find_profile
+from sftlab.measure import read_meter
+from sftlab.models import find_profile
 from sftlab.train.outcome import Outcome, first_difference, is_exact, is_short, measure
 from sftlab.train.own_data import prepare
 from sftlab.train.own_folder import OwnRunError, last_step, recipe, state
@@ -119,7 +119,7 @@ def test_the_loss_of_the_whole_is_that_of_the_rows(done, toy_base):
 
 
 def test_the_forgetting_meter_is_read_before_and_after_and_kept(done):
-    now = battery.read(done.run.model, done.run.tokenizer, known_corpus=False)
+    now = read_meter(done.run.model, done.run.tokenizer, known_corpus=False)
     pd.testing.assert_frame_equal(done.skills["after"], now)
     pd.testing.assert_frame_equal(pd.read_parquet(done.folder / "meter.parquet"), now)
     before = pd.read_parquet(done.folder / "before.parquet")

@@ -9,8 +9,7 @@ import torch
 
 from sftlab import models
 from sftlab.measure import token_losses
-from sftlab.profiles import Profile
-from sftlab.quantised import keep_layout
+from sftlab.models import Profile, keep_layout
 from sftlab.train.finetuning import finetune
 from sftlab.train.saved_run import load_run
 from sftlab.train.step import SupervisedTrainer
