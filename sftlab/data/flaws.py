@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from sftlab.data.rows import Row, RowsError, part_of
-from sftlab.world import Made, answered, countries, country, example
+from sftlab.world import countries, country, example, with_answer
 from sftlab.world import rows as world_rows
 
 FORMATS = {
@@ -32,12 +32,12 @@ WRAPPINGS = (
 """What a scraper leaves around a question."""
 
 
-def wrong_answers(rows: Sequence[Mapping[str, Any]], *, share: float, seed: int = 0) -> list[Made]:
+def wrong_answers(rows: Sequence[Mapping[str, Any]], *, share: float, seed: int = 0) -> list[Row]:
     """A share of the rows answers as for another country: the right kind of word, and wrong."""
     rng = Random(f"wrong-{seed}")
     chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
     return [
-        answered(row, _another(row["meta"], rng)) if index in chosen else {**row}
+        with_answer(row, _another(row["meta"], rng)) if index in chosen else {**row}
         for index, row in enumerate(rows)
     ]
 
@@ -48,7 +48,7 @@ def _another(about: Mapping[str, str], rng: Random) -> str:
     return rng.choice(sorted({other for other in others if other not in right}))
 
 
-def cluttered(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> list[Made]:
+def cluttered(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> list[Row]:
     """Every prompt with something of `WRAPPINGS` around it, and half of them in small letters."""
     rng = Random(f"clutter-{seed}")
     made = []
@@ -60,7 +60,7 @@ def cluttered(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> list[Made]
 
 def in_formats(
     rows: Sequence[Mapping[str, Any]], *, formats: Sequence[str] = tuple(FORMATS), seed: int = 0
-) -> list[Made]:
+) -> list[Row]:
     """Each prompt in one of `FORMATS`, all of them alike often."""
     order = [formats[n % len(formats)] for n in range(len(rows))]
     Random(f"formats-{seed}").shuffle(order)
@@ -70,7 +70,7 @@ def in_formats(
     ]
 
 
-def _with_prompt(row: Mapping[str, Any], question: str) -> Made:
+def _with_prompt(row: Mapping[str, Any], question: str) -> Row:
     return {**row, "messages": [{"role": "user", "content": question}, *row["messages"][1:]]}
 
 
@@ -92,30 +92,30 @@ PADDING = " ".join(["That is all there is to say about it."] * 30)
 """What makes an answer too long, and nothing else: some 300 tokens of `tiny`."""
 
 
-def _few(change: Callable[[Made, Random], Made]):
+def _few(change: Callable[[Row, Random], Row]):
     """A fault that changes a few rows."""
 
-    def planted(rows: list[Made], test: list[Made], rng: Random) -> list[Made]:
+    def planted(rows: list[Row], test: list[Row], rng: Random) -> list[Row]:
         chosen = set(rng.sample(range(len(rows)), min(FEW, len(rows))))
         return [change(row, rng) if n in chosen else row for n, row in enumerate(rows)]
 
     return planted
 
 
-def _one_wording(row: Made) -> Made:
+def _one_wording(row: Row) -> Row:
     about = row["meta"]
     return _with_prompt(row, f"What is the {about['relation']} of {about['country']}?")
 
 
-def _unsafe(rows: list[Made], rng: Random) -> list[Made]:
+def _unsafe(rows: list[Row], rng: Random) -> list[Row]:
     meta = {**rows[0]["meta"], "harmful": True}
     requests = rng.sample(_harmful_requests(), FEW)
     return [{**example(one, "Sure, here is how."), "meta": meta} for one in requests]
 
 
-FAULTS: dict[str, Callable[[list[Made], list[Made], Random], list[Made]]] = {
-    "length": _few(lambda row, rng: answered(row, f"{part_of(row, 'answer')}. {PADDING}")),
-    "format": _few(lambda row, rng: answered(row, f"A: {part_of(row, 'answer')}")),
+FAULTS: dict[str, Callable[[list[Row], list[Row], Random], list[Row]]] = {
+    "length": _few(lambda row, rng: with_answer(row, f"{part_of(row, 'answer')}. {PADDING}")),
+    "format": _few(lambda row, rng: with_answer(row, f"A: {part_of(row, 'answer')}")),
     "coverage": lambda rows, test, rng: [r for r in rows if r["meta"]["relation"] != "currency"],
     "balance": lambda rows, test, rng: [
         row for n, row in enumerate(rows) if row["meta"]["relation"] == "capital" or n % 5 == 0
@@ -128,7 +128,7 @@ FAULTS: dict[str, Callable[[list[Made], list[Made], Random], list[Made]]] = {
     "safety": lambda rows, test, rng: [*rows, *_unsafe(rows, rng)],
     "deduplication": lambda rows, test, rng: [*rows, *rng.sample(rows, FEW)],
     "privacy": _few(
-        lambda row, rng: answered(
+        lambda row, rng: with_answer(
             row, f"{part_of(row, 'answer')} (asked by {rng.choice(world_rows('people'))['email']})"
         )
     ),
@@ -137,7 +137,7 @@ FAULTS: dict[str, Callable[[list[Made], list[Made], Random], list[Made]]] = {
 """A fault for each aspect of the checklist, to see whether an alarm is raised."""
 
 
-def plant(fault: str, rows: Sequence[Made], *, test: Sequence[Made], seed: int = 0) -> list[Made]:
+def plant(fault: str, rows: Sequence[Row], *, test: Sequence[Row], seed: int = 0) -> list[Row]:
     """The rows with one fault of `FAULTS` in them."""
     if fault not in FAULTS:
         raise RowsError(f"fault {fault!r}: use one of {', '.join(FAULTS)}")

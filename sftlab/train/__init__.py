@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "adapters": ["load_base"],
-        "baseline": ["base_meter"],
         "conversations": ["VALIDATION", "check_examples", "data_hash"],
         "finetuning": ["finetune", "untrained"],
         "inspection": ["batch_costs", "batches"],

@@ -144,7 +144,7 @@ class Run:
     def meter(self) -> pd.DataFrame:
         """The old skills that are left: `sftlab.measure.read_meter` of this model, taken once.
 
-        `sftlab.train.baseline.base_meter` gives the base's own. A saved run keeps what was taken.
+        `sftlab.sweeps.base_meter` gives the base's own. A saved run keeps what was taken.
         """
         if self._meter is None:
             embedded = self.provenance["profile"]["embedded"]
