@@ -45,7 +45,7 @@ def _exporter() -> Any:
 def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[str] = ()) -> Path:
     """Render the executed notebook to `folder/NAME.html` and return that path.
 
-    A widget needs a kernel, so its place is taken by its static twin, which the output holds too. Links
+    A widget needs a kernel: its static twin, which the output holds too, takes its place. Links
     to the notebooks named in `lessons` lead to their pages; a link to any other notebook would
     lead nowhere, so only its words stay.
     """
