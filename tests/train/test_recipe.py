@@ -18,7 +18,7 @@ from sftlab.train.recipe import RecipeError
 from sftlab.world import countries, country_examples
 
 MARGIN = 0.10
-"""Of the share of 152 questions answered rightly. Chosen beforehand: the two runs differ in the
+"""Of the share of 216 questions answered rightly. Chosen beforehand: the two runs differ in the
 order of the examples, which among seeds of one run moves the share by a few points."""
 LIBRARIES = {"trl", "peft", "transformers", "datasets", "torch", "json", "sys"}
 ASKED = [country for country in countries(split="held_out") if country.group == "asked"]
@@ -62,7 +62,7 @@ def test_the_scripts_model_answers_as_the_runs(tmp_path, how):
     else:
         other = replace(run, model=AutoModelForCausalLM.from_pretrained(out).eval())
     other.model.generation_config = run.model.generation_config
-    found = [probe_questions(one.answer, among=ASKED)["value"] for one in (run, other)]
+    found = [probe_questions(one.answer, among=ASKED)["right"] for one in (run, other)]
     assert len(found[0]) >= 100
     assert found[0].mean() > 0.5, "this test needs a run that learned"
     assert abs(found[0].mean() - found[1].mean()) <= MARGIN
