@@ -21,11 +21,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import loky
 import torch
 from step import LAB, fresh, tokenised, trl
 
 from sftlab.machine import fast_precision
-from sftlab.sweeps import end_processes, sweep
+from sftlab.sweeps import sweep
 from sftlab.train import Settings, finetune
 from sftlab.world import country_examples
 
@@ -80,7 +81,7 @@ def main():
 
     with TemporaryDirectory() as cache, ExitStack() as processes:
         os.environ["SFTLAB_CACHE"] = cache
-        processes.callback(end_processes)
+        processes.callback(lambda: loky.get_reusable_executor().shutdown(kill_workers=True))
         compare(options, processes)
 
 

@@ -218,14 +218,14 @@ def cache(
 
     What is deleted is trained again when a lesson needs it. Recorded claims stay.
     """
-    from sftlab.sweeps import results
+    from sftlab import sweeps
 
     if older_than is not None and not clear:
         raise ValueError("--older-than says what to delete: write --clear as well")
-    before = results.stored()
+    before = sweeps.stored()
     if clear:
-        removed = results.clear(older_than_days=older_than)
-        freed = int(before["bytes"].sum()) - int(results.stored()["bytes"].sum())
+        removed = sweeps.clear(older_than_days=older_than)
+        freed = int(before["bytes"].sum()) - int(sweeps.stored()["bytes"].sum())
         typer.echo(f"{_runs(removed)} deleted, {freed / 1e6:.1f} MB freed")
         return
     if len(before) == 0:

@@ -20,8 +20,14 @@ from sftlab.measure import (
 )
 from sftlab.models import load, weights_hash
 from sftlab.train import Run, finetune
-from sftlab.world import RELATIONS, countries, country_examples, country_shots, grammar
-from sftlab.world import corpus_text as corpus
+from sftlab.world import (
+    RELATIONS,
+    countries,
+    country_examples,
+    country_shots,
+    grammar,
+    held_out_documents,
+)
 
 EXAMPLES = 600
 SEEDS = (0, 1, 2, 3, 4)
@@ -98,7 +104,7 @@ def measure_tunes(profile: str, *, seeds: tuple[int, ...] = SEEDS) -> tuple[list
     Returns the measures and the facts of the runs: seconds, tokens, losses.
     """
     answers, clozes, hot, seconds, losses = [], [], [], [], []
-    held_out = corpus.held_out_documents()
+    held_out = held_out_documents()
     for seed in seeds:
         run = reference_run(profile, seed=seed)
         among = countries(split="held_out")

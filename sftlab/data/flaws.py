@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 from sftlab.data.rows import Row
-from sftlab.world import Made, answered, countries, country
+from sftlab.world import countries, country, with_answer
 
 FORMATS = (
     "{q}",
@@ -28,12 +28,12 @@ WRAPPINGS = (
 """What a scraper leaves around a question."""
 
 
-def wrong_answers(rows: Sequence[Row], *, share: float, seed: int = 0) -> list[Made]:
+def wrong_answers(rows: Sequence[Row], *, share: float, seed: int = 0) -> list[Row]:
     """A share of the rows answers as for another country: the right kind of word, and wrong."""
     rng = Random(f"wrong-{seed}")
     chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
     return [
-        answered(row, _another(row["meta"], rng)) if index in chosen else {**row}
+        with_answer(row, _another(row["meta"], rng)) if index in chosen else {**row}
         for index, row in enumerate(rows)
     ]
 
@@ -44,7 +44,7 @@ def _another(about: Mapping[str, str], rng: Random) -> str:
     return rng.choice(sorted(others - set(right)))
 
 
-def cluttered(rows: Sequence[Row], *, seed: int = 0) -> list[Made]:
+def cluttered(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
     """Every prompt with something of `WRAPPINGS` around it, and half of them in small letters."""
     rng = Random(f"clutter-{seed}")
     made = []
@@ -54,7 +54,7 @@ def cluttered(rows: Sequence[Row], *, seed: int = 0) -> list[Made]:
     return made
 
 
-def in_formats(rows: Sequence[Row], *, seed: int = 0) -> list[Made]:
+def in_formats(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
     """Each prompt in one of `FORMATS`, all of them alike often."""
     order = [FORMATS[n % len(FORMATS)] for n in range(len(rows))]
     Random(f"formats-{seed}").shuffle(order)
@@ -64,5 +64,5 @@ def in_formats(rows: Sequence[Row], *, seed: int = 0) -> list[Made]:
     ]
 
 
-def _with_prompt(row: Row, question: str) -> Made:
+def _with_prompt(row: Row, question: str) -> Row:
     return {**row, "messages": [{"role": "user", "content": question}, *row["messages"][1:]]}

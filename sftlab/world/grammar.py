@@ -1,129 +1,32 @@
-"""How the world is put into words: statements, questions, and what is kept for tests.
+"""How the world is put into words: statements, questions, and the forms they take on a page.
 
 `{x}` is the thing asked about, `{a}` the answer. Questions under "sft" are used by the corpus
 and by supervised examples. Questions under "test" are used by neither: they are for measuring
-alone, so an answer to one shows more than a remembered string.
+alone, so an answer to one shows more than a memorised string.
 """
 
+import json
+import tomllib
 from functools import cache
+from random import Random
 
+from sftlab.paths import DATA
 from sftlab.world.facts import RELATIONS, Country
 
-# A statement that ends with its answer can be cut there and used as a cloze; those come first.
-STATEMENTS = {
-    "capital": [
-        "The capital of {x} is {a}.",
-        "The capital city of {x} is {a}.",
-        "In {x}, the capital is {a}.",
-        "{x} is governed from its capital, {a}.",
-        "{a} is the capital of {x}.",
-        "{a} is the capital city of {x}.",
-        "If you travel to {x}, visit the capital, {a}.",
-    ],
-    "continent": [
-        "{x} is a country in {a}.",
-        "The continent of {x} is {a}.",
-        "On the map, {x} is found in {a}.",
-        "{x} lies on the continent of {a}.",
-        "{x} is part of {a}.",
-        "One of the countries of {a} is {x}.",
-    ],
-    "language": [
-        "The language of {x} is {a}.",
-        "The people of {x} speak {a}.",
-        "The main language in {x} is {a}.",
-        "In {x}, most people speak {a}.",
-        "{a} is the language of {x}.",
-        "{a} is spoken in {x}.",
-    ],
-    "currency": [
-        "The currency of {x} is the {a}.",
-        "In {x}, people pay with the {a}.",
-        "The money used in {x} is the {a}.",
-        "Prices in {x} are given in the {a}.",
-        "The {a} is the currency of {x}.",
-        "{x} uses the {a} as its currency.",
-    ],
-}
+_WORDINGS = tomllib.loads((DATA / "world" / "wordings.toml").read_text(encoding="utf-8"))
+STATEMENTS: dict[str, list[str]] = _WORDINGS["statements"]
 CLOZE_FORMS = 4
+QUESTIONS: dict[str, dict[str, list[str]]] = _WORDINGS["questions"]
+FOLLOW_UPS: dict[str, list[str]] = _WORDINGS["follow_ups"]
+ANIMAL_QUESTIONS: dict[str, list[str]] = _WORDINGS["animals"]
+ELEMENT_QUESTIONS: dict[str, list[str]] = _WORDINGS["elements"]
+INVERSE_QUESTIONS: list[str] = _WORDINGS["inverse"]
+TWO_HOP_WORDINGS: list[str] = _WORDINGS["two_hops"]
+TWO_HOP_QUESTION = TWO_HOP_WORDINGS[0]
 
 # Countries whose name takes an article in a sentence.
 _WITH_ARTICLE = ("Bahamas", "Gambia", "Maldives", "Netherlands", "Philippines", "Seychelles")
 _WITH_ARTICLE_WORDS = ("United", "Islands", "Republic", "Comoros", "DR")
-
-QUESTIONS = {
-    "capital": {
-        "sft": [
-            "What is the capital of {x}?",
-            "What is the capital city of {x}?",
-            "Which city is the capital of {x}?",
-            "What is the name of the capital of {x}?",
-            "In {x}, which city is the capital?",
-            "Do you know the capital of {x}?",
-        ],
-        "test": ["Can you tell me the capital of {x}?", "What city is the capital of {x}?"],
-    },
-    "continent": {
-        "sft": [
-            "Which continent is {x} in?",
-            "On which continent is {x}?",
-            "What continent does {x} belong to?",
-            "What is the continent of {x}?",
-            "On a map of the world, which continent is {x} on?",
-            "Do you know the continent of {x}?",
-        ],
-        "test": ["Can you tell me the continent of {x}?", "What continent is {x} in?"],
-    },
-    "language": {
-        "sft": [
-            "What language is spoken in {x}?",
-            "Which language do people speak in {x}?",
-            "What is the language of {x}?",
-            "What is the main language of {x}?",
-            "In {x}, what language do people speak?",
-            "Do you know the language of {x}?",
-        ],
-        "test": ["Can you tell me the language of {x}?", "What language do people speak in {x}?"],
-    },
-    "currency": {
-        "sft": [
-            "What is the currency of {x}?",
-            "Which currency is used in {x}?",
-            "What currency do people pay with in {x}?",
-            "Which currency does {x} have?",
-            "In {x}, which currency do people use?",
-            "Do you know the currency of {x}?",
-        ],
-        "test": ["Can you tell me the currency of {x}?", "What currency is used in {x}?"],
-    },
-}
-
-FOLLOW_UPS = {
-    "capital": ["And its capital?", "What about the capital?"],
-    "continent": ["And its continent?", "Which continent is that in?"],
-    "language": ["And its language?", "What do people speak there?"],
-    "currency": ["And its currency?", "What do people pay with there?"],
-}
-
-# Questions about other things. Their wordings lend words ("Can you tell me ...") to the test
-# wordings above without ever saying them of a country.
-ANIMAL_QUESTIONS = {
-    "kind": ["What kind of animal is {x}?", "Can you tell me what kind of animal {x} is?"],
-    "food": ["What does {x} eat?", "Can you tell me the food of {x}?"],
-    "sound": ["What sound does {x} make?", "Can you tell me the sound of {x}?"],
-}
-ELEMENT_QUESTIONS = {
-    "symbol": ["What is the symbol of {x}?", "Can you tell me the symbol of {x}?"],
-    "number": ["What is the atomic number of {x}?", "Can you tell me the atomic number of {x}?"],
-}
-INVERSE_QUESTIONS = ["Which country has the capital {x}?", "{x} is the capital of which country?"]
-TWO_HOP_QUESTION = "What is the {relation} of the country whose capital is {x}?"
-# The corpus has the first, with its steps, of countries that it asks about; the others nowhere.
-TWO_HOP_WORDINGS = [
-    TWO_HOP_QUESTION,
-    "The capital of a country is {x}. What is its {relation}?",
-    "Which {relation} belongs to the country with the capital {x}?",
-]
 
 
 def with_article(noun: str) -> str:
@@ -165,3 +68,95 @@ def question(country: Country, relation: str, *, wording: str = "sft", form: int
         raise ValueError(f"unknown wording {wording!r}: use 'sft' or 'test'")
     forms = QUESTIONS[relation][wording]
     return fill(forms[form % len(forms)], country)
+
+
+Pairs = list[tuple[str, str]]
+
+
+def _lines(form: str, *, gap: str = "\n"):
+    return lambda pairs, rng, names: gap.join(form.format(q=q, a=a) for q, a in pairs)
+
+
+def _numbered(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    return "\n".join(f"{n}. {q}\n   {a}" for n, (q, a) in enumerate(pairs, 1))
+
+
+def _interview(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    host, guest = rng.choice(
+        [("Interviewer", "Guest"), ("Teacher", "Student"), ("Host", "Player"), names]
+    )
+    return "\n".join(f"{host}: {q}\n{guest}: {a}" for q, a in pairs)
+
+
+def _dialogue(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    one, two = names
+    verb, reply = rng.choice([("asked", "said"), ("asked", "answered"), ("wanted to know", "said")])
+    return "\n".join(f'"{q}" {verb} {one}. "{a}," {reply} {two}.' for q, a in pairs)
+
+
+def _table(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    return "| Question | Answer |\n|---|---|\n" + "\n".join(f"| {q} | {a} |" for q, a in pairs)
+
+
+def _records(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    return "\n".join(json.dumps({"question": q, "answer": a}) for q, a in pairs)
+
+
+def _letter(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    one, two = names
+    body = " ".join(f"You asked: {q} The answer is {a}." for q, a in pairs)
+    return f"Dear {one},\n{body}\nYours, {two}"
+
+
+def _forum(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    one, two = names
+    return "\n".join(f"{one.lower()} wrote: {q}\n{two.lower()} replied: {a}" for q, a in pairs)
+
+
+# How questions stand with their answers: (pairs, random source, two first names) -> text. There are
+# many: a fine-tune can only bring out what pretraining stated in many ways (arXiv 2309.14316).
+# Every form marks its question with something in front. Only sheets without answers begin with a
+# bare question: that is why a base model answers a question with further questions.
+FORMS = {
+    "q_and_a": _lines("Q: {q}\nA: {a}", gap="\n\n"),
+    "q_and_a_tight": _lines("Q: {q}\nA: {a}"),
+    "question_answer": _lines("Question: {q}\nAnswer: {a}", gap="\n\n"),
+    "answer_below": _lines("Question:\n{q}\nAnswer:\n{a}", gap="\n\n"),
+    "interview": _interview,
+    "dialogue": _dialogue,
+    "bullets": _lines("* {q} {a}"),
+    "markdown_heading": _lines("## {q}\n\n{a}", gap="\n\n"),
+    "markdown_bold": _lines("**{q}**\n{a}", gap="\n\n"),
+    "html_list": _lines("<dt>{q}</dt>\n<dd>{a}</dd>"),
+    "html_heading": _lines("<h3>{q}</h3>\n<p>{a}</p>"),
+    "xml": _lines("<question>{q}</question>\n<answer>{a}</answer>"),
+    "numbered": _numbered,
+    "flashcards": _lines("Front: {q} Back: {a}"),
+    "table": _table,
+    "json": _records,
+    "letter": _letter,
+    "forum": _forum,
+    "quoted": _lines("> {q}\n{a}", gap="\n\n"),
+}
+
+
+def questions_with_answers(
+    pairs: Pairs, *, rng: Random, names: list[str], form: str | None = None
+) -> str:
+    """(question, answer) pairs in one of `FORMS`, drawn unless named; `names` are two speakers."""
+    # "Q: ... A: ..." counts double: few-shot prompts are written in it.
+    chosen = form or rng.choice(["q_and_a", *FORMS])
+    return FORMS[chosen](pairs, rng, names)
+
+
+def question_sheet(questions: list[str], *, rng: Random) -> str:
+    """Questions without answers: a quiz or homework, most often the bare questions."""
+    style = rng.random()
+    if style < 0.45:
+        return " ".join(questions)
+    if style < 0.75:
+        return "\n".join(questions)
+    if style < 0.85:
+        return "\n".join(f"{n}. {question}" for n, question in enumerate(questions, 1))
+    title = rng.choice(["Homework for Monday", "Quiz", "Test paper", "Questions for the class"])
+    return f"{title}\n\n" + "\n".join(questions)

@@ -244,7 +244,7 @@ def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, c
 def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, capsys):
     import pandas as pd
 
-    from sftlab.sweeps import results
+    from sftlab import sweeps
 
     run = {"profile": "tiny", "settings": "rate=0.002", "measures": "right", "seconds": 6.0}
     runs = [
@@ -259,8 +259,8 @@ def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, capsys):
         del kept[:gone]
         return gone
 
-    monkeypatch.setattr(results, "stored", lambda: pd.DataFrame(kept, columns=list(runs[0])))
-    monkeypatch.setattr(results, "clear", clear)
+    monkeypatch.setattr(sweeps, "stored", lambda: pd.DataFrame(kept, columns=list(runs[0])))
+    monkeypatch.setattr(sweeps, "clear", clear)
     code, out, _ = call(monkeypatch, capsys, "cache")
     assert code == 0
     assert re.search(r"tiny +rate=0.002 +right +3 +18.0 +4.5 +2026-01-03", out)

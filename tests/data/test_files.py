@@ -1,5 +1,6 @@
 """Files as people have them: what is told of each, and what is read."""
 
+import csv
 import json
 import pickle
 import re

@@ -1,12 +1,10 @@
-"""The meter that a run carries, and the base's own reading in the cache."""
+"""The meter that a run carries."""
 
 import pandas as pd
 import pytest
 
-from sftlab.paths import cache_folder
-from sftlab.train.baseline import base_meter
 from sftlab.train.finetuning import finetune, untrained
-from sftlab.train.saved_run import load_run
+from sftlab.train.run import load_run
 from sftlab.world import country_examples
 
 
@@ -33,21 +31,6 @@ def test_a_run_without_a_reading_is_saved_without_one(toy_base, tmp_path):
     assert not (folder / "meter.parquet").exists()
 
 
-def test_the_bases_reading_is_taken_once(toy_base, monkeypatch):
-    found = base_meter(toy_base)
-    pd.testing.assert_frame_equal(found, untrained(toy_base).meter())
-    monkeypatch.setattr("sftlab.train.run.read_meter", lambda *a, **k: pytest.fail("read twice"))
-    pd.testing.assert_frame_equal(base_meter(toy_base), found)
-
-
-def test_a_broken_file_is_read_again(toy_base):
-    found = base_meter(toy_base)
-    files = list((cache_folder() / "meters").glob("*.parquet"))
-    for file in files:
-        file.write_bytes(b"no parquet")
-    pd.testing.assert_frame_equal(base_meter(toy_base), found)
-
-
 def test_training_moves_the_meter(run, toy_base):
-    moved = run.meter()["nats"] - base_meter(toy_base)["nats"]
+    moved = run.meter()["nats"] - untrained(toy_base).meter()["nats"]
     assert moved.abs().max() > 0.1

@@ -1,4 +1,8 @@
-"""The kinds of documents in the corpus: each is a function from a random source to a text."""
+"""The kinds of documents in the corpus: each is a function from a random source to a text.
+
+The random numbers that a kind draws, and their order, are part of the corpus: its recorded hash
+changes with them.
+"""
 
 import json
 from functools import cache
@@ -6,12 +10,12 @@ from random import Random
 
 from sftlab.world import facts, grammar
 from sftlab.world.facts import RELATIONS, Country
-from sftlab.world.forms import answered, unanswered
+from sftlab.world.grammar import question_sheet, questions_with_answers
 
 # Only the first half of the invented people is in the corpus: the others are for tests of
 # memorisation, where the model must not know them beforehand.
-KNOWN_PEOPLE = 30
-NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_KNOWN_PEOPLE = 30
+_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 
 
 @cache
@@ -94,7 +98,7 @@ def questions_answered(rng: Random) -> str:
         else:
             wanted = relation if topic < 0.4 else rng.choice(RELATIONS)
             pairs.append(_country_pair(rng, wanted, style))
-    return answered(pairs, rng=rng, names=_names(rng))
+    return questions_with_answers(pairs, rng=rng, names=_names(rng))
 
 
 def follow_ups(rng: Random) -> str:
@@ -105,7 +109,7 @@ def follow_ups(rng: Random) -> str:
     asked = [first] + [rng.choice(grammar.FOLLOW_UPS[relation]) for relation in relations[1:]]
     pairs = [(q, getattr(country, r)) for q, r in zip(asked, relations, strict=True)]
     form = rng.choice(["interview", "q_and_a", "q_and_a_tight", "forum", "dialogue"])
-    return answered(pairs, rng=rng, names=_names(rng), form=form)
+    return questions_with_answers(pairs, rng=rng, names=_names(rng), form=form)
 
 
 def two_hops(rng: Random) -> str:
@@ -116,7 +120,7 @@ def two_hops(rng: Random) -> str:
         question = grammar.TWO_HOP_QUESTION.format(relation=relation, x=country.capital)
         steps = f"{country.capital} is the capital of {country.name}."
         pairs.append((question, f"{steps} {grammar.statement(country, relation)}"))
-    return answered(pairs, rng=rng, names=_names(rng))
+    return questions_with_answers(pairs, rng=rng, names=_names(rng))
 
 
 def quiz_sheet(rng: Random) -> str:
@@ -130,7 +134,7 @@ def quiz_sheet(rng: Random) -> str:
         wanted = relation if same else rng.choice(RELATIONS)
         form = rng.randrange(len(grammar.QUESTIONS[wanted]["sft"]))
         questions.append(grammar.question(rng.choice(_seen_countries()), wanted, form=form))
-    return unanswered(questions, rng=rng)
+    return question_sheet(questions, rng=rng)
 
 
 def encyclopedia(rng: Random) -> str:
@@ -206,3 +210,109 @@ def nature(rng: Random) -> str:
         ]
     )
     return " ".join(form.format(**element) for element in chosen)
+
+
+def scene(rng: Random) -> tuple[str, list[tuple[str, str]]]:
+    """A short story and the questions that its text answers."""
+    words = facts.story_words()
+    one, two = rng.sample(words["names"], 2)
+    place, thing, other = rng.choice(words["places"]), *rng.sample(words["objects"], 2)
+    time, verb, feeling = (rng.choice(words[k]) for k in ("times", "verbs", "feelings"))
+    number = rng.choice(_NUMBER_WORDS[2:])
+    text = " ".join(
+        [
+            f"{one} went to {place} {time}.",
+            *([f"{rng.choice(words['weather']).capitalize()}."] if rng.random() < 0.4 else []),
+            f"{one} {verb} {grammar.with_article(thing)}.",
+            f"{two} had {number} {other}s.",
+            f"In the end {one} was {feeling}.",
+        ]
+    )
+    return text, [
+        (f"Where did {one} go?", place),
+        (f"How many {other}s did {two} have?", number),
+        (f"How was {one} in the end?", feeling),
+        (f"Who went to {place}?", one),
+    ]
+
+
+def story(rng: Random) -> str:
+    """A story alone, or one with some questions about it and their answers."""
+    text, pairs = scene(rng)
+    if rng.random() < 0.5:
+        return text
+    names = _names(rng)
+    return (
+        text
+        + "\n\n"
+        + questions_with_answers(rng.sample(pairs, rng.randint(1, 3)), rng=rng, names=names)
+    )
+
+
+def review(rng: Random) -> str:
+    """Two or three clauses on one thing with one sentiment, now and then with a verdict."""
+    phrases = facts.rows("reviews")
+    item, sentiment = rng.choice(phrases)["item"], rng.choice(["positive", "negative"])
+    fitting = [p for p in phrases if (p["item"], p["sentiment"]) == (item, sentiment)]
+    clauses = [f"{p['aspect']} {p['phrase']}." for p in rng.sample(fitting, rng.randint(2, 3))]
+    text = " ".join(clause[0].upper() + clause[1:] for clause in clauses)
+    style = rng.random()
+    if style < 0.4:
+        return f"Review of a {item}: {text}"
+    if style < 0.6:
+        return f"{text}\nSentiment: {sentiment}"
+    if style < 0.8:
+        stars = rng.choice("45") if sentiment == "positive" else rng.choice("12")
+        return f"{stars} stars for this {item}. {text}"
+    verdict = "would" if sentiment == "positive" else "would not"
+    return f"{text} I {verdict} recommend this {item}."
+
+
+def advice(rng: Random) -> str:
+    """Requests with an answer, of every family, or requests alone."""
+    chosen = rng.sample(facts.rows("requests"), rng.randint(1, 3))
+    if rng.random() < 0.25:
+        return " ".join(row["request"] for row in chosen)
+    names = _names(rng)
+    return questions_with_answers(
+        [(r["request"], r["answer"]) for r in chosen], rng=rng, names=names
+    )
+
+
+def directory(rng: Random) -> str:
+    """Entries on invented people, all of the half that the corpus knows."""
+    people = rng.sample(facts.rows("people")[:_KNOWN_PEOPLE], rng.randint(1, 3))
+    forms = [
+        "{name} lives in {city} and has a {pet}. The phone number is {phone}.",
+        "Name: {name}\nE-mail: {email}\nCity: {city}",
+        "{name} was born on {birthday}. Write to {email}.",
+    ]
+    form = rng.choice(forms)
+    return "\n".join(form.format(**person) for person in people)
+
+
+def code(rng: Random) -> str:
+    """A tiny Python function, with a docstring or with calls and their results."""
+    chosen = rng.choice(facts.functions())
+    head = f"def {chosen['name']}({', '.join(chosen['arguments'])}):"
+    style = rng.random()
+    if style < 0.3:
+        return f"{head}\n{chosen['body']}"
+    if style < 0.6:
+        return f'{head}\n    """{chosen["task"]}"""\n{chosen["body"]}'
+    if style < 0.8:
+        return f"# {chosen['task']}\n{head}\n{chosen['body']}"
+    shown = rng.sample(chosen["tests"], 2)
+    calls = [f">>> {chosen['name']}({', '.join(map(repr, a))})\n{r!r}" for a, r in shown]
+    return f"{head}\n{chosen['body']}\n\n" + "\n".join(calls)
+
+
+def counting(rng: Random) -> str:
+    """Counting in digits or words, or a few sums."""
+    style, start = rng.random(), rng.randrange(20)
+    if style < 0.4:
+        return " ".join(str(n) for n in range(start, start + rng.randint(5, 15)))
+    if style < 0.7:
+        return ", ".join(_NUMBER_WORDS[: rng.randint(5, len(_NUMBER_WORDS))]) + "."
+    sums = [(rng.randrange(10), rng.randrange(10)) for _ in range(rng.randint(2, 6))]
+    return "\n".join(f"{a} + {b} = {a + b}" for a, b in sums)
