@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from sftlab.measure.code_running import Limits, draw_table, run_code
+from sftlab.measure.code_eval import Limits, draw_table, run_code
 from sftlab.measure.completion import behind_prompt, complete
-from sftlab.measure.constrained import complete_within, schema_pattern
-from sftlab.measure.schema import probe_schema
+from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
 from sftlab.world import (
     Country,
     function_request,
