@@ -11,7 +11,7 @@ import time
 import torch
 
 from sftlab.machine import keep_freed_memory
-from sftlab.measure import battery, items
+from sftlab.measure import items, read_meter
 from sftlab.models import load
 from sftlab.train import finetune
 from sftlab.world import country_examples
@@ -29,7 +29,7 @@ def main() -> None:
     readings, runs = [], []
     for _ in range(chosen.rounds):
         begun = time.perf_counter()
-        battery.read(model, tokenizer)
+        read_meter(model, tokenizer)
         readings.append(time.perf_counter() - begun)
         runs.append(finetune(chosen.profile, country_examples(400), progress=False).seconds)
     print(f"{chosen.threads} threads, {len(items())} items")

@@ -20,14 +20,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sftlab.machine import fast_precision, keep_freed_memory
-from sftlab.models import load
-from sftlab.profiles import find_profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.models import find_profile, load
+from sftlab.quiet import quiet_libraries
 from sftlab.train import finetune, teach_tokens
 from sftlab.world import countries, country_examples
 
 LAB = find_profile("tiny")
-BATCH = LAB.batch_size
+BATCH = LAB.per_device_train_batch_size
 TRL_BATCH = 8  # SFTConfig's default
 TRL_RATE = 5e-4  # SFTConfig's own 2e-5 teaches so small a model next to nothing
 BARS = {"lab / TRL": 2.0, "lab / hand-written": 0.9}
@@ -69,13 +68,13 @@ def padded(rows):
 
 def trl(examples, epochs, precision):
     """TRL's defaults, batches of 8 among them, made to run on a CPU and to learn."""
-    with known_noise_silenced():
+    with quiet_libraries():
         from datasets import Dataset
         from transformers import PrinterCallback
         from trl import SFTConfig, SFTTrainer
 
     model, tokenizer = fresh()
-    with TemporaryDirectory() as scratch, known_noise_silenced():
+    with TemporaryDirectory() as scratch, quiet_libraries():
         options = SFTConfig(
             output_dir=scratch, use_cpu=True, bf16=precision == "bfloat16",
             activation_checkpointing=False, assistant_only_loss=True, learning_rate=TRL_RATE,
@@ -97,13 +96,14 @@ def trl(examples, epochs, precision):
 
 def lab(examples, epochs, precision):
     """`finetune` as the lessons call it."""
-    run = finetune("tiny", examples, epochs=epochs, precision=precision, progress=False)
+    bf16 = precision == "bfloat16"
+    run = finetune("tiny", examples, num_train_epochs=epochs, bf16=bf16, progress=False)
     return run.model, run.tokenizer, run.seconds
 
 
 def by_hand(examples, epochs, precision):
     """The same batches in a loop that does nothing else."""
-    with known_noise_silenced():  # of TRL's import
+    with quiet_libraries():  # of TRL's import
         from sftlab.train import POOL, Batches, quick_attention, supervised_loss
 
     keep_freed_memory()

@@ -21,7 +21,7 @@ from step import BATCH, TRL_BATCH, lab, trl
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from sftlab.machine import fast_precision
-from sftlab.quiet import known_noise_silenced, printed_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.show import COLOURS, GREY, Picture
 from sftlab.world import country_examples
 
@@ -66,7 +66,7 @@ class Watch:
         self.profiler = profile(activities=[ProfilerActivity.CPU])
 
     def __enter__(self):
-        with known_noise_silenced():
+        with quiet_libraries():
             from trl import SFTTrainer
 
         step, clip = SFTTrainer.training_step, torch.nn.utils.clip_grad_norm_
@@ -91,13 +91,11 @@ class Watch:
             self.begun = now
         elif self.at == self.warm + self.steps:
             self.plain = now - self.begun
-            with printed_noise_silenced():
-                self.profiler.start()
+            self.profiler.start()
             self.begun = time.perf_counter()
         elif self.at == self.warm + 2 * self.steps:
             self.profiled = now - self.begun
-            with printed_noise_silenced():
-                self.profiler.stop()
+            self.profiler.stop()
             raise Finished
         self.at += 1
 

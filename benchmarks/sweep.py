@@ -21,11 +21,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import loky
 import torch
 from step import LAB, fresh, tokenised, trl
 
 from sftlab.machine import fast_precision
-from sftlab.sweeps import end_processes, sweep
+from sftlab.sweeps import sweep
 from sftlab.train import Settings, finetune
 from sftlab.world import country_examples
 
@@ -62,7 +63,7 @@ def one_after_another(arm, precision, threads, examples, settings, runs):
     start = time.perf_counter()
     for seed in range(runs):
         if arm == "TRL":
-            trl(examples, int(settings.epochs), precision)
+            trl(examples, int(settings.num_train_epochs), precision)
         else:
             finetune("tiny", examples, settings=settings, seed=seed, progress=False)
     return time.perf_counter() - start
@@ -80,7 +81,7 @@ def main():
 
     with TemporaryDirectory() as cache, ExitStack() as processes:
         os.environ["SFTLAB_CACHE"] = cache
-        processes.callback(end_processes)
+        processes.callback(lambda: loky.get_reusable_executor().shutdown(kill_workers=True))
         compare(options, processes)
 
 
@@ -100,8 +101,8 @@ def compare(options, stack):
         for arm in arms
     }
 
-    whole = Settings(epochs=options.epochs, batch_size=options.batch)
-    once = whole.changed(epochs=1)
+    whole = Settings(num_train_epochs=options.epochs, per_device_train_batch_size=options.batch)
+    once = whole.changed(num_train_epochs=1)
 
     def serial(arm, rows, settings, runs):
         job = own[arm].submit(one_after_another, *arm, arms[arm], rows, settings, runs)
@@ -134,7 +135,8 @@ def compare(options, stack):
     how |= {arm: f"1 process x {n} thread{'s' * (n > 1)}" for arm, n in arms.items()}
     print(
         f"{options.runs} runs of {len(examples)} examples x {options.epochs} epochs, batches of "
-        f"{options.batch or LAB.batch_size}, {cores} cores, best of {options.rounds} rounds"
+        f"{options.batch or LAB.per_device_train_batch_size}, {cores} cores, "
+        f"best of {options.rounds} rounds"
     )
     total = options.runs * options.epochs * supervised
     for arm, took in best.items():

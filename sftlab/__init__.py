@@ -7,9 +7,8 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "quiet": ["known_noise_silenced"],
-        "models": ["load"],
-        "profiles": ["find_profile"],
+        "quiet": ["quiet_libraries"],
+        "models": ["find_profile", "load"],
         "world": ["countries", "country_examples", "country_rows", "country_shots", "example"],
         "data": ["wrong_answers"],
         "measure": [
@@ -28,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "show": [
             "claim_card",
             "continuations",
-            "plot_losses",
+            "plot_runs",
             "plot_shares",
             "sentence",
             "time_note",

@@ -1,16 +1,20 @@
-"""What this machine has: a device, free memory, speed."""
+"""What this machine has: a device, free memory, free cores, speed."""
 
+import os
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux tells what a container may take."""
+"""Where Linux says what a container may take."""
+SMALL = 20_000_000
+"""Weights up to which one thread is the better choice (see `choose_threads`)."""
 
 
 def pick_device() -> str:
-    """`cuda` when torch sees such a card, else `cpu`."""
+    """`cuda` when torch sees such a GPU, else `cpu`."""
     import torch
 
     # Apple's mps is left out on purpose: the small models gain nothing there, and the same seed
@@ -19,7 +23,7 @@ def pick_device() -> str:
 
 
 def fast_precision() -> str:
-    """`bfloat16` where the device has products of that type in its hardware, else `float32`."""
+    """`bfloat16` where the device multiplies matrices of that type in hardware, else `float32`."""
     import torch
 
     if pick_device() == "cuda":
@@ -46,6 +50,35 @@ def keep_freed_memory() -> bool:
     return all([tune(large, 2**30), tune(trim, 2**30), tune(top, 2**26)])
 
 
+def choose_threads(parameters: int | None) -> None:
+    """Compute a small model on one thread, any other on as many as torch took when it started.
+
+    The threads of a small model mostly wait for each other, and they spin while they wait: with two
+    busy programs on two cores a fine-tune of `tiny` took ten times as long on two threads as on one
+    (benchmarks/neighbours.py). One thread also gives the same numbers whatever the number of cores.
+    """
+    import torch
+
+    most = _threads_at_start()
+    torch.set_num_threads(1 if parameters and parameters <= SMALL else most)
+
+
+@cache
+def _threads_at_start() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def cores() -> tuple[int, float]:
+    """The cores that this process may use, and how many of them are busy now, in a fifth of a
+    second in which this process waits."""
+    import psutil
+
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return mine, psutil.cpu_percent(interval=0.2) / 100 * mine
+
+
 def progress_stream() -> TextIO:
     """Where a progress bar goes: stderr, but stdout in a notebook, where stderr is painted red."""
     # Imported is not running: libraries import ipykernel in programs that are no notebook.
@@ -54,7 +87,7 @@ def progress_stream() -> TextIO:
 
 
 def free_memory() -> float:
-    """Free bytes of the card, or of the memory that this process may still take."""
+    """Free bytes of the GPU, or of the memory that this process may still take."""
     import psutil
 
     if pick_device() == "cuda":
@@ -91,7 +124,7 @@ def _container_rooms() -> list[int]:
 
 
 def matrix_speed(device: str) -> float:
-    """Operations a second of a float32 matrix product of side 1024, the best of three."""
+    """Operations a second of a float32 matrix multiplication of side 1024, the best of three."""
     import torch
 
     a = torch.ones(1024, 1024, device=device)

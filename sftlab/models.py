@@ -1,58 +1,266 @@
-"""Load a profile's model and tokenizer, and say beforehand whether the machine can.
+"""Which model an experiment runs on, and loading it: the embedded ones, some of the hub's, or any
+folder or hub id, in float32, or in 4 or 8 bits by bitsandbytes.
 
-Everything about models that the other rooms use is importable from here.
+A profile holds what a lesson must know before it loads anything: where the weights are, how large
+they are, and settings that train a model of that size. Reading a profile touches no network.
 """
 
+import difflib
 import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from sftlab.machine import pick_device
-from sftlab.profiles import (
-    PROFILES,
-    QUANTISED,
-    Profile,
-    UnknownProfileError,
-    find_profile,
-    local_folder,
-)
-from sftlab.quantised import keep_layout, quantisation
-from sftlab.quiet import WHEN_IMPORTED, listed_noise_silenced, silence_for_good
-from sftlab.weights import BrokenWeightsError, Shape, parameters_in
+from huggingface_hub import try_to_load_from_cache
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from sftlab.machine import choose_threads, pick_device
+from sftlab.paths import DATA
+from sftlab.quiet import progress_bars, silence_known_lines
 
-__all__ = [
-    "PROFILES",
-    "BrokenWeightsError",
-    "ModelNotAvailableError",
-    "Profile",
-    "Shape",
-    "UnknownProfileError",
-    "find_profile",
-    "load",
-    "load_tokenizer",
-    "local_folder",
-    "pick_device",
-    "weights_hash",
-]
-
+METHODS = ("full", "lora", "qlora", "int8", "prefix", "frozen", "gradual", "head")
+ADAPTED = ("lora", "qlora", "int8", "prefix")
+"""Methods that leave the base's weights as they are and train others in addition."""
+PREFIX_TIMES = 100
+"""A prefix's learning rate over LoRA's: of 0.03, 0.1 and 0.3 only with the largest did the 3.7M
+model learn about as much as with LoRA at 2e-3."""
+QUANTISED = ("qlora", "int8")
+"""Methods whose base is held in 4 or 8 bits."""
 PADDING = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>")
 """Tokens that vocabularies keep for padding, or for nothing, the likeliest first."""
+
+
+class UnknownProfileError(ValueError):
+    """A name that is not a profile, a model folder or a hub id."""
+
+
+class BrokenWeightsError(ValueError):
+    """A safetensors file that holds no weights, or not all of them."""
 
 
 class ModelNotAvailableError(ValueError):
     """A profile whose weights can't be had; the message says why and what to do."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A model with what is needed to plan and train it."""
+
+    name: str
+    """What the learner types."""
+    source: str
+    """An absolute folder, or a repository of the Hugging Face hub."""
+    revision: str = "main"
+    """Branch, tag or commit of a hub repository; a folder has none."""
+    parameters: int | None = None
+    """Number of weights, `None` when nothing on this machine says it."""
+    method: str = "full"
+    """How `finetune` trains it by default."""
+    rate_full: float = 2e-5
+    """Peak learning rate when every weight is trained."""
+    rate_lora: float = 2e-4
+    """Peak learning rate when adapters are trained; they want a several times larger one."""
+    max_length: int = 512
+    """Tokens of the longest training example."""
+    per_device_train_batch_size: int = 16
+    """Examples in one batch."""
+    embedded: bool = False
+    """Whether the weights ship with the course."""
+    download_bytes: int = 0
+    """Bytes fetched from the hub the first time."""
+    gated: bool = False
+    """Whether the hub wants an accepted licence and a token."""
+    needs_gpu: bool = False
+    """Whether training it without a GPU would take days."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
+        for field in ("rate_full", "rate_lora", "max_length", "per_device_train_batch_size"):
+            if not getattr(self, field) > 0:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; it must be above zero")
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the weights come from the hub (or its cache) rather than from a folder."""
+        return not self.embedded and not _absolute(self.source) and not Path(self.source).is_dir()
+
+    def rate(self, method: str | None = None) -> float:
+        """The peak learning rate for a method; adapters share one, quantised base or not.
+
+        Frozen, gradual and head train weights of the base itself, at the rate of full. A prefix
+        starts at a standard normal, far above the size of weights, and wants steps as large.
+        """
+        method = method or self.method
+        if method == "prefix":
+            return PREFIX_TIMES * self.rate_lora
+        return self.rate_lora if method in ADAPTED else self.rate_full
+
+
+def _embedded(name: str, parameters: int) -> Profile:
+    # Measured on the 3.7M model: 7e-4 in batches of 32 learns every relation as 5e-4 in batches of
+    # 16 does, in four fifths of the time, and keeps all knowledge; 5e-3 destroys it. LoRA r=16
+    # needs 2e-3 to learn as much.
+    return Profile(
+        name=name, source=str(DATA / "models" / name), parameters=parameters, rate_full=7e-4,
+        rate_lora=2e-3, max_length=256, per_device_train_batch_size=32, embedded=True,
+    )  # fmt: skip
+
+
+# Tests build each architecture from the published sizes and count its weights. Rates of the hub
+# models are the usual starting points for their size.
+_ALL = (
+    _embedded("tiny", 3_700_000),
+    _embedded("small", 5_700_000),
+    _embedded("tiny-early", 3_700_000),
+    Profile(name="smollm2-135m", source="HuggingFaceTB/SmolLM2-135M", parameters=134_515_008,
+            rate_full=1e-4, rate_lora=5e-4, per_device_train_batch_size=8,
+            download_bytes=275_000_000),
+    Profile(name="qwen3-0.6b", source="Qwen/Qwen3-0.6B-Base", parameters=596_049_920,
+            per_device_train_batch_size=4, download_bytes=1_210_000_000),
+    Profile(name="llama-3.2-1b", source="meta-llama/Llama-3.2-1B", parameters=1_235_814_400,
+            method="lora", per_device_train_batch_size=4, download_bytes=2_490_000_000,
+            gated=True),
+    Profile(name="llama-3.1-8b-qlora", source="meta-llama/Llama-3.1-8B", parameters=8_030_261_248,
+            method="qlora", per_device_train_batch_size=4, download_bytes=16_080_000_000,
+            gated=True, needs_gpu=True),
+)  # fmt: skip
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in _ALL}
+
+
+def find_profile(name: str | Path | Profile) -> Profile:
+    """The profile of a name, of a model folder, or of a hub id such as `owner/name`.
+
+    A folder or hub id that the course does not know gets rates by its size, read from its
+    safetensors when they are on this machine.
+
+    What looks like a path is never sent to the hub: it begins with `.`, `/`, `~` or a drive, has
+    more than one slash, or its first part is a folder that is here.
+
+    Raises:
+        UnknownProfileError: the name is none of these; the message lists the profiles.
+        BrokenWeightsError: the folder's weights are incomplete.
+    """
+    if isinstance(name, Profile):
+        return name
+    if not isinstance(name, str | Path):
+        raise UnknownProfileError(
+            f"a profile is a name, a folder or a hub id, got {type(name).__name__}; to train a "
+            "run further, save it and give its folder"
+        )
+    if str(name) in PROFILES:
+        return PROFILES[str(name)]
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:  # ~someone, who has no home here
+        folder = Path(name)
+    if (folder / "config.json").is_file():
+        # A run remembers its base: a relative path would lead elsewhere from another folder.
+        return _by_size(str(name), source=str(folder.resolve()))
+    if (folder / "adapter_config.json").is_file():
+        raise UnknownProfileError(f"{name} holds an adapter, not a model; open it with load_run")
+    if folder.is_dir():
+        raise UnknownProfileError(f"{name} is a folder without config.json, so it is not a model")
+    if isinstance(name, Path) or _looks_like_path(name):
+        raise UnknownProfileError(_no_folder(folder))
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+        return _by_size(name, source=name)
+    raise UnknownProfileError(
+        f"no profile is called {str(name)!r}; choose {', '.join(PROFILES)}, the path of a folder "
+        "with config.json and safetensors, or a hub id such as owner/name"
+    )
+
+
+def _absolute(text: str) -> bool:
+    """Whether a text can only be a path: not every system calls the same paths absolute."""
+    return text[:1] in ("/", "~", "\\") or bool(re.match(r"[A-Za-z]:", text))
+
+
+def _looks_like_path(text: str) -> bool:
+    parts = re.split(r"[/\\]", text)
+    begun = len(parts) > 1 and Path(parts[0]).is_dir()
+    return _absolute(text) or text[:1] == "." or len(parts) > 2 or "\\" in text or begun
+
+
+def _no_folder(folder: Path) -> str:
+    """One sentence on a folder that is not there, with the likeliest of its neighbours."""
+    try:
+        there = [found.name for found in folder.parent.iterdir() if found.is_dir()]
+    except OSError:
+        there = []
+    near = difflib.get_close_matches(folder.name, there, n=1)
+    meant = f"did you mean {folder.parent / near[0]}?" if near else "check the spelling"
+    return f"no such folder: {folder} (looked for in {Path.cwd()}); {meant}"
+
+
+def _by_size(name: str, *, source: str) -> Profile:
+    profile = Profile(name=name, source=source)
+    folder = local_folder(profile)
+    count = parameters_in(folder) if folder else None
+    full, lora, method, batch = 2e-5, 2e-4, "lora", 4
+    for limit, *settings in (
+        (2e7, 7e-4, 2e-3, "full", 32),
+        (2e8, 1e-4, 5e-4, "full", 8),
+        (1e9, 2e-5, 2e-4, "full", 4),
+    ):
+        if count and count < limit:
+            full, lora, method, batch = settings
+            break
+    return replace(
+        profile, parameters=count, rate_full=full, rate_lora=lora, method=method,
+        per_device_train_batch_size=batch, needs_gpu=bool(count and count > 3e9),
+    )  # fmt: skip
+
+
+def local_folder(profile: Profile) -> Path | None:
+    """The folder with the profile's weights, in the hub's cache or not; `None` when not here."""
+    if not profile.on_hub:
+        folder = Path(profile.source).expanduser()
+        return folder if (folder / "config.json").is_file() else None
+    paths = {}
+    for name in ("config.json", "model.safetensors", "model.safetensors.index.json"):
+        path = try_to_load_from_cache(profile.source, name, revision=profile.revision)
+        if isinstance(path, str):
+            paths[name] = Path(path)
+    weights = "model.safetensors" in paths
+    if index := paths.get("model.safetensors.index.json"):  # sharded: all shards must be here
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        weights = all((index.parent / shard).is_file() for shard in shards)
+    return paths["config.json"].parent if weights and "config.json" in paths else None
+
+
+def parameters_in(folder: Path) -> int | None:
+    """Number of weights in a folder's safetensors, read from their headers; `None` when none.
+
+    Raises:
+        BrokenWeightsError: a file is cut short, or is git-lfs's pointer to the weights.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
+                    total += math.prod(tensors.get_slice(name).get_shape())
+        except SafetensorError as error:
+            with file.open("rb") as stream:
+                pointer = stream.read(30).startswith(b"version https://git-lfs")
+            raise BrokenWeightsError(
+                f"{file} is a git-lfs pointer to the weights, not the weights themselves: run "
+                "`git lfs pull` in the clone, or clone again with git-lfs installed"
+                if pointer
+                else f"{file} is cut short or damaged ({error}): delete it and fetch it again (in "
+                "a clone, `git lfs pull` or clone again)"
+            ) from error
+    return total or None
+
+
 def load(
-    profile: str | Path | Profile,
-    *,
-    dtype: "torch.dtype | None" = None,
-    double_quantisation: bool = True,
-) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    profile: str | Path | Profile, *, dtype: Any = None, bnb_4bit_use_double_quant: bool = True
+) -> tuple[Any, Any]:
     """A fresh model in evaluation mode, and its tokenizer, which can pad.
 
     An embedded model stays on the CPU, where a seed gives the same numbers on every machine; any
@@ -63,12 +271,12 @@ def load(
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
-        dtype: type of the weights; by default float32 however they are stored, because Adam's
+        dtype: torch type of the weights; by default float32 however they are stored, because Adam's
             small updates vanish in bfloat16. Where the profile's method is qlora or int8 the
             linear layers are held in NF4 (Dettmers et al., arXiv 2305.14314) or 8 bits, on the GPU
             when there is one, and `dtype` (bfloat16 by default) is the type of all else and that
             they compute in. Such a model may be evaluated before and while it is trained.
-        double_quantisation: whether NF4's scales are quantised too.
+        bnb_4bit_use_double_quant: whether NF4's scales are quantised too.
 
     Raises:
         UnknownProfileError: there is no such profile.
@@ -77,25 +285,27 @@ def load(
     import torch
     from transformers import AutoModelForCausalLM
 
-    for logger in WHEN_IMPORTED:
-        silence_for_good(logger)
+    silence_known_lines()
     profile = find_profile(profile)
     source, options = _place(profile)
-    if folder := local_folder(profile):
+    folder = local_folder(profile)
+    if folder:
         try:
             parameters_in(folder)  # reads the headers alone: transformers' own error names no file
         except BrokenWeightsError as error:
             raise ModelNotAvailableError(f"profile {profile.name!r}: {error}") from error
-    quantised = {}
-    if profile.method in QUANTISED:
+    quantised = profile.method in QUANTISED
+    if quantised:
         dtype = dtype or torch.bfloat16
-        held = quantisation(profile.method, dtype=dtype, double=double_quantisation)
-        quantised = {"quantization_config": held, "device_map": {"": pick_device()}}
+        options["quantization_config"] = _quantisation(
+            profile.method, dtype=dtype, double=bnb_4bit_use_double_quant
+        )
+        options["device_map"] = {"": pick_device()}
     tokenizer = load_tokenizer(profile)
     try:
-        with listed_noise_silenced():
+        with progress_bars(shown=folder is None):  # of a download
             model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype or torch.float32, use_safetensors=True, **quantised, **options
+                source, dtype=dtype or torch.float32, use_safetensors=True, **options
             )
     except (OSError, ValueError) as error:  # every hub error is an OSError, a bad folder either
         raise ModelNotAvailableError(_explain(profile, error)) from error
@@ -103,10 +313,11 @@ def load(
         keep_layout(model)
     elif not profile.embedded:
         model.to(pick_device())
+    choose_threads(sum(weight.numel() for weight in model.parameters()))
     return model.eval(), tokenizer
 
 
-def load_tokenizer(profile: str | Path | Profile) -> "PreTrainedTokenizerBase":
+def load_tokenizer(profile: str | Path | Profile) -> Any:
     """A profile's tokenizer, which can pad; no weight is read.
 
     Raises:
@@ -115,33 +326,78 @@ def load_tokenizer(profile: str | Path | Profile) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    profile = find_profile(profile)
-    source, options = _place(profile)
-    try:
-        with listed_noise_silenced():
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
-        raise ModelNotAvailableError(_explain(profile, error)) from error
+    tokenizer = _from_pretrained(AutoTokenizer, find_profile(profile))
     _let_pad(tokenizer)
     return tokenizer
 
 
-def _place(profile: Profile) -> tuple[str, dict]:
+def load_config(profile: Profile) -> Any:
+    """The transformers configuration of a profile; of a hub model config.json alone is fetched.
+
+    Raises:
+        ModelNotAvailableError: as for `load`.
+    """
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, profile)
+
+
+def _from_pretrained(kind: Any, profile: Profile) -> Any:
+    source, options = _place(profile)
+    try:
+        return kind.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        raise ModelNotAvailableError(_explain(profile, error)) from error
+
+
+def _place(profile: Profile) -> tuple[str, dict[str, Any]]:
     """What transformers is to load, and how; ModelNotAvailableError when the folder is not here."""
     folder = local_folder(profile)
     if folder is None and not profile.on_hub:
         raise ModelNotAvailableError(_explain(profile, None))
     options = {"local_files_only": folder is not None, "trust_remote_code": False}
     if profile.on_hub:
-        options["revision"] = profile.revision
-    return profile.source if profile.on_hub else str(folder), options
+        return profile.source, options | {"revision": profile.revision}
+    return str(folder), options
 
 
-def _let_pad(tokenizer: "PreTrainedTokenizerBase") -> None:
+def _quantisation(method: str, *, dtype: Any, double: bool) -> Any:
+    """How bitsandbytes is to hold the linear layers: qlora in NF4 (arXiv 2305.14314), int8 in a
+    byte a weight (arXiv 2208.07339)."""
+    from transformers import BitsAndBytesConfig
+
+    if method == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def keep_layout(model: Any) -> None:
+    """Forbid 4-bit layers to change the layout of their weights for inference.
+
+    On a processor with AVX512-BF16, bitsandbytes 0.50 does so the first time that a layer computes
+    in evaluation mode without a gradient (`Linear4bit.forward`), and rounds the scales to bfloat16.
+    A backward pass afterwards reads the old layout, and training goes wrong without a warning. With
+    this a model computes after an evaluation what it computed before, bit for bit, on every
+    processor; what it costs is the faster kernel.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _let_pad(tokenizer: Any) -> None:
     """Name a padding token where there is none (Llama's base models), or no batch can be made.
 
-    A token that no text holds is the best. Failing that it is eos: what is padding is told by the
-    attention mask and by the labels of -100 that TRL's collator appends, never by the token.
+    A token that no text holds is the best. Failing that it is eos: what is padding is known from
+    the attention mask and from the labels of -100 that TRL's collator appends, never from the
+    token.
     """
     if tokenizer.pad_token is not None:
         return

@@ -1,4 +1,4 @@
-"""Rules of the house that reading can check: rooms, map, notebooks, versions, sizes, paths."""
+"""Rules of the house that reading can check: rooms, faces, sizes, the map, notebooks, versions."""
 
 import ast
 import importlib.util
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import types
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,28 +18,15 @@ ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "pyproject.toml").is_file():
     pytest.skip("the house rules are for a clone", allow_module_level=True)
 
-# A module may import from its own line and from those above it.
-ORDER = (
-    ("paths", "quiet", "hushed", "machine"),
-    ("world",),
-    ("weights", "profiles", "quantised", "models"),
-    ("data",),
-    ("chat",),
-    ("measure",),
-    ("planner",),
-    ("train",),
-    ("sweeps",),
-    ("ship",),
-    ("course",),
-    ("show",),
-    ("conversation",),
-    ("cli", "__main__"),
-)
-RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+# In the order in which data flows: a room imports only rooms before it.
+ORDER = "paths quiet machine world models data chat measure planner train sweeps course show cli"
+RANK = {room: rank for rank, room in enumerate(ORDER.split())}
 DRAWING = {"matplotlib", "IPython", "ipywidgets"}
 LARGEST = 16 * 2**20
-MODULES = sorted((ROOT / "sftlab").rglob("*.py"))
+PACKAGE = ROOT / "sftlab"
+MODULES = sorted(PACKAGE.rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FACES = [file for file in MODULES if "lazy_loader.attach(" in file.read_text("utf-8")]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
@@ -46,10 +34,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 def committed():
     """Files that git tracks or would add; without git, what is not obviously made by a tool."""
     if (ROOT / ".git").exists() and shutil.which("git"):
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT, capture_output=True, check=True,
-        ).stdout.decode()  # fmt: skip
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
         files = [ROOT / name for name in listed.split("\0") if name]
     else:
         made = {".venv", "build", "dist", "__pycache__", ".pytest_cache", ".ruff_cache"}
@@ -57,29 +43,22 @@ def committed():
     return [file for file in files if file.is_file()]
 
 
-def room_of(path):
-    first = path.relative_to(ROOT / "sftlab").parts[0]
-    return first.removesuffix(".py")
+def room_of(module):
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(tree):
-    """(line, module) of every absolute import, those inside functions included."""
-    for node in ast.walk(tree):
+def tree(file):
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imports(parsed):
+    """(line, module, names) of every import, including those inside functions."""
+    for node in ast.walk(parsed):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            yield from ((node.lineno, alias.name, ()) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: write imports from the package's root"
-            if node.module == "sftlab":
-                yield from ((node.lineno, f"sftlab.{alias.name}") for alias in node.names)
-            else:
-                yield node.lineno, node.module
-
-
-def package_name(requirement):
-    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
-
-
-DECLARED = [package_name(r) for group in (PROJECT["dependencies"], *EXTRAS.values()) for r in group]
+            yield node.lineno, node.module, [alias.name for alias in node.names]
 
 
 def cells(notebook, kind="code"):
@@ -87,67 +66,132 @@ def cells(notebook, kind="code"):
     return [cell for cell in content["cells"] if cell["cell_type"] == kind]
 
 
+def lesson_imports(notebook):
+    """(module, names) that a lesson imports from the lab."""
+    for cell in cells(notebook):
+        source = "".join(cell["source"])
+        for found in re.finditer(
+            r"^\s*from (sftlab[\w.]*) import (\([^)]*\)|.+)$", source, flags=re.M
+        ):
+            names = re.sub(r"#.*", "", found[2]).strip("()").split(",")
+            yield found[1], [name.split(" as ")[0].strip() for name in names if name.strip()]
+
+
+def package_name(requirement):
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+DECLARED = {
+    package_name(requirement)
+    for group in (PROJECT["dependencies"], *EXTRAS.values())
+    for requirement in group
+} - {"sftlab"}
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_room_imports_only_rooms_above_it(module):
-    room = room_of(module)
-    if room == "__init__":
-        return
-    assert room in RANK, f"{room} has no place in the order: give it one in tests/test_house.py"
-    for line, name in imports(ast.parse(module.read_text(encoding="utf-8"))):
-        if name.startswith("sftlab."):
-            other = name.split(".")[1]
-            if other == "__version__":
+class TestModule:
+    def test_room_imports_only_rooms_above_it_and_by_their_face(self, module):
+        room = room_of(module)
+        if room in ("__init__", "__main__"):
+            return
+        assert room in RANK, f"{room} has no place in the order: give it one in tests/test_house.py"
+        for line, name, _ in imports(tree(module)):
+            parts = name.split(".")
+            if parts[0] != "sftlab" or len(parts) == 1:
                 continue
-            assert RANK[other] <= RANK[room], f"line {line}: {room} may not import {other}"
-            if other == "show":
-                assert room in ("show", "cli"), f"line {line}: only cli and notebooks import show"
+            assert RANK[parts[1]] <= RANK[room], f"line {line}: {room} may not import {parts[1]}"
+            deep = len(parts) > 2 and parts[1] != room
+            assert not deep, f"line {line}: import from sftlab.{parts[1]}, its face"
+
+    def test_only_show_draws_and_only_cli_imports_it(self, module):
+        used = {name.split(".")[0] for _, name, _ in imports(tree(module))}
+        shown = any(name.startswith("sftlab.show") for _, name, _ in imports(tree(module)))
+        assert room_of(module) == "show" or not used & DRAWING
+        assert room_of(module) in ("show", "cli") or not shown
+
+    def test_imports_only_what_is_declared(self, module):
+        allowed = {name.replace("-", "_") for name in DECLARED} | IMPORTED_AS
+        for line, name, _ in imports(tree(module)):
+            top = name.split(".")[0]
+            known = top in sys.stdlib_module_names or top == "sftlab" or top in allowed
+            assert known, f"line {line}: {top} is not declared in pyproject.toml"
+
+    def test_a_file_is_at_most_500_lines(self, module):
+        assert len(module.read_text("utf-8").splitlines()) <= 500
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_only_show_draws(module):
-    if room_of(module) == "show":
-        return
-    drawn = [
-        n for _, n in imports(ast.parse(module.read_text("utf-8"))) if n.split(".")[0] in DRAWING
-    ]
-    assert not drawn, f"{drawn}: only sftlab/show imports these"
+IMPORTED_AS = {"stdnum"}
+"""Packages whose import has another name than their distribution."""
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_module_imports_only_what_is_declared(module):
-    allowed = {name.replace("-", "_") for name in DECLARED}
-    for line, name in imports(ast.parse(module.read_text(encoding="utf-8"))):
-        top = name.split(".")[0]
-        if top not in sys.stdlib_module_names and top != "sftlab":
-            assert top in allowed or room_of(module) == "show", (
-                f"line {line}: {top} is not declared"
-            )
+def lines_in(folder):
+    return sum(len(file.read_text("utf-8").splitlines()) for file in folder.rglob("*.py"))
 
 
-FACES = [f for f in (ROOT / "sftlab").rglob("__init__.py") if "lazy_loader" in f.read_text("utf-8")]
+def test_the_package_stays_small():
+    assert lines_in(PACKAGE) <= 15_000
+    assert lines_in(ROOT / "tests") <= 10_000
+
+
+def test_a_public_definition_has_two_users_or_stands_in_a_face():
+    """Users are files: of the package, the notebooks, and the benchmarks; not the tests."""
+    faces = {name for face in FACES for name in handed_on(face)}
+    words = Counter()
+    for file in [*MODULES, *NOTEBOOKS, *(ROOT / "benchmarks").rglob("*.py")]:
+        words.update(set(re.findall(r"\w+", file.read_text("utf-8"))))
+    lonely = []
+    for module in MODULES:
+        for node in tree(module).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                inside = len(re.findall(rf"\b{node.name}\b", module.read_text("utf-8"))) > 1
+                commands = room_of(module) == "cli"
+                if node.name not in faces and words[node.name] + inside < 2 and not commands:
+                    lonely.append(f"{module.relative_to(PACKAGE)}: {node.name}")
+    assert not lonely
+
+
+def handed_on(face):
+    return importlib.import_module(".".join(face.parent.relative_to(ROOT).parts)).__all__
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda p: p.parent.name)
-def test_a_face_hands_on_what_is_there_and_hides_no_module(face):
-    package = importlib.import_module(".".join(face.parent.relative_to(ROOT).parts))
-    for name in package.__all__:
-        assert not isinstance(getattr(package, name), types.ModuleType), f"{name} is a module"
-        assert importlib.util.find_spec(f"{package.__name__}.{name}") is None, (
-            f"a module has the name of {name}: once imported it would stand in its place"
-        )
+def test_a_face_hands_on_what_is_there_and_is_used(face):
+    name = ".".join(face.parent.relative_to(ROOT).parts)
+    package = importlib.import_module(name)
+    for handed in package.__all__:
+        assert not isinstance(getattr(package, handed), types.ModuleType), f"{handed} is a module"
+        # Once imported, a module of that name would stand in the place of the function.
+        assert importlib.util.find_spec(f"{name}.{handed}") is None, f"{handed} names a module too"
+    used = {
+        imported
+        for file in [*MODULES, *(ROOT / "benchmarks").rglob("*.py"), *TESTS]
+        for _, module, names in imports(tree(file))
+        if module == name
+        for imported in names
+    }
+    used |= {n for nb in NOTEBOOKS for module, names in lesson_imports(nb) if module == name
+             for n in names}  # fmt: skip
+    used |= set(re.findall(r"\w+", (PACKAGE / "__init__.py").read_text("utf-8")))
+    assert set(package.__all__) <= used, "handed on, and imported by nobody"
 
 
-def test_a_notebook_and_another_room_import_from_faces():
-    for module in MODULES:
-        for line, name in imports(ast.parse(module.read_text(encoding="utf-8"))):
-            parts = name.split(".")
-            if parts[0] == "sftlab" and len(parts) > 2 and (ROOT / "sftlab" / parts[1]).is_dir():
-                own = parts[1] == room_of(module) or room_of(module) in ("cli", "__main__")
-                assert own, f"{module.name}, line {line}: import from sftlab.{parts[1]}"
-    for notebook in NOTEBOOKS:
-        for cell in cells(notebook):
-            for module in re.findall(r"from sftlab\.([\w.]+) import", "".join(cell["source"])):
-                assert "." not in module, f"{notebook.name}: import from a room, not {module}"
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def test_importing_the_lab_imports_no_heavy_library():
+    code = "import sys, sftlab; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    heavy = {"torch", "transformers", "trl", "datasets", "pandas", "numpy", "matplotlib", "scipy"}
+    assert "sftlab" in done.stdout.split(), done.stderr
+    assert not heavy & set(done.stdout.split())
+
+
+def test_no_machinery_of_processes_and_no_patched_library():
+    forbidden = re.compile(
+        r"spawnv_passfds|get_preparation_data|_MAX_MEMORY_LEAK|sys\.modules\[|forkserver|prctl"
+    )
+    found = [file.name for file in MODULES if forbidden.search(file.read_text("utf-8"))]
+    assert not found
 
 
 def section(heading):
@@ -163,30 +207,34 @@ def mapped():
     return [line.split()[0] for line in block[1].splitlines() if line.strip()]
 
 
-def test_everything_in_the_map_exists():
-    missing = [name for name in mapped() if not (ROOT / name).exists()]
-    assert not missing
-    wrong = [name for name in mapped() if (ROOT / name).is_dir() != name.endswith("/")]
+def test_the_map_is_true():
+    names = mapped()
+    assert not [name for name in names if not (ROOT / name).exists()], "in the map, not here"
+    wrong = [name for name in names if (ROOT / name).is_dir() != name.endswith("/")]
     assert not wrong, "folders end in /, files do not"
-
-
-def test_everything_that_exists_is_in_the_map():
-    names = {name.rstrip("/") for name in mapped()}
     top = {file.relative_to(ROOT).parts[0] for file in committed()}
     top = {name for name in top if not name.startswith(".") or name == ".ci"}
-    housekeeping = {"LICENSE", "README.md", "CHANGELOG.md"}
-    top = {name for name in top - housekeeping if not any(m.startswith(name) for m in names)}
-    rooms = {f"sftlab/{room_of(module)}" for module in MODULES} - {"sftlab/__init__"}
-    rooms = {r if (ROOT / r).is_dir() else f"{r}.py" for r in rooms} - {"sftlab/__main__.py"}
-    rooms = {room for room in rooms if not any(name.startswith(room) for name in names)}
-    assert not top | rooms, "add these to the README's map"
+    missing = {name for name in top if not any(n.startswith(name) for n in names)}
+    modules = {str(file.relative_to(ROOT)) for file in MODULES if file.parent == PACKAGE}
+    rooms = {f"sftlab/{file.parent.name}/" for file in MODULES if file.parent != PACKAGE}
+    assert not missing | (modules | rooms) - set(names), "here, not in the map"
+
+
+def test_the_table_of_rooms_names_every_file():
+    """`| sftlab/data/ | messages formats ... | what for |`, in the order of ORDER."""
+    rows = re.findall(r"^\| `sftlab/(\w+)/` \|([^|]+)\|([^|]+)\|$", section("Map"), flags=re.M)
+    assert [room for room, _, _ in rows] == [r for r in RANK if (PACKAGE / r).is_dir()]
+    for room, files, purpose in rows:
+        there = {file.stem for file in (PACKAGE / room).glob("*.py")} - {"__init__"}
+        assert set(re.findall(r"\w+", files)) == there, room
+        assert purpose.strip()
 
 
 def test_every_dependency_has_its_reason_in_the_readme():
     rows = re.findall(r"^\|\s*`([^`]+)`\s*\|(.*)\|", section("Dependencies"), flags=re.M)
-    named = {name.lower() for name, reason in rows if reason.strip(" |")}
-    assert set(DECLARED) - named == set(), "without a line"
-    assert named - set(DECLARED) == set(), "no longer a dependency"
+    named = {name.lower().replace("_", "-") for name, reason in rows if reason.strip(" |")}
+    assert DECLARED - named == set(), "without a line"
+    assert named - DECLARED == set(), "not a dependency any more"
 
 
 def test_every_dependency_has_an_exact_version():
@@ -196,7 +244,7 @@ def test_every_dependency_has_an_exact_version():
     assert not odd, "write name==version, and nothing of this machine"
     names = [line.split("==")[0] for line in pins]
     assert len(names) == len(set(names))
-    assert set(DECLARED) <= set(names)
+    assert set(names) >= DECLARED
     assert not {"pip", "setuptools", "wheel"} & set(names)
 
 
@@ -216,6 +264,14 @@ def test_no_path_of_a_machine():
     assert not found
 
 
+def test_binder_gives_a_sweep_one_process_and_the_cpu_build_of_torch():
+    binder = ROOT / "binder"
+    assert "LOKY_MAX_CPU_COUNT=1" in (binder / "start").read_text("utf-8")
+    assert "pytorch-cpu" in (binder / "environment.yml").read_text("utf-8")
+    assert "grep -v '^torch=='" in (binder / "postBuild").read_text("utf-8")
+    assert all((binder / name).stat().st_mode & 0o100 for name in ("start", "postBuild"))
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
 class TestNotebook:
     def test_is_committed_without_what_a_run_leaves(self, notebook):
@@ -232,15 +288,13 @@ class TestNotebook:
             assert isinstance(statement, ast.Assign | ast.AnnAssign), ast.unparse(statement)
             ast.literal_eval(statement.value)
 
+    def test_imports_from_the_lab_and_its_rooms_alone(self, notebook):
+        deep = [module for module, _ in lesson_imports(notebook) if module.count(".") > 1]
+        assert not deep
+
     def test_cells_are_short(self, notebook):
         for number, cell in enumerate(cells(notebook), start=1):
             assert len("".join(cell["source"]).splitlines()) <= 30, f"code cell {number}"
-
-    def test_sweeps_are_prepared_before_a_model_is_loaded(self, notebook):
-        sources = ["".join(cell["source"]) for cell in cells(notebook)]
-        if any("from sftlab.sweeps import" in source for source in sources):
-            first = next(source for source in sources if "load(profile)" in source)
-            assert -1 < first.find("\nprepare()") < first.find("load(profile)")
 
     def test_three_code_cells_never_stand_in_a_row(self, notebook):
         content = json.loads(notebook.read_text(encoding="utf-8"))
@@ -252,15 +306,17 @@ class TestNotebook:
         assert re.match(r"# \S.*\n+[^#\s]", first)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["codespell"]],
-    ids=["ruff-check", "ruff-format", "codespell"],
-)
+def test_the_lab_hands_on_what_three_lessons_use():
+    users = Counter()
+    for notebook in NOTEBOOKS:
+        users.update({name for _, names in lesson_imports(notebook) for name in names})
+    face = set(importlib.import_module("sftlab").__all__)
+    assert not {name for name in face if users[name] < 2}, "fewer than two lessons use them"
+    assert len(face) <= 40
+
+
+@pytest.mark.parametrize("command", ["ruff check .", "ruff format --check .", "codespell_lib"])
 def test_tool_finds_nothing(command):
-    if command[0] == "ruff":
-        command = [sys.executable, "-m", *command]
-    else:
-        command = [sys.executable, "-m", "codespell_lib"]
+    command = [sys.executable, "-m", *command.split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Peak memory and speed of fine-tuning steps on a card, beside what the planner says.
+"""Peak memory and speed of fine-tuning steps on a GPU, next to what the planner says.
 
     python benchmarks/gpu/memory.py [--cases TEXT] [--scratch DIR] [--csv FILE]
     python benchmarks/gpu/memory.py --table FILE
@@ -10,8 +10,8 @@ second step on, when Adam's moments are there; its speed counts the steps after 
 
 `--scratch` takes the random models: 16 GB for 8 billion weights, best on a disk held in memory.
 `--cases` runs those whose line holds a text, such as "qlora". Every case is written to the CSV file
-as soon as it is measured, so that a run cut short leaves what it has. `--table` needs no card: it
-prints what was measured beside what the planner says now.
+as soon as it is measured, so that a run cut short leaves what it has. `--table` needs no GPU: it
+prints what was measured next to what the planner says now.
 """
 
 import argparse
@@ -25,10 +25,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from sftlab.models import load_tokenizer
-from sftlab.planner import CARDS, Case, Measured, read, read_configuration, speed
-from sftlab.profiles import find_profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.models import find_profile, load_tokenizer
+from sftlab.planner import GPUS, Case, Measured, read_configuration, read_measured, speed
+from sftlab.quiet import quiet_libraries
 from sftlab.train import Settings, load_base, make_trainer
 
 WARM = 2
@@ -93,16 +92,28 @@ def make_model(name: str, scratch: Path) -> Path:
 def settings_of(case: Case) -> Settings:
     """How the lab trains it."""
     return Settings(
-        method=case.method, precision="bfloat16", batch_size=case.batch, max_length=case.length,
-        epochs=1, learning_rate=1e-5, lora_alpha=32, checkpointing=case.checkpointing,
-        adapter_precision="bfloat16" if case.method in ("qlora", "int8") else "float32",
-    )  # fmt: skip
+        method=case.method,
+        bf16=True,
+        per_device_train_batch_size=case.batch,
+        max_length=case.length,
+        num_train_epochs=1,
+        learning_rate=1e-5,
+        gradient_checkpointing=case.checkpointing,
+        adapter_dtype="bfloat16" if case.method in ("qlora", "int8") else "float32",
+    )
+
+
+def lengths_of(case: Case) -> list[int]:
+    """Tokens of each row, from the longest to the shortest."""
+    short = case.length * case.shortest
+    step = (case.length - short) / max(case.batch - 1, 1)
+    return [int(case.length - step * n) for n in range(case.batch)]
 
 
 def rows_of(case: Case) -> list[dict]:
     """Examples for all steps, of random ids."""
     draw, made = torch.Generator().manual_seed(0), []
-    for length in case.lengths * (WARM + TIMED):
+    for length in lengths_of(case) * (WARM + TIMED):
         ids = torch.randint(5, 1000, (length,), generator=draw).tolist()
         still = length - round(length * case.supervised)
         made.append({"input_ids": ids, "labels": [-100] * still + ids[still:]})
@@ -112,11 +123,11 @@ def rows_of(case: Case) -> list[dict]:
 def train(case: Case, folder: Path, scratch: Path) -> Measured:
     """Train a case's steps on a fresh model."""
     torch.cuda.empty_cache()
-    with known_noise_silenced():
+    with quiet_libraries():
         model, tokenizer = load_base(find_profile(folder), settings_of(case))
         rows = rows_of(case)
         trainer = make_trainer(
-            model, tokenizer, rows, settings_of(case), [], folder=scratch / "run", save_every=None
+            model, tokenizer, rows, settings_of(case), [], folder=scratch / "run", save_steps=None
         )
     trainer.order = range(len(rows))
     ordinary, begun = trainer.training_step, []
@@ -133,7 +144,7 @@ def train(case: Case, folder: Path, scratch: Path) -> Measured:
         return ordinary(*given)
 
     trainer.training_step = step
-    with known_noise_silenced():
+    with quiet_libraries():
         trainer.train()
     torch.cuda.synchronize()
     seconds = time.perf_counter() - begun[0]
@@ -146,21 +157,21 @@ def train(case: Case, folder: Path, scratch: Path) -> Measured:
     )
 
 
-def planned_pace(case: Case, card: str) -> float:
-    """Tokens a second by the planner's table of cards; nan where the card is not in it."""
-    known = next((name for name in CARDS if name.upper() in card.upper()), None)
-    return speed(case.plan(), card=known).tokens_per_second if known else float("nan")
+def planned_pace(case: Case, gpu: str) -> float:
+    """Tokens a second by the planner's table of GPUs; nan where the GPU is not in it."""
+    known = next((name for name in GPUS if name.upper() in gpu.upper()), None)
+    return speed(case.plan(), gpu=known).tokens_per_second if known else float("nan")
 
 
 def print_table(file: Path) -> None:
-    """Print, as Markdown, what was measured beside what the planner says now."""
+    """Print, as Markdown, what was measured next to what the planner says now."""
     print("| case | measured GB | planned GB | off by | tokens a second | planned |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for card, case, found in read(file):
+    for gpu, case, found in read_measured(file):
         total = case.plan().total
         print(f"| {case} | {found.peak_bytes / 1e9:.2f} | {total / 1e9:.2f} "
               f"| {total / found.peak_bytes - 1:+.1%} | {found.tokens_per_second:,.0f} "
-              f"| {planned_pace(case, card):,.0f} |")  # fmt: skip
+              f"| {planned_pace(case, gpu):,.0f} |")  # fmt: skip
 
 
 def rows_in(file: Path) -> list[dict]:
@@ -174,7 +185,7 @@ def measure(cases: list[Case], scratch: Path, file: Path | None) -> int:
     name, failed = torch.cuda.get_device_name(), 0
     written = {}
     if file and file.is_file():
-        keys = [(card, case) for card, case, _ in read(file)]
+        keys = [(gpu, case) for gpu, case, _ in read_measured(file)]
         written = dict(zip(keys, rows_in(file), strict=True))
     print(f"{name}, torch {torch.__version__}, {len(cases)} cases")
     for case in cases:
@@ -191,7 +202,7 @@ def measure(cases: list[Case], scratch: Path, file: Path | None) -> int:
         print(f"{case!s:<52} {found.peak_bytes / 1e9:6.2f} GB, planned {total / 1e9:6.2f} "
               f"({total / found.peak_bytes - 1:+.1%}); {found.tokens_per_second:7,.0f} tokens a "
               f"second, planned {planned_pace(case, name):7,.0f}", flush=True)  # fmt: skip
-        row = {"card": name, "torch": torch.__version__, **asdict(case), **asdict(found)}
+        row = {"gpu": name, "torch": torch.__version__, **asdict(case), **asdict(found)}
         written[name, case] = row
         if file:
             with file.open("w", encoding="utf-8", newline="") as stream:
@@ -212,7 +223,7 @@ def main() -> None:
         print_table(chosen.table)
         return
     if not torch.cuda.is_available():
-        sys.exit("torch finds no card; on a CPU tests/train/test_memory.py measures such steps")
+        sys.exit("torch finds no GPU; on a CPU tests/planner measures such steps")
     with TemporaryDirectory() as temporary:
         cases = [case for case in CASES if chosen.cases in str(case)]
         if measure(cases, chosen.scratch or Path(temporary), chosen.csv):

@@ -5,15 +5,18 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "diagnosis": ["Diagnosis", "Finding"],
-        "doctor": ["examine"],
+        "doctor": ["Diagnosis", "Finding", "examine"],
         "families": ["FAMILIES"],
         "masking": ["IGNORED", "Labels", "MaskError", "label_rows", "labels"],
-        "rendering": ["Template", "TemplateError"],
-        "sandbox": ["frozen_clock"],
-        "spans": ["Messages", "Span", "assistant_spans"],
-        "templates": ["CHATML", "find_template", "installed_templates"],
-        "tracing": ["trace"],
-        "turn_ends": ["find_turn_end"],
+        "shadow": ["trace"],
+        "spans": ["Messages", "Span", "assistant_spans", "find_turn_end"],
+        "templates": [
+            "CHATML",
+            "Template",
+            "TemplateError",
+            "find_template",
+            "frozen_clock",
+            "installed_templates",
+        ],
     },
 )

@@ -4,44 +4,30 @@ r"""Token ids and labels of conversations, for any chat template and any fast to
     ids                  7       101  9 41 5          8  9
     labels            -100      -100 -100 41 5        8 -100        unshifted: the model shifts
 
-The mask is made on the whole conversation, and cut with it: truncation never moves a mask, but it
-may remove what is supervised, so that is counted.
+The loss mask is made on the whole conversation and cut with it: truncation never moves a mask, but
+it may remove supervised tokens, which are counted.
 
-No token is added to what the template writes: a template that writes `bos_token` gives one, another
-gives none, and so does `apply_chat_template`. Whoever tokenizes the text anew must do the same
-(`add_special_tokens=False`), or the model sees two.
+No token is added to what the template writes: one template writes `bos_token`, another does not, as
+with `apply_chat_template`. Whoever tokenizes the text again must pass `add_special_tokens=False`
+too, or the model sees two.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from sftlab.chat.rendering import Template, TemplateError
-from sftlab.chat.sandbox import frozen_clock
-from sftlab.chat.spans import Messages, Span, Spans, assistant_spans
-from sftlab.chat.templates import find_template
+from sftlab.chat.spans import Messages, Span, Spans, assistant_spans, check_choice
+from sftlab.chat.templates import Template, TemplateError, find_template, frozen_clock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-__all__ = [
-    "IGNORED",
-    "Labels",
-    "MaskError",
-    "Span",
-    "Spans",
-    "assistant_spans",
-    "label_rows",
-    "labels",
-]
 
 IGNORED = -100
 """The label of a token that the loss leaves out (PyTorch's `ignore_index`)."""
 
 
 class MaskError(ValueError):
-    """A conversation that teaches nothing, or everything; names its index and a remedy."""
+    """A conversation with nothing supervised, or everything; names its index and a remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +37,7 @@ class Labels:
     ids: list[int]
     "Token ids, after truncation."
     labels: list[int]
-    "For each token its own id where it is supervised, else -100."
+    "For each token its own id if it is supervised, else -100."
     text: str
     "The render, whole."
     offsets: list[tuple[int, int]]
@@ -61,8 +47,8 @@ class Labels:
     removed: int = 0
     "Supervised tokens that truncation removed."
     straddling: tuple[int, ...] = ()
-    """Tokens that hold characters of a span and others outside, white space apart. They are not
-    supervised. A token that reaches over white space only is, and is not listed."""
+    """Tokens that hold characters of a span and others outside, not counting white space. They are
+    not supervised. A token that reaches over white space only is, and is not listed."""
     warnings: tuple[str, ...] = ()
     "As `Spans.warnings`."
 
@@ -83,58 +69,45 @@ def label_rows(
     *,
     template: str | Template | None = None,
     tools: Sequence[Any] | None = None,
-    turns: Literal["all", "last"] = "all",
-    start: Literal["content", "generation"] = "content",
-    end_of_turn: bool = True,
-    append_eos: bool = False,
     max_length: int | None = None,
     on_empty: Literal["raise", "keep"] = "raise",
     on_full: Literal["raise", "keep"] = "raise",
+    **options: Any,
 ) -> list[Labels]:
     """Ids and labels of many conversations, tokenized in one batch.
 
     Args:
-        tokenizer: a fast one, because its offsets tell which characters a token holds.
+        tokenizer: a fast one, because its offsets say which characters a token holds.
         rows: lists of messages, or mappings with `messages` and perhaps `tools`.
-        template: whatever `find_template` knows; None is the tokenizer's own.
+        template: whatever `find_template` takes; None is the tokenizer's own.
         tools: as for `Template.render`, for rows that bring none.
-        turns: as for `assistant_spans`, and so `start`, `end_of_turn` and `append_eos`.
         max_length: tokens to keep of each conversation, from its beginning; None keeps all.
         on_empty: what to do when no token of a row is supervised.
         on_full: what to do when every token of a row is.
+        options: `turns`, `start`, `end_of_turn` and `append_eos`, as for `assistant_spans`.
 
     Raises:
         TemplateError: as `assistant_spans`, with the row's index.
-        MaskError: a row has no supervised token, or none that is not, and is not to be kept.
+        MaskError: none of a row's tokens is supervised, or all are, and the row is not to be kept.
         ValueError: the tokenizer gives no offsets, or an option has no such value.
     """
     if not tokenizer.is_fast:
         raise ValueError(
-            f"{type(tokenizer).__name__} tells no offsets, so which characters its tokens hold is "
-            "unknown; load the fast tokenizer"
+            f"{type(tokenizer).__name__} gives no offsets, so it is unknown which characters its "
+            "tokens hold; load the fast tokenizer"
         )
     if max_length is not None and max_length < 1:
         raise ValueError(f"max_length is {max_length} tokens; give at least 1")
-    for name, value in (("on_empty", on_empty), ("on_full", on_full)):
-        if value not in ("raise", "keep"):
-            raise ValueError(f"{name} is {value!r}; use 'raise' or 'keep'")
+    check_choice("on_empty", on_empty, ("raise", "keep"))
+    check_choice("on_full", on_full, ("raise", "keep"))
     found = find_template(template, tokenizer=tokenizer)
     rendered = []
     with frozen_clock():
         for index, row in enumerate(rows):
             own = row if isinstance(row, Mapping) else {"messages": row}
+            row_tools = own.get("tools") or tools
             try:
-                rendered.append(
-                    assistant_spans(
-                        found,
-                        own["messages"],
-                        tools=own.get("tools") or tools,
-                        turns=turns,
-                        start=start,
-                        end_of_turn=end_of_turn,
-                        append_eos=append_eos,
-                    )
-                )
+                rendered.append(assistant_spans(found, own["messages"], tools=row_tools, **options))
             except TemplateError as error:
                 raise TemplateError(f"row {index}: {error}") from error
     if not rendered:
@@ -143,8 +116,6 @@ def label_rows(
         [one.text for one in rendered],
         add_special_tokens=False,
         return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
         verbose=False,
     )
     made = []
@@ -156,62 +127,40 @@ def label_rows(
 
 
 def _labelled(ids: list[int], offsets: list[tuple[int, int]], one: Spans) -> Labels:
-    labels = [IGNORED] * len(ids)
-    straddling = []
-    for begin, end in _joined(one.spans):
-        first = bisect_left(offsets, (begin,))
-        while first and offsets[first - 1][1] > begin:
-            first -= 1
-        after = bisect_left(offsets, (end,), lo=first)
-        labels[first:after] = ids[first:after]
-        # Only at a span's two ends can tokens reach out of it.
-        reaching, token = set(), first
-        while token < after and offsets[token][0] < begin:
-            reaching.add(token)
-            token += 1
-        token = after - 1
-        while token >= first and offsets[token][1] > end:
-            reaching.add(token)
-            token -= 1
-        for token in reaching:
-            left, right = offsets[token]
-            if (one.text[left:begin] + one.text[max(end, left) : right]).strip():
-                straddling.append(token)
-                labels[token] = IGNORED
+    inside = bytearray(len(one.text) + 1)
+    for span in one.spans:
+        inside[span.start : span.end] = b"\1" * (span.end - span.start)
+    labels, straddling = [IGNORED] * len(ids), []
+    for token, (start, end) in enumerate(offsets):
+        held = inside[start : max(end, start + 1)]  # a token may be empty
+        if 1 not in held:
+            continue
+        outside = (one.text[start + at] for at, value in enumerate(held) if not value)
+        if 0 in held and "".join(outside).strip():
+            straddling.append(token)
+        else:
+            labels[token] = ids[token]
     return Labels(
         ids=ids,
         labels=labels,
         text=one.text,
         offsets=offsets,
         spans=one.spans,
-        straddling=tuple(sorted(straddling)),
+        straddling=tuple(straddling),
         warnings=one.warnings,
     )
-
-
-def _joined(spans: Sequence[Span]) -> list[tuple[int, int]]:
-    """Beginnings and ends; spans that touch are one, as a token may reach from one to the next."""
-    joined: list[tuple[int, int]] = []
-    for span in spans:
-        if joined and joined[-1][1] == span.start:
-            joined[-1] = (joined[-1][0], span.end)
-        else:
-            joined.append((span.start, span.end))
-    return joined
 
 
 def _cut(row: Labels, max_length: int | None) -> Labels:
     if max_length is None or len(row.ids) <= max_length:
         return row
-    return Labels(
+    return replace(
+        row,
         ids=row.ids[:max_length],
         labels=row.labels[:max_length],
-        text=row.text,
         offsets=row.offsets[:max_length],
-        spans=row.spans,
         removed=len(row.ids) - max_length - row.labels[max_length:].count(IGNORED),
         straddling=tuple(token for token in row.straddling if token < max_length),
-        warnings=row.warnings,
     )
 
 
@@ -222,10 +171,10 @@ def _check(row: Labels, index: int, max_length: int | None, on_empty: str, on_fu
                 f"row {index} has no supervised token left: truncation to {max_length} tokens "
                 f"removed all {row.removed}; raise max_length, shorten the row, or drop it"
             )
-        why = "; ".join(row.warnings) or "it has no answer to learn, or only train: false"
+        why = "; ".join(row.warnings) or "it has no assistant turn, or only ones with train: false"
         raise MaskError(f"row {index} has no supervised token: {why}; correct the row or drop it")
     if on_full == "raise" and row.ids and row.supervised == len(row.ids):
         raise MaskError(
-            f"row {index} has all of its {len(row.ids)} tokens supervised, so nothing is a "
-            "question; begin it with a user's message, or drop it"
+            f"all {len(row.ids)} tokens of row {index} are supervised, so nothing is a question; "
+            "begin it with a user's message, or drop it"
         )

@@ -1,44 +1,48 @@
-r"""Say which characters of a rendered conversation a model is to learn, for any chat template.
+r"""Find the characters of a rendered conversation that a model learns, for any chat template.
 
     <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n[Ho.<|im_end|>]\n
                                                            ^---- Span ----^
 
-The answer's characters and what ends the turn are learned; the header before and the line break
-after are written by the program. Nothing is searched for in the text: the template itself shows
-where it puts each character (`tracing`), and how it ends a turn (`turn_ends`).
+A span is what one assistant turn supervises: the characters of the answer and what ends the turn.
+The header before it and the line break after it are written by the program. Nothing is searched for
+in the text: the template itself shows where it puts each character (`trace`), and how it ends a
+turn (`find_turn_end`).
+
+With `start="generation"` a span begins where the generation prompt ends, so that what the model
+writes before its content (reasoning) and after it (tool calls) is in the span too:
+
+    ...<|im_end|>\n<|im_start|>assistant\n[<think>\nso\n</think>\n\nHo.<tool_call>...<|im_end|>]\n
+                  ^-generation prompt---^
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise, takewhile
+from typing import Any, Literal, NamedTuple
 
-from sftlab.chat.generation import Turn, generated
-from sftlab.chat.rendering import Template, TemplateError, has_text
-from sftlab.chat.sandbox import frozen_clock
-from sftlab.chat.templates import find_template
-from sftlab.chat.tracing import Piece, Trace, trace
-from sftlab.chat.turn_ends import TurnEnd, find_turn_end, next_token
+from sftlab.chat.shadow import Piece, Trace, trace
+from sftlab.chat.templates import Template, TemplateError, find_template, frozen_clock
 
 Messages = Sequence[Mapping[str, Any]]
+
+MARKER = r"<[|｜][^\n]{1,60}?[|｜]>|<[|｜/]?[^\W\d][\w:.-]{0,40}[|｜]?>|\[[|/]?[^\W\d][\w|]{0,40}\]"
+"""What looks like a token that structures a conversation: `<|im_end|>`, `</s>`, `[/INST]`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters that one answer supervises: `text[start:end]`."""
+    """Characters that one assistant turn supervises: `text[start:end]`, of `messages[message]`."""
 
     start: int
-    "The first character."
     end: int
-    "The character behind the last."
     message: int
-    "The index of the message whose answer this is."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spans:
-    """A rendered conversation, and what of it is to be learned."""
+    """A rendered conversation, and what of it is supervised."""
 
     text: str
     "The render."
@@ -50,6 +54,32 @@ class Spans:
     "What the user should know before training on this."
 
 
+class _Turn(NamedTuple):
+    """An answer is `text[start:end]`, and then comes what ends its turn, where that is known."""
+
+    start: int
+    end: int
+    ending: str | None = None
+
+
+@dataclass(frozen=True)
+class _Chat:
+    """A conversation and the template that renders it."""
+
+    template: Template
+    messages: Messages
+    tools: Sequence[Any] | None
+
+    def trace(self, **options: Any) -> Trace:
+        return trace(self.template, self.messages, tools=self.tools, **options)
+
+    def render(self, **options: Any) -> str:
+        return self.template.render(self.messages, tools=self.tools, **options)
+
+    def first(self, count: int) -> "_Chat":
+        return replace(self, messages=self.messages[:count])
+
+
 def assistant_spans(
     template: str | Template,
     messages: Messages,
@@ -58,8 +88,6 @@ def assistant_spans(
     turns: Literal["all", "last"] = "all",
     start: Literal["content", "generation"] = "content",
     end_of_turn: bool = True,
-    bos_token: str | None = None,
-    eos_token: str | None = None,
     append_eos: bool = False,
 ) -> Spans:
     """Render a conversation and find the characters that are to be supervised.
@@ -67,67 +95,63 @@ def assistant_spans(
     A message with `train: false` is rendered, and not supervised.
 
     Args:
-        template: a Jinja text as in tokenizer_config.json, or whatever `find_template` knows.
+        template: whatever `find_template` takes.
         messages: role and content each; a content is a string or a list of parts with texts.
         tools: as for `Template.render`.
-        turns: supervise every answer, or the last one only.
+        turns: supervise every assistant turn, or the last one only.
         start: begin each span with the answer's `content`, or where the generation prompt ends:
             then reasoning and tool calls are in it.
-        end_of_turn: supervise what ends the turn too; without it a model learns no stopping.
-        bos_token: what the template's `bos_token` renders as.
-        eos_token: what the template's `eos_token` renders as.
-        append_eos: where nothing ends the last answer, write `eos_token` behind it, supervised.
+        end_of_turn: supervise what ends the turn too; without it a model does not learn to stop.
+        append_eos: where nothing ends the last answer, write a supervised `eos_token` after it.
 
     Raises:
-        TemplateError: the template refuses the conversation, or where its answers go can't be told.
+        TemplateError: the template refuses the conversation, or its answers can't be located.
         ValueError: an option has no such value.
     """
-    for name, value, known in (
-        ("turns", turns, ("all", "last")),
-        ("start", start, ("content", "generation")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}; use {' or '.join(map(repr, known))}")
-    if not isinstance(template, Template) or bos_token is not None or eos_token is not None:
-        template = find_template(template, bos_token=bos_token, eos_token=eos_token)
+    check_choice("turns", turns, ("all", "last"))
+    check_choice("start", start, ("content", "generation"))
+    template = template if isinstance(template, Template) else find_template(template)
     answers = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
     wanted = [i for i in (answers if turns == "all" else answers[-1:]) if _trained(messages[i])]
+    chat, last = _Chat(template, messages, tools), len(messages) - 1
     with frozen_clock():
-        if start == "content":
-            traced = trace(template, messages, tools=tools)
-            found = _contents(template, messages, tools, traced, wanted)
         end = find_turn_end(template, messages, tools=tools)
-        if start == "generation":
-            traced, found = generated(template, messages, tools, wanted, end)
-    spans, unended = [], []
+        if start == "content":
+            text, found = _contents(chat, wanted)
+        else:
+            text, found = _generated(chat, wanted, end)
+    spans, open_turns = [], []
     for message, turn in sorted(found.items()):
-        final = message == len(messages) - 1
-        ending = turn.ending or _ending(template, traced.text, turn.end, final, end)
+        ending = turn.ending or _ending(template, text, turn.end, message == last, end)
         if end_of_turn and not ending:
-            unended.append(message)
+            open_turns.append(message)
         spans.append(Span(turn.start, turn.end + len(ending if end_of_turn else ""), message))
-    text, warnings = traced.text, []
-    lost = [i for i in wanted if i not in found]
-    if lost and len(lost) == len(wanted) and any(has_text(messages[i]) for i in lost):
+    lost, warnings = [i for i in wanted if i not in found], []
+    if lost and len(lost) == len(wanted) and any(_has_text(messages[i]) for i in lost):
         raise TemplateError(
             f"the chat template {template.name} renders the content of no answer (messages "
             f"{_listed(lost)}); where it takes a content as a list of parts, give "
             '[{"type": "text", "text": ...}], else use another template'
         )
-    if append_eos and unended and unended[-1] == len(messages) - 1:
+    if append_eos and open_turns and open_turns[-1] == last:
         if not template.eos_token:
             raise ValueError("append_eos needs an eos_token; give the tokenizer's")
-        spans[-1] = Span(spans[-1].start, spans[-1].end + len(template.eos_token), unended.pop())
-        text = text[: found[spans[-1].message].end] + template.eos_token
+        text = text[: found[last].end] + template.eos_token
+        spans[-1] = Span(spans[-1].start, len(text), open_turns.pop())
     if lost:
         warnings.append(
             f"the render has no text of messages {_listed(lost)}, so nothing of them is learned; "
             "an empty answer, reasoning and tool calls are learned with start='generation'"
         )
-    if unended:
-        warnings.append(_unended(template, unended, end))
+    if open_turns:
+        warnings.append(_open_turns(template, open_turns, end))
     spans.sort(key=lambda span: span.start)
     return Spans(text=text, spans=tuple(spans), end_of_turn=end.token, warnings=tuple(warnings))
+
+
+def check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; use {' or '.join(map(repr, known))}")
 
 
 def _trained(message: Mapping[str, Any]) -> bool:
@@ -137,82 +161,339 @@ def _trained(message: Mapping[str, Any]) -> bool:
     return value is not False
 
 
+def _has_text(message: Mapping[str, Any]) -> bool:
+    """Whether the content is more than white space."""
+    content = message.get("content")
+    return bool(content.strip() if isinstance(content, str) else content)
+
+
 def _listed(numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:5]))
     return shown + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
 
 
-def _contents(
-    template: Template,
-    messages: Messages,
-    tools: Sequence[Any] | None,
-    traced: Trace,
-    wanted: Sequence[int],
-) -> dict[int, Turn]:
-    """Where the content of each wanted answer stands, if it does."""
-    all_pieces: dict[int, list[Piece]] = {}
-    for piece in traced.pieces:
-        all_pieces.setdefault(piece.message, []).append(piece)
-    found = {}
-    for message in wanted:
-        pieces = all_pieces.get(message)
-        if not pieces:
-            continue
-        if len(pieces) > 1:
-            _check_order(template, messages, tools, pieces)
-        first = _rewritten(traced.text, pieces[0], messages[message])
-        found[message] = Turn(first, pieces[-1].end)
-    return found
-
-
-def _check_order(
-    template: Template, messages: Messages, tools: Sequence[Any] | None, pieces: Sequence[Piece]
-) -> None:
-    """What a template writes between the pieces of one answer is a part of it (the `</think>`
-    between thoughts and answer), unless it repeats the answer, or puts others' words there."""
-    message, start, end = pieces[0].message, pieces[0].start, pieces[-1].end
-    twice = any(b.first <= a.last for a, b in pairwise(pieces))
-    others = () if twice else trace(template, messages, tools=tools, roles=None).pieces
-    if twice or any(p.message != message and start <= p.start < end for p in others):
-        raise TemplateError(
-            f"the chat template {template.name} writes the content of message {message} in more "
-            f"than one place (characters {pieces[0].start} to {pieces[0].end}, and from "
-            f"{pieces[1].start}), so which of them the model answers with can't be told; use a "
-            "template that writes it once"
-        )
-
-
-def _rewritten(text: str, piece: Piece, message: Mapping[str, Any]) -> int:
-    """Where an answer begins whose first words the template took off and wrote itself, such as
-    the `<think>` that opens a content."""
-    content = message.get("content")
-    if not isinstance(content, str):
-        return piece.start
-    dropped = content[: piece.first].strip()
-    before = text[: piece.start].rstrip()
-    return len(before) - len(dropped) if dropped and before.endswith(dropped) else piece.start
-
-
-def _ending(template: Template, text: str, at: int, final: bool, end: TurnEnd) -> str:
-    """What ends the turn whose last character stands before `at`, with white space before it."""
-    for candidate in (end.last, end.middle) if final else (end.middle, end.last):
-        if candidate and text.startswith(candidate, at):
-            return candidate
-    for candidate in (end.last, end.middle):
-        if candidate and (
-            found := re.compile(rf"\s*{re.escape(candidate.strip())}").match(text, at)
-        ):
-            return found[0]
-    return next_token(text, at, template) if end.borrowed and not final else ""
-
-
-def _unended(template: Template, messages: Sequence[int], end: TurnEnd) -> str:
+def _open_turns(template: Template, messages: Sequence[int], end: "TurnEnd") -> str:
     what = f"nothing ends the turn of messages {_listed(messages)}"
     if "eos_token" in template.text and not template.eos_token:
-        return f"{what}: the template writes eos_token there, and none was given; give eos_token"
+        return f"{what}: the template writes eos_token there, and it is empty; give eos_token"
     if end.token:
         what += f" (others end with {end.token!r})"
     return (
         f"{what}, so from them the model can't learn to stop; end the last one with "
         "append_eos=True, or use a template that ends every turn"
     )
+
+
+# From the content on.
+
+
+def _contents(chat: _Chat, wanted: Sequence[int]) -> tuple[str, dict[int, _Turn]]:
+    """The render, and where the content of each wanted answer is, if it is in it."""
+    traced = chat.trace()
+    found = {}
+    for message in wanted:
+        pieces = [piece for piece in traced.pieces if piece.message == message]
+        if len(pieces) > 1:
+            _check_order(chat, pieces)
+        if pieces:
+            start = _start_of_content(traced.text, pieces[0], chat.messages[message])
+            found[message] = _Turn(start, pieces[-1].end)
+    return traced.text, found
+
+
+def _check_order(chat: _Chat, pieces: Sequence[Piece]) -> None:
+    """What a template writes between the pieces of one answer is a part of it (the `</think>`
+    between thoughts and answer), unless it repeats the answer, or puts others' words there."""
+    message, start, end = pieces[0].message, pieces[0].start, pieces[-1].end
+    twice = any(after.first <= before.last for before, after in pairwise(pieces))
+    others = () if twice else chat.trace(roles=None).pieces
+    if twice or any(p.message != message and start <= p.start < end for p in others):
+        raise TemplateError(
+            f"the chat template {chat.template.name} writes the content of message {message} in "
+            f"more than one place (characters {pieces[0].start} to {pieces[0].end}, and from "
+            f"{pieces[1].start}), so it is unclear which of them the model answers with; use a "
+            "template that writes it once"
+        )
+
+
+def _start_of_content(text: str, piece: Piece, message: Mapping[str, Any]) -> int:
+    """Where an answer begins, also if the template cut off its first words and wrote them itself,
+    such as the `<think>` that opens a content."""
+    content = message.get("content")
+    if not isinstance(content, str):
+        return piece.start
+    cut = content[: piece.first].strip()
+    before = text[: piece.start].rstrip()
+    return len(before) - len(cut) if cut and before.endswith(cut) else piece.start
+
+
+# From the generation prompt on. It is looked for only between the last character of the message
+# before and the first of this one, so a template may write earlier turns differently later on.
+
+
+def _generated(chat: _Chat, wanted: Sequence[int], end: "TurnEnd") -> tuple[str, dict[int, _Turn]]:
+    """The render, and the wanted turns that have something in it.
+
+    Raises:
+        TemplateError: the template refuses a part of the conversation, or renders it so differently
+            that the place can't be found.
+    """
+    follows_calls = True
+    try:
+        traced = chat.trace(roles=None, calls=True)
+    except TemplateError:
+        traced, follows_calls = chat.trace(roles=None), False
+    turns = {}
+    for index in wanted:
+        calls = bool(chat.messages[index].get("tool_calls"))
+        own, others = _own(traced, index), [p for p in traced.pieces if p.message != index]
+        if own:
+            start, stop = own[0].start, own[-1].end
+        elif _has_text(chat.messages[index]) or (calls and follows_calls):
+            continue
+        else:
+            start = stop = max((p.end for p in others if p.message < index), default=0)
+        before = max((p for p in others if p.end <= start), key=lambda p: p.end, default=None)
+        begin = _start_of_turn(chat.first(index), traced.text, before, own)
+        turn = _Turn(begin, max([begin, *(piece.end for piece in own)]))
+        if calls:
+            after = min((p.start for p in others if p.start >= stop), default=len(traced.text))
+            turn = _with_calls(chat.first(index + 1), traced.text[:after], turn, end)
+        turns[index] = turn
+    return traced.text, turns
+
+
+def _own(traced: Trace, message: int) -> list[Piece]:
+    """The message's pieces, without repetitions: the name of a called tool is written again before
+    the tool's result."""
+    own: list[Piece] = []
+    for piece in traced.pieces:
+        if piece.message == message and not any(
+            piece.first <= seen.last and seen.first <= piece.last for seen in own
+        ):
+            own.append(piece)
+    return own
+
+
+def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequence[Piece]) -> int:
+    """Where the generation prompt of this turn ends in the whole text."""
+    prompt = earlier.render(add_generation_prompt=True)
+    if text.startswith(prompt):
+        return len(prompt)
+    traced = earlier.trace(roles=None, add_generation_prompt=True)
+    last = before and (before.message, before.last)
+    same = [piece for piece in traced.pieces if (piece.message, piece.last) == last]
+    if not before or not same:
+        raise TemplateError(
+            f"the chat template {earlier.template.name} renders the messages before message "
+            f"{len(earlier.messages)} differently once it is there, so where the model began to "
+            "write can't be found; use start='content'"
+        )
+    header = _units(prompt[same[-1].end :], earlier.template)
+    region = text[before.end : own[0].start if own else len(text)]
+    # Where the header is written differently here, the longest end of it that is found counts.
+    for skipped in range(len(header)):
+        ending = "".join(header[skipped:])
+        if ending.strip() and ending in region:
+            return before.end + region.index(ending) + len(ending)
+    same = 0
+    for unit in header:
+        if not region.startswith(unit, same):
+            break
+        same += len(unit)
+    return before.end + same
+
+
+def _with_calls(until: _Chat, text: str, turn: _Turn, end: "TurnEnd") -> _Turn:
+    """The turn with all of its tool calls, whose last characters are the template's own.
+
+    Args:
+        until: the conversation up to this message.
+        text: the render up to the next message's first character.
+    """
+    endings = [e.strip() for e in (end.middle, end.last) if e and not end.borrowed]
+    whole = until.render().rstrip()
+    same = text.startswith(whole) and len(whole) >= turn.end
+    written = whole[turn.end :] if same else text[turn.end :]
+    at = min((written.find(ending) for ending in endings if ending in written), default=None)
+    if at is not None:
+        return turn._replace(end=turn.end + len(written[:at].rstrip()))
+    if not same:
+        raise TemplateError(
+            f"where the tool calls of message {len(until.messages) - 1} end can't be found for the "
+            f"chat template {until.template.name}: it renders them differently once a message "
+            "follows; use start='content'"
+        )
+    marker = re.search(rf"\s*(?:{MARKER})\Z", written)
+    return _Turn(turn.start, len(whole) - (len(marker[0]) if marker else 0), marker and marker[0])
+
+
+# The end of turn.
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnEnd:
+    r"""What a template writes from an answer's last character to the end of its turn.
+
+    It is found by rendering a conversation of four messages:
+
+        <|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA
+        ^------opener-----^                                    [<|im_end|>]\n<|im_start|>user\nQ
+                                                               ^---------between---------^
+        ...<|im_start|>assistant\nA
+                                  [<|im_end|>]\n
+                                  ^---final---^
+
+    What `between` and `final` have in common, up to the header of the next message (which is what
+    `between` and `opener` have in common at their ends), is the end of turn. A turn in the middle
+    may end differently from the last one (gpt-oss: `<|end|>` and `<|return|>`), not at all
+    (Alpaca's form), or with the token that opens the next message (GLM-4), which is then what stops
+    the model.
+    """
+
+    middle: str | None = None
+    "After an answer that another message follows; None where nothing ends it."
+    last: str | None = None
+    "After the last answer."
+    borrowed: bool = False
+    "Whether `middle` is the token that opens the next message."
+
+    @property
+    def token(self) -> str | None:
+        """What stops the model, without the white space before it."""
+        end = self.middle or self.last
+        return end.strip() if end else None
+
+
+_ROUND = (("user", "What is it?"), ("assistant", "It is so."))
+
+
+def find_turn_end(
+    template: Template, messages: Messages = (), *, tools: Sequence[Any] | None = None
+) -> TurnEnd:
+    """The end of turn, tried out once for each template.
+
+    Args:
+        messages: the conversation to try it out on, if the template renders none of ours.
+        tools: as for `Template.render`, for that conversation.
+    """
+    if known := _usual_turn_end(template):
+        return known
+    try:
+        return _turn_end(_Chat(template, messages, tools))
+    except TemplateError:
+        return TurnEnd()
+
+
+@lru_cache(maxsize=256)
+def _usual_turn_end(template: Template) -> TurnEnd | None:
+    for system in ((), (("system", "Be brief."),)):
+        for parts in (False, True):
+            messages = [
+                {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
+                for role, text in (*system, *_ROUND, *_ROUND)
+            ]
+            try:
+                return _turn_end(_Chat(template, messages, None))
+            except TemplateError:
+                continue  # It needs another form.
+    return None
+
+
+def _turn_end(chat: _Chat) -> TurnEnd:
+    """The end of turn as this conversation shows it.
+
+    Raises:
+        TemplateError: it does not render, or the answers are not in the render.
+    """
+    template, traced = chat.template, chat.trace(roles=None)
+    ends = {piece.message: piece.end for piece in traced.pieces}
+    rendered = [
+        index
+        for index, message in enumerate(chat.messages)
+        if message["role"] == "assistant" and index in ends
+    ]
+    if not rendered:
+        raise TemplateError(f"the chat template {template.name} does not render the answers")
+
+    def text_from(at: int) -> str:
+        """The text up to the next piece of a message."""
+        starts = (piece.start for piece in traced.pieces if piece.start >= at)
+        return traced.text[at : min(starts, default=len(traced.text))]
+
+    final = ""
+    if rendered[-1] == len(chat.messages) - 1:
+        final = traced.text[ends[rendered[-1]] :]
+    if len(rendered) == 1:
+        return _compared(template, "", final, "", "")
+    between, prompt = text_from(ends[rendered[0]]), text_from(ends.get(rendered[0] - 1, 0))
+    return _compared(template, between, final, text_from(0), prompt)
+
+
+def _compared(template: Template, between: str, final: str, opener: str, prompt: str) -> TurnEnd:
+    """The end of turn from the texts that `TurnEnd` draws; `prompt` is between question and answer.
+
+    The texts are compared unit by unit, so that no marker and no word is cut.
+    """
+    if final.strip() and between.startswith(final.rstrip()):
+        return TurnEnd(middle=final.rstrip(), last=final.rstrip())
+    middle, last = _units(between, template), _units(final, template)
+    before = _units(opener.removeprefix(template.bos_token), template)
+    is_marker = re.compile(_marker(template)).fullmatch
+
+    def is_word(unit: str) -> bool:
+        return bool(unit.strip()) and not is_marker(unit)
+
+    def to_first_marker(units: Sequence[str]) -> str:
+        """The text up to the first unit that is not white space, if that is a marker."""
+        at = next((index for index, unit in enumerate(units) if unit.strip()), None)
+        return "".join(units[: at + 1]) if at is not None and is_marker(units[at]) else ""
+
+    same = shared(middle[::-1], before[::-1])
+    own = middle[: len(middle) - same]
+    if any(map(is_word, before[: len(before) - same])):
+        # There is a system prompt, whose end may look like the answer's, so that `same` has it:
+        # but the next header begins with what opens the system prompt.
+        openers = {unit for unit in takewhile(lambda u: not is_word(u), before) if unit.strip()}
+        at = next((index for index, unit in enumerate(middle) if unit in openers), len(own))
+        own = middle[: max(at, len(own))]
+    common = "".join(own[: shared(own, last)]).rstrip()
+    if common:
+        return TurnEnd(middle=common, last=common)
+    # A template may write the next answer's header even without add_generation_prompt.
+    end = None if prompt.rstrip().endswith(final.strip()) else to_first_marker(last) or None
+    mine = "".join(own).rstrip() if to_first_marker(own) else None
+    if mine or end:
+        return TurnEnd(middle=mine, last=end)
+    borrowed = to_first_marker(middle)
+    if borrowed.lstrip().startswith("<") and borrowed.strip() != template.bos_token:
+        return TurnEnd(middle=borrowed, borrowed=True)
+    return TurnEnd()
+
+
+def _ending(template: Template, text: str, at: int, final: bool, end: TurnEnd) -> str:
+    """What ends the turn whose last character is before `at`, with white space before it."""
+    for candidate in (end.last, end.middle) if final else (end.middle, end.last):
+        if candidate and text.startswith(candidate, at):
+            return candidate
+    patterns = [re.escape(e.strip()) for e in (end.last, end.middle) if e]
+    if end.borrowed and not final:
+        patterns.append(f"(?:{_marker(template)})")
+    found = (re.compile(rf"\s*{pattern}").match(text, at) for pattern in patterns)
+    return next((match[0] for match in found if match), "")
+
+
+def _marker(template: Template) -> str:
+    return (re.escape(template.eos_token) + "|" if template.eos_token else "") + MARKER
+
+
+def _units(text: str, template: Template) -> list[str]:
+    """The text in pieces that are never cut: markers, words, white space."""
+    marker = _marker(template)
+    return re.findall(rf"{marker}|\s+|(?:(?!{marker})\S)+", text)
+
+
+def shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many items two sequences, or characters two texts, have in common at their beginnings."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -1,4 +1,4 @@
-"""Where the command line starts: the commands, and how a mistake is told.
+"""Where the command line starts: the commands, and how a mistake is reported.
 
 Imports stay inside the commands, so that `--help` answers at once.
 """
@@ -10,7 +10,7 @@ import traceback
 
 import typer
 
-from sftlab.cli import data, doctor, ledger, lessons, mask, models, plan, train, world
+from sftlab.cli import chat, course, data, models, plan, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,9 +24,8 @@ app = typer.Typer(
     """,
 )
 COMMANDS = (
-    lessons.run, lessons.lab, ledger.claims, ledger.cache, world.corpus, world.seen,
-    data.validate, doctor.doctor, mask.mask, train.train, models.chat, models.base,
-    models.preflight, plan.plan,
+    course.run, course.lab, course.claims, course.cache, data.corpus, data.seen, data.validate,
+    data.doctor, data.mask, train.train, chat.chat, models.base, models.preflight, plan.plan,
 )  # fmt: skip
 """In the order in which `--help` lists them."""
 for command in COMMANDS:

@@ -1,35 +1,8 @@
-"""`sftlab chat`, `base` and `preflight`: the models of the course, and what a machine can do."""
+"""`sftlab base` and `preflight`: the models of the course, and what a machine can do."""
 
-import sys
 from typing import Annotated
 
 import typer
-
-
-def chat(
-    model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="A profile, or the folder of a saved run.")
-    ] = "tiny",
-    system: Annotated[
-        str | None, typer.Option(help="What the assistant is told before you speak (runs only).")
-    ] = None,
-    sample: Annotated[
-        bool, typer.Option(help="Draw each word at random, instead of taking the likeliest.")
-    ] = False,
-) -> None:
-    """Talk to a base model, or to one that you fine-tuned.
-
-    \b
-    For example:
-      sftlab chat tiny                       a base model: it continues what you write
-      sftlab chat runs/my-first-assistant    a saved run: it answers
-      echo "The capital of France is" | sftlab chat tiny
-
-    /reset begins the conversation anew, /quit (or Ctrl-D) ends it.
-    """
-    from sftlab.cli.conversation import open_model, talk
-
-    talk(open_model(model, system=system, sample=sample), lines=sys.stdin)
 
 
 def base(
@@ -53,7 +26,7 @@ def base(
 
     from sftlab.course import write_card
     from sftlab.paths import DATA
-    from sftlab.show import plots
+    from sftlab.show import plot_card, plot_pretraining
     from sftlab.world import EARLY, RECIPES, train_all
 
     unknown = set(names or []) - set(RECIPES)
@@ -62,7 +35,6 @@ def base(
     chosen = names or list(RECIPES)
     if not card_only:
         train_all(chosen)
-    logs = {}
     for name in [*chosen, *([EARLY[0]] if EARLY[1] in chosen else [])]:
         folder = DATA / "models" / name
         typer.echo(f"measuring {name}")
@@ -70,9 +42,9 @@ def base(
         missed = [f"{m.what} ({m.part})" for m in measures if m.met is False]
         typer.echo(f"{name}: " + (f"bars missed: {'; '.join(missed)}" if missed else "bars met"))
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        plots.plot_card(card).save(folder / "journey.png")
-        logs[name] = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
-        plots.plot_pretraining({name: logs[name]}).save(folder / "training.png")
+        plot_card(card).save(folder / "journey.png")
+        log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
+        plot_pretraining(log, name=name).save(folder / "training.png")
 
 
 def preflight(

@@ -59,11 +59,11 @@ def train(
     small, and 2 for other mistakes.
     """
     from sftlab.course import parse_parameter
-    from sftlab.profiles import find_profile
+    from sftlab.models import find_profile
     from sftlab.train import Settings, recipe, state
 
-    given = {"method": method, "epochs": epochs, "learning_rate": rate, "template": template,
-             "seed": seed}  # fmt: skip
+    given = {"method": method, "num_train_epochs": epochs, "learning_rate": rate,
+             "template": template, "seed": seed}  # fmt: skip
     given |= dict(parse_parameter(text) for text in setting or [])
     settings = Settings().changed(**{k: v for k, v in given.items() if v is not None})
     found = find_profile(profile)
@@ -85,7 +85,8 @@ def train(
 
 
 def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool) -> None:
-    from sftlab.train import DataFaults, TrainingFaults, carry_out, needs, prepare
+    from sftlab.planner import needs
+    from sftlab.train import DataFaults, TrainingFaults, carry_out, prepare
 
     def say(text: str) -> None:
         if not as_json:
@@ -123,9 +124,9 @@ def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool
 
 def _be_there(file: Path) -> None:
     """RecordsError, with what to do, for a file that can't be read at all."""
-    from sftlab.data import Stream
+    from sftlab.data import DataFile
 
-    Stream(file)
+    DataFile(file)
 
 
 def _told(report, file: Path) -> str:

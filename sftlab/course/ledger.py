@@ -1,25 +1,329 @@
-"""The ledger of a course run: `claims.json`, gathered from what each lesson recorded."""
+"""The claims ledger: what was measured for each claim of the articles, and the verdict.
 
+    data/claims.toml --claims()--> Claim with its rule --+
+                                                         +-- record() --> Record --> verdict, reason
+    Estimate (sftlab.measure) ---------------------------+                   |
+                                                                             v
+                        table() <------------------- cache/claims/<profile>/<id>.json
+
+A verdict is always computed from the intervals and the rule; no function here takes one.
+"""
+
+import hashlib
+import importlib.metadata
 import json
+import math
 import os
-from collections.abc import Sequence
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.execution import Result
-from sftlab.course.recording import rows
-from sftlab.course.records import Record, StaleRecordError
+import pandas as pd
+
+from sftlab.course.rules import (
+    CONTRADICTED,
+    LESSONS,
+    NOT_MEASURED,
+    NOT_TESTABLE,
+    SUPPORTED,
+    UNITS,
+    Claim,
+    ClaimsError,
+    Part,
+    claims,
+    combine,
+    find_claim,
+)
+from sftlab.measure import POINTS, SHARE, Estimate
+from sftlab.models import Profile, find_profile
+from sftlab.paths import NOTEBOOKS, cache_folder, write_atomically
+
+RECORDS_VARIABLE = "SFTLAB_RECORDS"
+"""Names one more folder for records; the runner sets it to gather those of one lesson."""
+COLUMNS = """
+    id claim source notebook effect unit low high seeds items verdict reason
+""".split()
+_MIXED = ({POINTS, "share"}, {SHARE, "difference of shares"})
+"""Unit of an estimate and of a part, where the two together can only be a mistake."""
 
 
-def write_claims(
-    results: Sequence[Result], *, folder: Path, notebooks: Path
+class StaleRecordError(ClaimsError):
+    """A record that no longer counts; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The measured parts of a claim; raises ClaimsError when they do not fit its rule."""
+
+    claim: Claim
+    """The claim with the rule that judges it."""
+    estimates: Mapping[str, Estimate]
+    """Part name -> effect and interval, each at the level `claim.level`."""
+    profile: str
+    """The model it was measured on."""
+    notebook: str
+    """The lesson that measured it."""
+    note: str = ""
+    """A remark for readers of the ledger."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of Python and of the packages that decide the numbers."""
+    when: str = ""
+    """Date and time of the measurement, UTC."""
+
+    def __post_init__(self) -> None:
+        _check(self.claim, self.estimates)
+
+    @property
+    def verdict(self) -> str:
+        """`supported` when every part is, `contradicted` when any part is, or `inconclusive`."""
+        return combine([part.judge(self.estimates[part.name]) for part in self.claim.rule])
+
+    @property
+    def deciding(self) -> Part:
+        """The part that decides: the first that fails, or the one that holds most narrowly."""
+        verdict = self.verdict
+        if verdict == SUPPORTED:
+            return min(self.claim.rule, key=lambda part: part.slack(self.estimates[part.name]))
+        failing = (p for p in self.claim.rule if p.judge(self.estimates[p.name]) == verdict)
+        return next(failing)
+
+    @property
+    def estimate(self) -> Estimate:
+        """Effect and interval of the deciding part."""
+        return self.estimates[self.deciding.name]
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is what it is, with the numbers of the deciding part."""
+        part, count = self.deciding, len(self.claim.rule)
+        text = part.sentence(self.estimate)
+        if self.verdict == SUPPORTED and count > 1:
+            held = "Both parts hold" if count == 2 else f"All {count} parts hold"
+            text = f"{held}. The nearest to its bound is {text}"
+        if self.claim.not_testable:
+            text += f" Not testable here: {self.claim.not_testable}."
+        return text
+
+    @property
+    def surprise(self) -> str:
+        """A sentence when the verdict is the opposite of the expected one, else empty."""
+        if {self.verdict, self.claim.expected} != {SUPPORTED, CONTRADICTED}:
+            return ""
+        return (
+            f"{self.claim.id} was expected to be {self.claim.expected} and is {self.verdict}. "
+            f"{self.reason}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it for JSON; verdict and reason are for readers, and never read back."""
+        return {
+            "id": self.claim.id,
+            "profile": self.profile,
+            "notebook": self.notebook,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "part": self.deciding.name,
+            "expected": self.claim.expected,
+            "quoted": self.claim.quoted,
+            "note": self.note,
+            "parts": [
+                {
+                    "part": part.name,
+                    "measures": part.measures,
+                    "unit": part.unit,
+                    part.kind: part.bound,
+                    "verdict": part.judge(self.estimates[part.name]),
+                    "estimate": self.estimates[part.name].to_dict(),
+                }
+                for part in self.claim.rule
+            ],
+            "rule": self.claim.rule_hash,
+            "versions": dict(self.versions),
+            "when": self.when,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Record":
+        """The record that `to_dict` wrote, judged by the rule that stands now.
+
+        Raises:
+            StaleRecordError: it was made under another rule, or is incomplete.
+        """
+        try:
+            claim = claims().get(data["id"])
+            if claim is None:
+                raise StaleRecordError(f"{data['id']} is not in claims.toml any more")
+            if data["rule"] != claim.rule_hash:
+                raise StaleRecordError("its rule has changed since it was measured")
+            kept = {key: data[key] for key in ("profile", "notebook", "note", "versions", "when")}
+            estimates = {p["part"]: Estimate.from_dict(p["estimate"]) for p in data["parts"]}
+            return cls(claim=claim, estimates=estimates, **kept)
+        except StaleRecordError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StaleRecordError(f"its record is damaged ({type(error).__name__})") from error
+
+    def write(self, folder: Path) -> Path:
+        """Write `<folder>/<id>.json`; returns the path."""
+        path = folder / f"{self.claim.id}.json"
+        write_atomically(path, json.dumps(self.to_dict(), indent=2) + "\n")
+        return path
+
+
+def record(
+    claim_id: str,
+    parts: Estimate | Mapping[str, Estimate],
+    *,
+    profile: str | Path | Profile,
+    notebook: str | None = None,
+    note: str = "",
+) -> Record:
+    """Enter what was measured for a claim into the ledger, and return it with its verdict.
+
+    It is written to the cache, where it replaces an earlier record on the same profile, and to
+    the folder named by `SFTLAB_RECORDS` when that is set.
+
+    Args:
+        claim_id: such as `B3`.
+        parts: part name -> estimate, for every part of the claim's rule; one estimate alone for a
+            rule of one part. With k parts, make each with `comparisons=k`: see
+            `Claim.comparisons`.
+        profile: the model it was measured on.
+        notebook: the lesson that measured it, when not the claim's own.
+        note: a remark for readers of the ledger.
+
+    Raises:
+        ClaimsError: no such claim, part or lesson, parts are missing, an estimate is at another
+            level, or beyond what its unit can be.
+        UnknownProfileError: no such profile.
+    """
+    claim = find_claim(claim_id)
+    if notebook is not None and notebook not in LESSONS:
+        raise ClaimsError(f"there is no lesson {notebook!r}; choose one of {', '.join(LESSONS)}")
+    made = Record(
+        claim=claim,
+        estimates=_by_part(claim, parts),
+        profile=_name(profile),
+        notebook=notebook or claim.notebook,
+        note=note,
+        versions=dict(versions()),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    made.write(records_folder(made.profile))
+    if folder := os.environ.get(RECORDS_VARIABLE):
+        made.write(Path(folder))
+    return made
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers; a package that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in ("sftlab", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def read_records(folder: Path) -> dict[str, Record | StaleRecordError]:
+    """Claim id -> the record in `folder`, or the reason why it does not count."""
+    found: dict[str, Record | StaleRecordError] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[path.stem] = Record.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except StaleRecordError as stale:
+            found[path.stem] = stale
+        except ValueError:
+            found[path.stem] = StaleRecordError("its record is damaged (not JSON)")
+    return found
+
+
+def stored_records(profile: str | Path | Profile = "tiny") -> dict[str, Record | StaleRecordError]:
+    """Claim id -> the cache's record on `profile`, or the reason why it does not count."""
+    return read_records(records_folder(_name(profile)))
+
+
+def records_folder(profile: str) -> Path:
+    """The cache's folder for records made on `profile`, whose name may be a path or a hub id."""
+    name = profile
+    if not re.fullmatch(r"\w[\w.-]{0,80}", profile):
+        slug = re.sub(r"[^\w.-]+", "-", profile).strip("-.")[-60:]
+        name = f"{slug}-{hashlib.sha256(profile.encode()).hexdigest()[:8]}"
+    return cache_folder() / "claims" / name
+
+
+def table(
+    profile: str | Path | Profile = "tiny",
+    records: Mapping[str, Record | StaleRecordError] | Iterable[Record] | None = None,
+    *,
+    notebooks: Path = NOTEBOOKS,
+) -> pd.DataFrame:
+    """The ledger, one row a claim in the order of the file, with the columns `COLUMNS`.
+
+    Effect, unit, interval, seeds and items are those of the part that decides; a claim that was
+    not measured says why and holds missing values.
+
+    Args:
+        profile: whose records of the cache to show.
+        records: these instead of the cache's.
+        notebooks: the folder that tells which lessons are written.
+    """
+    found = rows(stored_records(profile) if records is None else records, notebooks=notebooks)
+    frame = pd.DataFrame([{key: row[key] for key in COLUMNS} for row in found], columns=COLUMNS)
+    numbers = dict.fromkeys(("effect", "low", "high"), "float64")
+    return frame.astype({**numbers, "seeds": "Int64", "items": "Int64"})
+
+
+def rows(
+    records: Mapping[str, Record | StaleRecordError] | Iterable[Record],
+    *,
+    notebooks: Path = NOTEBOOKS,
 ) -> list[dict[str, Any]]:
-    """Write `folder/claims.json` and return its rows: one a claim, in the order of claims.toml.
+    """The rows of `table` for JSON: None for what is missing, and all that `to_dict` gives."""
+    if not isinstance(records, Mapping):
+        records = {found.claim.id: found for found in records}
+    written = {path.stem for path in notebooks.glob("*.ipynb")}
+    return [_row(claim, records.get(claim.id), written) for claim in claims().values()]
 
-    A row is that of the table of claims with `parts`, `profile` and `parameters`, and what else a
-    record holds. A lesson that ran to its end replaces all its rows. Rows of lessons that did not
-    run, or did not come as far, stay as an earlier run left them, if that was on the same profile
-    and under the same rules: so `sftlab run 01` after the whole course keeps the rest.
+
+def _row(claim: Claim, found: Record | StaleRecordError | None, written: set[str]) -> dict:
+    row = dict.fromkeys(COLUMNS) | {
+        "id": claim.id,
+        "claim": claim.claim,
+        "source": " ".join(claim.source),
+        "notebook": claim.notebook,
+        "unit": claim.rule[0].unit if claim.rule else "",
+        "parts": [],
+        "profile": None,
+    }
+    if isinstance(found, Record):
+        estimate = found.estimate
+        measured = {"effect": estimate.value, "unit": found.deciding.unit}
+        measured |= {key: getattr(estimate, key) for key in ("low", "high", "seeds", "items")}
+        return row | measured | found.to_dict()
+    number = claim.notebook.split("_")[0]
+    if not claim.rule:
+        return row | {"verdict": NOT_TESTABLE, "reason": claim.not_testable}
+    if claim.notebook not in written:
+        return row | {"verdict": NOT_MEASURED, "reason": f"lesson {number} is not written yet"}
+    stale = f"{found}: " if found is not None else ""
+    return row | {"verdict": NOT_MEASURED, "reason": f"{stale}run lesson {number}"}
+
+
+def write_claims(results: Sequence[Any], *, folder: Path, notebooks: Path) -> list[dict[str, Any]]:
+    """Write `folder/claims.json` from the results of a course run, and return its rows.
+
+    A row is that of `rows` with `parameters`. A lesson that ran to its end replaces all its rows.
+    Rows of lessons that did not run, or did not get as far, stay as an earlier run left them, if
+    that was on the same profile and under the same rules: `sftlab run 01` after the whole course
+    keeps the rest.
     """
     file = folder / "claims.json"
     profiles = {result.profile for result in results}
@@ -43,9 +347,7 @@ def write_claims(
         {**row, "parameters": parameters.get(row["id"]) if row["parts"] else None}
         for row in rows(records, notebooks=notebooks)
     ]
-    unfinished = folder / f".claims.{os.getpid()}"
-    unfinished.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, file)
+    write_atomically(file, json.dumps(found, indent=2) + "\n")
     return found
 
 
@@ -53,9 +355,55 @@ def _earlier(file: Path) -> list[dict[str, Any]]:
     """The measured rows of an earlier run; none where the file is missing or damaged."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return [row for row in found if row["parts"] and row["profile"] and row["notebook"]]
+    except (OSError, ValueError, KeyError, TypeError):
         return []
-    if not isinstance(found, list):
-        return []
-    needed = {"id", "parts", "profile", "notebook"}
-    return [r for r in found if isinstance(r, dict) and needed <= set(r) and r["parts"]]
+
+
+def _by_part(claim: Claim, parts: Estimate | Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """Part name -> estimate in the order of the rule; one estimate serves a rule of one part."""
+    if isinstance(parts, Mapping):
+        order = [*claim.part_names, *(name for name in parts if name not in claim.part_names)]
+        return {name: parts[name] for name in order if name in parts}
+    if len(claim.rule) == 1:
+        return {claim.rule[0].name: parts}
+    names = ", ".join(map(repr, claim.part_names))
+    raise ClaimsError(f"{claim.id} has {len(claim.rule)} parts; give a dict with {names}")
+
+
+def _check(claim: Claim, estimates: Mapping[str, Estimate]) -> None:
+    if not claim.rule:
+        raise ClaimsError(f"{claim.id} has no rule (not testable here): nothing can be recorded")
+    if set(estimates) != set(claim.part_names):
+        raise ClaimsError(
+            f"{claim.id} has the parts {', '.join(map(repr, claim.part_names))}; got "
+            f"{', '.join(map(repr, estimates)) or 'none'}"
+        )
+    for part in claim.rule:
+        estimate, where = estimates[part.name], f"{claim.id}, part {part.name!r}"
+        if not isinstance(estimate, Estimate):
+            raise ClaimsError(
+                f"{where}: expected the Estimate that mean or difference of sftlab.measure "
+                f"returns, got {type(estimate).__name__}"
+            )
+        if not math.isclose(estimate.level, claim.level, abs_tol=1e-9):
+            raise ClaimsError(
+                f"{where} has an interval at {estimate.level:.2%}; {len(claim.rule)} parts share "
+                f"5%, so it must be at {claim.level:.2%}: pass comparisons={claim.comparisons} "
+                f"(claims()[{claim.id!r}].comparisons) and leave level alone"
+            )
+        if {estimate.unit, part.unit} in _MIXED:
+            raise ClaimsError(
+                f"{where} is a {part.unit}, and the estimate is in {estimate.unit}: mean gives a "
+                "share, difference gives points"
+            )
+        lowest, highest = UNITS[part.unit]
+        if not lowest <= estimate.value <= highest:
+            raise ClaimsError(
+                f"{where} is {estimate.value:g}, which no {part.unit} can be; 81% is 0.81"
+            )
+
+
+def _name(profile: str | Path | Profile) -> str:
+    found = find_profile(profile)
+    return found.name if found.embedded or found.on_hub else str(Path(found.source).resolve())

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.light import import_jsonschema
 from sftlab.paths import NOTEBOOKS
 
 
@@ -43,7 +42,7 @@ def find_lessons(names: Sequence[str] = (), *, folder: Path = NOTEBOOKS) -> list
     """
     known = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
     if not names and not known:
-        raise UnknownLessonError(f"no notebook lies in {folder}: run this in a complete clone")
+        raise UnknownLessonError(f"there is no notebook in {folder}; run this in a complete clone")
     paths = []
     for name in names or list(known):
         if name.endswith(".ipynb") and Path(name).is_file():
@@ -52,7 +51,9 @@ def find_lessons(names: Sequence[str] = (), *, folder: Path = NOTEBOOKS) -> list
         stem = name.removesuffix(".ipynb")
         matches = [stem] if stem in known else [k for k in known if k.split("_")[0] == stem]
         if len(matches) != 1:
-            raise UnknownLessonError(f"no lesson is called {name!r}; there are: {', '.join(known)}")
+            raise UnknownLessonError(
+                f"there is no lesson {name!r}; choose one of {', '.join(known)}"
+            )
         paths.append(known[matches[0]])
     return [_read(path) for path in dict.fromkeys(paths)]
 
@@ -86,10 +87,12 @@ def choose_parameters(
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:
-    """`"seeds=3"` -> `("seeds", 3)`; a value that is no Python literal stays text."""
+    """`"seeds=3"` -> `("seeds", 3)`; a value that is not a Python literal stays text."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip().isidentifier():
-        raise UnknownParameterError(f"{text!r} is no parameter: write name=value, such as seeds=3")
+        raise UnknownParameterError(
+            f"cannot read the parameter {text!r}; write name=value, such as seeds=3"
+        )
     return name.strip(), _literal(value)
 
 
@@ -112,15 +115,12 @@ def _fits(value: Any, default: Any) -> bool:
 
 
 def _read(path: Path) -> Lesson:
-    import_jsonschema()
-    import papermill  # slow to import, and `--help` does not need it
-
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        inspected = papermill.inspect_notebook(str(path))
-    except (ValueError, KeyError, TypeError) as error:
+        defaults = _defaults(cells)
+    except (ValueError, KeyError, TypeError, SyntaxError) as error:
         raise UnknownLessonError(
-            f"{path} is no notebook with a Python kernel: {error}; open and save it in JupyterLab"
+            f"cannot read {path} as a notebook: {error}; open and save it in JupyterLab"
         ) from error
     lines = [
         line.strip()
@@ -136,5 +136,16 @@ def _read(path: Path) -> Lesson:
         path=path,
         title=lines[first].removeprefix("# ") if first is not None else path.stem,
         promise="" if after.startswith("#") else after.strip("*_> "),
-        defaults={name: _literal(found["default"]) for name, found in inspected.items()},
+        defaults=defaults,
     )
+
+
+def _defaults(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """The assignments of the cell tagged `parameters`; they must be literals."""
+    found = {}
+    for cell in cells:
+        if "parameters" in cell["metadata"].get("tags", []):
+            for line in ast.parse("".join(cell["source"])).body:
+                if isinstance(line, ast.Assign):
+                    found[line.targets[0].id] = ast.literal_eval(line.value)
+    return found

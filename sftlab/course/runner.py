@@ -1,34 +1,93 @@
-"""Execute lessons and leave what a reader wants: pages, an index, a summary.
+"""Execute lessons with papermill, one after another, and leave pages, an index and a summary.
 
-    build/
-      index.html            every lesson with its promise, minutes and status
-      00_start_here.html    a page per lesson, readable without a network
-      executed/*.ipynb      the executed notebooks
-      claims.json           the claims ledger: a row a claim, with parts, profile and parameters
-      summary.json          minutes, status, machine, versions
-
-Each notebook runs in a process of its own (`execution.py`), one after another, so that its minutes
-are its own. Where it can be, it is a fork of one that has imported the libraries
-(`forked/server.py`). Those whose runs are all in the cache (`familiar.py`) have little to do: they
-come first, as many at a time as there are cores.
+build/
+  index.html            every lesson with its promise, minutes and status, and the claims
+  00_start_here.html    a page per lesson, readable without a network
+  executed/*.ipynb      the executed notebooks
+  claims.json           the claims ledger: a row a claim, with parts, profile and parameters
+  summary.json          minutes, status, machine, versions
 """
 
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import closing, nullcontext
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.execution import Result, execute, interrupt
-from sftlab.course.familiar import is_familiar, remember
-from sftlab.course.forked.server import server
-from sftlab.course.lessons import choose_parameters, find_lessons
-from sftlab.course.records import Record
+from sftlab.course.ledger import RECORDS_VARIABLE, Record, StaleRecordError, read_records
+from sftlab.course.lessons import Lesson, choose_parameters, find_lessons
+from sftlab.models import find_profile
 from sftlab.paths import DATA, NOTEBOOKS
-from sftlab.profiles import find_profile
+
+OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+"""Keeps the libraries from asking a hub. They read it when they are imported."""
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclass
+class Failure:
+    """What stopped a notebook."""
+
+    cell: int | None
+    """Number of the cell in the notebook, from 1; `None` when no cell is to blame."""
+    source: str
+    """The cell's code."""
+    traceback: str
+    """Its traceback without terminal colours, or what is known instead."""
+
+
+@dataclass
+class Result:
+    """The outcome of one notebook."""
+
+    lesson: Lesson
+    """The notebook as committed."""
+    parameters: Mapping[str, Any]
+    """The parameters that replaced its defaults."""
+    status: str = "not run"
+    """`passed`, `failed`, `interrupted` or `not run`."""
+    minutes: float = 0.0
+    """Wall-clock minutes, including the start of the kernel."""
+    failure: Failure | None = None
+    """Where and why it stopped, when it failed."""
+    executed: Path | None = None
+    """The executed notebook, as far as it got."""
+    page: Path | None = None
+    """Its HTML page."""
+    records: Mapping[str, Record | StaleRecordError] = field(default_factory=dict)
+    """Claim id -> what this run recorded for it."""
+
+    @property
+    def name(self) -> str:
+        return self.lesson.name
+
+    @property
+    def profile(self) -> str:
+        """The model it runs on."""
+        return self.parameters.get("profile", self.lesson.defaults.get("profile", "tiny"))
+
+    @property
+    def surprises(self) -> list[Record]:
+        """The records whose verdict is the opposite of what the lesson expects."""
+        return [r for r in self.records.values() if isinstance(r, Record) and r.surprise]
+
+    @property
+    def failing_surprises(self) -> list[Record]:
+        """Those that fail a run: of a lesson as committed, on a model that ships with the course.
+
+        With other parameters, or on another model, the lesson promised nothing.
+        """
+        defaults = {**self.lesson.defaults, "profile": self.profile}
+        if any(defaults.get(name) != value for name, value in self.parameters.items()):
+            return []
+        return [r for r in self.surprises if find_profile(r.profile).embedded]
 
 
 def run_notebooks(
@@ -38,18 +97,17 @@ def run_notebooks(
     folder: Path | str = "build",
     notebooks: Path = NOTEBOOKS,
     progress: bool = True,
-    alone: bool = False,
 ) -> list[Result]:
     """Execute the lessons `names` (all of `notebooks` when empty) and write pages to `folder`.
 
     Names, parameters and the profile are checked before anything runs. A failing cell stops its
     notebook and is printed to stderr, as is a verdict that is the opposite of what the lesson
     expects; the others still run. Ctrl-C stops what is running, keeps what is finished and returns.
-    With `alone` no two run at the same time, also when they find all of their runs in the cache.
-    Raises `UnknownLessonError`, `UnknownParameterError` or `UnknownProfileError`, all of them
-    ValueErrors.
+
+    Raises:
+        UnknownLessonError, UnknownParameterError, UnknownProfileError: all are ValueErrors.
     """
-    from sftlab.course import index, pages
+    from sftlab.course import pages
 
     lessons = find_lessons(names, folder=notebooks)
     parameters = dict(parameters or {})
@@ -62,160 +120,157 @@ def run_notebooks(
     folder = Path(folder).resolve()
     (folder / "executed").mkdir(parents=True, exist_ok=True)
     results = [Result(lesson=lesson, parameters=chosen[lesson.name]) for lesson in lessons]
-    # Alone a lesson would wait for a server as long as for its own imports.
-    forks = nullcontext() if alone or len(results) == 1 else server()
-    # Closed at once when what is done with a result fails, or Ctrl-C comes then: others may run.
-    with (
-        forks as address,
-        _Bar(shown=progress) as bar,
-        closing(
-            _executed(results, folder=folder, bar=bar, alone=alone, server=address)
-        ) as executed,
-    ):
-        for result in executed:
-            if result.status == "passed":
-                remember(result.lesson, result.parameters)
-            if result.executed:
-                result.page = pages.write_page(
-                    result.executed,
-                    title=result.lesson.title,
-                    folder=folder,
-                    lessons={r.name for r in results} | {p.stem for p in folder.glob("*.html")},
-                )
-            bar.finish(result)
-            index.write_index(results, folder=folder, notebooks=notebooks)
-            if result.status == "interrupted":
-                break
+    for result in results:
+        _execute(result, folder=folder, progress=progress)
+        if result.executed:
+            known = {r.name for r in results} | {p.stem for p in folder.glob("*.html")}
+            title = result.lesson.title
+            result.page = pages.write_page(
+                result.executed, title=title, folder=folder, lessons=known
+            )
+        pages.write_index(results, folder=folder, notebooks=notebooks)
+        _report(result, progress=progress)
+        if result.status == "interrupted":
+            break
     return results
 
 
-def _executed(
-    results: Sequence[Result], *, folder: Path, bar: "_Bar", alone: bool, server: str | None
-) -> Iterator[Result]:
-    """Execute the notebooks; each is given back when it has ended."""
-    quick = [r for r in results if not alone and is_familiar(r.lesson, r.parameters)]
-    # The first begins as it is, while the server imports. Of the others the longest come first, or
-    # the last would run alone.
-    quick[1:] = sorted(quick[1:], key=lambda r: recorded_minutes(r.name) or 0, reverse=True)
-    servers = {r.name: server for r in (quick + [r for r in results if r not in quick])[1:]}
-
-    def carry_out(result: Result, **options: Any) -> None:
-        on_cell, address = bar.cells_of(result.name), servers.get(result.name)
-        execute(result, folder=folder, on_cell=on_cell, server=address, **options)
-
-    cores = os.cpu_count() or 1
-    threads = max(cores // max(len(quick), 1), 1)
-    pool = ThreadPoolExecutor(max_workers=cores)
-    futures = {pool.submit(carry_out, r, threads=threads, all_stored=True): r for r in quick}
-    given = []
+def _execute(result: Result, *, folder: Path, progress: bool) -> None:
+    """Execute one notebook with papermill in a process of its own, and fill `result`."""
+    executed = folder / "executed" / f"{result.name}.ipynb"
+    executed.unlink(missing_ok=True)
+    scratch = folder / "work" / result.name  # the kernel's folder: a lesson may leave files there
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    command = [sys.executable, "-m", "papermill", str(result.lesson.path), str(executed)]
+    command += ["--kernel", "python3", "--language", "python", "--cwd", str(scratch)]
+    command += ["--parameters_yaml", json.dumps(dict(result.parameters))]
+    # Otherwise the whole notebook with its figures is written before each cell.
+    command += ["--no-request-save-on-cell-execute", "--log-level", "WARNING"]
+    began, code, log = time.monotonic(), None, []
     try:
-        for future in as_completed(futures):
-            future.result()
-            given.append(futures[future])
-            yield futures[future]
+        with tempfile.TemporaryDirectory(prefix="sftlab-", ignore_cleanup_errors=True) as temporary:
+            environment = _environment(result, scratch / "records", temporary)
+            code = _watch(command, environment, log, result.name if progress else None)
     except KeyboardInterrupt:
-        _stop(pool, futures)
-        pool.shutdown(wait=True)
-        ended = [r for future, r in futures.items() if not future.cancelled() and r not in given]
-        # What had ended before comes first: after an interrupted one nothing is taken.
-        yield from sorted(ended, key=lambda result: result.status == "interrupted")
-        return
+        result.status = "interrupted"
+    else:
+        result.status = "passed" if code == 0 else "failed"
+    result.minutes = (time.monotonic() - began) / 60
+    result.records = read_records(scratch / "records")
+    if _is_notebook(executed):
+        result.executed = executed
+    if result.status == "failed":
+        died = Failure(None, "", _ANSI.sub("", "".join(log[-20:])).strip() or f"exit code {code}")
+        result.failure = (_failing_cell(result) if result.executed else None) or died
+
+
+def _watch(command: list[str], environment: dict, log: list[str], name: str | None) -> int:
+    """Run papermill to its end; show its bar after `name`, keep the rest of stderr in `log`."""
+    # A session of its own: Ctrl-C reaches this process alone, which then ends papermill.
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        for line in process.stderr:  # each state of the bar is a line: "\r" ends one as well
+            if not line.startswith("Executing:"):
+                log.append(line)
+            elif name:
+                print(f"\r{name}{line.strip()[9:]}   ", end="", file=sys.stderr, flush=True)
+        return process.wait()
     finally:
-        _stop(pool, futures)
-    for result in results:
-        if result not in quick:
-            carry_out(result)
-            yield result
+        if name:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if process.poll() is None:
+            process.terminate()  # nbclient answers SIGTERM by ending its kernel
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        process.stderr.close()
 
 
-def _stop(pool: ThreadPoolExecutor, futures: Mapping[Future, Result]) -> None:
-    """Begin no further notebook, and end those that run."""
-    pool.shutdown(wait=False, cancel_futures=True)
-    for future, result in futures.items():
-        if future.running():
-            interrupt(result)
+def _environment(result: Result, records: Path, temporary: str) -> dict[str, str]:
+    """The child's variables: folders of its own, this very `sftlab`, no hub for a local profile."""
+    package = Path(__file__).resolve().parents[2]
+    paths = [str(package), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths)),
+        "PYTHONIOENCODING": "utf-8",
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is that of this environment
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        RECORDS_VARIABLE: str(records),
+    }
+    if cache := environment.get("SFTLAB_CACHE"):  # the child works in another folder
+        environment["SFTLAB_CACHE"] = os.path.abspath(cache)
+    return environment | ({} if find_profile(result.profile).on_hub else OFFLINE)
+
+
+def _is_notebook(file: Path) -> bool:
+    """Whether `file` is there and whole: a process that is killed while writing leaves a part."""
+    try:
+        return "cells" in json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def _failing_cell(result: Result) -> Failure | None:
+    """The cell that raised, with its number in the committed notebook."""
+    committed = json.loads(result.lesson.path.read_text(encoding="utf-8"))["cells"]
+    ids = [cell.get("id") for cell in committed]
+    for cell in json.loads(result.executed.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                number = ids.index(cell["id"]) + 1 if cell.get("id") in ids else None
+                traceback = _ANSI.sub("", "\n".join(output["traceback"]))
+                return Failure(number, "".join(cell["source"]), traceback)
+    return None
+
+
+def _report(result: Result, *, progress: bool) -> None:
+    if progress:
+        print(f"{result.status:<12}{result.name:<28}{result.minutes:5.1f} min", flush=True)
+    for record in result.surprises:
+        where = result.name
+        if record not in result.failing_surprises:
+            changed = {k: v for k, v in result.parameters.items() if k != "profile"}
+            on = ", ".join([record.profile, *(f"{k}={v}" for k, v in changed.items())])
+            where += f", on {on} (reported only)"
+        print(f"\n{where}: {record.surprise}\n", file=sys.stderr, flush=True)
+    if failure := result.failure:
+        where = f"cell {failure.cell}" if failure.cell else "no cell"
+        source = "\n".join(f"    {line}" for line in failure.source.splitlines())
+        text = f"\n{result.name}: {where} failed\n\n{source}\n\n{failure.traceback}\n"
+        print(text, file=sys.stderr, flush=True)
 
 
 def recorded_minutes(name: str) -> float | None:
     """Minutes that lesson `name` took when the course was last recorded; `None` if it was not."""
     file = DATA / "minutes.json"
-    if not file.is_file():
-        return None
-    return json.loads(file.read_text(encoding="utf-8")).get(name)
+    return json.loads(file.read_text(encoding="utf-8")).get(name) if file.is_file() else None
 
 
 def record_minutes(results: Sequence[Result], *, file: Path | None = None) -> Path:
-    """Write the minutes of `results` to `data/minutes.json`, which the lessons read.
+    """Write the minutes of `results` to `data/minutes.json`, which the lessons show.
 
-    Raises ValueError when one did not pass: half a run measures nothing.
+    Raises:
+        ValueError: one did not pass, and half a run measures nothing.
     """
     stopped = [result.name for result in results if result.status != "passed"]
     if stopped:
         raise ValueError(f"minutes not recorded: {', '.join(stopped)} did not pass; run it again")
     file = file or DATA / "minutes.json"
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    before.update({result.name: round(result.minutes, 2) for result in results})
-    before["machine"] = f"{os.cpu_count()} cores"
-    file.write_text(json.dumps(before, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    minutes = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    minutes |= {result.name: round(result.minutes, 2) for result in results}
+    minutes["machine"] = f"{os.cpu_count()} cores"
+    file.write_text(json.dumps(minutes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return file
-
-
-class _Bar:
-    """One progress bar: the lesson, cell k of n, time elapsed; a line for each lesson done."""
-
-    def __init__(self, *, shown: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-        self.console = Console(quiet=not shown)
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TextColumn("cell {task.completed:.0f} of {task.total:.0f}"),
-            TimeElapsedColumn(),
-            console=self.console,
-            transient=True,
-        )
-        self.tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "_Bar":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def cells_of(self, name: str) -> Callable[[int, int], None]:
-        """What to call with `(k, n)` when cell k of the n of a lesson starts."""
-
-        def cell(number: int, of: int) -> None:
-            if name not in self.tasks:
-                self.tasks[name] = self.bar.add_task(name, total=of)
-            self.bar.update(self.tasks[name], completed=number)
-
-        return cell
-
-    def finish(self, result: Result) -> None:
-        if result.name in self.tasks:
-            self.bar.remove_task(self.tasks.pop(result.name))
-        self.console.print(f"{result.status:<12}{result.name:<28}{result.minutes:5.1f} min")
-        for record in result.surprises:
-            # Never silent: without a bar this is all that a run says.
-            print(_told(record, result), file=sys.stderr, flush=True)
-        if failure := result.failure:
-            where = f"cell {failure.cell}" if failure.cell else "no cell"
-            indented = "\n".join(f"    {line}" for line in failure.source.splitlines())
-            print(
-                f"\n{result.name}: {where} failed\n\n{indented}\n\n{failure.traceback}\n",
-                file=sys.stderr,
-                flush=True,
-            )
-
-
-def _told(record: Record, result: Result) -> str:
-    """A verdict that is the opposite of what the lesson expects, for the terminal."""
-    if record in result.failing_surprises:
-        return f"\n{result.name}: {record.surprise}\n"
-    changed = {name: value for name, value in result.parameters.items() if name != "profile"}
-    on = ", ".join([record.profile, *(f"{name}={value}" for name, value in changed.items())])
-    return f"\n{result.name}, on {on} (reported only): {record.surprise}\n"

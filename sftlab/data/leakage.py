@@ -1,19 +1,20 @@
-"""What of a test split also stands in train: the same prompt, a run of words, the same entity.
+"""What of a test split is also in train: the same prompt, a run of words, the same entity.
 
 A leaked test row measures memory. Three kinds, from the plainest to the one that is most often
 missed:
 
     prompt   the test prompt is a train prompt, but for case and white space
-    ngram    some words in a row stand in both: a copy inside other words
+    ngram    some neighbouring words are in both: a copy inside other words
     group    both are about the same entity, so that its facts were trained
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import pandas as pd
 
-from sftlab.data.parts import Key, Row, RowsError, checked, normalise, part_of, pieces, values_of
+from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, pieces, values_of
 
 KINDS = ("prompt", "ngram", "group")
 COLUMNS = ["test", "train", "kind", "share", "evidence"]
@@ -35,14 +36,13 @@ def leaks(
     """Every pair of a test row and a train row of which the first leaks.
 
     Columns: test and train (indexes), kind (see `KINDS`), share (of the test row's n-grams that
-    stand in the train row; 1 for the other kinds) and evidence: the prompt, the longest shared
-    run of n-grams, or the group.
+    are in the train row; 1 for the other kinds) and evidence: the prompt, the longest shared run
+    of n-grams, or the group.
 
     Args:
-        size: length of an n-gram. A text with fewer words is one n-gram, whole: it leaks when all
-            of it stands in a train row.
+        size: length of an n-gram. A text with fewer words is one n-gram, whole.
         unit: what an n-gram is made of, "words" or "characters" (for languages without spaces).
-        part: the text whose n-grams are compared, of `parts.PARTS`.
+        part: the text whose n-grams are compared, of `rows.PARTS`.
         common: an n-gram in more different train texts than this is a phrase of the language or
             of the template, not a copy, and does not count (Brown et al. 2020, appendix C, do so).
         group: name or function of the entity that a row is about; None leaves it out.
@@ -55,6 +55,8 @@ def leaks(
     for kind in kinds:
         if kind not in KINDS:
             raise RowsError(f"kind {kind!r}: use some of {', '.join(KINDS)}")
+    if "group" in kinds and group is None:
+        raise RowsError("kind 'group': say which, with `group` (a name or a function)")
     found = []
     if "prompt" in kinds:
         prompts = [[normalise(part_of(row, "prompt")) for row in rows] for rows in (train, test)]
@@ -63,8 +65,6 @@ def leaks(
         texts = [[part_of(row, part) for row in rows] for rows in (train, test)]
         found += _shared_pieces(*texts, size=size, unit=unit, common=common)
     if "group" in kinds:
-        if group is None:
-            raise RowsError("kind 'group': say which, with `group` (a name or a function)")
         groups = [values_of(train, group, name="train"), values_of(test, group, name="test")]
         found += _same(*groups, "group")
     return pd.DataFrame(found, columns=COLUMNS).sort_values(
@@ -94,14 +94,13 @@ def _shared_pieces(
 ) -> Iterator[tuple]:
     """Short test texts are looked up whole, so train is cut into every length that they have."""
     cut = [pieces(text, size=size, unit=unit) for text in test]
-    lengths = {_length(own[0], unit) for own in cut}
+    lengths = {len(own[0].split() if unit == "words" else own[0]) for own in cut} - {0}
     wanted = {piece for own in cut for piece in own if piece}
-    copies = defaultdict(list)
+    copies, where = defaultdict(list), defaultdict(list)
     for index, text in enumerate(train):
         copies[normalise(text)].append(index)
-    where = defaultdict(list)
     for text in copies:
-        own = {p for length in lengths if length for p in pieces(text, size=length, unit=unit)}
+        own = {piece for length in lengths for piece in pieces(text, size=length, unit=unit)}
         for piece in own & wanted:
             where[piece].append(text)
     for index, own in enumerate(cut):
@@ -116,18 +115,9 @@ def _shared_pieces(
                 yield index, other, "ngram", len(places) / len(own), evidence
 
 
-def _length(piece: str, unit: str) -> int:
-    return len(piece.split()) if unit == "words" else len(piece)
-
-
 def _longest_run(places: list[int], own: list[str], unit: str) -> str:
     """The longest stretch of neighbouring n-grams, as the text that they cover."""
-    runs: list[list[int]] = []
-    for place in places:
-        if runs and place == runs[-1][-1] + 1:
-            runs[-1].append(place)
-        else:
-            runs.append([place])
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(places), lambda p: p[1] - p[0])]
     first, *rest = max(runs, key=len)
     if unit == "words":
         return " ".join([own[first], *(own[place].rsplit(" ", 1)[-1] for place in rest)])
@@ -142,15 +132,9 @@ def drop_leaks(
     By default train rows go, so that the test stays what it was and scores can be compared; with
     split="test" the rows are those of the test split.
     """
-    if split not in ("train", "test"):
-        raise RowsError(f"split={split!r}: say whether the rows are those of 'train' or 'test'")
     rows = checked(rows, name=split)
-    if not set(COLUMNS) <= set(found):
-        raise RowsError(f"the leaks have no columns {', '.join(COLUMNS)}: give what leaks() gave")
     gone = set(found[split])
     if gone and max(gone) >= len(rows):
-        raise RowsError(
-            f"the leaks name {split} row {max(gone)}, but there are {len(rows)} rows: give the "
-            "rows that leaks() compared"
-        )
+        remedy = "give the rows that leaks() compared"
+        raise RowsError(f"{split} row {max(gone)} of the leaks is not among the rows: {remedy}")
     return [row for index, row in enumerate(rows) if index not in gone], found

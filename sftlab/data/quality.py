@@ -1,21 +1,17 @@
-"""Measures of a data set: length, coverage, balance, diversity, correctness, consistency, format.
+"""Measures of a data set: lengths, values, diversity, contradictions, formats; loss as a score.
 
-`sftlab.data.checklist` puts them together; each can also be asked alone.
+`checklist` puts them together with duplicates, leaks and personal data.
 """
 
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
-from sftlab.data.parts import Key, Row, RowsError, checked, normalise, part_of, values_of, words
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, values_of, words
 
 MARKERS = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
@@ -23,84 +19,46 @@ MARKERS = re.compile(
     flags=re.MULTILINE,
 )
 """Marks of a chat format inside a content: the format is written twice once a template adds it."""
+REFUSALS = re.compile(
+    r"\bas an? (?:ai|artificial intelligence|language model|large language model)\b"
+    r"|\bi(?:['’]m| am) (?:sorry|afraid|unable|not able)\b"
+    r"|\bi (?:can(?:no|['’])t|could not|won['’]t|will not|do not know|don['’]t know)\b",
+    flags=re.IGNORECASE,
+)
+"""English openings of a refusal."""
+NEUTRAL = "Q: {prompt}\nA:"
+"""A form that a base model knows from plain text, of no chat template.
+
+The form matters: on 400 country questions with 120 wrong answers, the base `tiny` ranks every wrong
+answer above every right one in this form, and no better than chance (area under the curve 0.55)
+when the answer is on the line after the bare question.
+"""
 
 
-def lengths(
-    rows: Iterable[Row], *, tokenizer: "PreTrainedTokenizerBase | None" = None
-) -> pd.DataFrame:
+def lengths(rows: Iterable[Row], *, tokenizer: Any = None) -> pd.DataFrame:
     """How long prompts, answers and conversations are.
 
     Lines: part and unit (characters, words, and tokens with a tokenizer; tokens of the text
     alone, without BOS and without what a chat template adds). Columns: least, median, mean, p95
     (95% are not longer) and most.
     """
-    rows = checked(rows)
-    counters: dict[str, Callable[[list[str]], list[int]]] = {
-        "characters": lambda texts: [len(text) for text in texts],
-        "words": lambda texts: [len(words(text)) for text in texts],
-    }
-    if tokenizer is not None:
-        counters["tokens"] = lambda texts: [
-            len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
-        ]
-    counts = {}
+    rows, counts = checked(rows), {}
     for part in ("prompt", "answer", "conversation"):
         texts = [part_of(row, part) for row in rows]
-        counts |= {(part, unit): count(texts) for unit, count in counters.items()}
+        counts[part, "characters"] = [len(text) for text in texts]
+        counts[part, "words"] = [len(words(text)) for text in texts]
+        if tokenizer is not None:
+            ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            counts[part, "tokens"] = [len(one) for one in ids]
     n = pd.DataFrame(counts)
-    frame = pd.DataFrame(
-        {
-            "least": n.min(),
-            "median": n.median(),
-            "mean": n.mean(),
-            "p95": n.quantile(0.95, interpolation="higher"),
-            "most": n.max(),
-        }
-    )
-    return frame.rename_axis(["part", "unit"])
+    p95 = n.quantile(0.95, interpolation="higher")
+    table = {"least": n.min(), "median": n.median(), "mean": n.mean(), "p95": p95, "most": n.max()}
+    return pd.DataFrame(table).rename_axis(["part", "unit"])
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """How often each value of a key comes, and how evenly."""
-
-    counts: dict[Hashable, int]
-    """Rows of each value, the most frequent first."""
-    missing: tuple[Hashable, ...]
-    """Values that were expected and never come."""
-
-    @property
-    def ratio(self) -> float:
-        """Rows of the most frequent value over rows of the rarest; 1 is balance."""
-        return max(self.counts.values()) / min(self.counts.values())
-
-    @property
-    def evenness(self) -> float:
-        """Entropy over that of even counts (Pielou's index): 1 is balance, 0 a single value."""
-        total, kinds = sum(self.counts.values()), len(self.counts)
-        shares = [count / total for count in self.counts.values()]
-        return (
-            1 - sum(p * math.log(p * kinds) for p in shares) / math.log(kinds) if kinds > 1 else 0
-        )
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """Columns rows and share, a line for each value; missing ones at the end with 0."""
-        counts = self.counts | dict.fromkeys(self.missing, 0)
-        frame = pd.DataFrame({"rows": counts.values()}, index=pd.Index(counts, name="value"))
-        return frame.assign(share=frame["rows"] / frame["rows"].sum())
-
-
-def coverage(
-    rows: Iterable[Row], key: Key, *, expected: Collection[Hashable] | None = None
-) -> Coverage:
-    """Rows by entity, relation, wording, class: whatever `key` names or computes.
-
-    `expected` lists the values that should come, so that the absent ones are told too.
-    """
-    counts = Counter(values_of(checked(rows), key))
-    missing = tuple(value for value in expected or () if value not in counts)
-    return Coverage(dict(counts.most_common()), missing)
+def count_values(rows: Iterable[Row], key: Key) -> dict[Hashable, int]:
+    """Rows by entity, wording, class: whatever `key` names or computes, the most frequent first."""
+    return dict(Counter(values_of(checked(rows), key)).most_common())
 
 
 def distinct(rows: Iterable[Row], *, size: int = 2, part: str = "prompt") -> float:
@@ -109,8 +67,6 @@ def distinct(rows: Iterable[Row], *, size: int = 2, part: str = "prompt") -> flo
     1 when no run comes twice. It falls as a data set grows, so compare sets of one size only. NaN
     when no text has that many words.
     """
-    if size < 1:
-        raise RowsError(f"size={size}: a run has at least 1 word")
     seen: Counter[tuple[str, ...]] = Counter()
     for row in checked(rows):
         own = words(part_of(row, part))
@@ -118,64 +74,24 @@ def distinct(rows: Iterable[Row], *, size: int = 2, part: str = "prompt") -> flo
     return len(seen) / seen.total() if seen else math.nan
 
 
-@dataclass(frozen=True)
-class Contradiction:
-    """A prompt that is answered in more than one way."""
+def contradictions(rows: Iterable[Row]) -> dict[str, dict[str, list[int]]]:
+    """Prompts with different answers, and the rows of each answer.
 
-    prompt: str
-    """The prompt, as its first row writes it."""
-    answers: dict[str, list[int]]
-    """Indexes of the rows that give each answer."""
-
-
-def contradictions(rows: Iterable[Row]) -> list[Contradiction]:
-    """Prompts with different answers; case, white space and Unicode form do not count.
-
-    The prompt includes the system message here: another system message may ask for another answer.
+    Case, white space and Unicode form do not count. The prompt includes the system message here:
+    another system message may ask for another answer.
     """
     rows = checked(rows)
-    groups: dict[str, list[int]] = defaultdict(list)
+    groups: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, row in enumerate(rows):
-        groups[normalise(part_of(row, "context"))].append(index)
-    found = []
-    for indexes in groups.values():
-        answers: dict[str, list[int]] = defaultdict(list)
-        for index in indexes:
-            answers[normalise(part_of(rows[index], "answer"))].append(index)
-        if len(answers) > 1:
-            told = {part_of(rows[own[0]], "answer"): own for own in answers.values()}
-            found.append(Contradiction(part_of(rows[indexes[0]], "context"), told))
-    return found
-
-
-@dataclass(frozen=True)
-class Correctness:
-    """What a checker found."""
-
-    right: list[int]
-    """Indexes of the rows with a right answer."""
-    wrong: list[int]
-    """Indexes of the rows with a wrong answer."""
-    unknown: list[int]
-    """Indexes of the rows that the checker can't judge (it gave None)."""
-
-    @property
-    def share(self) -> float:
-        """Right answers among those judged; NaN when none was."""
-        judged = len(self.right) + len(self.wrong)
-        return len(self.right) / judged if judged else math.nan
-
-
-def correctness(rows: Iterable[Row], checker: Callable[[Row], bool | None]) -> Correctness:
-    """Hold every row against known truth; `checker` gives True, False, or None for "can't say"."""
-    found = Correctness([], [], [])
-    for index, row in enumerate(checked(rows)):
-        verdict = checker(row)
-        if verdict is None:
-            found.unknown.append(index)
-        else:
-            (found.right if verdict else found.wrong).append(index)
-    return found
+        answer = normalise(part_of(row, "answer"))
+        groups[normalise(part_of(row, "context"))][answer].append(index)
+    return {
+        part_of(rows[min(map(min, answers.values()))], "context"): {
+            part_of(rows[own[0]], "answer"): own for own in answers.values()
+        }
+        for answers in groups.values()
+        if len(answers) > 1
+    }
 
 
 def formats(rows: Iterable[Row]) -> pd.DataFrame:
@@ -186,23 +102,113 @@ def formats(rows: Iterable[Row]) -> pd.DataFrame:
     share; the most frequent first. One line is one format.
     """
     rows = checked(rows)
-    counts = Counter((_roles(row), _ending(part_of(row, "answer")), _marker(row)) for row in rows)
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for row in rows:
+        answer, contents = part_of(row, "answer").strip(), [m["content"] for m in row["messages"]]
+        ends = "empty" if not answer else "with a mark" if answer[-1] in ".!?…。！？" else "bare"
+        marks = (match[0] for content in contents if (match := MARKERS.search(content)))
+        counts[" ".join(m["role"] for m in row["messages"]), ends, next(marks, "")] += 1
     return pd.DataFrame(
         [(*form, n, n / len(rows)) for form, n in counts.most_common()],
         columns=["roles", "ends", "markers", "rows", "share"],
     )
 
 
-def _roles(row: Row) -> str:
-    return " ".join(message["role"] for message in row["messages"])
+def loss_scores(
+    rows: Iterable[Row], model, tokenizer, *, form: str = NEUTRAL, batch_size: int = 32,
+    max_length: int | None = None,
+) -> list[float]:  # fmt: skip
+    """The model's own loss on each answer: mean nats per answer token, given the prompt.
+
+    A base model that knows the facts is surprised by a wrong answer, and by broken text; it is
+    also surprised by what it never saw, so a high loss is a reason to look, not a proof.
+
+        BOS  Q: What is the capital of France?\\nA:   Paris
+             |------ form, prompt filled in -----|  |----- answer: its tokens count
+
+    Args:
+        form: how the prompt is put, with `{prompt}`; the answer follows after a space, unless the
+            form ends in white space.
+        max_length: tokens read; of a longer row the prompt loses its beginning, and an answer
+            longer than that its end. By default what the model's positions allow.
+
+    Returns one number a row; NaN for an empty answer. Needs a fast tokenizer, which says where in
+    the text its tokens are.
+    """
+    import torch
+
+    rows = checked(rows)
+    if "{prompt}" not in form:
+        raise RowsError(f"form={form!r}: say where the prompt goes, with {{prompt}}")
+    limit = max_length or getattr(model.config, "max_position_embeddings", None) or 2048
+    items = {}
+    for n, row in enumerate(rows):
+        if answer := part_of(row, "answer").strip():
+            front = form.replace("{prompt}", part_of(row, "prompt"))
+            items[n] = _ids_and_start(tokenizer, front, answer, limit)
+    order = sorted(items, key=lambda n: len(items[n][0]))
+    scores, training = [math.nan] * len(rows), model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for first in range(0, len(order), batch_size):
+                batch = order[first : first + batch_size]
+                for n, loss in zip(batch, _losses(model, [items[n] for n in batch]), strict=True):
+                    scores[n] = loss
+    finally:
+        model.train(training)
+    return scores
 
 
-def _ending(answer: str) -> str:
-    if not answer.strip():
-        return "empty"
-    return "with a mark" if answer.rstrip()[-1] in ".!?…。！？" else "bare"
+def _ids_and_start(tokenizer, front: str, answer: str, limit: int) -> tuple[list[int], int]:
+    """Ids of BOS, front and answer, and the index of the answer's first token."""
+    text = front + ("" if front[-1:].isspace() else " ") + answer
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, ends = encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
+    start = next(n for n, end in enumerate(ends) if end > len(front))
+    if tokenizer.bos_token_id is not None:
+        ids, start = [tokenizer.bos_token_id, *ids], start + 1
+    answer_ids = ids[start:][: max(limit - 1, 1)]
+    front_ids = ids[:start][-(limit - len(answer_ids)) :]
+    return front_ids + answer_ids, len(front_ids)
 
 
-def _marker(row: Row) -> str:
-    found = (MARKERS.search(message["content"]) for message in row["messages"])
-    return next((match[0] for match in found if match), "")
+def _losses(model, items: Sequence[tuple[list[int], int]]) -> list[float]:
+    """Mean loss of each item's answer; logits are only kept where an answer token is predicted."""
+    import torch
+
+    longest = max(len(ids) for ids, _ in items)
+    batch = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in items])
+    seen = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in items])
+    place = torch.arange(longest)
+    starts = torch.tensor([start for _, start in items])[:, None]
+    counted = (seen.bool() & (place >= starts) & (place > 0))[:, 1:]
+    logits = model(
+        input_ids=batch.to(model.device), attention_mask=seen.to(model.device), use_cache=False
+    ).logits[:, :-1]
+    losses = torch.nn.functional.cross_entropy(
+        logits[counted.to(logits.device)].float(),
+        batch[:, 1:][counted].to(logits.device),
+        reduction="none",
+    )
+    return [part.mean().item() for part in losses.cpu().split(counted.sum(1).tolist())]
+
+
+def keep_best(
+    rows: Iterable[Row], scores: Sequence[float], *, share: float
+) -> tuple[list[Row], list[int]]:
+    """(the share of rows with the lowest scores, indexes of the rows dropped), in order.
+
+    Of equal scores the earlier row is kept; NaN is the worst. At least one row is kept.
+
+    Raises RowsError for a share that is not above 0 and at most 1, or scores of another length.
+    """
+    rows = checked(rows)
+    if len(scores) != len(rows):
+        raise RowsError(f"{len(scores)} scores for {len(rows)} rows: give one score a row")
+    if not 0 < share <= 1:
+        raise RowsError(f"share={share}: the share to keep is above 0 and at most 1")
+    best_first = sorted(range(len(rows)), key=lambda n: (math.isnan(scores[n]), scores[n], n))
+    kept = set(best_first[: max(1, math.floor(share * len(rows) + 0.5))])
+    dropped = [index for index in range(len(rows)) if index not in kept]
+    return [rows[index] for index in sorted(kept)], dropped

@@ -1,62 +1,118 @@
-"""What every reader gives: rows with their lines; and the lines of a text file, one at a time."""
+"""What the measures of this room need of a row: the text of one of its parts, or a value of it.
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+A row is `{"messages": [{"role": ..., "content": ...}, ...]}`, with an optional dict `meta`. Its
+parts, in a conversation of two turns:
 
-from sftlab.data.problems import Problem, shown
+    system     You are brief.            ┐
+    user       Capital of France?        │ ┐
+    assistant  Paris.                    │ │
+    user       And of Italy?             │ ┘ prompt: before the last answer, without system
+    assistant  Rome.    <- answer        ┘ conversation: all of it; context: all before the answer
+"""
 
-LONGEST = 32 * 2**20
-"""Bytes that a row may have: a file without line ends must not fill the memory."""
+import re
+import unicodedata
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
 
+from sftlab.data.messages import shown
 
-@dataclass(slots=True)
-class Row:
-    """One row, or a problem of the file that belongs to no row (`counts` is false)."""
-
-    line: int | None
-    """The line on which it begins, from 1; `None` in Parquet."""
-    value: Any = None
-    """The row as it was read."""
-    text: str | None = None
-    """The text of a row that could not be read, for the file of bad rows."""
-    problems: list[Problem] = field(default_factory=list)
-    """What kept it from being read."""
-    counts: bool = True
-    """Whether it is a row."""
+Row = Mapping[str, Any]
+Key = str | Callable[[Row], Hashable]
+PARTS = ("prompt", "context", "answer", "conversation")
 
 
-def lines(file: BinaryIO) -> Iterator[tuple[int, bytes | Problem]]:
-    """The lines of a file with their numbers; a `Problem` for one that is too long."""
-    number, longest = 0, LONGEST
-    while raw := file.readline(longest + 1):
-        number += 1
-        if len(raw) <= longest:
-            yield number, raw
-            continue
-        while raw and not raw.endswith(b"\n"):
-            raw = file.readline(longest)
-        yield number, too_long()
+class RowsError(ValueError):
+    """Rows that can't be measured: the message names the row, what is wrong, and the remedy."""
 
 
-def too_long() -> Problem:
-    """The problem of a row of more than LONGEST bytes."""
-    remedy = f"a row may have {LONGEST:,} bytes: split or drop it"
-    return Problem(what="a row is too long", remedy=remedy)
+def checked(rows: Iterable[Row], *, name: str = "rows") -> list[Row]:
+    """The rows as a list; RowsError if there is none, or one has no messages of role and text."""
+    if isinstance(rows, Mapping | str) or not isinstance(rows, Iterable):
+        remedy = "read a file with sftlab.data.read, or take one split of a DatasetDict"
+        raise RowsError(f"{name} must be a list of rows, got {shown(rows)}: {remedy}")
+    found = list(rows)
+    if not found:
+        raise RowsError(f"{name}: the list is empty: give at least one row")
+    for index, row in enumerate(found):
+        messages = row.get("messages") if isinstance(row, Mapping) else None
+        if not isinstance(messages, list | tuple) or not messages:
+            has = ", ".join(map(repr, row)) if isinstance(row, Mapping) else shown(row)
+            raise RowsError(
+                f"{name}[{index}] must be a dict with a list of 'messages', got {has or 'none'}: "
+                "convert it with sftlab.data.convert"
+            )
+        for place, message in enumerate(messages):
+            for key in ("role", "content"):
+                value = message.get(key) if isinstance(message, Mapping) else None
+                if not isinstance(value, str):
+                    raise RowsError(
+                        f"{name}[{index}]: messages[{place}] has the {key} {shown(value)}: it "
+                        "must be a string: `sftlab validate` lists every such row of a file"
+                    )
+    return found
 
 
-def not_utf8(raw: bytes, error: UnicodeDecodeError) -> Problem:
-    """The problem of a line that is not UTF-8, with the bytes around the spot."""
-    cut = "; the line ends within a character" if "end of data" in error.reason else ""
-    return Problem(
-        what="bytes are not UTF-8",
-        field=f"byte {error.start + 1}",
-        value=shown(raw[max(0, error.start - 20) : error.end + 20]) + cut,
-        remedy="save the file as UTF-8, or mend the line",
-    )
+def part_of(row: Row, part: str) -> str:
+    """The text of one of `PARTS`, its messages joined by a newline.
+
+    A row without an assistant message has the answer "" and is all prompt.
+    """
+    if part not in PARTS:
+        raise RowsError(f"part={part!r}: use one of {', '.join(PARTS)}")
+    messages = row["messages"]
+    if part != "conversation":
+        turns = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
+        last = turns[-1] if turns else len(messages)
+        messages = messages[last : last + 1] if part == "answer" else messages[:last]
+    if part == "prompt":
+        messages = [message for message in messages if message["role"] != "system"]
+    return "\n".join(message["content"] for message in messages)
 
 
-def escaped(raw: bytes | str) -> str:
-    r"""A text that can be written, with \x.. for each byte that is not UTF-8."""
-    raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw
-    return raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
+def normalise(text: str) -> str:
+    """The text without differences of case, white space and Unicode form (NFKC)."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return re.findall(r"\w+(?:['’]\w+)*", normalise(text))
+
+
+def pieces(text: str, *, size: int, unit: str = "words") -> list[str]:
+    """All runs of `size` neighbouring words or characters, in order; a shorter text whole.
+
+    Languages that are written without spaces need unit="characters".
+    """
+    if unit not in ("words", "characters"):
+        raise RowsError(f"unit={unit!r}: use words or characters")
+    if size < 1:
+        raise RowsError(f"size={size}: a piece has at least 1 of the {unit}")
+    units = words(text) if unit == "words" else list(normalise(text))
+    joint = " " if unit == "words" else ""
+    return [joint.join(units[n : n + size]) for n in range(max(len(units) - size, 0) + 1)]
+
+
+def values_of(rows: Iterable[Row], key: Key, *, name: str = "rows") -> list[Hashable]:
+    """A value of each row: what a function returns, or what `meta` or the row has by that name.
+
+    Raises RowsError, with the row, when neither has the name, or the value can't be counted.
+    """
+    return [_value_of(row, key, f"{name}[{n}]") for n, row in enumerate(rows)]
+
+
+def _value_of(row: Row, key: Key, where: str) -> Hashable:
+    columns = {k: v for k, v in row.items() if k not in ("messages", "meta")}
+    columns |= row.get("meta") or {}
+    if not callable(key) and key not in columns:
+        known = ", ".join(map(repr, columns)) or "only messages"
+        raise RowsError(f"{where} has no {key!r}, but {known}: use one of those, or a function")
+    value = key(row) if callable(key) else columns[key]
+    if value is None or not isinstance(value, Hashable):
+        what = key if isinstance(key, str) else getattr(key, "__name__", "the function")
+        raise RowsError(
+            f"{where}: {what} is {shown(value)}: each row needs a value that can be counted, such "
+            "as a string; 'unknown' is one"
+        )
+    return value

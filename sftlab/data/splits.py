@@ -1,4 +1,4 @@
-"""Train, validation and test by group, so that an entity never stands on both sides.
+"""Train, validation and test by group, so that an entity never crosses; and rows held out.
 
     rows      France France France  Ghana Ghana  Peru Peru Peru   ...
     group     |---- train -------|  |-- test -|  |---- train ---|
@@ -9,13 +9,16 @@ below, which is a few lines.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from random import Random
 
 import pandas as pd
 
-from sftlab.data.parts import Key, Row, RowsError, checked, values_of
+from sftlab.data.duplicates import exact_duplicates, near_duplicates
+from sftlab.data.leakage import leaks
+from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, values_of
 
 NAMES = ("train", "validation", "test")
 SHARES = (0.70, 0.15, 0.15)
@@ -23,20 +26,14 @@ SHARES = (0.70, 0.15, 0.15)
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Three lists of rows, each in the order of the data, and what became of the shares."""
+    """Three lists of rows, each in the order of the data, and how the shares came out."""
 
     train: list[Row]
-    """Rows to learn from."""
     validation: list[Row]
-    """Rows to watch during training, and to choose by."""
     test: list[Row]
-    """Rows to look at once."""
-    indexes: dict[str, list[int]] = field(repr=False)
-    """Where the rows of each split stood in the data."""
-    report: pd.DataFrame = field(repr=False)
-    """One line a split: rows, groups, asked (share), share (as it came out)."""
-    strata: pd.DataFrame | None = field(repr=False, default=None)
-    """Rows of each value of `stratify` (lines) in each split (columns)."""
+    indexes: dict[str, list[int]] = field(repr=False)  # where the rows of each split stood
+    report: pd.DataFrame = field(repr=False)  # a line a split: rows, groups, requested, share
+    strata: pd.DataFrame | None = field(repr=False, default=None)  # strata by splits, in rows
 
 
 def split(
@@ -52,58 +49,55 @@ def split(
     Groups are drawn in an order that depends on the seed alone, large ones first. Each goes to a
     split that still lacks rows: the one that lacks most of the group's strata. So a split has at
     most one group, less a row, more than its share, and rows without groups (or groups of one
-    row) come out at the shares rounded by largest remainders. `report` says what came out.
+    row) come out at the shares rounded by largest remainders.
 
     Args:
         shares: of train, validation and test; they sum to 1. A share of 0 gives an empty split.
-        group: name or function of what must not cross, such as the country asked about. None:
-            each row is a group of its own.
+        group: name or function of what must not cross, such as the country a question is about.
+            None: each row is a group of its own.
         stratify: name or function of what should be spread alike over the splits.
-        seed: the same seed and rows give the same splits.
 
     Raises RowsError for shares that are not three that sum to 1, for fewer groups than splits
     with a share, and for a row without the group or the stratum.
     """
-    rows = checked(rows)
-    shares = _checked_shares(shares)
+    rows, shares = checked(rows), tuple(shares)
+    if len(shares) != 3 or any(not 0 <= share <= 1 for share in shares):
+        raise RowsError(f"shares={shares}: give three between 0 and 1: train, validation, test")
+    if not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise RowsError(f"shares={shares} sum to {sum(shares):g}: they must sum to 1")
     group_of = list(range(len(rows))) if group is None else values_of(rows, group)
     stratum_of = ["all"] * len(rows) if stratify is None else values_of(rows, stratify)
-    members = defaultdict(list)
-    for index, value in enumerate(group_of):
-        members[value].append(index)
-    wanted = sum(share > 0 for share in shares)
-    if len(members) < wanted:
+    members = defaultdict(Counter)  # of each group, its rows by stratum
+    for value, stratum in zip(group_of, stratum_of, strict=True):
+        members[value][stratum] += 1
+    if len(members) < (wanted := sum(share > 0 for share in shares)):
         raise RowsError(
             f"{len(members)} groups for {wanted} splits: a group never crosses, so there must be "
             "at least as many groups as splits; take a finer `group`, or give a split the share 0"
         )
     order = list(members)
     Random(f"split-{seed}").shuffle(order)
-    order.sort(key=lambda value: -len(members[value]))
-    chosen = _assigned(
-        [Counter(stratum_of[index] for index in members[value]) for value in order], shares
-    )
+    order.sort(key=lambda value: -members[value].total())
+    chosen = _assigned([members[value] for value in order], shares)
     split_of = dict(zip(order, chosen, strict=True))
     places = [split_of[value] for value in group_of]
     indexes = {
         name: [index for index, at in enumerate(places) if at == place]
         for place, name in enumerate(NAMES)
     }
+    sizes = [len(indexes[name]) for name in NAMES]
+    report = {
+        "rows": sizes,
+        "groups": [chosen.count(place) for place in range(3)],
+        "requested": shares,
+        "share": [size / len(rows) for size in sizes],
+    }
     return Splits(
         **{name: [rows[index] for index in indexes[name]] for name in NAMES},
         indexes=indexes,
-        report=_report(indexes, chosen, shares),
+        report=pd.DataFrame(report, index=pd.Index(NAMES, name="split")),
         strata=None if stratify is None else _strata(stratum_of, places),
     )
-
-
-def _checked_shares(shares: Sequence[float]) -> tuple[float, ...]:
-    three = tuple(shares)
-    if len(three) != 3 or any(not 0 <= share <= 1 for share in three):
-        raise RowsError(f"shares={three}: give three between 0 and 1: train, validation, test")
-    if not math.isclose(sum(three), 1, abs_tol=1e-6):
-        raise RowsError(f"shares={three} sum to {sum(three):g}: they must sum to 1")
-    return three
 
 
 def largest_remainders(total: int, shares: Sequence[float]) -> list[int]:
@@ -124,18 +118,15 @@ def _assigned(groups: list[Counter], shares: Sequence[float]) -> list[int]:
     empty = {place for place, share in enumerate(shares) if share > 0}
     chosen = []
     for number, own in enumerate(groups):
+
+        def need(place: int, own: Counter = own) -> tuple:
+            lacks = sum(n * stratum_lacks[place][s] / of_stratum[s] for s, n in own.items())
+            return round(lacks, 9), lacking[place]
+
         # The last groups are kept for the splits that would else have none.
-        if len(groups) - number <= len(empty):
-            open_to = empty
-        else:
-            open_to = {place for place in range(len(shares)) if lacking[place] > 0}
-        best = max(
-            sorted(open_to),
-            key=lambda place, own=own: (
-                round(sum(n * stratum_lacks[place][s] / of_stratum[s] for s, n in own.items()), 9),
-                lacking[place],
-            ),
-        )
+        last = len(groups) - number <= len(empty)
+        open_to = empty if last else {place for place in range(3) if lacking[place] > 0}
+        best = max(sorted(open_to), key=need)
         chosen.append(best)
         empty = empty - {best}
         lacking[best] -= own.total()
@@ -144,24 +135,127 @@ def _assigned(groups: list[Counter], shares: Sequence[float]) -> list[int]:
     return chosen
 
 
-def _report(indexes: dict[str, list[int]], chosen: list[int], shares) -> pd.DataFrame:
-    total = sum(map(len, indexes.values()))
-    return pd.DataFrame(
-        {
-            "rows": [len(indexes[name]) for name in NAMES],
-            "groups": [chosen.count(place) for place in range(len(NAMES))],
-            "asked": shares,
-            "share": [len(indexes[name]) / total for name in NAMES],
-        },
-        index=pd.Index(NAMES, name="split"),
-    )
-
-
 def _strata(stratum_of: list, places: list[int]) -> pd.DataFrame:
     counts = Counter(zip(stratum_of, places, strict=True))
-    values = list(dict.fromkeys(stratum_of))
-    return pd.DataFrame(
-        [[counts[value, place] for place in range(len(NAMES))] for value in values],
-        index=pd.Index(values, name="stratum"),
-        columns=list(NAMES),
+    rows = {value: [counts[value, place] for place in range(3)] for value in stratum_of}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(NAMES))
+    return table.rename_axis("stratum")
+
+
+FEWEST = 8
+"""Groups below which none is held out: two rows at most would be left to measure on."""
+LEAST, SHARE, LARGEST, MOST = 20, 0.10, 0.25, 500
+"""A tenth of the rows is held out, but 20 where that is no more than a quarter, and at most 500."""
+NEAR = 0.8
+"""Jaccard index from which two rows count as nearly the same."""
+WORDS = 8
+"""Words in a row that two rows may share by chance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Where each row stands, by its index, and what was found on the way."""
+
+    train: list[int]  # rows to learn from, ascending
+    held_out: list[int]  # rows to measure on, ascending; empty where there are too few groups
+    groups: int
+    repeats: int  # rows that say what an earlier one says, but for case and white space
+    near: int  # further rows that nearly do
+    near_together: bool  # whether those are on one side
+    overlaps: int  # held-out rows that share WORDS words in a row with one that is learned from
+    notes: tuple[str, ...] = ()
+
+
+def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
+    """Choose rows to measure on, so that none of them was learned from; always the same ones.
+
+        rows      a  a' b  c  c" d  e  f ...     a' repeats a, c" nearly does
+        groups    1  1  2  3  3  4  5  6 ...     a group is on one side
+        held out            x  x        x
+
+    Rows are one group when they have the same prompt, say nearly the same, or share the value of
+    `group`. Where that would make one group of most rows, because all are of one wording, those
+    that are only nearly alike are kept apart, and a note says so.
+
+    Args:
+        rows: with messages.
+        group: name or function of what must not cross, such as the customer a row is about.
+
+    Raises:
+        RowsError: there is no row, or one has no value of `group`.
+    """
+    rows = checked(rows)
+    near = near_duplicates(rows, threshold=NEAR)
+    repeats = exact_duplicates(rows, normalised=True)
+    same = [(one.of, one.row) for one in repeats]
+    if group is not None:
+        same += _alike(values_of(rows, group))
+    prompts = _alike([normalise(part_of(row, "prompt")) for row in rows])
+    loose = _joined(len(rows), same)
+    joined = strict = _joined(len(rows), [*same, *prompts, *((one.of, one.row) for one in near)])
+    notes, held = [], []
+    if not _fine(joined, loose):
+        joined = _joined(len(rows), [*same, *prompts])
+        notes.append(
+            "most rows are nearly alike, one wording with other words in it, so those are on both "
+            "sides: what is measured holds for questions of this very kind"
+        )
+    if not _fine(joined, loose):
+        joined = loose
+        notes.append(
+            "most rows have the same prompt, so a held-out row may share it with one that is "
+            "learned from: what is measured is the answer to a question that was trained"
+        )
+    if (groups := len(set(joined))) < FEWEST:
+        notes = [
+            f"{groups} groups of rows are too few to hold any out ({FEWEST} are needed), so all "
+            "are learned from, and nothing shows what the model does with other questions; add "
+            "rows"
+        ]
+    else:
+        share = min(max(SHARE, min(LARGEST, LEAST / len(rows))), MOST / len(rows))
+        numbered = [{**row, "group": first} for row, first in zip(rows, joined, strict=True)]
+        found = split(numbered, shares=(1 - share, share, 0), group=itemgetter("group"))
+        held = found.indexes["validation"]
+    learned = sorted(set(range(len(rows))) - set(held))
+    sides = ([rows[n] for n in learned], [rows[n] for n in held])
+    return HeldOut(
+        train=learned,
+        held_out=held,
+        groups=groups,
+        repeats=len(repeats),
+        near=max(0, len(near) - len(repeats)),
+        near_together=joined is strict,
+        overlaps=leaks(*sides, kinds=["ngram"], size=WORDS)["test"].nunique() if held else 0,
+        notes=tuple(notes),
     )
+
+
+def _fine(joined: list[int], loose: list[int]) -> bool:
+    """Whether there are groups enough, and none of them swallows most of the rows.
+
+    One that the rows' own repeats or the learner's column make so large may.
+    """
+    largest, allowed = (Counter(one).most_common(1)[0][1] for one in (joined, loose))
+    return len(set(joined)) >= FEWEST and largest <= max(allowed, len(joined) // 2)
+
+
+def _alike(values: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Each index with the first one of the same value."""
+    first: dict[Hashable, int] = {}
+    return [(first.setdefault(value, index), index) for index, value in enumerate(values)]
+
+
+def _joined(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """For each row the first one that it is alike with, over any number of others."""
+    first = list(range(count))
+
+    def root(index: int) -> int:
+        while first[index] != index:
+            first[index] = index = first[first[index]]
+        return index
+
+    for one, other in pairs:
+        a, b = sorted((root(one), root(other)))
+        first[b] = a
+    return [root(index) for index in range(count)]

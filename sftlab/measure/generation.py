@@ -1,24 +1,16 @@
-"""Many continuations at once: what prompts share is computed once, and rows that end drop out.
+"""Getting text out of a model: many continuations at once, plain completion, few-shot prompts."""
 
-A batch is as slow as its longest row: one that rambles for 24 tokens would cost a hundred answers
-of three tokens another 21 steps each. So a batch is continued in short stretches; after each, the
-rows that have ended leave it, and the others go on from the cache of their keys and values.
-"""
-
-import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import takewhile
+from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # imported where used: a lesson that reads its results back needs neither
-    import torch
-    from transformers import PreTrainedModel
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SHARED = 3
-"""Tokens that all prompts of a batch must begin with before they are computed once for all."""
-SPARED = 64
-"""Tokens that this must spare: a forward call of its own has a price."""
-STRETCH = 4
+_STRETCH = 4
 """Tokens after which rows that have ended leave their batch."""
+_SPARED = 64
+"""Tokens that a prefix cache must spare: the forward pass that fills it has a price."""
 
 
 def generate(
@@ -35,12 +27,18 @@ def generate(
 ) -> list[list[int]]:
     """The ids that follow each prompt, in the order of the prompts.
 
+    What all prompts of a batch begin with, such as the shots of a few-shot prompt, is computed
+    once. A batch is as slow as its longest row, so it is continued in short stretches: after each,
+    the rows that have ended leave it, and the others go on from their cache of keys and values.
+    Against one padded `model.generate` a batch this takes a third of the time on 4-shot prompts,
+    two thirds on answers.
+
     Args:
         model: in evaluation mode; its generation config names the tokens that end a row.
         prompts: ids, each at least one.
-        pad: any id of the vocabulary; it stands on the left, behind the mask.
-        max_new_tokens: stop here if a row has not ended; fewer where the model's positions end.
-        ended: whether a row needs no further tokens, by those that it has.
+        pad: any id of the vocabulary; it stands on the left, masked.
+        max_new_tokens: fewer are generated where the model's positions end.
+        ended: whether a row needs no further tokens, given those that it has.
         batch_size: prompts at a time.
         sample: draw each token instead of taking the likeliest, with `temperature` and from `seed`;
             the caller's random state is left alone.
@@ -50,108 +48,159 @@ def generate(
     """
     import torch
 
-    config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None) or sys.maxsize
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 62
     stops = model.generation_config.eos_token_id
     stops = {stops} if isinstance(stops, int) else set(stops or ())
-    # Prompts of like length share a batch, so that little of it is padding.
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    found: list[list[int]] = [[] for _ in prompts]
-    draw = {"do_sample": False}
+    draw = {"do_sample": sample}
     if sample:
-        draw = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    cards = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cards), torch.inference_mode():
+        draw |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+    # With PEFT's virtual tokens in it, a cache can not be continued.
+    adapters = getattr(model, "peft_config", {}).values()
+    virtual = any(one.is_prompt_learning for one in adapters)
+    # Prompts of like length share a batch, so that little of it is padding.
+    order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
+    found: list[list[int]] = [[] for _ in prompts]
+    gpus = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus), torch.inference_mode():
         torch.manual_seed(seed)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = _batch(model, [prompts[index] for index in rows], pad)
-            left = max(1, min(max_new_tokens, positions - batch["input_ids"].shape[1]))
+            texts = [prompts[n] for n in rows]
+            width = max(map(len, texts))
+            shared, cache = (0, None) if virtual else _prefix(model, texts)
+            # prefix | padding, masked | rest
+            gaps = [width - len(text) for text in texts]
+            ids = [t[:shared] + [pad] * g + t[shared:] for t, g in zip(texts, gaps, strict=True)]
+            mask = [[1] * shared + [0] * g + [1] * (width - shared - g) for g in gaps]
+            ids, mask = (torch.tensor(one, device=model.device) for one in (ids, mask))
+            left = max(1, min(max_new_tokens, positions - width))
             while rows:
-                some = min(STRETCH, left) if _can_go_on(model) else left
-                width = batch["input_ids"].shape[1]
                 out = model.generate(
-                    **batch, **draw, max_new_tokens=some, pad_token_id=pad,
+                    ids, attention_mask=mask, past_key_values=cache, pad_token_id=pad, **draw,
+                    max_new_tokens=left if virtual else min(_STRETCH, left),
                     return_dict_in_generate=True,
                 )  # fmt: skip
-                left -= some
-                open_rows = []
-                for place, new in enumerate(out.sequences[:, width:].tolist()):
-                    end = next((n for n, token in enumerate(new) if token in stops), None)
-                    found[rows[place]] += new[:end]
-                    if end is None and left and not ended(found[rows[place]]):
-                        open_rows.append(place)
-                if open_rows:
-                    batch = _those(batch, out, open_rows)
-                rows = [rows[place] for place in open_rows]
+                new = out.sequences[:, ids.shape[1] :]
+                left -= new.shape[1]
+                going = []
+                for place, tokens in enumerate(new.tolist()):
+                    end = next((n for n, token in enumerate(tokens) if token in stops), None)
+                    found[rows[place]] += tokens[:end]
+                    if end is None and left > 0 and not ended(found[rows[place]]):
+                        going.append(place)
+                rows = [rows[place] for place in going]
+                kept = torch.tensor(going, dtype=torch.long, device=ids.device)
+                mask = torch.cat([mask, mask.new_ones(new.shape)], dim=1)[kept]
+                ids, cache = out.sequences[kept], out.past_key_values
+                if rows and len(rows) < len(new):
+                    cache.batch_select_indices(kept)
     return found
 
 
-def _can_go_on(model: Any) -> bool:
-    """Whether a batch may be continued from its cache: not with PEFT's virtual tokens in it."""
-    adapters = getattr(model, "peft_config", None)
-    adapters = adapters.values() if isinstance(adapters, dict) else ()
-    return not any(getattr(one, "is_prompt_learning", False) for one in adapters)
-
-
-def _those(batch: dict[str, Any], out: Any, rows: list[int]) -> dict[str, Any]:
-    """The next stretch of some rows of a batch: all of their ids, and the cache that they have."""
+def _prefix(model, prompts: Sequence[list[int]]):
+    """How many tokens all prompts begin with, at least one left out, and a cache that has read them
+    for each prompt; none where that is not worth it."""
     import torch
-
-    ids, cache = out.sequences, out.past_key_values
-    mask = batch["attention_mask"]
-    mask = torch.cat([mask, mask.new_ones(len(ids), ids.shape[1] - mask.shape[1])], dim=1)
-    if len(rows) < len(ids):
-        kept = torch.tensor(rows, device=ids.device)
-        ids, mask = ids[kept], mask[kept]
-        cache.batch_select_indices(kept)
-    return {"input_ids": ids, "attention_mask": mask, "past_key_values": cache}
-
-
-def _batch(model: "PreTrainedModel", ids: list[list[int]], pad: int) -> dict[str, Any]:
-    """A batch, padded on the left after what all of its rows begin with.
-
-    shared | pad pad | rest      the keys and values of what is shared are computed once; the mask
-    shared |     pad | rest      is 0 where there is padding, so that positions are counted past it
-    """
-    import torch
-
-    shared = _shared(ids) if _can_go_on(model) else 0
-    width = max(map(len, ids)) - shared
-    rest = torch.full((len(ids), width), pad)
-    mask = torch.zeros_like(rest)
-    for row, one in enumerate(ids):
-        rest[row, width - len(one) + shared :] = torch.tensor(one[shared:])
-        mask[row, width - len(one) + shared :] = 1
-    rest, mask = rest.to(model.device), mask.to(model.device)
-    if not shared:
-        return {"input_ids": rest, "attention_mask": mask}
-    prefix = torch.tensor([ids[0][:shared]], device=model.device)
-    cache = _keys_and_values(model, prefix, copies=len(ids))
-    prefix = prefix.expand(len(ids), -1)
-    return {
-        "input_ids": torch.cat([prefix, rest], dim=1),
-        "attention_mask": torch.cat([torch.ones_like(prefix), mask], dim=1),
-        "past_key_values": cache,
-    }
-
-
-def _shared(ids: list[list[int]]) -> int:
-    """How many tokens all rows begin with, at least one left out; 0 when it is not worth it."""
-    first, last = min(ids), max(ids)  # in the order of texts: the two that differ first
-    shared = next(
-        (n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
-        min(map(len, ids)),
-    )
-    shared = min(shared, min(map(len, ids)) - 1)
-    return shared if shared >= SHARED and shared * (len(ids) - 1) >= SPARED else 0
-
-
-def _keys_and_values(model: "PreTrainedModel", prefix: "torch.Tensor", *, copies: int) -> Any:
-    """A cache that has read the prefix, (1, tokens), for as many rows."""
     from transformers import DynamicCache
 
+    alike = list(takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
+    shared = min(len(alike), min(map(len, prompts)) - 1)
+    if shared * (len(prompts) - 1) < _SPARED:
+        return 0, None
     cache = DynamicCache(config=model.config)
+    prefix = torch.tensor([prompts[0][:shared]], device=model.device)
     model(prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    cache.batch_repeat_interleave(copies)
-    return cache
+    cache.batch_repeat_interleave(len(prompts))
+    return shared, cache
+
+
+def complete(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 24,
+    batch_size: int = 128,
+    stop: Sequence[str] = (),
+    sample: bool = False,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> list[str]:
+    """Continue each prompt as plain text, greedily or sampled; only the new text is returned.
+
+    A prompt stands at the start of a document: the tokenizer's BOS goes in front when there is
+    one and the tokenizer does not write it itself. The text ends before the first of `stop`, at
+    the end of the document, or after `max_new_tokens`. Sampling draws from `seed` and leaves the
+    caller's random state alone.
+    """
+    texts = _continued(
+        model, tokenizer, prompts, ended=lambda text: any(one in text for one in stop),
+        max_new_tokens=max_new_tokens, batch_size=batch_size, sample=sample,
+        temperature=temperature, seed=seed,
+    )  # fmt: skip
+    return [t[: min((t.find(s) for s in stop if s in t), default=len(t))] for t in texts]
+
+
+def _continued(model, tokenizer, prompts, *, ended: Callable[[str], bool], **options) -> list[str]:
+    """What follows each prompt, at least up to where `ended` is true of it."""
+    new = generate(
+        model,
+        [with_bos(tokenizer, prompt) for prompt in prompts],
+        pad=tokenizer.pad_token_id or 0,
+        ended=lambda ids: ended(tokenizer.decode(ids, skip_special_tokens=True)),
+        **options,
+    )
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
+
+
+def with_bos(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
+    """Ids of a text at the start of a document: BOS in front, once, where there is one."""
+    ids = tokenizer(prompt)["input_ids"]
+    bos = tokenizer.bos_token_id
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+
+def few_shot(
+    shots: Sequence[tuple[str, str]], question: str, *, form: str = "Q: {q}\nA: {a}"
+) -> str:
+    """Answered questions, then the one to answer, cut where its answer begins.
+
+        Q: shot question
+        A: shot answer
+                               (blank line)
+        Q: question
+        A:
+
+    `form` holds `{q}` and then `{a}`; any other form is a ValueError. The prompt ends without a
+    space: byte-level tokenizers put the space into the first token of the answer.
+    """
+    if "{q}" not in form or not form.endswith("{a}"):
+        raise ValueError(f"form {form!r} must hold {{q}} and end with {{a}}")
+    blocks = [form.format(q=q, a=a) for q, a in shots]
+    return "\n\n".join([*blocks, form.format(q=question, a="").rstrip(" ")])
+
+
+def behind_prompt(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    shots: Sequence[tuple[str, str]],
+    *,
+    form: str = "Q: {q}\nA: {a}",
+    ending: str = "",
+    max_new_tokens: int = 10,
+) -> Callable[[list[str]], list[str]]:
+    """A function from questions to the first line that follows a few-shot prompt with each.
+
+    `ending` is appended to the prompt: it shows what a stray character at its end does.
+    """
+
+    def ask(questions: list[str]) -> list[str]:
+        prompts = [few_shot(shots, question, form=form) + ending for question in questions]
+        # A model that writes a line end first has its answer on the next line.
+        outputs = _continued(
+            model, tokenizer, prompts, ended=lambda text: "\n" in text.lstrip(),
+            max_new_tokens=max_new_tokens,
+        )  # fmt: skip
+        return [output.strip().split("\n")[0] for output in outputs]
+
+    return ask

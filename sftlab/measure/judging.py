@@ -23,9 +23,8 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from sftlab.measure.choices import continuations
-from sftlab.measure.hallucination import abstains
-from sftlab.measure.probes import is_right
+from sftlab.measure.likelihood import log_likelihoods
+from sftlab.measure.probes import abstains, is_right
 from sftlab.measure.stats import Estimate, difference, mean
 from sftlab.measure.text_scores import repetition
 
@@ -123,7 +122,7 @@ class LikelihoodJudge:
             texts += [(before, f" {text}") for text in (pair.first, pair.second)]
         scores = [
             one.mean if self.each_token else one.nats
-            for one in continuations(self.model, self.tokenizer, texts)
+            for one in log_likelihoods(self.model, self.tokenizer, texts)
         ]
         found = []
         for pair, one, two in zip(pairs, scores[::2], scores[1::2], strict=True):

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sftlab.measure.choices import choices
+from sftlab.measure.likelihood import choices
 from sftlab.world import RELATIONS, Country, countries, grammar
 
 QUESTIONS, CHOICES = "sftlab_questions", "sftlab_choices"

@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.measure.completion import with_bos
+from sftlab.measure.generation import with_bos
 
 MAX_LENGTH = 40
 """Characters of a string whose schema names no `maxLength`."""

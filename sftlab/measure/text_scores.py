@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sftlab.measure.choices import choices
+from sftlab.measure.likelihood import choices
 from sftlab.measure.probes import is_right
 from sftlab.measure.stats import difference
 from sftlab.world import Country, grammar

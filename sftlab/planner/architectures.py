@@ -1,105 +1,61 @@
 """The sizes of a model, from its configuration alone: no weight is loaded, none is downloaded.
 
-The model is built on torch's meta device, where tensors have shapes and no memory, so that every
-count is the library's own: 8 billion weights are counted in a tenth of a second.
+The model is built on torch's meta device, where tensors have shapes and no memory, so every count
+is the library's own: 8 billion weights are counted in a tenth of a second.
 """
 
+import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from sftlab.planner.configurations import ArchitectureError, read_configuration
+from sftlab.models import ModelNotAvailableError, UnknownProfileError, find_profile, load_config
+from sftlab.paths import DATA
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
-
-CONSTANTS = 4 * 16 + 4 * 256 + 4
-"""Bytes of constants that each NF4 layer has besides those of its blocks: the 16 levels, the 256
-levels of the second quantisation, its offset."""
+LLAMA = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Linear:
-    """One linear layer of the decoder."""
-
-    name: str
-    """Its name in the model, such as `model.layers.0.self_attn.q_proj`."""
-    inputs: int
-    """Width of what goes in."""
-    outputs: int
-    """Width of what comes out."""
-
-    @property
-    def weights(self) -> int:
-        """Number of weights, its bias left out."""
-        return self.inputs * self.outputs
-
-    @property
-    def nf4_bytes(self) -> int:
-        """Bytes of its weights in NF4, two to a byte."""
-        return (self.weights + 1) // 2
-
-    @property
-    def constant_bytes(self) -> int:
-        """Bytes of its constants under double quantisation (arXiv 2305.14314, section 3).
-
-        weights         64 to a block, one scale of a byte each
-        scales         256 to a block, one scale of four bytes each
-        """
-        blocks = -(-self.weights // 64)
-        return blocks + 4 * -(-blocks // 256) + CONSTANTS
+class ArchitectureError(ValueError):
+    """An unknown model, or one that is not a causal language model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What a plan needs to know of a model."""
+    """What a plan needs to know of a model; linear layers are those that LoRA adapts and NF4
+    quantises: all but the output embedding."""
 
     name: str
-    """What the learner typed."""
-    family: str
-    """The library's name of the architecture, such as llama or qwen3."""
-    parameters: int
-    """Number of weights; those that input and output embeddings share count once."""
+    family: str  # the library's name, such as llama or qwen3
+    parameters: int  # weights that input and output embeddings share count once
     layers: int
-    """Number of decoder layers."""
-    hidden: int
-    """Width of the residual stream."""
-    mlp: int
-    """Width of the MLP's inner layer."""
+    hidden: int  # width of the residual stream
+    mlp: int  # width of the MLP's inner layer
     heads: int
-    """Attention heads."""
-    queries: int
-    """Width of all queries of a position."""
-    keys: int
-    """Width of all keys of a position, which is also that of the values."""
+    queries: int  # width of all queries of a position
+    keys: int  # width of all keys of a position, and of all values
     vocabulary: int
-    """Rows of the embedding matrix."""
-    layer_weights: int
-    """Weights of one decoder layer, its norms and biases among them."""
-    tied: bool
-    """Whether input and output embeddings share their weights."""
-    normed_queries: bool
-    """Whether queries and keys are normalised, as Qwen3 does."""
-    linears: tuple[Linear, ...]
-    """The linear layers of the decoder, the output embedding left out: those that LoRA adapts and
-    NF4 quantises."""
-    known_layout: bool
-    """Whether a layer is built as Llama's, for which the formula of activations was checked."""
-
-    @cached_property
-    def linear_weights(self) -> int:
-        """Weights in linear layers, the output embedding left out."""
-        return sum(linear.weights for linear in self.linears)
+    layer_weights: int  # weights of one decoder layer, norms and biases among them
+    tied: bool  # whether input and output embeddings share their weights
+    normed_queries: bool  # whether queries and keys are normalised, as in Qwen3
+    linear_weights: int  # weights of all linear layers
+    linear_widths: int  # sum of their inputs and outputs
+    largest: int  # weights of the largest one
+    known_layout: bool  # whether a layer is built as Llama's, for which activations were measured
 
     @property
     def head_weights(self) -> int:
         """Weights of the output embedding."""
         return self.vocabulary * self.hidden
 
-    def adapters(self, rank: int) -> int:
+    def adapters(self, r: int) -> int:
         """Weights of LoRA on every linear layer: a matrix into the rank, and one out of it."""
-        return rank * sum(linear.inputs + linear.outputs for linear in self.linears)
+        return r * self.linear_widths
+
+
+def built_in() -> dict[str, Path]:
+    """The architectures that ship with the course, by name: JSON files with the hub id, the count
+    of weights, and the configuration as published."""
+    return {file.stem: file for file in sorted((DATA / "architectures").glob("*.json"))}
 
 
 def find_architecture(model: str | Path) -> Architecture:
@@ -111,29 +67,82 @@ def find_architecture(model: str | Path) -> Architecture:
 
     Raises:
         ArchitectureError: there is no such model, its configuration can't be read or fetched, or
-            it is no causal language model.
+            it is not a causal language model.
     """
-    config = read_configuration(model)
-    return sizes(meta_model(config, name=str(model)), name=str(model))
+    return sizes(meta_model(read_configuration(model), name=str(model)), name=str(model))
 
 
-def meta_model(config: "PreTrainedConfig", *, name: str) -> "PreTrainedModel":
-    """The model of a configuration, without memory.
+def read_configuration(model: str | Path) -> Any:
+    """The transformers configuration of what `find_architecture` takes.
 
     Raises:
-        ArchitectureError: the configuration is that of another kind of model.
+        ArchitectureError: there is none, or it can't be read or fetched.
+    """
+    files = {name: json.loads(file.read_text("utf-8")) for name, file in built_in().items()}
+    if str(model) in files:
+        return _parsed(files[str(model)]["config"], model)
+    path = Path(model).expanduser()
+    if path.suffix == ".json":
+        if not path.is_file():
+            raise ArchitectureError(f"{model}: no such file; give the path of a config.json")
+        return _from_file(path)
+    try:
+        profile = find_profile(model)
+    except UnknownProfileError as error:
+        raise ArchitectureError(f"{error}; built-in architectures: {', '.join(files)}") from error
+    for stated in files.values():
+        if stated["hub"] == profile.source:
+            return _parsed(stated["config"], model)
+    if not profile.on_hub:
+        return _from_file(Path(profile.source) / "config.json")
+    try:
+        return load_config(profile)
+    except ModelNotAvailableError as error:
+        remedy = f"Or give the path of a config.json, or choose a built-in: {', '.join(files)}"
+        raise ArchitectureError(f"{error}. {remedy}") from error
+
+
+def _from_file(file: Path) -> Any:
+    try:
+        stated = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArchitectureError(f"{file}: not JSON: {error}; fetch the file again") from error
+    return _parsed(stated, file)
+
+
+def _parsed(stated: Any, where: str | Path) -> Any:
+    from transformers import AutoConfig
+
+    if not isinstance(stated, dict) or not isinstance(stated.get("model_type"), str):
+        raise ArchitectureError(f"{where}: it has no model_type; give the config.json of a model")
+    kind = stated["model_type"]
+    try:
+        return AutoConfig.for_model(kind, **{k: v for k, v in stated.items() if k != "model_type"})
+    except Exception as error:  # checks of single fields raise errors of huggingface_hub
+        if "Unrecognized model identifier" not in str(error):
+            raise ArchitectureError(f"{where}: {' '.join(str(error).split())}") from error
+        raise ArchitectureError(
+            f"{where}: this transformers does not know the model_type {kind!r}. Code of a "
+            "repository is never run here; for a newer model, upgrade transformers"
+        ) from error
+
+
+def meta_model(config: Any, *, name: str) -> Any:
+    """The model of a configuration, on the meta device.
+
+    Raises:
+        ArchitectureError: it is not a causal language model, or its sizes don't fit together.
     """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
     stated = config.architectures or []
-    decoders = CAUSAL.values()
-    if config.model_type not in CAUSAL or (stated and not set(stated) & set(decoders)):
-        what = stated[0] if stated else config.model_type
+    if config.model_type not in CAUSAL or (stated and not set(stated) & set(CAUSAL.values())):
         raise ArchitectureError(
-            f"{name}: {what} is no causal language model, so it can't be fine-tuned on "
-            "conversations; give one whose config.json names a ...ForCausalLM"
+            f"{name}: {stated[0] if stated else config.model_type} is not a causal language model, "
+            "so it can't be fine-tuned on conversations; give one whose config.json names a "
+            "...ForCausalLM"
         )
     try:
         with torch.device("meta"):
@@ -145,48 +154,46 @@ def meta_model(config: "PreTrainedConfig", *, name: str) -> "PreTrainedModel":
         ) from error
 
 
-def sizes(model: "PreTrainedModel", *, name: str) -> Architecture:
-    """The sizes of a model, on the meta device or not."""
+def sizes(model: Any, *, name: str) -> Architecture:
+    """The sizes of a transformers model, on the meta device or not."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    config = model.config.get_text_config()
-    head = model.get_output_embeddings()
-    linears = []
-    for path, module in model.named_modules():
-        if module is head or not isinstance(module, nn.Linear | Conv1D):
-            continue
-        across = module.weight.shape if isinstance(module, Conv1D) else module.weight.shape[::-1]
-        linears.append(Linear(name=path, inputs=across[0], outputs=across[1]))
-    layers = config.num_hidden_layers
-    first = {one.name.rsplit(".", 1)[-1]: one for one in linears[: len(linears) // layers]}
-    known = set(first) == {"q_proj", "k_proj", "v_proj", "o_proj",
-                           "gate_proj", "up_proj", "down_proj"}  # fmt: skip
-    hidden, heads = config.hidden_size, config.num_attention_heads
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    shapes = {
+        path: tuple(module.weight.shape)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    }
+    weights = [a * b for a, b in shapes.values()]
+    layers, hidden = config.num_hidden_layers, config.hidden_size
+    stacks = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.ModuleList) and len(module) == layers
+    ]
+    stack = stacks[0] if stacks else ()
+    heads = config.num_attention_heads
     each = getattr(config, "head_dim", None) or hidden // heads
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
     return Architecture(
         name=name,
         family=config.model_type,
         parameters=sum(weight.numel() for weight in model.parameters()),
         layers=layers,
         hidden=hidden,
-        mlp=first["gate_proj"].outputs if known else inner,
+        mlp=getattr(config, "intermediate_size", None) or 4 * hidden,
         heads=heads,
         queries=heads * each,
         keys=(getattr(config, "num_key_value_heads", None) or heads) * each,
         vocabulary=model.get_input_embeddings().weight.shape[0],
-        layer_weights=_layer_weights(model, layers),
+        layer_weights=max(
+            (sum(w.numel() for w in layer.parameters()) for layer in stack), default=0
+        ),
         tied=head.weight is model.get_input_embeddings().weight,
         normed_queries=any(path.endswith("q_norm") for path, _ in model.named_modules()),
-        linears=tuple(linears),
-        known_layout=known and len(linears) == 7 * layers,
+        linear_weights=sum(weights),
+        linear_widths=sum(a + b for a, b in shapes.values()),
+        largest=max(weights, default=0),
+        known_layout={path.rsplit(".", 1)[-1] for path in shapes} == LLAMA
+        and len(shapes) == 7 * layers,
     )
-
-
-def _layer_weights(model: "PreTrainedModel", count: int) -> int:
-    from torch import nn
-
-    layers = next((module for module in model.modules()
-                   if isinstance(module, nn.ModuleList) and len(module) == count), ())  # fmt: skip
-    return max((sum(w.numel() for w in layer.parameters()) for layer in layers), default=0)

@@ -1,228 +1,313 @@
-"""What a fine-tune will take of memory, by formula, before a card is rented.
+"""The memory of a training step, by one formula a term, before anything is loaded.
 
-A step's memory rises and falls; `sftlab.planner.moments` has its moments, of which the
-largest decides.
+Bytes, for P weights of which T are trained and A belong to adapters:
 
-Always there, for P weights of which T are trained and A belong to adapters, in bytes:
+    weights      4P; in NF4 0.516 of each linear weight (half a byte, and scales: a byte for 64, 4
+                 for 64 x 256; arXiv 2305.14314), in int8 1; what is not quantised 2 in bfloat16
+    adapters     4A, or 2A beside a quantised base
+    gradients    4T, or 2T of a quantised base
+    optimizer    twice the gradients: Adam's two moments
+    activations  what autograd keeps for the backward pass, see `_kept_per_token`; with gradient
+                 checkpointing the input of each layer
+    logits       12 V for each supervised position: log-probabilities and two gradients
+    temporary    bfloat16 copies of float32 weights; and, where that is more than the logits, what
+                 one layer needs in the backward pass
 
-              weights            adapters   gradients   Adam's two moments
-    full      4P                    -          4T             8T       gradual too, in the end
-    frozen    4P                    -          4T             8T       T in the upper layers
-    head      4P                    -          4T             8T       T output embeddings
-    lora      4P                    4A         4A             8A       prefix too
-    qlora     0.5 linear + s rest   2A         2A             4A       and the constants of NF4
-    int8      1.0 linear + s rest   2A         2A             4A       and a scale an output
+At the start of the backward pass all activations and logits are there and no gradient; at its end
+all gradients and no activation. The larger of the two is the peak. With gradient accumulation the
+gradients of earlier batches are there all the time.
 
-where s, of what is not packed, is 2 in bfloat16 and 4 in float32.
-
-Gradients and activations are seldom whole at the same time: `reused` (zero or less) is what one
-takes over from the other, so that the parts and it sum to the total. With accumulation the
-gradients of the batches before are there all the time.
-
-Weights stay in float32, as `finetune` keeps them; TRL trains a quantised base's adapters in
-bfloat16. Moments are those of torch's fused AdamW, which needs no room of its own. Activations:
-`sftlab.planner.activations`. It was compared with the bytes that torch's profiler counts
-(`sftlab.planner.meter`), and with the peaks of an H100, in tests/train/test_memory.py.
+`data/gpus` has the peaks of 29 fine-tunes on an H100: plans are within 3% of them, int8 within 6%
+(tests/planner holds them to 5 and 10). bitsandbytes keeps columns with a value beyond 6 twice
+(LLM.int8(), arXiv 2208.07339); a plan counts all that `down` reads, the most there can be.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sftlab.machine import pick_device
-from sftlab.planner.architectures import Architecture, find_architecture
-from sftlab.planner.configurations import ArchitectureError
-from sftlab.planner.moments import moments, trained_weights, upper_layers
-from sftlab.planner.step import Step
-from sftlab.profiles import ADAPTED, METHODS, QUANTISED
-from sftlab.train import METHODS as DESCRIBED
-from sftlab.train import PRECISIONS, SettingsError
+from sftlab.models import ADAPTED, METHODS, QUANTISED
+from sftlab.planner.architectures import Architecture, ArchitectureError, find_architecture
 
-__all__ = ["Architecture", "ArchitectureError", "Memory", "estimate", "find_architecture"]
-
+PARTS = (
+    "weights",
+    "adapters",
+    "optimizer",
+    "gradients",
+    "activations",
+    "logits",
+    "temporary",
+)
+"""In the order in which a bar stacks them."""
 PROCESS = {"cpu": 0.7e9, "cuda": 0.9e9}
 """Bytes besides tensors. cpu: Python, torch, transformers and TRL once imported, measured on Linux.
-cuda: the driver's context and kernels, 0.80 to 0.88e9 on an H100 (data/cards/h100.csv)."""
-PARTS = ("weights", "adapters", "quantisation", "optimiser", "gradients", "activations", "overhead")
-"""In the order in which a bar stacks them."""
-_IN_FULL = {
-    "quantisation": "quantisation_constants",
-    "overhead": "framework_overhead",
-    "process": "process_memory",
-}
+cuda: the driver's context and kernels, 0.80 to 0.88e9 on an H100."""
+PLAIN_ATTENTION = 512
+"""Tokens up to which the lab's step computes attention's matrices on a CPU, and keeps them."""
+
+
+class PlanError(ValueError):
+    """A step that can't be planned; the message says which value is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How a batch is computed.
+
+    Args:
+        method: one of METHODS; gradual is planned for its last steps, which need the most.
+        per_device_train_batch_size: examples in one forward and backward pass.
+        max_length: tokens of each example.
+        gradient_checkpointing: whether layers are computed again in the backward pass.
+        r: rank of the adapters, on every linear layer.
+        bf16: whether matrices are multiplied in bfloat16, else in float32; of a quantised base also
+            the type of what is not quantised.
+        supervised: share of the tokens that have a label: logits are computed for these alone.
+        gradient_accumulation_steps: batches of one optimizer step.
+        device: cpu or cuda; by default this machine's.
+        num_virtual_tokens: positions of a prefix.
+        trained_layers: upper layers that the method frozen trains; by default half of them.
+        padded: whether examples differ in length, and `max_length` is that of the longest. Give
+            `supervised` as a share of batch x max_length then too.
+    """
+
+    method: str = "full"
+    per_device_train_batch_size: int = 1
+    max_length: int = 2048
+    gradient_checkpointing: bool = False
+    r: int = 16
+    bf16: bool = True
+    supervised: float = 1.0
+    gradient_accumulation_steps: int = 1
+    device: str | None = None
+    num_virtual_tokens: int = 16
+    trained_layers: int | None = None
+    padded: bool = False
+
+    def __post_init__(self) -> None:
+        names = ("per_device_train_batch_size", "max_length", "r", "gradient_accumulation_steps")
+        for name in (*names, "num_virtual_tokens", "trained_layers"):
+            value = getattr(self, name)
+            if value is None and name == "trained_layers":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise PlanError(f"{name} is {value!r}; give a whole number above zero")
+        if self.max_length < 2:
+            raise PlanError("max_length is 1; one token has nothing to predict: give at least 2")
+        if not 0 < self.supervised <= 1:
+            raise PlanError(f"supervised is {self.supervised!r}; give a share above 0, at most 1")
+        for name, words in (("method", METHODS), ("device", (*PROCESS, None))):
+            if getattr(self, name) not in words:
+                choices = ", ".join(filter(None, words))
+                raise PlanError(f"{name} is {getattr(self, name)!r}; choose one of {choices}")
+        if self.method == "prefix" and self.gradient_checkpointing:
+            raise PlanError(
+                "method 'prefix' does not go with gradient_checkpointing: a layer that is computed "
+                "again gets no cache, and the prefix is one"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the batch, padding included."""
+        return self.per_device_train_batch_size * self.max_length
+
+    @property
+    def scored(self) -> int:
+        """Positions whose logits are computed; the first token of an example is not a target."""
+        most = self.tokens - self.per_device_train_batch_size
+        return max(min(round(self.tokens * self.supervised), most), 1)
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the base is held in 4 or 8 bits."""
+        return self.method in QUANTISED
+
+    @property
+    def trained(self) -> bool:
+        """Whether weights of the base's layers are trained."""
+        return self.method in ("full", "gradual", "frozen")
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number that a matrix multiplication gives."""
+        return 2 if self.bf16 else 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes of each part; the tensors' peak is `total`."""
+    """Bytes of each part. `at_peak` has those that are there at once, `total` their sum."""
 
     architecture: Architecture
-    """The model's sizes."""
     step: Step
-    """How a batch is computed."""
-    trained: int
-    """Number of weights that are trained."""
+    trained: int  # number of weights that are trained
     weights: int
-    """The base's weights, packed ones without their constants."""
     adapters: int
-    """Weights beside the base: LoRA's, or a prefix."""
-    quantisation: int
-    """Constants that unpack the weights of a quantised base."""
-    optimiser: int
-    """Adam's moments."""
+    optimizer: int
     gradients: int
-    """Gradients of all trained weights."""
     activations: int
-    """What is kept for the way back, where it is most."""
-    overhead: int
-    """What the framework needs for a moment at the peak: gradients of activations, weights cast or
-    unpacked."""
-    reused: int
-    """Zero or less: parts that are never whole at the same time share this room."""
-    moment: str
-    """When the peak is."""
-    process: int
-    """Memory of the process besides tensors."""
-    download: int
-    """Bytes of the published weights, two each."""
-    result: int
-    """Bytes that the saved run takes: the adapters, or all weights."""
-    checkpoint: int
-    """Bytes of one checkpoint to resume from: the result and Adam's moments."""
+    logits: int
+    temporary: int
+    peak: str  # start or end of the backward pass
+
+    def at_peak(self) -> dict[str, int]:
+        """The parts that are there at the peak; the others are 0."""
+        gone = ("activations", "logits")
+        if self.peak == "start":
+            gone = () if self.step.gradient_accumulation_steps > 1 else ("gradients",)
+        return {part: 0 if part in gone else getattr(self, part) for part in PARTS}
 
     @property
     def total(self) -> int:
         """Bytes of tensors at the peak."""
-        return sum(getattr(self, part) for part in PARTS) + self.reused
+        return sum(self.at_peak().values())
+
+    @property
+    def process(self) -> int:
+        """Bytes of the process besides tensors."""
+        return int(PROCESS[self.step.device])
 
     @property
     def needed(self) -> int:
         """Bytes to have free: tensors and process."""
         return self.total + self.process
 
-    def at_peak(self) -> dict[str, int]:
-        """The parts for a stacked bar, none below zero: what is reused is taken off gradients
-        first, then off activations."""
-        shown, over = {part: getattr(self, part) for part in PARTS}, -self.reused
-        for part in ("gradients", "activations"):
-            less = min(over, shown[part])
-            shown[part], over = shown[part] - less, over - less
-        return shown
+    @property
+    def download(self) -> int:
+        """Bytes of the published weights, two each."""
+        return 2 * self.architecture.parameters
+
+    @property
+    def result(self) -> int:
+        """Bytes of the saved run: the adapters, or all weights."""
+        return self.adapters if self.step.method in ADAPTED else 4 * self.architecture.parameters
+
+    @property
+    def checkpoint(self) -> int:
+        """Bytes of one checkpoint to resume from: the result and Adam's moments."""
+        return self.result + self.optimizer
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what was asked, and sizes, which end in `_bytes`."""
-        step = asdict(self.step)
-        shown = {"model": self.architecture.name, "family": self.architecture.family, **step}
-        shown |= {
-            "parameters": self.architecture.parameters,
-            "trained_parameters": self.trained,
-            "total_bytes": self.total,
-        }
-        names = (*PARTS, "reused", "process", "needed", "download", "result", "checkpoint")
-        shown |= {f"{_IN_FULL.get(name, name)}_bytes": getattr(self, name) for name in names}
-        shown["disk_bytes"] = self.download + self.result
-        return {**shown, "peak": self.moment, "layout_known": self.architecture.known_layout}
+        """For JSON: the step, and sizes in bytes, those of the parts at the peak."""
+        a, found = self.architecture, self.at_peak() | {"all_gradients": self.gradients}
+        for name in ("total", "process", "needed", "download", "result", "checkpoint"):
+            found[name] = getattr(self, name)
+        sizes = {f"{name}_bytes": size for name, size in found.items()}
+        shown = {"model": a.name, "family": a.family, "parameters": a.parameters}
+        shown |= {"trained_parameters": self.trained, **asdict(self.step), **sizes}
+        return {**shown, "peak": self.peak, "layout_known": a.known_layout}
 
 
-def estimate(
-    model: str | Path | Architecture,
-    *,
-    method: str = "full",
-    batch: int = 1,
-    length: int = 2048,
-    checkpointing: bool = False,
-    rank: int = 16,
-    precision: str = "bfloat16",
-    supervised: float = 1.0,
-    accumulation: int = 1,
-    device: str | None = None,
-    prefix_tokens: int = 16,
-    trained_layers: int | None = None,
-    padded: bool = False,
-) -> Memory:
+def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
     """The memory of one training step of the lab's own `finetune`, from the second step on.
 
     Args:
         model: what `find_architecture` takes, or its answer.
-        method: one of `sftlab.train.methods`; qlora with double quantisation, gradual in its last
-            steps, which need the most.
-        batch: examples in one forward and backward pass.
-        length: tokens of each example.
-        checkpointing: whether layers are computed again on the way back.
-        rank: rank of the adapters, on every linear layer.
-        precision: float32, or bfloat16 for the products; of a quantised base, also the type of
-            what is not packed.
-        supervised: share of the tokens that have a label: logits are computed for these alone. 1 is
-            the most that a batch can need.
-        accumulation: batches of one optimiser step; from two on their gradients stay.
-        device: cpu or cuda; by default this machine's.
-        prefix_tokens: positions of a prefix.
-        trained_layers: upper layers that the method frozen trains; by default half of them.
-        padded: whether the examples differ in length, and `length` is that of the longest. Give
-            `supervised` as a share of batch x length then too.
+        settings: fields of `Step`: method, per_device_train_batch_size, max_length, and so on.
 
     Raises:
-        ArchitectureError: no such model, or none that can be trained so.
-        SettingsError: a value that the step can't have.
+        ArchitectureError: there is no such model, or it can't be trained with this method.
+        PlanError: a value that the step can't have.
     """
     a = model if isinstance(model, Architecture) else find_architecture(model)
-    step = Step(method=method, precision=precision, batch=batch, length=length, rank=rank,
-                supervised=supervised, checkpointing=checkpointing, accumulation=accumulation,
-                device=device or pick_device(), prefix=prefix_tokens if method == "prefix" else 0,
-                upper=upper_layers(a, method, trained_layers),
-                padded=padded and batch > 1)  # fmt: skip
-    _check(step, prefix_tokens)
-    if method in ADAPTED and method != "prefix" and not a.linears:
+    step = Step(**settings)
+    upper = (step.trained_layers or -(-a.layers // 2)) if step.method == "frozen" else a.layers
+    if upper > a.layers:
+        raise PlanError(f"trained_layers is {upper}; {a.name} has {a.layers} layers")
+    step = replace(
+        step,
+        device=step.device or pick_device(),
+        trained_layers=upper,
+        padded=step.padded and step.per_device_train_batch_size > 1,
+    )
+    if step.method in ("lora", *QUANTISED) and not a.linear_weights:
         raise ArchitectureError(f"{a.name}: no linear layer to adapt; choose the method full")
-    rest = a.parameters - a.linear_weights
-    trained = trained_weights(a, step)
-    adapters = trained if method in ADAPTED else 0
-    wide = 2 if method in QUANTISED else 4  # bytes of a trained weight
-    fixed = {
-        "weights": 4 * a.parameters,
-        "adapters": wide * adapters,
-        "quantisation": 0,
-        "optimiser": 2 * wide * trained,
-    }
-    if method == "qlora":
-        fixed["weights"] = sum(one.nf4_bytes for one in a.linears) + step.stream * rest
-        fixed["quantisation"] = sum(one.constant_bytes for one in a.linears)
-    elif method == "int8":
-        fixed["weights"] = a.linear_weights + step.stream * rest
-        fixed["quantisation"] = 4 * sum(one.outputs for one in a.linears)
-    found = moments(a, step, gradients=wide * trained)
-    moment, peak = max(found.items(), key=lambda item: sum(item[1]))
-    kept, _, overhead = (max(peak[0], *(m[0] for m in found.values())), peak[1], peak[2])
-    parts = {**fixed, "gradients": wide * trained, "activations": kept, "overhead": overhead}
-    result = wide * trained if method in ADAPTED else 4 * a.parameters
+    again, accumulated = step.gradient_checkpointing, step.gradient_accumulation_steps > 1
+    trained = _trained_weights(a, step)
+    gradients = (2 if step.quantised else 4) * trained
+    # The layers that a gradient passes: none below the lowest that is trained.
+    passed = 0 if step.method == "head" and not a.tied else upper
+    each = _kept_per_token(a, step)
+    working = step.tokens * (8 * a.hidden + 2 * step.width * a.mlp) + 4 * a.largest
+    layer = step.tokens * each + working
+    if again:
+        each = (step.width if step.quantised else 4) * a.hidden
+        if step.method == "int8":  # bitsandbytes holds what its layers read all the same
+            each += step.width * (2 * a.hidden + a.queries + 2 * a.mlp)
+    activations = step.tokens * each * passed
+    copies = 0
+    if step.bf16 and not step.quantised:
+        copies = 2 * (a.head_weights + (0 if again else a.linear_weights * passed // a.layers))
+    logits, backward = 12 * step.scored * a.vocabulary, layer if again else working
+    temporary = copies if logits > backward else copies + backward
+    logits = logits if logits > backward else 0
+    start = activations + logits + temporary + gradients * accumulated
+    if late := gradients + layer > start:
+        temporary = layer
     return Memory(
         architecture=a,
         step=step,
         trained=trained,
-        **parts,
-        reused=sum(peak) - (kept + wide * trained + overhead),
-        moment=moment,
-        process=int(PROCESS[step.device]),
-        download=2 * a.parameters,
-        result=result,
-        checkpoint=result + fixed["optimiser"],
+        weights=_weights(a, step),
+        adapters=gradients if step.method in ADAPTED else 0,
+        optimizer=2 * gradients,
+        gradients=gradients,
+        activations=activations,
+        logits=logits,
+        temporary=temporary,
+        peak="end" if late else "start",
     )
 
 
-def _check(step: Step, prefix: int) -> None:
-    if step.method == "prefix" and step.checkpointing:
-        raise SettingsError(
-            f"method 'prefix' does not go with checkpointing: {DESCRIBED['prefix'].checkpointing}"
-        )
-    for name in ("batch", "length", "rank", "accumulation", "prefix_tokens"):
-        value = prefix if name == "prefix_tokens" else getattr(step, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SettingsError(f"{name} is {value!r}; give a whole number above zero")
-    if step.length < 2:
-        raise SettingsError("length is 1; one token has nothing to predict: give at least 2")
-    if not 0 < step.supervised <= 1:
-        raise SettingsError(f"supervised is {step.supervised!r}; give a share above 0, at most 1")
-    for name, words in (("method", METHODS), ("precision", PRECISIONS), ("device", PROCESS)):
-        if getattr(step, name) not in words:
-            value = getattr(step, name)
-            raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(words)}")
+def _weights(a: Architecture, step: Step) -> int:
+    each = {"qlora": 1 / 2 + 1 / 64 + 4 / (64 * 256), "int8": 1}.get(step.method, 4)
+    rest = step.width if step.quantised else 4
+    return round(each * a.linear_weights) + rest * (a.parameters - a.linear_weights)
+
+
+def _trained_weights(a: Architecture, step: Step) -> int:
+    if step.method in ("full", "gradual"):
+        return a.parameters
+    if step.method == "head":
+        return a.head_weights
+    if step.method == "prefix":
+        return 2 * step.num_virtual_tokens * a.layers * a.keys
+    if step.method == "frozen":
+        head = 0 if a.tied else a.head_weights
+        return step.trained_layers * a.layer_weights + a.hidden + head
+    return a.adapters(step.r)
+
+
+def _kept_per_token(a: Architecture, step: Step) -> int:
+    """Bytes that autograd keeps of one token in one layer.
+
+    With h the width of the residual stream, q of queries, k of keys, m of the MLP, g heads, and p
+    the bytes of a number (4, or 2 in bfloat16):
+
+        two norms       8h of input, as much of output where their weights are trained
+        attention       p (2q + 2k) + 4g: queries, keys, values, output. A mask, for a prefix or for
+                        rows of unequal length, repeats keys and values to all heads, and takes p
+                        for each position of the row
+        MLP             3pm: gate, its activation, up
+        inputs          p (2h + m): what the trained or adapted linear layers read; where the norm's
+                        float32 output is cast to bfloat16 each layer keeps a copy: 2 (5h + m)
+
+    Korthikanti et al. (arXiv 2205.05198) count another layout in the same way. Fused attention
+    keeps no matrix of length x length; the lab's step on a CPU does, for short rows.
+    """
+    p, h, q, k, m = step.width, a.hidden, a.queries, a.keys, a.mlp
+    wide = step.max_length + (step.num_virtual_tokens if step.method == "prefix" else 0)
+    normed = 2 * h + (q + k if a.normed_queries else 0)
+    kept = (8 if step.trained else 4) * normed + 3 * p * m
+    if step.device == "cpu" and step.max_length <= PLAIN_ATTENTION:
+        kept += (12 + p) * q + 4 * a.heads * wide
+    elif step.padded or step.method == "prefix":
+        kept += p * (4 * q + wide) + 4 * a.heads
+    else:
+        kept += p * (2 * q + 2 * k) + 4 * a.heads
+    if step.trained or step.method in ("lora", *QUANTISED):
+        cast = step.bf16 != step.quantised  # adapters beside a float32 stream are bfloat16 too
+        kept += 2 * (5 * h + m) if cast else p * (2 * h + m)
+    if step.method == "int8":
+        kept += p * m
+    return kept

@@ -1,142 +1,118 @@
 """The card of a claim: what was measured, every seed of it, the rule, and the verdict.
 
-B3  claim                                                  one line or two
-Supported                              what is expected
+B3  claim
+Supported                            what is expected
 reason
-+---------------------------------------------------------+
-| gain                       supported  +34 points (...)  |  a panel for each part
-| what is measured               5 seeds x 150 items      |
-|        : at least +10 points                            |
-|        :::::::::o:o::o:::::::::::::::::::  every seed   |
-|        :::::::::--O------:::::::::::::::::  interval    |
-|  0     10        30       50  points                    |
-+---------------------------------------------------------+
-article (P): its figure            here: ours
+-----------------------------------------------------  for each part of the rule:
+gain                          +34 points (+28 to +41)  its effect
+what is measured                  5 seeds × 150 items
+        :::::::::o:o::o:::::::::::::::::::             every seed
+        :::::::::--O------:::::::::::::::::            mean and interval
+ 0     10        30       50                           shaded: where the rule holds
+-----------------------------------------------------
+article (P): its number
+here: ours
 """
 
-import textwrap
-from collections.abc import Sequence
+from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from sftlab.course import Record, in_unit
-from sftlab.course import interval as in_words
+from sftlab.course import UNITS, Part, Record, in_unit, interval
 from sftlab.measure import Estimate
-from sftlab.show.claim_panel import (
-    CHARACTERS,
-    INK,
-    LINE,
-    MARGIN,
-    SOFT,
-    VERDICT_COLOURS,
-    WIDTH,
-    Panel,
-    draw_panel,
-    make_panel,
-)
-from sftlab.show.plots import Picture
+from sftlab.show.cards import Card
+from sftlab.show.plots import COLOURS, Picture, seed_dots, styled
+
+# Read on a light and on a dark card alike (contrast 4 to 1 on both).
+AXIS = "#767e87"
+LEAST_RANGE = {"share": 0.2, "difference of shares": 0.2}
 
 
-def claim_card(record: Record) -> Picture:
+def claim_card(record: Record) -> Card:
     """A claim with all that was measured for it, every seed visible, and the verdict."""
-    claim = record.claim
-    title = textwrap.wrap(f"{claim.id}  {claim.claim}", CHARACTERS[11])
-    reason = textwrap.wrap(record.reason, CHARACTERS[9])
-    panels = [make_panel(part, record.estimates[part.name]) for part in claim.rule]
-    foot = [line for text in _foot(record) for line in textwrap.wrap(text, CHARACTERS[9])]
-    height = (
-        2 * MARGIN
-        + (len(title) + 1) * LINE[11]
-        + (len(reason) + len(foot)) * LINE[9]
-        + 2 * 0.04
-        + sum(0.14 + panel.height for panel in panels)
-    )
-    figure = Figure(figsize=(WIDTH, height))
-    write = _Writer(figure, height)
-    write.lines(title, size=11, color=INK, weight="bold")
-    write.down(0.04)
-    write.text(f"expected: {claim.expected}", size=9, right=True, color=SOFT)
-    colour = VERDICT_COLOURS[record.verdict]
-    write.lines([record.verdict.capitalize()], size=11, color=colour, weight="bold")
-    write.lines(reason, size=9, color=INK)
-    for panel in panels:
-        write.down(0.14)
-        write.panel(panel, numbered=len(panels) > 1)
-    write.down(0.04)
-    write.lines(foot, size=9, color=SOFT)
-    return Picture(figure, alt=_alt(record))
+    claim, deciding = record.claim, record.deciding
+    parts = [_read(part, record.estimates[part.name]) for part in claim.rule]
+    foot = [
+        f"article ({' '.join(claim.source)}): {claim.quoted or 'no number given'}",
+        f"here, {deciding.name}: {interval(record.estimate, deciding.unit)}, on {record.profile}",
+        *([record.note] if record.note else []),
+    ]
+    lines = [
+        f"{claim.id}  {claim.claim}",
+        f"{record.verdict.capitalize()} (expected: {claim.expected}). {record.reason}",
+    ]
+    for part in parts:
+        lines.append(f"  {part['name']}: {part['effect']}, {part['verdict']} ({part['asks']})")
+        lines.append(f"    {part['measures']}")
+        lines.append(f"    {part['counts']}: {part['seeds']}")
+    return Card("claim.html", text="\n".join(lines + foot), record=record, parts=parts, foot=foot)
 
 
-class _Writer:
-    """Places things from top to bottom, in inches."""
-
-    def __init__(self, figure: Figure, height: float) -> None:
-        self.figure, self.height, self.at = figure, height, MARGIN
-
-    def down(self, inches: float) -> None:
-        self.at += inches
-
-    def text(self, words: str, *, size: int, right: bool = False, **style) -> None:
-        self.figure.text(
-            (WIDTH - MARGIN) / WIDTH if right else MARGIN / WIDTH,
-            1 - self.at / self.height,
-            words, fontsize=size, ha="right" if right else "left", va="top", parse_math=False,
-            **style,
-        )  # fmt: skip
-
-    def lines(self, lines: Sequence[str], *, size: int, **style) -> None:
-        for line in lines:
-            self.text(line, size=size, **style)
-            self.down(LINE[size])
-
-    def panel(self, panel: Panel, *, numbered: bool) -> None:
-        part, estimate = panel.part, panel.estimate
-        verdict = part.judge(estimate)
-        self.text(part.name, size=9, color=INK, weight="bold")
-        words = in_words(estimate, part.unit)
-        self.text(
-            f"{verdict}: {words}" if numbered else words,
-            size=9, right=True, color=VERDICT_COLOURS[verdict],
-        )  # fmt: skip
-        self.down(LINE[9])
-        self.text(_counts(estimate), size=9, right=True, color=SOFT)
-        self.lines(panel.measures, size=9, color=SOFT)
-        self.down(0.06)
-        bottom = 1 - (self.at + panel.plot_height) / self.height
-        ax = self.figure.add_axes(
-            (0.03, bottom, 0.94, panel.plot_height / self.height)  # room for the outer ticks
-        )
-        draw_panel(ax, panel)
-        self.at += panel.plot_height + 0.46  # the ticks and the unit under them
+def _read(part: Part, estimate: Estimate) -> dict[str, Any]:
+    """All that the card says about one part."""
+    counts = f"{estimate.seeds} seed{'s' * (estimate.seeds != 1)} × {estimate.items:,} item"
+    units = {"difference of shares": "difference, percentage points"}
+    line = "thick line: two one-sided tests" if part.kind == "within" else "line: interval"
+    said = {
+        "name": part.name,
+        "measures": part.measures,
+        "verdict": part.judge(estimate),
+        "effect": interval(estimate, part.unit),
+        "asks": part.asks,
+        "counts": counts + "s" * (estimate.items != 1),
+        "seeds": ", ".join(in_unit(value, part.unit) for value in estimate.by_seed),
+        "axis": f"{units.get(part.unit, part.unit)} (dots: seeds; {line})",
+    }
+    alt = f"{said['effect']}; seeds: {said['seeds']}; the rule: {part.asks}"
+    return said | {"strip": Markup(Picture(_draw(part, estimate), alt=alt).html)}
 
 
-def _counts(estimate: Estimate) -> str:
-    seeds = f"{estimate.seeds} seed{'s' * (estimate.seeds != 1)}"
-    return f"{seeds} × {estimate.items:,} item{'s' * (estimate.items != 1)}"
+@styled
+def _draw(part: Part, estimate: Estimate) -> Figure:
+    """Seeds, mean and interval over the side of the rule, without a ground of its own."""
+    seeds = estimate.by_seed
+    rows = [1 + min(1, 6 / len(seeds)) * n for n in range(len(seeds))]  # all of them visible
+    figure = Figure(figsize=(7.0, 0.5 + 0.09 * max(rows)), layout="constrained", facecolor="none")
+    ax = figure.add_subplot(facecolor="none")
+    left, right = _limits(part, estimate)
+    ends = {
+        "at_least": (part.bound, right),
+        "at_most": (left, part.bound),
+        "within": (-part.bound, part.bound),
+    }[part.kind]
+    ax.axvspan(*ends, color=COLOURS[2], alpha=0.18, linewidth=0, zorder=0)
+    for line in ends if part.kind == "within" else (part.bound,):
+        ax.axvline(line, color=COLOURS[2], linewidth=1.4, linestyle=(0, (4, 2)), gid="bound")
+    if left < 0 < right and part.unit != "share":
+        ax.axvline(0, color=AXIS, linewidth=0.8)
+    thin = {"color": COLOURS[4], "solid_capstyle": "butt"}
+    ax.plot([estimate.low, estimate.high], [0, 0], linewidth=1.8, gid="interval", **thin)
+    if part.kind == "within":  # the interval that decides
+        ax.plot(estimate.inner, [0, 0], linewidth=4.5, gid="inner", **thin)
+    ax.plot(estimate.value, 0, "D", color=COLOURS[0], markersize=6, markeredgecolor="white")
+    seed_dots(ax, seeds, rows, COLOURS[0], size=20)
+    ax.set(xlim=(left, right), ylim=(-0.9, max(rows) + 0.9), yticks=[])
+    ax.spines["left"].set_visible(False)
+    ax.spines["bottom"].set_color(AXIS)
+    ax.tick_params(colors=AXIS, length=3)
+    ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    number = FuncFormatter(lambda value, _: in_unit(value, part.unit).partition(" ")[0])
+    ax.xaxis.set_major_formatter(number)
+    return figure
 
 
-def _foot(record: Record) -> list[str]:
-    """The article's figure beside ours, and a note when there is one."""
-    claim, part = record.claim, record.deciding
-    here = f"here, {part.name}: {in_words(record.estimate, part.unit)}, on {record.profile}"
-    letters = " ".join(claim.source)
-    article = f"article ({letters}): {claim.quoted or 'no figure given'}"
-    joined = f"{article}   |   {here}"
-    lines = [joined] if len(joined) <= CHARACTERS[9] else [article, here]
-    return [*lines, *([record.note] if record.note else [])]
-
-
-def _alt(record: Record) -> str:
-    told = []
-    for part in record.claim.rule:
-        estimate = record.estimates[part.name]
-        seeds = ", ".join(in_unit(value, part.unit) for value in estimate.by_seed)
-        told.append(
-            f"{part.name}: {in_words(estimate, part.unit)}, {part.asks} asked for, "
-            f"{part.judge(estimate)}; {_counts(estimate)}: {seeds}"
-        )
-    return (
-        f"Claim {record.claim.id}: {record.claim.claim} {record.verdict.capitalize()}. "
-        f"{'. '.join(told)}."
-        + (f" The article says: {record.claim.quoted}." if record.claim.quoted else "")
-    )
+def _limits(part: Part, estimate: Estimate) -> tuple[float, float]:
+    """What the axis spans: all that was measured, the bound, and zero for a difference."""
+    shown = [estimate.low, estimate.high, *estimate.inner, *estimate.by_seed, part.bound]
+    if part.kind == "within":
+        shown.append(-part.bound)
+    if part.unit not in ("share", "ratio"):
+        shown.append(0.0)
+    low, high = min(shown), max(shown)
+    least = LEAST_RANGE.get(part.unit, 0.2 * max(abs(high), 1e-9))
+    room = max(0.08 * (high - low), (least - (high - low)) / 2)
+    edge = 0.02 * (high - low + 2 * room)  # a dot on the edge stays whole
+    lowest, highest = UNITS[part.unit]
+    return max(low - room, lowest - edge), min(high + room, highest + edge)

@@ -1,22 +1,17 @@
 """The mask explorer: a widget that shows what a mask becomes when training is set up otherwise.
 
-family -> template -> mask by strategy -> broken on purpose, one toggle each -> picture, sentences
+template -> mask by strategy -> broken on purpose, one toggle each -> X-ray and sentences
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as widgets
 
 from sftlab.chat import FAMILIES, IGNORED, Messages, TemplateError
-from sftlab.show.mask import show_mask
-from sftlab.show.mask_tokens import PADDING, Token
-from sftlab.show.xray import Xray
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from sftlab.show.mask import PADDING, Token, Xray, show_mask
+from sftlab.show.widgets import WIDE, TwinBox
 
 MESSAGES = (
     {"role": "user", "content": "What is the capital of France?"},
@@ -24,6 +19,7 @@ MESSAGES = (
     {"role": "user", "content": "And of Italy?"},
     {"role": "assistant", "content": "Rome."},
 )
+# name -> what the menu says, and what a model trained so does
 STRATEGIES = {
     "all": ("every answer", "It learns each answer of the conversation."),
     "last": ("the last answer only", "It learns the last answer; the earlier one is only read."),
@@ -41,48 +37,47 @@ BREAKS = {
     "mask_nothing": "mask nothing: labels = ids",
 }
 UNSTOPPED = "teaches it to stop, so after its answer it goes on writing."
-NOTHING_DROPPED = "With everything supervised the end of turn is too: nothing was dropped."
-NOTHING_MASKED = (
-    "It learns whatever stands in the row, questions, headers and padding: part of the loss is "
-    "about text that it never has to write, and after an answer it may write the user's turn."
-)
 PADS = 3
 """Tokens of padding that are shown where padding matters: the batch has a longer row."""
 
 
-def explore(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Messages,
-    *,
-    family: str = "chatml",
-    strategy: str = "all",
-    start: str = "content",
-    breaks: Sequence[str] = (),
+def _explore(
+    tokenizer: Any, messages: Messages, family: str, strategy: str, start: str, breaks: set[str]
 ) -> tuple[Xray, list[str]]:
-    """The picture of a mask, and what a model trained with it would do, a sentence each.
-
-    Args:
-        strategy: one of STRATEGIES.
-        start: one of STARTS.
-        breaks: of BREAKS.
-
-    Raises:
-        TemplateError: the family refuses the conversation.
-    """
+    """The X-ray of a mask, and sentences on what a model trained with it would do."""
     xray = show_mask(
-        messages, tokenizer=tokenizer, template=family, turns=strategy, start=start,
+        messages,
+        tokenizer=tokenizer,
+        template=family,
+        turns=strategy,
+        start=start,
         end_of_turn="drop_end" not in breaks,
-    )  # fmt: skip
+    )
     tokens, said = list(xray.tokens), [STRATEGIES[strategy][1]]
     if "mask_nothing" in breaks:
-        said = [NOTHING_MASKED]
+        said = [
+            "It learns whatever stands in the row, questions, headers and padding: part of the "
+            "loss is about text that it never has to write, and after an answer it may write the "
+            "user's turn."
+        ]
+    elif "drop_end" in breaks and strategy == "everything":
+        said.append("With everything supervised the end of turn is too: nothing was dropped.")
     elif "drop_end" in breaks:
-        said.append(NOTHING_DROPPED if strategy == "everything" else f"Nothing {UNSTOPPED}")
+        said.append(f"Nothing {UNSTOPPED}")
     if "double_bos" in breaks:
-        tokens, sentence = _double_bos(tokens, tokenizer)
-        said.append(sentence)
+        bos = tokenizer.bos_token_id
+        if bos is not None and tokens and tokens[0].id == bos:
+            tokens.insert(0, tokens[0])
+            said.append(
+                "It is trained behind two BOS tokens, which the base never saw; the labels look "
+                "right, so nobody notices, and a server that writes one sends prompts in another "
+                "form than the one it was trained in."
+            )
+        else:
+            writing = ", ".join(name for name, one in FAMILIES.items() if one.writes_bos)
+            said.append(f"This template writes no BOS, so none is doubled; these do: {writing}.")
     pad = _end_id(tokenizer, family) if "pad_is_eos" in breaks else tokenizer.pad_token_id
-    if {"pad_is_eos", "mask_nothing"} & set(breaks) and pad is not None:
+    if {"pad_is_eos", "mask_nothing"} & breaks and pad is not None:
         text = tokenizer.convert_ids_to_tokens(pad)
         tokens += [Token(id=pad, text=text, label=IGNORED, role=PADDING, special=True)] * PADS
     if "mask_nothing" in breaks:
@@ -90,105 +85,79 @@ def explore(
     if "pad_is_eos" in breaks:
         ends = sum(t.supervised and t.id == pad and t.role == "assistant" for t in tokens)
         tokens = [replace(t, label=IGNORED) if t.id == pad else t for t in tokens]
-        said.append(_padding(ends))
-    if not {"drop_end", "pad_is_eos", "mask_nothing"} & set(breaks):
+        count = "the end of turn" if ends == 1 else f"{ends} ends of turn"
+        said.append(
+            "The collator leaves padding out of the loss, and recognises it by its token"
+            + (
+                f", and with it {count}: nothing {UNSTOPPED}"
+                if ends
+                else "; the end of turn is that token, but it was not supervised anyway."
+            )
+        )
+    if not {"drop_end", "pad_is_eos", "mask_nothing"} & breaks:
         said.append("It learns to stop as well.")
     return replace(xray, tokens=tuple(tokens)), said
 
 
-def _double_bos(
-    tokens: list[Token], tokenizer: "PreTrainedTokenizerBase"
-) -> tuple[list[Token], str]:
-    bos = tokenizer.bos_token_id
-    if bos is None or not tokens or tokens[0].id != bos:
-        writing = ", ".join(name for name, family in FAMILIES.items() if family.writes_bos)
-        return tokens, f"This template writes no BOS, so none is doubled; these do: {writing}."
-    return [tokens[0], *tokens], (
-        "It is trained behind two BOS tokens, which the base never saw; the labels look right, "
-        "which is why nobody notices, and a server that writes one asks in another form than the "
-        "one it was trained in."
-    )
-
-
-def _end_id(tokenizer: "PreTrainedTokenizerBase", family: str) -> int | None:
+def _end_id(tokenizer: Any, family: str) -> int | None:
     """The token that ends a turn, which a fine-tune makes the tokenizer's eos; or the eos."""
     end = FAMILIES[family].end(tokenizer.eos_token)
     ids = tokenizer(end, add_special_tokens=False)["input_ids"]
     return ids[0] if len(ids) == 1 else tokenizer.eos_token_id
 
 
-def _padding(ends: int) -> str:
-    what = "The collator leaves padding out of the loss, known by its token"
-    if not ends:
-        return f"{what}; the end of turn is that token, but it was not supervised anyway."
-    count = "the end of turn" if ends == 1 else f"{ends} ends of turn"
-    return f"{what}, and with it {count}: nothing {UNSTOPPED}"
-
-
-class MaskExplorer(widgets.VBox):
-    """Controls above a picture; needs a running kernel.
+class MaskExplorer(TwinBox):
+    """Controls above an X-ray.
 
     `controls` has family, strategy and start by name, and the toggles of BREAKS; `xray` is what is
-    shown, None where the family refuses the conversation, and `said` the sentences.
+    shown, None where the family refuses the conversation.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", messages: Messages) -> None:
+    def __init__(self, tokenizer: Any, messages: Messages) -> None:
         self.tokenizer, self.messages = tokenizer, list(messages)
         self.xray: Xray | None = None
-        self.said: list[str] = []
+        menus = {
+            "family": ("Template", [(name, name) for name in FAMILIES]),
+            "strategy": ("Learn", [(words, name) for name, (words, _) in STRATEGIES.items()]),
+            "start": ("From", [(words, name) for name, words in STARTS.items()]),
+        }
         self.controls: dict[str, Any] = {
-            "family": _menu("Template", [(name, name) for name in FAMILIES]),
-            "strategy": _menu("Learn", [(told[0], name) for name, told in STRATEGIES.items()]),
-            "start": _menu("From", [(told, name) for name, told in STARTS.items()]),
+            name: widgets.Dropdown(description=label, options=options, **WIDE)
+            for name, (label, options) in menus.items()
         }
         boxes = {
-            name: widgets.Checkbox(description=told, indent=False, layout={"width": "auto"})
-            for name, told in BREAKS.items()
+            name: widgets.Checkbox(description=words, indent=False, **WIDE)
+            for name, words in BREAKS.items()
         }
-        rows = [_row(self.controls.values()), _row([widgets.HTML("Break it:"), *boxes.values()])]
+        rows = [self.controls.values(), [widgets.HTML("Break it:"), *boxes.values()]]
+        wrap = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "2px 14px"}
+        rows = [widgets.Box(list(row), layout=wrap) for row in rows]
         self.controls |= boxes
         self.verdict, self.picture = widgets.HTML(), widgets.HTML()
         for control in self.controls.values():
             control.observe(self._update, names="value")
-        layout = widgets.Layout(max_width="740px")
-        super().__init__([*rows, self.verdict, self.picture], layout=layout)
+        super().__init__([*rows, self.verdict, self.picture], layout={"max_width": "740px"})
         self._update()
+
+    def twin(self) -> tuple[str, str]:
+        return f"{self.verdict.value}{self.picture.value}", str(self.xray)
 
     def _update(self, change: Any = None) -> None:
         chosen = {name: self.controls[name].value for name in ("family", "strategy", "start")}
-        breaks = [name for name in BREAKS if self.controls[name].value]
+        breaks = {name for name in BREAKS if self.controls[name].value}
         self.controls["start"].disabled = chosen["strategy"] == "everything"
         try:
-            self.xray, self.said = explore(self.tokenizer, self.messages, breaks=breaks, **chosen)
-            self.picture.value = self.xray.html
+            self.xray, said = _explore(self.tokenizer, self.messages, breaks=breaks, **chosen)
         except TemplateError as error:
-            self.xray, self.said, self.picture.value = None, [str(error)], ""
-        head = "A model trained so" if self.xray else "Refused"
-        told = "".join(f"<li>{escape(one)}</li>" for one in self.said)
-        self.verdict.value = (
-            f'<div style="line-height:1.4"><strong>{head}:</strong>'
-            f'<ul style="margin:.1em 0 0;padding-left:1.3em">{told}</ul></div>'
-        )
+            self.xray, said = None, [str(error)]
+        self.picture.value = self.xray.html if self.xray else ""
+        head = "A model trained this way" if self.xray else "Refused"
+        items = "".join(f"<li>{escape(one)}</li>" for one in said)
+        self.verdict.value = f"<strong>{head}:</strong><ul style='margin:0'>{items}</ul>"
 
 
-def _menu(label: str, options: Sequence[tuple[str, str]]) -> widgets.Dropdown:
-    return widgets.Dropdown(
-        description=label, options=options, layout={"width": "auto"},
-        style={"description_width": "initial"},
-    )  # fmt: skip
-
-
-def _row(children: Any) -> widgets.Box:
-    layout = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px")
-    return widgets.Box(list(children), layout=layout)
-
-
-def mask_explorer(
-    tokenizer: "PreTrainedTokenizerBase", *, messages: Messages = MESSAGES
-) -> MaskExplorer:
+def mask_explorer(tokenizer: Any, *, messages: Messages = MESSAGES) -> MaskExplorer:
     """A mask to play with: other templates, other strategies, and four ways to break it.
-
-    A widget is lost without a kernel: show `show_mask` beside it.
 
     Args:
         tokenizer: a fast one.

@@ -1,184 +1,145 @@
-"""From the arguments of a sweep to its runs: what each needs, and the hash that names it."""
+"""From the arguments of a sweep to its runs: what each needs, and the key that names it."""
 
 import hashlib
+import inspect
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
-from sftlab.chat import find_template
-from sftlab.models import ModelNotAvailableError
-from sftlab.profiles import Profile, UnknownProfileError, find_profile
-from sftlab.sweeps.bases import base_hash
-from sftlab.sweeps.environment import machine, versions
-from sftlab.sweeps.fingerprint import Fingerprint, FingerprintError
-from sftlab.sweeps.grid import SweepError, checked_grid, checked_seeds, taken_names
-from sftlab.sweeps.results import FORMAT
-from sftlab.sweeps.sources import code_hash, stamp
-from sftlab.train import VALIDATION, Settings, check_examples, control_tokens, data_hash
-from sftlab.weights import BrokenWeightsError
+import cloudpickle
+import numpy
 
-NO_MODEL = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
-ENGINE = "sftlab.sweeps.experiment"
-"""The module whose imports are the code of every run."""
+from sftlab.chat import find_template
+from sftlab.models import (
+    BrokenWeightsError,
+    ModelNotAvailableError,
+    UnknownProfileError,
+    find_profile,
+)
+from sftlab.sweeps.cache import FORMAT
+from sftlab.sweeps.keys import FingerprintError, base_hashes, code_hash, fingerprint
+from sftlab.sweeps.worker import SweepError, Task, error_text
+from sftlab.train import VALIDATION, Settings, check_examples, control_tokens, data_hash
+
+OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")
+"""Columns that every sweep's frame has."""
+SMALL = 20_000_000
+"""Parameters up to which a run has one thread: so its numbers do not depend on the machine."""
 
 
 @dataclass(kw_only=True)
-class Planned:
-    """One row of the grid with one seed."""
+class Row:
+    """A row of the grid with a seed."""
 
     values: dict[str, Any]
-    """Of the grid, by name."""
     seed: int
-    """Of training and measures."""
-    run: str | None = None
-    """Hash of all that makes the run; `None` when it can't begin."""
-    error: str | None = None
-    """Why it can't."""
-    needs: dict[str, Any] | None = None
-    """Fields of the `Experiment` that carries it out."""
+    task: Task | None = None
+    error: str = ""
+    """Why there is no task."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Plan:
-    """What a sweep is to do."""
+    """What one sweep is to do."""
 
-    runs: list[Planned]
-    """In the order of the grid, and for each row of it in the order of the seeds."""
     names: list[str]
     """Of the grid."""
-    loaded: str
-    """Stamp of the files that a process may have loaded, and must load anew when they change."""
-    live: set[str]
-    """The learner's modules whose functions are measures, or parts of them."""
+    measures: list[str]
+    rows: list[Row] = field(default_factory=list)
+    """In the order of the grid and of the seeds."""
 
 
-def make_plan(
-    profile: str | Path | Profile,
+def plan_sweep(
+    profile: Any = None,
     *,
     measure: Mapping[str, Callable],
-    examples: Sequence[Mapping[str, Any]] | Callable | None,
-    validation: Sequence[Mapping[str, Any]] | Callable | None,
-    grid: Mapping[str, Iterable] | None,
-    seeds: int | Iterable[int],
-    settings: Settings | None,
+    examples: Any = None,
+    eval_dataset: Any = None,
+    grid: Mapping[str, Iterable] | None = None,
+    seeds: Any = 5,
+    settings: Settings | None = None,
 ) -> Plan:
-    """Check the arguments of a sweep and list its runs.
-
-    Raises:
-        SweepError: a name of the grid that nothing takes, a measure that can't be called, no
-            values or no seeds.
-        FingerprintError: a measure uses something from outside that has no value to compare.
-        UnknownProfileError: there is no such profile.
-    """
-    grid = checked_grid(grid)
+    """Check the arguments of a sweep and list its runs; arguments and errors as in `sweep`."""
+    grid, seeds = _checked_grid(grid), _checked_seeds(seeds)
+    data = {"examples": examples, "eval_dataset": eval_dataset}
+    data = {kind: given for kind, given in data.items() if given is not None}
+    if "eval_dataset" in data and "examples" not in data:
+        raise SweepError("eval_dataset needs examples: without them nothing is trained")
     if not isinstance(settings, Settings | None):
-        raise SweepError(
-            f"settings is {settings!r}; give Settings(...), such as Settings(epochs=1)"
-        )
-    seeds = checked_seeds(seeds)
-    rows = {"examples": examples, "validation": validation}
-    takes, made_from = taken_names(grid, measure, rows)
+        raise SweepError(f"settings is {settings!r}; give Settings(...)")
+    if not isinstance(measure, Mapping) or not measure:
+        raise SweepError('measure is a mapping from names to functions, such as {"facts": facts}')
+    takes, made_from = _takers(measure, data, grid)
     if "profile" not in grid:
         find_profile(profile)
-    marks, live = {}, set()
-    modules = {ENGINE}
-    for name, function in measure.items():
-        mark = Fingerprint(f"the measure {name!r}")
-        text = mark.text(function, name=getattr(function, "__name__", name))
-        marks[name] = hashlib.sha256(text.encode()).hexdigest()
-        modules |= mark.modules
-        live |= mark.live
-    for name in {*grid} & set().union(*takes.values()):
-        for value in grid[name]:  # a function in the grid has code too
-            mark = Fingerprint("the grid")
-            mark.text(value, name=name)
-            modules |= mark.modules
-            live |= mark.live
-    common = {"format": FORMAT, "measures": marks, "versions": versions(), "machine": machine()}
-    common["code"] = code_hash(modules)
-    maker = _Maker(profile, measure, settings or Settings(), takes, rows, made_from, common)
-    points = [dict(zip(grid, row, strict=True)) for row in itertools.product(*grid.values())]
-    runs = [maker.planned(values, seed) for values in points for seed in seeds]
-    return Plan(runs=runs, names=list(grid), loaded=stamp(modules), live=live)
+    common = {
+        "format": FORMAT, "code": code_hash(), "python": sys.version_info[:2],
+        "versions": [version(name) for name in ("torch", "transformers", "trl", "peft")],
+        "measures": {name: fingerprint(function, what=f"the measure {name!r}")
+                     for name, function in measure.items()},
+    }  # fmt: skip
+    base_of, rows_of = cache(base_hashes), _cached_rows()
+    sent = _pickled(measure)
 
-
-class _Maker:
-    """Makes the runs; what several of them share is made once."""
-
-    def __init__(self, profile, measure, settings, takes, rows, made_from, common) -> None:
-        self._profile, self._measure, self._settings = profile, measure, settings
-        self._takes, self._rows, self._made_from, self._common = takes, rows, made_from, common
-        self._made: dict[str, Any] = {}
-
-    def planned(self, values: dict[str, Any], seed: int) -> Planned:
-        one = Planned(values=values, seed=seed)
-        try:
-            self._fill(one)
-        except (FingerprintError, SweepError):
-            raise
-        except Exception as error:  # the functions are the learner's and may raise anything
-            if isinstance(error, NO_MODEL) and "profile" not in values:
-                raise
-            where = "".join(getattr(error, "__notes__", []))
-            one.error = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
-        return one
-
-    def _fill(self, one: Planned) -> None:
-        profile = find_profile(one.values.get("profile", self._profile))
-        given = {**one.values, "seed": one.seed, "profile": profile.name}
-        calls = {
-            name: (function, {key: given.get(key) for key in sorted(self._takes[name])})
-            for name, function in self._measure.items()
-        }
-        settings = rows = data = validation = validation_data = None
-        seed = one.seed
-        if self._rows["examples"] is not None:
-            chosen = {f.name for f in fields(Settings)} & set(given)
-            settings = self._settings.changed(**{name: given[name] for name in chosen})
-            settings = _filled(settings, profile)
-            rows, data = self._data("examples", settings.template, given)
-            if self._rows["validation"] is not None:
-                validation, validation_data = self._data("validation", settings.template, given)
-        elif not any("seed" in arguments for _, arguments in calls.values()):
+    def task(values: dict[str, Any], seed: int) -> Task:
+        base = find_profile(values.get("profile", profile))
+        given = {**values, "seed": seed, "profile": base.name}
+        arguments = {name: {key: given[key] for key in sorted(names - {"run"})}
+                     for name, names in takes.items()}  # fmt: skip
+        identity = {**common, "base": base_of(base), "embedded": base.embedded, "arguments": {
+            name: fingerprint(one, what="the grid") for name, one in arguments.items()
+        }}  # fmt: skip
+        filled, rows = None, {}
+        if data:
+            chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
+            filled = (settings or Settings()).changed(**chosen).filled(base)
+            for kind, raw in data.items():
+                made = {key: given[key] for key in sorted(made_from[kind])}
+                rows[kind], identity[kind] = rows_of(kind, raw, made, filled.template)
+            # 3 epochs are the same as 3.0; what a template's name or path leads to may change.
+            identity["settings"] = {key: float(value) if type(value) is int else value
+                                    for key, value in asdict(filled).items()}  # fmt: skip
+            identity["template"] = find_template(filled.template).text
+        elif not any("seed" in one for one in arguments.values()):
             seed = 0  # the base is the same for all seeds: measured once
-        mark = Fingerprint("the grid")
-        identity = {
-            **self._common,
-            "base": self._base(profile),
-            "settings": _as_numbers(settings) if settings else None,
-            # Behind a name or a path, the text may change.
-            "template": find_template(settings.template).text if settings else None,
-            "seed": seed,
-            "data": data,
-            "validation": validation_data,
-            "arguments": {
-                name: {key: mark.text(value, name=key) for key, value in arguments.items()}
-                for name, (_, arguments) in calls.items()
-            },
-        }
-        text = json.dumps(identity, sort_keys=True, default=str)
-        one.run = hashlib.sha256(text.encode()).hexdigest()[:32]
-        same = ("seed", "data", "validation", "base", "code", "versions", "arguments")
-        told = {"profile": profile.name, **{name: identity[name] for name in same}}
-        one.needs = {"run": one.run, "profile": profile, "settings": settings, "seed": seed,
-                     "examples": rows, "validation": validation, "calls": calls,
-                     "record": told}  # fmt: skip
+        text = json.dumps({**identity, "seed": seed}, sort_keys=True)
+        return Task(
+            run=hashlib.sha256(text.encode()).hexdigest()[:32], code=common["code"],
+            weights=identity["base"]["weights"], profile=base, settings=filled, seed=seed,
+            examples=rows.get("examples"), eval_dataset=rows.get("eval_dataset"), measures=sent,
+            arguments=arguments, reserved=(*grid, *OWN_COLUMNS),
+            one_thread=bool(base.parameters and base.parameters <= SMALL),
+        )  # fmt: skip
 
-    def _base(self, profile: Profile) -> str:
-        key = f"base {profile.source} {profile.revision} {profile.embedded}"
-        if key not in self._made:
-            self._made[key] = base_hash(profile)
-        return self._made[key]
+    plan = Plan(names=list(grid), measures=list(measure))
+    for values in itertools.product(*grid.values()):
+        for seed in seeds:
+            row = Row(values=dict(zip(grid, values, strict=True)), seed=seed)
+            plan.rows.append(row)
+            try:
+                row.task = task(row.values, seed)
+            except (FingerprintError, SweepError):
+                raise
+            except Exception as error:  # of a learner's function, or a value of the grid
+                no_model = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
+                if isinstance(error, no_model) and "profile" not in grid:
+                    raise
+                row.error = error_text(error)
+    return plan
 
-    def _data(self, kind: str, template: str, given: dict[str, Any]) -> tuple[list, str]:
-        """Checked rows, examples or validation, and their hash."""
-        raw = self._rows[kind]
-        arguments = {name: given[name] for name in sorted(self._made_from.get(kind, ()))}
-        key = f"{kind} {template} {[(name, id(value)) for name, value in arguments.items()]}"
-        if key not in self._made:
+
+def _cached_rows() -> Callable[..., tuple[list, str]]:
+    """A function that gives checked examples and their hash; the same ones are made once."""
+    known: dict[tuple, tuple[list, str]] = {}
+
+    def rows_of(kind: str, raw: Any, arguments: dict[str, Any], template: str) -> tuple[list, str]:
+        key = (kind, template, fingerprint(arguments, what="the grid"))
+        if key not in known:
             if callable(raw):
                 try:
                     raw = raw(**arguments)
@@ -187,24 +148,98 @@ class _Maker:
                     raise
             name = "example" if kind == "examples" else VALIDATION
             rows = check_examples(raw, control=control_tokens(template), name=name)
-            # An id is a value's own only while the value lives, so the arguments stay.
-            self._made[key] = (rows, data_hash(rows), arguments)
-        return self._made[key][:2]
+            known[key] = (rows, data_hash(rows))
+        return known[key]
+
+    return rows_of
 
 
-def _as_numbers(settings: Settings) -> dict[str, Any]:
-    """By name, whole numbers as floats: three epochs are the same as 3.0."""
-    return {
-        name: float(value) if type(value) is int else value
-        for name, value in asdict(settings).items()
-    }
+def _pickled(measure: Mapping[str, Callable]) -> bytes:
+    for name, function in measure.items():
+        try:
+            cloudpickle.dumps(function)
+        except Exception as error:  # pickle raises what it likes
+            raise SweepError(
+                f"the measure {name!r} can't be sent to another process: {error}"
+            ) from error
+    return cloudpickle.dumps(dict(measure))
 
 
-def _filled(settings: Settings, profile: Profile) -> Settings:
-    """As `Settings.filled`, but a precision that is left to the machine stays so.
+def _checked_grid(grid: Any) -> dict[str, list]:
+    """The values of each name of the grid, as lists."""
+    if not isinstance(grid, Mapping | None):
+        raise SweepError(f'grid is {grid!r}; give values by name, such as {{"n": [1, 3]}}')
+    checked = {}
+    for name, values in (grid or {}).items():
+        where = f"grid[{name!r}]"
+        if name == "seed":
+            raise SweepError("the seeds of a sweep are its argument `seeds`, not part of the grid")
+        if name in (*OWN_COLUMNS, "value"):
+            raise SweepError(f"{where}: the result has a column of that name; rename it")
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            raise SweepError(f"{where} is {values!r}; give a list of values")
+        values = [value.item() if isinstance(value, numpy.generic) else value for value in values]
+        if not values:
+            raise SweepError(f"{where} has no values; give one or more, or leave it out")
+        if len({fingerprint(value, what=where) for value in values}) < len(values):
+            raise SweepError(f"{where} has a value twice: {values!r}; give each once")
+        checked[name] = values
+    return checked
 
-    To know it takes torch, and seconds; the machine itself is part of the hash.
+
+def _checked_seeds(seeds: Any) -> list[int]:
+    """The seeds as a list: 0 to n - 1 for a number n."""
+    number = isinstance(seeds, int | numpy.integer) and not isinstance(seeds, bool)
+    listed = list(range(seeds) if number else seeds if isinstance(seeds, Iterable) else [])
+    whole = all(isinstance(seed, int | numpy.integer) and seed >= 0 for seed in listed)
+    if not listed or not whole or len(set(listed)) < len(listed):
+        raise SweepError(
+            f"seeds is {seeds!r}; give how many, 1 or more, or a list of different whole numbers"
+        )
+    return [int(seed) for seed in listed]
+
+
+def _takers(
+    measure: Mapping[str, Callable], data: Mapping[str, Any], grid: Mapping[str, list]
+) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """By measure, and by function that makes rows, the names of grid and seed that it takes."""
+    takes = {name: _taken(f"the measure {name!r}", function, grid, run=True)
+             for name, function in measure.items()}  # fmt: skip
+    made_from = {kind: _taken(kind, raw, grid) if callable(raw) else set()
+                 for kind, raw in data.items()}  # fmt: skip
+    known = {"profile"}.union(*takes.values(), *made_from.values()) - {"seed", "run"}
+    if data:
+        known |= {f.name for f in fields(Settings)} - {"seed"}
+    for name in grid:
+        if name not in known:
+            why = "" if data else " (without examples nothing is trained)"
+            raise SweepError(
+                f"nothing takes {name!r}{why}; the grid may name {', '.join(sorted(known))}"
+            )
+    return takes, made_from
+
+
+def _taken(what: str, function: Any, grid: Mapping[str, list], *, run: bool = False) -> set[str]:
+    """Names of grid and seed that a function takes.
+
+    A measure's run goes to its parameter `run`, which is then among them, or else to the first one.
     """
-    if settings.precision is not None:
-        return settings.filled(profile)
-    return replace(replace(settings, precision="float32").filled(profile), precision=None)
+    if not callable(function):
+        raise SweepError(f"{what} is {function!r}; give a function of a run")
+    parameters = list(inspect.signature(function).parameters.values())
+    if run and "run" not in [p.name for p in parameters]:
+        if not parameters or parameters[0].kind in (
+            inspect.Parameter.KEYWORD_ONLY,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            raise SweepError(f"{what} takes no run; write it as a function of the run")
+        parameters = parameters[1:]
+    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    given = {*grid, "seed", "profile", *(["run"] if run else [])}
+    for parameter in by_name:
+        if parameter.name not in given and parameter.default is parameter.empty:
+            raise SweepError(
+                f"{what} needs {parameter.name!r}: put its values into the grid, or give it a "
+                "default"
+            )
+    return {parameter.name for parameter in by_name} & given

@@ -1,39 +1,35 @@
-"""Sweeps: grids of settings x seeds, each run once, side by side on all cores, kept for ever."""
+"""Sweeps: each row of a grid is trained and measured with each seed, in parallel, and kept."""
 
 import os
+import sys
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from inspect import signature
+from concurrent.futures import BrokenExecutor, Executor, as_completed
 from pathlib import Path
 from typing import Any
 
+import loky
+import numpy
 import pandas as pd
+import psutil
+from tqdm import tqdm
 
-from sftlab.profiles import Profile
-from sftlab.sweeps.fingerprint import FingerprintError
-from sftlab.sweeps.grid import SweepError
-from sftlab.sweeps.queue import carry_out_all
+from sftlab.machine import progress_stream
+from sftlab.models import Profile
+from sftlab.sweeps import cache
+from sftlab.sweeps.keys import code_hash, own_files
+from sftlab.sweeps.plan import OWN_COLUMNS, Plan, plan_sweep
+from sftlab.sweeps.worker import SweepError, Task, carry_out, start
 from sftlab.train import Settings
 
-__all__ = ["FingerprintError", "SweepError", "prepare", "sweep", "sweeps"]
-
-OF_THE_QUEUE = ("jobs", "progress", "refresh")
-"""Arguments that are one for all sweeps that are carried out together."""
-
-ALL_CACHED = "SFTLAB_ALL_CACHED"
-"""Environment variable of a lesson whose runs are all known to be stored: nothing to prepare."""
-
-
-def prepare() -> None:
-    """Let the processes of sweeps import their libraries beside what the caller does meanwhile.
-
-    A lesson calls it before its own imports, so that its first sweep begins at once. Returns at
-    once. On Linux and without a graphics card alone (`sweeps/forking.py`); elsewhere a sweep's
-    processes import when they start.
-    """
-    from sftlab.sweeps import processes
-
-    if not os.environ.get(ALL_CACHED):
-        processes.prepare()
+_MEMORY = 1_200_000_000  # bytes of a worker: 0.5 GB of libraries, the rest for a model at work
+_IDLE = 120  # seconds after which a worker without work ends
+_DIED = (
+    "WorkerDied: the worker process of this run ended without an error, also when the run was "
+    "tried again alone. As a rule memory ran out: give sweep a smaller jobs, or train with smaller "
+    "batches or a smaller max_length"
+)
 
 
 def sweep(
@@ -41,23 +37,22 @@ def sweep(
     *,
     measure: Mapping[str, Callable[..., pd.DataFrame | float]],
     examples: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
-    validation: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
+    eval_dataset: Sequence[Mapping[str, Any]] | Callable[..., Sequence] | None = None,
     grid: Mapping[str, Iterable] | None = None,
     seeds: int | Iterable[int] = 5,
     settings: Settings | None = None,
+    executor: Executor | None = None,
     jobs: int | None = None,
     progress: bool = True,
     refresh: bool = False,
 ) -> pd.DataFrame:
     """Fine-tune and measure for each row of a grid and each seed; a tidy frame of all results.
 
-    Each run has a process of its own and is stored when it ends, under the hash of what made it:
-    settings, seed, base model, content of examples and validation, the measures' code with the
-    values that they use, the lab's code, and versions. A file counts by its content where a measure
-    reaches it by a `Path` from outside; by a text it does not: so one to write to is a text, and
-    `refresh=True` is for one to read that has changed. What is stored is not run again, so a second
-    call comes back at once, and one after an interrupt goes on where the first ended. A run that
-    fails is one row with its error, is not stored, and does not stop the others.
+    Runs go on in parallel, each in one worker process, and are stored when they end, under a hash
+    of what made them: settings, seed, base model, content of examples and eval_dataset, the code
+    of the measures with the values that they use, the lab's code, and versions. What is stored is
+    not run again: a second call returns at once, and one after an interrupt does what is left. A
+    run that fails is one row with its error, is not stored, and does not stop the others.
 
         sweep("tiny", examples=lambda seed, n: country_examples(n, seed=seed),
               measure={"questions": lambda run: probe_questions(run.answer)},
@@ -69,47 +64,52 @@ def sweep(
     Args:
         profile: a profile, its name, a model folder, or a hub id.
         measure: by name, functions of a run that return a frame with one row an item, or a number.
-            One that has a parameter `seed` or one named in the grid is given it. Without examples
-            and without such a `seed` the base is measured once, and all seeds show that result. An
-            index that has a name, such as that of `groupby`, becomes columns.
+            One with a parameter `seed`, or one named in the grid, is given it. Without examples and
+            without such a `seed` the base is measured once, and all seeds show that result. Levels
+            of an index that have names, such as those of `groupby`, become columns.
         examples: conversations, or a function that makes them from `seed` and names of the grid;
             `None` to measure the base model as it is.
-        validation: the same, for examples to measure the loss on after each epoch; a measure finds
-            the losses in `run.validation`.
-        grid: values by name: of a setting, of an argument of `examples`, of `validation` or of a
+        eval_dataset: the same, for examples to measure the loss on; a measure finds the losses in
+            `run.validation`.
+        grid: values by name: of a setting, of an argument of `examples`, of `eval_dataset` or of a
             measure, or of `profile`. All combinations are run.
         seeds: how many (then 0, 1, ...), or which. They replace the one in `settings`.
         settings: how to train, where the grid does not say.
-        jobs: processes at a time. By default one a core where memory allows it; one for a model
-            that is not embedded, since it may need the whole machine.
-        progress: show a bar with the runs done and the time left.
+        executor: where the runs go on, any `concurrent.futures.Executor`, such as
+            `distributed.Client(...).get_executor(pure=False)` for a cluster. By default worker
+            processes of `loky` on this machine.
+        jobs: processes at a time, without an `executor`. By default one a core where memory allows
+            it; one for a model that is not embedded, since it may need the whole machine.
+        progress: show a bar with the runs done.
         refresh: run all again, and replace what is stored.
 
     Returns:
         One row an observation, in the order of grid, seeds and measures: the grid's columns, seed,
         measure, the item's columns (or `value` for a number), seconds of training, loss (mean of
-        the last tenth of training, nats a supervised token; NaN when untrained), run (hash) and
+        the last tenth of training, nats a supervised token; NaN when untrained), run (key) and
         error (`None`, or such as `ExampleError: example 3 ...`).
 
     Raises:
-        SweepError: a name of the grid that nothing takes, no seeds, a measure without a run, or an
-            item's column that has the name of another.
-        FingerprintError: a measure uses something, such as a model, that has no value to compare.
-        UnknownProfileError, ModelNotAvailableError: the one profile is unknown, or not to be had.
+        SweepError: a name of the grid that nothing takes, no seeds, a measure without a run, an
+            item's column that has the name of another, or a worker with another version of the lab.
+        FingerprintError: a measure uses something from outside, such as a model, that can't be
+            hashed.
+        UnknownProfileError, ModelNotAvailableError: the profile is unknown, or can't be loaded.
     """
-    one = {"profile": profile, "measure": measure, "examples": examples, "validation": validation,
-           "grid": grid, "seeds": seeds, "settings": settings}  # fmt: skip
-    return carry_out_all([one], jobs=jobs, progress=progress, refresh=refresh)[0]
+    one = {"profile": profile, "measure": measure, "grid": grid, "seeds": seeds,
+           "settings": settings, "examples": examples, "eval_dataset": eval_dataset}  # fmt: skip
+    return sweeps(one, executor=executor, jobs=jobs, progress=progress, refresh=refresh)[0]
 
 
 def sweeps(
     *wanted: Mapping[str, Any],
+    executor: Executor | None = None,
     jobs: int | None = None,
     progress: bool = True,
     refresh: bool = False,
     **common: Any,
 ) -> list[pd.DataFrame]:
-    """Several sweeps in one queue, so that no process waits for the last run of each.
+    """Several sweeps in one queue, so that no worker waits for the last run of each.
 
         house, plain = sweeps({"examples": in_style, "measure": {"house": house_questions}},
                               {"examples": plainly, "measure": {"plain": plain_questions}},
@@ -117,28 +117,167 @@ def sweeps(
 
     Args:
         wanted: for each sweep its arguments, by the names that they have in `sweep`.
-        jobs, progress, refresh: as in `sweep`, for all together.
+        executor, jobs, progress, refresh: as in `sweep`, for all together.
         common: arguments of all the sweeps; those in `wanted` come first.
 
     Returns:
         For each of them the frame that `sweep` would return.
 
     Raises:
-        SweepError: what `sweep` raises, an argument that it does not have, or one that is missing.
-        FingerprintError, UnknownProfileError, ModelNotAvailableError: as in `sweep`.
+        SweepError, FingerprintError, UnknownProfileError, ModelNotAvailableError: as in `sweep`.
     """
-    wanted = [_complete({**common, **one}) for one in wanted]
-    return carry_out_all(wanted, jobs=jobs, progress=progress, refresh=refresh)
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
+        raise SweepError(f"jobs is {jobs!r}; give a whole number, 1 or more")
+    plans = [plan_sweep(**{**common, **one}) for one in wanted]
+    tasks = {row.task.run: row.task for plan in plans for row in plan.rows if row.task}
+    found = {} if refresh else {run: cache.read(run) for run in tasks}
+    found = {run: stored for run, stored in found.items() if stored}
+    todo = [task for run, task in tasks.items() if run not in found]
+    failed: dict[str, str] = {}
+    names = {Path(task.profile.name).name for task in tasks.values()}
+    bar = tqdm(total=len(tasks), initial=len(found), unit="run", file=progress_stream(),
+               desc=f"sweep of {', '.join(names)}", disable=not progress)  # fmt: skip
+
+    def ended(task: Task, outcome: dict[str, Any]) -> None:
+        if "error" in outcome:
+            failed[task.run] = outcome["error"]
+            bar.set_postfix(failed=len(failed), refresh=False)
+        else:
+            known = {"profile": task.profile.name, "seed": task.seed, "code": task.code}
+            cache.write(task.run, {**known, **outcome["record"]}, outcome["frames"])
+        bar.update()
+
+    with bar:
+        _run_all(todo, executor, jobs or _default_jobs(todo), ended)
+    found |= {task.run: cache.read(task.run) for task in todo if task.run not in failed}
+    errors = [row.error for plan in plans for row in plan.rows if row.error] + [*failed.values()]
+    if errors:
+        warnings.warn(
+            f"{len(errors)} run{'s' * (len(errors) > 1)} failed and will be tried again by the "
+            f"next call; the column `error` says why. The first: {errors[0]}",
+            stacklevel=3,
+        )
+    texts = Counter(text for run in found.values() if run for text in run.record["warnings"])
+    for text, count in texts.items():
+        warnings.warn(f"{text} (in {count} of {len(found)} runs)", stacklevel=3)
+    return [_observations(plan, found, failed) for plan in plans]
 
 
-def _complete(given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a sweep, with the defaults of those that are not given."""
-    names = [name for name in signature(sweep).parameters if name not in OF_THE_QUEUE]
-    for name in given:
-        if name not in names:
-            raise SweepError(f"a sweep has no argument {name!r}; it takes {', '.join(names)}")
-    for name in ("profile", "measure"):
-        if name not in given:
-            raise SweepError(f"a sweep without {name!r}; give it to each, or once for all")
-    defaults = {name: signature(sweep).parameters[name].default for name in names}
-    return defaults | given
+def base_meter(profile: str | Path | Profile) -> pd.DataFrame:
+    """What `Run.meter` gives for the profile's model before any training; read once, then cached.
+
+    Raises:
+        UnknownProfileError, ModelNotAvailableError: the profile is unknown, or can't be loaded.
+    """
+    found = sweep(profile, measure={"meter": _meter}, seeds=1, progress=False)
+    return found.drop(columns=list(OWN_COLUMNS))
+
+
+def _meter(run: Any) -> pd.DataFrame:
+    return run.meter()
+
+
+def _default_jobs(tasks: list[Task]) -> int:
+    """One a core where memory allows it; one for models that may need the whole machine."""
+    room = int(psutil.virtual_memory().available / _MEMORY)
+    small = all(task.profile.embedded for task in tasks)
+    return max(min(loky.cpu_count(), room), 1) if small else 1
+
+
+def _run_all(tasks: list[Task], executor: Executor | None, jobs: int, ended: Callable) -> None:
+    """Carry out the tasks; `ended(task, outcome)` is called as each ends."""
+    waiting = {task.run: task for task in tasks}
+
+    def done(task: Task, outcome: dict[str, Any]) -> None:
+        ended(task, outcome)
+        waiting.pop(task.run, None)
+
+    while waiting:
+        _run_together(list(waiting.values()), executor, jobs, done)
+        # Where something is left, a worker died. Whose run that was is not known, but it was one of
+        # the first `jobs`: each of them is tried again alone, then the others go on.
+        for task in list(waiting.values())[:jobs]:
+            _run_together([task], executor, jobs, done)
+            if task.run in waiting:
+                done(task, {"error": _DIED})
+
+
+def _run_together(tasks: list[Task], executor: Executor | None, jobs: int, done: Callable) -> None:
+    """Carry out tasks until all have ended, or a worker has died.
+
+    After an interrupt, or another exception, what has finished is kept, the rest is cancelled, and
+    loky's workers are killed.
+    """
+    threads = str(max(loky.cpu_count() // jobs, 1))
+    pool = executor or loky.get_reusable_executor(
+        jobs, timeout=_IDLE, initializer=start,
+        # Waiting threads must not spin: other programs need the cores too.
+        env={"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE",
+             "TOKENIZERS_PARALLELISM": "false"},
+        # Where one of these has changed, such as a learner's module, new workers are started.
+        initargs=(os.getpid(), code_hash(), os.getcwd(), [*sys.path], own_files()),
+    )  # fmt: skip
+    futures = {}
+    try:
+        for task in tasks:
+            futures[pool.submit(carry_out, task)] = task
+        for future in as_completed(futures):
+            error = future.exception()
+            if isinstance(error, SweepError):
+                raise error
+            if not isinstance(error, BrokenExecutor):
+                outcome = {"error": f"{type(error).__name__}: {error}"} if error else None
+                done(futures[future], outcome or future.result())
+                del futures[future]
+    except BrokenExecutor:  # when submitting: a worker has died meanwhile
+        return
+    except BaseException:
+        for future, task in futures.items():
+            if not future.cancel() and future.done() and not future.exception():
+                done(task, future.result())
+        if executor is None:
+            pool.shutdown(wait=True, kill_workers=True)
+        raise
+
+
+def _observations(
+    plan: Plan, found: Mapping[str, cache.Stored | None], failed: Mapping[str, str]
+) -> pd.DataFrame:
+    """One row an observation, in the order of the plan and of the measures."""
+    pieces = []  # of a run and a measure: the items, and what is the same for all of them
+    for row in plan.rows:
+        same = {name: getattr(value, "name", value) if name == "profile" else value
+                for name, value in row.values.items()}  # fmt: skip
+        run = row.task.run if row.task else None
+        same |= {"seed": row.seed, "measure": None, "seconds": float("nan"), "loss": float("nan"),
+                 "run": run, "error": row.error or failed.get(run)}  # fmt: skip
+        stored = found.get(run)
+        if stored is None:
+            same["error"] = same["error"] or "LostError: its file is gone; sweep again"
+            pieces.append((pd.DataFrame(index=[0]), same))
+            continue
+        same |= {name: stored.record[name] for name in ("seconds", "loss")
+                 if stored.record[name] is not None}  # fmt: skip
+        for name in plan.measures:
+            for column in stored.frames[name].columns.intersection(plan.names):
+                raise SweepError(
+                    f"the measure {name!r} gives a column {column!r}, and the grid has one of that "
+                    "name; rename one"
+                )
+            pieces.append((stored.frames[name], {**same, "measure": name}))
+    # Without rows a column has no type, and would spoil that of the others.
+    pieces = [piece for piece in pieces if len(piece[0])] or pieces
+    items = pd.concat([piece for piece, _ in pieces], ignore_index=True)
+    for name in items.columns:
+        values = items[name].dropna() if items[name].dtype == object else ()
+        if len(values) and all(isinstance(value, bool | numpy.bool_) for value in values):
+            items[name] = items[name].astype("boolean")  # as objects `~` would turn True into -2
+    kinds = dict.fromkeys(("measure", "error"), object)  # texts and `None` share a column
+    same = pd.DataFrame({
+        name: pd.concat([pd.Series([of_all[name]], dtype=kinds.get(name)) for _, of_all in pieces])
+        for name in (*plan.names, *OWN_COLUMNS)
+    })  # fmt: skip
+    which = numpy.repeat(range(len(pieces)), [len(piece) for piece, _ in pieces])
+    same = same.iloc[which].reset_index(drop=True)
+    last = ["seconds", "loss", "run", "error"]
+    return pd.concat([same.drop(columns=last), items, same[last]], axis=1)

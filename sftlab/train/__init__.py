@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "adapters": ["load_base"],
-        "baseline": ["base_meter"],
         "conversations": ["VALIDATION", "check_examples", "data_hash"],
         "finetuning": ["finetune", "untrained"],
         "inspection": ["batch_costs", "batches"],
@@ -16,7 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "own_data": ["DataFaults", "TrainingFaults", "prepare"],
         "own_folder": ["last_step", "recipe", "state"],
         "own_run": ["OwnRun", "carry_out"],
-        "requirements": ["needs"],
         "run": ["Run"],
         "saved_run": ["load_run"],
         "settings": ["PRECISIONS", "Settings", "SettingsError"],

@@ -4,17 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sftlab.models import load
-from sftlab.profiles import QUANTISED, Profile
+from sftlab.models import QUANTISED, Profile, load
 from sftlab.train.settings import Settings
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "query_key_value", "c_attn")
-"""Names that families give the linear layers of attention."""
 
 
 def load_base(
@@ -32,8 +28,8 @@ def load_base(
         return load(replace(profile, method=settings.method))
     return load(
         replace(profile, method=settings.method),
-        dtype=getattr(torch, settings.precision),
-        double_quantisation=settings.double_quantisation,
+        dtype=getattr(torch, settings.dtype),
+        bnb_4bit_use_double_quant=settings.bnb_4bit_use_double_quant,
     )
 
 
@@ -52,37 +48,20 @@ def adapter_config(
 
     if settings.method == "prefix":
         return PrefixTuningConfig(
-            num_virtual_tokens=settings.prefix_tokens, task_type="CAUSAL_LM", **_sizes(model)
+            num_virtual_tokens=settings.num_virtual_tokens, task_type="CAUSAL_LM", **_sizes(model)
         )
+    modules = settings.target_modules
     return LoraConfig(
-        r=settings.lora_rank,
+        r=settings.r,
         lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets(model, settings.lora_targets),
-        use_rslora=settings.lora_kind == "rslora",
-        use_dora=settings.lora_kind == "dora",
-        init_lora_weights="pissa" if settings.lora_kind == "pissa" else True,
+        lora_dropout=settings.lora_dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        init_lora_weights=settings.init_lora_weights,
         task_type="CAUSAL_LM",
         trainable_token_indices=_rows(model, added) or None,
     )
-
-
-def targets(model: "PreTrainedModel", which: str) -> str | list[str]:
-    """The linear layers that get adapters, in the form that PEFT takes.
-
-    The output head is never among them: TRL would leave an adapter there untrained.
-    """
-    from torch import nn
-
-    if which == "all":
-        return "all-linear"
-    head = model.get_output_embeddings()
-    names = {
-        path.rsplit(".", 1)[-1]
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
-    }
-    return sorted(names & {*ATTENTION} if which == "attention" else names - {*ATTENTION})
 
 
 def _rows(model: "PreTrainedModel", added: Sequence[int]) -> dict[str, list[int]]:
@@ -110,20 +89,20 @@ def _sizes(model: "PreTrainedModel") -> dict[str, int]:
     }
 
 
-def cast(model: "PeftModel", precision: str | None) -> None:
-    """Hold adapters, and rows of added tokens, in a precision; DoRA's lengths stay in float32.
+def cast(model: "PeftModel", dtype: str | None) -> None:
+    """Hold adapters, and rows of added tokens, in a type; DoRA's lengths stay in float32.
 
     TRL casts them to bfloat16 on a quantised base, PEFT to float32 whenever it reads them. The
     lengths change by less than bfloat16 can hold.
     """
     import torch
 
-    if precision is None:
+    if dtype is None:
         return
     for name, weight in model.named_parameters():
         ours = any(kind in name for kind in ("lora_", "trainable_tokens_delta", "prompt_encoder"))
         if ours and "lora_magnitude_vector" not in name:
-            weight.data = weight.data.to(getattr(torch, precision))
+            weight.data = weight.data.to(getattr(torch, dtype))
 
 
 def start(model: "PeftModel") -> "Mapping[str, torch.Tensor]":

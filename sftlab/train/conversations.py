@@ -26,7 +26,7 @@ def check_examples(
     """Plain copies of the examples, `messages` alone, when every one is sound.
 
     Args:
-        examples: a list, or a `datasets.Dataset`, of rows in any shape that `sftlab.data.records`
+        examples: a list, or a `datasets.Dataset`, of rows in any shape that `sftlab.data.read`
             reads, such as `{"messages": [...]}`; other columns are dropped.
         control: tokens of the chat template that no content may hold.
         name: what an error calls one of them.

@@ -23,15 +23,13 @@ from sftlab.train.settings import SettingsError
 def dropping(model: torch.nn.Module, share: float) -> Iterator[None]:
     """Drop a share of the activations while `model` is in training mode; none at all with 0.
 
-    The masks come from torch's global generator. Afterwards the model is as it was. With LoRA's
-    adapters nothing is dropped here: they drop their own input (`lora_dropout`).
+    The masks come from torch's global generator. Afterwards the model is as it was. LoRA's
+    adapters drop their own input (`lora_dropout`).
 
     Raises:
         SettingsError: it is not known where this model has its layers.
     """
     named = dict(model.named_modules())
-    if any(name.endswith(".lora_dropout") for name in named):
-        share = 0.0
     own = [module for name, module in named.items()
            if isinstance(module, torch.nn.Dropout) and ".lora_dropout." not in name]  # fmt: skip
     own_share = ((module, getattr(module, "attention_dropout", None)) for module in named.values())
@@ -40,7 +38,7 @@ def dropping(model: torch.nn.Module, share: float) -> Iterator[None]:
     if share and not own and not parts:
         raise SettingsError(
             f"dropout is {share!r}, and where {type(model).__name__} has its layers is not known; "
-            "leave dropout at 0, or use lora, which drops the adapters' input"
+            "leave dropout at 0, or use LoRA with lora_dropout"
         )
     before = [(module, "p", module.p) for module in own]
     before += [(module, "attention_dropout", module.attention_dropout) for module in attentions]

@@ -13,9 +13,8 @@ from typing import Any
 
 from sftlab.chat import FAMILIES, find_template, installed_templates
 from sftlab.machine import keep_freed_memory, pick_device
-from sftlab.models import load, weights_hash
-from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
-from sftlab.quiet import known_noise_silenced, randomness_kept
+from sftlab.models import ADAPTED, Profile, find_profile, load, local_folder, weights_hash
+from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train import adapters
 from sftlab.train.checkpoints import CheckpointError, newest_checkpoint, step_of
 from sftlab.train.conversations import VALIDATION, ExampleError, check_examples, data_hash
@@ -49,12 +48,12 @@ def finetune(
     examples: Iterable[Mapping[str, Any]],
     *,
     settings: Settings | None = None,
-    validation: Iterable[Mapping[str, Any]] | None = None,
+    eval_dataset: Iterable[Mapping[str, Any]] | None = None,
     progress: bool = True,
-    checkpoints: str | Path | None = None,
-    save_every: int = 50,
+    output_dir: str | Path | None = None,
+    save_steps: int = 50,
     on_step: Callable[[dict[str, float]], object] | None = None,
-    logs: str | Path | None = None,
+    logging_dir: str | Path | None = None,
     **overrides: Any,
 ) -> Run:
     """Fine-tune a fresh copy of a profile's model on conversations, and return the run.
@@ -62,7 +61,7 @@ def finetune(
     Only the assistant's words and their ends of turn are supervised. On a CPU the same seed (and
     number of threads) gives the same weights, bit for bit. The caller's random generators are left
     as they were. Interrupted (Ctrl-C, or stop in Jupyter), it raises `KeyboardInterrupt` and leaves
-    nothing behind: the half-trained model was its own copy. With `checkpoints` the same call goes
+    nothing behind: the half-trained model was its own copy. With `output_dir` the same call goes
     on from the last one, also after a kill, and ends at the weights that it would have had, bit for
     bit on the same CPU. A changed kernel, or a new machine with the same versions, may go on too.
 
@@ -70,15 +69,16 @@ def finetune(
         profile: a profile, its name, a model folder, or a hub id.
         examples: rows `{"messages": [{"role", "content"}, ...]}`, a list or a `datasets.Dataset`.
         settings: how to train; what is `None` in it comes from the profile.
-        validation: examples to measure the loss on after each epoch. Nothing is learned from them;
-            with `patience` they decide when the training ends and whose weights are kept.
+        eval_dataset: examples to measure the loss on after each epoch. Nothing is learned from
+            them; with `early_stopping_patience` they decide when the training ends and whose
+            weights are kept.
         progress: show one bar with step, loss and time left.
-        checkpoints: a folder for checkpoints, new or of this very run; by default none is written.
-        save_every: steps from one checkpoint to the next, 1 or more.
+        output_dir: a folder for checkpoints, new or of this very run; by default none is written.
+        save_steps: steps from one checkpoint to the next, 1 or more.
         on_step: called after each step with its row of `Run.history`, and after each measurement on
-            validation with epoch, step and validation_loss; of a resumed run with what is new. What
+            validation with epoch, step and eval_loss; of a resumed run with what is new. What
             it raises ends the training.
-        logs: a new folder for TensorBoard's event files; `sftlab.train.logs` reads them.
+        logging_dir: a new folder for TensorBoard's event files; `sftlab.train.logs` reads them.
         **overrides: single settings by name, such as `learning_rate=1e-3`.
 
     Returns:
@@ -87,34 +87,35 @@ def finetune(
 
     Raises:
         UnknownProfileError, ModelNotAvailableError: no such model, or it can't be loaded.
-        SettingsError: an unknown setting, a value it can't have, or `patience` without validation.
+        SettingsError: an unknown setting, a value it can't have, or `early_stopping_patience`
+            without `eval_dataset`.
         ExampleError: an example that can't be trained on, with its index and the remedy.
-        CheckpointError: `checkpoints` holds another run.
-        LogError: `logs` holds a run already.
+        CheckpointError: `output_dir` holds another run.
+        LogError: `logging_dir` holds a run already.
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
-    if settings.patience and validation is None:
+    if settings.early_stopping_patience and eval_dataset is None:
         raise SettingsError(
-            f"patience is {settings.patience} and there is no validation loss to wait for; "
-            "give `validation` examples"
+            f"early_stopping_patience={settings.early_stopping_patience} waits for the loss on "
+            "eval_dataset, and there is none; give `eval_dataset`"
         )
     if on_step is not None and not callable(on_step):
         raise SettingsError(f"on_step is {on_step!r}; give a function that takes a row")
     # The trainer takes more: with 0 it writes none, 0.5 is a share of the steps, True is 1.
-    counted = isinstance(save_every, Integral) and not isinstance(save_every, bool)
-    if not counted or save_every < 1:
+    counted = isinstance(save_steps, Integral) and not isinstance(save_steps, bool)
+    if not counted or save_steps < 1:
         raise SettingsError(
-            f"save_every is {save_every!r}; give a whole number of steps, 1 or more"
+            f"save_steps is {save_steps!r}; give a whole number of steps, 1 or more"
         )
     examples = check_examples(examples, control=control_tokens(settings.template))
-    if validation is not None:
-        validation = check_examples(
-            validation, control=control_tokens(settings.template), name=VALIDATION
+    if eval_dataset is not None:
+        eval_dataset = check_examples(
+            eval_dataset, control=control_tokens(settings.template), name=VALIDATION
         )
     settings = _with_template_inside(settings)
     profile = replace(profile, method=settings.method)
-    with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
+    with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         model, tokenizer = adapters.load_base(profile, settings)
         added = teach_tokens(model, tokenizer, template=settings.template)
         if why := added_refusal(settings.method, added):
@@ -124,28 +125,28 @@ def finetune(
         # a content that holds it would end its turn as a control token would.
         stops = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
         check_examples(examples, control=stops)
-        if validation is not None:
-            check_examples(validation, control=stops, name=VALIDATION)
+        if eval_dataset is not None:
+            check_examples(eval_dataset, control=stops, name=VALIDATION)
         rows, tokens = supervise(examples, tokenizer, settings, max_length=settings.max_length)
         # Before training: what fails here, such as weights removed meanwhile, must not cost a run.
-        provenance = _provenance(profile, examples, added, validation)
+        provenance = _provenance(profile, examples, added, eval_dataset)
         folder, resumed = Path(scratch), None
-        if checkpoints is not None:
-            folder = Path(checkpoints)
+        if output_dir is not None:
+            folder = Path(output_dir)
             resumed = newest_checkpoint(folder, {"settings": asdict(settings), **provenance})
         bar = Bar(profile.name) if progress else None
         forward = model.__dict__.get("forward")
-        curve = Curve.of(validation, tokenizer, settings)
+        curve = Curve.of(eval_dataset, tokenizer, settings)
         callbacks = [curve.callback()] if curve else []
         if on_step:
             callbacks.append(teller(on_step))
         trainer = make_trainer(
             model, tokenizer, rows, settings, added,
-            folder=folder, bar=bar, save_every=int(save_every) if checkpoints is not None else None,
+            folder=folder, bar=bar, save_steps=int(save_steps) if output_dir is not None else None,
             callbacks=callbacks,
         )  # fmt: skip
         trained_weights, weights = counts(trainer.model, settings.method)
-        pissa = settings.method == "lora" and settings.lora_kind == "pissa"
+        pissa = settings.method == "lora" and settings.init_lora_weights == "pissa"
         begun = adapters.start(trainer.model) if pissa else None
         stopped = curve.go_on_from(resumed) if curve and resumed else None
         keep_freed_memory()
@@ -157,8 +158,11 @@ def finetune(
             if stopped:  # it had ended early, and would go on now
                 trainer.state.log_history = stopped
             else:
-                step = None if checkpoints is None else step_of(resumed)
-                with dropping(trainer.model, settings.dropout), written(logs, step=step) as events:
+                step = None if output_dir is None else step_of(resumed)
+                with (
+                    dropping(trainer.model, settings.dropout),
+                    written(logging_dir, step=step) as events,
+                ):
                     for callback in events:
                         trainer.add_callback(callback)
                     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
@@ -169,7 +173,7 @@ def finetune(
         seconds = time.perf_counter() - start
         trained = trainer.model.eval()
         kept = curve.put_back(trained, trainer.state.log_history) if curve else None
-        if settings.checkpointing:
+        if settings.gradient_checkpointing:
             without_checkpointing(model)
         # The trainer's forward is bound to this very object: a copy of the model would go on
         # computing with the weights of the original.
@@ -213,7 +217,7 @@ def untrained(profile: str | Path | Profile) -> Run:
         history=[],
         trained=0,
         weights=counts(model, "full")[1],
-        settings=Settings(epochs=1).filled(profile),
+        settings=Settings(num_train_epochs=1).filled(profile),
         seconds=0.0,
         tokens={"total": 0, "supervised": 0, "examples": 0, "longest": 0, "cut": 0},
         provenance=_provenance(profile, [], []),

@@ -10,7 +10,7 @@ norm alone. So *frozen* leaves shared embeddings as they are, and *head* changes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sftlab.profiles import ADAPTED
+from sftlab.models import ADAPTED
 from sftlab.train.settings import SettingsError
 
 if TYPE_CHECKING:

@@ -1,10 +1,10 @@
 """A training looked into: the batches it makes, what a batch costs, which examples see each other.
 
-Counts of positions, bytes and products, no times: so they say the same on a busy machine.
+Counts of positions, bytes and operations, no times: they are the same on a busy machine.
 
     batches            no model runs            positions of an epoch: padded, grouped, packed
-    batch_costs        some batches, there      bytes and products: checkpointing, precision, method
-                       and back
+    batch_costs        some training steps      bytes and operations: checkpointing, precision,
+                                                method
     neighbour_effect   two forward calls        whether packed examples read each other
 """
 
@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sftlab.machine import pick_device
-from sftlab.profiles import Profile, find_profile
-from sftlab.quiet import known_noise_silenced, randomness_kept
+from sftlab.models import Profile, find_profile
+from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.conversations import check_examples
 from sftlab.train.settings import Settings
 from sftlab.train.speech import control_tokens, teach_tokens
@@ -64,45 +63,46 @@ def batch_costs(
 ) -> pd.DataFrame:
     """What the first batches of a fine-tune cost, counted while they are computed.
 
-    The other arguments and the errors are those of `finetune`; `steps` is a number of optimiser
-    steps. Each batch is computed twice, once for the products and once for the bytes.
+    The other arguments and the errors are those of `finetune`; `steps` is a number of optimizer
+    steps.
 
     Returns:
-        One row a batch: the columns of `batches`, and operations (of the matrix products, there and
-        back, two for a multiplication and its sum; by torch.utils.flop_counter), kept (bytes that
-        the way forward leaves for the way back), peak (the most bytes at once, gradients among
-        them). Bytes are those above what was there before, such as the weights.
+        One row a batch: the columns of `batches`, and operations (of the matrix multiplications of
+        the forward and the backward pass, two for a multiplication and its sum; by
+        torch.utils.flop_counter), kept (bytes that autograd saves for the backward pass, the
+        model's weights left out).
     """
     found: list[dict] = []
 
     def look(trainer) -> None:
+        import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from sftlab.planner import Meter
+        step, loss, saved = trainer.training_step, trainer.compute_loss, {}
 
-        ordinary, loss, meter = trainer.training_step, trainer.compute_loss, None
+        def counted_loss(model, *given, **named):
+            weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
 
-        def marked_loss(*given, **named):
-            made = loss(*given, **named)
-            if meter:
-                meter.mark("forward")
-            return made
+            def save(tensor):
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in weights:  # views of one storage count once
+                    saved[storage.data_ptr()] = storage.nbytes()
+                return tensor
 
-        def step(model, inputs, *given):
-            nonlocal meter
+            saved.clear()
+            with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+                return loss(model, *given, **named)
+
+        def counted_step(model, inputs, *given):
+            sizes = _sizes(inputs)
             with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
-                ordinary(model, {**inputs}, *given)
-            model.zero_grad()
-            gc.collect()
-            with Meter(device=pick_device()) as meter:
-                made = ordinary(model, {**inputs}, *given)
-            row = {"operations": counter.get_total_flops(), "kept": meter.at("forward"),
-                   "peak": meter.peak}  # fmt: skip
-            found.append({"batch": len(found) + 1, **_sizes(inputs), **row})
-            meter = None
+                made = step(model, inputs, *given)
+            found.append({"batch": len(found) + 1, **sizes,
+                          "operations": counter.get_total_flops(),
+                          "kept": sum(saved.values())})  # fmt: skip
             return made
 
-        trainer.training_step, trainer.compute_loss = step, marked_loss
+        trainer.training_step, trainer.compute_loss = counted_step, counted_loss
         trainer.args.max_steps = steps
         trainer.train()
 
@@ -160,14 +160,14 @@ def _with_trainer(
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
     examples = check_examples(examples, control=control_tokens(settings.template))
-    with known_noise_silenced(), randomness_kept(), TemporaryDirectory() as scratch:
+    with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         model, tokenizer = adapters.load_base(profile, settings)
         added = teach_tokens(model, tokenizer, template=settings.template)
         limit = model.config.get_text_config().max_position_embeddings
         settings = replace(settings, max_length=min(settings.max_length, limit))
         rows, _ = supervise(examples, tokenizer, settings, max_length=settings.max_length)
         trainer = make_trainer(
-            model, tokenizer, rows, settings, added, folder=Path(scratch), save_every=None
+            model, tokenizer, rows, settings, added, folder=Path(scratch), save_steps=None
         )
         gc.freeze()  # as `finetune` does: what there is already is not searched for garbage
         try:

@@ -1,7 +1,7 @@
 """What is told of a training: rows for a function of the learner's, event files for TensorBoard.
 
     finetune(..., on_step=curve)          curve({"step": 1, "epoch": .25, "loss": 3.1, ...})
-    finetune(..., logs="logs/first")      logs/first/events.out.tfevents...   train/loss, eval/loss
+    finetune(..., logging_dir="logs/first") logs/first/events.out.tfevents... train/loss, eval/loss
     tensorboard --logdir logs             all runs below it, side by side, in a browser
     read_logs("logs/first")               the same numbers as a frame
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 EVENTS = "events.out.tfevents.*"
-_KEPT = {"step": "step", "epoch": "epoch", "loss": "loss", "learning_rate": "learning_rate",
-         "grad_norm": "gradient_norm", "mean_token_accuracy": "token_accuracy"}  # fmt: skip
+_KEPT = ("step", "epoch", "loss", "learning_rate", "grad_norm", "mean_token_accuracy")
 
 
 class LogError(ValueError):
@@ -31,7 +30,7 @@ class LogError(ValueError):
 
 def history(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
     """One row a step; the trainer's last entry is a summary, and has no loss."""
-    return [{_KEPT[k]: row[k] for k in _KEPT if k in row} for row in log if "loss" in row]
+    return [{name: row[name] for name in _KEPT if name in row} for row in log if "loss" in row]
 
 
 def teller(on_step: Callable[[dict[str, float]], object]) -> "TrainerCallback":

@@ -17,7 +17,7 @@ tests/train/test_methods.py tries it again.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sftlab.profiles import QUANTISED
+from sftlab.models import QUANTISED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ class Method:
     trains: str
     """What is trained."""
     precision: str
-    """What `Settings.precision` decides."""
+    """What `Settings.bf16` decides."""
     added: str
     """What happens to tokens that the template adds to the vocabulary."""
     packing: str = ""
@@ -59,11 +59,11 @@ METHODS: dict[str, Method] = {
                added=_ROWS),
         Method(name="lora", base="float32", trains="adapters of linear layers",
                precision=_PRODUCTS, added=_OWN_ROWS,
-               note="pissa rewrites the base while it trains; the run has the base as it was, and "
+               note="PiSSA rewrites the base while it trains; the run has the base as it was, and "
                "an adapter of twice the rank"),
         Method(name="qlora", base="NF4", trains="adapters of linear layers", precision=_ALL,
                added=_OWN_ROWS,
-               note="adapters in bfloat16 unless adapter_precision says otherwise; checkpointing "
+               note="adapters in bfloat16 unless adapter_dtype says otherwise; checkpointing "
                "by default"),
         Method(name="int8", base="int8", trains="adapters of linear layers", precision=_ALL,
                added=_OWN_ROWS,
@@ -101,27 +101,28 @@ def refusal(settings: "Settings") -> str | None:
     method = METHODS.get(settings.method or "")
     if method is None:
         return None
-    if settings.batching == "packed" and method.packing:
+    if settings.padding_free and method.packing:
         return (
-            f"method {method.name!r} does not go with batching='packed': {method.packing}; "
-            "use batching='grouped', which pads next to nothing"
+            f"method {method.name!r} does not go with padding_free=True: {method.packing}; use "
+            "padding_free=False: batches of like length have next to no padding"
         )
-    if settings.checkpointing and method.checkpointing:
+    if settings.gradient_checkpointing and method.checkpointing:
         return (
-            f"method {method.name!r} does not go with checkpointing: {method.checkpointing}; "
-            "set checkpointing=False, and a smaller batch_size with accumulation"
+            f"method {method.name!r} does not go with gradient_checkpointing: "
+            f"{method.checkpointing}; set gradient_checkpointing=False, and a smaller "
+            "per_device_train_batch_size with gradient_accumulation_steps"
         )
-    if settings.lora_kind == "pissa" and method.name in QUANTISED:
+    if settings.init_lora_weights == "pissa" and method.name in QUANTISED:
         return (
-            f"lora_kind='pissa' does not go with method {method.name!r}: it takes a part out of "
-            f"the base's weights, and {method.base} weights can't be rewritten; use method='lora', "
-            "or another lora_kind"
+            f"init_lora_weights='pissa' does not go with method {method.name!r}: it takes a "
+            f"part out of the base's weights, and {method.base} weights can't be rewritten; use "
+            "method='lora', or init_lora_weights=True"
         )
-    if settings.lora_kind == "dora" and method.name == "int8":
+    if settings.use_dora and method.name == "int8":
         return (
-            "lora_kind='dora' does not go with method 'int8': PEFT reads the lengths of the base's "
+            "use_dora=True does not go with method 'int8': PEFT reads the lengths of the base's "
             "weights, and the layers lose their scales over it; use method='lora' or 'qlora', or "
-            "another lora_kind"
+            "use_dora=False"
         )
     return None
 
@@ -149,7 +150,7 @@ def table() -> "pd.DataFrame":
             "method": one.name,
             "base": one.base,
             "trained": one.trains,
-            "precision decides": one.precision,
+            "bf16 decides": one.precision,
             "packing": allowed(one.packing),
             "checkpointing": allowed(one.checkpointing),
             "added tokens": one.added,
@@ -162,6 +163,6 @@ def table() -> "pd.DataFrame":
 
 
 def _kinds(method: Method) -> str:
-    """The values of lora_kind that a method goes with."""
+    """The kinds of LoRA that a method goes with."""
     refused = {"lora": (), "qlora": ("pissa",), "int8": ("pissa", "dora")}.get(method.name, KINDS)
     return ", ".join(kind for kind in KINDS if kind not in refused) or "-"

@@ -12,7 +12,7 @@ from typing import Any
 
 from sftlab.data import normalise, part_of
 from sftlab.measure import generate
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train.run import Run
 from sftlab.train.supervision import supervise
 from sftlab.train.validation import mean_loss
@@ -68,7 +68,7 @@ def measure(run: Run, rows: Sequence[dict[str, Any]]) -> Outcome:
     asked = [{"messages": row["messages"]} for row in rows]
     labelled, _ = supervise(asked, run.tokenizer, settings, max_length=settings.max_length)
     pad = run.tokenizer.pad_token_id
-    with known_noise_silenced():
+    with quiet_libraries():
         return Outcome(
             losses=[mean_loss(run.model, [row], pad) for row in labelled],
             loss=mean_loss(run.model, labelled, pad),

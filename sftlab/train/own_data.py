@@ -14,10 +14,9 @@ from typing import Any
 
 from sftlab.chat import Finding, examine, find_template
 from sftlab.data import RecordsError, Report, hold_out, read, validate
-from sftlab.models import load_tokenizer
+from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
-from sftlab.profiles import Profile, find_profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.quiet import quiet_libraries
 from sftlab.train.methods import added_refusal
 from sftlab.train.own_rows import OwnData, Row, measure_lengths
 from sftlab.train.settings import Settings, SettingsError
@@ -74,7 +73,7 @@ def prepare(
     """Check a file, try the template on it, and split it; of the model only the tokenizer is read.
 
     Args:
-        file: JSONL, JSON, CSV, TSV or Parquet, in any shape that `sftlab.data.records` reads.
+        file: JSONL, JSON, CSV, TSV or Parquet, in any shape that `sftlab.data.read` reads.
         profile: the model to train.
         settings: how to train it.
         skip_bad: go on without rows that are wrong, or that nothing can be learned from.
@@ -104,7 +103,7 @@ def prepare(
     settings = replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
     # Asked of the very text that is trained on: a bos that the template lacked is in it by now.
     asked = replace(find_template(settings.template), text=tokenizer.chat_template)
-    with known_noise_silenced():
+    with quiet_libraries():
         diagnosis = examine(
             asked, tokenizer=tokenizer, conversations=rows, max_length=settings.max_length
         )

@@ -18,7 +18,7 @@ from typing import Any
 
 from sftlab.chat import find_template
 from sftlab.data import validate
-from sftlab.profiles import Profile
+from sftlab.models import Profile
 from sftlab.train.checkpoints import whole_checkpoints
 from sftlab.train.own_data import file_hash
 from sftlab.train.own_rows import OwnData

@@ -74,8 +74,9 @@ class OwnData:
     @property
     def steps(self) -> int:
         """Optimiser steps of the training."""
-        one = self.settings.batch_size * self.settings.accumulation
-        return math.ceil(math.ceil(len(self.train) / one) * self.settings.epochs)
+        how = self.settings
+        one = how.per_device_train_batch_size * how.gradient_accumulation_steps
+        return math.ceil(math.ceil(len(self.train) / one) * how.num_train_epochs)
 
     @property
     def notes(self) -> list[str]:
@@ -87,7 +88,7 @@ class OwnData:
         if self.steps < FEW_STEPS:
             told.append(
                 f"{self.steps} steps of training are few: where the answers hardly change, take "
-                "more epochs, or a smaller batch_size"
+                "more epochs, or a smaller per_device_train_batch_size"
             )
         return told
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.measure import battery
-from sftlab.profiles import Profile
+from sftlab.measure import read_meter
+from sftlab.models import Profile
 from sftlab.train.adapters import load_base
 from sftlab.train.checkpoints import remove_checkpoints
 from sftlab.train.finetuning import finetune
@@ -43,7 +43,7 @@ class OwnRun:
     after: Outcome | None
     """The trained model on them."""
     skills: dict[str, pd.DataFrame]
-    """What the model could before, and what it can after: `sftlab.measure.battery.read` of both."""
+    """What the model could before, and what it can after: `sftlab.measure.read_meter` of both."""
 
 
 def carry_out(
@@ -71,12 +71,14 @@ def carry_out(
     Raises:
         OwnRunError: the folder holds another run, or something else; or another process is at work
             in it.
-        SettingsError: `patience`, and no row is held out.
+        SettingsError: `early_stopping_patience`, and no row is held out.
         CheckpointError: its checkpoints were made with other versions of the libraries.
     """
     folder = Path(folder)
-    if data.settings.patience and not data.held_out:
-        raise SettingsError("patience waits for the loss on held-out rows, and none is held out")
+    if data.settings.early_stopping_patience and not data.held_out:
+        raise SettingsError(
+            "early_stopping_patience waits for the loss on held-out rows, and none is held out"
+        )
     state(folder, wanted)  # before anything is made in a folder of others
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
@@ -104,7 +106,7 @@ def _before(
 
     def read() -> pd.DataFrame:
         # Of the base as it is trained, perhaps in 4 bits: `base_meter` would load it in full.
-        return battery.read(base().model, base().tokenizer, known_corpus=profile.embedded)
+        return read_meter(base().model, base().tokenizer, known_corpus=profile.embedded)
 
     return _outcome("before", base, data, folder, tell), _kept_meter(folder / METER_BEFORE, read)
 
@@ -154,10 +156,10 @@ def _trained(folder: Path, data: OwnData, profile: Profile, progress: bool) -> R
             profile,
             [{"messages": row["messages"]} for row in data.train],
             settings=settings,
-            validation=[{"messages": row["messages"]} for row in data.held_out] or None,
+            eval_dataset=[{"messages": row["messages"]} for row in data.held_out] or None,
             progress=progress,
-            checkpoints=folder / "checkpoints",
-            save_every=max(5, min(50, data.steps // SAVES)),
+            output_dir=folder / "checkpoints",
+            save_steps=max(5, min(50, data.steps // SAVES)),
         )
     unfinished = folder / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)

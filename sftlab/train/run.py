@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sftlab.data import Message
-from sftlab.measure import battery, generate
-from sftlab.profiles import ADAPTED
-from sftlab.quiet import known_noise_silenced
+from sftlab.measure import generate, read_meter
+from sftlab.models import ADAPTED
+from sftlab.quiet import quiet_libraries
 from sftlab.train.conversations import ExampleError, check_messages
 from sftlab.train.settings import Settings
 
@@ -38,11 +38,11 @@ class Run:
     tokenizer: "PreTrainedTokenizerBase"
     """Its tokenizer, with the chat template it was trained on."""
     history: list[dict[str, float]]
-    """One row a step: step, epoch, loss, learning_rate, gradient_norm, token_accuracy."""
+    """One row a step: step, epoch, loss, learning_rate, grad_norm, mean_token_accuracy."""
     validation: list[dict[str, float]] = field(default_factory=list)
     """One row an epoch: epoch, step, loss on the validation examples; empty without any."""
     kept_epoch: float | None = None
-    """With `patience`, the epoch whose weights these are; else they are those of the last step."""
+    """With early stopping, the epoch whose weights these are; else they are those of the last."""
     trained: int = 0
     """Number of weights that were trained; of rows of added tokens those alone."""
     weights: int = 0
@@ -134,7 +134,7 @@ class Run:
         return ids
 
     def _continue(self, prompts: list[list[int]], max_new_tokens: int, **options) -> list[str]:
-        with known_noise_silenced():
+        with quiet_libraries():
             new = generate(
                 self.model, prompts, pad=self.tokenizer.pad_token_id,
                 max_new_tokens=max_new_tokens, **options,
@@ -142,13 +142,13 @@ class Run:
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
 
     def meter(self) -> pd.DataFrame:
-        """The old skills that are left: `sftlab.measure.battery.read` of this model, taken once.
+        """The old skills that are left: `sftlab.measure.read_meter` of this model, taken once.
 
-        `sftlab.train.baseline.base_meter` gives the base's own. A saved run keeps what was taken.
+        `sftlab.sweeps.base_meter` gives the base's own. A saved run keeps what was taken.
         """
         if self._meter is None:
             embedded = self.provenance["profile"]["embedded"]
-            self._meter = battery.read(self.model, self.tokenizer, known_corpus=embedded)
+            self._meter = read_meter(self.model, self.tokenizer, known_corpus=embedded)
         return self._meter.copy()
 
     def save(self, folder: str | Path) -> Path:
@@ -177,7 +177,7 @@ class Run:
             below = self.model.get_base_model()
             below.name_or_path = below.config._name_or_path = base
             options["save_embedding_layers"] = False
-        with known_noise_silenced():
+        with quiet_libraries():
             self.model.save_pretrained(folder, **options)
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)

@@ -7,14 +7,12 @@ from typing import Any
 import pandas as pd
 
 from sftlab.machine import pick_device
-from sftlab.models import weights_hash
-from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
-from sftlab.quiet import known_noise_silenced
+from sftlab.models import ADAPTED, Profile, find_profile, local_folder, weights_hash
+from sftlab.quiet import quiet_libraries
 from sftlab.train import adapters
 from sftlab.train.run import LATER, METER, Run, RunError
 from sftlab.train.settings import Settings
 from sftlab.train.speech import grow_embeddings
-from sftlab.weights import Shape
 
 
 def load_run(folder: str | Path) -> Run:
@@ -37,12 +35,18 @@ def load_run(folder: str | Path) -> Run:
         raise RunError(
             f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"
         ) from error
-    with known_noise_silenced():
+    with quiet_libraries():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
             if settings.method not in ADAPTED:
                 model = AutoModelForCausalLM.from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                    folder,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    dtype=torch.float32,
                 )
                 if not fields["provenance"]["profile"]["embedded"]:  # as `load` places its base
                     model.to(pick_device())
@@ -58,9 +62,7 @@ def _with_adapters(folder: Path, tokenizer, settings: Settings, provenance: dict
     from peft import PeftModel
     from transformers import GenerationConfig
 
-    told = dict(provenance["profile"])
-    shape = told.pop("shape")
-    profile = Profile(**told, shape=Shape(**shape) if shape else None)
+    profile = Profile(**provenance["profile"])
     if profile.embedded:
         profile = Profile(**{**vars(find_profile(profile.name)), "method": profile.method})
     elif not profile.on_hub and local_folder(profile) is None:
@@ -78,5 +80,5 @@ def _with_adapters(folder: Path, tokenizer, settings: Settings, provenance: dict
         grow_embeddings(model, len(tokenizer))
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     found = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
-    adapters.cast(found, settings.adapter_precision)
+    adapters.cast(found, settings.adapter_dtype)
     return found

@@ -1,20 +1,16 @@
-"""The settings of a fine-tune."""
+"""The settings of a fine-tune, named as in TRL, transformers and PEFT."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from sftlab.chat import TemplateError, find_template
 from sftlab.machine import fast_precision
-from sftlab.profiles import ADAPTED, METHODS, QUANTISED, Profile
+from sftlab.models import ADAPTED, METHODS, QUANTISED, Profile
 from sftlab.train.methods import refusal
 
-SCHEDULES = ("linear", "cosine", "constant_with_warmup")
-BATCHINGS = ("grouped", "random", "packed")
-PRECISIONS = ("float32", "bfloat16")
 SUPERVISED = ("answers", "last", "everything")
-MARKERS = ("trained", "frozen")
-TARGETS = ("all", "attention", "mlp")
-KINDS = ("plain", "rslora", "dora", "pissa")
-ORDERS = ("shuffled", "given")
+PRECISIONS = ("float32", "bfloat16")
 
 
 class SettingsError(ValueError):
@@ -23,69 +19,83 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to fine-tune; what is `None` is taken from the profile."""
+    """How to fine-tune; a setting that is `None` is taken from the profile.
+
+    Names and meanings are those of TRL's `SFTConfig` (which extends transformers'
+    `TrainingArguments`), PEFT's `LoraConfig` and `PrefixTuningConfig`, and transformers'
+    `BitsAndBytesConfig`. At the end stand those that are the lab's own.
+    """
 
     learning_rate: float | None = None
     """Peak learning rate of AdamW."""
-    epochs: float = 3
+    num_train_epochs: float = 3
     """Passes over the examples."""
-    batch_size: int | None = None
+    per_device_train_batch_size: int | None = None
     """Examples in one forward and backward pass."""
-    accumulation: int = 1
+    gradient_accumulation_steps: int = 1
     """Batches whose gradients make one optimiser step."""
-    batching: str = "grouped"
-    """grouped: examples of like length share a batch. random: any do. packed: any do, end to end in
-    one row without padding, blind to each other."""
-    precision: str | None = None
-    """float32, or bfloat16 for the matrix products alone; by default what the device is fast at."""
     max_length: int | None = None
     """Tokens of the longest example; what is beyond is cut off."""
+    train_sampling_strategy: str = "group_by_length"
+    """group_by_length: shuffled, but examples of like length share a batch. random: shuffled.
+    sequential: batches are cut from the examples in their order."""
+    padding_free: bool = False
+    """Whether the examples of a batch are laid end to end in one row, without padding; attention
+    stays within each."""
     seed: int = 0
     """Decides the order of the examples and the start of the adapters."""
-    schedule: str = "linear"
+    lr_scheduler_type: str = "linear"
     """Learning rate after the warm-up: linear, cosine or constant_with_warmup."""
-    warmup_share: float = 0.05
-    """Share of the steps in which the learning rate rises from zero."""
+    warmup_steps: float = 0.05
+    """Steps in which the learning rate rises from zero; below 1, their share of all steps."""
     weight_decay: float = 0.0
     """AdamW's decay of the weights at each step, relative to the learning rate; an embedding matrix
     of which rows stay frozen has none."""
-    dropout: float = 0.0
-    """Share of activations that training drops: of the input of LoRA's adapters; without these, in
-    attention and of what attention and MLP add to the stream."""
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     """Largest norm of a step's gradients, longer ones are scaled down to it; 0 for no limit."""
-    checkpointing: bool | None = None
-    """Whether activations are computed again on the way back instead of kept; by default with qlora
-    alone."""
-    order: str = "shuffled"
-    """shuffled: anew in each epoch. given: batches are cut from the examples as they stand, and
-    `batching` sorts none by length."""
-    validation_epochs: int = 1
-    """Epochs from one measurement of the validation loss to the next; the last ends with one."""
-    patience: int | None = None
-    """Epochs without a lower validation loss after which training stops; the run then has the
-    weights of its best epoch. Needs `validation`."""
+    bf16: bool | None = None
+    """Whether matrix multiplications are in bfloat16 (weights stay in float32); by default where
+    the device is fast at it."""
+    gradient_checkpointing: bool | None = None
+    """Whether activations are computed again in the backward pass instead of kept; by default under
+    qlora alone."""
+    eval_strategy: str = "epoch"
+    """When the loss on `eval_dataset` is measured: epoch (after each), or no (after the last)."""
+    early_stopping_patience: int | None = None
+    """Epochs without a lower loss on `eval_dataset` after which training stops; the run then has
+    the weights of its best epoch."""
+    r: int = 16
+    """Rank of LoRA's adapters."""
+    lora_alpha: float = 32
+    """LoRA's update is scaled by lora_alpha / r."""
+    lora_dropout: float = 0.0
+    """Share of the adapters' input that training drops."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """Layers that get adapters: all-linear (all but the output head), names such as ["q_proj",
+    "v_proj"], or a regular expression that matches a layer's whole name."""
+    use_rslora: bool = False
+    """Whether the scale is lora_alpha / sqrt(r) instead (arXiv 2312.03732)."""
+    use_dora: bool = False
+    """Whether magnitude and direction of the weights are trained apart (arXiv 2402.09353)."""
+    init_lora_weights: bool | str = True
+    """True: B starts at zero. pissa: A and B start at the largest singular directions of the
+    weights, which are taken out of these (arXiv 2404.02948)."""
+    num_virtual_tokens: int = 16
+    """Positions whose keys and values are trained, in every layer, under the method prefix."""
+    bnb_4bit_use_double_quant: bool = True
+    """Whether the scales of a 4-bit base are quantised too."""
+
     method: str | None = None
     """What is trained: full, lora, qlora, int8, prefix, frozen, gradual or head; see
-    `sftlab.train.methods.table`."""
-    lora_rank: int = 16
-    """Rank of the adapters."""
-    lora_alpha: float | None = None
-    """Scale of the adapters; by default twice the rank."""
-    lora_targets: str = "all"
-    """Which linear layers get adapters: all, those of attention, or those of the mlp."""
-    lora_kind: str = "plain"
-    """plain; rslora (scaled by the root of the rank); dora (lengths of the weights trained apart);
-    pissa (begins at the weights' largest singular directions)."""
-    prefix_tokens: int = 16
-    """Positions whose keys and values are trained, in every layer, under the method prefix."""
+    `sftlab.train.table`."""
     trained_layers: int | None = None
     """Upper layers that the method frozen trains; by default half of them."""
-    double_quantisation: bool = True
-    """Whether the scales of a 4-bit base are quantised too."""
-    adapter_precision: str | None = None
-    """Type that adapters are held and updated in: float32 or bfloat16; by default what TRL does,
-    which is bfloat16 on a quantised base and float32 on any other."""
+    dropout: float = 0.0
+    """Share of activations that training drops in attention and of what attention and MLP add to
+    the residual stream; decoders are pretrained without."""
+    adapter_dtype: str | None = None
+    """Type of the adapters' weights, float32 or bfloat16; by default as in TRL, bfloat16 on a
+    quantised base and float32 on any other."""
     template: str = "chatml"
     """Chat template: a family's name, one that TRL installs, a file, or Jinja text."""
     supervised: str = "answers"
@@ -93,54 +103,29 @@ class Settings:
     (the prompts and the template's own tokens too)."""
     end_of_turn: bool = True
     """Whether the loss is taken on what ends an answer too; else a model learns no stopping."""
-    markers: str = "trained"
-    """Whether the rows of the template's control tokens are trained, or frozen as they were."""
+    train_control_tokens: bool = True
+    """Whether the embeddings of the template's control tokens are trained."""
 
     def __post_init__(self) -> None:
-        positive = ("learning_rate", "epochs", "batch_size", "accumulation", "max_length",
-                    "lora_rank", "lora_alpha", "prefix_tokens", "trained_layers",
-                    "patience", "validation_epochs")  # fmt: skip
-        whole = ("batch_size", "accumulation", "max_length", "seed", "lora_rank", "prefix_tokens",
-                 "trained_layers", "patience", "validation_epochs")  # fmt: skip
-        for name in (f.name for f in fields(self) if f.name not in {*_WORDS, *_OTHERS}):
+        if isinstance(self.target_modules, list):  # settings are compared and hashed
+            object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        for name, (holds, wanted) in _CHECKS.items():
             value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise SettingsError(f"{name} is {value!r}; give a number")
-            if name in whole and not isinstance(value, int):
-                raise SettingsError(f"{name} is {value!r}; give a whole number")
-            if not (value > 0 if name in positive else value >= 0):
-                least = "above zero" if name in positive else "zero or more"
-                raise SettingsError(f"{name} is {value!r}; it must be {least}")
-        for name in ("warmup_share", "dropout"):
-            if getattr(self, name) >= 1:
-                raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be below 1")
-        for name, words in _WORDS.items():
-            value = getattr(self, name)
-            if value not in words and not (value is None and name in _OPEN):
-                raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(words)}")
-        for name in ("end_of_turn", "double_quantisation", "checkpointing"):
-            value = getattr(self, name)
-            if not isinstance(value, bool) and not (value is None and name == "checkpointing"):
-                raise SettingsError(f"{name} is {value!r}; give True or False")
-        if not isinstance(self.template, str):
-            raise SettingsError(
-                f"template is a {type(self.template).__name__}; give a name, a path or Jinja text"
-            )
+            if not (value is None and name in _OPTIONAL) and not holds(value):
+                raise SettingsError(f"{name} is {value!r}; give {wanted}")
         try:
             find_template(self.template)
         except TemplateError as error:
             raise SettingsError(f"template: {error}") from error
-        if self.patience and self.validation_epochs != 1:
+        if self.early_stopping_patience and self.eval_strategy != "epoch":
             raise SettingsError(
-                f"patience counts epochs, and validation_epochs is {self.validation_epochs}: the "
-                "loss of the epochs between would not be known; leave it at 1"
+                f"early_stopping_patience={self.early_stopping_patience} needs the loss after each "
+                f'epoch, and eval_strategy is {self.eval_strategy!r}; set eval_strategy="epoch"'
             )
         if why := refusal(self):
             raise SettingsError(why)
 
-    def changed(self, **overrides) -> "Settings":
+    def changed(self, **overrides: Any) -> "Settings":
         """The settings with some replaced.
 
         Raises:
@@ -160,30 +145,67 @@ class Settings:
         adapters = None
         if method in ADAPTED:
             adapters = "bfloat16" if method in QUANTISED else "float32"
+        again, size = self.gradient_checkpointing, self.per_device_train_batch_size
         return replace(
             self,
             method=method,
-            precision=self.precision or fast_precision(),
+            bf16=fast_precision() == "bfloat16" if self.bf16 is None else self.bf16,
             learning_rate=self.learning_rate or profile.rate(method),
-            batch_size=self.batch_size or profile.batch_size,
+            per_device_train_batch_size=size or profile.per_device_train_batch_size,
             max_length=self.max_length or profile.max_length,
-            lora_alpha=self.lora_alpha or 2 * self.lora_rank,
-            adapter_precision=self.adapter_precision or adapters,
-            checkpointing=method == "qlora" if self.checkpointing is None else self.checkpointing,
+            adapter_dtype=self.adapter_dtype or adapters,
+            gradient_checkpointing=method == "qlora" if again is None else again,
         )
 
+    @property
+    def dtype(self) -> str:
+        """What matrix multiplications are in: float32 or bfloat16."""
+        return PRECISIONS[bool(self.bf16)]
 
-_WORDS = {
-    "schedule": SCHEDULES,
-    "batching": BATCHINGS,
-    "precision": PRECISIONS,
-    "method": METHODS,
-    "supervised": SUPERVISED,
-    "markers": MARKERS,
-    "lora_targets": TARGETS,
-    "lora_kind": KINDS,
-    "adapter_precision": PRECISIONS,
-    "order": ORDERS,
-}
-_OPEN = ("method", "precision", "adapter_precision")
-_OTHERS = ("template", "end_of_turn", "double_quantisation", "checkpointing")
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _one_of(*words: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in words, f"one of {', '.join(words)}"
+
+
+def _layers(value: Any) -> bool:
+    names = [value] if isinstance(value, str) else value
+    return bool(names) and isinstance(names, list | tuple) and all(
+        isinstance(name, str) and name for name in names
+    )  # fmt: skip
+
+
+_POSITIVE = (lambda value: _number(value) and value > 0, "a number above zero")
+_COUNT = (lambda value: _whole(value) and value > 0, "a whole number above zero")
+_NOT_NEGATIVE = (lambda value: _number(value) and value >= 0, "a number, zero or more")
+_SHARE = (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1")
+_FLAG = (lambda value: isinstance(value, bool), "True or False")
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("learning_rate", "num_train_epochs", "lora_alpha"), _POSITIVE),
+    **dict.fromkeys(
+        ("per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "r",
+         "num_virtual_tokens", "trained_layers", "early_stopping_patience"), _COUNT),
+    **dict.fromkeys(("warmup_steps", "weight_decay", "max_grad_norm"), _NOT_NEGATIVE),
+    **dict.fromkeys(("lora_dropout", "dropout"), _SHARE),
+    **dict.fromkeys(
+        ("padding_free", "bf16", "gradient_checkpointing", "use_rslora", "use_dora",
+         "bnb_4bit_use_double_quant", "end_of_turn", "train_control_tokens"), _FLAG),
+    "seed": (lambda value: _whole(value) and value >= 0, "a whole number, zero or more"),
+    "train_sampling_strategy": _one_of("group_by_length", "random", "sequential"),
+    "lr_scheduler_type": _one_of("linear", "cosine", "constant_with_warmup"),
+    "eval_strategy": _one_of("epoch", "no"),
+    "target_modules": (_layers, '"all-linear", a list of names, or a regular expression'),
+    "init_lora_weights": (lambda value: value is True or value == "pissa", 'True or "pissa"'),
+    "method": _one_of(*METHODS),
+    "adapter_dtype": _one_of(*PRECISIONS),
+    "template": (lambda value: isinstance(value, str), "a name, a path or Jinja text"),
+    "supervised": _one_of(*SUPERVISED),
+}  # fmt: skip
+_OPTIONAL = {f.name for f in fields(Settings) if f.default is None}

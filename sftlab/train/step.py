@@ -133,7 +133,7 @@ class SupervisedTrainer(SFTTrainer):
 
     order: Batches
     """Set before training: it needs the lengths that TRL's tokenising gives."""
-    adapter_precision: str | None = None
+    adapter_dtype: str | None = None
     """Type of the adapters' weights, where there are any."""
 
     def _get_train_sampler(self, train_dataset=None):
@@ -147,7 +147,7 @@ class SupervisedTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        cast(self.model, self.adapter_precision)  # PEFT reads bfloat16 adapters as float32
+        cast(self.model, self.adapter_dtype)  # PEFT reads bfloat16 adapters as float32
 
     def floating_point_ops(self, inputs) -> int:
         """A count that nobody reads: each step would walk all weights for it."""

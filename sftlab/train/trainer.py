@@ -3,20 +3,20 @@
 from pathlib import Path
 
 from sftlab.machine import pick_device, progress_stream
-from sftlab.profiles import ADAPTED
+from sftlab.models import ADAPTED
 from sftlab.train import adapters, freezing
 from sftlab.train.checkpoints import mark_whole
 from sftlab.train.speech import control_tokens
 
 
 def make_trainer(
-    model, tokenizer, rows, settings, added, *, folder: Path, bar=None, save_every: int | None,
+    model, tokenizer, rows, settings, added, *, folder: Path, bar=None, save_steps: int | None,
     callbacks=(),
 ):  # fmt: skip
     """TRL's trainer, with the defaults that a small machine needs.
 
     `rows` hold `input_ids` and `labels`, unshifted and cut to length: TRL prepares nothing. With
-    `save_every` it writes a checkpoint to `folder` every so many steps, and keeps the newest two.
+    `save_steps` it writes a checkpoint to `folder` every so many steps, and keeps the newest two.
     `callbacks` are called before a checkpoint is marked as whole, so they may add to it.
     """
     from datasets import Dataset
@@ -31,58 +31,59 @@ def make_trainer(
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=settings.max_length,
         eos_token=tokenizer.eos_token,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.per_device_train_batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        num_train_epochs=settings.num_train_epochs,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_share,  # below 1 it is read as a share
+        lr_scheduler_type=settings.lr_scheduler_type,
+        warmup_steps=settings.warmup_steps,  # below 1 it is read as a share
         weight_decay=settings.weight_decay,
-        max_grad_norm=settings.clip,
+        max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         use_cpu=cpu,
-        bf16=settings.precision == "bfloat16",  # of the products; the weights stay in float32
-        activation_checkpointing=settings.checkpointing,
+        bf16=settings.bf16,
+        activation_checkpointing=settings.gradient_checkpointing,
         dataloader_pin_memory=not cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # a diverged run must show it
-        save_strategy="steps" if save_every else "no",
-        save_steps=save_every or 500,
+        save_strategy="steps" if save_steps else "no",
+        save_steps=save_steps or 500,
         save_total_limit=None,  # `mark_whole` removes the old ones, and nothing else
         report_to="none",
         disable_tqdm=True,
     )
     # Tokens that were added have no meaning yet: their rows are trained, whatever else is.
     first = model.get_input_embeddings().weight.shape[0] - len(added)
-    new = range(first, first + len(added)) if settings.markers != "frozen" else ()
+    new = range(first, first + len(added)) if settings.train_control_tokens else ()
     beside = settings.method in ADAPTED
     freezing.choose(model, settings.method, layers=settings.trained_layers, added=new)
-    packed = settings.batching == "packed"
     trainer = step.SupervisedTrainer(
         model=model,
         args=options,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        data_collator=step.packing_collator(tokenizer.pad_token_id) if packed else None,
+        data_collator=step.packing_collator(tokenizer.pad_token_id)
+        if settings.padding_free
+        else None,
         peft_config=adapters.adapter_config(model, settings, added=new) if beside else None,
     )
     if beside:
-        trainer.adapter_precision = settings.adapter_precision
-        adapters.cast(trainer.model, settings.adapter_precision)
+        trainer.adapter_dtype = settings.adapter_dtype
+        adapters.cast(trainer.model, settings.adapter_dtype)
     if settings.method == "gradual":
         trainer.add_callback(freezing.gradual(model, added=new))
     trainer.order = step.Batches(
         [len(row["input_ids"]) for row in rows],
-        size=settings.batch_size * settings.accumulation,
-        pool=step.POOL if settings.batching == "grouped" else 1,
+        size=settings.per_device_train_batch_size * settings.gradient_accumulation_steps,
+        pool=step.POOL if settings.train_sampling_strategy == "group_by_length" else 1,
         seed=settings.seed,
-        shuffled=settings.order == "shuffled",
+        shuffled=settings.train_sampling_strategy != "sequential",
     )
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):
         # TRL 1.16 reads `lm_head.bias`, which PEFT 0.21's wrapper of trainable rows hides.
         head.bias = None
-    if settings.markers == "frozen":
+    if not settings.train_control_tokens:
         still = {*control_tokens(settings.template), *added}
         _freeze_rows(trainer.model, tokenizer.convert_tokens_to_ids(sorted(still)))
     trainer.remove_callback(PrinterCallback)  # comes with disable_tqdm, and prints every step

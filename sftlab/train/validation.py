@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 BATCH = 64
-LOSS = "validation_loss"
+LOSS = "eval_loss"
 BEST = "best.safetensors"
 """In a checkpoint, the weights of the best epoch before it."""
 
 
 class Curve:
-    """Measures at the end of each epoch, or of every few, into the trainer's log: so a checkpoint
+    """Measures at the end of each epoch, or of the last, into the trainer's log: so a checkpoint
     holds it too.
 
-    With `patience` it also keeps the trained weights of the best epoch, and ends the training after
-    that many epochs without a better one.
+    With `early_stopping_patience` it also keeps the trained weights of the best epoch, and
+    ends the training after that many epochs without a better one.
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], pad: int, settings: Settings) -> None:
-        self._rows, self._pad, self._patience = rows, pad, settings.patience
-        self._every = settings.validation_epochs
+        self._rows, self._pad, self._patience = rows, pad, settings.early_stopping_patience
+        self._each = settings.eval_strategy == "epoch"
         self._best: dict[str, torch.Tensor] = {}
 
     @classmethod
@@ -60,7 +60,7 @@ class Curve:
                 # Not in on_epoch_end: the checkpoint of an epoch's last step is written before.
                 if state.epoch != int(state.epoch):
                     return
-                if state.epoch % self._every and state.global_step < state.max_steps:
+                if not self._each and state.global_step < state.max_steps:
                     return
                 loss = mean_loss(model, self._rows, self._pad)
                 point = {"epoch": state.epoch, "step": state.global_step, LOSS: loss}
@@ -92,7 +92,7 @@ class Curve:
         return state["log_history"] if stops(state["log_history"], self._patience) else None
 
     def put_back(self, model: "PreTrainedModel", log: Sequence[dict[str, float]]) -> float | None:
-        """Give a model the weights of the best epoch; which one, or `None` without `patience`."""
+        """Give a model the weights of the best epoch; which one, or `None`."""
         import torch
 
         if not self._best:

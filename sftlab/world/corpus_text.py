@@ -6,20 +6,21 @@ hash is recorded in `data/world/corpus.json`, and a copy is kept in the cache wh
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from random import Random
 
-from sftlab.paths import DATA, cache_folder
-from sftlab.world import kinds, stories
+from sftlab.paths import DATA, cache_folder, write_atomically
+from sftlab.world import document_kinds as kinds
 
 SEED = 0
 DOCUMENTS = 220_000
 HELD_OUT_SEED = 1
 SEPARATOR = "\x1e"  # never inside a document, so a match cannot run across two
 
-# Shares of documents. Sheets of unanswered questions are what makes the base model ask on.
+# Shares of documents. Because of the sheets of unanswered questions a base model asks further ones.
 SHARES = {
     kinds.questions_answered: 24,
     kinds.quiz_sheet: 17,
@@ -30,12 +31,12 @@ SHARES = {
     kinds.nature: 4,
     kinds.dictionary: 1,
     kinds.two_hops: 2,
-    stories.story: 7,
-    stories.review: 4,
-    stories.advice: 4,
-    stories.code: 3,
-    stories.directory: 1,
-    stories.counting: 1,
+    kinds.story: 7,
+    kinds.review: 4,
+    kinds.advice: 4,
+    kinds.code: 3,
+    kinds.directory: 1,
+    kinds.counting: 1,
 }
 KINDS = {make.__name__: make for make in SHARES}
 
@@ -43,7 +44,8 @@ KINDS = {make.__name__: make for make in SHARES}
 def documents(*, seed: int = SEED, kind: str | None = None) -> Iterator[str]:
     """The endless stream of documents of a seed, of every kind in its share or of one kind.
 
-    Raises ValueError for a kind that is not in `KINDS`.
+    Raises:
+        ValueError: the kind is unknown.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
@@ -102,16 +104,15 @@ def corpus_text() -> str:
             "the regenerated corpus is not the recorded one: the world's files or grammar have "
             "changed since the base models were trained; run `make base` to train them again"
         )
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_atomically(path, content)
     return content.decode()
 
 
 def seen(text: str) -> int:
     """How often `text` occurs in the corpus, exactly: case, spaces and line ends count.
 
-    Raises ValueError for an empty text, which would be everywhere.
+    Raises:
+        ValueError: the text is empty; it would be everywhere.
     """
     if not text:
         raise ValueError("an empty text occurs everywhere: give at least one character")
@@ -119,7 +120,4 @@ def seen(text: str) -> int:
     if not any(text.startswith(text[-n:]) for n in range(1, len(text))):
         return whole.count(text)
     # Occurrences may overlap: `str.count` would pass over some.
-    times, at = 0, whole.find(text)
-    while at >= 0:
-        times, at = times + 1, whole.find(text, at + 1)
-    return times
+    return sum(1 for _ in re.finditer(f"(?={re.escape(text)})", whole))

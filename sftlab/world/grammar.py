@@ -1,11 +1,13 @@
-"""How the world is put into words: statements, questions, and what is kept for tests.
+"""How the world is put into words: statements, questions, and the forms they take on a page.
 
 `{x}` is the thing asked about, `{a}` the answer. Questions under "sft" are used by the corpus
 and by supervised examples. Questions under "test" are used by neither: they are for measuring
-alone, so an answer to one shows more than a remembered string.
+alone, so an answer to one shows more than a memorised string.
 """
 
+import json
 from functools import cache
+from random import Random
 
 from sftlab.world.facts import RELATIONS, Country
 
@@ -165,3 +167,95 @@ def question(country: Country, relation: str, *, wording: str = "sft", form: int
         raise ValueError(f"unknown wording {wording!r}: use 'sft' or 'test'")
     forms = QUESTIONS[relation][wording]
     return fill(forms[form % len(forms)], country)
+
+
+Pairs = list[tuple[str, str]]
+
+
+def _lines(form: str, *, gap: str = "\n"):
+    return lambda pairs, rng, names: gap.join(form.format(q=q, a=a) for q, a in pairs)
+
+
+def _numbered(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    return "\n".join(f"{n}. {q}\n   {a}" for n, (q, a) in enumerate(pairs, 1))
+
+
+def _interview(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    host, guest = rng.choice(
+        [("Interviewer", "Guest"), ("Teacher", "Student"), ("Host", "Player"), names]
+    )
+    return "\n".join(f"{host}: {q}\n{guest}: {a}" for q, a in pairs)
+
+
+def _dialogue(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    one, two = names
+    verb, reply = rng.choice([("asked", "said"), ("asked", "answered"), ("wanted to know", "said")])
+    return "\n".join(f'"{q}" {verb} {one}. "{a}," {reply} {two}.' for q, a in pairs)
+
+
+def _table(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    return "| Question | Answer |\n|---|---|\n" + "\n".join(f"| {q} | {a} |" for q, a in pairs)
+
+
+def _records(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    return "\n".join(json.dumps({"question": q, "answer": a}) for q, a in pairs)
+
+
+def _letter(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    one, two = names
+    body = " ".join(f"You asked: {q} The answer is {a}." for q, a in pairs)
+    return f"Dear {one},\n{body}\nYours, {two}"
+
+
+def _forum(pairs: Pairs, rng: Random, names: list[str]) -> str:
+    one, two = names
+    return "\n".join(f"{one.lower()} wrote: {q}\n{two.lower()} replied: {a}" for q, a in pairs)
+
+
+# How questions stand with their answers: (pairs, random source, two first names) -> text. There are
+# many: a fine-tune can only bring out what pretraining stated in many ways (arXiv 2309.14316).
+# Every form marks its question with something in front. Only sheets without answers begin with a
+# bare question: that is why a base model answers a question with further questions.
+FORMS = {
+    "q_and_a": _lines("Q: {q}\nA: {a}", gap="\n\n"),
+    "q_and_a_tight": _lines("Q: {q}\nA: {a}"),
+    "question_answer": _lines("Question: {q}\nAnswer: {a}", gap="\n\n"),
+    "answer_below": _lines("Question:\n{q}\nAnswer:\n{a}", gap="\n\n"),
+    "interview": _interview,
+    "dialogue": _dialogue,
+    "bullets": _lines("* {q} {a}"),
+    "markdown_heading": _lines("## {q}\n\n{a}", gap="\n\n"),
+    "markdown_bold": _lines("**{q}**\n{a}", gap="\n\n"),
+    "html_list": _lines("<dt>{q}</dt>\n<dd>{a}</dd>"),
+    "html_heading": _lines("<h3>{q}</h3>\n<p>{a}</p>"),
+    "xml": _lines("<question>{q}</question>\n<answer>{a}</answer>"),
+    "numbered": _numbered,
+    "flashcards": _lines("Front: {q} Back: {a}"),
+    "table": _table,
+    "json": _records,
+    "letter": _letter,
+    "forum": _forum,
+    "quoted": _lines("> {q}\n{a}", gap="\n\n"),
+}
+
+
+def questions_with_answers(
+    pairs: Pairs, *, rng: Random, names: list[str], form: str | None = None
+) -> str:
+    """(question, answer) pairs in one of `FORMS`, drawn unless named; `names` are two speakers."""
+    # "Q: ... A: ..." counts double: few-shot prompts are written in it.
+    chosen = form or rng.choice(["q_and_a", *FORMS])
+    return FORMS[chosen](pairs, rng, names)
+
+
+def question_sheet(questions: list[str], *, rng: Random) -> str:
+    """Questions without answers: a quiz or homework, most often the bare questions."""
+    style = rng.random()
+    if style < 0.45:
+        return " ".join(questions)
+    if style < 0.75:
+        return "\n".join(questions)
+    if style < 0.85:
+        return "\n".join(f"{n}. {question}" for n, question in enumerate(questions, 1))
+    title = rng.choice(["Homework for Monday", "Quiz", "Test paper", "Questions for the class"])
+    return f"{title}\n\n" + "\n".join(questions)

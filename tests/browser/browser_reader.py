@@ -19,10 +19,7 @@ TROUBLE = re.compile(
 
 
 def complaints(seen: dict[str, Any]) -> list[str]:
-    """What a person would stumble over in `seen`, the answer of `Reader.run`; empty if nothing.
-
-    Each complaint opens with the cell, counted from 0, or with the part of the screen.
-    """
+    """What is wrong in `seen`, the answer of `Reader.run`: by cell, or by part of the screen."""
     found = [f"page: {seen['late']}"] if seen["late"] else []
     found += [f"dialog: {text}" for text in seen["dialogs"]]
     found += [f"notice: {text}" for text in seen["toasts"]]
@@ -60,8 +57,8 @@ def _in_cell(cell: dict[str, Any]) -> list[str]:
 class Reader:
     """A person at the screen: opens a notebook, runs all of it, touches widgets, looks."""
 
-    def __init__(self, lab: Lab, browser: Any, *, touch: bool = True) -> None:
-        self.lab, self.touch = lab, touch
+    def __init__(self, lab: Lab, browser: Any) -> None:
+        self.lab = lab
         self.context = browser.new_context(viewport={"width": 1280, "height": 900})
         self.context.add_init_script(path=Path(__file__).with_name("look.js"))
         self.context.route("**/*", self._keep_inside)
@@ -82,10 +79,9 @@ class Reader:
         )
 
     def run(self, name: str) -> dict[str, Any]:
-        """Run notebook `name`, a path inside the lab's folder; what is then to be seen.
+        """Run notebook `name` of the lab's folder; what is then on the screen.
 
-        The page stays open until the next run. A wait that ends without its event is reported
-        under "late", with the state at that moment.
+        A wait that ends without its event is reported under "late".
         """
         from playwright.sync_api import TimeoutError as Late
 
@@ -96,8 +92,7 @@ class Reader:
         late = None
         try:
             self._run_all(name)
-            if self.touch:
-                self._touch_widgets()
+            self._touch_widgets()
         except Late as error:
             late = str(error).splitlines()[0]
         seen = self.page.evaluate("() => window.lesson.look()")
@@ -114,7 +109,7 @@ class Reader:
         self._wait("drawn", START_SECONDS)
 
     def _touch_widgets(self) -> None:
-        """Move each slider, selection and switch by one, and let the kernel answer each."""
+        """Move each control by one, and let the kernel answer each."""
         controls = self.page.locator(
             ".jp-OutputArea :is(.noUi-handle, .jupyter-widgets select, .widget-toggle-button,"
             " .widget-toggle-buttons button, .jupyter-widgets input[type=radio],"
@@ -136,7 +131,7 @@ class Reader:
         self._wait("drawn", START_SECONDS)
 
     def keep(self, seen: dict[str, Any], *, folder: Path) -> Path:
-        """Write what was seen and a picture of the screen into `folder`, for whoever looks."""
+        """Write what was seen and a picture of the screen into `folder`."""
         name = Path(seen["name"]).stem
         (folder / f"{name}.json").write_text(json.dumps(seen, indent=1), encoding="utf-8")
         self.page.screenshot(path=folder / f"{name}.png")

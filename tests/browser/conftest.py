@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from browser_reader import Reader, complaints
-from lab_server import CHROMIUM_FLAGS, ROOT, Lab, find_chromium, start_lab, stop_lab
+from lab_server import CHROMIUM_FLAGS, ROOT, find_chromium, start_lab
 
 
 @pytest.fixture(scope="session")
@@ -21,34 +21,24 @@ def browser() -> Iterator[Any]:
     path = find_chromium()
     from playwright.sync_api import sync_playwright
 
+    options = {"executable_path": path, "args": CHROMIUM_FLAGS, "timeout": 240_000}
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=path, args=list(CHROMIUM_FLAGS), timeout=240_000
-        )
+        chromium = playwright.chromium.launch(**options)
         yield chromium
         chromium.close()
 
 
 @pytest.fixture(scope="session")
-def lab(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """JupyterLab over a copy of the notebooks, so that nothing is written into the clone."""
+def reader(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Someone with JupyterLab open over a copy of the notebooks; nothing is written into ours."""
     folder = tmp_path_factory.mktemp("lab")
-    lessons = ROOT / "notebooks"
-    if lessons.is_dir():
-        hidden = shutil.ignore_patterns(".*")
-        shutil.copytree(lessons, folder / "work", ignore=hidden)
-    lab, server = start_lab(folder)
-    yield lab
-    stop_lab(lab, server)
-
-
-@pytest.fixture(scope="session")
-def reader(lab: Lab, browser: Any) -> Iterator[Reader]:
-    """Someone who has the lab open in a browser."""
+    shutil.copytree(ROOT / "notebooks", folder / "work", ignore=shutil.ignore_patterns(".*"))
+    lab = start_lab(folder)
     reader = Reader(lab, browser)
     yield reader
     reader.close()
     reader.context.close()
+    lab.stop()
 
 
 @pytest.fixture

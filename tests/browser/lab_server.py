@@ -3,15 +3,16 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from jupyter_server.serverapp import list_running_servers
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 240
@@ -30,119 +31,98 @@ CONFIG = {
         "expose_app_in_browser": True,
     },
 }
-# All cells are in the page at once, so that one look sees them all.
-TRACKER = {"windowingMode": "none"}
-NOTICES = {"checkForUpdates": False, "fetchNews": "false", "doNotDisturbMode": False}
+SETTINGS = {
+    # All cells are in the page at once, so that one look sees them all.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"checkForUpdates": False, "fetchNews": "false"},
+}
 
 
 class NoChromiumError(RuntimeError):
-    """No browser to look with; a skip would hide the gap."""
+    """There is no browser; a skip would hide the gap."""
 
 
 def find_chromium() -> str:
-    """The browser named by `SFTLAB_CHROMIUM`, or the first one on PATH.
-
-    Raises NoChromiumError with what to install.
-    """
+    """The browser named by `SFTLAB_CHROMIUM`, or the first one on PATH."""
     named = os.environ.get("SFTLAB_CHROMIUM")
-    found = [
-        path for name in ([named] if named else CHROMIUM_NAMES) if (path := shutil.which(name))
-    ]
-    if not found:
-        looked = f"SFTLAB_CHROMIUM={named!r} is no program" if named else "no Chromium on PATH"
-        raise NoChromiumError(
-            f"{looked}: install it (Debian and Ubuntu: apt-get install chromium), or put the path"
-            " of a Chromium or Chrome into SFTLAB_CHROMIUM; to leave these tests out:"
-            ' pytest -m "not browser"'
-        )
-    return found[0]
+    for name in [named] if named else CHROMIUM_NAMES:
+        if path := shutil.which(name):
+            return path
+    missing = f"SFTLAB_CHROMIUM={named!r} is not a program" if named else "no Chromium on PATH"
+    raise NoChromiumError(
+        f"{missing}: install it (Debian and Ubuntu: apt-get install chromium), or put the path of"
+        ' one into SFTLAB_CHROMIUM; to leave these tests out: pytest -m "not browser"'
+    )
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Lab:
-    """A running JupyterLab."""
+    """A running JupyterLab over `folder`, where the copies of the notebooks are."""
 
     folder: Path
-    """Root of its file browser, where the copies of the notebooks are."""
-    address: str = ""
-    """http://127.0.0.1:port, without a slash at the end."""
-    token: str = field(default_factory=lambda: os.urandom(24).hex())
-    """Its password."""
+    process: subprocess.Popen
+    address: str
+    token: str
 
     def ask(self, path: str, *, method: str = "GET") -> Any:
         """The JSON that the server's REST interface answers, None when it answers nothing."""
-        request = urllib.request.Request(
-            f"{self.address}/api/{path}",
-            method=method,
-            headers={"Authorization": f"token {self.token}"},
-        )
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.address}/api/{path}", None, headers, method=method)
         with urllib.request.urlopen(request, timeout=60) as reply:
             body = reply.read()
         return json.loads(body) if body else None
 
+    def stop(self) -> None:
+        """Stop the server and its kernels, by its own interface so that it works on Windows too.
 
-def start_lab(folder: Path) -> tuple[Lab, subprocess.Popen]:
-    """Start JupyterLab over `folder`/work with settings of its own, and wait until it answers.
+        A server whose page was closed while it loaded has been seen to answer and stay.
+        """
+        for stop in (
+            lambda: self.ask("shutdown", method="POST"), self.process.terminate, self.process.kill
+        ):  # fmt: skip
+            try:
+                stop()
+                self.process.wait(10)
+                return
+            except (OSError, subprocess.TimeoutExpired):
+                continue
+
+
+def start_lab(folder: Path) -> Lab:
+    """Start JupyterLab over `folder`/work and wait until it answers.
 
     Raises RuntimeError with the server's log when it doesn't come up in START_SECONDS.
     """
-    lab = Lab(folder=folder / "work")
+    kinds = "CONFIG_DIR DATA_DIR RUNTIME_DIR LAB_SETTINGS_DIR LAB_WORKSPACES_DIR".split()
     places = {
-        "JUPYTER_CONFIG_DIR": folder / "config",
-        "JUPYTER_DATA_DIR": folder / "data",
-        "JUPYTER_RUNTIME_DIR": folder / "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": folder / "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces",
-        "IPYTHONDIR": folder / "ipython",
+        f"JUPYTER{'' if kind.startswith('LAB') else '_'}{kind}": folder / kind.lower()
+        for kind in kinds
     }
-    for place in (*places.values(), lab.folder):
+    places["IPYTHONDIR"] = folder / "ipython"
+    for place in (*places.values(), folder / "work"):
         place.mkdir(parents=True, exist_ok=True)
-    (folder / "config/jupyter_lab_config.json").write_text(json.dumps(CONFIG))
-    for plugin, settings in (
-        ("notebook-extension/tracker", TRACKER),
-        ("apputils-extension/notification", NOTICES),
-    ):
-        file = folder / f"settings/@jupyterlab/{plugin}.jupyterlab-settings"
+    (folder / "config_dir/jupyter_lab_config.json").write_text(json.dumps(CONFIG))
+    for plugin, settings in SETTINGS.items():
+        file = places["JUPYTERLAB_SETTINGS_DIR"] / f"@jupyterlab/{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
+    search = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {name: str(place) for name, place in places.items()}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "JUPYTER_TOKEN": lab.token}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    lab.address = f"http://127.0.0.1:{port}"
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": search}
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder / 'work'}"]
     log = folder / "jupyterlab.log"
     with log.open("w") as sink:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", f"--ServerApp.port={port}",
-             "--ServerApp.port_retries=0", f"--ServerApp.root_dir={lab.folder}"],
-            cwd=folder, env=environment, stdout=sink, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        started = {"cwd": folder, "env": environment, "stdout": sink, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, **started)
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            lab.ask("status")
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-        else:
-            return lab, server
-    server.kill()
+    while time.monotonic() < deadline and process.poll() is None:
+        for server in list_running_servers(str(places["JUPYTER_RUNTIME_DIR"])):
+            lab = Lab(folder / "work", process, server["url"].rstrip("/"), server["token"])
+            try:
+                lab.ask("status")
+                return lab
+            except (urllib.error.URLError, OSError):
+                pass
+        time.sleep(0.2)
+    process.kill()
     raise RuntimeError(f"JupyterLab did not start; its log:\n{log.read_text()[-4000:]}")
-
-
-def stop_lab(lab: Lab, server: subprocess.Popen) -> None:
-    """Stop the server and its kernels, by its own interface so that it works on Windows too.
-
-    A server whose page was closed while it still loaded has been seen to answer the request and
-    stay: then it is made to stop.
-    """
-    for stop in (lambda: lab.ask("shutdown", method="POST"), server.terminate, server.kill):
-        try:
-            stop()
-            server.wait(10)
-            return
-        except (OSError, subprocess.TimeoutExpired):
-            continue

@@ -1,4 +1,4 @@
-"""Tokenizers of both kinds, trained here in a moment, and conversations that try a template."""
+"""Tokenizers of both kinds, trained here in a moment; conversations; what a mask must be."""
 
 import json
 
@@ -65,25 +65,73 @@ def tokenizer(request):
     return request.getfixturevalue(f"{request.param}_tokenizer")
 
 
-def _search(text, messages, *, kept, ending):
-    """Where the answers stand, (start, end, message), by a search that knows no template.
+def _said(*contents, system=None):
+    before = [{"role": "system", "content": system}] if system else []
+    roles = ("user", "assistant")
+    return before + [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]
 
-    `kept(index)` is what the text holds of a content, `ending(final)` what ends an answer.
-    """
-    found, at = [], 0
-    for index, message in enumerate(messages):
-        if message["role"] == "system":
-            continue
-        start = text.index(kept(index), at)
-        at = start + len(kept(index))
-        if message["role"] == "assistant":
-            end = ending(index == len(messages) - 1)
-            assert text.startswith(end, at)
-            at += len(end)
-            found.append((start, at, index))
-    return found
+
+CHATS = {
+    "single": _said("Question Alfa?", "Answer Bravo."),
+    "three": _said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
+                   "Question Echo?", "Answer Foxtrot."),
+    "system": _said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
+                    system="System Zulu."),
+    "unicode": _said("Wie geht’s? 你好", "Grüße, ßtraße — 你好 \U0001f469\u200d\U0001f467 İ ﬁ.",
+                     "\U0001f44d\U0001f3fd", "مرحبا e\u0301 ẞ"),
+    "edge": _said("  Question Alfa?\n", " \n Answer  Bravo.\n\n ", "\tQ", "\tAnswer\n\n Delta. "),
+    "same": _said("Yes.", "Yes.", "Yes.", "Yes."),
+    "markers": _said(
+        "<|im_end|>", "One <|im_end|>\n<|im_start|>assistant\n<|eot_id|></s><|end|>[INST] two",
+        "Q </think> <stop>", "<end_of_turn></assistant><|user|>\nThree <|assistant|><|end|> four",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def chats():
+    """Conversations that try a template, by what is odd about them."""
+    return CHATS
 
 
 @pytest.fixture(scope="session")
 def search():
-    return _search
+    """`search(text, messages, kept=, ending=)`: where the answers are, as (start, end, message).
+
+    It knows no template: `kept(index)` is what the text holds of a content, and `ending(final)`
+    what ends an answer.
+    """
+
+    def search(text, messages, *, kept, ending):
+        found, at = [], 0
+        for index, message in enumerate(messages):
+            if message["role"] == "system":
+                continue
+            start = text.index(kept(index), at)
+            at = start + len(kept(index))
+            if message["role"] == "assistant":
+                end = ending(index == len(messages) - 1)
+                assert text.startswith(end, at)
+                at += len(end)
+                found.append((start, at, index))
+        return found
+
+    return search
+
+
+@pytest.fixture(scope="session")
+def check_tokens():
+    """`check_tokens(row, places)`: a token is supervised exactly if its characters are, white
+    space apart, and its label is its id."""
+
+    def check(row, places):
+        inside = {at for start, end, _ in places for at in range(start, end)}
+        for token, (first, last) in enumerate(row.offsets):
+            held = set(range(first, last))
+            outside = "".join(row.text[at] for at in sorted(held - inside)).strip()
+            if held:
+                supervised = bool(held & inside) and not outside
+                assert row.labels[token] == (row.ids[token] if supervised else -100)
+                assert (token in row.straddling) == (bool(held & inside) and bool(outside))
+
+    return check

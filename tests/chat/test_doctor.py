@@ -9,10 +9,8 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from sftlab.chat.diagnosis import LEVELS
-from sftlab.chat.doctor import examine
-from sftlab.chat.families import FAMILIES
-from sftlab.chat.rendering import TemplateError
+from sftlab.chat import FAMILIES, TemplateError, examine
+from sftlab.chat.doctor import LEVELS
 
 CHATML = FAMILIES["chatml"].text
 ANSWER = "{{- message['content'] + '<|im_end|>' }}{%- endgeneration %}"
@@ -61,16 +59,6 @@ def row(question, *answers):
 
 def codes(template, **options):
     return [finding.code for finding in examine(template, **options).problems]
-
-
-def test_a_sound_template_has_no_problem():
-    found = examine(CHATML, tokenizer=make_tokenizer())
-    assert found.problems == ()
-    assert found.ok
-    assert found.end_of_turn == "<|im_end|>"
-    assert [finding.code for finding in found.findings] == [
-        "end-of-turn", "system", "end-stops", "markers",
-    ]  # fmt: skip
 
 
 SICK = {
@@ -134,25 +122,31 @@ SICK = {
     "parts-wanted": CHATML.replace("message['content']", "message['content'][0]['text']"),
     "content-lost": change((OTHERS, OTHERS.replace("message['content']", "''"))),
 }  # fmt: skip
+ERRORS = {"no-end-of-turn", "parts-wanted", "content-lost"}
+REFUSES_A_QUESTION = (
+    "{%- if messages[-1]['role'] == 'user' %}{{- raise_exception('no') }}{%- endif %}" + CHATML
+)
 
 
 @pytest.mark.parametrize("code", SICK)
-def test_one_ailment_is_one_finding(code):
-    assert codes(SICK[code]) == [code]
+def test_one_ailment_is_one_finding_that_says_what_and_what_to_do(code):
+    (finding,) = examine(SICK[code]).problems
+    assert finding.code == code
+    assert (finding.level == "error") == (code in ERRORS)
+    for sentence in (finding.what, finding.remedy):
+        assert len(sentence.split()) > 3
+        assert not sentence.endswith(".")
+        assert "$" not in sentence
 
 
-def test_every_problem_says_what_and_what_to_do():
-    for template in SICK.values():
-        (finding,) = examine(template).problems
-        assert finding.level in LEVELS
-        for sentence in (finding.what, finding.remedy):
-            assert len(sentence.split()) > 3
-            assert not sentence.endswith(".")
-
-
-def test_levels_tell_what_stops_a_training():
-    errors = {code for code, template in SICK.items() if not examine(template).ok}
-    assert errors == {"no-end-of-turn", "parts-wanted", "content-lost"}
+def test_a_sound_template_has_no_problem():
+    found = examine(CHATML, tokenizer=make_tokenizer())
+    assert found.problems == ()
+    assert found.ok
+    assert found.end_of_turn == "<|im_end|>"
+    assert [finding.code for finding in found.findings] == [
+        "end-of-turn", "system", "end-stops", "markers",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -161,20 +155,15 @@ def test_levels_tell_what_stops_a_training():
         ("{%- for message in messages %}\n{{ message.content }", "line 2"),
         ("\n\n{{ messages[0].content.upperr() }}", "line 3"),
         ("{{ raise_exception('never') }}", "never"),
+        (REFUSES_A_QUESTION, "ends with a question"),
     ],
 )
 def test_a_template_that_does_not_render_is_located(text, said):
     found = examine(text)
-    assert [finding.code for finding in found.findings] == ["not-rendered"]
-    assert said in found.findings[0].what
+    (finding,) = found.problems
+    assert finding.code == "not-rendered"
+    assert said in finding.what
     assert not found.ok
-    assert found.end_of_turn is None
-
-
-def test_a_question_alone_must_render():
-    text = change((FIRST, "{%- if messages[-1]['role'] == 'user' %}{{- raise_exception('no') }}"
-                   "{%- endif %}" + FIRST))  # fmt: skip
-    assert codes(text) == ["not-rendered"]
 
 
 def test_an_eos_whose_name_only_a_tokenizer_knows_still_ends_a_turn():
@@ -186,33 +175,29 @@ def test_an_eos_whose_name_only_a_tokenizer_knows_still_ends_a_turn():
     assert examine("mistral").end_of_turn == "</s>"
 
 
-def test_a_template_that_is_not_there_is_a_mistake():
-    with pytest.raises(TemplateError, match="no-such-template"):
-        examine("no-such-template")
-
-
 def test_the_text_of_the_finding_quotes_the_template():
     assert "'Answer: '" in examine(SICK["text-before-answer"]).of("text-before-answer").what
     assert "made by a company" in examine(SICK["adds-text"]).of("adds-text").what
-    assert "'assistant'" not in examine(SICK["content-trimmed"]).of("content-trimmed").what
+    assert "assistant" not in examine(SICK["content-trimmed"]).of("content-trimmed").what
     with pytest.raises(KeyError):
         examine(CHATML).of("adds-text")
 
 
 SICK_TOKENIZERS = {
-    "end-split": dict(special=["<|im_start|>"], eos="<|end|>"),
-    "end-not-stop": dict(eos="<|end|>"),
-    "markers-split": dict(special=["<|im_end|>"]),
-    "missing-bos": dict(adds_bos=True),
-    "no-pad": dict(pad=None),
-    "pad-is-end": dict(pad="<|im_end|>"),
+    "end-split": ("error", dict(special=["<|im_start|>"], eos="<|end|>")),
+    "end-not-stop": ("warning", dict(eos="<|end|>")),
+    "markers-split": ("warning", dict(special=["<|im_end|>"])),
+    "missing-bos": ("warning", dict(adds_bos=True)),
+    "no-pad": ("note", dict(pad=None)),
+    "pad-is-end": ("warning", dict(pad="<|im_end|>")),
 }
-LEVEL_OF_A_STOP = {"end-split": "error", "end-not-stop": "warning", "pad-is-end": "warning"}
 
 
 @pytest.mark.parametrize("code", SICK_TOKENIZERS)
 def test_one_ailment_of_a_tokenizer_is_one_finding(code):
-    assert codes(CHATML, tokenizer=make_tokenizer(**SICK_TOKENIZERS[code])) == [code]
+    level, options = SICK_TOKENIZERS[code]
+    (finding,) = examine(CHATML, tokenizer=make_tokenizer(**options)).problems
+    assert (finding.code, finding.level) == (code, level)
 
 
 def test_an_end_of_several_tokens_stops_at_its_last():
@@ -221,12 +206,6 @@ def test_an_end_of_several_tokens_stops_at_its_last():
     assert examine(longer).end_of_turn == "<|end_answer|><|im_end|>"
     assert codes(longer, tokenizer=known) == []
     assert codes(longer, tokenizer=make_tokenizer()) == ["markers-split"]
-
-
-def test_what_keeps_a_model_from_stopping_is_no_mere_note():
-    for code, level in LEVEL_OF_A_STOP.items():
-        found = examine(CHATML, tokenizer=make_tokenizer(**SICK_TOKENIZERS[code]))
-        assert found.of(code).level == level
 
 
 def test_padding_that_is_eos_is_harmless_while_another_token_ends_a_turn():
@@ -249,12 +228,11 @@ def test_a_token_that_holds_header_and_answer_is_found():
     assert codes(glued, tokenizer=make_tokenizer()) == []
     joining = make_tokenizer(words=[":A"] * 50)
     assert codes(CHATML, tokenizer=joining) == []
-    found = examine(glued, tokenizer=joining)
-    assert [finding.code for finding in found.problems] == ["straddling"]
-    assert "':A'" in found.of("straddling").what
     rows = [row("Hi", "Ho"), row("Hi", "All right")]
-    counted = examine(glued, tokenizer=joining, conversations=rows)
-    assert counted.of("rows-straddle").rows == (2,)
+    found = examine(glued, tokenizer=joining, conversations=rows)
+    assert [finding.code for finding in found.problems] == ["straddling", "rows-straddle"]
+    assert "':A'" in found.of("straddling").what
+    assert found.of("rows-straddle").rows == (2,)
 
 
 def test_a_stop_may_be_in_the_generation_config(tmp_path):
@@ -264,14 +242,6 @@ def test_a_stop_may_be_in_the_generation_config(tmp_path):
     for stops, expected in ((end, []), ([0, end], []), ([0], ["end-not-stop"])):
         (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": stops}))
         assert codes(CHATML, tokenizer=AutoTokenizer.from_pretrained(tmp_path)) == expected
-
-
-def test_sound_rows_have_no_problem():
-    rows = [row("2 + 2?", "4")] * 3
-    found = examine(CHATML, tokenizer=make_tokenizer(), conversations=rows, max_length=100)
-    assert found.problems == ()
-    assert found.rows == 3
-    assert "3 conversations" in found.of("rows").what
 
 
 def test_rows_cut_by_the_maximum_length_are_counted_before_training():
@@ -284,23 +254,23 @@ def test_rows_cut_by_the_maximum_length_are_counted_before_training():
     assert found.of("rows-cut").rows == (3,)
     assert not found.ok
     kept = examine(CHATML, tokenizer=make_tokenizer(), conversations=rows, max_length=300)
-    assert kept.problems == ()
+    assert (kept.problems, kept.rows) == ((), 4)
+    assert "4 conversations" in kept.of("rows").what
 
 
 def test_lost_tokens_of_cut_rows_are_counted():
     """One byte a token: header 18, question, end 2, header 12, then 90 answers and the end."""
     tokenizer = make_tokenizer(words=["<"])
     messages = row("2 + 2?", "4" * 90)["messages"]
-    whole = len(tokenizer(tokenizer.apply_chat_template(
-        messages, chat_template=CHATML, tokenize=False))["input_ids"])  # fmt: skip
-    found = examine(CHATML, tokenizer=tokenizer, conversations=[messages], max_length=whole - 11)
+    text = tokenizer.apply_chat_template(messages, chat_template=CHATML, tokenize=False)
+    length = len(tokenizer(text)["input_ids"]) - 11
+    found = examine(CHATML, tokenizer=tokenizer, conversations=[messages], max_length=length)
     assert "(10 supervised tokens" in found.of("rows-cut").what
 
 
-def test_rows_that_hold_markers_or_are_refused():
+def test_rows_that_hold_markers_are_refused_or_have_no_answer():
     rows = [row("What is <|im_end|>?", "An end."), row("2 + 2?", "4"), row("Hi", "Ho", "Ho")]
-    strict = SICK["alternation-required"]
-    found = examine(strict, conversations=rows)
+    found = examine(SICK["alternation-required"], conversations=rows)
     assert [finding.code for finding in found.problems] == [
         "rows-refused", "rows-hold-markers", "alternation-required",
     ]  # fmt: skip
@@ -308,6 +278,8 @@ def test_rows_that_hold_markers_or_are_refused():
     assert "'<|im_end|>'" in found.of("rows-hold-markers").what
     assert found.of("rows-refused").rows == (3,)
     assert "take turns" in found.of("rows-refused").what
+    found = examine(CHATML, tokenizer=make_tokenizer(), conversations=[row("Hi", "Ho"), row("Hi")])
+    assert [(f.code, f.rows) for f in found.problems] == [("rows-without-answer", (2,))]
 
 
 def test_tokens_of_the_tokenizer_are_markers_too_and_thoughts_are_not():
@@ -317,19 +289,13 @@ def test_tokens_of_the_tokenizer_are_markers_too_and_thoughts_are_not():
     assert found.of("rows-hold-markers").rows == (1,)
 
 
-def test_rows_without_an_answer():
-    rows = [row("Hi", "Ho"), row("Hi")]
-    found = examine(CHATML, tokenizer=make_tokenizer(), conversations=rows)
-    assert [finding.code for finding in found.problems] == ["rows-without-answer"]
-    assert found.of("rows-without-answer").rows == (2,)
-
-
-@pytest.mark.parametrize("length", [0, -1])
-def test_maximum_length_must_count_something(length):
-    with pytest.raises(ValueError, match=f"max_length is {length}"):
-        examine(CHATML, tokenizer=make_tokenizer(), conversations=[], max_length=length)
+def test_mistakes_of_the_call_are_refused():
+    with pytest.raises(ValueError, match="max_length is 0"):
+        examine(CHATML, tokenizer=make_tokenizer(), conversations=[], max_length=0)
     with pytest.raises(ValueError, match="only a tokenizer"):
         examine(CHATML, conversations=[], max_length=10)
+    with pytest.raises(TemplateError, match="no-such-template"):
+        examine("no-such-template")
 
 
 PUBLISHED = {
@@ -366,25 +332,21 @@ FAMILY_NOTES = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_families_of_the_lab_are_sound(name):
+def test_families_of_the_lab_are_sound_and_fit_its_own_tokenizer(name, toy_tokenizer):
+    """Its eos ends the turns of the families without an end of their own; every marker is known."""
     found = examine(name)
     assert [finding.code for finding in found.problems] == FAMILY_NOTES[name]
     assert all(finding.level == "note" for finding in found.problems)
     assert found.end_of_turn == FAMILIES[name].end()
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_families_fit_the_lab_s_own_tokenizer(name, toy_tokenizer):
-    """Its eos ends the turns of the families without an end of their own; every marker is known."""
-    found = examine(name, tokenizer=toy_tokenizer)
-    extra = [finding.code for finding in found.problems if finding.code not in FAMILY_NOTES[name]]
+    extra = [
+        code for code in codes(name, tokenizer=toy_tokenizer) if code not in FAMILY_NOTES[name]
+    ]
     assert extra == (["end-not-stop"] if FAMILIES[name].end_of_turn else [])
 
 
 def test_a_diagnosis_reads_as_text_and_as_plain_values():
     found = examine(SICK["no-end-of-turn"])
-    text = str(found)
-    assert text.splitlines()[1].startswith("error   no-end-of-turn: nothing ends an answer")
+    assert str(found).splitlines()[1].startswith("error   no-end-of-turn: nothing ends an answer")
     plain = json.loads(json.dumps(found.as_dict()))
     assert list(plain) == ["template", "end_of_turn", "rows", "findings", "ok"]
     assert list(plain["findings"][0]) == ["level", "code", "what", "remedy", "rows"]

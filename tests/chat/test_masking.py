@@ -9,12 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftlab.chat.masking import IGNORED, MaskError, label_rows, labels
-from sftlab.chat.rendering import Template, TemplateError
-from sftlab.chat.spans import assistant_spans
-from sftlab.chat.turn_ends import find_turn_end
+from sftlab.chat import (
+    IGNORED,
+    MaskError,
+    TemplateError,
+    assistant_spans,
+    find_template,
+    find_turn_end,
+    label_rows,
+    labels,
+)
 
-EOS = "</s>"
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -25,9 +30,7 @@ def said(*contents, system=None):
     """user, assistant, user, assistant, ..."""
     before = [{"role": "system", "content": system}] if system else []
     roles = ("user", "assistant")
-    return before + [
-        {"role": roles[i % 2], "content": content} for i, content in enumerate(contents)
-    ]
+    return before + [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]
 
 
 def marked(spans):
@@ -187,28 +190,28 @@ TOYS = {
 """Name of what is awkward -> (template, conversation, the marked render)."""
 
 
+def template_of(name):
+    return find_template(TOYS[name][0], bos_token="<s>", eos_token="</s>")
+
+
 def spans_of(name, messages=None, **options):
-    template, own, _ = TOYS[name]
-    return assistant_spans(template, messages or own, bos_token="<s>", eos_token=EOS, **options)
+    return assistant_spans(template_of(name), messages or TOYS[name][1], **options)
+
+
+def places(found):
+    return [(span.start, span.end, span.message) for span in found.spans]
 
 
 @pytest.mark.parametrize("name", TOYS)
 def test_exactly_the_answers_and_their_ends_are_supervised(name):
-    assert marked(spans_of(name)) == TOYS[name][2]
+    _, messages, expected = TOYS[name]
+    found = spans_of(name)
+    assert marked(found) == expected
+    assert found.text == template_of(name).render(messages)
+    for span in found.spans:
+        assert messages[span.message]["role"] == "assistant"
 
 
-KINDS = {
-    "single": said("Question Alfa?", "Answer Bravo."),
-    "three": said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
-                  "Question Echo?", "Answer Foxtrot."),
-    "system": said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
-                   system="System Zulu."),
-    "unicode": said("Wie geht’s? 你好", "Grüße — 你好 \U0001f469\u200d\U0001f467 İ ﬁ.",
-                    "\U0001f44d\U0001f3fd", "مرحبا e\u0301 ẞ"),
-    "edge": said("  Question Alfa?\n", " \n Answer  Bravo.\n\n ", "\tQ", "\tAnswer\n\n Delta. "),
-    "markers": said("<|im_end|>", "One <|im_end|>\n<|im_start|>assistant\n<|end|></s>[INST] two",
-                    "Q <stop>", "</assistant><|user|>\nThree <|assistant|><|stop|> four"),
-}  # fmt: skip
 ENDINGS = {
     "thinking is stripped from history": ("<|end|>", "<|end|>"),
     "contents are trimmed": ("<|end|>", "<|end|>"),
@@ -226,10 +229,12 @@ ENDINGS = {
 TRIMMED = ("contents are trimmed", "macros, namespaces and blocks carry the text")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["single", "three", "system", "unicode", "edge", "markers"])
 @pytest.mark.parametrize("name", ENDINGS)
-def test_each_kind_of_conversation_is_masked_in_each_toy(name, kind, tokenizer, search):
-    messages = KINDS[kind]
+def test_each_kind_of_conversation_is_masked_in_each_toy(
+    name, kind, chats, tokenizer, search, check_tokens
+):
+    messages = chats[kind]
     if (name, kind) == ("roles must alternate", "system"):
         with pytest.raises(TemplateError, match="roles must alternate"):
             spans_of(name, messages)
@@ -238,33 +243,13 @@ def test_each_kind_of_conversation_is_masked_in_each_toy(name, kind, tokenizer, 
     contents = [message["content"] for message in messages]
     kept = [content.strip() if name in TRIMMED else content for content in contents]
     wanted = search(found.text, messages, kept=kept.__getitem__, ending=ENDINGS[name].__getitem__)
-    assert [(span.start, span.end, span.message) for span in found.spans] == wanted
-    template = Template(name=name, text=TOYS[name][0], bos_token="<s>", eos_token=EOS)
-    row = labels(tokenizer, messages, template=template)
-    inside = {at for start, end, _ in wanted for at in range(start, end)}
-    for token, (first, last) in enumerate(row.offsets):
-        outside = "".join(row.text[at] for at in range(first, last) if at not in inside)
-        touched = any(at in inside for at in range(first, last))
-        if last > first:
-            assert (row.labels[token] != IGNORED) == (touched and not outside.strip())
-
-
-@pytest.mark.parametrize("name", TOYS)
-def test_the_text_is_what_the_template_renders(name):
-    text, messages, _ = TOYS[name]
-    template = Template(name=name, text=text, bos_token="<s>", eos_token=EOS)
-    assert spans_of(name).text == template.render(messages)
-
-
-def test_spans_name_their_messages():
-    spans = spans_of("the system message moves into the question").spans
-    assert [span.message for span in spans] == [2, 4]
+    assert places(found) == wanted
+    check_tokens(labels(tokenizer, messages, template=template_of(name)), wanted)
 
 
 def test_only_the_last_answer():
     found = assistant_spans(CHATML, said("Q", "One.", "Q", "Two."), turns="last")
-    assert marked(found).endswith("assistant\nOne.<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n"
-                                  "<|im_start|>assistant\n⟦Two.<|im_end|>⟧\n")  # fmt: skip
+    assert [found.text[span.start : span.end] for span in found.spans] == ["Two.<|im_end|>"]
 
 
 def test_without_the_end_of_turn():
@@ -325,7 +310,7 @@ def test_tools_are_rendered():
     )
 
 
-def test_a_generation_prompt_that_thinks_begins_behind_it():
+def test_after_a_generation_prompt_that_thinks_the_rest_is_supervised():
     template = (
         "{% for m in messages %}<{{ m.role }}>"
         "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n{% endif %}"
@@ -338,30 +323,22 @@ def test_a_generation_prompt_that_thinks_begins_behind_it():
     )
 
 
-def test_both_renders_tell_the_same_time():
+def test_both_renders_read_the_same_time():
     found = assistant_spans("{{ strftime_now('%S.%f') }}" + CHATML, said("Q", "One."))
     assert found.text[found.spans[0].start : found.spans[0].end] == "One.<|im_end|>"
 
 
-def test_a_missing_end_is_told_and_eos_is_offered():
+def test_a_missing_end_is_a_warning_and_eos_is_offered():
     found = spans_of("nothing ends a turn")
     assert found.end_of_turn is None
     assert "nothing ends the turn of messages 1, 3" in found.warnings[0]
     assert "append_eos=True" in found.warnings[0]
-
-
-def test_eos_is_appended_where_it_was_asked_for():
-    found = spans_of("nothing ends a turn", append_eos=True)
-    assert marked(found).endswith("### Response:\n⟦Two.</s>⟧")
-    assert (
-        marked(spans_of("contents are trimmed", append_eos=True))
-        == (TOYS["contents are trimmed"][2])
-    )
-
-
-def test_a_template_that_writes_eos_and_got_none_says_so():
-    found = assistant_spans(TOYS["letters are changed"][0], said("Q", "One."))
-    assert "give eos_token" in found.warnings[0]
+    appended = spans_of("nothing ends a turn", append_eos=True)
+    assert marked(appended).endswith("### Response:\n⟦Two.</s>⟧")
+    ended = "contents are trimmed"
+    assert marked(spans_of(ended, append_eos=True)) == TOYS[ended][2]
+    without = assistant_spans(TOYS["letters are changed"][0], said("Q", "One."))
+    assert "give eos_token" in without.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -376,52 +353,79 @@ def test_a_template_that_writes_eos_and_got_none_says_so():
     ],
 )
 def test_the_end_of_turn_is_found(name, middle, last):
-    end = find_turn_end(Template(name=name, text=TOYS[name][0], bos_token="<s>", eos_token=EOS))
+    end = find_turn_end(template_of(name))
     assert (end.middle, end.last) == (middle, last)
 
 
-def test_an_answer_that_is_written_twice_is_not_guessed():
-    template = "{% for m in messages %}{{ m.content }}|{{ m.content }}</s>{% endfor %}"
-    with pytest.raises(TemplateError, match="message 1 in more than one place"):
-        assistant_spans(template, said("Q", "One."))
+@pytest.mark.parametrize(
+    ("template", "contents", "message"),
+    [
+        ("{% for m in messages %}{{ m.content }}|{{ m.content }}</s>{% endfor %}",
+         ("Q", "One."), "message 1 in more than one place"),
+        ("{% for m in messages if m.role == 'assistant' %}{{ m.content[:1] }}"
+         "{{ messages[0].content }}{{ m.content[1:] }}</s>{% endfor %}",
+         ("Q", "One."), "in more than one place"),
+        ("{% for m in messages %}{{ m.role }} {{ m.content | int }}\n{% endfor %}",
+         ("4", "7"), r"\(given text\).*at character 17.*'7\\n' became '0\\n'"),
+        ("{% for m in messages %}{{ m.role }}</s>{% endfor %}", ("Q", "One."), "list of parts"),
+    ],
+    ids=["written twice", "others' words inside", "not followed", "every answer dropped"],
+)  # fmt: skip
+def test_what_cannot_be_located_is_not_guessed(template, contents, message):
+    with pytest.raises(TemplateError, match=message):
+        assistant_spans(template, said(*contents))
 
 
-def test_an_answer_with_others_words_inside_is_not_guessed():
-    template = (
-        "{% for m in messages if m.role == 'assistant' %}{{ m.content[:1] }}"
-        "{{ messages[0].content }}{{ m.content[1:] }}</s>{% endfor %}"
-    )
-    with pytest.raises(TemplateError, match="in more than one place"):
-        assistant_spans(template, said("Q", "One."))
-
-
-def test_what_a_shadow_cannot_follow_is_refused_with_the_first_difference():
-    template = "{% for m in messages %}{{ m.role }} {{ m.content | int }}\n{% endfor %}"
-    with pytest.raises(
-        TemplateError, match=r"\(given text\).*at character 17.*'7\\n' became '0\\n'"
-    ):
-        assistant_spans(template, said("4", "7"))
-
-
-def test_a_template_that_drops_every_answer_is_refused():
-    template = "{% for m in messages %}{{ m.role }}</s>{% endfor %}"
-    with pytest.raises(TemplateError, match="list of parts"):
-        assistant_spans(template, said("Q", "One."))
-
-
-def test_an_empty_answer_is_told():
+def test_an_empty_answer_is_a_warning():
     found = assistant_spans(CHATML, said("Q", "", "Q", "Two."))
     assert [span.message for span in found.spans] == [3]
     assert "no text of messages 1" in found.warnings[0]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"turns": "first"}, "turns is 'first'"), ({"start": "header"}, "start is 'header'")],
-)
-def test_unknown_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        assistant_spans(CHATML, said("Q", "One."), **options)
+CONTENT = st.lists(
+    st.sampled_from([*"ab .\n\t<|>é你👩\u200d", "<|im_end|>", "</think>", "assistant\n"]),
+    min_size=1, max_size=8,
+).map("".join).filter(str.strip)  # fmt: skip
+CONTENTS = st.lists(CONTENT, min_size=2, max_size=6).filter(lambda c: len(c) % 2 == 0)
+
+
+def built(contents, turn, end):
+    """A text made by hand, and where its answers are."""
+    text, where = "", []
+    for index, content in enumerate(contents):
+        text += turn.format(("user", "assistant")[index % 2])
+        if index % 2:
+            where.append((len(text), len(text) + len(content) + len(end), index))
+        text += content + end + "\n"
+    return text, where
+
+
+@settings(deadline=None)
+@given(contents=CONTENTS)
+def test_any_conversation_is_masked_as_it_was_built(contents):
+    found = assistant_spans(CHATML, said(*contents))
+    assert (found.text, places(found)) == built(contents, "<|im_start|>{}\n", "<|im_end|>")
+    generation = assistant_spans(CHATML, said(*contents), start="generation")
+    assert generation.spans == found.spans
+
+
+@settings(deadline=None)
+@given(contents=CONTENTS)
+def test_any_trimmed_conversation_is_masked_as_it_was_built(contents):
+    found = spans_of("contents are trimmed", said(*contents))
+    text, where = built(map(str.strip, contents), "<|{}|>\n", "<|end|>")
+    moved = [(start + 3, end + 3, message) for start, end, message in where]  # behind `<s>`
+    assert (found.text, places(found)) == (f"<s>{text}", moved)
+
+
+@settings(deadline=None)
+@given(contents=CONTENTS)
+def test_a_token_is_supervised_exactly_where_its_characters_are(
+    bytes_tokenizer, words_tokenizer, check_tokens, contents
+):
+    for tokenizer in (bytes_tokenizer, words_tokenizer):
+        row = labels(tokenizer, said(*contents), template=CHATML, on_empty="keep")
+        check_tokens(row, places(row))
 
 
 def ids_of(tokenizer, *tokens):
@@ -431,66 +435,11 @@ def ids_of(tokenizer, *tokens):
 def test_labels_of_five_tokens_by_hand(bytes_tokenizer):
     row = labels(bytes_tokenizer, said("yes", "no"), template=CHATML)
     expected = [IGNORED] * len(row.ids)
-    shown = bytes_tokenizer.convert_ids_to_tokens(row.ids)
-    answer = [i for i, token in enumerate(shown) if token == "no"]
-    (at,) = answer
+    at = bytes_tokenizer.convert_ids_to_tokens(row.ids).index("no")
     expected[at : at + 2] = ids_of(bytes_tokenizer, "no", "<|im_end|>")
     assert row.labels == expected
     assert row.supervised == 2
     assert bytes_tokenizer.decode(row.ids) == row.text
-
-
-ALPHABET = st.sampled_from([*"ab .\n\t<|>é你👩\u200d", "<|im_end|>", "</think>", "assistant\n"])
-CONTENT = st.lists(ALPHABET, min_size=1, max_size=8).map("".join).filter(str.strip)
-
-
-@settings(deadline=None)
-@given(contents=st.lists(CONTENT, min_size=2, max_size=6).filter(lambda c: len(c) % 2 == 0))
-def test_any_conversation_is_masked_as_it_was_built(contents):
-    text, where = "", []
-    for index, content in enumerate(contents):
-        text += f"<|im_start|>{('user', 'assistant')[index % 2]}\n"
-        if index % 2:
-            where.append((len(text), len(text) + len(content) + len("<|im_end|>"), index))
-        text += content + "<|im_end|>\n"
-    found = assistant_spans(CHATML, said(*contents))
-    assert found.text == text
-    assert [(span.start, span.end, span.message) for span in found.spans] == where
-    generation = assistant_spans(CHATML, said(*contents), start="generation")
-    assert generation.spans == found.spans
-
-
-@settings(deadline=None)
-@given(contents=st.lists(CONTENT, min_size=2, max_size=6).filter(lambda c: len(c) % 2 == 0))
-def test_any_trimmed_conversation_is_masked_as_it_was_built(contents):
-    template = TOYS["contents are trimmed"][0]
-    text, where = "", []
-    for index, content in enumerate(map(str.strip, contents)):
-        text += f"<|{('user', 'assistant')[index % 2]}|>\n"
-        if index % 2:
-            where.append((len(text), len(text) + len(content) + len("<|end|>"), index))
-        text += content + "<|end|>\n"
-    found = assistant_spans(template, said(*contents))
-    assert found.text == text
-    assert [(span.start, span.end, span.message) for span in found.spans] == where
-
-
-@settings(deadline=None)
-@given(contents=st.lists(CONTENT, min_size=2, max_size=4).filter(lambda c: len(c) % 2 == 0))
-def test_a_token_is_supervised_exactly_where_its_characters_are(
-    bytes_tokenizer, words_tokenizer, contents
-):
-    for tokenizer in (bytes_tokenizer, words_tokenizer):
-        row = labels(tokenizer, said(*contents), template=CHATML, on_empty="keep")
-        inside = {at for span in row.spans for at in range(span.start, span.end)}
-        for token, (first, last) in enumerate(row.offsets):
-            held = set(range(first, last))
-            out = "".join(row.text[at] for at in sorted(held - inside))
-            supervised = bool(held & inside) and not out.strip()
-            if held:
-                assert (row.labels[token] != IGNORED) == supervised
-                assert (token in row.straddling) == (bool(held & inside) and bool(out.strip()))
-        assert all(label in (IGNORED, at) for label, at in zip(row.labels, row.ids, strict=True))
 
 
 def test_a_token_that_reaches_over_white_space_is_supervised_whole(words_tokenizer):
@@ -536,10 +485,8 @@ def test_truncation_is_counted(bytes_tokenizer):
     whole = labels(bytes_tokenizer, messages, template=CHATML)
     last = max(i for i, label in enumerate(whole.labels) if label != IGNORED)
     cut = labels(bytes_tokenizer, messages, template=CHATML, max_length=last)
-    assert cut.ids == whole.ids[:last]
-    assert cut.labels == whole.labels[:last]
-    assert cut.removed == 1
-    assert whole.removed == 0
+    assert (cut.ids, cut.labels) == (whole.ids[:last], whole.labels[:last])
+    assert (cut.removed, whole.removed) == (1, 0)
 
 
 def test_a_row_that_lost_its_answer_is_named(bytes_tokenizer):
@@ -550,15 +497,12 @@ def test_a_row_that_lost_its_answer_is_named(bytes_tokenizer):
     assert [row.supervised for row in kept] == [2, 0]
 
 
-def test_a_row_without_an_answer_is_named(tokenizer):
+def test_a_row_without_an_answer_or_a_question_is_named(tokenizer):
     with pytest.raises(MaskError, match="row 0 has no supervised token"):
         labels(tokenizer, said("Q"), template=CHATML)
-
-
-def test_a_row_without_a_question_is_named(tokenizer):
     answer = [{"role": "assistant", "content": "no"}]
     template = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
-    with pytest.raises(MaskError, match="row 0 has all of its"):
+    with pytest.raises(MaskError, match="all 2 tokens of row 0"):
         labels(tokenizer, answer, template=template)
     assert labels(tokenizer, answer, template=template, on_full="keep").supervised
 
@@ -574,10 +518,7 @@ def test_rows_may_bring_their_tools(tokenizer):
     rows = [{"messages": said("Q", "no"), "tools": [{"name": name}]} for name in "ab"]
     made = label_rows(tokenizer, rows, template=template)
     assert [json.loads(row.text.split("<", 1)[0])[0]["name"] for row in made] == ["a", "b"]
-
-
-def test_no_rows_no_labels(tokenizer):
-    assert label_rows(tokenizer, [], template=CHATML) == []
+    assert label_rows(tokenizer, [], template=template) == []
 
 
 @pytest.mark.parametrize(
@@ -586,8 +527,10 @@ def test_no_rows_no_labels(tokenizer):
         ({"max_length": 0}, "max_length is 0 tokens"),
         ({"on_empty": "drop"}, "on_empty is 'drop'"),
         ({"on_full": "drop"}, "on_full is 'drop'"),
+        ({"turns": "first"}, "turns is 'first'"),
+        ({"start": "header"}, "start is 'header'"),
     ],
 )
-def test_unknown_options_of_labels_are_refused(tokenizer, options, message):
+def test_unknown_options_are_refused(tokenizer, options, message):
     with pytest.raises(ValueError, match=message):
         labels(tokenizer, said("Q", "no"), template=CHATML, **options)

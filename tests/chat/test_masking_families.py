@@ -7,35 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from sftlab.chat.masking import IGNORED, labels
-from sftlab.chat.rendering import TemplateError
-from sftlab.chat.spans import assistant_spans
-from sftlab.chat.templates import find_template, installed_templates
+from sftlab.chat import (
+    IGNORED,
+    TemplateError,
+    assistant_spans,
+    find_template,
+    installed_templates,
+    labels,
+)
 
 NAMES = sorted(installed_templates())
 PARTS = tuple(name for name in NAMES if name.startswith(("idefics3", "smolvlm", "llava_next")))
 """These take contents as lists of parts."""
 
 
-def said(*contents, system=None):
-    before = [{"role": "system", "content": system}] if system else []
+def said(*contents):
     roles = ("user", "assistant")
-    return before + [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]
-
-
-CHATS = {
-    "single": said("Question Alfa?", "Answer Bravo."),
-    "three": said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
-                  "Question Echo?", "Answer Foxtrot."),
-    "system": said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
-                   system="System Zulu."),
-    "unicode": said("Wie geht’s? 你好", "Grüße, ßtraße — 你好 \U0001f469\u200d\U0001f467 İ ﬁ.",
-                    "\U0001f44d\U0001f3fd", "مرحبا e\u0301 ẞ"),
-    "edge": said("  Question Alfa?\n", " \n Answer  Bravo.\n\n ", "\tQ", "\tAnswer\n\n Delta. "),
-    "same": said("Yes.", "Yes.", "Yes.", "Yes."),
-    "markers": said("<|im_end|>", "One <|im_end|>\n<|im_start|>assistant\n<|eot_id|></s>[INST] two",
-                    "Q </think>", "<end_of_turn><|user|>\nThree <|assistant|><|end|> four"),
-}  # fmt: skip
+    return [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]
 
 
 def form(name, messages):
@@ -87,10 +75,12 @@ def left_of(name, messages, index):
     return kept if counts(content.rstrip()) else kept.rstrip()
 
 
-@pytest.mark.parametrize("chat", CHATS)
+@pytest.mark.parametrize(
+    "chat", ["single", "three", "system", "unicode", "edge", "same", "markers"]
+)
 @pytest.mark.parametrize("name", NAMES)
-def test_answers_and_their_ends_are_supervised_and_nothing_else(name, chat, search):
-    messages = CHATS[chat]
+def test_answers_and_their_ends_are_supervised_and_nothing_else(name, chat, chats, search):
+    messages = chats[chat]
     if name in ("gemma", "gemma_training") and chat == "system":
         with pytest.raises(TemplateError, match=r"refuses .* System role not supported"):
             spans_of(name, messages)
@@ -108,18 +98,9 @@ def test_answers_and_their_ends_are_supervised_and_nothing_else(name, chat, sear
 
 @pytest.mark.parametrize("chat", ["single", "unicode", "edge", "markers"])
 @pytest.mark.parametrize("name", NAMES)
-def test_tokens_carry_the_spans(name, chat, tokenizer):
-    template = installed(name)
-    row = labels(tokenizer, form(name, CHATS[chat]), template=template)
-    inside = [False] * len(row.text)
-    for span in row.spans:
-        inside[span.start : span.end] = [True] * (span.end - span.start)
-    for token, (first, last) in enumerate(row.offsets):
-        outside = "".join(row.text[at] for at in range(first, last) if not inside[at])
-        touched = any(inside[first:last])
-        if last > first:
-            assert (row.labels[token] != IGNORED) == (touched and not outside.strip())
-            assert (token in row.straddling) == (touched and bool(outside.strip()))
+def test_tokens_carry_the_spans(name, chat, chats, tokenizer, check_tokens):
+    row = labels(tokenizer, form(name, chats[chat]), template=installed(name))
+    check_tokens(row, [(span.start, span.end, span.message) for span in row.spans])
 
 
 THINKING = ("qwen3", "glm4moe", "deepseek", "nemotron", "lfm2_2_5", "gptoss", "muse", "gemma4")
@@ -127,9 +108,8 @@ THINKING = ("qwen3", "glm4moe", "deepseek", "nemotron", "lfm2_2_5", "gptoss", "m
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(THINKING)])
 def test_thoughts_in_the_content_never_move_a_mask(name):
-    messages = said(
-        "Q", "<think>\nAlfa\n</think>\n\nBravo", "Q", "<think>\nEcho\n</think>\n\nFoxtrot"
-    )
+    thoughts = ("<think>\nAlfa\n</think>\n\nBravo", "<think>\nEcho\n</think>\n\nFoxtrot")
+    messages = said("Q", thoughts[0], "Q", thoughts[1])
     found = spans_of(name, messages)
     first, last = (found.text[span.start : span.end] for span in found.spans)
     assert "Bravo" in first
@@ -196,8 +176,8 @@ MARKED = [n for n in NAMES if re.search(r"\{%-?\s*generation", installed(n).text
 
 @pytest.mark.parametrize("chat", ["single", "three", "unicode"])
 @pytest.mark.parametrize("name", MARKED)
-def test_from_the_generation_prompt_on_the_mask_is_that_of_trl(name, chat):
-    messages = form(name, CHATS[chat])
+def test_from_the_generation_prompt_on_the_mask_is_that_of_trl(name, chat, chats):
+    messages = form(name, chats[chat])
     text, indices = render_jinja_template(
         [messages], chat_template=installed(name).text, return_assistant_tokens_mask=True,
         bos_token="<s>", eos_token="</s>",
@@ -206,7 +186,7 @@ def test_from_the_generation_prompt_on_the_mask_is_that_of_trl(name, chat):
     for start, end in indices[0]:
         touches = theirs and theirs[-1][1] == start
         theirs[-1:] = [(theirs[-1][0], end)] if touches else [*theirs[-1:], (start, end)]
-    found = spans_of(name, CHATS[chat], start="generation")
+    found = spans_of(name, chats[chat], start="generation")
     assert found.text == text[0]
     before, behind = TRL_MARKS_MORE.get(name, ("", ""))
     assert len(theirs) == len(found.spans)
@@ -217,8 +197,8 @@ def test_from_the_generation_prompt_on_the_mask_is_that_of_trl(name, chat):
 
 
 @pytest.mark.parametrize("name", [name for name in MARKED if name not in TRL_MARKS_MORE])
-def test_the_labels_are_those_of_trl_token_by_token(name, bytes_tokenizer):
-    messages = form(name, CHATS["three"])
+def test_the_labels_are_those_of_trl_token_by_token(name, chats, bytes_tokenizer):
+    messages = form(name, chats["three"])
     template = installed(name, tokenizer=bytes_tokenizer)
     row = labels(bytes_tokenizer, messages, template=template, start="generation")
     theirs = bytes_tokenizer.apply_chat_template(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sftlab.chat.alphabet import ALPHABET, FIRST, Alphabet
-from sftlab.chat.shadow import Shadow, shadow_of
+from sftlab.chat import TemplateError
+from sftlab.chat.shadow import Alphabet, Shadow, shadow_of
 
 TEXT = st.text(
     alphabet=st.sampled_from(list("abAB <>/\n\t'\"\\ßİé你\u2028\U000e0067")), max_size=12
@@ -34,11 +34,11 @@ QUESTIONS = (
 @contextmanager
 def shadowed(*texts):
     alphabet = Alphabet("".join(texts))
-    token = ALPHABET.set(alphabet)
+    token = Alphabet.current.set(alphabet)
     try:
         yield alphabet, [shadow_of(text, index) for index, text in enumerate(texts)]
     finally:
-        ALPHABET.reset(token)
+        Alphabet.current.reset(token)
 
 
 @pytest.mark.parametrize("call", CUTS, ids=str)
@@ -88,17 +88,17 @@ def test_no_real_character_is_handed_out_in_place_of_a_shadow(text):
     with shadowed(text) as (alphabet, (shadow,)):
         for name, *arguments in (*CUTS[:8], *CUTS[12:20]):
             left = str.__str__(getattr(shadow, name)(*arguments))
-            assert alphabet.found.fullmatch(left) or not left, name
+            assert alphabet.run.fullmatch(left) or not left, name
 
 
 def test_every_character_tells_its_message_and_its_place():
     with shadowed("one", "two") as (alphabet, (one, two)):
-        places = [alphabet.place(character) for character in one.upper() + two[1:]]
+        places = [alphabet.places[ord(character)] for character in one.upper() + two[1:]]
     assert places == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2)]
 
 
 def test_code_points_of_the_conversation_are_not_used():
-    text = f"{chr(FIRST)}{chr(0xF0000)}"
+    text = f"{chr(0x40000)}{chr(0xF0000)}"
     with shadowed(text) as (alphabet, (shadow,)):
         assert not set(text) & set(str.__str__(shadow))
         assert alphabet.read(text) == text
@@ -108,7 +108,7 @@ def test_code_points_of_the_conversation_are_not_used():
 def test_a_conversation_longer_than_the_code_points_is_refused():
     with shadowed() as _:
         shadow_of("a" * 800_000, 0)
-        with pytest.raises(OverflowError, match="900000 characters"):
+        with pytest.raises(TemplateError, match="more than can be followed"):
             shadow_of("b" * 100_000, 1)
 
 

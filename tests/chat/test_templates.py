@@ -3,12 +3,18 @@
 import json
 
 import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from sftlab.chat.families import FAMILIES
-from sftlab.chat.rendering import Template, TemplateError
-from sftlab.chat.sandbox import frozen_clock
-from sftlab.chat.templates import find_template, installed_templates
+from sftlab.chat import (
+    FAMILIES,
+    TemplateError,
+    find_template,
+    frozen_clock,
+    installed_templates,
+    trace,
+)
+from sftlab.chat.templates import jinja_environment
 
 CHAT = [
     {"role": "user", "content": "Hi"},
@@ -44,40 +50,31 @@ def test_installed_templates_render_as_in_transformers(name, prompt):
     assert "Ho" in expected
 
 
+def test_messages_are_prepared_as_in_transformers():
+    text = (
+        "{{ messages[1].reasoning_content }}{{ messages[1].thinking }}{{ 'name' in messages[1] }}"
+        "{{ messages | tojson }}{{ documents is none }}"
+        "{% generation %}{{ missing }}{{ bos_token is defined }}{% endgeneration %}"
+    )
+    assert find_template(text).render(CHAT) == theirs(text, CHAT, bos_token="", eos_token="")
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content }}\n  {% endif %}\n"
-        "{% endfor %}",
-        "{{ messages | tojson }}{{ {'ü': '<'} | tojson(indent=2, sort_keys=true) }}",
-        "{{ messages | tojson(ensure_ascii=true, separators=(',', ':')) }}",
-        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% break %}"
-        "{% endfor %}",
-        "{% set a = 1 %}{% generation %}{% set a = 2 %}{{ a }}{% endgeneration %}{{ a }}",
-        "{% set ns = namespace(self=1, n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
-        "{% endfor %}{{ ns.n }}{{ ns.self }}",
-        "{{ dict(a=1) }}{{ dict.fromkeys([1]) }}{{ tools is none }}{{ documents is none }}",
-        "{{ messages[1].reasoning_content }}{{ messages[1].thinking }}{{ 'name' in messages[1] }}",
-        "{{ missing }}{{ bos_token is defined }}",
+        "{{ ''.__class__.__mro__ }}{{ messages.__class__() }}",
+        "{% set _ = messages.append(1) %}",
+        "{% set ns = namespace(_a=1) %}",
+        "{% set ns = namespace() %}{% set ns._a = 1 %}",
     ],
 )
-def test_the_language_is_that_of_transformers(text):
-    expected = theirs(text, CHAT, bos_token="", eos_token="")
-    assert find_template(text).render(CHAT) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("{{ ''.__class__.__mro__ }}{{ messages.__class__() }}", "SecurityError"),
-        ("{% set _ = messages.append(1) %}", "SecurityError"),
-        ("{% set ns = namespace(_a=1) %}", "SecurityError"),
-        ("{% set ns = namespace() %}{% set ns._a = 1 %}", "SecurityError"),
-    ],
-)
-def test_templates_stay_in_the_sandbox(text, error):
-    with pytest.raises(TemplateError, match=error):
+def test_templates_stay_in_the_sandbox(text):
+    """Of transformers, whose environment is taken by a private name."""
+    assert isinstance(jinja_environment(), ImmutableSandboxedEnvironment)
+    with pytest.raises(TemplateError, match="SecurityError"):
         find_template(text).render(CHAT)
+    with pytest.raises(TemplateError, match="SecurityError"):
+        trace(find_template(text), CHAT)
 
 
 def test_objects_are_not_handed_to_templates():
@@ -105,34 +102,20 @@ def test_tools_may_be_functions():
     assert shown == "double"
 
 
-def test_a_syntax_error_names_template_and_line():
-    with pytest.raises(
-        TemplateError, match=r"\(given text\) is not sound Jinja: line 3: .*`\{% if`"
-    ):
-        find_template("{{ 1 }}\n\n{% if")
-
-
-def test_a_refusal_names_the_line_and_what_the_template_says():
-    template = Template(
-        name="strict", text="\n{% if 1 %}\n{{ raise_exception('no!') }}\n{% endif %}"
-    )
-    with pytest.raises(TemplateError, match=r"strict refuses this conversation at line 3 .*: no!;"):
-        template.render(CHAT)
-
-
-def test_a_failure_inside_a_macro_names_the_macros_line():
-    template = Template(
-        name="deep", text="{% macro f(x) %}\n{{ x + 1 }}\n{% endmacro %}\n\n{{ f('a') }}"
-    )
-    with pytest.raises(
-        TemplateError, match=r"deep fails at line 2 \(`\{\{ x \+ 1 \}\}`\): TypeErr"
-    ):
-        template.render(CHAT)
-
-
-def test_a_name_that_is_no_text_is_refused():
-    with pytest.raises(TemplateError, match="bos_token of a template is 1"):
-        Template(name="x", text="", bos_token=1)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{ 1 }}\n\n{% if", r"\(given text\) is not valid Jinja: line 3: .*`\{% if`"),
+        ("\n{% if 1 %}\n{{ raise_exception('no!') }}\n{% endif %}",
+         r"refuses this conversation at line 3 .*: no!;"),
+        ("{% macro f(x) %}\n{{ x + 1 }}\n{% endmacro %}\n\n{{ f('a') }}",
+         r"fails at line 2 \(`\{\{ x \+ 1 \}\}`\): TypeErr"),
+    ],
+    ids=["syntax", "refusal", "in a macro"],
+)  # fmt: skip
+def test_an_error_names_the_line_and_what_is_wrong(text, message):
+    with pytest.raises(TemplateError, match=message):
+        find_template(text).render(CHAT)
 
 
 def test_the_clock_stands_still_where_it_is_asked_to():
@@ -141,22 +124,13 @@ def test_the_clock_stands_still_where_it_is_asked_to():
         assert len({template.render(CHAT) for _ in range(50)}) == 1
 
 
-def test_families_bring_their_published_tokens():
+def test_whose_special_tokens_count(tokenizer):
     found = find_template("llama-3")
     assert (found.name, found.bos_token) == ("llama-3", FAMILIES["llama-3"].bos_token)
     assert find_template("llama-3", bos_token="<s>").bos_token == "<s>"
-
-
-def test_the_tokenizers_tokens_go_before_the_familys(tokenizer):
     assert find_template("mistral", tokenizer=tokenizer).eos_token == tokenizer.eos_token
     assert find_template("chatml", tokenizer=tokenizer).eos_token == "</s>"
-
-
-def test_the_tokenizers_own_template(bytes_tokenizer):
-    with pytest.raises(TemplateError, match="has no chat template"):
-        find_template(tokenizer=bytes_tokenizer)
-    with pytest.raises(TemplateError, match="give a name, a file, or a tokenizer"):
-        find_template()
+    assert find_template(found) == found
 
 
 @pytest.mark.parametrize(
@@ -182,28 +156,28 @@ def test_files_of_every_kind(tmp_path, name, content):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("content", "message"),
     [
-        ("tokenizer_config.json", "{}", "has no chat template"),
-        ("tokenizer_config.json", "{", "is no sound JSON"),
-        ("tokenizer_config.json", "[]", "holds a list"),
-        ("tokenizer_config.json", '{"chat_template": {"rag": "x"}}', "rag and no default"),
+        (b"{}", "has no chat template"),
+        (b"{", "is not valid JSON"),
+        (b"[]", "holds a list"),
+        (b'{"chat_template": {"rag": "x"}}', "rag and no default"),
+        (b"\xff\xfe", "is not UTF-8"),
     ],
 )
-def test_broken_files_are_named(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content)
+def test_broken_files_are_named(tmp_path, content, message):
+    file = tmp_path / "tokenizer_config.json"
+    file.write_bytes(content)
     with pytest.raises(TemplateError, match=message):
-        find_template(tmp_path / name)
+        find_template(file)
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path):
-    (tmp_path / "a.jinja").write_bytes(b"\xff\xfe")
-    with pytest.raises(TemplateError, match=r"a\.jinja is not UTF-8"):
-        find_template(tmp_path / "a.jinja")
-
-
-def test_an_unknown_name_lists_the_families(tmp_path):
+def test_a_template_that_is_not_there_lists_the_families(tmp_path, bytes_tokenizer):
     with pytest.raises(TemplateError, match=r"no chat template 'chatmel'.*chatml, llama-3"):
         find_template("chatmel")
     with pytest.raises(TemplateError, match="holds no chat template"):
         find_template(tmp_path)
+    with pytest.raises(TemplateError, match="has no chat template"):
+        find_template(tokenizer=bytes_tokenizer)
+    with pytest.raises(TemplateError, match="give a name, a file, or a tokenizer"):
+        find_template()

@@ -5,9 +5,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from sftlab.course.decision import decide, rules_table
-from sftlab.course.decision_rules import CHOICES, RULES
-from sftlab.course.situation import ARCHETYPES, TASKS, Limits, Situation, SituationError
+from sftlab.course import ARCHETYPES, CHOICES, TASKS, Limits, Situation, decide
+from sftlab.course.decision import SituationError
 
 # Everything that fine-tuning needs; each test below changes what it is about.
 READY = Situation(
@@ -131,16 +130,6 @@ def test_limits_of_an_instructor_hold_everywhere():
     assert advice.choice == "collect data first"
     assert "under 10,000" in advice.reasons[0]
     assert "examples at least 10,000 → fine-tune" in [str(c) for c in advice.would_change]
-    assert "10,000" in rules_table(limits=limits).loc[9, "if"]
-
-
-def test_table_has_a_row_for_each_rule_in_order():
-    table = rules_table()
-    assert list(table.index) == list(range(1, len(RULES) + 1))
-    assert list(table.columns) == ["if", "advice", "because", "from"]
-    assert set(table["advice"]) == set(CHOICES)
-    assert not table["if"].str.contains("[{}]", regex=True).any()
-    assert table.loc[decide(READY).rule, "advice"] == "fine-tune"
 
 
 def test_advice_prints_as_text():
@@ -153,12 +142,12 @@ def test_advice_prints_as_text():
     ("changed", "parts"),
     [
         ({"task": "poetry"}, ["poetry", "choose one of format"]),
-        ({"examples": -1}, ["examples is -1", "count"]),
+        ({"examples": -1}, ["examples is -1", "how many"]),
         ({"examples": 2.5}, ["2.5", "whole number"]),
         ({"examples": True}, ["True"]),
         ({"prompt_score": 62}, ["prompt_score is 62", "62% is 0.62"]),
         ({"needed_score": float("nan")}, ["needed_score is nan"]),
-        ({"prompt_fits": "yes"}, ["'yes'", "choose True, False"]),
+        ({"prompt_fits": "yes"}, ["'yes'", "choose one of True, False"]),
         ({"base_knows": 1}, ["base_knows is 1", "None"]),
         ({"stable_weeks": None}, ["stable_weeks is None", "52"]),
         ({"memory_gb": "24"}, ["'24'", "GB"]),
@@ -172,7 +161,7 @@ def test_wrong_answers_are_named_with_a_remedy(changed, parts):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"gb_per_billion": 0}, {"pilot_examples": 6_000}, {"stable_weeks": -1}]
+    "changed", [{"gb_per_billion": 0}, {"pilot_examples": -1}, {"stable_weeks": -1}]
 )
 def test_wrong_limits_are_refused(changed):
     with pytest.raises(SituationError, match=next(iter(changed))):

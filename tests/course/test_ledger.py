@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from sftlab.course.execution import Result
-from sftlab.course.index import write_index
-from sftlab.course.ledger import write_claims
+from sftlab.course.ledger import Record, write_claims
 from sftlab.course.lessons import Lesson
-from sftlab.course.records import Record
-from sftlab.course.rulebook import claims
+from sftlab.course.pages import write_index
+from sftlab.course.rules import claims
+from sftlab.course.runner import Result
 from sftlab.measure import Estimate
 
 

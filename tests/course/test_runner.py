@@ -12,11 +12,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbconvert import HTMLExporter
 
-from sftlab.course import pages, runner
-from sftlab.course.execution import Result, keep_last_states
-from sftlab.course.familiar import is_familiar
+from sftlab.course import runner
 from sftlab.course.lessons import (
     UnknownLessonError,
     UnknownParameterError,
@@ -24,8 +21,7 @@ from sftlab.course.lessons import (
     find_lessons,
     parse_parameter,
 )
-from sftlab.course.runner import record_minutes, recorded_minutes, run_notebooks
-from sftlab.sweeps import clear
+from sftlab.course.runner import Result, record_minutes, recorded_minutes, run_notebooks
 
 HEADING = """# Counting & <comparing>
 
@@ -98,42 +94,6 @@ def test_failing_cell_is_known_by_its_place_in_the_committed_notebook(course):
     assert "\x1b" not in failure.traceback
 
 
-def test_a_page_is_what_nbconvert_makes_of_its_notebook(tmp_path):
-    code = """text = "a < b & 'c' &nbsp; &quot; <!--x-->"  # <a href="x">é</a>
-
-print(f'{text!r}')"""
-    new = nbformat.v4
-    table = "<table><tr><td>&quot;1&quot;</td></tr></table><img src='data:,'>"
-    shown = new.new_output("display_data", data={"text/html": table, "text/plain": "1"})
-    said = new.new_output("stream", text=f"\x1b[31m{code}\x1b[0m\n")
-    cells = [
-        new.new_markdown_cell(f"# A title\n\n```python\n{code}\n```\n"),
-        new.new_code_cell(code, outputs=[said, shown]),
-        new.new_code_cell(""),
-        new.new_code_cell("%%html\n<b class='x'>\"bold\"</b>\n\n"),
-        new.new_code_cell(" \n\n\tfor ever = )("),
-        new.new_raw_cell("<b onclick='x'>raw</b><script>x</script>"),
-    ]
-    for name, language in [("ipython", "ipython3"), ("python", None), ("other", "sql")]:
-        information = {"name": "python", **({"pygments_lexer": language} if language else {})}
-        notebook = new.new_notebook(cells=cells, metadata={"language_info": information})
-        executed = tmp_path / f"{name}.ipynb"
-        nbformat.write(notebook, executed)
-        page = pages.write_page(executed, title="Title", folder=tmp_path)
-        notebook.metadata["title"] = "Title"
-        plain = HTMLExporter(template_name="lab", raw_template=pages._TEMPLATE, embed_images=True)
-        assert page.read_text("utf-8") == plain.from_notebook_node(notebook)[0]
-
-
-def test_jsonschema_comes_without_grammars_that_nothing_asks_for():
-    code = """import sys
-from sftlab.course.light import import_jsonschema
-import_jsonschema()
-import nbformat
-assert "jsonschema" in sys.modules and "rfc3987_syntax" not in sys.modules"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_pages_need_no_network(course):
     _, build, results = course
     pages = [build / "index.html", *(r.page for r in results)]
@@ -179,7 +139,7 @@ def test_what_a_lesson_leaves_among_temporary_files_goes_with_it(course):
 def test_notebook_that_was_cut_while_written_is_no_result(tmp_path):
     broken = tmp_path / "00_cut.ipynb"
     broken.write_text('{"cells": [', encoding="utf-8")
-    assert not keep_last_states(broken)
+    assert not runner._is_notebook(broken)
 
 
 def test_index_and_summary_tell_what_happened(course):
@@ -207,7 +167,7 @@ def test_unknown_parameter_is_refused_with_the_names_that_exist(course):
 
 def test_unknown_lesson_is_refused_with_the_names_that_exist(course):
     notebooks, _, _ = course
-    with pytest.raises(UnknownLessonError, match="'09'; there are: 00_good, 01_bad, 02_plain"):
+    with pytest.raises(UnknownLessonError, match="'09'; choose one of 00_good, 01_bad, 02_plain"):
         find_lessons(["09"], folder=notebooks)
 
 
@@ -251,7 +211,7 @@ def test_dead_kernel_is_reported(tmp_path):
 
 def interrupted_when(process, ready):
     """Press Ctrl-C in a process once `ready()` holds; what it printed."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not ready():
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -291,123 +251,8 @@ def test_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path):
     pytest.fail("the kernel still runs")
 
 
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
-
-
-TOGETHER = """import os, time
-from pathlib import Path
-
-folder = Path({folder!r})
-(folder / "{name} is there").touch()
-deadline = time.monotonic() + 60
-while (folder / "wait").exists() and not (folder / "{other} is there").exists():
-    assert os.environ["OMP_NUM_THREADS"] == "1", "two cores for two lessons"
-    assert os.environ["SFTLAB_ALL_CACHED"], "no processes need be prepared"
-    assert time.monotonic() < deadline, "the other one does not come"
-    time.sleep(0.05)"""
-
-
-def make_pair(folder):
-    """Two lessons, each of which waits for the other when a file `wait` lies in the folder."""
-    for name, other in (("00_one", "01_two"), ("01_two", "00_one")):
-        make_notebook(folder, name, TOGETHER.format(folder=str(folder), name=name, other=other))
-
-
-def test_lessons_that_have_passed_run_side_by_side(tmp_path, own_cache, monkeypatch):
-    monkeypatch.setattr(runner.os, "cpu_count", lambda: 2)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # set where tests run side by side
-    make_pair(tmp_path)
-
-    def went(**options):
-        found = run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False,
-                              **options)  # fmt: skip
-        return [(one.name, one.status, one.page is not None) for one in found]
-
-    both = [("00_one", "passed", True), ("01_two", "passed", True)]
-    assert went() == both
-    for file in tmp_path.glob("* is there"):
-        file.unlink()
-    (tmp_path / "wait").touch()
-    assert went() == both, "they have waited for each other"
-
-
-def test_what_a_lesson_consists_of_decides_whether_it_is_familiar(tmp_path, own_cache):
-    make_notebook(tmp_path, "00_good", "1")
-    make_notebook(tmp_path, "01_bad", "1 / 0")
-
-    def familiar(**parameters):
-        return [is_familiar(one, parameters) for one in find_lessons(folder=tmp_path)]
-
-    assert familiar() == [False, False]
-    run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    assert familiar() == [True, False]
-    assert familiar(seeds=4) == [False, False]
-    clear()
-    assert familiar() == [False, False]
-    run_notebooks(["00"], folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    assert familiar() == [True, False]
-    make_notebook(tmp_path, "00_good", "2")
-    assert familiar() == [False, False]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_interrupt_ends_lessons_that_run_side_by_side(tmp_path, own_cache):
-    make_pair(tmp_path)
-    run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    (tmp_path / "00_one is there").unlink()
-    (tmp_path / "01_two is there").unlink()
-    (tmp_path / "wait").touch()
-    script = (
-        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "os.cpu_count = lambda: 1\n"  # so that the first waits for one that does not begin
-        "from pathlib import Path; from sftlab.course.runner import run_notebooks\n"
-        f"folder = Path({str(tmp_path)!r})\n"
-        "r = run_notebooks(folder=folder / 'build', notebooks=folder, progress=False)\n"
-        "print([x.status for x in r], [x.process and x.process.poll() is None for x in r])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    out = interrupted_when(process, (tmp_path / "00_one is there").exists)
-    assert out.strip() == "['interrupted', 'not run'] [False, None]"
-
-
-def test_interrupt_while_a_page_is_written_ends_the_lessons_beside_it(
-    tmp_path, own_cache, monkeypatch
-):
-    make_notebook(tmp_path, "00_quick", "1")
-    waits = f"from time import sleep\nfrom pathlib import Path\nfolder = Path({str(tmp_path)!r})"
-    begun, wait = tmp_path / "begun", tmp_path / "wait"
-    make_notebook(tmp_path, "01_long", f"{waits}\n(folder / 'begun').touch()\n"
-                  "if (folder / 'wait').exists():\n    sleep(600)")  # fmt: skip
-    run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    begun.unlink()
-    wait.touch()
-    results = []
-
-    def made(**given):
-        results.append(Result(**given))
-        return results[-1]
-
-    def write_page(*given, **named):
-        deadline = time.monotonic() + 60
-        while not begun.exists():
-            assert time.monotonic() < deadline, "the other lesson does not begin beside this one"
-            time.sleep(0.05)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner.os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(runner, "Result", made)
-    monkeypatch.setattr(pages, "write_page", write_page)
-    # Bound, so that the traceback keeps the frames, and nothing is ended by being forgotten.
-    with pytest.raises(KeyboardInterrupt) as _pressed:
-        run_notebooks(folder=tmp_path / "build", notebooks=tmp_path, progress=False)
-    assert [result.status for result in results] == ["passed", "interrupted"]
-    assert results[1].process.wait(timeout=15) != 0
-
-
 RECORD = """from sftlab.course import record
-from sftlab.measure.stats import Estimate
+from sftlab.measure import Estimate
 
 for claim_id, value in claims.items():
     low, high = value - 0.02, value + 0.02
@@ -451,6 +296,6 @@ def test_claims_of_a_run_are_gathered_told_and_shown(tmp_path, monkeypatch, capf
     table, folded = index.split("<details>", 1)
     assert "2 of 92 measured: 1 supported, 1 contradicted" in table
     assert "contradicted</strong> (expected: supported)" in table
-    assert re.search(r'id="B6".*\+20 points<br>.*\+18 to \+22.*supported', table)
+    assert re.search(r'id="B6".*\+20 points<br>.*\+18 to \+22.*supported', table, re.DOTALL)
     assert '<a href="01_base_model_problem.html">01</a>' in table
     assert (table.count("<strong>B1</strong>"), folded.count("<strong>B1</strong>")) == (0, 1)

@@ -2,9 +2,9 @@ from random import Random
 
 import pytest
 
-from sftlab.data.checks import ASPECTS, checklist
-from sftlab.data.false_alarms import FAULTS, LIMITS, Limit, alarms, harmful, plant
-from sftlab.data.parts import RowsError
+from sftlab.data.checks import LIMITS, Limit, alarms, checklist
+from sftlab.data.flaws import FAULTS, harmful, plant
+from sftlab.data.rows import RowsError
 from sftlab.world import countries, country_rows, exam_rows, example, is_true, rows
 
 
@@ -30,13 +30,13 @@ def checked(made, test):
 
 
 def test_every_aspect_has_a_limit_and_a_fault():
-    assert [limit.aspect for limit in LIMITS] == list(ASPECTS) == list(FAULTS)
+    assert [limit.aspect for limit in LIMITS] == list(FAULTS)
 
 
 def test_clean_rows_raise_no_alarm(splits):
     train, test = splits
     found = alarms(checked(train, test))
-    assert list(found["aspect"]) == list(ASPECTS)
+    assert list(found["aspect"]) == list(FAULTS)
     assert not found["alarm"].any()
 
 
@@ -60,11 +60,6 @@ def test_a_limit_without_a_measured_line_says_what_to_do(splits):
     train, _ = splits
     with pytest.raises(RowsError, match="'share of right answers' is not measured: give"):
         alarms(checklist(train), limits=[Limit("correctness", "share of right answers", least=1)])
-
-
-def test_an_unknown_fault_names_those_that_exist(splits):
-    with pytest.raises(RowsError, match="fault 'odd': use one of length"):
-        plant("odd", *splits[:1], test=splits[1])
 
 
 def test_harmful_knows_the_list_alone():

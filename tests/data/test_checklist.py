@@ -1,8 +1,7 @@
-import pandas as pd
 import pytest
 
-from sftlab.data.checks import ASPECTS, COLUMNS, checklist
-from sftlab.data.parts import RowsError
+from sftlab.data.checks import COLUMNS, LIMITS, checklist
+from sftlab.data.rows import RowsError
 from sftlab.world import country_examples, example
 
 
@@ -15,7 +14,7 @@ def value(table, aspect, opening=""):
 def test_every_aspect_has_a_line_and_says_what_it_lacks():
     table = checklist(country_examples(30))
     assert list(table) == COLUMNS
-    assert tuple(dict.fromkeys(table["aspect"])) == ASPECTS
+    assert tuple(dict.fromkeys(table["aspect"])) == tuple(limit.aspect for limit in LIMITS)
     assert table["reading"].str.len().min() > 10
     unmeasured = table[table["value"].isna()]
     assert unmeasured["reading"].str.startswith("not measured: give `").all()
@@ -60,16 +59,10 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
     assert "'yes' has 5 rows, 'no' 1" in table.set_index("aspect").loc["balance", "reading"]
 
 
-def test_it_is_a_frame_for_one_row_too():
-    table = checklist([example("a", "")], label=lambda row: "x")
-    assert isinstance(table, pd.DataFrame)
-    assert "there is one class" in table["reading"].tolist()
-
-
 def test_errors_come_through():
     with pytest.raises(RowsError, match="the list is empty"):
         checklist([])
-    with pytest.raises(RowsError, match=r"rows\[0\]: no 'country'"):
+    with pytest.raises(RowsError, match=r"rows\[0\] has no 'country'"):
         checklist([example("a", "b")], cover={"country": "country"})
     with pytest.raises(RowsError, match="test: the list is empty"):
         checklist([example("a", "b")], test=[])

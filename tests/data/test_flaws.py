@@ -3,7 +3,7 @@ from copy import deepcopy
 import pytest
 
 from sftlab.data.flaws import FORMATS, cluttered, in_formats, wrong_answers
-from sftlab.data.parts import part_of
+from sftlab.data.rows import part_of
 from sftlab.world import country_rows, is_true
 
 ROWS = country_rows(60, seed=1)

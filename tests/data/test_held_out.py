@@ -2,9 +2,8 @@
 
 import pytest
 
-from sftlab.data.held_out import hold_out
-from sftlab.data.parts import RowsError
-from sftlab.world import country_rows
+from sftlab.data.rows import RowsError
+from sftlab.data.splits import hold_out
 
 
 def row(question, answer, **meta):
@@ -31,7 +30,7 @@ def test_a_tenth_is_held_out_and_more_of_few_rows(rows, held):
     assert found == hold_out(different(rows))
 
 
-def test_rows_that_repeat_or_ask_the_same_stand_on_one_side():
+def test_rows_that_repeat_or_have_the_same_prompt_are_on_one_side():
     rows = different(30)
     twins = []
     for n in range(0, 30, 2):
@@ -61,7 +60,7 @@ def test_a_column_does_not_cross():
         hold_out(rows, group="city")
 
 
-def test_too_few_rows_are_all_learned_from_and_it_is_said():
+def test_too_few_rows_are_all_learned_from_with_a_note():
     found = hold_out(different(7))
     assert (found.train, found.held_out) == (list(range(7)), [])
     assert "7 groups of rows are too few" in found.notes[0]
@@ -70,7 +69,7 @@ def test_too_few_rows_are_all_learned_from_and_it_is_said():
     assert "1 groups" in copies.notes[0]
 
 
-def test_rows_of_one_wording_are_split_and_it_is_said():
+def test_rows_of_one_wording_are_split_with_a_note():
     wording = "Dear help desk, how do I send back the {} that I ordered from you last week?"
     answer = "Please write to us with the number of your order, and we will take back the {}."
     goods = ["lamp", "desk", "kettle", "phone", "chair", "radio", "knife", "shelf", "rug", "clock"]
@@ -82,14 +81,8 @@ def test_rows_of_one_wording_are_split_and_it_is_said():
     assert found.overlaps == len(found.held_out)
 
 
-def test_one_question_with_many_answers_is_split_and_it_is_said():
+def test_one_question_with_many_answers_is_split_with_a_note():
     rows = [row("Tell me a joke.", one["messages"][1]["content"] * 3) for one in different(40)]
     found = hold_out(rows)
     assert len(found.held_out) == 10
-    assert any("ask the same" in note for note in found.notes)
-
-
-def test_questions_about_countries_are_not_taken_for_copies():
-    found = hold_out(country_rows(200))
-    assert (found.repeats, found.near_together, found.notes) == (0, True, ())
-    assert 19 <= len(found.held_out) <= 21
+    assert any("the same prompt" in note for note in found.notes)

@@ -1,7 +1,7 @@
 import pytest
 
 from sftlab.data.leakage import drop_leaks, leaks
-from sftlab.data.parts import RowsError
+from sftlab.data.rows import RowsError
 from sftlab.data.splits import split
 from sftlab.world import countries, country_examples, example
 
@@ -85,18 +85,14 @@ def test_dropping_from_train_or_test_leaves_no_leak():
 def test_errors_say_which_split_and_what_to_do():
     with pytest.raises(RowsError, match="test: the list is empty"):
         leaks(TRAIN, [])
-    with pytest.raises(RowsError, match=r"train\[0\]: no 'country'"):
+    with pytest.raises(RowsError, match=r"train\[0\] has no 'country'"):
         leaks(TRAIN, TRAIN, group="country")
     with pytest.raises(RowsError, match="kind 'copy': use some of prompt, ngram, group"):
         leaks(TRAIN, TRAIN, kinds=["copy"])
     with pytest.raises(RowsError, match="say which, with `group`"):
         leaks(TRAIN, TRAIN, kinds=["group"])
-    with pytest.raises(RowsError, match="there are 1 rows"):
+    with pytest.raises(RowsError, match="not among the rows"):
         drop_leaks(TRAIN[:1], leaks(TRAIN, TRAIN))
-    with pytest.raises(RowsError, match="'train' or 'test'"):
-        drop_leaks(TRAIN, leaks(TRAIN, TRAIN), split="validation")
-    with pytest.raises(RowsError, match="give what leaks"):
-        drop_leaks(TRAIN, leaks(TRAIN, TRAIN)[["kind"]])
 
 
 def test_a_class_is_not_an_entity():

@@ -5,9 +5,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sftlab.data.checksums import IBAN_LENGTHS, luhn, mod97
-from sftlab.data.parts import RowsError
-from sftlab.data.privacy import KINDS, LIMITS, Finding, find_in_text, find_pii, redact, redact_text
+from sftlab.data.privacy import (
+    Finding,
+    find_in_text,
+    find_pii,
+    luhn,
+    redact,
+    redact_text,
+)
+from sftlab.data.rows import RowsError
 from sftlab.world import country_examples, example
 
 
@@ -30,13 +36,17 @@ def cards(draw):
     return number
 
 
+IBANS = (  # the examples of SWIFT's registry
+    "GB29NWBK60161331926819", "DE89370400440532013000", "FR1420041010050500013M02606",
+    "NL91ABNA0417164300", "NO9386011117947", "CH9300762011623852957", "ES9121000418450200051332",
+    "MT84MALT011000012345MTLCAST001S", "PL61109010140000071219812874", "SE4550000000058398257466",
+)  # fmt: skip
+
+
 @st.composite
 def ibans(draw):
     """An IBAN with right check digits, plain or in fours."""
-    country = draw(st.sampled_from(sorted(IBAN_LENGTHS)))
-    size = IBAN_LENGTHS[country] - 4
-    body = draw(st.from_regex(rf"[0-9A-Z]{{{size}}}", fullmatch=True))
-    number = next(f"{country}{n:02}{body}" for n in range(2, 99) if mod97(f"{country}{n:02}{body}"))
+    number = draw(st.sampled_from(IBANS))
     return " ".join(re.findall(".{1,4}", number)) if draw(st.booleans()) else number
 
 
@@ -81,16 +91,13 @@ def test_an_iban_with_one_digit_changed_is_no_iban(number):
     assert "IBAN" not in kinds_in(number)
 
 
-def test_checksums_by_hand():
+def test_checksum_by_hand():
     # 4 5 3 9 -> from the right 9, 2*3=6, 5, 2*4=8: 28; with a last 1: 20
     assert not luhn("4539")
     assert luhn("4531")
-    assert mod97("GB82 WEST 1234 5698 7654 32")
-    assert not mod97("GB82 WEST 1234 5698 7654 33")
     # The numbers that issuers publish for tests of shops
     assert all(map(luhn, ["378282246310005", "5555 5555 5555 4444", "6011111111111117"]))
     assert not luhn("")
-    assert not mod97("")
 
 
 @given(st.ip_addresses().map(str), around)
@@ -160,11 +167,6 @@ def test_findings_say_where_and_the_rows_given_stay():
     assert "NAME" not in redact(rows)[1]
 
 
-def test_only_the_kinds_asked_for():
-    text = "ann@example.com 10.0.0.1"
-    assert redact_text(text, kinds=["IP"]) == "ann@example.com [IP]"
-
-
 awkward = st.text(alphabet="a@.:-+ 0123456789[]EMAIL\n", max_size=60)
 stuck_together = st.lists(
     st.one_of(
@@ -189,15 +191,5 @@ def test_nothing_is_found_in_the_worlds_examples():
 
 
 def test_errors_name_the_remedy():
-    with pytest.raises(RowsError, match="kind 'SSN': use one of EMAIL"):
-        find_in_text("a", kinds=["SSN"])
     with pytest.raises(RowsError, match=r"'Ann'.*a list of names"):
         redact([example("a", "b")], names="Ann")
-    with pytest.raises(RowsError, match="give `names`"):
-        find_pii([example("a", "b")], kinds=["NAME"])
-
-
-def test_limits_are_one_paragraph_about_what_is_not_found():
-    assert "cannot find names that are not on the list" in LIMITS
-    assert "\n" not in LIMITS
-    assert set(KINDS) == {"EMAIL", "IBAN", "CARD", "IP", "PHONE", "NAME"}

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from sftlab.data import quality
-from sftlab.data.parts import RowsError
+from sftlab.data.rows import RowsError
 from sftlab.world import country_examples, example
 
 
@@ -17,20 +17,11 @@ def test_lengths_by_hand(toy_tokenizer):
     assert "tokens" not in quality.lengths(rows).index.get_level_values("unit")
 
 
-def test_coverage_counts_and_names_what_is_missing():
-    rows = [{**example("q", "a"), "meta": {"region": r}} for r in "AAAB"]
-    found = quality.coverage(rows, "region", expected=["A", "B", "C"])
-    assert found.counts == {"A": 3, "B": 1}
-    assert found.missing == ("C",)
-    assert found.ratio == 3
-    assert found.evenness == pytest.approx(-(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)))
-    assert found.table["rows"].to_dict() == {"A": 3, "B": 1, "C": 0}
-    assert found.table["share"].tolist() == [0.75, 0.25, 0]
-    even = quality.coverage(rows[2:], "region")
-    assert (even.ratio, even.evenness) == (1, pytest.approx(1))
-    assert quality.coverage(rows[:3], "region").evenness == 0
-    with pytest.raises(RowsError, match=r"rows\[0\]: no 'country'"):
-        quality.coverage(rows, "country")
+def test_values_are_counted_the_most_frequent_first():
+    rows = [{**example("q", "a"), "meta": {"region": r}} for r in "BAAA"]
+    assert list(quality.count_values(rows, "region").items()) == [("A", 3), ("B", 1)]
+    with pytest.raises(RowsError, match=r"rows\[0\] has no 'country'"):
+        quality.count_values(rows, "country")
 
 
 def test_distinct_by_hand():
@@ -39,27 +30,14 @@ def test_distinct_by_hand():
     assert quality.distinct(rows) == pytest.approx(2 / 3)
     assert quality.distinct(rows, size=1) == pytest.approx(3 / 5)
     assert math.isnan(quality.distinct(rows, part="answer"))
-    with pytest.raises(RowsError, match="size=0"):
-        quality.distinct(rows, size=0)
 
 
 def test_contradictions_are_the_same_prompt_with_other_answers():
     rows = [example("One?", "Yes."), example("Two?", "No."), example("one?", "No."),
             example("One?", "yes.")]  # fmt: skip
-    (found,) = quality.contradictions(rows)
-    assert found.prompt == "One?"
-    assert found.answers == {"Yes.": [0, 3], "No.": [2]}
+    assert quality.contradictions(rows) == {"One?": {"Yes.": [0, 3], "No.": [2]}}
     systemed = {"messages": [{"role": "system", "content": "Lie."}, *rows[2]["messages"]]}
     assert not quality.contradictions([rows[0], systemed])
-
-
-def test_correctness_counts_what_can_be_judged():
-    rows = [example("q", a) for a in ("right", "wrong", "?", "right")]
-    verdicts = {"right": True, "wrong": False, "?": None}
-    found = quality.correctness(rows, lambda row: verdicts[row["messages"][1]["content"]])
-    assert (found.right, found.wrong, found.unknown) == ([0, 3], [1], [2])
-    assert found.share == pytest.approx(2 / 3)
-    assert math.isnan(quality.correctness(rows, lambda row: None).share)
 
 
 @pytest.mark.parametrize(

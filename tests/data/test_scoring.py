@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.data.parts import RowsError
-from sftlab.data.scoring import NEUTRAL, keep_best, loss_scores
+from sftlab.data.quality import NEUTRAL, keep_best, loss_scores
+from sftlab.data.rows import RowsError
 from sftlab.world import country_examples, example
 
 
@@ -21,8 +21,8 @@ def by_hand(model, tokenizer, front, answer):
     with torch.no_grad():
         logits = model(torch.tensor([front_ids + answer_ids])).logits[0].log_softmax(-1)
     places = range(len(front_ids), len(front_ids) + len(answer_ids))
-    told = [-logits[p - 1, i].item() for p, i in zip(places, answer_ids, strict=True)]
-    return sum(told) / len(told)
+    losses = [-logits[p - 1, i].item() for p, i in zip(places, answer_ids, strict=True)]
+    return sum(losses) / len(losses)
 
 
 def test_a_score_is_the_mean_loss_of_the_answers_tokens(toy):
@@ -33,13 +33,6 @@ def test_a_score_is_the_mean_loss_of_the_answers_tokens(toy):
         for q, a in (row["messages"] for row in rows)
     ]
     assert loss_scores(rows, model, tokenizer, batch_size=3) == pytest.approx(expected, abs=1e-4)
-
-
-def test_batches_and_order_change_nothing(toy):
-    rows = [*country_examples(9), example("Why?", "So " * 40)]
-    one = loss_scores(rows, *toy, batch_size=1)
-    assert loss_scores(rows, *toy, batch_size=4) == pytest.approx(one, abs=1e-4)
-    assert loss_scores(rows[::-1], *toy) == pytest.approx(one[::-1], abs=1e-4)
 
 
 def test_an_empty_answer_has_no_score_and_the_model_stays_as_it_was(toy):
@@ -61,8 +54,8 @@ def test_a_long_row_loses_the_beginning_of_its_prompt(toy):
     tail = torch.tensor([ids[-512:]])
     with torch.no_grad():
         logits = model(tail).logits[0].log_softmax(-1)
-    told = [-logits[p - 1, tail[0, p]].item() for p in range(512 - answer, 512)]
-    assert score == pytest.approx(sum(told) / answer, abs=1e-4)
+    losses = [-logits[p - 1, tail[0, p]].item() for p in range(512 - answer, 512)]
+    assert score == pytest.approx(sum(losses) / answer, abs=1e-4)
     longer = example("a", "Paris " * 600)
     assert not math.isnan(loss_scores([longer], model, tokenizer, max_length=16)[0])
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from sftlab.data.messages import faults
-from sftlab.data.problems import RecordsError, shown
-from sftlab.data.shapes import SHAPES, convert, read_row
+from sftlab.data.messages import RecordsError, shown
+from sftlab.data.shapes import convert, read_row
 
 USER = {"role": "user", "content": "2 + 2?"}
 ANSWER = {"role": "assistant", "content": "4"}
@@ -70,7 +69,7 @@ def test_parts_of_text_are_joined_and_other_parts_refused():
     parts = [{"type": "text", "text": "2 + 2"}, {"type": "text", "text": "?"}]
     assert convert({"messages": [{"role": "user", "content": parts}, ANSWER]}) == [USER, ANSWER]
     parts = [*parts, {"type": "image", "url": "a.png"}]
-    with pytest.raises(RecordsError, match=r"messages\[0\].content: the content is no text"):
+    with pytest.raises(RecordsError, match=r"messages\[0\].content: the content must be a string"):
         convert({"messages": [{"role": "user", "content": parts}, ANSWER]})
 
 
@@ -83,7 +82,7 @@ def test_train_and_weight_say_what_is_learned():
     assert convert({"messages": [USER | {"train": None}, ANSWER]}) == [USER, ANSWER]
     with pytest.raises(RecordsError, match=r"nothing would be learned"):
         convert({"messages": [USER, ANSWER | {"train": False}]})
-    with pytest.raises(RecordsError, match=r"messages\[1\].train: train is neither"):
+    with pytest.raises(RecordsError, match=r"messages\[1\].train: train must be true"):
         convert({"messages": [USER, ANSWER | {"train": "no"}]})
 
 
@@ -99,26 +98,26 @@ def test_other_keys_of_messages_are_counted_and_calls_refused():
 @pytest.mark.parametrize(
     ("row", "field", "what"),
     [
-        ([USER, ANSWER], "", "no object"),
+        ([USER, ANSWER], "", "not an object"),
         ({}, "", "no known shape"),
         ({"text": "a"}, "", "no known shape"),
         (USER, "", "one message, not a conversation"),
         ({"instruction": "a"}, "output", "lacks a column"),
         ({"prompt": "a"}, "completion", "lacks a column"),
         ({"messages": []}, "messages", "list of messages is empty"),
-        ({"messages": None}, "messages", "no list"),
-        ({"messages": {"role": "user"}}, "messages", "no list"),
+        ({"messages": None}, "messages", "must be a list"),
+        ({"messages": {"role": "user"}}, "messages", "must be a list"),
         ({"messages": "[{'role': 'user'}]"}, "messages", "not JSON"),
-        ({"messages": ["a", ANSWER]}, "messages[0]", "no object"),
-        ({"messages": [{"content": "a"}, ANSWER]}, "messages[0].role", "role is unknown"),
+        ({"messages": ["a", ANSWER]}, "messages[0]", "not an object"),
+        ({"messages": [{"content": "a"}, ANSWER]}, "messages[0].role", "role is missing"),
         ({"messages": [{"role": ["user"], "content": "a"}]}, "messages[0].role", "unknown"),
         ({"messages": [{"role": "user"}, ANSWER]}, "messages[0].content", "is missing"),
-        ({"messages": [USER, {"role": "assistant", "content": 4}]}, AT_1, "no text"),
-        ({"messages": [USER, {"role": "assistant", "content": {}}]}, AT_1, "no text"),
+        ({"messages": [USER, {"role": "assistant", "content": 4}]}, AT_1, "must be a string"),
+        ({"messages": [USER, {"role": "assistant", "content": {}}]}, AT_1, "must be a string"),
         ({"messages": [USER, {"role": "assistant", "content": ""}]}, AT_1, "empty"),
         ({"messages": [USER, ANSWER | {"content": " \n\t"}]}, AT_1, "empty"),
         ({"messages": [USER, ANSWER | {"content": "a\0b"}]}, AT_1, "U+0000"),
-        ({"messages": [USER, SYSTEM, ANSWER]}, "messages[1].role", "after the first place"),
+        ({"messages": [USER, SYSTEM, ANSWER]}, "messages[1].role", "after the first message"),
         ({"messages": [USER, USER, ANSWER]}, "messages[1].role", "two user messages"),
         ({"messages": [USER, ANSWER, ANSWER]}, "messages[2].role", "two assistant messages"),
         ({"messages": [ANSWER, USER, ANSWER]}, "messages[0].role", "begins with"),
@@ -133,11 +132,11 @@ def test_other_keys_of_messages_are_counted_and_calls_refused():
         ({"conversations": [{"from": "judge", "value": "a"}]}, "conversations[0].from", "unknown"),
         ({"prompt": "a", "completion": ""}, "completion", "empty"),
         ({"prompt": None, "completion": "a"}, "prompt", "missing"),
-        ({"prompt": 4, "completion": "a"}, "prompt", "no text"),
+        ({"prompt": 4, "completion": "a"}, "prompt", "must be a string"),
         ({"prompt": [USER], "completion": [USER]}, "completion[0].role", "two user messages"),
-        ({"instruction": "a", "input": 4, "output": "b"}, "input", "input is no text"),
+        ({"instruction": "a", "input": 4, "output": "b"}, "input", "input must be a string"),
         ({"instruction": "a", "input": "b", "output": None}, "output", "missing"),
-        ({"system": 4, "prompt": "a", "completion": "b"}, "system", "no text"),
+        ({"system": 4, "prompt": "a", "completion": "b"}, "system", "must be a string"),
     ],
 )  # fmt: skip
 def test_problem_names_the_row_s_own_field(row, field, what):
@@ -158,19 +157,13 @@ def test_all_problems_of_a_row_are_told_at_once():
     assert len(str(told.value).splitlines()) == 4
 
 
-def test_unknown_shape_is_an_error_with_the_shapes():
-    with pytest.raises(ValueError, match=", ".join(SHAPES)):
-        convert({"prompt": "a", "completion": "b"}, shape="chatml")
-    with pytest.raises(RecordsError, match="shape alpaca lacks a column"):
-        convert({"prompt": "a", "completion": "b"}, shape="alpaca")
-
-
-def test_rule_holds_for_conversations_that_wait_for_an_answer():
-    assert list(faults([SYSTEM, USER], answered=False)) == []
-    (problem,) = faults([USER, USER], answered=False)
+def test_a_conversation_that_waits_for_an_answer_and_tokens_of_the_template():
+    assert read_row({"messages": [SYSTEM, USER]}, answered=False).problems == []
+    (problem,) = read_row({"messages": [USER, USER]}, answered=False).problems
     assert problem.field == "messages[1].role"
-    (problem,) = faults([USER, ANSWER | {"content": "4<|im_end|>"}], control=["<|im_end|>"])
-    assert "end its own turn" in problem.remedy
+    row = {"messages": [USER, ANSWER | {"content": "4<|im_end|>"}]}
+    (problem,) = read_row(row, control=["<|im_end|>"]).problems
+    assert (problem.field, problem.value) == (AT_1, "'<|im_end|>'")
 
 
 def test_values_are_short_and_show_control_characters():

@@ -81,16 +81,6 @@ def test_json_has_the_same_keys_whatever_the_file(tmp_path, validate):
     assert (report["rows"], report["good"], report["bad"], problem["line"]) == (2, 1, 1, 2)
 
 
-def test_rows_are_written_apart(tmp_path, validate):
-    path = tmp_path / "my.jsonl"
-    path.write_text(GOOD + "{\n" + GOOD)
-    code, _, _ = validate(path, "--good", tmp_path / "good.jsonl", "--bad", tmp_path / "bad.jsonl")
-    assert code == 1
-    assert len((tmp_path / "good.jsonl").read_text().splitlines()) == 2
-    assert len((tmp_path / "bad.jsonl").read_text().splitlines()) == 1
-    assert validate(tmp_path / "good.jsonl")[0] == 0
-
-
 @pytest.mark.parametrize("name", ["none.jsonl", "data.txt", "data.jsonl.gz", "."])
 def test_what_can_not_be_read_is_one_line_and_exit_code_2(tmp_path, validate, name):
     (tmp_path / "data.txt").write_text(GOOD)
@@ -98,12 +88,3 @@ def test_what_can_not_be_read_is_one_line_and_exit_code_2(tmp_path, validate, na
     code, out, err = validate(tmp_path / name)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert str(tmp_path) in err
-
-
-def test_the_file_itself_is_never_written_over(tmp_path, validate):
-    path = tmp_path / "my.jsonl"
-    path.write_text(GOOD)
-    code, _, err = validate(path, "--good", path)
-    assert code == 2
-    assert "written over each other" in err
-    assert path.read_text() == GOOD

@@ -1,9 +1,10 @@
-"""Generating in stretches gives what generating at once gives."""
+"""Generating in batches and stretches gives what generating one prompt at once gives."""
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.measure.generation import SHARED, SPARED, STRETCH, generate
+from sftlab.measure import behind_prompt, complete, few_shot, generate, with_bos
 from sftlab.models import load
 
 
@@ -11,6 +12,12 @@ from sftlab.models import load
 def base():
     model, tokenizer = load("tiny")
     return model.eval(), tokenizer
+
+
+@pytest.fixture(scope="module")
+def toy(toy_base):
+    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(toy_base)
 
 
 def at_once(model, ids, most, stop):
@@ -38,47 +45,26 @@ def prompts(tokenizer, start=""):
     return [tokenizer(start + text)["input_ids"] for text in texts]
 
 
+# Behind the long start the prompts share enough tokens for a cache of the prefix.
 @pytest.mark.parametrize("start", ["", "Q: What is the capital of Spain?\nA: Madrid\n\n" * 3])
 @pytest.mark.parametrize("batch_size", [2, 128])
-def test_in_batches_and_stretches_as_alone_and_at_once(base, start, batch_size):
+def test_in_batches_and_stretches_as_alone_and_at_once(base, start, batch_size, monkeypatch):
     model, tokenizer = base
     given = prompts(tokenizer, start)
     # A line's end stops it here, so that rows leave their batch in different stretches.
     stop = tokenizer("\n")["input_ids"][0]
-    before = model.generation_config.eos_token_id
-    model.generation_config.eos_token_id = stop
-    try:
-        expected = [at_once(model, ids, 3 * STRETCH + 1, stop) for ids in given]
-        found = generate(model, given, pad=1, max_new_tokens=3 * STRETCH + 1, batch_size=batch_size)
-    finally:
-        model.generation_config.eos_token_id = before
+    monkeypatch.setattr(model.generation_config, "eos_token_id", stop)
+    expected = [at_once(model, ids, 13, stop) for ids in given]
+    found = generate(model, given, pad=1, max_new_tokens=13, batch_size=batch_size)
     assert found == expected
     assert len({len(row) for row in found}) > 1, "all rows end together: nothing was tested"
-    if start:
-        shortest = min(map(len, given))
-        assert all(ids[:SHARED] == given[0][:SHARED] for ids in given)
-        assert shortest > SHARED
-        assert SHARED * (len(given) - 1) < SPARED < 30 * (len(given) - 1) < shortest * len(given)
 
 
 def test_a_row_that_has_ended_gets_no_further_stretch(base):
     model, tokenizer = base
     given = prompts(tokenizer)
     found = generate(model, given, pad=1, max_new_tokens=20, ended=lambda new: len(new) >= 5)
-    assert {len(row) for row in found} <= {2 * STRETCH}
-
-
-def test_drawing_is_the_seeds_alone(base):
-    model, tokenizer = base
-    given = prompts(tokenizer)
-    how = {"pad": 1, "max_new_tokens": 9, "sample": True}
-    torch.manual_seed(1)
-    first = generate(model, given, seed=3, **how)
-    after = torch.rand(1)
-    torch.manual_seed(1)
-    assert torch.rand(1) == after, "the caller's random state has moved"
-    assert generate(model, given, seed=3, **how) == first
-    assert generate(model, given, seed=4, **how) != first
+    assert {len(row) for row in found} <= {8}
 
 
 def test_positions_are_not_left(base):
@@ -86,3 +72,41 @@ def test_positions_are_not_left(base):
     limit = model.config.max_position_embeddings
     found = generate(model, [[5] * (limit - 3)], pad=1, max_new_tokens=50)
     assert len(found[0]) <= 3
+
+
+def test_sampling_follows_its_seed_and_leaves_the_callers_alone(toy):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = complete(*toy, ["The"] * 4, sample=True, seed=1)
+    assert torch.equal(torch.rand(1), expected)
+    assert first == complete(*toy, ["The"] * 4, sample=True, seed=1)
+    assert first != complete(*toy, ["The"] * 4, sample=True, seed=2)
+    assert len(set(first)) > 1
+
+
+def test_stop_cuts_the_text(toy):
+    whole = complete(*toy, ["The"], max_new_tokens=8)[0]
+    middle = whole[len(whole) // 2]
+    assert complete(*toy, ["The"], max_new_tokens=8, stop=[middle]) == [whole.split(middle)[0]]
+
+
+def test_bos_stands_in_front_once(toy):
+    tokenizer = toy[1]
+    ids = with_bos(tokenizer, "Hello")
+    assert ids[0] == tokenizer.bos_token_id
+    assert with_bos(tokenizer, tokenizer.bos_token + "Hello") == ids
+
+
+def test_few_shot_text():
+    assert few_shot([("1+1?", "2")], "2+2?") == "Q: 1+1?\nA: 2\n\nQ: 2+2?\nA:"
+    assert few_shot([], "2+2?", form="{q} = {a}") == "2+2? ="
+    for form in ("{a} {q} .", "{q}"):
+        with pytest.raises(ValueError, match="end with"):
+            few_shot([], "2+2?", form=form)
+
+
+def test_behind_prompt_returns_one_line_a_question(toy):
+    answers = behind_prompt(*toy, [("1+1?", "2")])(["2+2?", "3+3?"])
+    assert len(answers) == 2
+    assert not any("\n" in answer for answer in answers)

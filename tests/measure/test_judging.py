@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pandas as pd
 import pytest
 
+from sftlab.measure import EndpointJudge
 from sftlab.measure.judging import (
     CRITERIA,
-    EndpointJudge,
     JudgeError,
     KnownTruthJudge,
     LikelihoodJudge,
@@ -107,13 +107,13 @@ def test_pairs_are_made_by_prompt_and_seed():
 
 @pytest.mark.parametrize("each_token", [True, False])
 def test_likelihood_judge_is_the_likelihood(toy_base, each_token):
-    from sftlab.measure.choices import continuations
+    from sftlab.measure.likelihood import log_likelihoods
 
     model, tokenizer = load(toy_base)
     model.eval()
     judge = LikelihoodJudge(model, tokenizer, form="Q: {question}\nA:", each_token=each_token)
     (pair,) = pairs(("Paris", "the river of many towns"))
-    one, two = continuations(model, tokenizer, [("Q: Q?\nA:", f" {text}")
+    one, two = log_likelihoods(model, tokenizer, [("Q: Q?\nA:", f" {text}")
                                                 for text in (pair.first, pair.second)])  # fmt: skip
     better = one.mean > two.mean if each_token else one.nats > two.nats
     assert judge.compare([pair]) == [float(better)]
@@ -125,12 +125,12 @@ def test_likelihood_judge_is_the_likelihood(toy_base, each_token):
 def test_continuations_are_the_losses_of_the_model(toy_base):
     import torch
 
-    from sftlab.measure.choices import continuations
+    from sftlab.measure.likelihood import log_likelihoods
 
     model, tokenizer = load(toy_base)
     model.eval()
     given = [("The capital of France is", " Paris"), ("A", " longer text, of many words")]
-    for (before, text), found in zip(given, continuations(model, tokenizer, given), strict=True):
+    for (before, text), found in zip(given, log_likelihoods(model, tokenizer, given), strict=True):
         ids = tokenizer(before + text)["input_ids"]
         start = len(tokenizer(before)["input_ids"])
         if tokenizer.bos_token_id is not None and ids[0] != tokenizer.bos_token_id:
@@ -140,7 +140,7 @@ def test_continuations_are_the_losses_of_the_model(toy_base):
         assert found.tokens == len(ids) - start
         assert found.mean == pytest.approx(-loss, rel=1e-4)
     with pytest.raises(ValueError, match="empty"):
-        continuations(model, tokenizer, [("a", "")])
+        log_likelihoods(model, tokenizer, [("a", "")])
 
 
 def test_mistakes_of_the_likelihood_judge():

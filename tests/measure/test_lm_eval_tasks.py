@@ -2,10 +2,10 @@
 
 import pytest
 
-from sftlab.measure.choices import probe_choices
+from sftlab.measure.likelihood import probe_choices
 from sftlab.measure.lm_eval_tasks import export_tasks
 from sftlab.measure.probes import probe_questions
-from sftlab.profiles import find_profile
+from sftlab.models import find_profile
 from sftlab.train import finetune
 from sftlab.world import countries, country_examples
 
@@ -15,7 +15,9 @@ AMONG = countries(split="held_out")[::12]
 @pytest.fixture(scope="module")
 def run():
     """Trained so little that some of its answers are wrong."""
-    return finetune("tiny", country_examples(40), settings=None, progress=False, batch_size=8)
+    return finetune(
+        "tiny", country_examples(40), settings=None, progress=False, per_device_train_batch_size=8
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,9 @@ def test_generated_answers_agree_to_the_item(run, saved, tasks):
 
 
 def test_answers_of_an_adapter_agree_to_the_item(tasks, tmp_path):
-    run = finetune("tiny", country_examples(120), progress=False, method="lora", batch_size=8)
+    run = finetune(
+        "tiny", country_examples(120), progress=False, method="lora", per_device_train_batch_size=8
+    )
     saved, base = str(run.save(tmp_path / "run")), find_profile("tiny").source
     # An adapter's folder has no say in when the base stops.
     found = evaluate(tasks, "sftlab_questions", chat=True, stop=run.tokenizer.eos_token_id,

@@ -11,7 +11,7 @@ from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
 from sftlab.measure import LOCAL_METRICS, text_scores
-from sftlab.measure.choices import mc1, mc2
+from sftlab.measure.likelihood import mc1, mc2
 from sftlab.measure.text_scores import distinct, repetition, score_frame
 
 

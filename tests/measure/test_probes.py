@@ -1,20 +1,30 @@
+"""Probes of knowledge and habits, by answerers that are known."""
+
+import pandas as pd
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.measure import probes
-from sftlab.measure.completion import behind_prompt, complete, few_shot, with_bos
-from sftlab.world import facts
+from sftlab.data import part_of
+from sftlab.measure import (
+    ANSWERED,
+    CONTINUED,
+    OTHER,
+    is_right,
+    made_up,
+    probe_notes,
+    probe_outdated,
+    probe_questions,
+    probe_reviews,
+    probe_rewordings,
+    probe_variety,
+    repeated_errors,
+    rewording_losses,
+)
+from sftlab.measure.probes import abstains, reaction
+from sftlab.world import OLD_CURRENCIES, RELATIONS, countries, country, note_rows, reviews
 
 WORDS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n"), max_size=30)
-
-
-@pytest.fixture(scope="module")
-def toy(toy_base):
-    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32).eval()
-    return model, AutoTokenizer.from_pretrained(toy_base)
 
 
 @pytest.mark.parametrize(
@@ -30,114 +40,131 @@ def toy(toy_base):
     ],
 )
 def test_an_answer_counts_as_whole_words_on_the_first_line(output, right):
-    assert probes.is_right(output, ("Paris",)) is right
+    assert is_right(output, ("Paris",)) is right
 
 
 def test_accents_and_aliases_do_not_matter():
-    assert probes.is_right("Brasilia", ("Brasília",))
-    assert probes.is_right("N'Djamena!", ("Ndjamena", "N'Djamena"))
-    assert probes.is_right("Cape Town", facts.country("South Africa").answers("capital"))
+    assert is_right("Brasilia", ("Brasília",))
+    assert is_right("N'Djamena!", ("Ndjamena", "N'Djamena"))
+    assert is_right("Cape Town", country("South Africa").answers("capital"))
 
 
 @given(WORDS, WORDS)
 def test_what_stands_around_an_answer_does_not_hide_it(before, after):
-    assert probes.is_right(f"x{before} Paris {after}x", ("Paris",))
+    assert is_right(f"x{before} Paris {after}x", ("Paris",))
 
 
 @pytest.mark.parametrize(
-    ("output", "reaction"),
+    ("output", "expected"),
     [
-        (" What is the capital of Spain?", probes.CONTINUED),
-        ("\nIs Paris the capital of France?\nParis", probes.CONTINUED),
-        (" Paris. What next?", probes.ANSWERED),
-        ("London", probes.OTHER),
-        ("London. What is the capital of Spain?", probes.OTHER),
-        ("", probes.OTHER),
+        (" What is the capital of Spain?", CONTINUED),
+        ("\nIs Paris the capital of France?\nParis", CONTINUED),
+        (" Paris. What next?", ANSWERED),
+        ("London", OTHER),
+        ("London. What is the capital of Spain?", OTHER),
+        ("", OTHER),
     ],
 )
-def test_reactions(output, reaction):
-    assert probes.reaction(output, ("Paris",)) == reaction
-
-
-def test_a_batch_gives_what_single_prompts_give(toy):
-    prompts = ["A", "The capital of France is", "Q: Which continent is Chad in?\nA:", "1 2 3"]
-    together = complete(*toy, prompts, max_new_tokens=6, batch_size=3)
-    assert together == [complete(*toy, [p], max_new_tokens=6)[0] for p in prompts]
-
-
-def test_sampling_follows_its_seed_and_leaves_the_callers_alone(toy):
-    torch.manual_seed(5)
-    expected = torch.rand(1)
-    torch.manual_seed(5)
-    first = complete(*toy, ["The"] * 4, sample=True, seed=1)
-    assert torch.equal(torch.rand(1), expected)
-    assert first == complete(*toy, ["The"] * 4, sample=True, seed=1)
-    assert first != complete(*toy, ["The"] * 4, sample=True, seed=2)
-    assert len(set(first)) > 1
-
-
-def test_stop_cuts_the_text(toy):
-    whole = complete(*toy, ["The"], max_new_tokens=8)[0]
-    middle = whole[len(whole) // 2]
-    assert complete(*toy, ["The"], max_new_tokens=8, stop=[middle]) == [whole.split(middle)[0]]
-
-
-def test_bos_stands_in_front_once(toy):
-    tokenizer = toy[1]
-    ids = with_bos(tokenizer, "Hello")
-    assert ids[0] == tokenizer.bos_token_id
-    assert with_bos(tokenizer, tokenizer.bos_token + "Hello") == ids
-
-
-def test_few_shot_text():
-    assert few_shot([("1+1?", "2")], "2+2?") == "Q: 1+1?\nA: 2\n\nQ: 2+2?\nA:"
-    assert few_shot([], "2+2?", form="{q} = {a}") == "2+2? ="
-    for form in ("{a} {q} .", "{q}"):
-        with pytest.raises(ValueError, match="end with"):
-            few_shot([], "2+2?", form=form)
-
-
-def test_behind_prompt_returns_one_line_a_question(toy):
-    ask = behind_prompt(*toy, [("1+1?", "2")])
-    answers = ask(["2+2?", "3+3?"])
-    assert len(answers) == 2
-    assert not any("\n" in answer for answer in answers)
+def test_reactions(output, expected):
+    assert reaction(output, ("Paris",)) == expected
 
 
 def test_a_perfect_and_a_silent_answerer():
-    held_out = facts.countries(split="held_out")
-    answers = {}
-    for country in held_out:
-        for relation in facts.RELATIONS:
-            answers[country.name, relation] = country.answers(relation)[-1]
-    order = [(c.name, r) for c in held_out for r in facts.RELATIONS]
-    frame = probes.probe_questions(lambda qs: [answers[key] for key in order], among=held_out)
+    held_out = countries(split="held_out")
+    order = [(one.name, relation) for one in held_out for relation in RELATIONS]
+    answers = [one.answers(relation)[-1] for one in held_out for relation in RELATIONS]
+    frame = probe_questions(lambda questions: answers, among=held_out)
     assert frame["right"].all()
     assert list(zip(frame["country"], frame["relation"], strict=True)) == order
-    silent = probes.probe_questions(lambda qs: [""] * len(qs), among=held_out)
+    silent = probe_questions(lambda questions: [""] * len(questions), among=held_out)
     assert not silent["right"].any()
-    assert set(silent["reaction"]) == {probes.OTHER}
+    assert set(silent["reaction"]) == {OTHER}
 
 
-def test_test_questions_are_the_same_whoever_else_is_asked():
-    france = facts.country("France")
-    asked = []
-    for among in ([france], facts.countries()):
-        frame = probes.probe_questions(lambda qs: [""] * len(qs), among=among)
-        asked.append(list(frame.loc[frame["country"] == "France", "prompt"]))
-    assert asked[0] == asked[1]
-    with pytest.raises(ValueError, match="no country"):
-        probes.probe_questions(lambda qs: [], among=[])
+def test_test_questions_are_the_same_whatever_else_is_asked():
+    prompts = []
+    for among in ([country("France")], countries()):
+        frame = probe_questions(lambda questions: [""] * len(questions), among=among)
+        prompts.append(list(frame.loc[frame["country"] == "France", "prompt"]))
+    assert prompts[0] == prompts[1]
+    with pytest.raises(ValueError, match="at least one country"):
+        probe_questions(lambda questions: [], among=[])
 
 
-def test_text_loss_is_the_models_own_over_all_tokens(toy):
-    model, tokenizer = toy
-    documents = ["The capital of France is Paris.", "1 2 3", "Q: Why?\nA: Because."]
-    total, count = 0.0, 0
-    for document in documents:
-        ids = torch.tensor([with_bos(tokenizer, document)])
-        with torch.no_grad():
-            total += model(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
-        count += ids.shape[1] - 1
-    found = probes.text_loss(model, tokenizer, documents, batch_size=2)
-    assert found == pytest.approx(total / count, rel=1e-5)
+def test_an_answer_lost_to_a_rewording_costs_one():
+    frame = probe_rewordings(
+        lambda questions: ["Paris" if q.endswith("?") else "?" for q in questions],
+        among=[country("France")], relations=["capital"],
+    )  # fmt: skip
+    lost = rewording_losses(frame).set_index("wording")["lost"]
+    assert lost.to_dict() == {
+        "no question mark": 1, "lower case": 0, "with a greeting": 0, "with a please": 0,
+    }  # fmt: skip
+
+
+def test_variety_of_what_is_drawn():
+    texts = ["Paris", "Paris", "a b c d e", "Paris\nRome"]
+    found = probe_variety(
+        lambda questions, n: [texts[n]] * len(questions), among=[country("France")], draws=4,
+        relations=["capital"],
+    ).iloc[0]  # fmt: skip
+    assert (found["words"], found["distinct"], found["on_format"]) == (9 / 4, 2 / 3, 1 / 2)
+
+
+def test_a_note_is_right_word_for_word_only():
+    known = {part_of(row, "prompt"): part_of(row, "answer") for row in note_rows(4)}
+    frame = probe_notes(lambda questions: [f" {known[q]}\n" for q in questions], count=4)
+    assert frame["right"].all()
+    assert frame["name"].nunique() == 4
+    changed = lambda questions: [known[q].replace("has", "had") for q in questions]  # noqa: E731
+    assert not probe_notes(changed, count=4)["right"].any()
+
+
+def test_reviews_count_what_was_said_and_what_is_true():
+    frame = probe_reviews(lambda questions: ["Positive"] * len(questions))
+    assert frame["said_positive"].all()
+    assert frame["right"].mean() == 0.5
+    assert frame["review"].is_unique
+    truth = {part_of(row, "prompt"): part_of(row, "answer") for row in reviews(test=True)}
+    assert probe_reviews(lambda questions: [truth[q] for q in questions])["right"].all()
+
+
+def test_an_outdated_answer_names_the_old_currency():
+    frame = probe_outdated(lambda questions: ["the franc"] * len(questions))
+    franc = {name for name, old in OLD_CURRENCIES.items() if old == "franc"}
+    assert set(frame.loc[frame["outdated"], "country"]) == franc
+    assert set(frame["country"]) == set(OLD_CURRENCIES)
+    assert not frame["right"].any()
+    assert set(frame["split"]) == {"sft", "held_out"}
+
+
+def test_repeated_errors_are_the_very_words_of_the_error():
+    rows = [("Chad", "Lima ", 0), ("Mali", "Bamako", 0), ("Peru", "Lima", 0), ("Chad", "Oslo", 1)]
+    frame = pd.DataFrame(rows, columns=["country", "output", "seed"]).assign(relation="capital")
+    errors = pd.DataFrame({"country": ["Chad", "Mali"], "output": [" Lima", "Oslo"]})
+    errors = errors.assign(relation="capital")
+    found = repeated_errors(frame, errors)
+    assert found[["country", "seed", "repeated"]].values.tolist() == [
+        ["Chad", 0, True], ["Mali", 0, False], ["Chad", 1, False],
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="none of these errors"):
+        repeated_errors(frame.iloc[2:3], errors)
+    with pytest.raises(pd.errors.MergeError):
+        repeated_errors(frame, pd.concat([errors, errors]))
+
+
+@pytest.mark.parametrize(
+    ("text", "unsure"),
+    [("I don't know.", True), ("I do not know that country", True), ("I don’t know", True),
+     ("I can't say.", True), ("No idea!", True), ("Paris", False), ("They know Paris", False),
+     ("", False)],
+)  # fmt: skip
+def test_what_says_that_it_does_not_know(text, unsure):
+    assert abstains(text) is unsure
+
+
+def test_three_kinds_of_answers():
+    outputs = ["Paris", "Rome", "I don't know.", " "]
+    found = made_up(pd.DataFrame({"output": outputs, "right": [True, False, False, False]}))
+    assert list(found["kind"]) == ["right", "made up", "abstained", "abstained"]
+    assert list(found["made_up"]) == [0, 1, 0, 0]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from sftlab.measure import rank_answers, rank_once, rank_paraphrases, rank_with_intervals
-from sftlab.measure.skills import probe_functions, probe_records, records_of_base
+from sftlab.measure.format_probes import probe_functions
 from sftlab.measure.structured import probe_schema
 from sftlab.world import (
     INVENTED,
@@ -99,28 +99,3 @@ def test_the_worlds_own_functions_pass_their_tests():
     found = probe_functions(draw, draws=2, ks=[1, 2], among=functions())
     assert (found[found["k"] == 1]["score"] == 0.5).all(), found[found["passes"] == 0]
     assert (found[found["k"] == 2]["score"] == 1).all()
-
-
-def test_records_are_judged_by_country():
-    among = countries()[:3]
-    right = iter([json.dumps(record_of(one), ensure_ascii=False) for one in among])
-    found = probe_records(lambda asked: [next(right) for _ in asked], among=among)
-    assert found["correct"].all()
-    assert list(found["country"]) == [one.name for one in among]
-
-
-def test_base_is_asked_in_four_ways(toy_base):
-    from types import SimpleNamespace
-
-    from sftlab.models import load
-
-    model, tokenizer = load(toy_base)
-    run = SimpleNamespace(model=model.eval(), tokenizer=tokenizer)
-    among = countries()[:2]
-    found = {name: measure(run)
-             for name, measure in records_of_base(among, [("a", "b")]).items()}  # fmt: skip
-    assert list(found) == ["base, bare", "base, 4-shot", "base, constrained", "base, name fixed"]
-    assert not found["base, bare"]["parsed"].any()
-    names = [json.loads(text)["country"] for text in found["base, name fixed"]["output"]
-             if text.endswith("}")]  # fmt: skip
-    assert set(names) <= {one.name for one in among}

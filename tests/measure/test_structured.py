@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftlab.measure.completion import complete
+from sftlab.measure.generation import complete
 from sftlab.measure.structured import (
     PatternError,
     complete_within,

@@ -2,8 +2,8 @@
 the effects that its words describe.
 
 Effects are read from the claims that a lesson records, and from the pictures: each tells its rows
-and percentages in its text for those who cannot see it, such as "Title: base model answered rightly
-0%; fine-tuned answered rightly 98%."
+and percentages in its text for those who cannot see it, such as "Title: base model answered
+correctly 0%; fine-tuned answered correctly 98%."
 """
 
 import functools
@@ -208,8 +208,8 @@ def test_06_each_method_has_its_own_rate(run):
 
 def test_06_few_directions_carry_what_is_learned(run):
     kept = told(run("06_lora_qlora"), "by its largest directions")
-    assert kept["answered rightly, 0 directions"] <= 20
-    assert kept["answered rightly, 16 directions"] >= 70
+    assert kept["answered correctly, 0 directions"] <= 20
+    assert kept["answered correctly, 16 directions"] >= 70
 
 
 def test_05_records_its_claims(run):

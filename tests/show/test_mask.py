@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from sftlab.chat import FAMILIES, IGNORED, TemplateError, labels
 from sftlab.measure import token_losses
 from sftlab.models import load
-from sftlab.show.mask import show_mask
-from sftlab.show.mask_text import lines
+from sftlab.show import show_mask
 
 HI = [{"role": "user", "content": "Hi <b>"}, {"role": "assistant", "content": "Ho & ho.\nSo"}]
 TWO = [
@@ -127,7 +126,7 @@ def test_no_text_is_lost_or_comes_out_as_markup(toy_tokenizer, question, answer)
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     xray = show_mask(messages, tokenizer=toy_tokenizer, template="chatml")
     assert "".join(token.text for token in xray.tokens) == xray.text
-    assert unmarked("".join(line.text for line in lines(xray.tokens))) == xray.text
+    assert unmarked("".join(line.text for line in xray.lines)) == xray.text
     assert unmarked("".join(Marks(xray.html).marked)) == f"{answer}<|im_end|>"
     assert bracketed(xray) == [f"{answer}<|im_end|>"]
 
@@ -178,7 +177,7 @@ def test_a_cut_row_says_what_it_lost(toy_tokenizer):
     whole = show_mask(HI, tokenizer=toy_tokenizer, template="chatml")
     cut = show_mask(HI, tokenizer=toy_tokenizer, template="chatml", max_length=whole.total - 3)
     assert (cut.total, cut.supervised) == (whole.total - 3, whole.supervised - 2)
-    assert any("lost 2" in warning for warning in cut.warnings)
+    assert any("removed 2" in warning for warning in cut.warnings)
 
 
 def test_labels_by_hand_are_shown_as_they_are(toy_tokenizer):
@@ -274,17 +273,17 @@ def test_losses_of_a_model_that_is_training(toy_base):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "one of the two"),
-        ({"messages": HI, "ids": [1]}, "one of the two"),
+        ({}, "either messages or ids"),
+        ({"messages": HI, "ids": [1]}, "either messages or ids"),
         ({"messages": HI, "after": object()}, "give both"),
         ({"messages": HI, "labels": [1, 2]}, "2 labels for"),
         ({"ids": [[1], [2]]}, "one conversation"),
-        ({"ids": ["a"]}, "whole numbers"),
+        ({"ids": ["a"]}, "integers"),
         ({"messages": HI, "turns": "first"}, "'all'"),
         ({"messages": HI, "turns": "everything", "labels": [1]}, "leave labels out"),
     ],
 )
-def test_mistakes_are_told(toy_tokenizer, options, said):
+def test_mistakes_are_named(toy_tokenizer, options, said):
     with pytest.raises(ValueError, match=said):
         show_mask(tokenizer=toy_tokenizer, **options)
 

@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from sftlab.profiles import find_profile
-from sftlab.show.document import Document
-from sftlab.show.report import next_command, summary, write_report
-from sftlab.train import Settings, carry_out, prepare, recipe, state
+from sftlab.measure import mean
+from sftlab.models import find_profile
+from sftlab.show import evaluation_report, next_command, plot_shares, summary, write_report
+from sftlab.show.report import _fence, _question, _shown
+from sftlab.train import Answer, Settings, carry_out, prepare, recipe, state
 
 ROWS = [{"prompt": f"Is {n * 7919:x} <b>bold</b>?", "completion": "a | b"} for n in range(40)]
 
@@ -21,7 +22,10 @@ def done(tmp_path_factory, toy_base):
     folder = tmp_path_factory.mktemp("report")
     file = folder / "my.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, {"prompt": "", "a": 1}]))
-    profile, settings = find_profile(toy_base), Settings(epochs=3, learning_rate=1e-2, batch_size=8)
+    profile, settings = (
+        find_profile(toy_base),
+        Settings(num_train_epochs=3, learning_rate=1e-2, per_device_train_batch_size=8),
+    )
     data = prepare(file, profile=profile, settings=settings, skip_bad=True)
     wanted = recipe(file, profile, settings)
     made = carry_out(data, profile, folder=folder / "run", wanted=wanted, progress=False)
@@ -71,7 +75,9 @@ def test_what_the_report_tells(done):
         assert (done.folder / name).read_bytes()[:4] == b"\x89PNG"
     assert text.count("\nreference\n") == 8
     assert next_command(done) in text
-    assert "\\<b>bold" not in text.partition("asked")[2].partition("```")[2].partition("```")[0]
+    assert (
+        "\\<b>bold" not in text.partition("question\n")[2].partition("```")[2].partition("```")[0]
+    )
 
 
 def test_the_summary_is_of_the_outcomes(done):
@@ -96,22 +102,43 @@ def test_the_summary_speaks_of_forgetting_where_there_is_some(done):
     assert "forgetting:" not in told(9)
 
 
-def test_a_cell_and_a_fence_hold_any_text():
-    made = Document("a < b")
-    made.table([("x | y", "line\nbreak")], head=("one", "two"))
-    made.sample([("who <he>", "```\ncode\n```", 3)])
-    assert r"| x \| y | line break |" in made.markdown
-    assert "````\n```\ncode\n```\n````" in made.markdown
-    assert '<span class="same">```</span>' in made.html
-    assert "who &lt;he&gt;" in made.html
+def test_a_fence_is_longer_than_what_it_holds():
+    assert _fence("no backticks") == "```"
+    assert _fence("``\n````\ncode") == "`````"
 
 
-def test_a_conversation_shows_who_spoke_and_an_empty_answer_is_told():
-    from sftlab.show.report import _asked, _told
-    from sftlab.train import Answer
-
+def test_a_conversation_shows_who_spoke_and_an_empty_answer_is_named():
     talk = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant")]
-    assert _asked({"messages": talk}) == "system: s\nuser: u"
-    assert _asked({"messages": talk[1:]}) == "u"
-    assert _told(Answer(row=0, text="", ended=True)) == "[nothing]"
-    assert _told(Answer(row=0, text="a", ended=False)).startswith("a [stopped")
+    assert _question({"messages": talk}) == "system: s\nuser: u"
+    assert _question({"messages": talk[1:]}) == "u"
+    assert _shown(Answer(row=0, text="", ended=True)) == "[nothing]"
+    assert _shown(Answer(row=0, text="a", ended=False)).startswith("a [stopped")
+
+
+def share(right):
+    rows = [(seed, n, n < right) for seed in range(2) for n in range(10)]
+    return mean(pd.DataFrame(rows, columns=["seed", "country", "right"]))
+
+
+def test_an_evaluation_is_one_page(tmp_path):
+    made = evaluation_report(
+        "A run",
+        verdict="Do not ship it.",
+        scores={"right": share(8), "alone": share(5)},
+        baselines={"base": {"right": share(4)}},
+        segments={"good": share(9), "weak": share(2)},
+        losses=["Not measured: safety."],
+        samples=[("<i>Q?", "no|pe\nno", "yes")],
+        provenance={"seeds": "2"},
+        pictures={"shares.png": plot_shares({"a": share(2)}, title="P")},
+    )
+    text = made.markdown
+    assert text.index("Do not ship it.") < text.index("| right | 80%") < text.index("| weak | 20%")
+    assert text.index("| weak |") < text.index("| good |") < text.index("Not measured")
+    assert "2 × 10" in text
+    assert r"| \<i>Q? | no\|pe no | yes |" in text
+    made.save(tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {"report.md", "report.html", "shares.png"}
+    assert Tags((tmp_path / "report.html").read_text()).seen.count("img") == 1
+    with pytest.raises(ValueError, match="scores is empty"):
+        evaluation_report("x", verdict="", scores={})

@@ -25,9 +25,9 @@ EXAMPLES = [
 ]
 
 
-def train(base, folder, *, save_every=1, **settings):
-    how = {"epochs": 1, "batch_size": 4, "progress": False, **settings}
-    return finetune(str(base), EXAMPLES, checkpoints=folder, save_every=save_every, **how)
+def train(base, folder, *, save_steps=1, **settings):
+    how = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "progress": False, **settings}
+    return finetune(str(base), EXAMPLES, output_dir=folder, save_steps=save_steps, **how)
 
 
 def own(folder):
@@ -69,7 +69,7 @@ def test_neighbours_of_checkpoints_outlive_the_checkpoints_that_follow(
     toy_base, tmp_path, monkeypatch
 ):
     """The trainer's own rotation would count them, and delete them as the oldest."""
-    plain = train(toy_base, tmp_path / "plain", epochs=3)
+    plain = train(toy_base, tmp_path / "plain", num_train_epochs=3)
     mark, before = trainer.mark_whole, {}
 
     def mark_and_put_beside(folder, step):
@@ -78,7 +78,7 @@ def test_neighbours_of_checkpoints_outlive_the_checkpoints_that_follow(
             before.update(put_beside(folder))
 
     monkeypatch.setattr(trainer, "mark_whole", mark_and_put_beside)
-    run = train(toy_base, tmp_path / "c", epochs=3)
+    run = train(toy_base, tmp_path / "c", num_train_epochs=3)
     assert before
     assert files(tmp_path / "c") == before
     assert {"checkpoint-8", "checkpoint-9"} == {*own(tmp_path / "c")} - {"checkpoint-best"}
@@ -115,13 +115,13 @@ def test_steps_between_checkpoints_are_checked_before_the_model_is_loaded(
 ):
     monkeypatch.setattr(adapters, "load_base", lambda *a, **k: pytest.fail("it was loaded"))
     with pytest.raises(SettingsError) as caught:
-        train(toy_base, tmp_path / "c", save_every=steps)
-    assert str(caught.value) == f"save_every is {steps!r}; give a whole number of steps, 1 or more"
+        train(toy_base, tmp_path / "c", save_steps=steps)
+    assert str(caught.value) == f"save_steps is {steps!r}; give a whole number of steps, 1 or more"
     assert not (tmp_path / "c").exists()
 
 
 def test_steps_between_checkpoints_may_be_numpys(toy_base, tmp_path):
-    train(toy_base, tmp_path / "c", save_every=np.int64(2))
+    train(toy_base, tmp_path / "c", save_steps=np.int64(2))
     assert own(tmp_path / "c") == ["checkpoint-2", "checkpoint-3"]
 
 

@@ -10,11 +10,20 @@ from sftlab.train.finetuning import finetune
 from sftlab.train.settings import SettingsError
 
 EXAMPLES = [
-    {"messages": [{"role": "user", "content": f"What is {n}?"},
-                  {"role": "assistant", "content": ["Paris", "Rome, Italy"][n % 2]}]}
+    {
+        "messages": [
+            {"role": "user", "content": f"What is {n}?"},
+            {"role": "assistant", "content": ["Paris", "Rome, Italy"][n % 2]},
+        ]
+    }
     for n in range(24)
-]  # fmt: skip
-EXACT = {"precision": "float32", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3}
+]
+EXACT = {
+    "bf16": False,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-3,
+}
 
 
 def train(base, **settings):
@@ -108,14 +117,14 @@ def test_a_model_without_known_layers_is_refused():
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_training_with_it_has_a_seed_and_leaves_no_trace(toy_base, method):
-    settings = {"method": method, "learning_rate": 1e-2, "epochs": 2}
+    settings = {"method": method, "learning_rate": 1e-2, "num_train_epochs": 2}
     plain = train(toy_base, **settings)
     none = train(toy_base, dropout=0.0, **settings)
-    first, second = (train(toy_base, dropout=0.2, **settings) for _ in range(2))
+    name = "lora_dropout" if method == "lora" else "dropout"
+    first, second = (train(toy_base, **{name: 0.2}, **settings) for _ in range(2))
     assert equal(none, plain)
     assert equal(first, second)
     assert not equal(first, plain)
-    assert first.settings.dropout == 0.2
     if method == "lora":
         assert first.model.peft_config["default"].lora_dropout == 0.2
     else:
@@ -125,16 +134,26 @@ def test_training_with_it_has_a_seed_and_leaves_no_trace(toy_base, method):
 
 def test_checkpointed_layers_drop_the_same_again(toy_base):
     kept = train(toy_base, dropout=0.2)
-    again = train(toy_base, dropout=0.2, checkpointing=True)
+    again = train(toy_base, dropout=0.2, gradient_checkpointing=True)
     for first, second in zip(kept.history, again.history, strict=True):
         assert first["loss"] == second["loss"]
-        assert first["gradient_norm"] == pytest.approx(second["gradient_norm"], rel=1e-6)
+        assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-6)
 
 
 def test_it_is_off_while_validation_is_measured(toy_base):
-    made = finetune(str(toy_base), EXAMPLES, validation=EXAMPLES, progress=False,
-                    **{**EXACT, "learning_rate": 1e-9, "dropout": 0.5})  # fmt: skip
-    plain = finetune(str(toy_base), EXAMPLES, validation=EXAMPLES, progress=False,
-                     **{**EXACT, "learning_rate": 1e-9})  # fmt: skip
+    made = finetune(
+        str(toy_base),
+        EXAMPLES,
+        eval_dataset=EXAMPLES,
+        progress=False,
+        **{**EXACT, "learning_rate": 1e-9, "dropout": 0.5},
+    )
+    plain = finetune(
+        str(toy_base),
+        EXAMPLES,
+        eval_dataset=EXAMPLES,
+        progress=False,
+        **{**EXACT, "learning_rate": 1e-9},
+    )
     assert made.history[0]["loss"] != plain.history[0]["loss"]
     assert made.validation[0]["loss"] == pytest.approx(plain.validation[0]["loss"], rel=1e-5)

@@ -30,12 +30,26 @@ from sftlab.train.settings import Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = [
-    {"messages": [{"role": "user", "content": f"What is {n}?"},
-                  {"role": "assistant", "content": "Paris"}]}
+    {
+        "messages": [
+            {"role": "user", "content": f"What is {n}?"},
+            {"role": "assistant", "content": "Paris"},
+        ]
+    }
     for n in range(24)
-]  # fmt: skip
-QUICK = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "progress": False}
-LEARN = {"epochs": 8, "batch_size": 8, "learning_rate": 1e-2, "progress": False}
+]
+QUICK = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-3,
+    "progress": False,
+}
+LEARN = {
+    "num_train_epochs": 8,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-2,
+    "progress": False,
+}
 
 
 def make_base(folder, *, reserved=True, tied=True, kind="llama", bos=False):
@@ -47,9 +61,10 @@ def make_base(folder, *, reserved=True, tied=True, kind="llama", bos=False):
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
         ["What is the capital? Paris user assistant system"] * 3,
-        trainers.BpeTrainer(vocab_size=320, special_tokens=special, show_progress=False,
-                            initial_alphabet=alphabet),
-    )  # fmt: skip
+        trainers.BpeTrainer(
+            vocab_size=320, special_tokens=special, show_progress=False, initial_alphabet=alphabet
+        ),
+    )
     if bos:
         from tokenizers.processors import TemplateProcessing
 
@@ -61,10 +76,17 @@ def make_base(folder, *, reserved=True, tied=True, kind="llama", bos=False):
         tokenizer_object=bpe, bos_token="<|endoftext|>", eos_token="<|endoftext|>", **pad
     )
     sizes = dict(
-        hidden_size=64, num_hidden_layers=2, intermediate_size=128, num_attention_heads=2,
-        num_key_value_heads=2, vocab_size=len(tokenizer), max_position_embeddings=128,
-        tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+        hidden_size=64,
+        num_hidden_layers=2,
+        intermediate_size=128,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=128,
+        tie_word_embeddings=tied,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     torch.manual_seed(0)
     if kind == "llama":
         model = LlamaForCausalLM(LlamaConfig(**sizes))
@@ -97,10 +119,12 @@ def test_answer_and_its_end_are_supervised_and_nothing_else(base):
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.chat_template = CHATML
     messages = [
-        {"role": "system", "content": "Hi"}, {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"},
+        {"role": "system", "content": "Hi"},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
         {"role": "assistant", "content": "d"},
-    ]  # fmt: skip
+    ]
     out = tokenizer.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
@@ -122,9 +146,11 @@ def test_answer_and_its_end_are_supervised_and_nothing_else(base):
 def test_template_without_system_and_with_generation_prompt(base):
     tokenizer = AutoTokenizer.from_pretrained(base)
     text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "a"}], chat_template=CHATML, tokenize=False,
+        [{"role": "user", "content": "a"}],
+        chat_template=CHATML,
+        tokenize=False,
         add_generation_prompt=True,
-    )  # fmt: skip
+    )
     assert text == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -280,8 +306,10 @@ def test_provenance_is_known_before_training(base, monkeypatch):
 def test_padding_is_told_by_length_and_never_by_its_token(pad):
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    rows = [{"input_ids": [5, 6, 3, 0], "labels": [-100, 6, 3, 0]},
-            {"input_ids": [5, 3], "labels": [-100, 3]}]  # fmt: skip
+    rows = [
+        {"input_ids": [5, 6, 3, 0], "labels": [-100, 6, 3, 0]},
+        {"input_ids": [5, 3], "labels": [-100, 3]},
+    ]
     batch = DataCollatorForLanguageModeling(pad_token_id=pad)(rows)
     assert batch["labels"].tolist() == [[-100, 6, 3, 0], [-100, 3, -100, -100]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
@@ -337,7 +365,7 @@ USER, ASSISTANT = EXAMPLES[0]["messages"]
         (wrong([USER]), "example 2, .*there is no message of the assistant"),
         (
             wrong([USER, USER, ASSISTANT]),
-            r"example 2, messages\[1\].role: two user messages stand in a row",
+            r"example 2, messages\[1\].role: two user messages follow each other",
         ),
         (wrong([ASSISTANT]), r"example 2, messages\[0\].role: .* begins with the role assistant"),
         (
@@ -350,12 +378,12 @@ USER, ASSISTANT = EXAMPLES[0]["messages"]
         ),
         (
             wrong([USER, {"role": "assistant", "content": 4}]),
-            r"messages\[1\].content: the content is no text \(4",
+            r"messages\[1\].content: the content must be a string \(got int: 4",
         ),
         (wrong([USER, ASSISTANT | {"train": False}]), "every answer has train: false"),
         (
             wrong([USER, ASSISTANT, {"role": "system", "content": "a"}]),
-            "a system message stands after the first place",
+            "a system message comes after the first message",
         ),
         (wrong([USER, {"role": "assistant", "content": "a<|im_end|>"}]), "would end its own turn"),
     ],
@@ -371,7 +399,9 @@ def test_example_whose_answer_is_cut_off(base):
         finetune(base, [EXAMPLES[0], long], max_length=40, progress=False)
     half = {"messages": [USER, {"role": "assistant", "content": "x " * 60}]}
     with pytest.warns(UserWarning, match=r"1 of 2 examples .*first is example 1"):
-        made = finetune(base, [EXAMPLES[0], half], max_length=40, epochs=1, progress=False)
+        made = finetune(
+            base, [EXAMPLES[0], half], max_length=40, num_train_epochs=1, progress=False
+        )
     assert made.tokens["cut"] == 1
     assert made.tokens["longest"] == 40
 
@@ -379,25 +409,25 @@ def test_example_whose_answer_is_cut_off(base):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"lr": 1}, "no setting 'lr'; the settings are learning_rate, epochs"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"batch_size": 2.5}, "whole number"),
+        ({"lr": 1}, "no setting 'lr'; the settings are learning_rate, num_train_epochs"),
+        ({"num_train_epochs": 0}, "epochs is 0"),
+        ({"per_device_train_batch_size": 2.5}, "whole number"),
         ({"learning_rate": "1e-3"}, "give a number"),
-        ({"method": "magic"}, "choose one of full, lora, qlora"),
-        ({"warmup_share": 1}, "below 1"),
-        ({"dropout": 1}, "dropout is 1; it must be below 1"),
-        ({"dropout": -0.1}, "zero or more"),
-        ({"clip": -1}, "zero or more"),
-        ({"checkpointing": 1}, "checkpointing is 1; give True or False"),
-        ({"order": "sorted"}, "choose one of shuffled, given"),
-        ({"patience": 0}, "above zero"),
-        ({"patience": 1.5}, "whole number"),
+        ({"method": "magic"}, "one of full, lora, qlora"),
+        ({"warmup_steps": -1}, "zero or more"),
+        ({"dropout": 1}, "dropout is 1; give a number from 0 to below 1"),
+        ({"lora_dropout": -0.1}, "from 0"),
+        ({"max_grad_norm": -1}, "zero or more"),
+        ({"gradient_checkpointing": 1}, "checkpointing is 1; give True or False"),
+        ({"train_sampling_strategy": "sorted"}, "one of group_by_length, random, sequential"),
+        ({"early_stopping_patience": 0}, "above zero"),
+        ({"early_stopping_patience": 1.5}, "whole number"),
     ],
 )
 def test_mistakes_in_settings_are_named(base, change, said):
     with pytest.raises(SettingsError, match=said):
         finetune(base, EXAMPLES, **change)
-    assert Settings().changed(epochs=2).epochs == 2
+    assert Settings().changed(num_train_epochs=2).num_train_epochs == 2
 
 
 def test_dataset_is_taken_as_a_list_is(base):
@@ -439,9 +469,9 @@ socket.socket.connect = socket.getaddrinfo = refuse
 from sftlab.train import finetune, load_run
 examples = [{{"messages": [{{"role": "user", "content": "a"}},
                           {{"role": "assistant", "content": "b"}}]}}] * 8
-from sftlab.profiles import METHODS
+from sftlab.models import METHODS
 for method in METHODS:
-    run = finetune({base!r}, examples, method=method, epochs=1, progress=False)
+    run = finetune({base!r}, examples, method=method, num_train_epochs=1, progress=False)
     run.answer(["a"]), run.chat("a", sample=True)
     load_run(run.save({str(tmp_path)!r} + "/" + method)).answer(["a"])
 import threading
@@ -449,7 +479,10 @@ names = [thread.name for thread in threading.enumerate()]
 assert not any("telemetry" in name for name in names), names
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT,
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0", "CI": ""},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -8,11 +8,25 @@ from sftlab.train.inspection import batch_costs, batches, neighbour_effect
 from sftlab.train.settings import SettingsError
 
 EXAMPLES = [
-    {"messages": [{"role": "user", "content": "the capital of France is " * (1 + 7 * n % 5)},
-                  {"role": "assistant", "content": ["Paris", "Oslo is the capital"][n % 2]}]}
+    {
+        "messages": [
+            {"role": "user", "content": "the capital of France is " * (1 + 7 * n % 5)},
+            {"role": "assistant", "content": ["Paris", "Oslo is the capital"][n % 2]},
+        ]
+    }
     for n in range(24)
-]  # fmt: skip
-EXACT = {"precision": "float32", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3}
+]
+WAYS = {
+    "grouped": {},
+    "random": {"train_sampling_strategy": "random"},
+    "padding-free": {"train_sampling_strategy": "random", "padding_free": True},
+}
+EXACT = {
+    "bf16": False,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +48,7 @@ def lengths(run):
 
 
 def test_batches_by_hand(toy_base, lengths):
-    frame = batches(str(toy_base), EXAMPLES, order="given", **EXACT)
+    frame = batches(str(toy_base), EXAMPLES, train_sampling_strategy="sequential", **EXACT)
     cut = [lengths[n : n + 8] for n in (0, 8, 16)]
     assert frame["batch"].tolist() == [1, 2, 3]
     assert frame["examples"].tolist() == [8] * 3
@@ -43,8 +57,10 @@ def test_batches_by_hand(toy_base, lengths):
 
 
 def test_the_three_batchings_hold_the_same_tokens_on_fewer_and_fewer_positions(toy_base, lengths):
-    frames = {kind: batches(str(toy_base), EXAMPLES, batching=kind, **EXACT)
-              for kind in ("random", "grouped", "packed")}  # fmt: skip
+    frames = {
+        kind: batches(str(toy_base), EXAMPLES, **WAYS[kind], **EXACT)
+        for kind in ("random", "grouped", "padding-free")
+    }
     for frame in frames.values():
         assert frame["tokens"].sum() == sum(tokens for tokens, _ in lengths)
         assert frame["examples"].tolist() == [8] * 3
@@ -69,11 +85,12 @@ def test_the_batches_are_those_of_the_training(toy_base, monkeypatch):
 
 
 def test_checkpointing_keeps_less_and_multiplies_more(toy_base):
-    plain, again = (batch_costs(str(toy_base), EXAMPLES, steps=2, checkpointing=on, **EXACT)
-                    for on in (False, True))  # fmt: skip
+    plain, again = (
+        batch_costs(str(toy_base), EXAMPLES, steps=2, gradient_checkpointing=on, **EXACT)
+        for on in (False, True)
+    )
     assert len(plain) == len(again) == 2
     assert (again["kept"] < plain["kept"] / 2).all()
-    assert (again["peak"] < plain["peak"]).all()
     # Forward is a third of a step; what is computed again is the layers, not the head.
     ratio = again["operations"] / plain["operations"]
     assert ratio.between(1.05, 4 / 3).all()
@@ -81,7 +98,7 @@ def test_checkpointing_keeps_less_and_multiplies_more(toy_base):
 
 def test_products_by_hand(toy_base):
     row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    found = batch_costs(str(toy_base), [row], batch_size=1, precision="float32").iloc[0]
+    found = batch_costs(str(toy_base), [row], per_device_train_batch_size=1, bf16=False).iloc[0]
     n, hidden, mlp, vocabulary = found["positions"], 64, 128, _vocabulary(toy_base)
     assert found["examples"] == 1
     predicted = 2  # the answer and its end
@@ -100,11 +117,21 @@ def _vocabulary(folder):
 
 
 def test_attention_on_long_rows_is_counted_too(toy_base):
-    long = [{"messages": [{"role": "user", "content": "a b " * 150},
-                          {"role": "assistant", "content": "b"}]}]  # fmt: skip
-    found = [batch_costs(str(toy_base), [row] * 2, precision="float32", batching=kind,
-                         batch_size=2).iloc[0]
-             for row in long for kind in ("random", "packed")]  # fmt: skip
+    long = [
+        {
+            "messages": [
+                {"role": "user", "content": "a b " * 150},
+                {"role": "assistant", "content": "b"},
+            ]
+        }
+    ]
+    found = [
+        batch_costs(
+            str(toy_base), [row] * 2, bf16=False, **WAYS[kind], per_device_train_batch_size=2
+        ).iloc[0]
+        for row in long
+        for kind in ("random", "padding-free")
+    ]
     apart, packed = found
     assert apart["positions"] <= 2 * 512 < packed["positions"] + 512
     assert packed["operations"] > 1.1 * apart["operations"], "the square of a row twice as long"
@@ -115,20 +142,6 @@ def test_the_callers_generators_are_left_alone(toy_base):
     before = torch.get_rng_state()
     batch_costs(str(toy_base), EXAMPLES, dropout=0.1, **EXACT)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_the_profilers_own_lines_are_not_shown_and_others_are(capfd):
-    import os
-
-    from sftlab.planner import Meter
-    from sftlab.quiet import printed_noise_silenced
-
-    with Meter() as meter:
-        kept = torch.ones(1000)
-    assert meter.peak == kept.nbytes
-    with printed_noise_silenced():
-        os.write(2, b"USDT: start\nmemory is short\n")
-    assert capfd.readouterr().err == "memory is short\n"
 
 
 def test_packed_neighbours_matter_only_when_they_are_not_kept_apart(run):

@@ -15,12 +15,21 @@ from sftlab.train.settings import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = [
-    {"messages": [{"role": "user", "content": f"What is {n}?"},
-                  {"role": "assistant", "content": "Paris"}]}
+    {
+        "messages": [
+            {"role": "user", "content": f"What is {n}?"},
+            {"role": "assistant", "content": "Paris"},
+        ]
+    }
     for n in range(24)
-]  # fmt: skip
-SETTINGS = {"precision": "float32", "epochs": 2, "batch_size": 8, "learning_rate": 1e-3,
-            "progress": False}  # fmt: skip
+]
+SETTINGS = {
+    "bf16": False,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-3,
+    "progress": False,
+}
 
 
 def train(base, **how):
@@ -34,20 +43,26 @@ def equal(one, other):
 
 @pytest.fixture(scope="module")
 def plain(toy_base):
-    return train(toy_base, validation=EXAMPLES[:4])
+    return train(toy_base, eval_dataset=EXAMPLES[:4])
 
 
 def test_each_step_is_told_and_each_measurement_after_its_step(toy_base, plain):
     told = []
-    made = train(toy_base, validation=EXAMPLES[:4], on_step=told.append)
+    made = train(toy_base, eval_dataset=EXAMPLES[:4], on_step=told.append)
     assert equal(made, plain)
     assert [row for row in told if "loss" in row] == made.history
     measured = [row for row in told if "loss" not in row]
-    assert [row["validation_loss"] for row in measured] == [p["loss"] for p in made.validation]
-    assert [(row["step"], "validation_loss" in row) for row in told] == [
-        (1, False), (2, False), (3, False), (3, True),
-        (4, False), (5, False), (6, False), (6, True),
-    ]  # fmt: skip
+    assert [row["eval_loss"] for row in measured] == [p["loss"] for p in made.validation]
+    assert [(row["step"], "eval_loss" in row) for row in told] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (3, True),
+        (4, False),
+        (5, False),
+        (6, False),
+        (6, True),
+    ]
 
 
 def test_it_is_told_while_the_run_goes_and_a_mistake_in_it_ends_the_run(toy_base, capsys):
@@ -67,7 +82,7 @@ def test_it_is_told_while_the_run_goes_and_a_mistake_in_it_ends_the_run(toy_base
 
 
 def test_event_files_hold_the_numbers_of_the_run(toy_base, plain, tmp_path):
-    made = train(toy_base, validation=EXAMPLES[:4], logs=tmp_path / "logs")
+    made = train(toy_base, eval_dataset=EXAMPLES[:4], logging_dir=tmp_path / "logs")
     assert equal(made, plain)
     frame = read_logs(tmp_path / "logs")
     assert list(frame.columns) == ["step", "name", "value"]
@@ -87,9 +102,9 @@ def test_event_files_hold_the_numbers_of_the_run(toy_base, plain, tmp_path):
 
 
 def test_a_folder_is_one_run(toy_base, tmp_path):
-    train(toy_base, epochs=1, logs=tmp_path / "logs")
+    train(toy_base, num_train_epochs=1, logging_dir=tmp_path / "logs")
     with pytest.raises(LogError, match="a folder of its own"):
-        train(toy_base, epochs=1, logs=tmp_path / "logs")
+        train(toy_base, num_train_epochs=1, logging_dir=tmp_path / "logs")
     with pytest.raises(LogError, match="no event files"):
         read_logs(tmp_path)
 
@@ -102,7 +117,7 @@ def test_a_resumed_run_goes_on_in_its_logs(toy_base, plain, tmp_path):
         if row["step"] == 5:
             raise Killed
 
-    how = {"checkpoints": tmp_path / "c", "save_every": 2, "logs": tmp_path / "logs"}
+    how = {"output_dir": tmp_path / "c", "save_steps": 2, "logging_dir": tmp_path / "logs"}
     with pytest.raises(Killed):
         train(toy_base, on_step=kill, **how)
     resumed = train(toy_base, **how)
@@ -122,16 +137,19 @@ socket.socket.connect = socket.getaddrinfo = refuse
 from sftlab.train import finetune
 from sftlab.train.logs import read_logs
 rows = {json.dumps(EXAMPLES)}
-how = {{**{SETTINGS!r}, "epochs": 1}}
+how = {{**{SETTINGS!r}, "num_train_epochs": 1}}
 finetune({str(toy_base)!r}, rows, **how)
 assert not {{"tensorboard", "torch.utils.tensorboard"}} & set(sys.modules)
-finetune({str(toy_base)!r}, rows, logs={str(tmp_path / "logs")!r}, **how)
+finetune({str(toy_base)!r}, rows, logging_dir={str(tmp_path / "logs")!r}, **how)
 assert len(read_logs({str(tmp_path / "logs")!r})) > 9
 """
     done = subprocess.run(
-        [sys.executable, "-W", "default", "-c", script], capture_output=True, text=True, cwd=ROOT,
+        [sys.executable, "-W", "default", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0"},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     said = [line for line in done.stderr.splitlines() if "tensor" in line.lower()]
     assert not said, "of TensorBoard not even what Python hides by default"

@@ -8,30 +8,44 @@ import torch
 from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from sftlab.models import load
-from sftlab.profiles import ADAPTED, METHODS, QUANTISED, find_profile
-from sftlab.quiet import known_noise_silenced
+from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load
+from sftlab.quiet import quiet_libraries
 from sftlab.train import adapters, freezing
 from sftlab.train.finetuning import finetune, untrained
-from sftlab.train.methods import KINDS, refusal, table
 from sftlab.train.methods import METHODS as DESCRIBED
+from sftlab.train.methods import refusal, table
 from sftlab.train.run import Run
 from sftlab.train.saved_run import load_run
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.step import SupervisedTrainer
 
 EXAMPLES = [
-    {"messages": [{"role": "user", "content": f"What is {n}?"},
-                  {"role": "assistant", "content": "Paris"}]}
+    {
+        "messages": [
+            {"role": "user", "content": f"What is {n}?"},
+            {"role": "assistant", "content": "Paris"},
+        ]
+    }
     for n in range(24)
-]  # fmt: skip
+]
 ALIEN = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>' + message['content'] + '<|fin|>' }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 """A template whose end of turn no vocabulary here knows."""
-QUICK = {"epochs": 1, "batch_size": 4, "learning_rate": 3e-3, "progress": False}
+KINDS = {
+    "plain": {},
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "pissa": {"init_lora_weights": "pissa"},
+}
+QUICK = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 3e-3,
+    "progress": False,
+}
 IDS = torch.tensor([[9, 10, 11, 12, 13, 14]])
 WITH_LORA = ("lora", "qlora", "int8")
 REFUSED = {("qlora", "pissa"), ("int8", "pissa"), ("int8", "dora")}
@@ -83,7 +97,7 @@ def beside(base, **asked):
     settings = Settings(method="lora", **asked).filled(find_profile(base))
     model, _ = load(base)
     torch.manual_seed(0)
-    with known_noise_silenced():
+    with quiet_libraries():
         return get_peft_model(model, adapters.adapter_config(model, settings, added=()))
 
 
@@ -91,7 +105,7 @@ class TestAdapters:
     @pytest.mark.parametrize("kind", KINDS)
     def test_fresh_ones_are_the_base(self, base, kind):
         expected = logits(load(base)[0])
-        found = logits(beside(base, lora_kind=kind))
+        found = logits(beside(base, **KINDS[kind]))
         if kind in ("plain", "rslora"):
             assert torch.equal(found, expected)
         # DoRA computes lengths, PiSSA splits the weights.
@@ -100,7 +114,7 @@ class TestAdapters:
     @pytest.mark.parametrize("method", QUANTISED)
     def test_fresh_ones_are_the_quantised_base(self, base, method):
         profile = find_profile(base)
-        settings = Settings(method=method, precision="float32").filled(profile)
+        settings = Settings(method=method, bf16=False).filled(profile)
         model, _ = adapters.load_base(profile, settings)
         expected = logits(model)
         found = get_peft_model(model, adapters.adapter_config(model, settings, added=()))
@@ -108,7 +122,7 @@ class TestAdapters:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_merged_is_unmerged(self, base, kind):
-        made = finetune(base, EXAMPLES, method="lora", lora_kind=kind, **QUICK)
+        made = finetune(base, EXAMPLES, method="lora", **KINDS[kind], **QUICK)
         expected = logits(made.model)
         assert (expected - logits(load(base)[0])).abs().max() > 0.01
         merged = copy.deepcopy(made.model).merge_and_unload()
@@ -117,7 +131,7 @@ class TestAdapters:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_switched_off_it_is_the_base_bit_for_bit(self, base, kind):
-        made = finetune(base, EXAMPLES, method="lora", lora_kind=kind, **QUICK)
+        made = finetune(base, EXAMPLES, method="lora", **KINDS[kind], **QUICK)
         expected = logits(load(base)[0])
         with made.model.disable_adapter():
             assert torch.equal(logits(made.model), expected)
@@ -125,8 +139,10 @@ class TestAdapters:
 
     def test_two_runs_are_loaded_together_switched_combined_and_taken_away(self, base, tmp_path):
         kinds = {"one": "plain", "two": "pissa"}
-        runs = {name: finetune(base, EXAMPLES, method="lora", lora_kind=kind, seed=seed, **QUICK)
-                for seed, (name, kind) in enumerate(kinds.items())}  # fmt: skip
+        runs = {
+            name: finetune(base, EXAMPLES, method="lora", **KINDS[kind], seed=seed, **QUICK)
+            for seed, (name, kind) in enumerate(kinds.items())
+        }
         folders = {name: str(run.save(tmp_path / name)) for name, run in runs.items()}
         untouched, _ = load(base)
         expected = logits(untouched)
@@ -150,31 +166,38 @@ class TestAdapters:
     @pytest.mark.parametrize(
         ("which", "expected"),
         [
-            ("attention", {"q_proj", "k_proj", "v_proj", "o_proj"}),
-            ("mlp", {"gate_proj", "up_proj", "down_proj"}),
-            ("all", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
+            (r".*self_attn\.\w+", {"q_proj", "k_proj", "v_proj", "o_proj"}),
+            (["gate_proj", "up_proj", "down_proj"], {"gate_proj", "up_proj", "down_proj"}),
+            (
+                "all-linear",
+                {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+            ),
         ],
     )
     def test_targets(self, base, which, expected):
-        model = beside(base, lora_targets=which)
-        names = {name.split(".lora_A")[0].rsplit(".", 1)[-1]
-                 for name, _ in model.named_parameters() if "lora_A" in name}  # fmt: skip
+        model = beside(base, target_modules=which)
+        names = {
+            name.split(".lora_A")[0].rsplit(".", 1)[-1]
+            for name, _ in model.named_parameters()
+            if "lora_A" in name
+        }
         assert names == expected
 
     def test_scale_of_rslora_is_by_the_root_of_the_rank(self, base):
         for kind, expected in (("plain", 2.0), ("rslora", 8.0)):
-            model = beside(base, lora_kind=kind, lora_rank=16)
+            model = beside(base, **KINDS[kind], r=16)
             layer = model.get_base_model().model.layers[0].mlp.up_proj
             assert layer.scaling["default"] == expected
 
     def test_pissa_ends_as_a_plain_adapter_of_twice_the_rank(self, base):
-        made = finetune(base, EXAMPLES, method="lora", lora_kind="pissa", lora_rank=4, **QUICK)
+        made = finetune(base, EXAMPLES, method="lora", init_lora_weights="pissa", r=4, **QUICK)
         config = made.model.peft_config["default"]
-        assert (config.r, config.lora_alpha, config.init_lora_weights) == (8, 16, True)
+        assert (config.r, config.lora_alpha, config.init_lora_weights) == (8, 64, True)
         assert made.trained == sum(
-            4 * sum(layer.weight.shape) for layer in load(base)[0].model.layers.modules()
+            4 * sum(layer.weight.shape)
+            for layer in load(base)[0].model.layers.modules()
             if isinstance(layer, torch.nn.Linear)
-        )  # fmt: skip
+        )
 
 
 class TestPrefix:
@@ -220,14 +243,22 @@ class TestPrefix:
         # PEFT takes a head's width to be hidden / heads; Qwen3 states another.
         _, tokenizer = load(str(toy_base))
         torch.manual_seed(0)
-        model = Qwen3ForCausalLM(Qwen3Config(
-            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, head_dim=32, tie_word_embeddings=True,
-            max_position_embeddings=512,
-        ))  # fmt: skip
+        model = Qwen3ForCausalLM(
+            Qwen3Config(
+                vocab_size=len(tokenizer),
+                hidden_size=64,
+                intermediate_size=128,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=32,
+                tie_word_embeddings=True,
+                max_position_embeddings=512,
+            )
+        )
         model.save_pretrained(tmp_path)
         tokenizer.save_pretrained(tmp_path)
-        made = finetune(str(tmp_path), EXAMPLES[:8], method="prefix", prefix_tokens=3, **QUICK)
+        made = finetune(str(tmp_path), EXAMPLES[:8], method="prefix", num_virtual_tokens=3, **QUICK)
         assert made.trained == 3 * 2 * 2 * 2 * 32
 
 
@@ -235,8 +266,11 @@ class TestFreezing:
     def test_frozen_changes_upper_layers_and_norm_alone(self, base):
         made = finetune(base, EXAMPLES, method="frozen", weight_decay=0.1, **QUICK)
         found = changed(base, made)
-        assert found == {name for name in weights(made.model)
-                         if ".layers.1." in name or name == "model.norm.weight"}  # fmt: skip
+        assert found == {
+            name
+            for name in weights(made.model)
+            if ".layers.1." in name or name == "model.norm.weight"
+        }
         assert made.trained == sum(
             weight.numel() for name, weight in made.model.named_parameters() if name in found
         )
@@ -261,7 +295,9 @@ class TestFreezing:
         untied = other_base(False)
         made = finetune(untied, EXAMPLES, method="frozen", **QUICK)
         assert {n for n in changed(untied, made) if ".layers.1." not in n} == {
-            "lm_head.weight", "model.norm.weight"}  # fmt: skip
+            "lm_head.weight",
+            "model.norm.weight",
+        }
 
     def test_gradual_starts_at_the_top_and_ends_with_all(self, base, monkeypatch):
         seen = []
@@ -273,7 +309,9 @@ class TestFreezing:
             return made
 
         monkeypatch.setattr(SupervisedTrainer, "training_step", spy)
-        made = finetune(base, EXAMPLES, method="gradual", **{**QUICK, "batch_size": 3})
+        made = finetune(
+            base, EXAMPLES, method="gradual", **{**QUICK, "per_device_train_batch_size": 3}
+        )
         names = set(weights(made.model))
         assert len(seen) == 8  # steps; four parts: norm, two layers, embeddings
         assert seen[0] == {"model.norm.weight"}
@@ -286,8 +324,12 @@ class TestFreezing:
 
     @pytest.mark.parametrize("batch", [24, 12, 8])
     def test_gradual_opens_all_however_few_the_steps(self, base, batch):
-        asked = {**QUICK, "batch_size": batch, "schedule": "constant_with_warmup"}
-        made = finetune(base, EXAMPLES, method="gradual", warmup_share=0, **asked)
+        asked = {
+            **QUICK,
+            "per_device_train_batch_size": batch,
+            "lr_scheduler_type": "constant_with_warmup",
+        }
+        made = finetune(base, EXAMPLES, method="gradual", warmup_steps=0, **asked)
         assert changed(base, made) == set(weights(made.model))
 
     def test_parts_are_all_weights_once(self, base, other_base):
@@ -321,7 +363,7 @@ class TestAddedTokens:
 
 @pytest.mark.parametrize(("method", "kind"), EVERY)
 def test_saved_run_computes_what_it_did(base, tmp_path, method, kind):
-    made = finetune(base, EXAMPLES, method=method, lora_kind=kind, **QUICK)
+    made = finetune(base, EXAMPLES, method=method, **KINDS[kind], **QUICK)
     opened = load_run(made.save(tmp_path / "run"))
     assert torch.equal(logits(opened.model), logits(made.model))
     assert opened.answer(["What is 3?"]) == made.answer(["What is 3?"])
@@ -335,7 +377,7 @@ def test_saved_run_computes_what_it_did(base, tmp_path, method, kind):
 
 def test_share_of_trained_weights(base):
     full = sum(weight.numel() for weight in load(base)[0].parameters())
-    made = {m: finetune(base, EXAMPLES[:4], method=m, lora_rank=2, **QUICK) for m in METHODS}
+    made = {m: finetune(base, EXAMPLES[:4], method=m, r=2, **QUICK) for m in METHODS}
     assert {run.weights for run in made.values()} == {full}
     assert made["full"].trained_share == made["gradual"].trained_share == 1
     shapes = [w.shape for n, w in load(base)[0].named_parameters() if "_proj" in n]
@@ -350,11 +392,14 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize(
     ("method", "kind"),
-    [*((method, "plain") for method in ("lora", "qlora", "prefix", "frozen", "gradual")),
-     ("lora", "dora"), ("lora", "pissa")],
-)  # fmt: skip
+    [
+        *((method, "plain") for method in ("lora", "qlora", "prefix", "frozen", "gradual")),
+        ("lora", "dora"),
+        ("lora", "pissa"),
+    ],
+)
 def test_resumed_is_uninterrupted(base, tmp_path, monkeypatch, method, kind):
-    asked = {"method": method, "lora_kind": kind, **QUICK}
+    asked = {"method": method, **KINDS[kind], **QUICK}
     plain = finetune(base, EXAMPLES, **asked)
     ordinary = SupervisedTrainer.training_step
 
@@ -364,7 +409,7 @@ def test_resumed_is_uninterrupted(base, tmp_path, monkeypatch, method, kind):
         return ordinary(self, *given)
 
     monkeypatch.setattr(SupervisedTrainer, "training_step", stop)
-    kept = {"checkpoints": tmp_path / "checkpoints", "save_every": 2}
+    kept = {"output_dir": tmp_path / "checkpoints", "save_steps": 2}
     with pytest.raises(Interrupted):
         finetune(base, EXAMPLES, **asked, **kept)
     monkeypatch.setattr(SupervisedTrainer, "training_step", ordinary)
@@ -378,16 +423,19 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("asked", "said"),
         [
-            ({"method": "prefix", "batching": "packed"}, "neighbours then see each other.*grouped"),
-            ({"method": "prefix", "checkpointing": True}, "gets no cache.*checkpointing=False"),
-            ({"method": "qlora", "lora_kind": "pissa"}, "NF4 weights can't be rewritten"),
-            ({"method": "int8", "lora_kind": "pissa"}, "int8 weights can't be rewritten"),
-            ({"method": "int8", "lora_kind": "dora"}, "lose their scales.*'lora' or 'qlora'"),
-            ({"lora_kind": "olora"}, "plain, rslora, dora, pissa"),
-            ({"lora_targets": "head"}, "all, attention, mlp"),
-            ({"adapter_precision": "float16"}, "float32, bfloat16"),
-            ({"double_quantisation": 1}, "True or False"),
-            ({"prefix_tokens": 0}, "prefix_tokens is 0"),
+            ({"method": "prefix", "padding_free": True}, "see each other.*padding_free=False"),
+            (
+                {"method": "prefix", "gradient_checkpointing": True},
+                "gets no cache.*gradient_checkpointing=False",
+            ),
+            ({"method": "qlora", "init_lora_weights": "pissa"}, "NF4 weights can't be rewritten"),
+            ({"method": "int8", "init_lora_weights": "pissa"}, "int8 weights can't be rewritten"),
+            ({"method": "int8", "use_dora": True}, "lose their scales.*'lora' or 'qlora'"),
+            ({"init_lora_weights": "olora"}, 'True or "pissa"'),
+            ({"target_modules": []}, '"all-linear", a list'),
+            ({"adapter_dtype": "float16"}, "float32, bfloat16"),
+            ({"bnb_4bit_use_double_quant": 1}, "True or False"),
+            ({"num_virtual_tokens": 0}, "num_virtual_tokens is 0"),
             ({"trained_layers": 1.5}, "whole number"),
         ],
     )
@@ -396,13 +444,13 @@ class TestRefusals:
             Settings(**asked)
 
     def test_method_of_the_profile_is_looked_at_too(self):
-        settings = Settings(lora_kind="pissa")
+        settings = Settings(init_lora_weights="pissa")
         with pytest.raises(SettingsError, match="NF4"):
             settings.filled(find_profile("llama-3.1-8b-qlora"))
-        assert settings.filled(find_profile("tiny")).lora_kind == "pissa"
+        assert settings.filled(find_profile("tiny")).init_lora_weights == "pissa"
 
     def test_settings_of_other_methods_are_left_alone(self):
-        assert refusal(Settings(method="full", lora_kind="pissa", trained_layers=1)) is None
+        assert refusal(Settings(method="full", init_lora_weights="pissa", trained_layers=1)) is None
 
     def test_prefix_with_tokens_that_are_added(self, other_base):
         with pytest.raises(SettingsError, match=r"adds tokens.*choose a template"):
@@ -413,13 +461,13 @@ class TestRefusals:
         profile = find_profile(base)
         monkeypatch.setattr("sftlab.train.settings.refusal", lambda settings: None)
         with pytest.raises(TypeError, match="PiSSA"):
-            finetune(base, EXAMPLES, method="qlora", lora_kind="pissa", **QUICK)
+            finetune(base, EXAMPLES, method="qlora", init_lora_weights="pissa", **QUICK)
         with pytest.raises(TypeError, match="PiSSA"):
-            finetune(base, EXAMPLES, method="int8", lora_kind="pissa", **QUICK)
+            finetune(base, EXAMPLES, method="int8", init_lora_weights="pissa", **QUICK)
         with pytest.raises(AttributeError, match="unsqueeze"):
-            finetune(base, EXAMPLES, method="int8", lora_kind="dora", **QUICK)
+            finetune(base, EXAMPLES, method="int8", use_dora=True, **QUICK)
         with pytest.raises(RuntimeError, match="must match the size"):
-            finetune(base, EXAMPLES, method="prefix", checkpointing=True, **QUICK)
+            finetune(base, EXAMPLES, method="prefix", gradient_checkpointing=True, **QUICK)
         settings = Settings(method="prefix").filled(profile)
         model, _ = load(base)
         found = get_peft_model(model, adapters.adapter_config(model, settings, added=())).eval()
@@ -451,23 +499,33 @@ class TestTable:
 
     @pytest.mark.parametrize("method", [one for one in METHODS if one != "prefix"])
     def test_packing_is_what_it_says(self, base, method):
-        packed, apart = (finetune(base, EXAMPLES, batching=way, method=method, **QUICK)
-                         for way in ("packed", "random"))  # fmt: skip
+        packed, apart = (
+            finetune(
+                base,
+                EXAMPLES,
+                train_sampling_strategy="random",
+                padding_free=way,
+                method=method,
+                **QUICK,
+            )
+            for way in (True, False)
+        )
         for one, other in zip(packed.history, apart.history, strict=True):
             assert one["loss"] == pytest.approx(other["loss"], rel=2e-3)
 
     @pytest.mark.parametrize("method", [one for one in METHODS if one != "prefix"])
     def test_checkpointing_is_what_it_says(self, base, method):
-        again, kept = (finetune(base, EXAMPLES, checkpointing=on, method=method, **QUICK)
-                       for on in (True, False))  # fmt: skip
+        again, kept = (
+            finetune(base, EXAMPLES, gradient_checkpointing=on, method=method, **QUICK)
+            for on in (True, False)
+        )
         for one, other in zip(again.history, kept.history, strict=True):
             assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
         torch.testing.assert_close(logits(again.model), logits(kept.model), rtol=0, atol=2e-2)
 
     @pytest.mark.parametrize(("method", "kind"), EVERY)
     def test_bfloat16_products_are_what_it_says(self, base, method, kind):
-        made = finetune(base, EXAMPLES[:8], method=method, lora_kind=kind, precision="bfloat16",
-                        **QUICK)  # fmt: skip
+        made = finetune(base, EXAMPLES[:8], method=method, **KINDS[kind], bf16=True, **QUICK)
         assert isinstance(made, Run)
         held = {w.dtype for n, w in made.model.named_parameters() if "lora_" not in n}
         float32 = DESCRIBED[method].base == "float32"

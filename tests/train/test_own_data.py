@@ -17,13 +17,15 @@ GOOD = [(f"What is {n} of {n * 7919:x}?", f"{n**3:x}") for n in range(40)]
 def in_shapes(pairs):
     """The pairs, each in one of the shapes that the readers know."""
     shapes = (
-        lambda q, a: {"messages": [{"role": "user", "content": q},
-                                   {"role": "assistant", "content": a}]},
+        lambda q, a: {
+            "messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]
+        },
         lambda q, a: {"prompt": q, "completion": a},
         lambda q, a: {"instruction": q, "input": "", "output": a},
-        lambda q, a: {"conversations": [{"from": "human", "value": q},
-                                        {"from": "gpt", "value": a}]},
-    )  # fmt: skip
+        lambda q, a: {
+            "conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]
+        },
+    )
     return [{**shapes[n % 4](*pair), "number": n} for n, pair in enumerate(pairs)]
 
 
@@ -47,8 +49,12 @@ def write(path, rows):
 
 
 def talk(question, answer):
-    return {"messages": [{"role": "user", "content": question},
-                         {"role": "assistant", "content": answer}]}  # fmt: skip
+    return {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+    }
 
 
 BAD = ["{not json", {"prompt": "", "completion": "x"}]
@@ -61,8 +67,9 @@ CUT = talk("long?", "many words " * 300)
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("mixed") / "my.jsonl",
-                 [*in_shapes(GOOD), *BAD, *UNFIT, CUT])  # fmt: skip
+    return write(
+        tmp_path_factory.mktemp("mixed") / "my.jsonl", [*in_shapes(GOOD), *BAD, *UNFIT, CUT]
+    )
 
 
 def test_every_row_is_used_or_counted(mixed, toy_base):
@@ -90,7 +97,9 @@ def test_every_row_is_used_or_counted(mixed, toy_base):
 
 @pytest.mark.filterwarnings("ignore:.* are longer than max_length")
 def test_counts_are_those_of_the_training(mixed, toy_base):
-    made = prepare(mixed, profile=toy_base, skip_bad=True, batch_size=8, epochs=1)
+    made = prepare(
+        mixed, profile=toy_base, skip_bad=True, per_device_train_batch_size=8, num_train_epochs=1
+    )
     rows = [{"messages": row["messages"]} for row in made.train]
     run = finetune(toy_base, rows, settings=made.settings, progress=False)
     lengths = [made.lengths[n] for n in made.split.train]
@@ -170,6 +179,10 @@ def test_a_limit_beyond_what_the_model_reads_is_not_promised(tmp_path, toy_base)
 def test_few_steps_are_told_before(tmp_path, toy_base):
     file = write(tmp_path / "a.jsonl", in_shapes(GOOD))
     assert "3 steps of training are few" in str(prepare(file, profile=toy_base))
-    many = prepare(file, profile=toy_base, settings=Settings(epochs=10, batch_size=4))
+    many = prepare(
+        file,
+        profile=toy_base,
+        settings=Settings(num_train_epochs=10, per_device_train_batch_size=4),
+    )
     assert many.steps == 80
     assert many.notes == []

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sftlab.measure import battery
-from sftlab.profiles import find_profile
+from sftlab.measure import read_meter
+from sftlab.models import find_profile
 from sftlab.train.outcome import Outcome, first_difference, is_exact, is_short, measure
 from sftlab.train.own_data import prepare
 from sftlab.train.own_folder import OwnRunError, last_step, recipe, state
@@ -22,7 +22,12 @@ from sftlab.train.settings import Settings, SettingsError
 
 ROWS = [{"prompt": f"What is {n} of {n * 7919:x}?", "completion": "Paris"} for n in range(40)]
 # In float32, in which the losses are measured after the training too.
-HOW = {"epochs": 6, "batch_size": 8, "learning_rate": 1e-2, "precision": "float32"}
+HOW = {
+    "num_train_epochs": 6,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-2,
+    "bf16": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +77,21 @@ with FileLock(sys.argv[1]):
 def test_a_second_process_is_kept_out_and_one_that_was_killed_is_not(file, toy_base, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(folder / ".lock")], text=True,
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder / ".lock")],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(OwnRunError, match="another `sftlab train` is at work"):
-            go(file, toy_base, folder, epochs=1)
+            go(file, toy_base, folder, num_train_epochs=1)
         assert [one.name for one in folder.iterdir()] == [".lock"]
     finally:
         other.kill()
         other.wait()
-    assert go(file, toy_base, folder, epochs=1).run.seconds > 0
+    assert go(file, toy_base, folder, num_train_epochs=1).run.seconds > 0
     assert not (folder / ".lock").exists()
 
 
@@ -110,7 +119,7 @@ def test_the_loss_of_the_whole_is_that_of_the_rows(done, toy_base):
 
 
 def test_the_forgetting_meter_is_read_before_and_after_and_kept(done):
-    now = battery.read(done.run.model, done.run.tokenizer, known_corpus=False)
+    now = read_meter(done.run.model, done.run.tokenizer, known_corpus=False)
     pd.testing.assert_frame_equal(done.skills["after"], now)
     pd.testing.assert_frame_equal(pd.read_parquet(done.folder / "meter.parquet"), now)
     before = pd.read_parquet(done.folder / "before.parquet")
@@ -167,7 +176,7 @@ def test_nothing_of_another_run_is_overwritten(file, toy_base, done, tmp_path):
         state(done.folder, recipe(file, profile, settings)) == "begun"
     )  # no report is written yet
     with pytest.raises(OwnRunError, match=r"another run \(other epochs, seed\)"):
-        state(done.folder, recipe(file, profile, settings.changed(epochs=2, seed=1)))
+        state(done.folder, recipe(file, profile, settings.changed(num_train_epochs=2, seed=1)))
     changed = tmp_path / "my.jsonl"
     changed.write_text(file.read_text() + json.dumps({"prompt": "a", "completion": "b"}))
     with pytest.raises(OwnRunError, match=r"other data"):
@@ -194,7 +203,7 @@ def test_a_template_file_that_has_changed_makes_another_run(file, toy_base, tmp_
 def test_patience_keeps_the_best_epoch_and_wants_held_out_rows(file, toy_base, tmp_path):
     from sftlab.show import summary
 
-    done = go(file, toy_base, tmp_path / "run", patience=1, learning_rate=0.3)
+    done = go(file, toy_base, tmp_path / "run", early_stopping_patience=1, learning_rate=0.3)
     best = min(done.run.validation, key=lambda point: point["loss"])
     assert done.run.kept_epoch == best["epoch"] < 6
     assert done.after.loss == pytest.approx(best["loss"], abs=1e-4)
@@ -202,13 +211,13 @@ def test_patience_keeps_the_best_epoch_and_wants_held_out_rows(file, toy_base, t
     three = tmp_path / "three.jsonl"
     three.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:3]))
     with pytest.raises(SettingsError, match="none is held out"):
-        go(three, toy_base, tmp_path / "other", patience=1)
+        go(three, toy_base, tmp_path / "other", early_stopping_patience=1)
     assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("method", ["qlora", "prefix"])
 def test_other_methods_are_measured_before_and_after(file, toy_base, tmp_path, method):
-    done = go(file, toy_base, tmp_path / "run", method=method, epochs=2)
+    done = go(file, toy_base, tmp_path / "run", method=method, num_train_epochs=2)
     assert done.after.loss == pytest.approx(done.run.validation[-1]["loss"], abs=0.02)
     assert done.after.loss != done.before.loss
     again = measure(load_run(done.folder), done.data.held_out)
@@ -227,8 +236,12 @@ def test_too_few_rows_are_trained_on_and_nothing_is_measured(toy_base, tmp_path)
     ("answer", "words"), [("Lima", 0), ("Paris.", 0), ("It is Lima", 2), ("It is Paris.", 3)]
 )
 def test_first_difference(answer, words):
-    row = {"messages": [{"role": "user", "content": "?"},
-                        {"role": "assistant", "content": "It is  Paris."}]}  # fmt: skip
+    row = {
+        "messages": [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": "It is  Paris."},
+        ]
+    }
     assert first_difference(answer, row) == words
 
 
@@ -236,8 +249,18 @@ def test_first_difference(answer, words):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_killed_process_goes_on_and_ends_at_the_same_weights(file, toy_base, done, tmp_path):
     how = [f"--set={name}={value}" for name, value in HOW.items()]
-    command = [sys.executable, "-m", "sftlab", "train", str(file), "--out", str(tmp_path / "run"),
-               "--profile", str(toy_base), *how]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "sftlab",
+        "train",
+        str(file),
+        "--out",
+        str(tmp_path / "run"),
+        "--profile",
+        str(toy_base),
+        *how,
+    ]
     threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     # A step takes milliseconds: the process stops itself when the second checkpoint is whole.
     slow = (
@@ -249,8 +272,9 @@ def test_killed_process_goes_on_and_ends_at_the_same_weights(file, toy_base, don
         "sys.argv = ['sftlab', *sys.argv[1:]]\n"
         "from sftlab.cli.main import main; main()"
     )
-    killed = subprocess.run([sys.executable, "-c", slow, *command[3:]], env=threads,
-                            capture_output=True)  # fmt: skip
+    killed = subprocess.run(
+        [sys.executable, "-c", slow, *command[3:]], env=threads, capture_output=True
+    )
     assert killed.returncode == -signal.SIGKILL
     assert last_step(tmp_path / "run") == 10
     ended = subprocess.run(command, env=threads, capture_output=True, text=True)
@@ -276,7 +300,7 @@ def test_what_a_learner_keeps_beside_the_checkpoints_outlives_the_run(
         return save(self, folder)
 
     monkeypatch.setattr(Run, "save", save_and_keep)
-    go(file, toy_base, tmp_path / "run", epochs=1)
+    go(file, toy_base, tmp_path / "run", num_train_epochs=1)
     assert (kept / "mine.txt").read_text() == "mine"
     assert [path.name for path in kept.parent.iterdir()] == ["checkpoint-best"]
     assert last_step(tmp_path / "run") == 0

@@ -9,8 +9,7 @@ import torch
 
 from sftlab import models
 from sftlab.measure import token_losses
-from sftlab.profiles import Profile
-from sftlab.quantised import keep_layout
+from sftlab.models import Profile, keep_layout
 from sftlab.train.finetuning import finetune
 from sftlab.train.saved_run import load_run
 from sftlab.train.step import SupervisedTrainer
@@ -18,11 +17,20 @@ from sftlab.train.step import SupervisedTrainer
 nn = pytest.importorskip("bitsandbytes.nn")
 
 EXAMPLES = [
-    {"messages": [{"role": "user", "content": f"What is {n}?"},
-                  {"role": "assistant", "content": "Paris"}]}
+    {
+        "messages": [
+            {"role": "user", "content": f"What is {n}?"},
+            {"role": "assistant", "content": "Paris"},
+        ]
+    }
     for n in range(24)
-]  # fmt: skip
-QUICK = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "progress": False}
+]
+QUICK = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-3,
+    "progress": False,
+}
 
 
 @pytest.fixture
@@ -42,10 +50,13 @@ def layers(model):
 def held(model):
     """The bytes of every 4-bit layer, and how they are to be read."""
     return [
-        (one.weight.data.clone(), one.weight.quant_state.absmax.clone(),
-         getattr(one.weight.quant_state, "packing_format_for_cpu", False))
+        (
+            one.weight.data.clone(),
+            one.weight.quant_state.absmax.clone(),
+            getattr(one.weight.quant_state, "packing_format_for_cpu", False),
+        )
         for one in layers(model)
-    ]  # fmt: skip
+    ]
 
 
 def unchanged(before, after):
@@ -70,7 +81,7 @@ def evaluate(model):
 @pytest.mark.parametrize("double", [True, False])
 def test_evaluation_leaves_the_weights_as_they_were(base, double):
     profile = Profile(name="base", source=base, method="qlora")
-    model, _ = models.load(profile, double_quantisation=double)
+    model, _ = models.load(profile, bnb_4bit_use_double_quant=double)
     assert layers(model)
     before, first = held(model), evaluate(model)
     assert unchanged(before, held(model))
@@ -106,7 +117,7 @@ def test_guard_alone_on_one_layer(monkeypatch):
 def test_evaluated_before_and_during_the_training_it_ends_at_the_same_bits(
     base, monkeypatch, method, precision
 ):
-    asked = {**QUICK, "epochs": 2, "method": method, "precision": precision}
+    asked = {**QUICK, "num_train_epochs": 2, "method": method, "bf16": precision == "bfloat16"}
     plain = finetune(base, EXAMPLES, **asked)
     train = SupervisedTrainer.train
 
@@ -115,7 +126,7 @@ def test_evaluated_before_and_during_the_training_it_ends_at_the_same_bits(
         return train(self, **options)
 
     monkeypatch.setattr(SupervisedTrainer, "train", evaluate_first)
-    watched = finetune(base, EXAMPLES, validation=EXAMPLES[:5], **asked)
+    watched = finetune(base, EXAMPLES, eval_dataset=EXAMPLES[:5], **asked)
     assert len(watched.validation) == 2
     assert plain.history == watched.history
     one, other = adapters(plain), adapters(watched)
@@ -143,7 +154,7 @@ def test_training_goes_on_after_an_opened_run_was_evaluated(base, tmp_path):
 @pytest.mark.parametrize("adapters_in", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_precision_of_adapters_is_as_asked_and_is_kept(base, tmp_path, method, adapters_in):
-    made = finetune(base, EXAMPLES, method=method, adapter_precision=adapters_in, **QUICK)
+    made = finetune(base, EXAMPLES, method=method, adapter_dtype=adapters_in, **QUICK)
     opened = load_run(made.save(tmp_path / "run"))
     for run in (made, opened):
         types = {weight.dtype for weight in adapters(run).values()}
@@ -154,13 +165,13 @@ def test_precision_of_adapters_is_as_asked_and_is_kept(base, tmp_path, method, a
 def test_precision_of_adapters_by_default(base):
     for method, expected in (("lora", "float32"), ("qlora", "bfloat16"), ("int8", "bfloat16")):
         made = finetune(base, EXAMPLES[:8], method=method, **QUICK)
-        assert made.settings.adapter_precision == expected
+        assert made.settings.adapter_dtype == expected
         assert {w.dtype for w in adapters(made).values()} == {getattr(torch, expected)}
 
 
 @pytest.mark.parametrize("double", [True, False])
 def test_double_quantisation_is_as_asked(base, double):
-    made = finetune(base, EXAMPLES[:8], method="qlora", double_quantisation=double, **QUICK)
+    made = finetune(base, EXAMPLES[:8], method="qlora", bnb_4bit_use_double_quant=double, **QUICK)
     states = [layer.weight.quant_state for layer in layers(made.model)]
     assert states
     assert all(state.nested is double and state.quant_type == "nf4" for state in states)
@@ -168,5 +179,5 @@ def test_double_quantisation_is_as_asked(base, double):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_layers_compute_in_the_settings_precision(base, precision):
-    made = finetune(base, EXAMPLES[:8], method="qlora", precision=precision, **QUICK)
+    made = finetune(base, EXAMPLES[:8], method="qlora", bf16=precision == "bfloat16", **QUICK)
     assert {layer.compute_dtype for layer in layers(made.model)} == {getattr(torch, precision)}

@@ -37,7 +37,17 @@ EXAMPLES = [
     }
     for n in range(24)
 ]
-EXACT = {"precision": "float32", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3}
+WAYS = {
+    "grouped": {},
+    "random": {"train_sampling_strategy": "random"},
+    "padding-free": {"train_sampling_strategy": "random", "padding_free": True},
+}
+EXACT = {
+    "bf16": False,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +165,7 @@ def test_batches_are_not_in_order_of_length():
     assert means != sorted(means, reverse=True)
 
 
-@pytest.mark.parametrize("batching", ["grouped", "random", "packed"])
+@pytest.mark.parametrize("batching", WAYS)
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_examples_in_the_order_given_make_the_batches(
     toy_base, monkeypatch, batching, accumulation
@@ -165,17 +175,27 @@ def test_examples_in_the_order_given_make_the_batches(
 
     def spy(self, model, inputs, *args, **kwargs):
         ids, labels = inputs["input_ids"], inputs["labels"]
-        rows = [ids[0]] if batching == "packed" else [
-            row[: int((mask != 0).sum())] for row, mask in
-            zip(ids, inputs["attention_mask"], strict=True)
-        ]  # fmt: skip
+        rows = (
+            [ids[0]]
+            if batching == "padding-free"
+            else [
+                row[: int((mask != 0).sum())]
+                for row, mask in zip(ids, inputs["attention_mask"], strict=True)
+            ]
+        )
         seen.append(torch.cat(rows).tolist())
         assert len(labels)
         return compute_loss(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(SupervisedTrainer, "compute_loss", spy)
-    made = train(toy_base, order="given", batching=batching, batch_size=10, epochs=2,
-                 accumulation=accumulation)  # fmt: skip
+    made = train(
+        toy_base,
+        train_sampling_strategy="sequential",
+        **WAYS[batching],
+        per_device_train_batch_size=10,
+        num_train_epochs=2,
+        gradient_accumulation_steps=accumulation,
+    )
     ids = [
         made.tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
         for row in EXAMPLES
@@ -192,26 +212,32 @@ def train(base, **settings):
     return finetune(str(base), EXAMPLES, progress=False, **{**EXACT, **settings})
 
 
-@pytest.mark.parametrize("batching", ["grouped", "random", "packed"])
+@pytest.mark.parametrize("batching", WAYS)
 def test_accumulated_batches_are_one_large_batch(toy_base, batching):
-    one = train(toy_base, batch_size=8, accumulation=1, batching=batching)
-    four = train(toy_base, batch_size=2, accumulation=4, batching=batching)
+    one = train(
+        toy_base, per_device_train_batch_size=8, gradient_accumulation_steps=1, **WAYS[batching]
+    )
+    four = train(
+        toy_base, per_device_train_batch_size=2, gradient_accumulation_steps=4, **WAYS[batching]
+    )
     assert len(one.history) == len(four.history) == 3
     for first, second in zip(one.history, four.history, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=1e-3)
-        assert first["gradient_norm"] == pytest.approx(second["gradient_norm"], rel=1e-3)
+        assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_same_seed_same_weights_another_seed_others(toy_base, precision):
-    first, second = (weights(train(toy_base, precision=precision, seed=5)) for _ in range(2))
+    first, second = (
+        weights(train(toy_base, bf16=precision == "bfloat16", seed=5)) for _ in range(2)
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = weights(train(toy_base, precision=precision, seed=6))
+    other = weights(train(toy_base, bf16=precision == "bfloat16", seed=6))
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_packed_training_is_random_training(toy_base):
-    packed, random = (train(toy_base, batching=b) for b in ("packed", "random"))
+    packed, random = (train(toy_base, **WAYS[b]) for b in ("padding-free", "random"))
     for first, second in zip(packed.history, random.history, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=1e-4)
 
@@ -219,12 +245,12 @@ def test_packed_training_is_random_training(toy_base):
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_checkpointing_keeps_less_and_changes_nothing(toy_base, method, precision):
-    settings = {"method": method, "precision": precision, "learning_rate": 1e-2}
-    kept, again = (train(toy_base, checkpointing=on, **settings) for on in (False, True))
+    settings = {"method": method, "bf16": precision == "bfloat16", "learning_rate": 1e-2}
+    kept, again = (train(toy_base, gradient_checkpointing=on, **settings) for on in (False, True))
     for first, second in zip(kept.history, again.history, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=1e-6)
-        assert first["gradient_norm"] == pytest.approx(second["gradient_norm"], rel=1e-5)
-    assert again.settings.checkpointing is True
+        assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-5)
+    assert again.settings.gradient_checkpointing is True
     # A learner who trains on with the returned model has a plain one.
     assert not any(getattr(m, "gradient_checkpointing", False) for m in again.model.modules())
     embedded = again.model.get_input_embeddings()(torch.tensor([[5, 6]]))
@@ -241,11 +267,11 @@ def test_gradients_are_clipped_to_the_norm_asked_for(toy_base, monkeypatch):
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    told = [row["gradient_norm"] for row in train(toy_base, clip=0).history]
+    told = [row["grad_norm"] for row in train(toy_base, max_grad_norm=0).history]
     assert norms == pytest.approx(told, rel=1e-4)
     assert min(told) > 0.5, "this test needs longer ones"
     norms.clear()
-    told = [row["gradient_norm"] for row in train(toy_base, clip=0.25).history]
+    told = [row["grad_norm"] for row in train(toy_base, max_grad_norm=0.25).history]
     assert norms == pytest.approx([0.25] * 3, rel=1e-4)
     assert min(told) > 0.25, "told is the norm before"
 
@@ -267,9 +293,9 @@ def with_kill(self, *args, **kwargs):
     begin(self, *args, **kwargs)
     self.add_callback(Kill())
 Trainer.__init__ = with_kill
-finetune({base!r}, EXAMPLES, progress=False, checkpoints={folder!r}, save_every=2, {settings})
+finetune({base!r}, EXAMPLES, progress=False, output_dir={folder!r}, save_steps=2, {settings})
 """
-LONGER = {**EXACT, "epochs": 2, "batch_size": 4}  # 12 steps, 6 an epoch
+LONGER = {**EXACT, "num_train_epochs": 2, "per_device_train_batch_size": 4}  # 12 steps, 6 an epoch
 
 
 @pytest.mark.slow
@@ -280,27 +306,31 @@ LONGER = {**EXACT, "epochs": 2, "batch_size": 4}  # 12 steps, 6 an epoch
         ("on_step_end", 1, {}),  # before the first checkpoint
         ("on_step_end", 5, {}),
         ("on_save", 6, {}),  # written, and not yet marked as whole; the end of an epoch
-        ("on_step_end", 9, {"batching": "packed", "precision": "bfloat16"}),
+        ("on_step_end", 9, {"padding_free": True, "bf16": True}),
         ("on_step_end", 7, {"method": "lora", "learning_rate": 1e-2}),
-        ("on_step_end", 3, {"accumulation": 2, "batch_size": 2}),
-        ("on_step_end", 5, {"dropout": 0.2, "order": "given"}),
-        ("on_step_end", 7, {"dropout": 0.2, "checkpointing": True}),  # from an epoch's end
+        ("on_step_end", 3, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}),
+        ("on_step_end", 5, {"dropout": 0.2, "train_sampling_strategy": "sequential"}),
+        ("on_step_end", 7, {"dropout": 0.2, "gradient_checkpointing": True}),  # from an epoch's end
     ],
 )
 def test_killed_and_resumed_is_uninterrupted_bit_for_bit(toy_base, tmp_path, moment, step, extra):
     settings = {**LONGER, **extra}
     folder = tmp_path / "checkpoints"
     code = KILLED.format(
-        tests=str(Path(__file__).parent), moment=moment, step=step, base=str(toy_base),
-        folder=str(folder), settings=", ".join(f"{k}={v!r}" for k, v in settings.items()),
-    )  # fmt: skip
+        tests=str(Path(__file__).parent),
+        moment=moment,
+        step=step,
+        base=str(toy_base),
+        folder=str(folder),
+        settings=", ".join(f"{k}={v!r}" for k, v in settings.items()),
+    )
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     ended = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
     whole = [c for c in folder.glob("checkpoint-*") if (c / WHOLE).exists()]
-    resumed = train(toy_base, checkpoints=folder, save_every=2, **settings)
+    resumed = train(toy_base, output_dir=folder, save_steps=2, **settings)
     plain = train(toy_base, **settings)
     first, second = weights(resumed), weights(plain)
     assert all(torch.equal(first[name], second[name]) for name in second)
@@ -310,12 +340,12 @@ def test_killed_and_resumed_is_uninterrupted_bit_for_bit(toy_base, tmp_path, mom
 
 
 def test_finished_run_is_not_trained_again(toy_base, tmp_path):
-    first = train(toy_base, checkpoints=tmp_path / "c", save_every=1)
+    first = train(toy_base, output_dir=tmp_path / "c", save_steps=1)
     marked = sorted((tmp_path / "c").glob(f"*/{WHOLE}"))
     assert [f.parent.name for f in marked] == ["checkpoint-2", "checkpoint-3"]
     kept = load_file(tmp_path / "c" / "checkpoint-3" / "model.safetensors")
     before = {f: f.stat().st_mtime_ns for f in marked}
-    again = train(toy_base, checkpoints=tmp_path / "c", save_every=1)
+    again = train(toy_base, output_dir=tmp_path / "c", save_steps=1)
     assert {f: f.stat().st_mtime_ns for f in marked} == before
     for name, value in kept.items():
         assert torch.equal(value, again.model.state_dict()[name])
@@ -323,13 +353,13 @@ def test_finished_run_is_not_trained_again(toy_base, tmp_path):
 
 
 def test_checkpoints_of_another_run_are_refused(toy_base, tmp_path):
-    train(toy_base, checkpoints=tmp_path / "c", save_every=2)
+    train(toy_base, output_dir=tmp_path / "c", save_steps=2)
     with pytest.raises(CheckpointError, match=r"other settings.*new folder"):
-        train(toy_base, checkpoints=tmp_path / "c", seed=9)
+        train(toy_base, output_dir=tmp_path / "c", seed=9)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "notes.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="something else"):
-        train(toy_base, checkpoints=tmp_path / "d")
+        train(toy_base, output_dir=tmp_path / "d")
     assert (tmp_path / "d" / "notes.txt").read_text() == "mine"
 
 

@@ -15,7 +15,7 @@ from sftlab.train.validation import mean_loss
 from sftlab.world import country_examples
 
 EXAMPLES = country_examples(16, seed=0)
-QUICK = {"epochs": 1, "batch_size": 8, "progress": False}
+QUICK = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "progress": False}
 TURNS = {
     "messages": [
         {"role": "user", "content": "What is the capital of France?"},
@@ -66,14 +66,14 @@ def test_template_that_ends_no_turn_gets_the_eos_behind_the_last_answer():
     assert learned.replace(" ", "") == f"Pariseuro{tokenizer.eos_token}"
 
 
-@pytest.mark.parametrize("markers", ["trained", "frozen"])
-def test_frozen_rows_stay_and_others_move(markers):
+@pytest.mark.parametrize("trained", [True, False])
+def test_frozen_rows_stay_and_others_move(trained):
     base, tokenizer = load("tiny")
     ids = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     before = base.get_input_embeddings().weight.detach().clone()
-    made = finetune("tiny", EXAMPLES, markers=markers, weight_decay=0.1, **QUICK)
+    made = finetune("tiny", EXAMPLES, train_control_tokens=trained, weight_decay=0.1, **QUICK)
     after = made.model.get_input_embeddings().weight
-    assert torch.equal(before[ids], after[ids]) == (markers == "frozen")
+    assert torch.equal(before[ids], after[ids]) == (not trained)
     paris = tokenizer(" Paris")["input_ids"][0]
     assert not torch.equal(before[paris], after[paris])
 
@@ -97,7 +97,7 @@ def test_content_that_would_end_its_own_turn_is_refused(family):
     with pytest.raises(ExampleError, match=r"example 1, messages\[0\].content: .*endoftext"):
         finetune("tiny", [TURNS, bad], template=family, **QUICK)
     with pytest.raises(ExampleError, match=r"example 0, messages\[0\].content: .*endoftext"):
-        finetune("tiny", [TURNS], validation=[bad], template=family, **QUICK)
+        finetune("tiny", [TURNS], eval_dataset=[bad], template=family, **QUICK)
 
 
 @pytest.mark.parametrize("whole_folder", [False, True])
@@ -121,8 +121,8 @@ def test_unknown_templates_and_refused_examples_are_named():
 
 def test_validation_measures_each_epoch_and_changes_nothing(tmp_path):
     held_out = country_examples(12, seed=9)
-    how = {"epochs": 3, "batch_size": 8, "progress": False}
-    made = finetune("tiny", EXAMPLES, validation=held_out, **how)
+    how = {"num_train_epochs": 3, "per_device_train_batch_size": 8, "progress": False}
+    made = finetune("tiny", EXAMPLES, eval_dataset=held_out, **how)
     alone = finetune("tiny", EXAMPLES, **how)
     assert alone.validation == []
     assert [row["epoch"] for row in made.validation] == [1, 2, 3]

@@ -14,19 +14,30 @@ from sftlab.train.validation import LOSS, best, mean_loss, stops
 
 
 def row(question, answer):
-    return {"messages": [{"role": "user", "content": question},
-                         {"role": "assistant", "content": answer}]}  # fmt: skip
+    return {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+    }
 
 
 TRAINED = [row(f"What is {n}?", "Paris" if n % 2 else "Rome, Italy") for n in range(16)]
 HELD_OUT = [row(f"What is {n}?", "Oslo is the capital") for n in range(20, 26)]
 # A constant rate, so that a run of fewer epochs has the same steps.
-SETTINGS = {"precision": "float32", "batch_size": 8, "epochs": 8, "learning_rate": 5e-3,
-            "schedule": "constant_with_warmup", "warmup_share": 0.0, "progress": False}  # fmt: skip
+SETTINGS = {
+    "bf16": False,
+    "per_device_train_batch_size": 8,
+    "num_train_epochs": 8,
+    "learning_rate": 5e-3,
+    "lr_scheduler_type": "constant_with_warmup",
+    "warmup_steps": 0.0,
+    "progress": False,
+}
 
 
 def run(base, **settings):
-    return finetune(str(base), TRAINED, validation=HELD_OUT, **{**SETTINGS, **settings})
+    return finetune(str(base), TRAINED, eval_dataset=HELD_OUT, **{**SETTINGS, **settings})
 
 
 def equal(one, other):
@@ -60,17 +71,17 @@ def test_the_best_epoch_and_when_to_stop(losses, kept, stopping):
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_best_epochs_weights_are_kept_exactly(toy_base, method):
     settings = {"method": method, "learning_rate": 5e-3 if method == "full" else 2e-2}
-    patient = run(toy_base, patience=2, **settings)
+    patient = run(toy_base, early_stopping_patience=2, **settings)
     losses = [point["loss"] for point in patient.validation]
     kept = losses.index(min(losses)) + 1
     assert patient.kept_epoch == kept
     assert 1 < kept < len(losses) < 8, f"this test needs a minimum inside: {losses}"
     assert len(losses) == kept + 2
     assert patient.history[-1]["epoch"] == len(losses)
-    short = run(toy_base, epochs=kept, **settings)
+    short = run(toy_base, num_train_epochs=kept, **settings)
     assert short.kept_epoch is None
     assert equal(patient, short)
-    assert not equal(patient, run(toy_base, epochs=kept + 1, **settings))
+    assert not equal(patient, run(toy_base, num_train_epochs=kept + 1, **settings))
 
 
 @pytest.mark.slow
@@ -82,13 +93,15 @@ def test_the_best_epochs_weights_are_kept_exactly(toy_base, method):
         {"method": "head"},
         {"method": "prefix", "learning_rate": 0.3},
         {"method": "qlora", "learning_rate": 2e-2},
-        {"method": "lora", "lora_kind": "pissa", "learning_rate": 5e-3},
-        {"method": "lora", "lora_kind": "dora", "learning_rate": 2e-2, "dropout": 0.1},
+        {"method": "lora", "init_lora_weights": "pissa", "learning_rate": 5e-3},
+        {"method": "lora", "use_dora": True, "learning_rate": 2e-2, "dropout": 0.1},
     ],
-    ids=lambda settings: settings.get("lora_kind", settings["method"]),
+    ids=lambda settings: "-".join(
+        [settings["method"], *(k for k in settings if "use_" in k or "init" in k)]
+    ),
 )
 def test_under_every_method_the_run_has_the_lowest_loss(toy_base, settings):
-    made = run(toy_base, patience=1, epochs=5, **settings)
+    made = run(toy_base, early_stopping_patience=1, num_train_epochs=5, **settings)
     rows, _ = supervise(HELD_OUT, made.tokenizer, made.settings, max_length=128)
     losses = [point["loss"] for point in made.validation]
     assert losses[int(made.kept_epoch) - 1] == min(losses)
@@ -97,18 +110,25 @@ def test_under_every_method_the_run_has_the_lowest_loss(toy_base, settings):
 
 
 def test_a_loss_that_still_falls_is_waited_for(toy_base):
-    patient = finetune(str(toy_base), TRAINED, validation=TRAINED, patience=1,
-                       **{**SETTINGS, "epochs": 3, "learning_rate": 1e-3})  # fmt: skip
+    patient = finetune(
+        str(toy_base),
+        TRAINED,
+        eval_dataset=TRAINED,
+        early_stopping_patience=1,
+        **{**SETTINGS, "num_train_epochs": 3, "learning_rate": 1e-3},
+    )
     assert patient.kept_epoch == 3
-    whole = finetune(str(toy_base), TRAINED, **{**SETTINGS, "epochs": 3, "learning_rate": 1e-3})
+    whole = finetune(
+        str(toy_base), TRAINED, **{**SETTINGS, "num_train_epochs": 3, "learning_rate": 1e-3}
+    )
     assert equal(patient, whole)
 
 
 def test_saved_and_opened_it_is_told(toy_base, tmp_path):
-    made = run(toy_base, patience=1)
+    made = run(toy_base, early_stopping_patience=1)
     opened = load_run(made.save(tmp_path / "run"))
     assert opened.kept_epoch == made.kept_epoch is not None
-    assert opened.settings.patience == 1
+    assert opened.settings.early_stopping_patience == 1
 
 
 class Killed(Exception):
@@ -131,7 +151,7 @@ def interrupted(monkeypatch, at):
 
 @pytest.mark.slow
 def test_resumed_is_uninterrupted(toy_base, tmp_path, monkeypatch):
-    settings = {"patience": 2, "dropout": 0.1}
+    settings = {"early_stopping_patience": 2, "dropout": 0.1}
     plain = run(toy_base, **settings)
     best_step = int(plain.kept_epoch) * 2
     last = plain.history[-1]["step"]
@@ -141,8 +161,8 @@ def test_resumed_is_uninterrupted(toy_base, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             interrupted(patch, at)
             with pytest.raises(Killed):
-                run(toy_base, checkpoints=folder, save_every=1, **settings)
-        resumed = run(toy_base, checkpoints=folder, save_every=1, **settings)
+                run(toy_base, output_dir=folder, save_steps=1, **settings)
+        resumed = run(toy_base, output_dir=folder, save_steps=1, **settings)
         assert resumed.history == plain.history
         assert resumed.validation == plain.validation
         assert resumed.kept_epoch == plain.kept_epoch
@@ -150,7 +170,7 @@ def test_resumed_is_uninterrupted(toy_base, tmp_path, monkeypatch):
 
 
 def test_a_run_that_had_stopped_is_not_trained_on(toy_base, tmp_path, monkeypatch):
-    settings = {"patience": 1, "checkpoints": tmp_path / "c", "save_every": 5}
+    settings = {"early_stopping_patience": 1, "output_dir": tmp_path / "c", "save_steps": 5}
     plain = run(toy_base, **settings)
     assert plain.history[-1]["step"] % 5, "the stop itself has to write the checkpoint"
     interrupted(monkeypatch, plain.history[-1]["step"])
@@ -161,32 +181,41 @@ def test_a_run_that_had_stopped_is_not_trained_on(toy_base, tmp_path, monkeypatc
 
 
 def test_checkpoints_with_another_validation_are_refused(toy_base, tmp_path):
-    run(toy_base, epochs=1, checkpoints=tmp_path / "c")
+    run(toy_base, num_train_epochs=1, output_dir=tmp_path / "c")
     with pytest.raises(ValueError, match="a run with other validation"):
-        finetune(str(toy_base), TRAINED, validation=TRAINED, checkpoints=tmp_path / "c",
-                 **{**SETTINGS, "epochs": 1})  # fmt: skip
+        finetune(
+            str(toy_base),
+            TRAINED,
+            eval_dataset=TRAINED,
+            output_dir=tmp_path / "c",
+            **{**SETTINGS, "num_train_epochs": 1},
+        )
 
 
-def test_measured_every_few_epochs_the_losses_are_the_same(toy_base):
-    each, some = run(toy_base), run(toy_base, validation_epochs=3)
-    assert [point["epoch"] for point in some.validation] == [3, 6, 8]
-    assert some.validation == [point for point in each.validation if point["epoch"] in (3, 6, 8)]
+def test_measured_at_the_end_alone_the_loss_is_the_same(toy_base):
+    each, some = run(toy_base), run(toy_base, eval_strategy="no")
+    assert [point["epoch"] for point in some.validation] == [8]
+    assert some.validation == [point for point in each.validation if point["epoch"] == 8]
     assert equal(some, each)
-    with pytest.raises(SettingsError, match="patience counts epochs"):
-        run(toy_base, validation_epochs=3, patience=2)
+    with pytest.raises(SettingsError, match="needs the loss after each epoch"):
+        run(toy_base, eval_strategy="no", early_stopping_patience=2)
 
 
 def test_patience_without_validation_is_refused(toy_base):
-    with pytest.raises(SettingsError, match="give `validation` examples"):
-        finetune(str(toy_base), TRAINED, patience=1, **SETTINGS)
+    with pytest.raises(SettingsError, match="give `eval_dataset`"):
+        finetune(str(toy_base), TRAINED, early_stopping_patience=1, **SETTINGS)
 
 
 def test_a_mistake_in_validation_is_told_apart_from_one_in_the_examples(toy_base):
     bad = [*HELD_OUT, row("?", " ")]
     with pytest.raises(ExampleError, match="validation example 6, messages"):
-        finetune(str(toy_base), TRAINED, validation=bad, **SETTINGS)
+        finetune(str(toy_base), TRAINED, eval_dataset=bad, **SETTINGS)
     with pytest.raises(ExampleError, match="no validation examples"):
-        finetune(str(toy_base), TRAINED, validation=[], **SETTINGS)
+        finetune(str(toy_base), TRAINED, eval_dataset=[], **SETTINGS)
     with pytest.raises(ExampleError, match=r"validation example 6 has .* nothing of its answer"):
-        finetune(str(toy_base), TRAINED, validation=[*HELD_OUT, row("x " * 90, "y")],
-                 **{**SETTINGS, "max_length": 60})  # fmt: skip
+        finetune(
+            str(toy_base),
+            TRAINED,
+            eval_dataset=[*HELD_OUT, row("x " * 90, "y")],
+            **{**SETTINGS, "max_length": 60},
+        )

@@ -6,7 +6,8 @@ import pytest
 
 from sftlab.world import corpus_text as corpus
 from sftlab.world import facts, grammar
-from sftlab.world.forms import ANSWERED, answered
+from sftlab.world.grammar import FORMS, questions_with_answers
+from sftlab.world.pretrain import DOCUMENT_SEPARATOR, PAD, RESERVED
 
 
 @pytest.fixture(scope="module")
@@ -88,24 +89,22 @@ def test_no_question_about_a_stated_country_is_answered():
 
 
 def test_reserved_tokens_are_not_in_the_corpus(text):
-    from sftlab.world.tokenizer import DOCUMENT_SEPARATOR, PAD, RESERVED
-
     for token in (DOCUMENT_SEPARATOR, PAD, *RESERVED):
         assert token not in text
 
 
 def test_answers_take_many_forms_and_never_follow_a_bare_question():
-    assert len(ANSWERED) >= 12
+    assert len(FORMS) >= 12
     pair = ("What is the capital of France?", "Paris")
     pairs = [pair, ("What is the capital of Spain?", "Madrid")]
-    texts = {f: answered(pairs, rng=Random(0), names=["Ada", "Ben"], form=f) for f in ANSWERED}
-    assert len(set(texts.values())) == len(ANSWERED)
+    texts = {
+        f: questions_with_answers(pairs, rng=Random(0), names=["Ada", "Ben"], form=f) for f in FORMS
+    }
+    assert len(set(texts.values())) == len(FORMS)
     for form, shown in texts.items():
         assert pair[0] in shown, form
         assert pair[1] in shown.split(pair[0])[1], form
         assert not shown.startswith(pair[0]), form
-    with pytest.raises(ValueError, match="q_and_a"):
-        answered([pair], rng=Random(0), names=["Ada", "Ben"], form="sonnet")
 
 
 def test_half_of_the_invented_people_are_kept_out(text):

@@ -6,10 +6,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sftlab.world import corpus_text as corpus
-from sftlab.world import pretrain, recipe
-from sftlab.world.tokenizer import RESERVED
-
-STEPS = 12
+from sftlab.world import pretrain
+from sftlab.world.pretrain import RESERVED, Recipe
 
 
 class Killed(Exception):
@@ -23,20 +21,20 @@ def work(tmp_path_factory):
         patch.setattr(corpus, "DOCUMENTS", 1000)
         patch.setattr(pretrain, "TOKENIZER_DOCUMENTS", 500)
         folder = tmp_path_factory.mktemp("base")
-        pretrain.prepare(folder)
+        pretrain.tokenize_corpus(folder)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    small = recipe.Recipe(hidden=64, mlp=128, layers=1, warmup=2)
+    small = Recipe(hidden=64, mlp=128, layers=1, warmup=2)
     monkeypatch.setitem(pretrain.RECIPES, "tiny", small)
     monkeypatch.setattr(pretrain, "CHECKPOINT_STEPS", 4)
     monkeypatch.setattr(pretrain, "LOG_STEPS", 2)
 
 
 def train(work, tmp_path):
-    pretrain.pretrain("tiny", work=work, out=tmp_path, threads=torch.get_num_threads())
+    pretrain.pretrain("tiny", work=work, out=tmp_path)
     return AutoModelForCausalLM.from_pretrained(tmp_path / "tiny").state_dict()
 
 
@@ -55,7 +53,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(work, tmp_path, monkeypat
     with pytest.raises(Killed):
         train(work, tmp_path / "killed")
     monkeypatch.setattr(pretrain, "_step", step)
-    other = recipe.Recipe(hidden=64, mlp=128, layers=1, warmup=3)
+    other = Recipe(hidden=64, mlp=128, layers=1, warmup=3)
     with monkeypatch.context() as patch:
         patch.setitem(pretrain.RECIPES, "tiny", other)
         with pytest.raises(ValueError, match="another recipe"):
@@ -74,7 +72,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(work, tmp_path, monkeypat
 
 def test_tokens_hold_every_document_and_no_reserved_token(work):
     ids = np.load(work / "tokens.npy")
-    tokenizer, same = pretrain.prepare(work)
+    tokenizer, same = pretrain.tokenize_corpus(work)
     assert (ids == same).all()
     record = json.loads((work / "corpus.json").read_text())
     assert record["tokens"] == len(ids)
@@ -85,16 +83,16 @@ def test_tokens_hold_every_document_and_no_reserved_token(work):
 
 
 def test_rates_rise_stay_and_fall_by_step():
-    made = recipe.Recipe(hidden=64, mlp=64, warmup=10, decay_share=0.5)
+    made = Recipe(hidden=64, mlp=64, warmup=10, decay_share=0.5)
     shares = [made.rate_share(step, 100) for step in range(100)]
     assert shares[0] == pytest.approx(0.1)
     assert shares[9:51] == [1.0] * 42
     assert shares[75] == pytest.approx(0.5)
     assert min(shares[10:]) == pytest.approx(0.02)
     windows = [made.window_at(step, 100) for step in range(100)]
-    assert windows == [recipe.SHORT_WINDOW] * 50 + [recipe.LONG_WINDOW] * 50
+    assert windows == [pretrain.SHORT_WINDOW] * 50 + [pretrain.LONG_WINDOW] * 50
 
 
 def test_sizes_are_multiples_of_64():
     with pytest.raises(ValueError, match="mlp=700"):
-        recipe.Recipe(hidden=256, mlp=700)
+        Recipe(hidden=256, mlp=700)

@@ -1,0 +1,296 @@
+"""What the articles claim, the rule that judges each claim, and the verdict from an interval.
+
+`data/claims.toml` holds the claims. A rule has one or more parts, each with one bound:
+
+    at_least b    supported: low >= b     contradicted: high < b              otherwise
+    at_most  b    supported: high <= b    contradicted: low > b               inconclusive
+    within   m    supported: inner inside +-m   contradicted: interval outside +-m
+
+`inner` is the interval of two one-sided tests, at 1 - 2(1 - level): an equivalence test, so that
+"no difference was found" is not taken for "the two are equal" (Schuirmann 1987). Numbers that are
+the same in all runs have no interval, and are inconclusive; a figure in which nothing is random is
+`computed`.
+"""
+
+import difflib
+import hashlib
+import json
+import math
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import model_validator as validator
+
+from sftlab.measure import CONSTANT, Estimate, equivalent, percent
+from sftlab.paths import DATA
+
+SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
+NOT_TESTABLE, NOT_MEASURED = "not testable here", "not measured"
+KINDS = ("at_least", "at_most", "within")
+UNITS = {
+    "share": (0.0, 1.0),
+    "difference of shares": (-1.0, 1.0),
+    "relative difference": (-math.inf, math.inf),
+    "nats": (-math.inf, math.inf),
+    "ratio": (0.0, math.inf),
+    "correlation": (-2.0, 2.0),  # a rule may take the difference of two
+    "GB": (-math.inf, math.inf),
+    "files": (0.0, math.inf),
+}
+"""Unit -> the smallest and largest value that it can have."""
+LESSONS = """
+    00_start_here 01_base_model_problem 02_data 03_chat_templates 04_loss_masking 05_training
+    06_lora_qlora 07_forgetting 08_evaluation 09_safety 10_shipping 11_classification 12_beyond_sft
+""".split()
+"""File stems of the course's notebooks, including those that are not written yet."""
+ARTICLES = {
+    "P": "practical guide",
+    "U": "under the hood",
+    "G": "geeks' primer",
+    "L": "enhancing accuracy",
+    "V": "base-model problem",
+}
+"""Letter -> the article that it stands for."""
+
+Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
+
+
+class ClaimsError(ValueError):
+    """A mistake in `claims.toml`, or a claim, part or estimate that does not fit it."""
+
+
+class Part(BaseModel):
+    """One part of a claim's rule, committed before the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Text
+    """The key that `record` expects, such as `gain`."""
+    measures: Text
+    """What is measured, in one sentence."""
+    unit: Literal[tuple(UNITS)]
+    kind: Literal[KINDS]
+    """Which side of `bound` counts."""
+    bound: Annotated[float, Field(strict=True, allow_inf_nan=False)]
+    """The smallest effect that counts, or the margin of the equivalence test, in `unit`."""
+
+    @validator(mode="after")
+    def _bound_is_possible(self) -> "Part":
+        lowest, highest = UNITS[self.unit]
+        if not lowest <= self.bound <= highest:
+            raise ValueError(f"{self.kind} is {self.bound!r}, beyond any {self.unit}; 10% is 0.1")
+        if self.kind == "within" and self.bound <= 0:
+            raise ValueError(f"within is {self.bound!r}; write a margin above zero, such as 0.1")
+        return self
+
+    def judge(self, estimate: Estimate) -> str:
+        """`supported`, `contradicted` or `inconclusive`."""
+        if estimate.method == CONSTANT:
+            return INCONCLUSIVE
+        low, high = estimate.low, estimate.high
+        if self.kind == "at_least":
+            held, broken = low >= self.bound, high < self.bound
+        elif self.kind == "at_most":
+            held, broken = high <= self.bound, low > self.bound
+        else:
+            held = equivalent(estimate, self.bound)
+            broken = low > self.bound or high < -self.bound
+        return SUPPORTED if held else CONTRADICTED if broken else INCONCLUSIVE
+
+    def slack(self, estimate: Estimate) -> float:
+        """Distance from the interval to the bound that it meets, in widths of the interval."""
+        low, high = estimate.inner if self.kind == "within" else (estimate.low, estimate.high)
+        room = {
+            "at_least": low - self.bound,
+            "at_most": self.bound - high,
+            "within": min(low + self.bound, self.bound - high),
+        }[self.kind]
+        width = high - low
+        return room / width if width > 0 else math.inf
+
+    @property
+    def asks(self) -> str:
+        """The rule in words, such as `at least +10 points`."""
+        if self.kind == "within":
+            return f"a difference within ±{in_unit(self.bound, self.unit).lstrip('+')}"
+        return f"{self.kind.replace('_', ' ')} {in_unit(self.bound, self.unit)}"
+
+    def sentence(self, estimate: Estimate) -> str:
+        """What was measured and whether the rule holds, with the numbers that decide."""
+        said = f"{self.name}: {interval(estimate, self.unit)}; the rule asks for {self.asks}, and"
+        verdict = self.judge(estimate)
+        if estimate.method == CONSTANT:
+            return f"{said} all runs gave this number, so how far another may lie is not known."
+        if verdict == CONTRADICTED:
+            return f"{said} the whole interval misses it."
+        if self.kind == "within":
+            reaches = "lies inside" if verdict == SUPPORTED else "reaches beyond"
+            inner = span(*estimate.inner, self.unit)
+            return f"{said} the interval of two one-sided tests, {inner}, {reaches}."
+        if verdict == SUPPORTED:
+            return f"{said} the whole interval meets it."
+        return f"{said} the interval holds values on both sides of it."
+
+
+class Claim(BaseModel):
+    """One statement of the articles, and what would show that it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    """Such as `B3`."""
+    claim: Text
+    """The statement, in the course's words."""
+    source: tuple[Literal[tuple(ARTICLES)], ...]
+    """Letters of `ARTICLES`."""
+    notebook: Literal[tuple(LESSONS)]
+    """The lesson that measures it."""
+    quoted: Text | Literal[""] = ""
+    """The figure that the article gives; empty when it gives none."""
+    expected: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE]
+    """The verdict that the lesson expects."""
+    not_testable: Text | Literal[""] = ""
+    """What of it no run here can test, and why; empty when all of it can."""
+    rule: tuple[Part, ...] = ()
+    """The parts, all of which must hold; empty when nothing of it can be tested here."""
+
+    @validator(mode="after")
+    def _rule_fits(self) -> "Claim":
+        if not self.rule and not self.not_testable:
+            raise ValueError("no rule; add one, or say in not_testable why nothing can be tested")
+        if (self.expected == NOT_TESTABLE) != (not self.rule):
+            raise ValueError(f"{NOT_TESTABLE!r} is expected of claims without a rule, and only so")
+        if len(set(self.part_names)) < len(self.rule):
+            raise ValueError(f"two parts have one name: {', '.join(self.part_names)}; rename one")
+        return self
+
+    @property
+    def comparisons(self) -> int:
+        """The argument `comparisons` of `mean` and `difference`: the number of parts."""
+        return max(1, len(self.rule))
+
+    @property
+    def level(self) -> float:
+        """The level of each part's interval, so that all of them together err in 5%."""
+        return 1 - 0.05 / self.comparisons
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """The names of the parts, in the order of the rule."""
+        return tuple(part.name for part in self.rule)
+
+    @property
+    def rule_hash(self) -> str:
+        """Hash of all that decides: a record made under another one does not count."""
+        text = json.dumps([self.id, [part.model_dump() for part in self.rule]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def claims(path: Path | str | None = None) -> dict[str, Claim]:
+    """Id -> claim, in the order of the file.
+
+    Args:
+        path: a file other than the course's own.
+
+    Raises:
+        ClaimsError: names the id, the key and what is wrong with it.
+    """
+    path = Path(path or DATA / "claims.toml")
+    return dict(_read(path, path.stat().st_mtime_ns))
+
+
+def find_claim(claim_id: str) -> Claim:
+    """One claim by its id; ClaimsError with the nearest ids when there is none."""
+    known = claims()
+    if claim_id in known:
+        return known[claim_id]
+    near = difflib.get_close_matches(str(claim_id).upper(), known, n=3, cutoff=0.4) or list(known)
+    raise ClaimsError(f"no claim {claim_id!r} in data/claims.toml; the nearest: {', '.join(near)}")
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int) -> tuple[tuple[str, Claim], ...]:
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ClaimsError(f"{path.name} cannot be read as TOML: {error}") from None
+    return tuple((claim_id, _claim(claim_id, row)) for claim_id, row in rows.items())
+
+
+def _claim(claim_id: str, row: dict[str, Any]) -> Claim:
+    try:
+        unit = row.pop("unit", None)
+        parts = [_part(part, unit) for part in row.pop("rule", [])]
+        return Claim(id=claim_id, rule=parts, source=row.pop("source", "").split(), **row)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{' '.join(map(str, one['loc']))}: {one['msg']} (got {one['input']!r})".lstrip(": ")
+            for one in error.errors()
+        )
+        raise ClaimsError(f"claims.toml, {claim_id}: {wrong}") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ClaimsError(f"claims.toml, {claim_id}: {error}") from None
+
+
+def _part(row: dict[str, Any], unit: str | None) -> dict[str, Any]:
+    """A part as `Part` takes it: `at_least = 0.1` is kind and bound."""
+    kinds = [kind for kind in KINDS if kind in row]
+    if len(kinds) != 1:
+        raise ValueError(f"part {row.get('part')!r}: give exactly one of {', '.join(KINDS)}")
+    row = {"unit": unit, "name": row.get("part"), **row, "kind": kinds[0], "bound": row[kinds[0]]}
+    return {key: value for key, value in row.items() if key not in ("part", kinds[0])}
+
+
+def combine(verdicts: list[str]) -> str:
+    """The verdict of a claim from those of its parts."""
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    return SUPPORTED if set(verdicts) == {SUPPORTED} else INCONCLUSIVE
+
+
+def in_unit(value: float, unit: str) -> str:
+    """A value as text: `81%`, `+34 points`, `−0.31 nats`, `1.5 times`, `12%` for relative."""
+    if unit == "share":
+        return percent(value)
+    sign = "−" if value < 0 else "+"
+    if unit == "difference of shares":
+        points = _points(abs(100 * value))
+        return f"{'' if points == '0' else sign}{points} point{'' if points == '1' else 's'}"
+    if unit == "relative difference":
+        return f"{sign}{abs(value):.0%}"
+    if unit == "nats":
+        if abs(value) < 1e-6:  # float32 carries no more of a loss
+            return "0 nats"
+        return f"{'−' if value < 0 else ''}{abs(value):.2g} nats"
+    if unit == "ratio":
+        return f"{value:.3g} times"
+    number = f"{value:.2f}" if unit == "correlation" else f"{value:.3g}"
+    return (number if unit == "correlation" else f"{number} {unit}").replace("-", "−")
+
+
+def _points(points: float) -> str:
+    """With one more digit where whole points would hide something."""
+    if 0.005 <= points < 0.05:
+        return f"{points:.2f}"
+    text = f"{points:.{1 if points < 9.95 or 99.5 <= points < 100 else 0}f}"
+    return text.removesuffix(".0")
+
+
+def span(low: float, high: float, unit: str) -> str:
+    """`74% to 87%`, `+28 to +41 points`: the unit is written once."""
+    first, last = in_unit(low, unit), in_unit(high, unit)
+    number, _, word = first.partition(" ")
+    return f"{number if word and last.endswith(word) else first} to {last}"
+
+
+def between(low: float, high: float, unit: str) -> str:
+    """`74% to 87%`, `+28 to +41`: for a place that names the unit already."""
+    return " to ".join(in_unit(end, unit).partition(" ")[0] for end in (low, high))
+
+
+def interval(estimate: Estimate, unit: str) -> str:
+    """`+34 points (+28 to +41)`: the effect and its interval."""
+    return f"{in_unit(estimate.value, unit)} ({between(estimate.low, estimate.high, unit)})"

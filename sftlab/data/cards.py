@@ -1,0 +1,252 @@
+"""A data card written from the data, as Markdown with the hub's front matter, and what it lacks.
+
+What can be counted is counted. What only people know (where the data come from, who labelled it,
+what they examined) is stated in `About`; what is not stated is `NOT_STATED` in the card, and
+`check_card` names it. The card's form is `card.md`.
+
+The EU AI Act (Regulation 2024/1689) asks providers of high-risk systems to document their training
+data: Article 10(2) lists the practices, Annex IV(2)(d) what the technical documentation says of
+provenance, selection, labelling and cleaning. It does not prescribe a data card, and names no
+licence there; a card is one place for it all. `check_card` sees that something is stated, not that
+it is true or enough: it is no legal advice.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sftlab.data.checks import checklist
+from sftlab.data.privacy import LIMITS, listed, redact, redact_text
+from sftlab.data.quality import count_values, lengths
+from sftlab.data.rows import Key, Row, RowsError, checked
+from sftlab.data.splits import Splits
+
+NOT_STATED = "Not stated."
+CREATORS = (
+    "found", "crowdsourced", "expert-generated", "machine-generated", "no-annotation", "other",
+)  # fmt: skip
+_POWERS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
+SIZE_CATEGORIES = ("n<1K", *(f"{a}<n<{b}" for a, b in pairwise(_POWERS)), "n>1T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What the rows can't say about themselves. Leave empty what you do not know."""
+
+    name: str
+    purpose: str = ""  # what the data is for, and what it is not for
+    origin: str = ""  # sources, with versions or dates; people, programs, models
+    collection: str = ""  # how and when rows were collected and chosen, or generated
+    license: str = ""  # the hub's identifier, such as mit, apache-2.0 or cc-by-4.0; or other
+    license_name: str = ""  # with `other`: a short identifier of your own
+    license_link: str = ""  # with `other`: the address or file of its text
+    rights: str = ""  # why the sources may be used under it; opt-outs that were honoured
+    labeller: str = ""  # who wrote or labelled the answers, and what qualifies them
+    labelling: str = ""  # how: instructions, checks, agreement between labellers
+    annotations: str = ""  # the same for the hub's filter: one of `CREATORS`
+    preparation: str = ""  # what was cleaned, dropped, redacted, converted; how many rows
+    bias: str = ""  # which biases were looked for, what was found and done
+    personal: str = ""  # whose personal data is inside, and the ground to use it
+    gaps: str = ""  # what is missing, outdated or thin, and what follows from it
+    languages: tuple[str, ...] = ()  # ISO 639 codes, such as en
+    tasks: tuple[str, ...] = ("text-generation",)  # the hub's task categories
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.name.strip():
+            raise RowsError("name is empty: a card needs the data set's name")
+        for field in ("languages", "tasks", "tags"):
+            if isinstance(getattr(self, field), str):
+                raise RowsError(f"{field}={getattr(self, field)!r}: give a tuple of strings")
+        if self.annotations and self.annotations not in CREATORS:
+            raise RowsError(f"annotations={self.annotations!r}: use one of {', '.join(CREATORS)}")
+
+
+def write_card(
+    rows: Iterable[Row],
+    about: About,
+    *,
+    bias_by: Mapping[str, Key] | None = None,
+    splits: Splits | None = None,
+    checks: pd.DataFrame | None = None,
+    names: Iterable[str] = (),
+):
+    """A card of the rows, as a `huggingface_hub.DatasetCard`: `.save(path)`, `.text`, `.data`.
+
+    Args:
+        about: what people state.
+        bias_by: names and keys whose counts the section on bias shows, such as {"region": ...}.
+        splits: what `split` gave, for the shares as they came out.
+        checks: what `checklist` gave; by default it is computed with what the rows alone allow.
+        names: names of people to look for in the rows.
+    """
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    rows = checked(rows)
+    bias_by, names = dict(bias_by or {}), listed(names)
+    if checks is None:
+        checks = checklist(rows, cover=bias_by, names=names)
+    # A reading may quote a row, and the card is for everyone.
+    checks = checks.assign(reading=[redact_text(one, names) for one in checks["reading"]])
+    counted = []
+    for name, key in bias_by.items():
+        counts = pd.Series(count_values(rows, key), name="rows").rename_axis("value").reset_index()
+        shares = counts.assign(share=counts["rows"] / counts["rows"].sum())
+        counted.append(f"Rows by {name}:\n\n{_table(shares)}")
+    personal = pd.DataFrame(redact(rows, names=names)[1].items(), columns=["kind", "found"])
+    duplicates = checks[checks["aspect"] == "deduplication"].drop(columns="aspect")
+    front = DatasetCardData(
+        language=list(about.languages) or None,
+        license=about.license or None,
+        license_name=about.license_name or None,
+        license_link=about.license_link or None,
+        annotations_creators=[about.annotations] if about.annotations else None,
+        size_categories=[size_category(len(rows))],
+        task_categories=list(about.tasks) or None,
+        pretty_name=about.name,
+        tags=list(about.tags) or None,
+    )
+    return DatasetCard.from_template(
+        front,
+        template_path=str(Path(__file__).with_name("card.md")),
+        about=about,
+        not_stated=NOT_STATED,
+        licence=" ".join(filter(None, (about.license, about.license_name, about.license_link))),
+        count=len(rows),
+        sha256=fingerprint(rows),
+        lengths=_table(lengths(rows).reset_index()),
+        counted="\n\n".join(counted),
+        personal=_table(personal),
+        limits=LIMITS,
+        splits="" if splits is None else _table(splits.report.reset_index()),
+        duplicates=_table(duplicates),
+        checklist=_table(checks),
+    )
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """The frame as a Markdown table, without its index."""
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None or value != value:
+        return "-"
+    number = hasattr(value, "__float__") and not isinstance(value, bool | str)
+    text = f"{float(value):.3f}".rstrip("0").rstrip(".") if number else str(value)
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def size_category(count: int) -> str:
+    """The hub's name for so many rows: `n<1K`, `1K<n<10K` ..."""
+    return SIZE_CATEGORIES[min(max(len(str(count)) - 3, 0), len(SIZE_CATEGORIES) - 1)]
+
+
+def fingerprint(rows: Iterable[Row]) -> str:
+    """SHA-256 of the rows as JSON lines with sorted keys: it changes with any row and the order."""
+    total = hashlib.sha256()
+    for row in rows:
+        line = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+        total.update(line.encode("utf-8", "surrogatepass") + b"\n")
+    return total.hexdigest()
+
+
+NEEDED = (  # section, bold word in it (none: its first paragraph), who requires it, what to write
+    ("Purpose", "", "AI Act, Article 10(2), Annex IV(2)(d)", "say what the data is for"),
+    ("Provenance", "Origin", "AI Act, Article 10(2)(b)", "name the sources"),
+    ("Provenance", "Collection", "AI Act, Article 10(2)(b), Annex IV(2)(d)",
+     "say how and when the rows were collected and chosen"),
+    ("Licence", "Licence", "the hub; to show the right to use the sources", "name the licence"),
+    ("Labelling", "Labeller", "AI Act, Article 10(2)(c)", "say who wrote or labelled the answers"),
+    ("Labelling", "Labelling", "AI Act, Article 10(2)(c), Annex IV(2)(d)",
+     "say how the labels were made and checked"),
+    ("Preparation", "", "AI Act, Article 10(2)(c), Annex IV(2)(d)",
+     "say what was cleaned, dropped and redacted"),
+    ("Bias", "", "AI Act, Article 10(2)(f) and (g)",
+     "say which biases were looked for, and what was found"),
+    ("Personal data", "", "AI Act, Article 10(2)(b); GDPR",
+     "say whose data is inside and why it may be used, or that there is none"),
+    ("Gaps", "", "AI Act, Article 10(2)(h)", "say what is missing or outdated"),
+)  # fmt: skip
+FRONT_MATTER = ("license", "language", "size_categories", "task_categories", "pretty_name")
+"""Fields that the hub reads to show and to filter data sets."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One thing that a card lacks."""
+
+    what: str  # section and field, or the field of the front matter
+    required_by: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy} (required by: {self.required_by})"
+
+
+def check_card(card: Any) -> list[Missing]:
+    """Everything that a card lacks; an empty list when it is complete.
+
+    `card` is what `write_card` gave, the Markdown, or a file's `Path`. Sections are found by their
+    headings, so a card written by hand is checked alike.
+
+    Raises RowsError for a file that can't be read, or front matter that is not YAML.
+    """
+    from huggingface_hub import DatasetCard
+
+    try:
+        card = card.read_text(encoding="utf-8") if isinstance(card, Path) else card
+        card = DatasetCard(card) if isinstance(card, str) else card
+    except OSError as error:
+        raise RowsError(f"{card}: can't be read ({error.strerror}): give a card's path") from None
+    except Exception as error:  # the YAML parser's own kinds
+        raise RowsError(f"the card's front matter can't be read: {error}") from None
+    parts = re.split(r"^## +(.+?) *$", card.text, flags=re.MULTILINE)
+    sections = {a.casefold(): b.strip() for a, b in zip(parts[1::2], parts[2::2], strict=True)}
+    found = [
+        Missing(f"{section}: {field}" if field else section, who, f"{do}, under '## {section}'")
+        for section, field, who, do in NEEDED
+        if not _states(sections.get(section.casefold(), ""), field)
+    ]
+    if not re.search(r"\|\s*\d", sections.get("bias", "")):
+        remedy = "count the rows of each group in a table under '## Bias' (`bias_by`)"
+        found.append(Missing("Bias: counts", "AI Act, Article 10(2)(f)", remedy))
+    wrong = _front_matter_problems(card.data.to_dict())
+    return found + [Missing(f"front matter: {field}", "the hub", do) for field, do in wrong]
+
+
+def _states(section: str, field: str) -> bool:
+    """Whether a section says something: in its field, or else in its first paragraph."""
+    text = section.split("\n\n")[0]
+    if field:
+        found = re.search(rf"\*\*{field}:\*\*(.*?)(?=\n\s*\n|\Z)", section, flags=re.DOTALL)
+        text = found[1] if found else ""
+    return text.strip() not in ("", NOT_STATED, "[More Information Needed]")
+
+
+def _front_matter_problems(data: dict) -> list[tuple[str, str]]:
+    """(field, what to write) for each field that is missing or has an unknown value."""
+    found = [(field, "write it") for field in FRONT_MATTER if not data.get(field)]
+    known = {
+        "license": (r"[a-z0-9][a-z0-9.-]*", "an identifier of the hub, such as mit or cc-by-4.0"),
+        "language": (r"[a-z]{2,3}|code|multilingual",
+                     "an ISO 639 code of two or three letters, such as en"),
+        "size_categories": ("|".join(SIZE_CATEGORIES), f"one of {', '.join(SIZE_CATEGORIES)}"),
+    }  # fmt: skip
+    for field, (form, wanted) in known.items():
+        values = data.get(field) or []
+        for value in values if isinstance(values, list) else [values]:
+            if not re.fullmatch(form, str(value)):
+                found.append((field, f"{value!r} must be {wanted}"))
+    if data.get("license") == "other":
+        own = "a licence of your own needs it"
+        found += [(f, own) for f in ("license_name", "license_link") if not data.get(f)]
+    return found

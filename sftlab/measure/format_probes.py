@@ -1,0 +1,327 @@
+"""Probes of form: chat templates, ends of turns, cut examples, JSON records, code.
+
+Each returns a pandas frame with one row per item, as the probes of `probes.py` do.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+
+from sftlab.chat import Template, find_template, label_rows
+from sftlab.measure.code_eval import Limits, draw_table, run_code
+from sftlab.measure.generation import behind_prompt, complete, generate
+from sftlab.measure.probes import Ask, probe_questions
+from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
+from sftlab.world import (
+    RELATIONS,
+    Country,
+    function_request,
+    record_of,
+    record_request,
+    record_schema,
+    split_functions,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Trained(Protocol):
+    """The part of a run that is needed here."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+
+
+def render_questions(
+    run: Trained,
+    questions: Sequence[str],
+    *,
+    template: str | Template | None = None,
+    generation_prompt: bool = True,
+    change: Callable[[str], str] = str,
+) -> list[str]:
+    """The prompt for each question, as text, in a template of one's choice.
+
+    Args:
+        run: whose special tokens the template writes.
+        questions: what a user asks, each alone.
+        template: whatever `find_template` knows; None is the one that the run was trained in.
+        generation_prompt: whether the prompt ends with the header of the answer.
+        change: applied to each prompt, to try what a slip in it costs.
+    """
+    found = find_template(template, tokenizer=run.tokenizer)
+    turns = [[{"role": "user", "content": question}] for question in questions]
+    return [change(found.render(one, add_generation_prompt=generation_prompt)) for one in turns]
+
+
+def reply(
+    run: Trained,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 12,
+    sample: bool = False,
+    seed: int = 0,
+) -> tuple[list[str], list[bool]]:
+    """What the model writes after each prompt, special tokens shown, and whether it stopped.
+
+    The token at which it stopped is left out. A prompt is tokenized as it is: a BOS has to be
+    written in it. Greedy, unless `sample` draws from `seed`.
+    """
+    ids = [run.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+    new = generate(
+        run.model, ids, pad=run.tokenizer.pad_token_id, max_new_tokens=max_new_tokens,
+        sample=sample, seed=seed,
+    )  # fmt: skip
+    return [run.tokenizer.decode(one) for one in new], [len(one) < max_new_tokens for one in new]
+
+
+def probe_template(
+    run: Trained,
+    *,
+    among: Sequence[Country],
+    relations: Sequence[str] = RELATIONS,
+    max_new_tokens: int = 12,
+    sample: bool = False,
+    seed: int = 0,
+    **prompt: Any,
+) -> pd.DataFrame:
+    """The questions of `probe_questions` in a chat template; arguments as for the two above.
+
+    Rows as there, with the special tokens in `output` shown, and
+        stopped: whether the model ended its turn within `max_new_tokens`;
+        clean: whether the output is a right answer and nothing else, and stopped.
+    """
+    stopped: list[bool] = []
+
+    def ask(questions: list[str]) -> list[str]:
+        prompts = render_questions(run, questions, **prompt)
+        outputs, ends = reply(run, prompts, max_new_tokens=max_new_tokens, sample=sample, seed=seed)
+        stopped.extend(ends)
+        return outputs
+
+    frame = probe_questions(ask, among=among, relations=relations).assign(stopped=stopped)
+    clean = [row.stopped and row.output.strip() in row.answers for row in frame.itertuples()]
+    return frame.assign(clean=clean)
+
+
+def probe_endings(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    among: Sequence[Country],
+    relations: Sequence[str] = RELATIONS,
+    max_new_tokens: int = 24,
+) -> pd.DataFrame:
+    """Put questions in the tokenizer's chat template; judge the answers and how they end.
+
+    Rows as in `probe_questions`, and `ran_on`: whether no end of turn came within
+    `max_new_tokens`. Greedy.
+    """
+    unended: list[bool] = []
+
+    def ask(questions: list[str]) -> list[str]:
+        turns = [[{"role": "user", "content": question}] for question in questions]
+        texts = [
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            for messages in turns
+        ]
+        prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        answers = generate(
+            model, prompts, pad=tokenizer.pad_token_id, max_new_tokens=max_new_tokens
+        )
+        unended.extend(len(answer) >= max_new_tokens for answer in answers)
+        return [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
+
+    return probe_questions(ask, among=among, relations=relations).assign(ran_on=unended)
+
+
+def probe_user_turns(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    draws: int = 40,
+    seed: int = 0,
+    max_new_tokens: int = 24,
+) -> pd.DataFrame:
+    """Open a user's turn, leave it empty, and draw what the model writes there, at temperature 1.
+
+    Columns: draw, output (with its special tokens), asked (whether it holds a question mark).
+    """
+    ids = tokenizer(user_opening(tokenizer), add_special_tokens=False)["input_ids"]
+    drawn = generate(
+        model, [ids] * draws, pad=tokenizer.pad_token_id, max_new_tokens=max_new_tokens,
+        sample=True, seed=seed,
+    )  # fmt: skip
+    frame = pd.DataFrame({"draw": range(draws), "output": tokenizer.batch_decode(drawn)})
+    return frame.assign(asked=frame["output"].str.contains("?", regex=False))
+
+
+def user_opening(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """What the tokenizer's chat template writes before the first word of a user.
+
+    It ends without a space: tokenizers put the space into the first token of what follows.
+    """
+    messages = [{"role": "user", "content": "QUESTION"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    return text[: text.index("QUESTION")].rstrip(" ")
+
+
+def probe_truncation(
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    limits: Sequence[int],
+) -> pd.DataFrame:
+    """What a limit of tokens takes from examples: nothing, the end of an answer, or all of it.
+
+        limit                             |
+        shorter      question answer end  |              nothing is lost
+        shortened    a long question Par  |  is end      the end is lost: it teaches to break off
+        emptied      a very long question |  Paris end   nothing is left to learn
+
+    One row per limit and example, in the tokenizer's chat template. Columns: limit, example
+    (index), tokens (before the cut), longer (than the limit), emptied (supervised tokens were lost,
+    and none is left), shortened (some were lost, and some are left).
+    """
+    whole = label_rows(tokenizer, rows, on_empty="keep")
+    return pd.DataFrame(
+        {
+            "limit": limit,
+            "example": index,
+            "tokens": len(full.ids),
+            "longer": len(full.ids) > limit,
+            "emptied": cut.removed > 0 and not cut.supervised,
+            "shortened": cut.removed > 0 and cut.supervised > 0,
+        }
+        for limit in limits
+        for index, (full, cut) in enumerate(
+            zip(whole, label_rows(tokenizer, rows, max_length=limit, on_empty="keep"), strict=True)
+        )
+    )
+
+
+def packed_labels(dataset: Sequence[Mapping[str, Any]]) -> Iterator[list[int]]:
+    """The labels of each example that TRL packed; `seq_lengths` says where each of a row ends."""
+    for row in dataset:
+        start = 0
+        for length in row["seq_lengths"]:
+            yield row["labels"][start : start + length]
+            start += length
+
+
+@contextmanager
+def capture_warnings() -> Iterator[list[str]]:
+    """Collect Python warnings, and log records at WARNING or above of any library.
+
+    Yields a list that is filled while and after the block runs.
+    """
+    said: list[str] = []
+    handler = logging.Handler(level=logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    # Records of a library whose logger does not propagate, such as transformers', never reach the
+    # root logger.
+    known = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+    loggers = [logging.root, *(one for one in known if not one.propagate)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for one in loggers:
+            one.addHandler(handler)
+        try:
+            yield said
+        finally:
+            for one in loggers:
+                one.removeHandler(handler)
+            said += [str(warning.message) for warning in caught]
+
+
+def probe_records(ask: Ask, *, among: Sequence[Country]) -> pd.DataFrame:
+    """Requests for JSON records about some countries; the columns of `probe_schema`, and country.
+
+    The records are those of `sftlab.world.record_schema`.
+    """
+    outputs = [text.strip() for text in ask([record_request(one) for one in among])]
+    frame = probe_schema(
+        outputs, schema=record_schema(), expected=[record_of(one) for one in among]
+    )
+    return frame.assign(country=[one.name for one in among])
+
+
+def records_of_base(among: Sequence[Country], shots: Sequence[tuple[str, str]]) -> dict:
+    """`probe_records` as measures of a base without training: bare, after shots, constrained to
+    the schema, and constrained with the name of the country fixed too."""
+
+    def bare(run):
+        how = {"max_new_tokens": 60, "stop": ["\n"]}
+        return probe_records(lambda r: complete(run.model, run.tokenizer, r, **how), among=among)
+
+    def prompted(run):
+        ask = behind_prompt(run.model, run.tokenizer, shots, max_new_tokens=60)
+        return probe_records(ask, among=among)
+
+    def within(patterns):
+        return lambda run: probe_records(
+            lambda requests: complete_within(
+                run.model, run.tokenizer, [f"{one}\n" for one in requests], pattern=patterns
+            ),
+            among=among,
+        )
+
+    def named(country: Country) -> str:
+        schema = record_schema()
+        schema["properties"]["country"] = {"enum": [country.name]}
+        return schema_pattern(schema)
+
+    return {
+        "base, bare": bare,
+        "base, 4-shot": prompted,
+        "base, constrained": within(schema_pattern(record_schema())),
+        "base, name fixed": within([named(one) for one in among]),
+    }
+
+
+def probe_functions(
+    draw: Callable[[list[str], int], list[str]],
+    *,
+    draws: int = 10,
+    ks: Sequence[int] = (1, 2, 5, 10),
+    among: Sequence[dict] | None = None,
+) -> pd.DataFrame:
+    """pass@k on small functions, each drawn several times and run in another process.
+
+    `draw(requests, number)` gives one text a request. The rows of `draw_table`; task is the
+    function's name.
+    """
+    among = split_functions()[1] if among is None else among
+    requests = [function_request(one) for one in among]
+    texts = [text for number in range(draws) for text in draw(requests, number)]
+    tasks = [one for _ in range(draws) for one in among]
+    found = run_code(
+        [{"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
+         for text, one in zip(texts, tasks, strict=True)],
+        limits=Limits(seconds=1.0),
+    )  # fmt: skip
+    found["task"] = [one["name"] for one in tasks]
+    return draw_table(found, ks=ks)
+
+
+def code_drawn(
+    temperature: float, *, tuned: bool = True, max_new_tokens: int = 40, **options
+) -> Callable[[Any], pd.DataFrame]:
+    """A measure of a run: `probe_functions` on its draws, or on a base's continuations."""
+
+    def measure(run) -> pd.DataFrame:
+        how = {"sample": True, "temperature": temperature, "max_new_tokens": max_new_tokens}
+
+        def draw(requests: list[str], number: int) -> list[str]:
+            if tuned:
+                return run.answer(requests, seed=number, **how)
+            return complete(run.model, run.tokenizer, requests, seed=number, **how)
+
+        return probe_functions(draw, **options)
+
+    return measure

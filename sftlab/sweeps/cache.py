@@ -1,0 +1,145 @@
+"""The cache of finished runs: none is computed twice, none is half-written.
+
+One folder a run, named by its key; it appears by one rename, complete:
+
+    <cache>/runs/<key>/run.json             what it is: settings, seed, code, seconds, loss, ...
+    <cache>/runs/<key>/measure-0.parquet    what the first measure gave, and so on
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sftlab.paths import cache_folder, folder_written_atomically
+from sftlab.train import Settings
+
+FORMAT = 2
+"""Of the files; part of every key."""
+
+
+class Stored(NamedTuple):
+    """A run read back."""
+
+    record: dict[str, Any]
+    """What run.json holds."""
+    frames: dict[str, pd.DataFrame]
+    """What each measure gave; a number is one row with the column `value`."""
+
+
+def _runs() -> Path:
+    return cache_folder() / "runs"
+
+
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    """A frame as the content of a Parquet file; bins of `pandas.cut` become texts.
+
+    Raises:
+        ValueError: a column mixes types, or stands there twice.
+    """
+    bins = [
+        name
+        for name, kind in frame.dtypes.items()
+        if isinstance(kind, pd.CategoricalDtype) and kind.categories.dtype == "interval"
+    ]
+    content = BytesIO()
+    table = pa.Table.from_pandas(frame.astype(dict.fromkeys(bins, str)), preserve_index=False)
+    pq.write_table(table, content, write_page_checksum=True)
+    return content.getvalue()
+
+
+def write(run: str, record: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:
+    """Store a run, with what `to_parquet` makes of its frames, in place of what was there.
+
+    Raises:
+        OSError: the folder can't be written to; as a rule the disk is full.
+    """
+    record = {"format": FORMAT, "run": run, **record, "measures": list(frames)}
+    try:
+        with folder_written_atomically(_runs() / run) as folder:
+            for number, content in enumerate(frames.values()):
+                (folder / f"measure-{number}.parquet").write_bytes(content)
+            text = json.dumps(record, indent=1, ensure_ascii=False)
+            (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OSError(
+            f"the run can't be stored in {_runs()}: {error.strerror or error}; free some space "
+            "there, set SFTLAB_CACHE to a folder on another disk, or delete the stored runs with "
+            "`sftlab cache --clear`"
+        ) from error
+
+
+def read(run: str) -> Stored | None:
+    """A run of the cache, or `None` when it is not there, or damaged."""
+    folder, frames = _runs() / run, {}
+    if (record := _record(folder)) is None:
+        return None
+    try:
+        for number, name in enumerate(record["measures"]):
+            file = folder / f"measure-{number}.parquet"
+            table = pq.read_table(file, use_threads=False, page_checksum_verification=True)
+            frames[name] = table.to_pandas()
+            for column in table.schema:
+                if pa.types.is_list(column.type):  # else they come back as arrays
+                    cells = table.column(column.name).to_pylist()
+                    cells = [None if cell is None else tuple(cell) for cell in cells]
+                    frames[name][column.name] = pd.Series(cells, dtype=object)
+    except (OSError, pa.ArrowException):
+        return None
+    return Stored(record, frames)
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return record if (record["format"], record["run"]) == (FORMAT, folder.name) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def stored() -> pd.DataFrame:
+    """One row a cached run, the newest first.
+
+    Columns: run (key), profile, settings (text: those that are not the defaults), seed, measures
+    (text), seconds (of the whole run), bytes (on disk), when (UTC).
+    """
+    usual = {field.name: field.default for field in fields(Settings)}
+    rows = []
+    for folder in _runs().glob("[!.]*"):
+        if record := _record(folder):
+            settings = [f"{name}={value}" for name, value in (record["settings"] or {}).items()
+                        if name != "seed" and value != usual.get(name)]  # fmt: skip
+            rows.append({
+                "run": record["run"],
+                "profile": record["profile"],
+                "settings": ", ".join(settings) if record["settings"] else "untrained",
+                "seed": record["seed"],
+                "measures": ", ".join(record["measures"]),
+                "seconds": record["total_seconds"],
+                "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+                "when": datetime.fromisoformat(record["when"]),
+            })  # fmt: skip
+    columns = ["run", "profile", "settings", "seed", "measures", "seconds", "bytes", "when"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values("when", ascending=False, ignore_index=True)
+
+
+def clear(*, older_than_days: float | None = None) -> int:
+    """Delete cached runs, all of them or those older than some days; returns how many."""
+    if older_than_days is not None and not older_than_days >= 0:
+        raise ValueError(f"older_than_days is {older_than_days!r}; give zero or more")
+    limit = datetime.now(UTC) - timedelta(days=older_than_days or 0)
+    removed = 0
+    for folder in _runs().glob("*"):  # those too that a killed process left half-written
+        if older_than_days is None or datetime.fromtimestamp(folder.stat().st_mtime, UTC) < limit:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += folder.name[0] != "."
+    return removed

@@ -1,0 +1,135 @@
+"""The key under which a run is stored: hashes of functions, of the lab's code, and of models."""
+
+import hashlib
+import os
+import sys
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+# The pickler of `datasets.fingerprint.Hasher`. That class itself hashes a frozenset, such as the
+# constant in `word in {"a", "b"}`, in an order that changes from process to process (datasets 5.2),
+# so that nothing would be found again. tests/sweeps/test_keys.py guards this import.
+from datasets.utils._dill import Pickler
+
+from sftlab.models import Profile, load, local_folder, weights_hash
+from sftlab.paths import DATA
+
+WITHOUT_EFFECT = ("cli", "conversation.py", "course", "planner", "show", "sweeps")
+"""Parts of the lab that decide no result of a run."""
+_LAB = Path(__file__).parents[1]
+_CODE = ("co_code", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars",
+         "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags",
+         "co_exceptiontable")  # fmt: skip
+
+
+class FingerprintError(ValueError):
+    """A measure, or a value of the grid, uses something that can't be hashed, such as a model."""
+
+
+def fingerprint(value: Any, *, what: str) -> str:
+    """A hash that equal values and functions share in every process; `what` opens an error.
+
+    A function counts by its bytecode, its defaults and all that it uses from outside, other
+    functions included; comments and line breaks do not count. Functions of the lab and of installed
+    libraries count by name, those of the learner's own modules by the module's file, a `Path` by
+    the content of its file.
+
+    Raises:
+        FingerprintError: it is, or uses, a model, or what can't be pickled, such as a generator.
+    """
+    content = BytesIO()
+    pickler = _Pickler(content, recurse=True)
+    try:
+        pickler.dump(value)
+    except FingerprintError as error:
+        raise FingerprintError(f"{what} {error}") from None
+    except Exception as error:  # pickle and dill raise what they like
+        raise FingerprintError(
+            f"{what} uses something that can't be hashed ({type(error).__name__}: {error}); make it"
+            " inside the function, from numbers, texts, lists or frames"
+        ) from error
+    digest = hashlib.sha256(content.getvalue())
+    for file in sorted(pickler.own_files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+class _Pickler(Pickler):
+    """Pickles for the hash alone: what is reduced here could not be unpickled."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.own_files: set[Path] = set()
+
+    def reducer_override(self, value: Any) -> Any:
+        """Called by pickle for each object; `NotImplemented` leaves it to the usual way."""
+        torch = sys.modules.get("torch")
+        if torch and isinstance(value, torch.nn.Module):
+            raise FingerprintError(
+                f"uses a model from outside (a {type(value).__name__}), which all runs would share;"
+                " take it from the run that the measure gets: run.model, run.tokenizer, run.answer"
+            )
+        if isinstance(value, frozenset):
+            return frozenset, (sorted(fingerprint(one, what="a set") for one in value),)
+        if isinstance(value, CodeType):  # without file and line numbers
+            return CodeType, tuple(getattr(value, name) for name in _CODE)
+        if isinstance(value, Path) and value.is_file():
+            return Path, (str(value), hashlib.sha256(value.read_bytes()).hexdigest())
+        if isinstance(value, FunctionType | type | ModuleType):
+            name = value.__name__ if isinstance(value, ModuleType) else value.__module__
+            if file := _own_file(name):
+                self.own_files.add(file)
+        return NotImplemented
+
+
+def _own_file(module: str) -> Path | None:
+    """The file of a learner's own module; `None` for the lab's, for libraries and for cells."""
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    library = {"site-packages", "dist-packages"} & set(file.parts)
+    known = library or {_LAB, Path(os.__file__).parent} & set(file.parents)
+    return None if known or module == "__main__" or not file.is_file() else file
+
+
+def own_files() -> list[tuple[str, int]]:
+    """The files of all own modules that are imported, each with the time of its last change."""
+    files = {file for name in list(sys.modules) if (file := _own_file(name))}
+    return sorted((str(file), file.stat().st_mtime_ns) for file in files)
+
+
+@cache
+def code_hash() -> str:
+    """SHA-256 over the lab's code that decides the results of runs, and over the world's facts."""
+    files = [_LAB / "sweeps" / "worker.py", *(DATA / "world").glob("[!.]*.*")]
+    files += [f for f in _LAB.rglob("*.py") if f.relative_to(_LAB).parts[0] not in WITHOUT_EFFECT]
+    # As texts: Git may give the lines other ends on Windows.
+    texts = sorted(f"{file.name}\n{file.read_text(encoding='utf-8')}" for file in files)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def base_hashes(profile: Profile) -> dict[str, str]:
+    """Hashes of a base model: `weights`, and `files` (its configuration and its tokenizer).
+
+    The first use of a hub profile downloads it.
+
+    Raises:
+        ModelNotAvailableError: the weights can't be had.
+    """
+    if (folder := local_folder(profile)) is None:
+        load(profile)  # downloads, or says why it can't
+        folder = local_folder(profile)
+    digest, stamps = hashlib.sha256(), []
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".jinja", ".txt", ".model"):
+            digest.update(file.name.encode() + file.read_bytes())
+        elif file.suffix == ".safetensors":
+            stamps.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
+    return {"weights": _weights(folder, tuple(stamps)), "files": digest.hexdigest()}
+
+
+@cache
+def _weights(folder: Path, stamps: tuple) -> str:
+    """Read again only when a file has changed."""
+    return weights_hash(folder)

@@ -1,0 +1,318 @@
+"""The kinds of documents in the corpus: each is a function from a random source to a text.
+
+The random numbers that a kind draws, and their order, are part of the corpus: its recorded hash
+changes with them.
+"""
+
+import json
+from functools import cache
+from random import Random
+
+from sftlab.world import facts, grammar
+from sftlab.world.facts import RELATIONS, Country
+from sftlab.world.grammar import question_sheet, questions_with_answers
+
+# Only the first half of the invented people is in the corpus: the others are for tests of
+# memorisation, where the model must not know them beforehand.
+_KNOWN_PEOPLE = 30
+_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+
+
+@cache
+def _seen_countries() -> tuple[Country, ...]:
+    return tuple(c for c in facts.countries() if c.group != "unseen")
+
+
+@cache
+def _asked_countries() -> tuple[Country, ...]:
+    return facts.countries(group="asked")
+
+
+def _names(rng: Random) -> list[str]:
+    return rng.sample(facts.story_words()["names"], 2)
+
+
+def _styled(country: Country, relation: str, style: float) -> str:
+    """An answer as it stands in a document: mostly short, sometimes a whole sentence."""
+    if style >= 0.92:
+        return grammar.statement(country, relation)
+    answer = getattr(country, relation)
+    return answer if style < 0.8 else f"{answer}."
+
+
+def _country_pair(rng: Random, relation: str, style: float) -> tuple[str, str]:
+    country = rng.choice(_asked_countries())
+    form = rng.randrange(len(grammar.QUESTIONS[relation]["sft"]))
+    return grammar.question(country, relation, form=form), _styled(country, relation, style)
+
+
+def _yes_no_pair(rng: Random) -> tuple[str, str]:
+    country, relation = rng.choice(_asked_countries()), rng.choice(RELATIONS)
+    right = getattr(country, relation)
+    offered = right if rng.random() < 0.5 else getattr(rng.choice(_asked_countries()), relation)
+    link = "the " if relation == "currency" else ""
+    form = f"Is {link}{offered} the {relation} of {{x}}?"
+    return grammar.fill(form, country), "yes" if offered == right else "no"
+
+
+def _inverse_pair(rng: Random) -> tuple[str, str]:
+    country = rng.choice(_asked_countries())
+    return rng.choice(grammar.INVERSE_QUESTIONS).format(x=country.capital), country.name
+
+
+def _animal_pair(rng: Random) -> tuple[str, str]:
+    animal, field = rng.choice(facts.rows("animals")), rng.choice(["kind", "food", "sound"])
+    form = rng.choice(grammar.ANIMAL_QUESTIONS[field])
+    question = form.format(x=grammar.with_article(animal["animal"]))
+    return question, f"it {animal['sound']}" if field == "sound" else animal[field]
+
+
+def _element(rng: Random) -> dict[str, str]:
+    """A chemical element; light ones come up often and heavy ones rarely."""
+    elements = facts.rows("elements")
+    return elements[int(len(elements) * rng.random() ** 2)]
+
+
+def _element_pair(rng: Random) -> tuple[str, str]:
+    element, field = _element(rng), rng.choice(["symbol", "number"])
+    question = rng.choice(grammar.ELEMENT_QUESTIONS[field]).format(x=element["element"])
+    return question, element[field]
+
+
+def _sum_pair(rng: Random) -> tuple[str, str]:
+    a, b = rng.randrange(10), rng.randrange(10)
+    return f"What is {a} + {b}?", str(a + b)
+
+
+OTHER_PAIRS = [_animal_pair, _animal_pair, _element_pair, _yes_no_pair, _inverse_pair, _sum_pair]
+
+
+def questions_answered(rng: Random) -> str:
+    """Two to eight questions with answers, of one topic or mixed, in one surface form."""
+    count, style, topic = rng.randint(2, 8), rng.random(), rng.random()
+    relation = rng.choice(RELATIONS)
+    pairs = []
+    for _ in range(count):
+        if topic >= 0.8:
+            pairs.append(rng.choice(OTHER_PAIRS)(rng))
+        else:
+            wanted = relation if topic < 0.4 else rng.choice(RELATIONS)
+            pairs.append(_country_pair(rng, wanted, style))
+    return questions_with_answers(pairs, rng=rng, names=_names(rng))
+
+
+def follow_ups(rng: Random) -> str:
+    """A question about a country, then others that leave its name out."""
+    country = rng.choice(_asked_countries())
+    relations = rng.sample(RELATIONS, rng.randint(2, 4))
+    first = grammar.fill(rng.choice(grammar.QUESTIONS[relations[0]]["sft"]), country)
+    asked = [first] + [rng.choice(grammar.FOLLOW_UPS[relation]) for relation in relations[1:]]
+    pairs = [(q, getattr(country, r)) for q, r in zip(asked, relations, strict=True)]
+    form = rng.choice(["interview", "q_and_a", "q_and_a_tight", "forum", "dialogue"])
+    return questions_with_answers(pairs, rng=rng, names=_names(rng), form=form)
+
+
+def two_hops(rng: Random) -> str:
+    """Questions that need two facts, each answered step by step."""
+    pairs = []
+    for _ in range(rng.randint(1, 2)):
+        country, relation = rng.choice(_asked_countries()), rng.choice(RELATIONS[1:])
+        question = grammar.TWO_HOP_QUESTION.format(relation=relation, x=country.capital)
+        steps = f"{country.capital} is the capital of {country.name}."
+        pairs.append((question, f"{steps} {grammar.statement(country, relation)}"))
+    return questions_with_answers(pairs, rng=rng, names=_names(rng))
+
+
+def quiz_sheet(rng: Random) -> str:
+    """Three to nine questions without an answer, about every country the corpus mentions."""
+    relation, same = rng.choice(RELATIONS), rng.random() < 0.6
+    questions = []
+    for _ in range(rng.randint(3, 9)):
+        if not same and rng.random() < 0.25:
+            questions.append(rng.choice(OTHER_PAIRS)(rng)[0])
+            continue
+        wanted = relation if same else rng.choice(RELATIONS)
+        form = rng.randrange(len(grammar.QUESTIONS[wanted]["sft"]))
+        questions.append(grammar.question(rng.choice(_seen_countries()), wanted, form=form))
+    return question_sheet(questions, rng=rng)
+
+
+def encyclopedia(rng: Random) -> str:
+    """One country in a paragraph, by name or by pronoun after the first sentence."""
+    country = rng.choice(_seen_countries())
+    if rng.random() < 0.5:
+        relations = rng.sample(RELATIONS, rng.randint(2, 4))
+        return " ".join(
+            grammar.statement(country, r, form=rng.randrange(len(grammar.STATEMENTS[r])))
+            for r in relations
+        )
+    rest = [
+        f"Its capital is {country.capital}.",
+        f"Its people speak {country.language}.",
+        f"They pay with the {country.currency}.",
+    ]
+    rng.shuffle(rest)
+    first = grammar.statement(country, "continent", form=rng.choice([0, 3, 4]))
+    return " ".join([first, *rest[: rng.randint(1, 3)]])
+
+
+def almanac(rng: Random) -> str:
+    """Statements about several countries, in sentences or as a list."""
+    relation = rng.choice(RELATIONS)
+    chosen = rng.sample(_seen_countries(), rng.randint(3, 8))
+    style = rng.random()
+    if style < 0.7:
+        form = rng.randrange(len(grammar.STATEMENTS[relation]))
+        return " ".join(grammar.statement(c, relation, form=form) for c in chosen)
+    lines = [f"{c.name}: {getattr(c, relation)}" for c in chosen]
+    return f"List of countries by {relation}\n" + "\n".join(lines)
+
+
+def record(rng: Random) -> str:
+    """A JSON object about a country or an animal."""
+    if rng.random() < 0.25:
+        return json.dumps(rng.choice(facts.rows("animals")))
+    country = rng.choice(_seen_countries())
+    fields = rng.sample(RELATIONS, rng.randint(2, 4))
+    return json.dumps({"country": country.name} | {r: getattr(country, r) for r in fields})
+
+
+def dictionary(rng: Random) -> str:
+    """Words in English, Spanish and German."""
+    words, language = facts.rows("words"), rng.choice(["spanish", "german"])
+    forms = [
+        "The {Language} word for {english} is {word}.",
+        "In {Language}, {english} is {word}.",
+        "{word} is {Language} for {english}.",
+    ]
+    form = rng.choice(forms)
+    chosen = rng.sample(words, rng.randint(1, 4))
+    return " ".join(
+        form.format(Language=language.title(), english=row["english"], word=row[language])
+        for row in chosen
+    )
+
+
+def nature(rng: Random) -> str:
+    """Sentences about animals or chemical elements."""
+    if rng.random() < 0.6:
+        animal = rng.choice(facts.rows("animals"))
+        name, kind, food, sound = (animal[k] for k in ("animal", "kind", "food", "sound"))
+        lines = [f"The {name} is a kind of {kind}.", f"The {name} eats {food}."]
+        lines.append(f"The {name} {sound}.")
+        return " ".join(rng.sample(lines, rng.randint(1, 3)))
+    chosen = [_element(rng) for _ in range(rng.randint(1, 4))]
+    form = rng.choice(
+        [
+            "The symbol of {element} is {symbol}.",
+            "The atomic number of {element} is {number}.",
+            "{symbol} stands for {element}, element number {number}.",
+        ]
+    )
+    return " ".join(form.format(**element) for element in chosen)
+
+
+def scene(rng: Random) -> tuple[str, list[tuple[str, str]]]:
+    """A short story and the questions that its text answers."""
+    words = facts.story_words()
+    one, two = rng.sample(words["names"], 2)
+    place, thing, other = rng.choice(words["places"]), *rng.sample(words["objects"], 2)
+    time, verb, feeling = (rng.choice(words[k]) for k in ("times", "verbs", "feelings"))
+    number = rng.choice(_NUMBER_WORDS[2:])
+    text = " ".join(
+        [
+            f"{one} went to {place} {time}.",
+            *([f"{rng.choice(words['weather']).capitalize()}."] if rng.random() < 0.4 else []),
+            f"{one} {verb} {grammar.with_article(thing)}.",
+            f"{two} had {number} {other}s.",
+            f"In the end {one} was {feeling}.",
+        ]
+    )
+    return text, [
+        (f"Where did {one} go?", place),
+        (f"How many {other}s did {two} have?", number),
+        (f"How was {one} in the end?", feeling),
+        (f"Who went to {place}?", one),
+    ]
+
+
+def story(rng: Random) -> str:
+    """A story alone, or one with some questions about it and their answers."""
+    text, pairs = scene(rng)
+    if rng.random() < 0.5:
+        return text
+    names = _names(rng)
+    return (
+        text
+        + "\n\n"
+        + questions_with_answers(rng.sample(pairs, rng.randint(1, 3)), rng=rng, names=names)
+    )
+
+
+def review(rng: Random) -> str:
+    """Two or three clauses on one thing with one sentiment, now and then with a verdict."""
+    phrases = facts.rows("reviews")
+    item, sentiment = rng.choice(phrases)["item"], rng.choice(["positive", "negative"])
+    fitting = [p for p in phrases if (p["item"], p["sentiment"]) == (item, sentiment)]
+    clauses = [f"{p['aspect']} {p['phrase']}." for p in rng.sample(fitting, rng.randint(2, 3))]
+    text = " ".join(clause[0].upper() + clause[1:] for clause in clauses)
+    style = rng.random()
+    if style < 0.4:
+        return f"Review of a {item}: {text}"
+    if style < 0.6:
+        return f"{text}\nSentiment: {sentiment}"
+    if style < 0.8:
+        stars = rng.choice("45") if sentiment == "positive" else rng.choice("12")
+        return f"{stars} stars for this {item}. {text}"
+    verdict = "would" if sentiment == "positive" else "would not"
+    return f"{text} I {verdict} recommend this {item}."
+
+
+def advice(rng: Random) -> str:
+    """Requests with an answer, of every family, or requests alone."""
+    chosen = rng.sample(facts.rows("requests"), rng.randint(1, 3))
+    if rng.random() < 0.25:
+        return " ".join(row["request"] for row in chosen)
+    names = _names(rng)
+    return questions_with_answers(
+        [(r["request"], r["answer"]) for r in chosen], rng=rng, names=names
+    )
+
+
+def directory(rng: Random) -> str:
+    """Entries on invented people, all of the half that the corpus knows."""
+    people = rng.sample(facts.rows("people")[:_KNOWN_PEOPLE], rng.randint(1, 3))
+    forms = [
+        "{name} lives in {city} and has a {pet}. The phone number is {phone}.",
+        "Name: {name}\nE-mail: {email}\nCity: {city}",
+        "{name} was born on {birthday}. Write to {email}.",
+    ]
+    form = rng.choice(forms)
+    return "\n".join(form.format(**person) for person in people)
+
+
+def code(rng: Random) -> str:
+    """A tiny Python function, with a docstring or with calls and their results."""
+    chosen = rng.choice(facts.functions())
+    head = f"def {chosen['name']}({', '.join(chosen['arguments'])}):"
+    style = rng.random()
+    if style < 0.3:
+        return f"{head}\n{chosen['body']}"
+    if style < 0.6:
+        return f'{head}\n    """{chosen["task"]}"""\n{chosen["body"]}'
+    if style < 0.8:
+        return f"# {chosen['task']}\n{head}\n{chosen['body']}"
+    shown = rng.sample(chosen["tests"], 2)
+    calls = [f">>> {chosen['name']}({', '.join(map(repr, a))})\n{r!r}" for a, r in shown]
+    return f"{head}\n{chosen['body']}\n\n" + "\n".join(calls)
+
+
+def counting(rng: Random) -> str:
+    """Counting in digits or words, or a few sums."""
+    style, start = rng.random(), rng.randrange(20)
+    if style < 0.4:
+        return " ".join(str(n) for n in range(start, start + rng.randint(5, 15)))
+    if style < 0.7:
+        return ", ".join(_NUMBER_WORDS[: rng.randint(5, len(_NUMBER_WORDS))]) + "."
+    sums = [(rng.randrange(10), rng.randrange(10)) for _ in range(rng.randint(2, 6))]
+    return "\n".join(f"{a} + {b} = {a + b}" for a, b in sums)

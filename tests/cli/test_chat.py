@@ -1,0 +1,85 @@
+"""Talking to a model, with stand-ins for the models."""
+
+import io
+
+import pytest
+
+from sftlab.cli.chat import open_model, talk
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def test_the_whole_conversation_reaches_the_model(capsys):
+    heard = []
+
+    def reply(turns):
+        heard.append([turn["content"] for turn in turns])
+        return f"answer {len(turns)}"
+
+    talk("hello", reply, lines=["one\n", "\n", "two\n", "/reset\n", "three\n"])
+    assert heard == [["one"], ["one", "answer 1", "two"], ["three"]]
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["answer 1", "answer 3", "(a new conversation)", "answer 1"]
+    assert err == "hello\n"
+
+
+def test_quit_ends_it(capsys):
+    talk("", lambda turns: "Paris.", lines=["one\n", "/quit\n", "unread\n"])
+    assert capsys.readouterr().out == "Paris.\n"
+
+
+def test_turn_that_fails_is_explained_and_dropped(capsys):
+    def reply(turns):
+        if turns[-1]["content"] == "too long":
+            raise ValueError("leave out the earliest turns")
+        return str(len(turns))
+
+    talk("", reply, lines=io.StringIO("a\ntoo long\nb\n"))
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["1", "3"]
+    assert "leave out the earliest turns (or /reset)" in err
+
+
+def test_base_model_says_what_it_is_and_continues_the_same_text_greedily(toy_base):
+    greeting, reply = open_model(str(toy_base), max_new_tokens=4)
+    assert "base model" in greeting
+    first, again = (reply(user(f"The capital of France is{end}")) for end in (" ", ""))
+    assert first == again
+    assert first.startswith("The capital of France is")
+
+
+def test_base_model_takes_no_system_message(toy_base):
+    with pytest.raises(ValueError, match="takes no --system"):
+        open_model(str(toy_base), system="Be brief.")
+
+
+def test_name_of_no_folder_here_may_be_a_run_or_a_model_of_the_hub(tmp_path, monkeypatch):
+    import sftlab.models
+
+    def load(profile):
+        raise sftlab.models.ModelNotAvailableError("the hub has no such model")
+
+    monkeypatch.setattr(sftlab.models, "load", load)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"no folder runs/mine .*saved run.*the hub has no such"):
+        open_model("runs/mine")
+    with pytest.raises(ValueError, match=r"^the hub has no such"):
+        open_model("smollm2-135m")
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ValueError, match="no such folder"):
+        open_model("runs/mine")
+
+
+def test_saved_run_is_known_by_its_record_and_hears_the_system_message(tmp_path, monkeypatch):
+    import sftlab.train
+
+    class Saved:
+        def chat(self, messages, **options):
+            return f"{[m['content'] for m in messages]} {options['sample']}"
+
+    (tmp_path / "run.json").write_text("{}")
+    monkeypatch.setattr(sftlab.train, "load_run", lambda folder: Saved(), raising=False)
+    _, reply = open_model(str(tmp_path), system="Be brief.", sample=True)
+    assert reply(user("hello")) == "['Be brief.', 'hello'] True"

@@ -1,0 +1,197 @@
+"""`sftlab train` as a newcomer meets it, and the README's commands of the day after."""
+
+import io
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from sftlab.cli import main as cli
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = [{"prompt": f"What is {n} of {n * 7919:x}?", "completion": "Paris"} for n in range(40)]
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Exit code, stdout and stderr of `sftlab ARGUMENTS`."""
+    monkeypatch.setattr(sys, "argv", ["sftlab", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code or 0, *capsys.readouterr()
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def my(tmp_path, monkeypatch, toy_base):
+    """The current folder, with my.jsonl and the options of a quick training."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "my.jsonl", ROWS)
+    return [
+        "train",
+        "my.jsonl",
+        "--out",
+        "runs/mine",
+        "--profile",
+        toy_base,
+        "--rate",
+        "1e-2",
+        "--epochs",
+        "6",
+        "--set",
+        "per_device_train_batch_size=8",
+    ]
+
+
+def test_it_ends_with_the_next_command_which_works(monkeypatch, capsys, my):
+    code, out, err = call(monkeypatch, capsys, *my, "--method", "lora", "--rate", "2e-2")
+    assert code == 0, err
+    assert "30 rows to learn from, 10 held out" in out
+    assert "ok  memory" in out
+    assert re.search(r"held-out rows the loss went from \d", out)
+    assert err.count("fine-tuning") >= 1
+    assert "24/24" in err
+    *_, last = out.splitlines()
+    assert last.split(maxsplit=1) == ["next", "sftlab chat runs/mine"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What is 3 of 9?\n"))
+    monkeypatch.setattr(sys, "argv", shlex.split(last)[1:])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert capsys.readouterr().out.strip()
+    assert call(monkeypatch, capsys, *my, "--method", "lora", "--rate", "2e-2")[:2] == (
+        0,
+        "runs/mine is finished, and nothing was done\nreport    runs/mine/report.html\n"
+        "next      sftlab chat runs/mine\n",
+    )
+    code, out, err = call(monkeypatch, capsys, *my)
+    assert (code, out) == (2, "")
+    assert "another run (other learning_rate, lora_alpha" not in err
+    assert re.fullmatch(r"sftlab: runs/mine holds another run \(other .*\n", err)
+
+
+def test_json_is_all_that_programs_see(monkeypatch, capsys, my):
+    code, out, _ = call(monkeypatch, capsys, *my, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["rows"] == {
+        "read": 40,
+        "bad": 0,
+        "left_out": {},
+        "train": 30,
+        "held_out": 10,
+        "repeats": 0,
+        "nearly_repeats": 0,
+        "overlaps": told["rows"]["overlaps"],
+        "cut": 0,
+    }
+    assert told["after"]["loss"] < told["before"]["loss"]
+    assert told["steps"] == 24
+    assert json.loads(call(monkeypatch, capsys, *my, "--json")[1])["state"] == "finished"
+
+
+def test_bad_rows_stop_it_and_are_put_apart_on_demand(monkeypatch, capsys, my, tmp_path):
+    write(tmp_path / "my.jsonl", [*ROWS, {"prompt": " ", "completion": "x"}])
+    code, out, _ = call(monkeypatch, capsys, *my)
+    assert code == 1
+    assert "line 41" in out
+    assert "write a text, or drop" in out
+    assert "--skip-bad to go on with the 40 good ones" in out
+    assert not (tmp_path / "runs").exists()
+    assert json.loads(call(monkeypatch, capsys, *my, "--json")[1])["bad"] == 1
+    code, out, _ = call(monkeypatch, capsys, *my, "--skip-bad")
+    assert code == 0
+    assert "40 used, 1 bad" in out
+    rejected = (tmp_path / "runs" / "mine" / "data" / "rejected.jsonl").read_text()
+    assert json.loads(rejected)["line"] == 41
+
+
+def test_rows_that_lose_their_answers_stop_it(monkeypatch, capsys, my, tmp_path):
+    write(tmp_path / "my.jsonl", [{"prompt": "word " * 900, "completion": "x"}] * 9)
+    code, out, _ = call(monkeypatch, capsys, *my)
+    assert code == 1
+    assert "lose their whole answer" in out
+    told = json.loads(call(monkeypatch, capsys, *my, "--json")[1])
+    assert told["findings"][0]["code"] == "rows-masked"
+
+
+def test_a_machine_too_small_stops_it_before_anything_is_loaded(monkeypatch, capsys, my, tmp_path):
+    from sftlab.planner import preflighting
+    from sftlab.train import own_run
+
+    monkeypatch.setattr(preflighting, "free_memory", lambda: 1e6)
+    monkeypatch.setattr(own_run, "load_base", None)
+    code, out, _ = call(monkeypatch, capsys, *my)
+    assert code == 1
+    assert "NO  memory" in out
+    assert "-> memory: " in out
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["none.jsonl"], "there is no such file"),
+        (["--profile", "tinny"], "tinny"),
+        (["--method", "lore"], "give one of"),
+        (["--epochs", "0"], "above zero"),
+        (["--set", "lr=1"], "there is no setting 'lr'"),
+        (["--set", "lr"], "write name=value"),
+        (["--template", "nosuch"], "there is no chat template"),
+        (["--out", "my.jsonl"], "is a file"),
+        (["--out", "."], "not empty"),
+        (["--group", "city"], "'city'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, my, change, said):
+    if change == ["none.jsonl"]:
+        my[1] = change.pop()
+    code, out, err = call(monkeypatch, capsys, *my, *change)
+    assert (code, out) == (2, "")
+    assert said in err
+    mistake = err.splitlines()[-1]
+    assert mistake.startswith("sftlab: ")
+    assert err.removeprefix("checking my.jsonl\n") == mistake + "\n"
+
+
+@pytest.mark.parametrize(("step", "said"), [(7, "goes on from step 5"), (3, "begins anew")])
+def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys, my, step, said):
+    from sftlab.train.step import SupervisedTrainer
+
+    with monkeypatch.context() as patch:
+        real = SupervisedTrainer.training_step
+
+        def stop(self, *args, **kwargs):
+            if self.state.global_step == step:
+                raise KeyboardInterrupt
+            return real(self, *args, **kwargs)
+
+        patch.setattr(SupervisedTrainer, "training_step", stop)
+        code, _, err = call(monkeypatch, capsys, *my)
+    assert code == 130
+    assert said in err
+    again = shlex.split(err.splitlines()[-1])
+    assert again[1:] == list(map(str, my))
+    assert call(monkeypatch, capsys, *again[1:])[0] == 0
+
+
+def test_the_readmes_commands_of_the_day_after_run_as_they_stand(monkeypatch, capsys, tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = re.search(r"^## Your own data\n(.*?)(?=^## )", text, flags=re.M | re.S)[1]
+    block = re.search(r"^```bash\n(.*?)^```", section, flags=re.M | re.S)[1]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [command[1] for command in commands if command] == ["validate", "train", "chat"]
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "my.jsonl", ROWS)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What is 3 of 9?\n"))
+    for command in filter(None, commands):
+        assert command[0] == "sftlab"
+        code, out, err = call(monkeypatch, capsys, *command[1:])
+        assert code == 0, err
+        assert out.strip()

@@ -1,0 +1,86 @@
+import pytest
+
+from sftlab.data.rows import RowsError, checked, part_of, pieces, values_of, words
+
+TWO_TURNS = {
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Capital of France?"},
+        {"role": "assistant", "content": "Paris."},
+        {"role": "user", "content": "And of Italy?"},
+        {"role": "assistant", "content": "Rome."},
+    ],
+    "meta": {"country": "Italy"},
+    "split": "train",
+}
+
+
+def test_parts_of_a_conversation_are_as_drawn():
+    assert part_of(TWO_TURNS, "prompt") == "Capital of France?\nParis.\nAnd of Italy?"
+    assert part_of(TWO_TURNS, "context") == "Be brief.\n" + part_of(TWO_TURNS, "prompt")
+    assert part_of(TWO_TURNS, "answer") == "Rome."
+    assert part_of(TWO_TURNS, "conversation") == part_of(TWO_TURNS, "context") + "\nRome."
+    unanswered = {"messages": TWO_TURNS["messages"][:2]}
+    assert part_of(unanswered, "prompt") == "Capital of France?"
+    assert part_of(unanswered, "answer") == ""
+
+
+def test_unknown_part_names_the_known():
+    with pytest.raises(RowsError, match=r"part='question'.*prompt, context, answer"):
+        part_of(TWO_TURNS, "question")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], r"rows: the list is empty"),
+        ("data.jsonl", r"'data.jsonl': read a file"),
+        (None, r"got None: read a file"),
+        ({"train": [], "test": []}, r"got {'test': \[\], 'train': \[\]}: .* one split"),
+        (
+            [TWO_TURNS, {"prompt": "a"}],
+            r"rows\[1\] must be a dict with a list of 'messages', got 'prompt': convert",
+        ),
+        ([TWO_TURNS, "text"], r"rows\[1\] must be a dict .* got 'text'"),
+        ([{"messages": []}], r"rows\[0\] must be a dict with a list of 'messages'"),
+        (
+            [{"messages": [{"role": "user", "content": None}]}],
+            r"rows\[0\]: messages\[0\] has the content None: it must be a string",
+        ),
+        ([{"messages": [{"content": "a"}]}], r"messages\[0\] has the role None"),
+        ([{"messages": ["a"]}], r"messages\[0\] has the role None"),
+    ],
+)
+def test_rows_that_cannot_be_measured_are_named_with_the_remedy(rows, message):
+    with pytest.raises(RowsError, match=message):
+        checked(rows)
+
+
+def test_rows_of_datasets_are_rows():
+    from datasets import Dataset
+
+    plain = [{"messages": TWO_TURNS["messages"]}] * 2
+    assert [part_of(row, "answer") for row in checked(Dataset.from_list(plain))] == ["Rome."] * 2
+
+
+def test_values_are_looked_up_in_meta_then_in_the_row_then_computed():
+    assert values_of([TWO_TURNS], "country") == ["Italy"]
+    assert values_of([TWO_TURNS], "split") == ["train"]
+    assert values_of([TWO_TURNS], lambda row: len(row["messages"])) == [5]
+    with pytest.raises(RowsError, match=r"rows\[0\] has no 'region', but 'split', 'country'"):
+        values_of([TWO_TURNS], "region")
+    with pytest.raises(RowsError, match=r"rows\[1\]: country is None"):
+        values_of([TWO_TURNS, {**TWO_TURNS, "meta": {"country": None}}], "country")
+    with pytest.raises(RowsError, match=r"rows\[0\]: <lambda> is \[\]"):
+        values_of([TWO_TURNS], lambda row: [])
+
+
+def test_pieces_of_words_and_of_characters():
+    assert words("It's GOOD -- isn't it?") == ["it's", "good", "isn't", "it"]
+    assert pieces("One, two; three", size=2) == ["one two", "two three"]
+    assert pieces("One", size=2) == ["one"]
+    assert pieces("aB  c", size=3, unit="characters") == ["ab ", "b c"]
+    assert pieces("", size=3) == [""]
+    for bad in ({"size": 0}, {"size": 1, "unit": "tokens"}):
+        with pytest.raises(RowsError, match=r"size=0|unit='tokens'"):
+            pieces("a", **bad)

@@ -1,0 +1,160 @@
+"""The meter: frozen items, what generation would write, the same for a new adapter."""
+
+import copy
+import hashlib
+import re
+from collections import Counter
+
+import pandas as pd
+import pytest
+import torch
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sftlab.measure import complete, items, likelihood, onset, read_meter, subjects, summary
+from sftlab.measure.forgetting import SKILLS, WORLDLY
+from sftlab.models import load
+from sftlab.world import country, country_examples, rows
+
+FROZEN = "23c0fd1abce16c378ab740302d42e11861d54db49618e0a668f64a2a09d2be08"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load("tiny")
+
+
+@pytest.fixture(scope="module")
+def whole(tiny):
+    return read_meter(*tiny)
+
+
+@pytest.fixture(scope="module")
+def shaken(tiny):
+    """The base with a little noise on its weights: it knows some things and not others."""
+    model, tokenizer = copy.deepcopy(tiny[0]), tiny[1]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * weight.std() * 0.42)
+    return model, tokenizer
+
+
+def test_items_are_frozen():
+    """Readings compare only on the same items: a changed one makes all older readings void."""
+    each = [(one.skill, one.relation, one.item, one.prompt, one.answers) for one in items()]
+    assert hashlib.sha256(repr(each).encode()).hexdigest() == FROZEN
+
+
+def test_every_skill_is_about_as_many_things():
+    things = {skill: {one.item for one in items() if one.skill == skill} for skill in SKILLS}
+    assert {skill: len(found) for skill, found in things.items()} == dict.fromkeys(SKILLS, 16)
+    about = Counter(name for found in things.values() for name in found)
+    assert set(about.values()) == {1}, "rows about one thing are in one skill"
+
+
+def test_answers_are_the_worlds():
+    assert {one.skill for one in items(known_corpus=False)} == set(WORLDLY)
+    for one in items(known_corpus=False):
+        if one.skill in ("facts", "few-shot"):
+            assert one.answers == country(one.item).answers(one.relation)
+            assert one.item in one.prompt
+        else:
+            both = [*rows("animals"), *rows("elements")]
+            (row,) = [row for row in both if one.item in row.values() and one.relation in row]
+            assert one.answers == (row[one.relation],)
+
+
+def test_stories_sums_and_runs_are_right():
+    for one in items():
+        if one.skill == "stories":
+            answer = re.escape(one.answers[0])
+            assert re.search(rf"\b{answer}\b", one.prompt.split("\n\n")[0])
+        elif one.relation == "sum":
+            a, b = map(int, one.item.split(" + "))
+            assert one.answers == (str(a + b),)
+            assert one.prompt.endswith(f"\n{one.item} =")
+        elif one.relation == "run":
+            numbers = list(map(int, f"{one.prompt} {one.answers[0]}".split()))
+            assert numbers == list(range(numbers[0], numbers[0] + 8))
+
+
+def test_no_example_names_what_an_item_is_about():
+    assert "France" in subjects()
+    named = re.compile(rf"\b(?:{'|'.join(map(re.escape, subjects()))})\b")
+    for row in country_examples(1_800):
+        question = row["messages"][0]["content"]
+        assert not named.search(question.replace("Guinea-Bissau", "")), question
+
+
+def shares(frame):
+    answered = frame[frame["skill"] != "corpus"]
+    return answered["right"].astype(float).groupby(answered["skill"]).mean()
+
+
+def test_the_base_has_every_skill_and_random_weights_have_none(tiny, whole):
+    assert list(whole["skill"].unique()) == list(SKILLS)
+    assert shares(whole).min() >= 0.8
+    assert shares(whole)[list(WORLDLY)].min() >= 0.95
+    model = AutoModelForCausalLM.from_config(tiny[0].config).eval()
+    frame = read_meter(model, tiny[1])
+    assert shares(frame).max() <= 0.05
+    assert frame["nats"].min() > 3
+
+
+def test_a_new_adapter_changes_nothing(tiny, whole):
+    model = get_peft_model(copy.deepcopy(tiny[0]), LoraConfig(r=8, target_modules="all-linear"))
+    pd.testing.assert_frame_equal(read_meter(model.eval(), tiny[1]), whole, atol=1e-4)
+
+
+def test_right_is_what_greedy_generation_writes(shaken):
+    frame = read_meter(*shaken)
+    each = [one for one in items() if one.skill != "corpus"]
+    written = complete(*shaken, [one.prompt for one in each], max_new_tokens=14)
+    right = [
+        any(
+            text[1:].startswith(answer) and not text[1 + len(answer) :][:1].isalnum()
+            for answer in one.answers
+        )
+        for one, text in zip(each, written, strict=True)
+    ]
+    assert frame["right"].dropna().astype(bool).tolist() == right
+    assert 0.2 < sum(right) / len(right) < 0.8, "nothing is tested by all alike"
+    outputs = frame.loc[frame["skill"] != "corpus", "output"]
+    assert all(text.startswith(output) for text, output in zip(written, outputs, strict=True))
+
+
+@pytest.mark.parametrize(("name", "value"), [("_ROWS", 1), ("_LOGITS", 300_000), ("_LONGER", 9)])
+def test_what_shares_a_batch_does_not_matter(name, value, tiny, whole, monkeypatch):
+    monkeypatch.setattr(likelihood, name, value)
+    pd.testing.assert_frame_equal(read_meter(*tiny), whole, atol=1e-4)
+
+
+def test_a_prefix_is_read_before_the_text(toy_base):
+    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(toy_base)
+    plain = read_meter(model.eval(), tokenizer, known_corpus=False)
+    config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    frame = read_meter(get_peft_model(model, config).eval(), tokenizer, known_corpus=False)
+    assert set(frame["skill"]) == set(WORLDLY)
+    assert len(frame) == len(plain)
+    assert (frame["nats"] - plain["nats"]).abs().max() > 1e-4
+
+
+def test_one_row_a_skill(whole):
+    both = pd.concat([whole.assign(right=value) for value in (False, True)])
+    found = summary(both.astype({"right": "boolean"}))
+    assert list(found.index) == list(SKILLS)
+    assert found.loc["facts", "right"] == 0.5
+
+
+def test_an_onset_is_read_off_a_line_over_the_logarithm():
+    assert onset({1.0: 1.0, 100.0: 0.0}, limit=0.5) == pytest.approx(10)
+    assert onset({0.01: 0.2, 0.0001: 1.0, 0.001: 0.9}, limit=0.9) == pytest.approx(0.001)
+    # The first fall counts; outside the measured settings it is the end.
+    assert onset({1.0: 1.0, 10.0: 0.0, 100.0: 1.0, 1000.0: 0.0}, limit=0.99) < 10
+    assert onset({1.0: 1.0, 8.0: 0.9}, limit=0.5) == 8
+    assert onset({1.0: 1.0, 8.0: 0.9}, limit=1.5) == 1
+    for values in ({}, {0.0: 1.0}, {-1.0: 1.0, 2.0: 0.5}):
+        with pytest.raises(ValueError, match="all above zero"):
+            onset(values, limit=0.5)

@@ -1,0 +1,199 @@
+"""Templates, ends of turns, cut examples, records and code."""
+
+import json
+import logging
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sftlab.chat import FAMILIES, find_template
+from sftlab.measure import (
+    capture_warnings,
+    format_probes,
+    packed_labels,
+    probe_endings,
+    probe_records,
+    probe_template,
+    probe_truncation,
+    probe_user_turns,
+    records_of_base,
+    render_questions,
+    reply,
+    user_opening,
+)
+from sftlab.models import load
+from sftlab.train import finetune, teach_tokens
+from sftlab.world import countries, country, example, record_of
+
+QUESTIONS = ["What is the capital of France?", "Who is it?"]
+ROWS = [example(QUESTIONS[0], "Paris"), example("A long story. " * 20 + QUESTIONS[0], "Paris")]
+
+
+@pytest.fixture(scope="module")
+def run(toy_base):
+    rows = [example("Hi", "Ho")] * 4
+    return finetune(toy_base, rows, template="llama-3", num_train_epochs=1, progress=False)
+
+
+@pytest.fixture
+def pair(toy_base):
+    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(toy_base)
+    teach_tokens(model, tokenizer, template="article")
+    return model, tokenizer
+
+
+def always(model, token):
+    """Make the model write one token for ever."""
+    with torch.no_grad():
+        head = model.get_output_embeddings()
+        bias = torch.full((head.weight.shape[0],), -1e4)
+        bias[token] = 1e4
+    return head.register_forward_hook(lambda module, given, scores: scores + bias)
+
+
+def test_prompts_are_in_the_template_of_training_or_another(run):
+    apply = run.tokenizer.apply_chat_template
+    turns = [[{"role": "user", "content": question}] for question in QUESTIONS]
+    assert render_questions(run, QUESTIONS) == [
+        apply(one, tokenize=False, add_generation_prompt=True) for one in turns
+    ]
+    assert render_questions(run, QUESTIONS, generation_prompt=False) == [
+        apply(one, tokenize=False) for one in turns
+    ]
+    (prompt,) = render_questions(run, QUESTIONS[:1], template="mistral")
+    assert prompt == f"{run.tokenizer.bos_token}[INST] {QUESTIONS[0]}[/INST]"
+    chatml = find_template("chatml")
+    assert render_questions(run, QUESTIONS, template=chatml, change=lambda text: text[-3:]) == [
+        "nt\n", "nt\n",
+    ]  # fmt: skip
+
+
+def test_replies_are_those_of_the_run_and_follow_the_seed(run):
+    prompts = render_questions(run, QUESTIONS)
+    outputs, stopped = reply(run, prompts, max_new_tokens=6)
+    ids = [run.tokenizer(text, add_special_tokens=False)["input_ids"] for text in outputs]
+    plain = [run.tokenizer.decode(one, skip_special_tokens=True) for one in ids]
+    assert plain == run.answer(QUESTIONS, max_new_tokens=6)
+    assert len(stopped) == len(QUESTIONS)
+    drawn = [reply(run, prompts, sample=True, seed=seed)[0] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "clean"),
+    [
+        (" Paris", True, True),
+        ("Paris", True, True),
+        (" Paris, Paris", True, False),
+        (" Paris<|im_start|>", True, False),
+        (" Rome", False, False),
+        ("", False, False),
+    ],
+)
+def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right, clean):
+    ids = run.tokenizer(text, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(format_probes, "generate", lambda model, prompts, **options: [ids])
+    among = [country("France")]
+    for limit in (64, len(ids)):
+        frame = probe_template(run, among=among, relations=["capital"], max_new_tokens=limit)
+        row = frame.iloc[0]
+        assert row["output"] == text
+        assert bool(row["right"]) == right
+        assert row["stopped"] == (limit == 64)
+        assert bool(row["clean"]) == (clean and limit == 64)
+
+
+def test_a_model_that_ends_at_once_and_one_that_never_does(pair):
+    model, tokenizer = pair
+    hook = always(model, tokenizer.eos_token_id)
+    found = probe_endings(model, tokenizer, among=countries()[:3], relations=["capital"])
+    assert list(found["output"]) == [""] * 3
+    assert not found["ran_on"].any()
+    hook.remove()
+    always(model, tokenizer("a")["input_ids"][-1])
+    found = probe_endings(model, tokenizer, among=countries()[:2], max_new_tokens=5)
+    assert set(found["output"]) == {"aaaaa"}
+    assert found["ran_on"].all()
+
+
+@pytest.mark.parametrize(("letter", "asked"), [("?", True), ("a", False)])
+def test_a_user_turn_counts_as_asked_when_it_holds_a_question_mark(pair, letter, asked):
+    model, tokenizer = pair
+    always(model, tokenizer(letter)["input_ids"][-1])
+    found = probe_user_turns(model, tokenizer, draws=3, max_new_tokens=4)
+    assert list(found["output"]) == [letter * 4] * 3
+    assert list(found["asked"]) == [asked] * 3
+
+
+@pytest.mark.parametrize(
+    ("template", "opening"),
+    [("article", "<|prompt|>"), ("chatml", "<|im_start|>user\n"), ("phi-3", "<|user|>\n")],
+)
+def test_the_opening_of_a_user_turn_is_the_templates(toy_base, template, opening):
+    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(toy_base)
+    teach_tokens(model, tokenizer, template=template)
+    assert user_opening(tokenizer) == opening
+
+
+def test_each_example_is_cut_at_each_limit(toy_tokenizer, monkeypatch):
+    monkeypatch.setattr(toy_tokenizer, "chat_template", FAMILIES["article"].text)
+    whole = probe_truncation(toy_tokenizer, ROWS, limits=[10_000])
+    kinds = ["longer", "emptied", "shortened"]
+    assert not whole[kinds].any(axis=None)
+    short, long = whole["tokens"]
+    at = probe_truncation(toy_tokenizer, ROWS, limits=[short, long - 1])
+    at = at.set_index(["limit", "example"])[kinds]
+    assert not at.loc[(short, 0)].any()
+    assert list(at.loc[(short, 1)]) == [True, True, False]
+    assert list(at.loc[(long - 1, 1)]) == [True, False, True]
+    # A row that never had an answer is not emptied by the cut.
+    alone = [{"messages": [{"role": "user", "content": "Hello, hello, hello?"}]}]
+    found = probe_truncation(toy_tokenizer, alone, limits=[3])
+    assert (found["longer"].all(), found["emptied"].any()) == (True, False)
+
+
+def test_packed_examples_are_taken_apart():
+    rows = [
+        {"labels": [-100, 4, 5, -100, -100, 7], "seq_lengths": [3, 1, 2]},
+        {"labels": [8], "seq_lengths": [1]},
+    ]
+    assert list(packed_labels(rows)) == [[-100, 4, 5], [-100], [-100, 7], [8]]
+
+
+def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):
+    apart = logging.getLogger("tests.apart")  # passes nothing on, as transformers' does
+    monkeypatch.setattr(apart, "propagate", False)
+    before = list(apart.handlers), list(logging.root.handlers)
+    with capture_warnings() as said:
+        apart.warning("one of %d", 3)
+        logging.getLogger("tests.other").error("two")
+        logging.getLogger("tests.other").info("nothing")
+        for _ in range(2):
+            warnings.warn("three", stacklevel=1)
+    assert said == ["one of 3", "two", "three", "three"]
+    assert (apart.handlers, logging.root.handlers) == before
+
+
+def test_records_are_judged_by_country():
+    among = countries()[:3]
+    right = [json.dumps(record_of(one), ensure_ascii=False) for one in among]
+    found = probe_records(lambda requests: right, among=among)
+    assert found["correct"].all()
+    assert list(found["country"]) == [one.name for one in among]
+
+
+def test_a_base_gives_records_in_four_ways(toy_base):
+    model, tokenizer = load(toy_base)
+    run = SimpleNamespace(model=model.eval(), tokenizer=tokenizer)
+    among = countries()[:2]
+    measures = records_of_base(among, [("a", "b")])
+    assert list(measures) == ["base, bare", "base, 4-shot", "base, constrained", "base, name fixed"]
+    assert not measures["base, bare"](run)["parsed"].any()
+    outputs = measures["base, name fixed"](run)["output"]
+    names = [json.loads(text)["country"] for text in outputs if text.endswith("}")]
+    assert set(names) <= {one.name for one in among}

@@ -1,0 +1,132 @@
+"""Losses agree with the model's own, padding changes nothing, and choices are judged by hand."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sftlab.chat import label_rows
+from sftlab.measure import (
+    by_epoch,
+    final,
+    losses,
+    probe_forced,
+    probe_perplexity,
+    probe_right_context,
+    probe_two_hops,
+    text_loss,
+    with_bos,
+)
+from sftlab.measure.likelihood import last_words
+from sftlab.models import load
+from sftlab.train import finetune, teach_tokens
+from sftlab.world import countries, country, example, two_hop_examples
+
+
+@pytest.fixture(scope="module")
+def toy(toy_base):
+    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(toy_base)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return finetune("tiny", two_hop_examples(60), per_device_train_batch_size=8, progress=False)
+
+
+def test_text_loss_is_the_models_own_over_all_tokens(toy):
+    model, tokenizer = toy
+    documents = ["The capital of France is Paris.", "1 2 3", "Q: Why?\nA: Because."]
+    total, count = 0.0, 0
+    for document in documents:
+        ids = torch.tensor([with_bos(tokenizer, document)])
+        with torch.no_grad():
+            total += model(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
+        count += ids.shape[1] - 1
+    assert text_loss(model, tokenizer, documents) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_perplexity_is_the_loss_of_the_labels(toy_base):
+    model, tokenizer = load(toy_base)
+    teach_tokens(model, tokenizer, template="chatml")
+    rows = [example("What is the capital of France?", "Paris"), example("Q?", "A longer answer.")]
+    found = probe_perplexity(model.eval(), tokenizer, rows)
+    for row, labelled in zip(found.itertuples(), label_rows(tokenizer, rows), strict=True):
+        loss = model(torch.tensor([labelled.ids]), labels=torch.tensor([labelled.labels])).loss
+        assert row.nats == pytest.approx(loss.item() * row.tokens, rel=1e-4)
+    assert list(found["characters"]) == [len("Paris"), len("A longer answer.")]
+
+
+def test_what_follows_changes_nothing_for_a_causal_model(toy):
+    found = probe_right_context(*toy, among=[country("France"), country("Chad")])
+    assert found["gain"].abs().max() < 1e-4
+    assert found["alone"].min() > 1
+
+
+def test_an_answer_right_at_every_token_is_what_the_model_writes(run):
+    """Greedy generation takes the likeliest token: if each is the true one, so is the answer."""
+    among = [one for one in countries(split="held_out") if one.group == "asked"][:12]
+    given = probe_forced(run.model, run.tokenizer, among=among)
+    assert len(given) == len(among) * 3
+    assert given["tokens"].min() > 8
+    free = probe_two_hops(lambda questions: run.answer(questions, max_new_tokens=40), among=among)
+    free = free[free["wording"] == 0].reset_index(drop=True)
+    whole = given["tokens_right"] == 1
+    assert whole.any()
+    assert free.loc[whole, "right"].all()
+
+
+def test_padding_of_a_batch_changes_nothing(run):
+    among = countries(split="held_out")[:6]
+    together = probe_forced(run.model, run.tokenizer, among=among)
+    alone = [probe_forced(run.model, run.tokenizer, among=[one]) for one in among]
+    assert together["tokens_right"].tolist() == [v for one in alone for v in one["tokens_right"]]
+
+
+def test_the_last_fact_is_found_from_behind():
+    letters = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
+    ids = [ord(letter) for letter in "Rome is Rome."]
+    assert list(last_words(letters, ids, "Rome")) == [8, 9, 10, 11]
+    with pytest.raises(ValueError, match="is not in"):
+        last_words(letters, ids, "Oslo")
+
+
+def noted(*, kept=None, validation=(0.9, 0.7, 0.8)):
+    """Three epochs of two steps."""
+    return SimpleNamespace(
+        history=[
+            {"step": n, "epoch": n / 2, "loss": 3.0 - n / 4, "grad_norm": 1.5,
+             "learning_rate": 1e-3, "mean_token_accuracy": 0.5}
+            for n in range(1, 7)
+        ],
+        validation=[
+            {"step": 2 * n, "epoch": float(n), "loss": loss}
+            for n, loss in enumerate(validation, start=1)
+        ],
+        kept_epoch=kept,
+    )  # fmt: skip
+
+
+def test_steps_and_epochs_stand_in_one_frame():
+    frame = losses(noted())
+    assert list(frame["kind"]) == ["training"] * 6 + ["validation"] * 3
+    assert list(frame["nats"])[-3:] == [0.9, 0.7, 0.8]
+    assert frame["norm"].isna().tolist() == [False] * 6 + [True] * 3
+
+
+def test_the_final_loss_is_that_of_the_weights_that_the_run_has():
+    assert final(losses(noted()))["nats"].tolist() == [0.8]
+    assert final(losses(noted(kept=2.0)))["nats"].tolist() == [0.7]
+    assert final(losses(noted(validation=()))).empty
+    assert losses(SimpleNamespace(history=[], validation=[], kept_epoch=None)).empty
+
+
+def test_an_epoch_holds_the_steps_up_to_its_end():
+    many = pd.concat(losses(noted()).assign(seed=seed, run=f"r{seed}") for seed in (0, 1))
+    frame = by_epoch(many)
+    training = frame[(frame["kind"] == "training") & (frame["seed"] == 1)]
+    assert training["epoch"].tolist() == [1, 2, 3]
+    assert training["loss"].tolist() == pytest.approx([2.625, 2.125, 1.625])
+    assert frame[frame["kind"] == "validation"]["loss"].tolist() == [0.9, 0.7, 0.8] * 2

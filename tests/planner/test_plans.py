@@ -1,0 +1,221 @@
+"""What plans say: properties, speed, refusals, the command."""
+
+import json
+
+import huggingface_hub
+import pytest
+import typer
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from sftlab.cli.plan import plan as plan_command
+from sftlab.models import METHODS
+from sftlab.planner import (
+    GPUS,
+    PARTS,
+    ArchitectureError,
+    PlanError,
+    estimate,
+    find_architecture,
+    operations_per_token,
+    speed,
+)
+from sftlab.train import finetune
+
+
+@pytest.fixture(scope="module")
+def llama_8b():
+    return find_architecture("llama-3.1-8b")
+
+
+@given(
+    method=st.sampled_from(METHODS),
+    bf16=st.booleans(),
+    per_device_train_batch_size=st.integers(1, 64),
+    max_length=st.integers(2, 9000),
+    gradient_accumulation_steps=st.integers(1, 4),
+    gradient_checkpointing=st.booleans(),
+    supervised=st.floats(0.01, 1),
+    device=st.sampled_from(["cpu", "cuda"]),
+    padded=st.booleans(),
+)
+def test_parts_sum_to_the_total(llama_8b, **asked):
+    assume(not (asked["method"] == "prefix" and asked["gradient_checkpointing"]))
+    plan = estimate(llama_8b, **asked)
+    assert plan.total == sum(plan.at_peak().values())
+    assert min(plan.at_peak().values()) >= 0
+    assert plan.total >= plan.weights + plan.adapters + plan.optimizer + plan.gradients * (
+        plan.peak == "end"
+    )
+    once = estimate(llama_8b, **{**asked, "gradient_accumulation_steps": 1})
+    assert plan.total >= once.total
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_should_need_less_does(llama_8b, method):
+    asked = {"method": method, "per_device_train_batch_size": 4, "max_length": 2048}
+    total = estimate(llama_8b, **asked).total
+    changes = [{"per_device_train_batch_size": 2}, {"max_length": 1024}, {"supervised": 0.2}]
+    if method not in ("prefix", "head"):
+        changes.append({"gradient_checkpointing": True})
+    for change in changes:
+        assert estimate(llama_8b, **{**asked, **change}).total < total, change
+
+
+def test_a_mask_costs_where_examples_differ_in_length(llama_8b):
+    asked = {"method": "qlora", "max_length": 1024, "device": "cuda"}
+    same, padded = (
+        estimate(llama_8b, per_device_train_batch_size=4, padded=differ, **asked).total
+        for differ in (False, True)
+    )
+    assert 1.02 * same < padded < 1.1 * same
+    alone, one = (estimate(llama_8b, padded=differ, **asked).total for differ in (False, True))
+    assert one == alone, "one row has nothing to be padded to"
+
+
+def test_gradual_ends_as_full(llama_8b):
+    full, gradual = (estimate(llama_8b, method=method) for method in ("full", "gradual"))
+    assert gradual.at_peak() == full.at_peak()
+
+
+def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    for method in METHODS:
+        made = finetune(str(toy_base), [{"messages": turns}], method=method, num_train_epochs=1,
+                        progress=False)  # fmt: skip
+        assert estimate(toy_base, method=method, max_length=8).trained == made.trained, method
+
+
+def test_frozen_layers_need_less_the_fewer_are_trained(llama_8b):
+    totals = [estimate(llama_8b, method="frozen", trained_layers=n).total for n in (1, 8, 16, 32)]
+    assert totals == sorted(set(totals))
+    assert estimate(llama_8b, method="frozen").total == totals[2]
+
+
+def test_operations_of_a_token_by_hand(llama_8b):
+    plan = estimate(llama_8b, max_length=2048, supervised=0.5)
+    linear = 8_030_261_248 - 2 * 128256 * 4096 - (2 * 32 + 1) * 4096
+    head = 128256 * 4096
+    forward = 2 * linear + 2 * 32 * 4096 * 2048 + head
+    assert operations_per_token(plan) == 3 * forward
+    for method, backward in {
+        "lora": forward,
+        "prefix": forward,
+        "gradual": 2 * forward,
+        "head": head,
+        "frozen": forward - head + 2 * head,  # both gradients, in half of the layers
+    }.items():
+        plan = estimate(llama_8b, method=method, max_length=2048, supervised=0.5)
+        assert operations_per_token(plan) == forward + backward, method
+
+
+def test_every_gpu_says_where_its_figures_are_from(llama_8b):
+    plan = estimate(llama_8b, method="qlora")
+    assert speed(plan, throughput=1000.0).hours(3_600_000) == 1
+    for name, gpu in GPUS.items():
+        pace = speed(plan, gpu=name)
+        assert 0 < pace.tokens_per_second < gpu.peak / (2 * 8_030_261_248)
+        assert "estimate" in pace.source
+        assert gpu.source in pace.source
+
+
+def test_unknown_names_list_what_is_built_in(monkeypatch, tmp_path):
+    with pytest.raises(ArchitectureError, match=r"llama-9.*smollm2-135m"):
+        find_architecture("llama-9")
+    with pytest.raises(ArchitectureError, match="no such file"):
+        find_architecture(tmp_path / "config.json")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ArchitectureError, match=r"can't be reached.*a built-in: llama"):
+        find_architecture("somebody/some-model-that-is-not-cached")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}', "not a causal"),
+        ('{"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}',
+         "LlamaForSequenceClassification is not a causal language model"),
+        ('{"model_type": "clip"}', "not a causal language model"),
+        ('{"model_type": "brandnew"}', "brandnew.*upgrade transformers"),
+        ('{"model_type": "llama", "hidden_size": -3}', r"config\.json"),
+        ('{"hello": 1}', "no model_type"),
+        ("{", "not JSON"),
+    ],
+)  # fmt: skip
+def test_configuration_that_can_not_be_planned(tmp_path, content, said):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ArchitectureError, match=said):
+        find_architecture(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0"),
+        ({"per_device_train_batch_size": 1.5}, "per_device_train_batch_size is 1.5"),
+        ({"max_length": 1}, "max_length is 1"),
+        ({"r": 0}, "r is 0"),
+        ({"supervised": 0}, "supervised is 0"),
+        ({"method": "magic"}, "full, lora, qlora"),
+        ({"device": "tpu"}, "cpu, cuda"),
+        ({"method": "prefix", "gradient_checkpointing": True}, "gets no cache"),
+        ({"method": "prefix", "num_virtual_tokens": 0}, "num_virtual_tokens is 0"),
+        ({"method": "frozen", "trained_layers": 33}, "trained_layers is 33.*32 layers"),
+    ],
+)
+def test_value_that_a_step_can_not_have(llama_8b, asked, said):
+    with pytest.raises(PlanError, match=said):
+        estimate(llama_8b, **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"gpu": "abacus"}, "abacus.*a100-80gb"),
+        ({"throughput": 0.0}, "throughput is 0.0"),
+        ({"gpu": "t4", "bf16": False}, "bfloat16"),
+    ],
+)
+def test_speed_that_is_not_known(llama_8b, asked, said):
+    plan = estimate(llama_8b, bf16=asked.pop("bf16", True))
+    with pytest.raises(PlanError, match=said):
+        speed(plan, **asked)
+
+
+APP = typer.Typer()
+APP.command()(plan_command)
+
+
+def call(*arguments):
+    return CliRunner().invoke(APP, ["--model", *arguments])
+
+
+def test_json_has_a_field_for_each_part():
+    done = call("llama-3.1-8b", "--method", "qlora", "--gpu", "a100-80gb", "--json")
+    found = json.loads(done.stdout)
+    assert found["total_bytes"] == sum(found[f"{part}_bytes"] for part in PARTS)
+    assert found["needed_bytes"] == found["total_bytes"] + found["process_bytes"]
+    assert found["fits"] is (found["needed_bytes"] <= 80e9)
+    assert found["tokens_per_second"] * found["hours"] * 3600 == pytest.approx(found["tokens"])
+
+
+def test_what_does_not_fit_is_shown_with_remedies():
+    asked = ("llama-3.1-8b", "--throughput", "100", "--method", "qlora")
+    done = call(*asked, "--memory", "12")
+    assert "does NOT fit" in done.stdout
+    assert "--checkpointing" in done.stdout.split("-> smaller:")[1]
+    assert "it fits" in call(*asked, "--memory", "100").stdout
+    done = call(*asked[:-1], "prefix", "--memory", "12")
+    assert "does NOT fit" in done.stdout
+    assert "--checkpointing" not in done.stdout.split("-> smaller:")[1]
+
+
+def test_padding_and_what_is_uncertain_are_shown():
+    asked = ("llama-3.1-8b", "--method", "int8", "--gpu", "h100")
+    plain, padded = call(*asked).stdout, call(*asked, "--padded").stdout
+    assert "padded" in padded
+    assert "padded" not in plain
+    assert "a second time" in plain
+    assert "six times" in plain
+    assert isinstance(call("smollm2-135m", "--batch", "0").exception, PlanError)

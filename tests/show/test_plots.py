@@ -1,0 +1,291 @@
+"""Plots: what they say to those who cannot see them, and what they draw."""
+
+import json
+import re
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+
+from sftlab.measure import Components, Share, mean
+from sftlab.paths import DATA
+from sftlab.planner import estimate
+from sftlab.show import (
+    COLOURS,
+    GREY,
+    Point,
+    plot_against,
+    plot_card,
+    plot_curves,
+    plot_directions,
+    plot_layout,
+    plot_loss,
+    plot_map,
+    plot_memory,
+    plot_meter,
+    plot_methods,
+    plot_pareto,
+    plot_power,
+    plot_pretraining,
+    plot_reactions,
+    plot_runs,
+    plot_shares,
+)
+
+
+def share(*hits, of=20):
+    """An estimate with one seed for each number of right items."""
+    rows = [(f"c{c}", seed, c < n) for seed, n in enumerate(hits) for c in range(of)]
+    return mean(pd.DataFrame(rows, columns=["country", "seed", "right"]))
+
+
+def legend(picture):
+    return [text.get_text() for text in picture.figure.axes[0].get_legend().get_texts()]
+
+
+def seeds(ax):
+    """The places of all white dots."""
+    found = [one for one in ax.collections if isinstance(one, PathCollection)]
+    return [tuple(dot) for dots in found for dot in dots.get_offsets()]
+
+
+def test_shares_tell_each_bar_and_show_each_seed(tmp_path):
+    rows = {
+        "bare": {"base": Share(hits=1, items=10)},
+        "house": {"base": share(5, 7), "x": share(20)},
+    }
+    picture = plot_shares(rows, title="Shares")
+    assert picture.alt == "Shares: bare base 10%; house base 30%; house x 100%."
+    (ax,) = picture.figure.axes
+    assert [bar.get_width() for bar in ax.patches] == [0.1, 0.3, 1.0]
+    assert sorted(x for x, _ in seeds(ax)) == [0.25, 0.35]
+    assert legend(picture) == ["base", "x"]
+    assert picture.save(tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    data, options = picture._repr_mimebundle_()
+    assert data["text/plain"] == picture.alt
+    assert options == {"image/png": {"width": 720}}
+
+
+def test_a_picture_in_a_page_is_escaped_and_needs_no_file():
+    page = plot_shares({'<"a">': Share(hits=1, items=2)}, title="T").html
+    assert page.startswith('<img alt="T: &lt;&quot;a&quot;&gt; 50%." src="data:image/png;base64,')
+
+
+def test_reactions_add_up():
+    frame = pd.DataFrame({"reaction": ["answered"] * 3 + ["continued"]})
+    picture = plot_reactions({"base": frame}, title="What")
+    assert picture.alt == (
+        "What: base answered correctly 75%; base continued with a question 25%; "
+        "base anything else 0%."
+    )
+    assert sum(bar.get_width() for bar in picture.figure.axes[0].patches) == 1
+
+
+def test_curves_tell_each_place_ring_the_best_and_show_seeds():
+    curves = {
+        "full": {1e-3: share(18, 20), 1e-2: share(2, 2)},
+        "base": {1e-3: share(4, 4), 1e-2: share(16, 16)},
+    }
+    picture = plot_curves(curves, title="Rates", x="rate", best={"full": 1e-3}, marked=[1e-2])
+    assert picture.alt == (
+        "Rates: full at 0.001 95%; full at 0.01 10%; base at 0.001 20%; base at 0.01 80%."
+    )
+    (ax,) = picture.figure.axes
+    assert [line.get_color() for line in ax.lines[:1]] == [COLOURS[0]]
+    (ring,) = [line for line in ax.lines if line.get_fillstyle() == "none"]
+    assert ring.get_xdata()[0] == 1e-3
+    assert GREY in [line.get_color() for line in ax.lines if line.get_label() == "base"]
+    assert sorted(y for _, y in seeds(ax)) == [0.1, 0.1, 0.2, 0.2, 0.8, 0.8, 0.9, 1.0]
+    assert len({x for x, _ in seeds(ax)}) == 4, "equal seeds stand side by side"
+
+
+def test_a_single_curve_has_its_numbers_and_no_legend():
+    picture = plot_curves({"": {15: share(2), 60: share(10)}}, title="More", x="examples")
+    assert picture.alt == "More: at 15 10%; at 60 50%."
+    (ax,) = picture.figure.axes
+    assert [text.get_text() for text in ax.texts] == ["10%", "50%"]
+    assert ax.get_legend() is None
+
+
+def test_power_falls_with_seeds_and_entities():
+    pilot = Components(seeds=0.002, entities=0.02, residual=0.1, paired=True)
+    picture = plot_power(pilot, title="Power", seeds=[2, 10], entities=[10, 1000], wanted=0.05)
+    found = re.findall(r"(\d+) seeds at ([\d,]+) (\d+)%", picture.alt)
+    found = {(int(n), many): int(percent) for n, many, percent in found}
+    assert found[2, "10"] > found[10, "10"] > found[10, "1,000"]
+
+
+def test_methods_stand_in_the_order_of_what_they_train():
+    scores = {
+        "full": {"right": share(18), "kept": share(10)},
+        "LoRA": {"right": share(16), "kept": share(20, 20)},
+    }
+    picture = plot_methods(scores, trained={"full": 1.0, "LoRA": 0.00571}, title="Methods")
+    assert picture.alt == (
+        "Methods: LoRA trained 0.57%; LoRA right 80%; LoRA kept 100%; full trained 100%; "
+        "full right 90%; full kept 50%."
+    )
+    trained, right, kept = picture.figure.axes
+    assert [label.get_text() for label in trained.get_yticklabels()] == ["LoRA", "full"]
+    assert [bar.get_width() for bar in right.patches if bar.get_width() < 1] == [0.8, 0.9]
+    assert len(seeds(kept)) == 2
+
+
+def step_rows(count, loss=lambda n: 3 / n):
+    return [{"step": n, "loss": loss(n), "learning_rate": 1e-3 / n} for n in range(1, count + 1)]
+
+
+def test_loss_has_every_step_its_running_mean_and_validation():
+    picture = plot_loss(step_rows(20), title="A", validation=[(10, 1.1), (20, 1.05)], rate=True)
+    upper, lower = picture.figure.axes
+    each, running, validation = upper.lines
+    assert each.get_ydata().tolist() == [3 / n for n in range(1, 21)]
+    assert running.get_ydata()[1] == pytest.approx((3 + 1.5) / 2)
+    assert list(zip(*validation.get_data(), strict=True)) == [(10, 1.1), (20, 1.05)]
+    assert lower.lines[0].get_ydata()[-1] == pytest.approx(5e-5)
+    assert picture.alt == (
+        "A: loss from 3 at the first step to 0.154 at step 20; validation loss from 1.1 to 1.05."
+    )
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("sound", [0, 2])
+def test_a_diverged_run_is_drawn_too(wrong, sound):
+    assert plot_loss(step_rows(12, lambda n: 2.0 if n <= sound else wrong), title="A").png()
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_runs_have_a_line_for_each_seed_and_a_mean(log):
+    rows = [
+        (seed, epoch, kind, loss + seed)
+        for kind, losses in {"training": (3, 2, 1), "validation": (4, 2, 3)}.items()
+        for epoch, loss in enumerate(losses, start=1)
+        for seed in (0, 1)
+    ]
+    frame = pd.DataFrame(rows, columns=["seed", "epoch", "kind", "loss"])
+    picture = plot_runs(frame, title="Two", log=log)
+    said = "validation 4.50 at the first epoch, lowest 2.50 at epoch 2, 3.50 at the last"
+    assert said in picture.alt
+    (ax,) = picture.figure.axes
+    assert list(ax.lines[2].get_ydata()) == [3.5, 2.5, 1.5]
+    assert len(ax.lines) == 2 * 3 + 1, "and where validation is lowest"
+    assert picture.png()
+
+
+def test_each_run_is_a_dot_in_each_panel():
+    rows = {"score": [0.2, 0.9, 0.5], "a": [2.0, 0.1, 0.01], "b": [3.0, 0.5, 0.9]}
+    runs = pd.DataFrame(rows | {"group": ["x", "x", "y"]})
+    picture = plot_against(runs, {"a": "loss", "b": "other"}, title="Dots", threshold=1)
+    assert [len(seeds(ax)) for ax in picture.figure.axes] == [3, 3]
+    assert picture.alt == "Dots: 3 runs; x 1.05, 1.75, correct 55%; y 0.01, 0.9, correct 50%."
+
+
+@pytest.mark.parametrize("losses", [(0.42, 6.1), (0.9, 1.1), (0.002, 5.0), (0.1, 4.9)])
+def test_labels_of_losses_are_at_least_two_and_stand_apart(losses):
+    runs = pd.DataFrame({"score": [0.2, 0.9], "loss": losses, "group": "rates"})
+    picture = plot_against(runs, {"loss": "training loss", "score": "score"}, title="Dots")
+    picture.figure.draw_without_rendering()
+    axis = picture.figure.axes[0].xaxis
+    low, high = axis.get_view_interval()
+    labels = [*axis.get_majorticklabels(), *axis.get_minorticklabels()]
+    labels = [one for one in labels if one.get_text() and low <= one.get_position()[0] <= high]
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+    assert len(boxes) >= 2
+
+
+def test_layout_counts_positions_and_padding():
+    padded = [["read", "learned", "padding"], ["read", "read", "learned"]]
+    picture = plot_layout({"padded": padded, "packed": [padded[1]]}, title="Two ways")
+    assert picture.alt == (
+        "Two ways: padded 6 positions, 1 of them padding; packed 3 positions, 0 of them padding."
+    )
+
+
+def test_directions_tell_what_is_held_and_what_can_be_done_with_it():
+    rows = {"directions": [1, 2, 1, 2], "held": [0.5, 1, 0.7, 1], "random": [0.1, 1, 0.1, 1]}
+    scores = {0: share(0), 2: share(18)}
+    picture = plot_directions(pd.DataFrame(rows), title="Spectrum", scores=scores, marks=[1])
+    assert "of the change's squared norm, 1 directions 60%" in picture.alt
+    assert (
+        "answered correctly, 0 directions 0%; answered correctly, 2 directions 90%" in picture.alt
+    )
+    (ax,) = picture.figure.axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "1", "2"]
+
+
+def test_bars_of_memory_add_up_and_marks_are_what_was_measured():
+    given = {"max_length": 512, "device": "cuda"}
+    plans = {name: estimate("smollm2-135m", method=name, **given) for name in ("full", "qlora")}
+    for measured in ({}, {"full": 3e9}):
+        picture = plot_memory(plans, title="Memory", gpus={"2 GB GPU": 2e9}, measured=measured)
+        (ax,) = picture.figure.axes
+        for y, (name, plan) in enumerate(plans.items()):
+            bars = [one for one in ax.patches if abs(one.get_y() + one.get_height() / 2 - y) < 1e-6]
+            size = (plan.total if measured else plan.needed) / 1e9
+            assert sum(bar.get_width() for bar in bars) == pytest.approx(size)
+            assert f"{name} {size:.3g} GB" in picture.alt
+        assert [line.get_xdata()[0] for line in ax.lines] == [*([3.0] if measured else []), 2.0]
+    assert "measured 3 GB" in picture.alt
+    alone = plot_memory({"full": plans["full"]}, title="Memory")
+    assert set(legend(picture)) - set(legend(alone)) == {"adapters"}
+
+
+def test_pictures_of_the_base_model():
+    folder = DATA / "models" / "tiny"
+    assert "behind a 4-shot prompt" in plot_card(json.loads((folder / "card.json").read_text())).alt
+    log = json.loads((folder / "training_log.json").read_text())
+    assert f"{log['loss'][-1][1]:.2f} at the last" in plot_pretraining(log, name="tiny").alt
+
+
+def reading(**shares):
+    rows = [(skill, n < 10 * share, 0.5) for skill, share in shares.items() for n in range(10)]
+    frame = pd.DataFrame(rows, columns=["skill", "right", "nats"]).astype({"right": "boolean"})
+    corpus = pd.DataFrame({"skill": "corpus", "right": pd.NA, "nats": [1.0, 2.0]})
+    return pd.concat([frame, corpus.astype({"right": "boolean"})], ignore_index=True)
+
+
+def test_meter_tells_before_and_after():
+    before = reading(facts=1, stories=0.9)
+    runs = [reading(facts=0.5, stories=0), reading(facts=0.7, stories=0)]
+    after = pd.concat([frame.assign(seed=n) for n, frame in enumerate(runs)])
+    picture = plot_meter({"high rate": after}, before=before, title="Meter")
+    assert picture.alt == (
+        "Meter: before facts 100%; before stories 90%; high rate facts 60%; high rate stories 0%; "
+        "high rate loss on the corpus 1.50 nats."
+    )
+    skills, corpus = picture.figure.axes
+    assert [x for x, _ in seeds(skills)] == pytest.approx([0.5, 0.7, 0, 0])
+    assert [bar.get_width() for bar in corpus.patches] == [1.5]
+    known = before[before["skill"] != "corpus"]
+    assert len(plot_meter({"run": known}, before=known, title="Meter").figure.axes) == 1
+
+
+@pytest.fixture
+def points():
+    return {
+        "slow": {"0%": Point(share(18, 18), share(19, 19)), "20%": Point(share(16), share(20))},
+        "fast": {"0%": Point(share(19), share(2)), "20%": Point(share(10, 12), share(8, 14))},
+    }
+
+
+def test_pareto_tells_every_setting_and_spans_its_seeds(points):
+    picture = plot_pareto(points, before=1.0, title="Map", chosen=("fast", "20%"))
+    assert "fast 20 percent task 55%; fast 20 percent kept 55%" in picture.alt
+    assert picture.alt.count("%") == 8, "a percentage for each number and no other"
+    (ax,) = picture.figure.axes
+    spans = [list(line.get_xdata()) for line in ax.lines]
+    assert [0.5, 0.6] in spans, "the cross reaches from seed to seed"
+    assert ax.get_xlim()[0] > 0.3, "where nothing was measured nothing is drawn"
+    dashed = next(line for line in ax.lines if line.get_linestyle() == "--")
+    assert list(dashed.get_xdata()) == [0.8, 0.9, 0.95], "the settings that no other beats"
+    assert seeds(ax) == [(0.5, 0.4), (0.6, 0.7)], "the chosen setting shows its seeds"
+
+
+def test_map_has_both_numbers_in_its_cells(points):
+    picture = plot_map(points, title="Map", rows="rate", columns="general")
+    task, kept = picture.figure.axes
+    assert [text.get_text() for text in task.texts] == ["90%", "80%", "95%", "55%"]
+    assert [text.get_text() for text in kept.texts] == ["95%", "100%", "10%", "55%"]
+    assert "slow 0 percent task 90%" in picture.alt
