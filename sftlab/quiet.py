@@ -19,16 +19,13 @@ LOGGED = {
     # Of two checkpoints the older is found by its number instead, which is right.
     "transformers.trainer_utils": "mtime may not be reliable on this filesystem",
 }
-# Module: how the warning begins.
-WARNED = {
-    # PEFT calls transformers by an old name; it is nothing that the learner wrote.
-    "transformers.modeling_utils": "`is_gradient_checkpointing` is deprecated",
-}
+# Module: how its warning begins. PEFT calls transformers by an old name, not the learner.
+WARNED = {"transformers.modeling_utils": "`is_gradient_checkpointing` is deprecated"}
 
 
 def silence_known_lines() -> None:
-    """Silence the lines above in this process: some come when a library is imported, or at each
-    call of a model, which may be anywhere in a learner's code."""
+    """Silence these lines in this process: some come when a library is imported or a model is
+    called, which may be anywhere in a learner's code."""
     for source, opening in LOGGED.items():
         logger = logging.getLogger(source)
         if not any(isinstance(one, _Known) for one in logger.filters):
@@ -38,12 +35,8 @@ def silence_known_lines() -> None:
 
 
 class _Known(logging.Filter):
-    def __init__(self, opening: str) -> None:
-        super().__init__()
-        self._opening = opening
-
     def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(self._opening)
+        return not record.getMessage().startswith(self.name)  # the name is the opening
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Finding:
     remedy: str = ""
     "One sentence: what to do. Empty when nothing has to be done."
     rows: tuple[int, ...] = ()
-    "The rows of the data that it is about, counted from 1, in their order."
+    "The rows of the data that it is about, counted from 1."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ _SYSTEM = _conversation(system="SystemText")
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """A template that renders the long conversation, and what it is examined with."""
+    """A template that renders the conversations, and what it is examined with."""
 
     template: Template
     short: Spans
@@ -157,9 +157,10 @@ class _Case:
 
     def count_of(self, ids: list[int]) -> str:
         """`3 tokens ('a' 'b' 'c')`, without the brackets where one is a piece of a letter."""
-        texts = [self.tokenizer.decode([i]) for i in ids[:6]]
-        named = f" ({' '.join(map(repr, texts))}{' ...' * (len(ids) > 6)})"
-        return f"{len(ids)} tokens{'' if chr(0xFFFD) in named else named}"
+        texts = " ".join(repr(self.tokenizer.decode([i])) for i in ids[:6]) + " ..." * (
+            len(ids) > 6
+        )
+        return f"{len(ids)} tokens" + (f" ({texts})" if "\ufffd" not in texts else "")
 
 
 def examine(
@@ -190,19 +191,17 @@ def examine(
     rows = None
     if conversations is not None:
         rows = [list(row["messages"] if isinstance(row, Mapping) else row) for row in conversations]
-    case: _Case | Finding
     try:
         found = find_template(template, tokenizer=tokenizer)
+        if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
+            tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
+            found = replace(found, **tokens)
+        name, case = found.name, _open(found)
     except TemplateError as error:
         name = str(template)
         if "{" not in name and not Path(name).is_file():
             raise
         name, case = "(given text)" if "{" in name else name, _finding("not-rendered", error=error)
-    else:
-        if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
-            tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
-            found = replace(found, **tokens)
-        name, case = found.name, _open(found)
     findings = [case]
     if isinstance(case, _Case):
         case = replace(case, tokenizer=tokenizer, rows=rows, max_length=max_length)
@@ -239,8 +238,7 @@ def _parts_wanted(template: Template) -> Finding | None:
         text = template.render(parts)
     except TemplateError:
         return None
-    complete = all(message["content"] in text for message in _LONG)
-    return _finding("parts-wanted") if complete else None
+    return _finding("parts-wanted") if all(m["content"] in text for m in _LONG) else None
 
 
 def _checks(case: _Case) -> list[Callable[[_Case], Iterator[Finding]]]:
@@ -260,8 +258,8 @@ def _checks(case: _Case) -> list[Callable[[_Case], Iterator[Finding]]]:
 
 def _end_of_turn(case: _Case) -> Iterator[Finding]:
     """Does something end an answer, also the last one?"""
-    ends = dict(zip(("middle", "last"), map(shown, case.endings), strict=True))
     middle, last = case.endings
+    ends = {"middle": shown(middle), "last": shown(last)}
     name = "end-of-turn" if last else "last-turn-open" if middle else "no-end-of-turn"
     yield _finding(name, **ends)
     if last and middle and middle != last:
@@ -282,8 +280,9 @@ def _prompt(case: _Case) -> Iterator[Finding]:
         yield _finding("prompt-refused")
     elif not text.startswith(prompt):
         same = shared(prompt, text)
-        ends = (shown(end) if end else "nothing" for end in (prompt[same:], text[same:start]))
-        yield _finding("prompt-differs", **dict(zip(("prompt", "trained"), ends, strict=True)))
+        ends = {"prompt": prompt[same:], "trained": text[same:start]}
+        ends = {name: shown(end) if end else "nothing" for name, end in ends.items()}
+        yield _finding("prompt-differs", **ends)
     elif (between := text[len(prompt) : start]).strip():
         added = prompt != case.render(_QUESTION)
         name = "text-before-answer" if added else "no-generation-prompt"
@@ -365,10 +364,8 @@ def _white_space(case: _Case) -> Iterator[Finding]:
 
 
 def _date(case: _Case) -> Iterator[Finding]:
-    monday, tuesday = (
-        case.render(_SHORT, strftime_now=lambda form, day=day: day) for day in ("Mon", "Tue")
-    )
-    if monday != tuesday:
+    days = {case.render(_SHORT, strftime_now=lambda form, day=day: day) for day in ("Mon", "Tue")}
+    if len(days) > 1:
         yield _finding("date-dependent")
 
 
@@ -397,10 +394,7 @@ def _end_token(case: _Case) -> Iterator[Finding]:
 
 
 def _stops(tokenizer: "PreTrainedTokenizerBase") -> set[int | None]:
-    """The ids at which generation ends: the tokenizer's eos, and those of generation_config.json.
-
-    The file is read only from a folder on this machine; a hub model's is not fetched.
-    """
+    """The ids of the tokenizer's eos, and of generation_config.json if it is on this machine."""
     file, found = Path(tokenizer.name_or_path or "") / "generation_config.json", None
     if tokenizer.name_or_path and file.is_file():
         found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
@@ -455,9 +449,7 @@ def _straddling(case: _Case) -> Iterator[Finding]:
 
 def _rows(case: _Case) -> Iterator[Finding]:
     """Everything that goes wrong in the given conversations, each counted over all of them."""
-    found: dict[str, dict[int, str]] = {
-        name: {} for name in _texts() if name.startswith("rows-")
-    }  # name -> row -> detail
+    found = {name: {} for name in _texts() if name.startswith("rows-")}  # each row -> detail
     markers, lost, total = _control_tokens(case), 0, len(case.rows)
     for row, messages in enumerate(case.rows, start=1):
         text = "\n".join(str(message.get("content") or "") for message in messages)
@@ -492,10 +484,7 @@ def _rows(case: _Case) -> Iterator[Finding]:
 
 
 def _control_tokens(case: _Case) -> list[str]:
-    """The tokens that no content may hold: those that the template writes, and special ones.
-
-    Except those of thinking: a model may think inside its content.
-    """
+    """What no content may hold: the template's markers and special tokens, but for thinking's."""
     tokens = dict.fromkeys(case.markers)
     if case.tokenizer is not None:
         added = case.tokenizer.added_tokens_decoder.values()
@@ -504,6 +493,6 @@ def _control_tokens(case: _Case) -> list[str]:
     return [token for token in tokens if token not in ("<think>", "</think>")]
 
 
-def _listed(names: list[str], *, most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(map(repr, names[:4])) + more

@@ -12,8 +12,10 @@ with `apply_chat_template`. Whoever tokenizes the text again must pass `add_spec
 too, or the model sees two.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 from sftlab.chat.spans import Messages, Span, Spans, assistant_spans, check_choice
@@ -127,26 +129,31 @@ def label_rows(
 
 
 def _labelled(ids: list[int], offsets: list[tuple[int, int]], one: Spans) -> Labels:
-    inside = bytearray(len(one.text) + 1)
+    inside = bytearray(len(one.text))
     for span in one.spans:
         inside[span.start : span.end] = b"\1" * (span.end - span.start)
-    labels, straddling = [IGNORED] * len(ids), []
-    for token, (start, end) in enumerate(offsets):
-        held = inside[start : max(end, start + 1)]  # a token may be empty
-        if 1 not in held:
-            continue
-        outside = (one.text[start + at] for at, value in enumerate(held) if not value)
-        if 0 in held and "".join(outside).strip():
-            straddling.append(token)
-        else:
-            labels[token] = ids[token]
+    labels, straddling = [IGNORED] * len(ids), set()
+    for span in one.spans:
+        first, stop = (bisect_left(offsets, (at,)) for at in (span.start, span.end))
+        while first and offsets[first - 1][1] > span.start:
+            first -= 1
+        labels[first:stop] = ids[first:stop]
+        # Only tokens at the two ends can hold characters outside.
+        tokens = range(first, stop)
+        begin = takewhile(lambda token, at=span.start: offsets[token][0] < at, tokens)
+        end = takewhile(lambda token, at=span.end: offsets[token][1] > at, reversed(tokens))
+        for token in (*begin, *end):
+            held = range(*offsets[token])
+            if any(not inside[at] and not one.text[at].isspace() for at in held):
+                labels[token] = IGNORED
+                straddling.add(token)
     return Labels(
         ids=ids,
         labels=labels,
         text=one.text,
         offsets=offsets,
         spans=one.spans,
-        straddling=tuple(straddling),
+        straddling=tuple(sorted(straddling)),
         warnings=one.warnings,
     )
 

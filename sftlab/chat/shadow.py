@@ -441,18 +441,16 @@ def _all_shadowed(value: Any, index: int) -> Any:
 
 
 def _pieces(shadowed: str, alphabet: Alphabet) -> Iterator[Piece]:
-    piece: list[int] = []
     for run in alphabet.run.finditer(shadowed):
-        for at, point in enumerate(map(ord, run[0]), run.start()):
-            message, place = alphabet.places[point]
-            if piece and piece[1] == at and piece[2] == message and piece[4] <= place:
-                piece[1], piece[4] = at + 1, place
-                continue
-            if piece:
-                yield Piece(*piece)
-            piece = [at, at + 1, message, place, place]
-    if piece:
-        yield Piece(*piece)
+        places = [alphabet.places[point] for point in map(ord, run[0])]
+        breaks = [
+            at
+            for at, (before, place) in enumerate(pairwise(places), start=1)
+            if before > place or before[0] != place[0]
+        ]
+        for first, stop in pairwise([0, *breaks, len(places)]):
+            (message, place), (_, last) = places[first], places[stop - 1]
+            yield Piece(run.start() + first, run.start() + stop, message, place, last)
 
 
 def _difference(template: Template, text: str, other: str) -> str:

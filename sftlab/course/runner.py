@@ -28,6 +28,8 @@ from sftlab.paths import DATA, NOTEBOOKS
 
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 """Keeps the libraries from asking a hub. They read it when they are imported."""
+_BAR = re.compile(r"(?:Executing(:.*?(?:cell/s|s/cell)\]))?(.*)", re.DOTALL)
+"""A line of papermill: the state of its bar, then what else a process wrote after it."""
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -180,10 +182,10 @@ def _watch(command: list[str], environment: dict, log: list[str], name: str | No
     )
     try:
         for line in process.stderr:  # each state of the bar is a line: "\r" ends one as well
-            if not line.startswith("Executing:"):
-                log.append(line)
-            elif name:
-                print(f"\r{name}{line.strip()[9:]}   ", end="", file=sys.stderr, flush=True)
+            bar, said = _BAR.match(line).groups()
+            if bar and name:
+                print(f"\r{name}{bar}   ", end="", file=sys.stderr, flush=True)
+            log += [said] if said.strip() else []
         return process.wait()
     finally:
         if name:

@@ -104,10 +104,9 @@ def read_configuration(model: str | Path) -> Any:
 
 def _from_file(file: Path) -> Any:
     try:
-        stated = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return _parsed(json.loads(file.read_text(encoding="utf-8")), file)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArchitectureError(f"{file}: not JSON: {error}; fetch the file again") from error
-    return _parsed(stated, file)
 
 
 def _parsed(stated: Any, where: str | Path) -> Any:
@@ -115,16 +114,17 @@ def _parsed(stated: Any, where: str | Path) -> Any:
 
     if not isinstance(stated, dict) or not isinstance(stated.get("model_type"), str):
         raise ArchitectureError(f"{where}: it has no model_type; give the config.json of a model")
-    kind = stated["model_type"]
+    kind = stated.pop("model_type")
     try:
-        return AutoConfig.for_model(kind, **{k: v for k, v in stated.items() if k != "model_type"})
+        return AutoConfig.for_model(kind, **stated)
     except Exception as error:  # checks of single fields raise errors of huggingface_hub
-        if "Unrecognized model identifier" not in str(error):
-            raise ArchitectureError(f"{where}: {' '.join(str(error).split())}") from error
-        raise ArchitectureError(
-            f"{where}: this transformers does not know the model_type {kind!r}. Code of a "
-            "repository is never run here; for a newer model, upgrade transformers"
-        ) from error
+        reason = " ".join(str(error).split())
+        if "Unrecognized model identifier" in reason:
+            reason = (
+                f"this transformers does not know the model_type {kind!r}. Code of a repository is "
+                "never run here; for a newer model, upgrade transformers"
+            )
+        raise ArchitectureError(f"{where}: {reason}") from error
 
 
 def meta_model(config: Any, *, name: str) -> Any:

@@ -19,6 +19,7 @@ Python; int8 11 to 22%; 0.6 to 1.2 billion weights 9 to 31%. Large pretraining r
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -33,48 +34,39 @@ ON_CPU = 0.8
 """Share of the speed of a float32 matrix multiplication that the tiny model's fine-tune reached."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """One model of GPU."""
+class Gpu(NamedTuple):
+    """Operations a second, dense, in bfloat16 with sums in float32 (float16 where it has no
+    bfloat16); bytes of memory, as sold; where the figures are from."""
 
     peak: float
-    """Operations a second, dense, bfloat16 with sums in float32; float16 where it has no
-    bfloat16."""
     memory: float
-    """Bytes, as sold."""
     source: str
-    """Where the figures are from."""
 
 
 # Data sheets often print the doubled figure "with sparsity"; these are the dense ones.
 GPUS = {
-    "t4": Gpu(peak=65e12, memory=16e9, source="NVIDIA T4 data sheet (float16; no bfloat16)"),
+    "t4": Gpu(65e12, 16e9, "NVIDIA T4 data sheet (float16; no bfloat16)"),
     "rtx-3060-12gb": Gpu(
-        peak=25.5e12, memory=12e9,
-        source="the GA102 white paper's figure for the RTX 3090, scaled to 28 multiprocessors at "
-        "1.78 GHz, of NVIDIA's page on the RTX 3060"),
-    "rtx-3090": Gpu(peak=71e12, memory=24e9, source="NVIDIA Ampere GA102 white paper"),
-    "rtx-4090": Gpu(peak=165.2e12, memory=24e9, source="NVIDIA Ada GPU architecture white paper"),
-    "a10": Gpu(peak=125e12, memory=24e9, source="NVIDIA A10 data sheet"),
-    "l4": Gpu(peak=121e12, memory=24e9, source="NVIDIA L4 data sheet, half of the sparse figure"),
-    "l40s": Gpu(peak=362e12, memory=48e9, source="NVIDIA L40S data sheet"),
-    "a100-40gb": Gpu(peak=312e12, memory=40e9, source="NVIDIA A100 data sheet"),
-    "a100-80gb": Gpu(peak=312e12, memory=80e9, source="NVIDIA A100 data sheet"),
-    "h100": Gpu(peak=989e12, memory=80e9, source="NVIDIA H100 SXM data sheet, half of sparse"),
-    "h200": Gpu(peak=989e12, memory=141e9, source="NVIDIA H200 SXM data sheet, half of sparse"),
+        25.5e12, 12e9, "the GA102 white paper's figure for the RTX 3090, scaled to 28 "
+        "multiprocessors at 1.78 GHz, of NVIDIA's page on the RTX 3060"),
+    "rtx-3090": Gpu(71e12, 24e9, "NVIDIA Ampere GA102 white paper"),
+    "rtx-4090": Gpu(165.2e12, 24e9, "NVIDIA Ada GPU architecture white paper"),
+    "a10": Gpu(125e12, 24e9, "NVIDIA A10 data sheet"),
+    "l4": Gpu(121e12, 24e9, "NVIDIA L4 data sheet, half of the sparse figure"),
+    "l40s": Gpu(362e12, 48e9, "NVIDIA L40S data sheet"),
+    "a100-40gb": Gpu(312e12, 40e9, "NVIDIA A100 data sheet"),
+    "a100-80gb": Gpu(312e12, 80e9, "NVIDIA A100 data sheet"),
+    "h100": Gpu(989e12, 80e9, "NVIDIA H100 SXM data sheet, half of sparse"),
+    "h200": Gpu(989e12, 141e9, "NVIDIA H200 SXM data sheet, half of sparse"),
 }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Speed:
-    """How fast, and by which figures."""
+class Speed(NamedTuple):
+    """Tokens trained on in a second, padding included; operations a token; where it is from."""
 
     tokens_per_second: float
-    """Tokens trained on in a second, padding included."""
     operations: float
-    """Operations a token."""
     source: str
-    """Where the speed is from."""
 
     def hours(self, tokens: float) -> float:
         """Hours that so many tokens take."""
@@ -121,7 +113,7 @@ def speed(plan: Memory, *, gpu: str | None = None, throughput: float | None = No
     if throughput is not None:
         if not throughput > 0:
             raise PlanError(f"throughput is {throughput!r}; give tokens a second, above zero")
-        return Speed(tokens_per_second=throughput, operations=operations, source="as given")
+        return Speed(throughput, operations, "as given")
     if gpu is not None:
         found = find_gpu(gpu)
         if not plan.step.bf16:
@@ -138,29 +130,21 @@ def speed(plan: Memory, *, gpu: str | None = None, throughput: float | None = No
             f"{share:.0%} of {peak / 1e9:.0f} GFLOP/s, a float32 matrix multiplication timed "
             "on this machine now"
         )
-    return Speed(
-        tokens_per_second=share * peak / operations,
-        operations=operations,
-        source=f"estimate: {source}",
-    )
+    return Speed(share * peak / operations, operations, f"estimate: {source}")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way to train in bfloat16, with adapters of rank 16."""
+    """One way to train in bfloat16, with adapters of rank 16: `batch` rows, the longest of `length`
+    tokens, the shortest of `shortest` of that, a label on the share `supervised` of a row's end."""
 
     model: str
-    """A built-in architecture."""
     method: str
     batch: int
-    """Rows."""
     length: int
-    """Tokens of the longest row."""
     checkpointing: bool = False
     supervised: float = 1.0
-    """Share of a row's tokens with a label, at its end."""
     shortest: float = 1.0
-    """Length of the shortest row over that of the longest; the others lie evenly between."""
 
     def __str__(self) -> str:
         more = ["checkpointing"] * self.checkpointing + ["padded"] * (self.shortest < 1)
@@ -187,17 +171,14 @@ _sizes = cache(find_architecture)
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a case took."""
+    """What a case took: bytes that torch's allocator had given out at most (peak), that it had
+    taken from the GPU (reserved: it keeps what is given back, in pieces that don't always fit
+    again), that the driver held (outside); and its speed, padding included."""
 
     peak_bytes: int
-    """The most that torch's allocator had given out."""
     reserved_bytes: int
-    """The most that it had taken from the GPU: it keeps what is given back, in pieces that don't
-    always fit again."""
     outside_bytes: int
-    """What the GPU held besides: the driver's context and kernels."""
     tokens_per_second: float
-    """Padding included."""
 
 
 def on_gpus(folder: Path = DATA / "gpus") -> list[tuple[str, Case, Measured]]:

@@ -140,8 +140,7 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
 
 
 def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
-    """The table for a training on the rows of a file, with memory, disk and time for these very
-    rows: the longest of them decides memory, all of them time.
+    """The table for a training on the rows of a file: the longest decide memory, all of them time.
 
     Args:
         data: what `sftlab.train.prepare` made of the file.
@@ -151,41 +150,31 @@ def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
     settings = data.settings
     found = preflight(replace(profile, method=settings.method))
     used = [data.lengths[n] for n in data.split.train]
-    chosen = {
-        "method": settings.method,
+    names = ("method", "r", "bf16", "gradient_accumulation_steps", "gradient_checkpointing")
+    names += ("num_virtual_tokens", "trained_layers")
+    chosen = {name: getattr(settings, name) for name in names} | {
         "per_device_train_batch_size": min(settings.per_device_train_batch_size, len(used)),
         "max_length": max(2, *(min(one.tokens, settings.max_length) for one in used)),
-        "r": settings.r,
-        "bf16": settings.bf16,
         "supervised": sum(one.learned for one in used) / data.tokens,
-        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
-        "gradient_checkpointing": settings.gradient_checkpointing,
-        "num_virtual_tokens": settings.num_virtual_tokens,
-        "trained_layers": settings.trained_layers,
     }
     try:
         sizes = find_architecture(profile.source)
     except ArchitectureError:  # sizes that the planner can't build
         return found
     plan = estimate(sizes, **chosen)
-    whole = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
 
     def smaller(room: float) -> str:
         """What would need less, each with its figure."""
-        one = {"per_device_train_batch_size": 1}
+        whole = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+        one, again = {"per_device_train_batch_size": 1}, {"gradient_checkpointing": True}
+        single = "--set per_device_train_batch_size=1"
         ways = {
-            f"--set per_device_train_batch_size=1 --set gradient_accumulation_steps={whole}": {
-                **one,
-                "gradient_accumulation_steps": whole,
-            },
-            "--set gradient_checkpointing=True": {"gradient_checkpointing": True},
+            f"{single} --set gradient_accumulation_steps={whole}": one
+            | {"gradient_accumulation_steps": whole},
+            "--set gradient_checkpointing=True": again,
             "--method lora": {"method": "lora"},
-            "--method lora --set per_device_train_batch_size=1": {"method": "lora", **one},
-            "--method qlora --set per_device_train_batch_size=1": {
-                "method": "qlora",
-                "gradient_checkpointing": True,
-                **one,
-            },
+            f"--method lora {single}": {"method": "lora"} | one,
+            f"--method qlora {single}": {"method": "qlora"} | one | again,
         }
         lines = []
         for words, change in ways.items():
@@ -196,13 +185,11 @@ def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
             lines.append(f"{words} needs {_size(needed)}" + ", too much too" * (needed > room))
         return f"{'; '.join(lines)}. Or close other programs, or take a smaller profile"
 
-    step = plan.step
-    words = (
-        f"about {_size(plan.needed)} (rows of {step.max_length} tokens, "
-        f"{step.per_device_train_batch_size} at a time)"
-    )
     rows = [row for row in found.rows if row.what not in ("memory", "GPU memory", "time")]
-    rows.append(_memory(plan.needed, words, smaller))
+    most = (
+        f"rows of {chosen['max_length']} tokens, {plan.step.per_device_train_batch_size} at a time"
+    )
+    rows.append(_memory(plan.needed, f"about {_size(plan.needed)} ({most})", smaller))
     disk = plan.result + CHECKPOINTS * plan.checkpoint
     words = f"{_size(disk)} (result {_size(plan.result)}, the rest while it trains)"
     remedy = "Give --out a folder on a larger disk, or train adapters (--method lora)"
@@ -248,28 +235,27 @@ def _disk(needed: float, place: Path, words: str, where: str, remedy: str) -> Pr
 
 
 def _packages(method: str) -> PreflightRow:
-    """Whether each package is there, in a version of the range that the course is written for."""
+    """Whether each package is there, in a version of the range in pyproject.toml."""
     names = ["torch", "transformers", "trl", "peft"] + ["bitsandbytes"] * (method in QUANTISED)
-    wanted, wrong, found = _ranges(), [], []
+    wrong, found = [], []
     for name in names:
+        wanted = _ranges().get(name, SpecifierSet())
         try:
             installed = version(name)
         except PackageNotFoundError:
-            installed = None
-        right = installed and wanted.get(name, SpecifierSet()).contains(installed, prereleases=True)
-        if not right:
-            wrong.append(f"{name}{wanted.get(name, '')}")
-            found.append(f"{name} {installed or 'missing'}")
-    remedy = f"Run `pip install {' '.join(map(repr, wrong))}`, then restart the kernel"
+            installed = "missing"
+        if installed == "missing" or not wanted.contains(installed, prereleases=True):
+            wrong.append(f"'{name}{wanted}'")
+            found.append(f"{name} {installed}")
     found = ", ".join(found) or "all, in the right versions"
+    remedy = f"Run `pip install {' '.join(wrong)}`, then restart the kernel"
     return _row("packages", ", ".join(names), found, not wrong, remedy)
 
 
 def _ranges() -> dict[str, SpecifierSet]:
-    """The ranges of pyproject.toml, from the installed package; none when run uninstalled."""
     try:
         lines = requires("sftlab") or []
-    except PackageNotFoundError:
+    except PackageNotFoundError:  # run without being installed
         return {}
     return {found.name: found.specifier for found in map(Requirement, lines)}
 

@@ -26,8 +26,8 @@ from sftlab.show.cards import Card
 from sftlab.show.plots import COLOURS, Picture, seed_dots, styled
 
 # Read on a light and on a dark card alike (contrast 4 to 1 on both).
-AXIS = "#767e87"
-LEAST_RANGE = {"share": 0.2, "difference of shares": 0.2}
+_AXIS = "#767e87"
+_LEAST_RANGE = {"share": 0.2, "difference of shares": 0.2}
 
 
 def claim_card(record: Record) -> Card:
@@ -86,7 +86,7 @@ def _draw(part: Part, estimate: Estimate) -> Figure:
     for line in ends if part.kind == "within" else (part.bound,):
         ax.axvline(line, color=COLOURS[2], linewidth=1.4, linestyle=(0, (4, 2)), gid="bound")
     if left < 0 < right and part.unit != "share":
-        ax.axvline(0, color=AXIS, linewidth=0.8)
+        ax.axvline(0, color=_AXIS, linewidth=0.8)
     thin = {"color": COLOURS[4], "solid_capstyle": "butt"}
     ax.plot([estimate.low, estimate.high], [0, 0], linewidth=1.8, gid="interval", **thin)
     if part.kind == "within":  # the interval that decides
@@ -95,8 +95,8 @@ def _draw(part: Part, estimate: Estimate) -> Figure:
     seed_dots(ax, seeds, rows, COLOURS[0], size=20)
     ax.set(xlim=(left, right), ylim=(-0.9, max(rows) + 0.9), yticks=[])
     ax.spines["left"].set_visible(False)
-    ax.spines["bottom"].set_color(AXIS)
-    ax.tick_params(colors=AXIS, length=3)
+    ax.spines["bottom"].set_color(_AXIS)
+    ax.tick_params(colors=_AXIS, length=3)
     ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     number = FuncFormatter(lambda value, _: in_unit(value, part.unit).partition(" ")[0])
     ax.xaxis.set_major_formatter(number)
@@ -111,7 +111,7 @@ def _limits(part: Part, estimate: Estimate) -> tuple[float, float]:
     if part.unit not in ("share", "ratio"):
         shown.append(0.0)
     low, high = min(shown), max(shown)
-    least = LEAST_RANGE.get(part.unit, 0.2 * max(abs(high), 1e-9))
+    least = _LEAST_RANGE.get(part.unit, 0.2 * max(abs(high), 1e-9))
     room = max(0.08 * (high - low), (least - (high - low)) / 2)
     edge = 0.02 * (high - low + 2 * room)  # a dot on the edge stays whole
     lowest, highest = UNITS[part.unit]

@@ -29,14 +29,14 @@ STRATEGIES = {
         "question of its own.",
     ),
 }
-STARTS = {"content": "the content", "generation": "the generation prompt's end"}
+_STARTS = {"content": "the content", "generation": "the generation prompt's end"}
 BREAKS = {
     "drop_end": "drop the end of turn",
     "pad_is_eos": "padding = end of turn",
     "double_bos": "double BOS",
     "mask_nothing": "mask nothing: labels = ids",
 }
-UNSTOPPED = "teaches it to stop, so after its answer it goes on writing."
+_UNSTOPPED = "teaches it to stop, so after its answer it goes on writing."
 PADS = 3
 """Tokens of padding that are shown where padding matters: the batch has a longer row."""
 
@@ -63,7 +63,7 @@ def _explore(
     elif "drop_end" in breaks and strategy == "everything":
         said.append("With everything supervised the end of turn is too: nothing was dropped.")
     elif "drop_end" in breaks:
-        said.append(f"Nothing {UNSTOPPED}")
+        said.append(f"Nothing {_UNSTOPPED}")
     if "double_bos" in breaks:
         bos = tokenizer.bos_token_id
         if bos is not None and tokens and tokens[0].id == bos:
@@ -89,7 +89,7 @@ def _explore(
         said.append(
             "The collator leaves padding out of the loss, and recognises it by its token"
             + (
-                f", and with it {count}: nothing {UNSTOPPED}"
+                f", and with it {count}: nothing {_UNSTOPPED}"
                 if ends
                 else "; the end of turn is that token, but it was not supervised anyway."
             )
@@ -106,7 +106,7 @@ def _end_id(tokenizer: Any, family: str) -> int | None:
     return ids[0] if len(ids) == 1 else tokenizer.eos_token_id
 
 
-class MaskExplorer(TwinBox):
+class _MaskExplorer(TwinBox):
     """Controls above an X-ray.
 
     `controls` has family, strategy and start by name, and the toggles of BREAKS; `xray` is what is
@@ -119,7 +119,7 @@ class MaskExplorer(TwinBox):
         menus = {
             "family": ("Template", [(name, name) for name in FAMILIES]),
             "strategy": ("Learn", [(words, name) for name, (words, _) in STRATEGIES.items()]),
-            "start": ("From", [(words, name) for name, words in STARTS.items()]),
+            "start": ("From", [(words, name) for name, words in _STARTS.items()]),
         }
         self.controls: dict[str, Any] = {
             name: widgets.Dropdown(description=label, options=options, **WIDE)
@@ -153,14 +153,16 @@ class MaskExplorer(TwinBox):
         self.picture.value = self.xray.html if self.xray else ""
         head = "A model trained this way" if self.xray else "Refused"
         items = "".join(f"<li>{escape(one)}</li>" for one in said)
-        self.verdict.value = f"<strong>{head}:</strong><ul style='margin:0'>{items}</ul>"
+        self.verdict.value = (
+            f"<strong>{head}:</strong><ul style='margin:0;line-height:1.4'>{items}</ul>"
+        )
 
 
-def mask_explorer(tokenizer: Any, *, messages: Messages = MESSAGES) -> MaskExplorer:
+def mask_explorer(tokenizer: Any, *, messages: Messages = MESSAGES) -> _MaskExplorer:
     """A mask to play with: other templates, other strategies, and four ways to break it.
 
     Args:
         tokenizer: a fast one.
         messages: the conversation; by default two questions about capitals with their answers.
     """
-    return MaskExplorer(tokenizer, messages)
+    return _MaskExplorer(tokenizer, messages)

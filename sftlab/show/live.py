@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from sftlab.show.plots import Picture
 from sftlab.show.run_plots import plot_loss
 
-PAUSE = 0.5
+_PAUSE = 0.5
 """Seconds from one drawing to the next, at least."""
-SHARE = 0.1
+_SHARE = 0.1
 """Of the run's time that drawing may take, at most."""
 
 
@@ -39,7 +39,7 @@ class LossCurve:
         if self._display and self._steps and began >= self._due:
             self._display.update(self.picture())
             now = time.monotonic()
-            self._due = now + max(PAUSE, (now - began) / SHARE)
+            self._due = now + max(_PAUSE, (now - began) / _SHARE)
 
     def __enter__(self) -> "LossCurve":
         shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None

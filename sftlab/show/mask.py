@@ -40,7 +40,7 @@ TEMPLATE, PADDING = "template", "padding"
 """Roles of the tokens that no message holds."""
 SPACE, BREAK, PIECE = "·", "⏎", "▫"
 MASK_KEY = f"[ ] supervised   {SPACE} space   {BREAK} line break"
-SHADES = ((0.9, "over 90%"), (0.5, "over 50%"), (0.1, "over 10%"), (0.01, "over 1%"), (0, "less"))
+_SHADES = ((0.9, "over 90%"), (0.5, "over 50%"), (0.1, "over 10%"), (0.01, "over 1%"), (0, "less"))
 """Lower ends of the probability that the model gave a token, which decides its shade."""
 
 
@@ -207,10 +207,10 @@ def _parts(text: str) -> list[tuple[bool, str]]:
 
 
 def _shade(loss: float) -> int:
-    return next(n for n, (least, _) in enumerate(SHADES) if exp(-loss) > least or not least)
+    return next(n for n, (least, _) in enumerate(_SHADES) if exp(-loss) > least or not least)
 
 
-_MARKS = {"marked": _parts, "shade": _shade, "SHADES": SHADES, "TEMPLATE": TEMPLATE}
+_MARKS = {"marked": _parts, "shade": _shade, "SHADES": _SHADES, "TEMPLATE": TEMPLATE}
 _MARKS |= {"SPACE": SPACE, "BREAK": BREAK, "PIECE": PIECE}
 
 
@@ -341,16 +341,16 @@ def _of_messages(
     )
 
 
-Region = tuple[int, int, str]
+_Region = tuple[int, int, str]
 """Start and end of characters, and the role that wrote them."""
 
 
 def _regions(
     template: Template, messages: Messages, *, tools: Sequence[Any] | None
-) -> tuple[list[Region], str | None, list[str]]:
+) -> tuple[list[_Region], str | None, list[str]]:
     """Which characters of the render belong to which role; the end of turn; warnings."""
     bare = [{k: v for k, v in message.items() if k != "train"} for message in messages]
-    answers: list[Region] = []
+    answers: list[_Region] = []
     end, warnings, pieces = None, [], ()
     try:
         found = assistant_spans(template, bare, tools=tools)
@@ -366,7 +366,7 @@ def _regions(
     return spoken + answers, end, warnings
 
 
-def _tokens(made: Labels, tokenizer: Any, regions: Sequence[Region]) -> Iterable[Token]:
+def _tokens(made: Labels, tokenizer: Any, regions: Sequence[_Region]) -> Iterable[Token]:
     """The tokens of a rendered conversation; of those that share a character the first shows it."""
     special, done = _special(tokenizer), 0
     for token, label, (start, end) in zip(made.ids, made.labels, made.offsets, strict=True):

@@ -40,7 +40,7 @@ MEANING = {
     "base": GREY, "before": GREY,
 }  # fmt: skip
 """Names that have the same colour in every plot; other series take COLOURS in order."""
-STYLE = {
+_STYLE = {
     "axes.titlelocation": "left", "axes.titlesize": 11, "axes.titlecolor": INK,
     "axes.labelsize": 9, "axes.labelcolor": SOFT,
     "axes.spines.top": False, "axes.spines.right": False,
@@ -50,9 +50,9 @@ STYLE = {
     "legend.frameon": False, "legend.fontsize": 9, "legend.borderaxespad": 0.1,
     "legend.handletextpad": 0.4, "legend.columnspacing": 1.2, "legend.handlelength": 1.4,
 }  # fmt: skip
-styled = rc_context(STYLE)
+styled = rc_context(_STYLE)
 """Decorator of a function that draws: the style holds inside it and nowhere else."""
-DPI = 160
+_DPI = 160
 TITLE = 62  # characters that fit above axes whose labels take a third of the width
 
 
@@ -66,7 +66,7 @@ class Picture:
     def png(self) -> bytes:
         """The figure as PNG."""
         buffer = io.BytesIO()
-        self.figure.set_dpi(DPI)
+        self.figure.set_dpi(_DPI)
         # `savefig` draws everything twice, the first time for the layout alone.
         FigureCanvasAgg(self.figure).print_png(buffer, pil_kwargs={"compress_level": 3})
         return buffer.getvalue()
@@ -220,8 +220,8 @@ def plot_reactions(frames: Mapping[str, pd.DataFrame], *, title: str) -> Picture
 def curve(ax, points: Mapping[float, Estimate | float], colour: str, label: str) -> None:
     """A line through the values at their places; estimates have a band and their seeds."""
     places = list(points)
-    ax.plot(places, [getattr(one, "value", one) for one in points.values()], "o-", color=colour,
-            label=label)  # fmt: skip
+    values = [getattr(one, "value", one) for one in points.values()]
+    ax.plot(places, values, "o-", color=colour, label=label)
     estimates = {at: one for at, one in points.items() if isinstance(one, Estimate)}
     low, high = ([getattr(one, end) for one in estimates.values()] for end in ("low", "high"))
     ax.fill_between(list(estimates), low, high, color=colour, alpha=0.16, linewidth=0)

@@ -15,9 +15,9 @@ from sftlab.show.plots import COLOURS, GREY, Picture, finish, new_axes, styled
 from sftlab.show.run_plots import plot_loss
 from sftlab.train import Answer, Outcome, OwnRun, first_difference, is_exact, is_short
 
-SAMPLES = 8
+_SAMPLES = 8
 """Rows whose answers are shown."""
-LOSS = 0.1
+_LOSS = 0.1
 """The loss of old skills from which the summary speaks of forgetting."""
 
 
@@ -158,7 +158,7 @@ def summary(done: OwnRun) -> list[str]:
         f"Old skills, by the forgetting meter: {kept:.0%} of {len(right['before'])} items right "
         f"before the training, {left:.0%} after it."
     )
-    if kept - left > LOSS:
+    if kept - left > _LOSS:
         lines[-1] += " That is forgetting: a lower learning rate or general examples help."
     if not done.before:
         lines.append("No row was held out, so nothing is known about untrained questions.")
@@ -206,7 +206,7 @@ def _samples(done: OwnRun) -> list[list[tuple[str, str, int]]]:
     """Who said what, and how many characters of it agree with the reference."""
     samples = []
     pairs = zip(done.before.answers, done.after.answers, strict=True)
-    for base, trained in list(pairs)[:SAMPLES]:
+    for base, trained in list(pairs)[:_SAMPLES]:
         row = done.data.held_out[trained.row]
         said = [("question", _question(row), 0), ("reference", part_of(row, "answer"), 0)]
         for who, answer in (("base", base), ("trained", trained)):

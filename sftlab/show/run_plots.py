@@ -29,8 +29,8 @@ from sftlab.show.plots import (
     styled,
 )
 
-NATS = "loss, nats per supervised token"
-GB = 1e9
+_NATS = "loss, nats per supervised token"
+_GB = 1e9
 
 
 @styled
@@ -67,7 +67,7 @@ def plot_loss(
         ax.plot(*zip(*validation, strict=True), "o-", color=COLOURS[5], label="validation")
         alt.append(f"validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}")
     ax.set_ylim(0, None)
-    x, y = ("", "loss, nats") if rate else ("step", NATS)
+    x, y = ("", "loss, nats") if rate else ("step", _NATS)
     return finish(ax, title, alt, x=x, y=y, legend=3)
 
 
@@ -79,7 +79,7 @@ def plot_runs(
     x: str = "epoch",
     y: str = "loss",
     by: str = "kind",
-    axis: str = NATS,
+    axis: str = _NATS,
     log: bool = False,
 ) -> Picture:
     """A value by epoch or step: for each kind a thin line per seed, and a thick one for their mean.
@@ -236,12 +236,12 @@ def plot_memory(
     bytes of tensors that a GPU counted, a mark on its bar. The bars then leave out the process,
     which that count leaves out too.
     """
-    gpus = {name: size / GB for name, size in (gpus or {}).items()}
-    stacks, marks = {}, {name: size / GB for name, size in (measured or {}).items()}
+    gpus = {name: size / _GB for name, size in (gpus or {}).items()}
+    stacks, marks = {}, {name: size / _GB for name, size in (measured or {}).items()}
     for name, plan in plans.items():
-        stacks[name] = {part: size / GB for part, size in plan.at_peak().items()}
+        stacks[name] = {part: size / _GB for part, size in plan.at_peak().items()}
         if not marks:
-            stacks[name]["temporary"] += plan.process / GB
+            stacks[name]["temporary"] += plan.process / _GB
     used = [part for part in PARTS if any(stack[part] for stack in stacks.values())]
     colours = dict(zip(PARTS, (*COLOURS, PALE), strict=True))
     sums = [sum(stack.values()) for stack in stacks.values()]

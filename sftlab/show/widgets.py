@@ -99,7 +99,7 @@ def decision_table(situations: Mapping[str, Situation], *, limits: Limits | None
     return table(head, rows, label="Advice for each situation")
 
 
-class DecisionGuide(TwinBox):
+class _DecisionGuide(TwinBox):
     """A form whose answers update the card below it.
 
     `controls` maps a field of `Situation` to its control; `situation` and `advice` follow them.
@@ -166,16 +166,16 @@ def _control(name: str, value: Any) -> Any:
 
 def decision_guide(
     situation: Situation | None = None, *, limits: Limits | None = None
-) -> DecisionGuide:
+) -> _DecisionGuide:
     """The decision guide as a form that answers at once; `decision_table` needs no kernel.
 
     It starts with the answers of `situation`; by default nothing is measured yet.
     """
     start = situation or Situation(task="format", examples=200, needed_score=0.9)
-    return DecisionGuide(start, limits=limits)
+    return _DecisionGuide(start, limits=limits)
 
 
-class MapWalker(TwinBox):
+class _MapWalker(TwinBox):
     """Two sliders above the map and a table. `controls` has curve and label by name."""
 
     def __init__(
@@ -234,7 +234,7 @@ def map_walker(
     readings: Mapping[tuple[str, str], pd.DataFrame],
     before: pd.DataFrame,
     names: tuple[str, str] = ("learning rate", "general examples"),
-) -> MapWalker:
+) -> _MapWalker:
     """The map to walk on: two sliders choose a setting, and its seeds and its meter are shown.
 
     Nothing is computed on the way. `readings` maps each (curve, label) of `points` to the meter's
@@ -246,7 +246,7 @@ def map_walker(
     for at in ((name, label) for name, row in points.items() for label in row):
         if at not in readings:
             raise ValueError(f"readings has no entry for {at}; give one for each setting")
-    return MapWalker(points, readings, before, names)
+    return _MapWalker(points, readings, before, names)
 
 
 _VOTES = {"left is better": 1.0, "no difference": 0.5, "right is better": 0.0}

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,8 @@ class Lab:
 
         A server whose page was closed while it loaded has been seen to answer and stay.
         """
-        for stop in (
-            lambda: self.ask("shutdown", method="POST"), self.process.terminate, self.process.kill
-        ):  # fmt: skip
+        ask = partial(self.ask, "shutdown", method="POST")
+        for stop in (ask, self.process.terminate, self.process.kill):
             try:
                 stop()
                 self.process.wait(10)
