@@ -222,10 +222,9 @@ def test_levels_of_an_index_that_have_names_become_columns(toy_base):
     assert not {"index", "level_0"} & set(frame.columns)
 
 
-@pytest.mark.parametrize("column", ["seed", "loss", "form"])
-def test_a_column_with_the_name_of_another_is_an_error(toy_base, column):
-    with pytest.raises(SweepError, match=f"column '{column}', and the sweep has one"):
-        quiet_sweep(toy_base, measure={"m": lambda run, form: pd.DataFrame({column: [1]})},
+def test_a_column_with_the_name_of_another_is_an_error(toy_base):
+    with pytest.raises(SweepError, match="column 'form', and the sweep has one"):
+        quiet_sweep(toy_base, measure={"m": lambda run, form: pd.DataFrame({"form": [1]})},
                     grid={"form": [1]}, seeds=1)  # fmt: skip
 
 
@@ -331,7 +330,8 @@ class TestOfTraining:
             monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / f"cache{jobs}"))
             frame = quiet_sweep(
                 toy_base, measure={"items": items}, examples=conversations, jobs=jobs, seeds=2,
-                grid={"n": [8, 16], "learning_rate": [1e-3, 1e-2]}, settings=QUICK,
+                grid={"n": [8, 16], "learning_rate": [1e-3, 1e-2]},
+                settings=QUICK.changed(num_train_epochs=2),
             )  # fmt: skip
             assert frame["error"].isna().all()
             frames.append(frame.drop(columns="seconds"))
