@@ -19,10 +19,11 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.nn.functional import cross_entropy
 
+from sftlab.chat import setup_chat_template
 from sftlab.machine import fast_precision, keep_freed_memory
 from sftlab.models import find_profile, load
 from sftlab.quiet import quiet_libraries
-from sftlab.train import finetune, teach_tokens
+from sftlab.train import finetune
 from sftlab.world import countries, country_examples
 
 LAB = find_profile("tiny")
@@ -35,7 +36,7 @@ BARS = {"lab / TRL": 2.0, "lab / hand-written": 0.9}
 def fresh():
     """Model and tokenizer as `finetune` prepares them."""
     model, tokenizer = load("tiny")
-    teach_tokens(model, tokenizer, template="chatml")
+    setup_chat_template(model, tokenizer, template="chatml")
     return model, tokenizer
 
 

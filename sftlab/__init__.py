@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "models": ["find_profile", "load"],
         "world": ["countries", "country_examples", "country_rows", "country_shots", "example"],
         "data": ["wrong_answers"],
+        "chat": ["setup_chat_template"],
         "measure": [
             "behind_prompt",
             "complete",
@@ -21,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "probe_questions",
         ],
         "planner": ["preflight"],
-        "train": ["Settings", "finetune", "load_run", "teach_tokens"],
+        "train": ["Settings", "finetune", "load_run"],
         "sweeps": ["sweep"],
         "course": ["record"],
         "show": [

@@ -18,5 +18,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "frozen_clock",
             "installed_templates",
         ],
+        "tokenizer_setup": [
+            "control_tokens",
+            "resize_embeddings",
+            "setup_chat_template",
+            "setup_tokenizer",
+        ],
     },
 )

@@ -60,7 +60,7 @@ def train(
     """
     from sftlab.course import parse_parameter
     from sftlab.models import find_profile
-    from sftlab.train import Settings, recipe, state
+    from sftlab.train import Settings, run_identity, run_state
 
     given = {"method": method, "num_train_epochs": epochs, "learning_rate": rate,
              "template": template, "seed": seed}  # fmt: skip
@@ -69,8 +69,8 @@ def train(
     found = find_profile(profile)
     options = {"skip_bad": skip_bad, "anyway": anyway, "group": group}
     _be_there(file)
-    wanted = recipe(file, found, settings, **options)
-    if state(out, wanted) == "finished":
+    wanted = run_identity(file, found, settings, **options)
+    if run_state(out, wanted) == "finished":
         _finished(out, as_json)
         return
     try:
@@ -78,7 +78,7 @@ def train(
     except KeyboardInterrupt:
         from sftlab.train import last_step
 
-        step = last_step(out)
+        step = last_step(out / "checkpoints")
         where = f"goes on from step {step}" if step else "begins anew: there is no checkpoint yet"
         print(f"\ninterrupted; the same command {where}:\n  {_command()}", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -86,7 +86,7 @@ def train(
 
 def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool) -> None:
     from sftlab.planner import needs
-    from sftlab.train import DataFaults, TrainingFaults, carry_out, prepare
+    from sftlab.train import DataFaults, TrainingFaults, prepare, train_own_data
 
     def say(text: str) -> None:
         if not as_json:
@@ -109,7 +109,7 @@ def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool
         rows = [vars(row) for row in table.rows]
         _stop({"ok": False, "preflight": rows}, str(table), as_json)
     say(f"\n{table}\n")
-    done = carry_out(data, profile, folder=out, wanted=wanted, tell=note)
+    done = train_own_data(data, profile, folder=out, wanted=wanted, tell=note)
 
     from sftlab.show import next_command, summary, write_report
 

@@ -45,7 +45,7 @@ def _exporter() -> Any:
 def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[str] = ()) -> Path:
     """Render the executed notebook to `folder/NAME.html` and return that path.
 
-    A widget needs a kernel, so its output is left out; a lesson shows its static twin. Links
+    A widget needs a kernel: its static twin, which the output holds too, takes its place. Links
     to the notebooks named in `lessons` lead to their pages; a link to any other notebook would
     lead nowhere, so only its words stay.
     """
@@ -59,12 +59,8 @@ def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[
     notebook.metadata["title"] = title
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
-            ]
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
     def to_page(link: re.Match[str]) -> str:
         if link["name"] not in lessons:

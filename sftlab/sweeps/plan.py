@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 import numpy
 
-from sftlab.chat import find_template
+from sftlab.chat import control_tokens, find_template
 from sftlab.models import (
     BrokenWeightsError,
     ModelNotAvailableError,
@@ -24,7 +24,7 @@ from sftlab.models import (
 from sftlab.sweeps.cache import FORMAT
 from sftlab.sweeps.keys import FingerprintError, base_hashes, code_hash, fingerprint
 from sftlab.sweeps.worker import SweepError, Task, error_text
-from sftlab.train import VALIDATION, Settings, check_examples, control_tokens, data_hash
+from sftlab.train import VALIDATION, Settings, check_examples, data_hash
 
 OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")
 """Columns that every sweep's frame has."""

@@ -1,107 +1,125 @@
-"""Checkpoints of a run in a folder, so that one that was killed goes on where it was.
+"""Checkpoints, with which a run that was stopped, or killed, goes on where it was.
 
-folder/recipe.json        what the run is: settings, data, base, versions
-folder/checkpoint-50/     weights, optimiser, schedule, generators; `whole` is written last
-folder/checkpoint-100/    the newest two are kept: a kill while one is written leaves the other
+    output_dir/training.json      what the run is: settings, data, base, versions
+    output_dir/checkpoint-50/     the Trainer's own; trainer_state.json is written last
+    output_dir/checkpoint-100/    the newest two are kept: a kill while one is written leaves one
 
-Whatever else lies in the folder is its owner's, such as checkpoint-best/ or checkpoint-notes.txt:
-it is neither read nor removed.
+Whatever else lies in the folder is its owner's: it is neither read nor removed.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-WHOLE = "whole"
-KEPT = 2
-FREE = {"platform"}
-"""What of a recipe may have changed when its run is resumed."""
+from transformers import TrainerCallback, TrainerState
+
+from sftlab.paths import write_atomically
+from sftlab.train.settings import Settings
+
+STATE = "trainer_state.json"
 
 
 class CheckpointError(ValueError):
     """A folder whose checkpoints are another run's."""
 
 
-def newest_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> Path | None:
-    """The last whole checkpoint of the run that `recipe` describes; `None` when it is to begin.
+class KeepNewestCheckpoints(TrainerCallback):
+    """Delete all checkpoints but the newest two and the best.
 
-    What a kill left half-written is removed. The recipe is written when the folder has none.
+    `save_total_limit` won't do (transformers 5.23, `rotate_checkpoints`): it counts every folder
+    named checkpoint-*, and may delete one that is not the trainer's, such as checkpoint-notes.
+    """
 
-    The whole recipe must agree but for `platform`, the name of the system and its kernel: an update
-    or a new virtual machine changes it, and neither the weights, the data, the settings nor the
-    packages. The versions of Python and of each package must agree, as must the kind of device.
+    def on_save(self, args, state, control, **kwargs):
+        found = checkpoints_in(Path(args.output_dir))
+        for step in sorted(found)[:-2]:
+            if step != state.best_global_step:
+                shutil.rmtree(found[step], ignore_errors=True)  # no reason to end a training
+
+
+def checkpoints_in(folder: Path) -> dict[int, Path]:
+    """The trainer's checkpoints in a folder, by step; links are not among them."""
+    found = {}
+    for path in folder.glob("checkpoint-*"):
+        step = path.name.removeprefix("checkpoint-")
+        if step.isdecimal() and step[0] != "0" and path.is_dir() and not path.is_symlink():
+            found[int(step)] = path
+    return found
+
+
+def newest_checkpoint(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
+    """The last whole checkpoint of the run that `wanted` describes; `None` when it is to begin.
+
+    What a kill left half-written is removed. All of `wanted` must agree but `platform`, the name of
+    the system and its kernel, which an update or a new virtual machine changes.
 
     Raises:
         CheckpointError: the folder holds another run, or something else.
     """
-    described = json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False)
-    file = folder / "recipe.json"
+    described = json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False)
+    file = folder / "training.json"
     if not file.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CheckpointError(f"{folder} holds something else; give a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        started = file.with_suffix(".new")
-        started.write_text(described, encoding="utf-8")
-        started.replace(file)
+        write_atomically(file, described)
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} can't be read: {error}; give a new folder") from error
     now = json.loads(described)
-    compared = {*before, *now} - FREE
-    other = sorted(key for key in compared if before.get(key) != now.get(key))
+    other = [
+        key for key in sorted({*before, *now} - {"platform"}) if before.get(key) != now.get(key)
+    ]
     if other:
         raise CheckpointError(
             f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "
             "give a new folder, or delete that one"
         )
-    whole = whole_checkpoints(folder)
-    for step, checkpoint in _checkpoints(folder).items():
-        if step not in whole:
-            shutil.rmtree(checkpoint)
-    return whole[max(whole)] if whole else None
+    for path in checkpoints_in(folder).values():
+        if not _is_whole(path):
+            shutil.rmtree(path)
+    left = checkpoints_in(folder)
+    return left[max(left)] if left else None
 
 
-def whole_checkpoints(folder: Path) -> dict[int, Path]:
-    """The checkpoints that are written to their end, by step."""
-    return {step: one for step, one in _checkpoints(folder).items() if (one / WHOLE).exists()}
-
-
-def step_of(checkpoint: Path | None) -> int:
-    """The step after which a checkpoint was written; 0 without one."""
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-
-
-def mark_whole(folder: Path, step: int) -> None:
-    """Say that the checkpoint of a step is written to its end, and remove all but the newest two.
-
-    The trainer's own rotation won't do (transformers 5.23, `rotate_checkpoints`): it counts every
-    folder named checkpoint-*, and removes the one that was longest unchanged, whosever it is.
-    """
-    (folder / f"checkpoint-{step}" / WHOLE).touch()
-    kept = _checkpoints(folder)
-    for old in sorted(kept)[:-KEPT]:
-        shutil.rmtree(kept[old], ignore_errors=True)  # no reason to end a training
+def last_step(folder: Path) -> int:
+    """The step of the last whole checkpoint in a folder; 0 when there is none."""
+    return max(
+        (step for step, path in checkpoints_in(folder).items() if _is_whole(path)),
+        default=0,
+    )
 
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a run that has ended, and the folder if nothing else is in it."""
-    for checkpoint in _checkpoints(folder).values():
-        shutil.rmtree(checkpoint, ignore_errors=True)
+    for path in checkpoints_in(folder).values():
+        shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):  # something else is in the folder, or a file of it is in use
-        (folder / "recipe.json").unlink(missing_ok=True)
+        (folder / "training.json").unlink(missing_ok=True)
         folder.rmdir()
 
 
-def _checkpoints(folder: Path) -> dict[int, Path]:
-    """The folders named as the trainer names them, by step; no file and no link is among them."""
-    found = {}
-    for path in folder.glob("checkpoint-*"):
-        name = re.fullmatch(r"checkpoint-([1-9][0-9]*)", path.name)
-        if name and path.is_dir() and not path.is_symlink():
-            found[int(name[1])] = path
-    return found
+def step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / STATE))
+
+
+def stopped_early(checkpoint: Path, settings: Settings) -> bool:
+    """Whether the training had been ended by early stopping; resumed, it would go on."""
+    found = state_of(checkpoint).stateful_callbacks.get("EarlyStoppingCallback")
+    waited = found["attributes"]["early_stopping_patience_counter"] if found else 0
+    return bool(found) and waited >= settings.early_stopping_patience

@@ -1,46 +1,36 @@
-"""Supervised fine-tuning: one thin call over TRL's `SFTTrainer`."""
+"""Supervised fine-tuning: one call over TRL's `SFTTrainer`."""
 
-import gc
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
-from sftlab.chat import FAMILIES, find_template, installed_templates
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
+
+from sftlab.chat import (
+    FAMILIES,
+    control_tokens,
+    find_template,
+    installed_templates,
+    setup_chat_template,
+)
 from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import ADAPTED, Profile, find_profile, load, local_folder, weights_hash
 from sftlab.quiet import quiet_libraries, randomness_kept
-from sftlab.train import adapters
-from sftlab.train.checkpoints import CheckpointError, newest_checkpoint, step_of
-from sftlab.train.conversations import VALIDATION, ExampleError, check_examples, data_hash
-from sftlab.train.dropout import dropping
-from sftlab.train.freezing import counts
-from sftlab.train.logs import LogError, history, teller, written
-from sftlab.train.methods import added_refusal
+from sftlab.train.checkpoints import newest_checkpoint, state_of, step_of, stopped_early
+from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
+from sftlab.train.logs import ProgressBar, Report, event_files, history, validation_losses
+from sftlab.train.methods import cast_adapters, count_weights, dropping, load_base
 from sftlab.train.run import Run
-from sftlab.train.saved_run import load_run
-from sftlab.train.settings import Settings, SettingsError
-from sftlab.train.speech import control_tokens, teach_tokens
-from sftlab.train.supervision import supervise
-from sftlab.train.trainer import Bar, make_trainer, without_checkpointing
-from sftlab.train.validation import Curve, points
-
-__all__ = [
-    "CheckpointError",
-    "ExampleError",
-    "LogError",
-    "Run",
-    "Settings",
-    "SettingsError",
-    "finetune",
-    "load_run",
-    "untrained",
-]
+from sftlab.train.settings import Settings, SettingsError, added_refusal
+from sftlab.train.trainer import make_trainer
 
 
 def finetune(
@@ -58,12 +48,10 @@ def finetune(
 ) -> Run:
     """Fine-tune a fresh copy of a profile's model on conversations, and return the run.
 
-    Only the assistant's words and their ends of turn are supervised. On a CPU the same seed (and
-    number of threads) gives the same weights, bit for bit. The caller's random generators are left
-    as they were. Interrupted (Ctrl-C, or stop in Jupyter), it raises `KeyboardInterrupt` and leaves
-    nothing behind: the half-trained model was its own copy. With `output_dir` the same call goes
-    on from the last one, also after a kill, and ends at the weights that it would have had, bit for
-    bit on the same CPU. A changed kernel, or a new machine with the same versions, may go on too.
+    On a CPU the same seed and number of threads give the same weights, bit for bit. The caller's
+    random generators are left as they were. Interrupted, it leaves nothing behind. With
+    `output_dir` the same call goes on from the last checkpoint, also after a kill, and ends at the
+    weights that it would have had, bit for bit on the same CPU.
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
@@ -74,16 +62,13 @@ def finetune(
             weights are kept.
         progress: show one bar with step, loss and time left.
         output_dir: a folder for checkpoints, new or of this very run; by default none is written.
-        save_steps: steps from one checkpoint to the next, 1 or more.
-        on_step: called after each step with its row of `Run.history`, and after each measurement on
-            validation with epoch, step and eval_loss; of a resumed run with what is new. What
-            it raises ends the training.
-        logging_dir: a new folder for TensorBoard's event files; `sftlab.train.logs` reads them.
+        save_steps: steps from one checkpoint to the next, 1 or more; with early stopping one is
+            written after each epoch.
+        on_step: called after each step with its row of `Run.history`, and after each evaluation
+            with epoch, step and eval_loss; of a resumed run with what is new. What it raises ends
+            the training.
+        logging_dir: a new folder for TensorBoard's event files; `read_logs` reads them.
         **overrides: single settings by name, such as `learning_rate=1e-3`.
-
-    Returns:
-        The run: the model in evaluation mode on the device it was trained on, its tokenizer with
-        the chat template, the loss of each step, and where all of it came from.
 
     Raises:
         UnknownProfileError, ModelNotAvailableError: no such model, or it can't be loaded.
@@ -95,110 +80,53 @@ def finetune(
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
-    if settings.early_stopping_patience and eval_dataset is None:
-        raise SettingsError(
-            f"early_stopping_patience={settings.early_stopping_patience} waits for the loss on "
-            "eval_dataset, and there is none; give `eval_dataset`"
-        )
-    if on_step is not None and not callable(on_step):
-        raise SettingsError(f"on_step is {on_step!r}; give a function that takes a row")
-    # The trainer takes more: with 0 it writes none, 0.5 is a share of the steps, True is 1.
-    counted = isinstance(save_steps, Integral) and not isinstance(save_steps, bool)
-    if not counted or save_steps < 1:
-        raise SettingsError(
-            f"save_steps is {save_steps!r}; give a whole number of steps, 1 or more"
-        )
-    examples = check_examples(examples, control=control_tokens(settings.template))
-    if eval_dataset is not None:
-        eval_dataset = check_examples(
-            eval_dataset, control=control_tokens(settings.template), name=VALIDATION
-        )
-    settings = _with_template_inside(settings)
-    profile = replace(profile, method=settings.method)
-    with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
-        model, tokenizer = adapters.load_base(profile, settings)
-        added = teach_tokens(model, tokenizer, template=settings.template)
-        if why := added_refusal(settings.method, added):
-            raise SettingsError(why)
-        settings = _fit_length(settings, model)
-        # Only now it is known what ends a text: where a family ends turns with the base's own eos,
-        # a content that holds it would end its turn as a control token would.
-        stops = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
-        check_examples(examples, control=stops)
-        if eval_dataset is not None:
-            check_examples(eval_dataset, control=stops, name=VALIDATION)
-        rows, tokens = supervise(examples, tokenizer, settings, max_length=settings.max_length)
-        # Before training: what fails here, such as weights removed meanwhile, must not cost a run.
-        provenance = _provenance(profile, examples, added, eval_dataset)
-        folder, resumed = Path(scratch), None
+    _check_arguments(settings, eval_dataset, save_steps, on_step)
+    with ExitStack() as stack:
+        stack.enter_context(quiet_libraries())
+        stack.enter_context(randomness_kept())
+        scratch = Path(stack.enter_context(TemporaryDirectory()))
+        start = prepare_training(profile, examples, settings, eval_dataset)
+        profile = replace(profile, method=settings.method)
+        provenance = _provenance(profile, start.examples, start.added, start.eval_examples)
+        folder, resumed = scratch, None
         if output_dir is not None:
             folder = Path(output_dir)
-            resumed = newest_checkpoint(folder, {"settings": asdict(settings), **provenance})
-        bar = Bar(profile.name) if progress else None
-        forward = model.__dict__.get("forward")
-        curve = Curve.of(eval_dataset, tokenizer, settings)
-        callbacks = [curve.callback()] if curve else []
-        if on_step:
-            callbacks.append(teller(on_step))
+            resumed = newest_checkpoint(folder, {"settings": asdict(start.settings), **provenance})
+        callbacks = [Report(on_step)] if on_step else []
+        if progress:
+            callbacks.append(stack.enter_context(closing(ProgressBar(profile.name))))
+        if logging_dir is not None:
+            step = None if output_dir is None else step_of(resumed)
+            callbacks.append(stack.enter_context(event_files(Path(logging_dir), step)))
         trainer = make_trainer(
-            model, tokenizer, rows, settings, added,
-            folder=folder, bar=bar, save_steps=int(save_steps) if output_dir is not None else None,
-            callbacks=callbacks,
+            start.model, start.tokenizer, start.rows, start.settings, start.added,
+            folder=folder, eval_rows=start.eval_rows, callbacks=callbacks,
+            save_steps=None if output_dir is None else int(save_steps),
         )  # fmt: skip
-        trained_weights, weights = counts(trainer.model, settings.method)
-        pissa = settings.method == "lora" and settings.init_lora_weights == "pissa"
-        begun = adapters.start(trainer.model) if pissa else None
-        stopped = curve.go_on_from(resumed) if curve and resumed else None
+        if resumed and stopped_early(resumed, settings):
+            trainer.args.num_train_epochs = state_of(resumed).epoch  # or it would train on
+        trained, weights = count_weights(trainer.model, settings.method)
+        keep_initial_adapter(trainer.model, settings, scratch)
         keep_freed_memory()
-        # accelerate collects garbage first: a quarter of a second among the libraries' own objects,
-        # which `freeze` leaves out.
-        gc.freeze()
-        start = time.perf_counter()
-        try:
-            if stopped:  # it had ended early, and would go on now
-                trainer.state.log_history = stopped
-            else:
-                step = None if output_dir is None else step_of(resumed)
-                with (
-                    dropping(trainer.model, settings.dropout),
-                    written(logging_dir, step=step) as events,
-                ):
-                    for callback in events:
-                        trainer.add_callback(callback)
-                    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        finally:
-            gc.unfreeze()
-            if bar:
-                bar.close()
-        seconds = time.perf_counter() - start
-        trained = trainer.model.eval()
-        kept = curve.put_back(trained, trainer.state.log_history) if curve else None
-        if settings.gradient_checkpointing:
-            without_checkpointing(model)
-        # The trainer's forward is bound to this very object: a copy of the model would go on
-        # computing with the weights of the original.
-        for part in {id(m): m for m in (trained, model)}.values():
-            part.__dict__.pop("_original_forward", None)
-            part.__dict__.pop("forward", None)
-        if forward is not None:
-            model.forward = forward
-        if pissa:
-            base, again = adapters.load_base(profile, settings)
-            teach_tokens(base, again, template=settings.template)
-            trained = adapters.plain_again(trained, begun, base).eval()
-    return Run(
-        model=trained,
-        tokenizer=tokenizer,
-        history=history(trainer.state.log_history),
-        validation=points(trainer.state.log_history),
-        kept_epoch=kept,
-        trained=trained_weights,
-        weights=weights,
-        settings=settings,
-        seconds=seconds,
-        tokens=tokens,
-        provenance=provenance,
-    )
+        begun = time.perf_counter()
+        with dropping(trainer.model, settings.dropout):
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        seconds = time.perf_counter() - begun
+        model = plain_model(trainer, start, profile, scratch)
+        log = trainer.state.log_history
+        return Run(
+            model=model.eval(),
+            tokenizer=start.tokenizer,
+            history=history(log),
+            validation=validation_losses(log),
+            kept_epoch=_kept_epoch(trainer.state) if settings.early_stopping_patience else None,
+            trained=trained,
+            weights=weights,
+            settings=start.settings,
+            seconds=seconds,
+            tokens=start.tokens,
+            provenance=provenance,
+        )
 
 
 def untrained(profile: str | Path | Profile) -> Run:
@@ -216,7 +144,7 @@ def untrained(profile: str | Path | Profile) -> Run:
         tokenizer=tokenizer,
         history=[],
         trained=0,
-        weights=counts(model, "full")[1],
+        weights=count_weights(model, "full")[1],
         settings=Settings(num_train_epochs=1).filled(profile),
         seconds=0.0,
         tokens={"total": 0, "supervised": 0, "examples": 0, "longest": 0, "cut": 0},
@@ -224,21 +152,124 @@ def untrained(profile: str | Path | Profile) -> Run:
     )
 
 
-def _with_template_inside(settings: Settings) -> Settings:
-    """The text of a template instead of its path, which means nothing on another machine."""
-    found = find_template(settings.template)
-    known = settings.template in {*FAMILIES, *installed_templates()}
-    return settings if known else replace(settings, template=found.text)
+def _check_arguments(settings: Settings, eval_dataset, save_steps, on_step) -> None:
+    if settings.early_stopping_patience and eval_dataset is None:
+        raise SettingsError(
+            f"early_stopping_patience={settings.early_stopping_patience} waits for the loss on "
+            "eval_dataset, and there is none; give `eval_dataset`"
+        )
+    if on_step is not None and not callable(on_step):
+        raise SettingsError(f"on_step is {on_step!r}; give a function that takes a row")
+    # The Trainer takes more: with 0 it writes none, 0.5 is a share of the steps, True is 1.
+    counted = isinstance(save_steps, Integral) and not isinstance(save_steps, bool)
+    if not counted or save_steps < 1:
+        raise SettingsError(
+            f"save_steps is {save_steps!r}; give a whole number of steps, 1 or more"
+        )
 
 
-def _fit_length(settings: Settings, model) -> Settings:
-    """No example may be longer than the model's positions."""
+class Prepared(NamedTuple):
+    """What a training starts from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    added: list[str]  # tokens that the template added to the vocabulary
+    settings: Settings  # all filled in, max_length within what the model reads
+    examples: list[dict[str, Any]]
+    eval_examples: list[dict[str, Any]] | None
+    rows: list[dict[str, Any]]
+    eval_rows: list[dict[str, Any]] | None
+    tokens: dict[str, int]
+    forward: Any  # the model's own, where it has one in place of its class's
+
+
+def prepare_training(
+    profile: Profile,
+    examples: Iterable,
+    settings: Settings,
+    eval_dataset: Iterable | None = None,
+) -> Prepared:
+    """Check the examples, load the base, set up its template, make rows; errors as `finetune`."""
+    control = control_tokens(settings.template)
+    checked = {"example": check_examples(examples, control=control)}
+    if eval_dataset is not None:
+        checked[VALIDATION] = check_examples(eval_dataset, control=control, name=VALIDATION)
+    if settings.template not in {*FAMILIES, *installed_templates()}:
+        # Its text instead of a path, which means nothing on another machine.
+        settings = replace(settings, template=find_template(settings.template).text)
+    model, tokenizer = load_base(profile, settings)
+    added = setup_chat_template(model, tokenizer, template=settings.template)
+    if why := added_refusal(settings.method, added):
+        raise SettingsError(why)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
+    most = min(settings.max_length, limit or settings.max_length)
+    settings = replace(settings, max_length=most)
+    # Only now it is known what ends a text: where a family ends turns with the base's own eos,
+    # a content that holds it would end its turn as a control token would.
+    stops = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
+    made = {}
+    for name, conversations in checked.items():
+        check_examples(conversations, control=stops, name=name)
+        made[name] = supervise(conversations, tokenizer, settings, name=name)
+    rows, tokens = made["example"]
+    eval_rows, _ = made.get(VALIDATION, (None, None))
+    return Prepared(
+        model, tokenizer, added, settings, checked["example"], checked.get(VALIDATION), rows,
+        eval_rows, tokens, vars(model).get("forward"),
+    )  # fmt: skip
+
+
+def keep_initial_adapter(model, settings: Settings, scratch: Path) -> None:
+    """Save the adapter that PiSSA starts with: PEFT needs it to make an ordinary one at the end."""
+    if isinstance(model, PeftModel) and settings.init_lora_weights == "pissa":
+        model.peft_config["default"].init_lora_weights = True  # or loading it would start anew
+        model.save_pretrained(scratch / "initial", save_embedding_layers=False)
+
+
+def plain_model(trainer, start: Prepared, profile: Profile, scratch: Path):
+    """The trained model without what the training put on it.
+
+    PiSSA takes a part out of the base's weights and trains it, so its adapter means nothing on the
+    base. PEFT turns it into one of twice the rank that does (arXiv 2404.02948, appendix C).
+    """
+    trained, base = trainer.model, start.model
+    cast_adapters(trained, start.settings.adapter_dtype)  # the best ones were read as float32
+    if start.settings.gradient_checkpointing:
+        base.activation_checkpointing_disable()
+        # TRL, PEFT and transformers each add a hook so that inputs want gradients, of which
+        # `disable_input_require_grads` finds the last.
+        for module in base.modules():
+            for key, hook in [*module._forward_hooks.items()]:
+                if getattr(hook, "__name__", "").startswith("make_inputs_require_grad"):
+                    del module._forward_hooks[key]
+    # TRL's and accelerate's forward is bound to this very object: a copy of the model would go on
+    # computing with the weights of the original.
+    for part in (trained, base):
+        vars(part).pop("_original_forward", None)
+        vars(part).pop("forward", None)
+    if start.forward is not None:
+        base.forward = start.forward
+    if not (scratch / "initial").exists():
+        return trained
+    trained.save_pretrained(
+        scratch / "converted", save_embedding_layers=False,
+        path_initial_model_for_weight_conversion=str(scratch / "initial"),
+    )  # fmt: skip
+    base, tokenizer = load_base(profile, start.settings)
+    setup_chat_template(base, tokenizer, template=start.settings.template)
+    return PeftModel.from_pretrained(base, scratch / "converted")
+
+
+def _kept_epoch(state: TrainerState) -> float | None:
+    points = validation_losses(state.log_history)
+    return next((p["epoch"] for p in points if p["step"] == state.best_global_step), None)
 
 
 def _provenance(
-    profile: Profile, examples, added: list[str], validation: list | None = None
+    profile: Profile,
+    examples: Sequence,
+    added: list[str],
+    eval_examples: Sequence | None = None,
 ) -> dict[str, Any]:
     packages = {}
     for name in ("sftlab", "torch", "transformers", "trl", "peft", "datasets"):
@@ -259,7 +290,7 @@ def _provenance(
         "profile": described,
         "base_weights": weights_hash(local_folder(profile)),
         "data": data_hash(examples),
-        "validation": None if validation is None else data_hash(validation),
+        "validation": None if eval_examples is None else data_hash(eval_examples),
         "added_tokens": added,
         "device": pick_device(),
         "packages": packages,

@@ -1,31 +1,27 @@
-"""A training looked into: the batches it makes, what a batch costs, which examples see each other.
+"""A training looked into: the batches it makes, and what a batch costs.
 
-Counts of positions, bytes and operations, no times: they are the same on a busy machine.
-
-    batches            no model runs            positions of an epoch: padded, grouped, packed
-    batch_costs        some training steps      bytes and operations: checkpointing, precision,
-                                                method
-    neighbour_effect   two forward calls        whether packed examples read each other
+Counts of positions, bytes and operations, no times: so they say the same on a busy machine.
 """
 
-import gc
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import torch
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 from sftlab.models import Profile, find_profile
 from sftlab.quiet import quiet_libraries, randomness_kept
-from sftlab.train.conversations import check_examples
+from sftlab.train.finetuning import prepare_training
+from sftlab.train.methods import dropping
 from sftlab.train.settings import Settings
-from sftlab.train.speech import control_tokens, teach_tokens
-from sftlab.train.supervision import supervise
-
-if TYPE_CHECKING:
-    from sftlab.train.run import Run
+from sftlab.train.trainer import make_trainer, trimmed
 
 
 def batches(
@@ -75,9 +71,6 @@ def batch_costs(
     found: list[dict] = []
 
     def look(trainer) -> None:
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
-
         step, loss, saved = trainer.training_step, trainer.compute_loss, {}
 
         def counted_loss(model, *given, **named):
@@ -110,41 +103,6 @@ def batch_costs(
     return pd.DataFrame(found)
 
 
-def neighbour_effect(
-    run: "Run", examples: Sequence[Mapping[str, Any]], *, apart: bool = True
-) -> float:
-    """How far the last of some packed examples reacts to the others: 0 when it doesn't see them.
-
-    The examples are laid end to end in one row; then again, with the tokens of all but the last in
-    reverse order. The largest change of a logit of the last one is returned.
-
-    Args:
-        run: model and template.
-        examples: two or more.
-        apart: compute as the training does, where examples are blind to each other; else with a
-            mask that lets all of the row be read, as if it were one text.
-    """
-    import torch
-
-    from sftlab.train.step import packing_collator
-
-    if len(examples) < 2:
-        raise ValueError(f"examples are {len(examples)}; give two or more, or nothing is packed")
-    checked = check_examples(examples, control=control_tokens(run.settings.template))
-    rows, _ = supervise(checked, run.tokenizer, run.settings, max_length=run.settings.max_length)
-    others = [{**row, "input_ids": row["input_ids"][::-1]} for row in rows[:-1]]
-    found = []
-    for laid in (rows, [*others, rows[-1]]):
-        inputs = packing_collator(run.tokenizer.pad_token_id)(laid)
-        inputs = {name: inputs[name].to(run.model.device) for name in ("input_ids", "position_ids")}
-        if not apart:
-            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        with torch.no_grad():
-            logits = run.model(**inputs, use_cache=False).logits[0]
-        found.append(logits[-len(rows[-1]["input_ids"]) :].float())
-    return (found[0] - found[1]).abs().max().item()
-
-
 def _with_trainer(
     profile: str | Path | Profile,
     examples: Iterable[Mapping[str, Any]],
@@ -153,36 +111,21 @@ def _with_trainer(
     look: Callable[[Any], None],
 ) -> None:
     """Show the trainer that `finetune` would set up."""
-    from sftlab.train import adapters
-    from sftlab.train.dropout import dropping
-    from sftlab.train.trainer import make_trainer
-
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
-    examples = check_examples(examples, control=control_tokens(settings.template))
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
-        model, tokenizer = adapters.load_base(profile, settings)
-        added = teach_tokens(model, tokenizer, template=settings.template)
-        limit = model.config.get_text_config().max_position_embeddings
-        settings = replace(settings, max_length=min(settings.max_length, limit))
-        rows, _ = supervise(examples, tokenizer, settings, max_length=settings.max_length)
+        start = prepare_training(profile, examples, settings)
         trainer = make_trainer(
-            model, tokenizer, rows, settings, added, folder=Path(scratch), save_steps=None
-        )
-        gc.freeze()  # as `finetune` does: what there is already is not searched for garbage
-        try:
-            with dropping(trainer.model, settings.dropout):
-                look(trainer)
-        finally:
-            gc.unfreeze()
+            start.model, start.tokenizer, start.rows, start.settings, start.added,
+            folder=Path(scratch),
+        )  # fmt: skip
+        with dropping(trainer.model, settings.dropout):
+            look(trainer)
 
 
 def _sizes(inputs: Mapping[str, Any]) -> dict[str, int]:
-    from sftlab.train.positions import shifted, trimmed
-
     inputs = dict(inputs)
-    labels = inputs.pop("labels")
-    kept, _ = trimmed(inputs, shifted(labels))
+    kept, _ = trimmed(inputs, inputs.pop("labels"))
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
     packed = mask is None
     return {
@@ -193,16 +136,14 @@ def _sizes(inputs: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _formulas() -> dict:
-    """torch counts attention's products on a GPU alone; the same formulas hold on a CPU."""
-    import torch
-    from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
+    """torch counts attention's multiplications on a GPU alone; the formulas hold on a CPU too."""
 
-    def there(query, key, value, *given, **named) -> int:
+    def forward(query, key, value, *given, **named) -> int:
         return sdpa_flop_count(query, key, value)
 
-    def back(gradient, query, key, value, *given, **named) -> int:
+    def backward(gradient, query, key, value, *given, **named) -> int:
         return sdpa_backward_flop_count(gradient, query, key, value)
 
     ops = torch.ops.aten
-    return {ops._scaled_dot_product_flash_attention_for_cpu: there,
-            ops._scaled_dot_product_flash_attention_for_cpu_backward: back}  # fmt: skip
+    return {ops._scaled_dot_product_flash_attention_for_cpu: forward,
+            ops._scaled_dot_product_flash_attention_for_cpu_backward: backward}  # fmt: skip

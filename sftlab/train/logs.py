@@ -1,27 +1,23 @@
-"""What is told of a training: rows for a function of the learner's, event files for TensorBoard.
+"""What a training says while it runs: a bar, rows for a function, event files for TensorBoard.
 
-    finetune(..., on_step=curve)          curve({"step": 1, "epoch": .25, "loss": 3.1, ...})
-    finetune(..., logging_dir="logs/first") logs/first/events.out.tfevents... train/loss, eval/loss
-    tensorboard --logdir logs             all runs below it, side by side, in a browser
-    read_logs("logs/first")               the same numbers as a frame
-
-The event files are written by transformers' own callback, which any trainer of its family has
-(`report_to="tensorboard"`).
+finetune(..., on_step=curve)          curve({"step": 1, "epoch": .25, "loss": 3.1, ...})
+finetune(..., logging_dir="logs/a")   logs/a/events.out.tfevents...  train/loss, eval/loss
+tensorboard --logdir logs             all runs below it, in a browser
+read_logs("logs/a")                   the same numbers as a frame
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sftlab.train.validation import LOSS
+import pandas as pd
+from tqdm import tqdm
+from transformers import TrainerCallback
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from transformers import TrainerCallback
+from sftlab.machine import progress_stream
 
 EVENTS = "events.out.tfevents.*"
-_KEPT = ("step", "epoch", "loss", "learning_rate", "grad_norm", "mean_token_accuracy")
+_STEP = ("step", "epoch", "loss", "learning_rate", "grad_norm", "mean_token_accuracy")
 
 
 class LogError(ValueError):
@@ -29,28 +25,51 @@ class LogError(ValueError):
 
 
 def history(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """One row a step; the trainer's last entry is a summary, and has no loss."""
-    return [{name: row[name] for name in _KEPT if name in row} for row in log if "loss" in row]
+    """One row a step of the Trainer's log."""
+    return [{name: row[name] for name in _STEP if name in row} for row in log if "loss" in row]
 
 
-def teller(on_step: Callable[[dict[str, float]], object]) -> "TrainerCallback":
-    """What calls `on_step` with the row of each step, and with the validation loss behind it."""
-    from transformers import TrainerCallback
+def validation_losses(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """One row an evaluation in the Trainer's log: epoch, step, loss."""
+    rows = [row for row in log if "eval_loss" in row]
+    return [{"epoch": row["epoch"], "step": row["step"], "loss": row["eval_loss"]} for row in rows]
 
-    class Tell(TrainerCallback):
-        def on_log(self, args, state, control, logs, **kwargs):
-            if "loss" not in logs:
-                return
-            on_step(history(state.log_history[-1:])[0])
-            if point := _measured(state):
-                on_step(dict(point))
 
-    return Tell()
+class Report(TrainerCallback):
+    """Calls a function with the row of each step and of each evaluation."""
+
+    def __init__(self, on_step: Callable[[dict[str, float]], object]) -> None:
+        self._on_step = on_step
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "loss" in logs:
+            self._on_step(history(state.log_history[-1:])[0])
+        elif "eval_loss" in logs:
+            last = state.log_history[-1]
+            self._on_step({name: last[name] for name in ("epoch", "step", "eval_loss")})
+
+
+class ProgressBar(TrainerCallback):
+    """One bar of plain text: it renders alike in a terminal, in Jupyter and in an exported page."""
+
+    def __init__(self, name: str) -> None:
+        stream = progress_stream()
+        self._bar = tqdm(desc=f"fine-tuning {name}", unit="step", file=stream, mininterval=0.5,
+                         dynamic_ncols=stream.isatty())  # fmt: skip
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "loss" in logs:
+            self._bar.total = state.max_steps
+            self._bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+            self._bar.update(state.global_step - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
 
 
 @contextmanager
-def written(folder: str | Path | None, *, step: int | None) -> "Iterator[list[TrainerCallback]]":
-    """What writes event files to a folder, and closes them whatever happens; nothing for `None`.
+def event_files(folder: Path, step: int | None) -> Iterator[TrainerCallback]:
+    """What writes event files to a folder, and closes them whatever happens.
 
     Args:
         folder: new, or of a run that goes on.
@@ -60,38 +79,17 @@ def written(folder: str | Path | None, *, step: int | None) -> "Iterator[list[Tr
     Raises:
         LogError: the folder holds a run already.
     """
-    if folder is None:
-        yield []
-        return
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
-    folder = Path(folder)
     if step is None and any(folder.glob(EVENTS)):
         raise LogError(f"{folder} holds the logs of a run; give each run a folder of its own")
-    writer = SummaryWriter(log_dir=str(folder), purge_step=None if step is None else step + 1)
-
-    class Events(TensorBoardCallback):
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            point = _measured(state) if "loss" in logs else None
-            more = {"eval_loss": point[LOSS]} if point else {}
-            super().on_log(args, state, control, logs={**logs, **more}, **kwargs)
-
-    try:
-        yield [Events(writer)]
-    finally:
-        writer.close()
+    purge = None if step is None else step + 1
+    with closing(SummaryWriter(log_dir=str(folder), purge_step=purge)) as writer:
+        yield TensorBoardCallback(writer)
 
 
-def _measured(state) -> Mapping[str, float] | None:
-    """The validation loss of the step that has just been logged."""
-    # It is measured before the step is logged, so that a checkpoint between the two holds it.
-    last = state.log_history[-2:-1]
-    found = [row for row in last if LOSS in row and row["step"] == state.global_step]
-    return found[0] if found else None
-
-
-def read_logs(folder: str | Path) -> "pd.DataFrame":
+def read_logs(folder: str | Path) -> pd.DataFrame:
     """The numbers in a folder's event files, whoever wrote them.
 
     Returns:
@@ -101,7 +99,6 @@ def read_logs(folder: str | Path) -> "pd.DataFrame":
     Raises:
         LogError: there are no event files.
     """
-    import pandas as pd
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = Path(folder)

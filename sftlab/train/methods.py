@@ -1,168 +1,268 @@
-"""The training methods by name: what each trains, on which base, and what it does not go with.
+"""What each training method does to a model: adapters, frozen weights, gradual unfreezing, dropout.
 
-    method    base     what is trained
-    full      float32  every weight
-    lora      float32  adapters: W + scale B A, with B (out, rank) and A (rank, in)
-    qlora     NF4      the same; the base's linear layers take half a byte a weight
-    int8      int8     the same; a byte a weight
-    prefix    float32  keys and values of a few positions before the text, in every layer
-    frozen    float32  the upper layers, the final norm, and the output head unless it is shared
-    gradual   float32  from the top down, in the end every weight
-    head      float32  the output head alone; shared with the input embeddings, these change too
+    embeddings | layer 1 | layer 2 | ... | layer L | final norm, output head
+    bottom                                                              top
 
-Which combinations work was tried in the versions that constraints.txt names, and
-tests/train/test_methods.py tries it again.
+    lora, qlora, int8    PEFT's LoRA on linear layers        prefix    PEFT's prefix tuning
+    frozen               the upper layers and the top        head      the output head
+    gradual              from the top down (Howard and Ruder, arXiv 1801.06146)
+
+Where input and output embeddings share their weights, they are the bottom, and the top is the final
+norm alone. So *frozen* leaves shared embeddings as they are, and *head* changes them at both ends.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
-from sftlab.models import QUANTISED
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from sftlab.train.settings import Settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """One way of training."""
-
-    name: str
-    """What `Settings.method` takes."""
-    base: str
-    """How the base's linear layers are held: float32, NF4 or int8."""
-    trains: str
-    """What is trained."""
-    precision: str
-    """What `Settings.bf16` decides."""
-    added: str
-    """What happens to tokens that the template adds to the vocabulary."""
-    packing: str = ""
-    """Why examples can't be packed; empty where they can."""
-    checkpointing: str = ""
-    """Why activations can't be computed again; empty where they can."""
-    note: str = ""
-    """What else to know."""
+from sftlab.models import ADAPTED, QUANTISED, Profile, load
+from sftlab.train.settings import Settings, SettingsError
 
 
-_PRODUCTS = "of the products; weights stay in float32"
-_ALL = "of the products and of what is not quantised"
-_ROWS = "their rows are trained with the rest"
-_OWN_ROWS = "their rows alone are trained of the embeddings"
+def load_base(
+    profile: Profile, settings: Settings
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer.
 
-METHODS: dict[str, Method] = {
-    one.name: one
-    for one in (
-        Method(name="full", base="float32", trains="every weight", precision=_PRODUCTS,
-               added=_ROWS),
-        Method(name="lora", base="float32", trains="adapters of linear layers",
-               precision=_PRODUCTS, added=_OWN_ROWS,
-               note="PiSSA rewrites the base while it trains; the run has the base as it was, and "
-               "an adapter of twice the rank"),
-        Method(name="qlora", base="NF4", trains="adapters of linear layers", precision=_ALL,
-               added=_OWN_ROWS,
-               note="adapters in bfloat16 unless adapter_dtype says otherwise; checkpointing "
-               "by default"),
-        Method(name="int8", base="int8", trains="adapters of linear layers", precision=_ALL,
-               added=_OWN_ROWS,
-               note="adapters as under qlora; checkpointing spares less, for the inputs of its "
-               "products stay; on a CPU trained on unpacked weights, and evaluated with 8-bit "
-               "products, which round the activations too"),
-        Method(name="prefix", base="float32", trains="keys and values before the text",
-               precision=_PRODUCTS,
-               added="refused: a prefix trains no embedding, so they would keep no meaning",
-               packing="each example would need the prefix before it, and PEFT puts one before "
-               "the whole row: neighbours then see each other",
-               checkpointing="a layer that is computed again gets no cache, and the prefix is one"),
-        Method(name="frozen", base="float32", trains="the upper layers and the final norm",
-               precision=_PRODUCTS, added=_OWN_ROWS,
-               note="the output embeddings too, unless they are shared with the input"),
-        Method(name="gradual", base="float32", trains="from the top down, in the end every weight",
-               precision=_PRODUCTS, added="their rows are trained from the start",
-               note="needs the memory of full in the last steps"),
-        Method(name="head", base="float32", trains="the output embeddings", precision=_PRODUCTS,
-               added="their rows are trained, in and out",
-               note="where input and output embeddings are shared, both change"),
-    )
-}  # fmt: skip
-
-KINDS = {
-    "plain": "B starts at zero, so that the model starts as the base",
-    "rslora": "scaled by alpha / sqrt(rank) instead of alpha / rank (arXiv 2312.03732)",
-    "dora": "each output's length is trained apart from its direction (arXiv 2402.09353)",
-    "pissa": "starts at the largest singular directions, taken out of the base (arXiv 2404.02948)",
-}
-
-
-def refusal(settings: "Settings") -> str | None:
-    """Why these settings do not go together, and the remedy; `None` where they do."""
-    method = METHODS.get(settings.method or "")
-    if method is None:
-        return None
-    if settings.padding_free and method.packing:
-        return (
-            f"method {method.name!r} does not go with padding_free=True: {method.packing}; use "
-            "padding_free=False: batches of like length have next to no padding"
-        )
-    if settings.gradient_checkpointing and method.checkpointing:
-        return (
-            f"method {method.name!r} does not go with gradient_checkpointing: "
-            f"{method.checkpointing}; set gradient_checkpointing=False, and a smaller "
-            "per_device_train_batch_size with gradient_accumulation_steps"
-        )
-    if settings.init_lora_weights == "pissa" and method.name in QUANTISED:
-        return (
-            f"init_lora_weights='pissa' does not go with method {method.name!r}: it takes a "
-            f"part out of the base's weights, and {method.base} weights can't be rewritten; use "
-            "method='lora', or init_lora_weights=True"
-        )
-    if settings.use_dora and method.name == "int8":
-        return (
-            "use_dora=True does not go with method 'int8': PEFT reads the lengths of the base's "
-            "weights, and the layers lose their scales over it; use method='lora' or 'qlora', or "
-            "use_dora=False"
-        )
-    return None
-
-
-def added_refusal(method: str, added: list[str]) -> str | None:
-    """Why a method can't train on a template that adds tokens, and the remedy."""
-    if method != "prefix" or not added:
-        return None
-    return (
-        f"method 'prefix' does not go with a template that adds tokens ({', '.join(added)}): a "
-        "prefix trains no embedding, so they would keep no meaning; choose a template whose tokens "
-        "the base knows, or method='lora'"
-    )
-
-
-def table() -> "pd.DataFrame":
-    """The methods, one a row: what each is trained on and goes with."""
-    import pandas as pd
-
-    def allowed(why: str) -> str:
-        return f"refused: {why}" if why else "yes"
-
-    rows = [
-        {
-            "method": one.name,
-            "base": one.base,
-            "trained": one.trains,
-            "bf16 decides": one.precision,
-            "packing": allowed(one.packing),
-            "checkpointing": allowed(one.checkpointing),
-            "added tokens": one.added,
-            "LoRA kinds": _kinds(one),
-            "note": one.note,
+    Raises:
+        ModelNotAvailableError: it can't be loaded.
+    """
+    options = {}
+    if settings.method in QUANTISED:
+        options = {
+            "dtype": getattr(torch, settings.dtype),
+            "bnb_4bit_use_double_quant": settings.bnb_4bit_use_double_quant,
         }
-        for one in METHODS.values()
+    return load(replace(profile, method=settings.method), **options)
+
+
+def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequence[int]):
+    """PEFT's configuration of the adapters, or `None` for methods without.
+
+    Rows of the embeddings that are `added` have no meaning yet: they are trained whole, in and out.
+    """
+    from peft import LoraConfig, PrefixTuningConfig
+
+    config = model.config.get_text_config()
+    if settings.method not in ADAPTED:
+        return None
+    if settings.method == "prefix":
+        # PEFT takes a head's width to be hidden / heads; Qwen3's is not.
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        return PrefixTuningConfig(
+            num_virtual_tokens=settings.num_virtual_tokens,
+            num_layers=config.num_hidden_layers,
+            num_attention_heads=heads,
+            token_dim=heads * width,
+            task_type="CAUSAL_LM",
+        )
+    ends = [model.get_input_embeddings()]
+    if not config.tie_word_embeddings:
+        ends.append(model.get_output_embeddings())
+    rows = {
+        name.rsplit(".", 1)[-1]: list(added)
+        for name, module in model.named_modules()
+        if added and any(module is end for end in ends)
+    }
+    layers = settings.target_modules
+    return LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=layers if isinstance(layers, str) else list(layers),
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        init_lora_weights=settings.init_lora_weights,
+        task_type="CAUSAL_LM",
+        trainable_token_indices=rows or None,
+    )
+
+
+def cast_adapters(model: nn.Module, dtype: str | None) -> None:
+    """Hold adapters, and rows of added tokens, in a type; DoRA's magnitudes stay in float32.
+
+    TRL casts adapters to bfloat16 on a quantised base, PEFT to float32 whenever it reads them.
+    Magnitudes change by less than bfloat16 can hold.
+    """
+    ours = ("lora_", "trainable_tokens_delta", "prompt_encoder")
+    for name, weight in model.named_parameters() if dtype else ():
+        if any(kind in name for kind in ours) and "lora_magnitude_vector" not in name:
+            weight.data = weight.data.to(getattr(torch, dtype))
+
+
+def parts(model: PreTrainedModel) -> list[list[nn.Parameter]]:
+    """A decoder's weights from top to bottom: norm and head, each layer, embeddings.
+
+    Other weights stand with the embeddings when they are embeddings too (GPT-2's positions), else
+    at the top. No weight is in two parts.
+    """
+    count = model.config.get_text_config().num_hidden_layers
+    layers = next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count)
+    embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    bottom = dict.fromkeys(weight for module in embeddings for weight in module.parameters())
+    inner = set(layers.parameters())
+    top = [one for one in model.parameters() if one not in inner and one not in bottom]
+    return [
+        top,
+        *(list(layer.parameters()) for layer in reversed(layers)),
+        list(bottom),
     ]
-    return pd.DataFrame(rows).set_index("method")
 
 
-def _kinds(method: Method) -> str:
-    """The kinds of LoRA that a method goes with."""
-    refused = {"lora": (), "qlora": ("pissa",), "int8": ("pissa", "dora")}.get(method.name, KINDS)
-    return ", ".join(kind for kind in KINDS if kind not in refused) or "-"
+def freeze(model: PreTrainedModel, settings: Settings, *, added: Sequence[int]) -> None:
+    """Freeze what the methods frozen and head leave alone; `added` rows are trained too.
+
+    Raises:
+        SettingsError: the model has fewer layers than `trained_layers`.
+    """
+    if settings.method not in ("frozen", "head"):
+        return
+    trained = [model.get_output_embeddings().weight]
+    if settings.method == "frozen":
+        top, *body, _ = parts(model)
+        count = settings.trained_layers or -(-len(body) // 2)
+        if count > len(body):
+            raise SettingsError(
+                f"trained_layers is {count}, and the model has {len(body)} layers; give at most "
+                "as many"
+            )
+        trained = [weight for part in (top, *body[:count]) for weight in part]
+    model.requires_grad_(False)
+    for weight in trained:
+        weight.requires_grad_(True)
+    table = model.get_input_embeddings().weight
+    if added and not table.requires_grad:
+        table.requires_grad_(True)
+        train_rows_only(table, added)
+
+
+def train_rows_only(weight: nn.Parameter, rows: Sequence[int]) -> None:
+    """Give gradients to some rows of a matrix alone; `partial` says how many, 0 to lift it."""
+    kept = torch.zeros(len(weight), 1, dtype=torch.bool)
+    kept[list(rows)] = True
+    weight.partial = len(rows)
+    weight.register_hook(
+        lambda gradient: gradient.where(kept.to(gradient.device), 0) if weight.partial else gradient
+    )
+
+
+def freeze_rows(model: PreTrainedModel, rows: Sequence[int]) -> None:
+    """Keep some rows of the embeddings, in and out, as they are."""
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if module.weight.requires_grad and not hasattr(module.weight, "partial"):
+            others = set(range(len(module.weight))) - set(rows)
+            train_rows_only(module.weight, sorted(others))
+
+
+class GradualUnfreezing(TrainerCallback):
+    """Unfreeze from the top down, evenly over the steps.
+
+        step          1    2    3    4    5    6         6 steps, 2 layers
+        top          yes  yes  yes  yes  yes  yes        norm, and head where it is not shared
+        layer 2       -    -   yes  yes  yes  yes
+        layer 1       -    -    -   yes  yes  yes ...    the last part is open in the last step
+
+    Rows of added tokens are trained from the start. The optimiser knows all weights from the start,
+    and leaves alone those that have no gradient.
+    """
+
+    def __init__(self, model: PreTrainedModel, added: Sequence[int]) -> None:
+        self._parts, self._added = parts(model), added
+        self._table = model.get_input_embeddings().weight
+        if added:
+            train_rows_only(self._table, added)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        count = -(-(state.global_step + 1) * len(self._parts) // state.max_steps)
+        for place, part in enumerate(self._parts):
+            for weight in part:
+                weight.requires_grad_(place < count)
+        if self._added:
+            self._table.requires_grad_(True)
+            self._table.partial = len(self._added) if count < len(self._parts) else 0
+
+
+def count_weights(model: PreTrainedModel, method: str) -> tuple[int, int]:
+    """Numbers of weights that are trained, and of the base's own.
+
+    A quantised matrix counts by its shape, weights that two places share count once, and of a
+    matrix with a few trained rows these alone are trained.
+    """
+    trained = base = 0
+    for weight in model.parameters():
+        state = getattr(weight, "quant_state", None)
+        size = state.shape.numel() if state is not None else weight.numel()
+        rows = getattr(weight, "partial", 0)
+        trained += (rows * weight.shape[1] if rows else size) * weight.requires_grad
+        base += size * (method not in ADAPTED or not weight.requires_grad)
+    return (base if method == "gradual" else trained), base
+
+
+@contextmanager
+def dropping(model: nn.Module, share: float) -> Iterator[None]:
+    """Drop a share of the activations while `model` is in training mode.
+
+        x --+-- norm -- attention -- drop --+-- norm -- MLP -- drop --+--
+            |              (drop inside)    |                         |
+            +-------------------------------+-------------------------+
+
+    In attention it falls on the weights with which positions are read, by the model's own code; on
+    what attention and MLP add to the residual stream by hooks, where GPT-2 has it. What is left is
+    scaled by 1 / (1 - share). A model that has dropout layers uses those. Afterwards the model is
+    as it was. Source: Srivastava et al., Dropout, JMLR 2014.
+
+    Raises:
+        SettingsError: it is not known where this model has its layers.
+    """
+    own = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Dropout) and ".lora_dropout." not in name
+    ]
+    places = [(module, "p") for module in own]
+    for module in model.modules():
+        if isinstance(getattr(module, "attention_dropout", None), int | float):
+            places.append((module, "attention_dropout"))
+    layers = [one for one in model.modules() if isinstance(one, GradientCheckpointingLayer)]
+    sublayers = [part for layer in layers for part in layer.children() if _has_matrix(part)]
+    if share and not own and not sublayers:
+        raise SettingsError(
+            f"dropout is {share!r}, and where {type(model).__name__} has its layers is not known; "
+            "leave dropout at 0, or use LoRA with lora_dropout"
+        )
+    before = [(module, name, getattr(module, name)) for module, name in places]
+    for module, name in places:
+        setattr(module, name, float(share))
+    hooked = sublayers if share and not own else []
+    hooks = [part.register_forward_hook(_drop(share)) for part in hooked]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    return any(weight.ndim > 1 for weight in module.parameters())
+
+
+def _drop(share: float):
+    def hook(module: nn.Module, given: Any, output: Any) -> Any:
+        if not module.training:
+            return None
+        if isinstance(output, tuple):
+            return (nn.functional.dropout(output[0], share), *output[1:])
+        return nn.functional.dropout(output, share)
+
+    return hook

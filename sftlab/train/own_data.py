@@ -7,21 +7,31 @@ The split depends on the file alone, so that runs with other settings are measur
 """
 
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sftlab.chat import Finding, examine, find_template
-from sftlab.data import RecordsError, Report, hold_out, read, validate
+from sftlab.chat import (
+    IGNORED,
+    Diagnosis,
+    Finding,
+    examine,
+    find_template,
+    setup_tokenizer,
+)
+from sftlab.data import WORDS, HeldOut, RecordsError, Report, hold_out, read, validate
 from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
 from sftlab.quiet import quiet_libraries
-from sftlab.train.methods import added_refusal
-from sftlab.train.own_rows import OwnData, Row, measure_lengths
-from sftlab.train.settings import Settings, SettingsError
-from sftlab.train.speech import teach_tokenizer
+from sftlab.train.examples import masked
+from sftlab.train.settings import Settings, SettingsError, added_refusal
 
+Row = dict[str, Any]
+FEW_STEPS = 30
+"""Optimizer steps below which a training is short, whatever the data is."""
 MASKED = "nothing of their answers is learned"
 REASONS = {
     "rows-refused": "the template refuses them",
@@ -39,9 +49,6 @@ class DataFaults(RecordsError):
         self.report = report
         super().__init__(report.problems, total=report.problems_total)
 
-    def __reduce__(self):
-        return type(self), (self.report,)
-
 
 class TrainingFaults(ValueError):
     """A template, or rows under it, that training would go wrong with; `findings` has them."""
@@ -49,15 +56,126 @@ class TrainingFaults(ValueError):
     def __init__(self, findings: Sequence[Finding], *, advice: str):
         self.findings = tuple(findings)
         self.advice = advice
-        told = [f"{one.what}: {one.remedy}" for one in self.findings]
-        super().__init__("\n".join([*told, advice]))
-
-    def __reduce__(self):
-        return _faults, (self.findings, self.advice)
+        lines = [f"{one.what}: {one.remedy}" for one in self.findings]
+        super().__init__("\n".join([*lines, advice]))
 
 
-def _faults(findings: Sequence[Finding], advice: str) -> TrainingFaults:
-    return TrainingFaults(findings, advice=advice)
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """One row as the model will see it."""
+
+    tokens: int
+    """Before anything is cut."""
+    learned: int
+    """Tokens with a label, after the cut."""
+    lost: int
+    """Tokens with a label that were cut off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """What `prepare` made of a file; `print` shows it."""
+
+    file: str
+    """The path as it was given."""
+    sha256: str
+    """Of the file's bytes."""
+    report: Report
+    """What the reader found, bad rows included."""
+    diagnosis: Diagnosis
+    """What the template doctor found."""
+    settings: Settings
+    """How to train, the profile's values filled in, max_length within what the model reads."""
+    train: list[Row]
+    """Rows to learn from: `messages` and `meta`."""
+    held_out: list[Row]
+    """Rows to measure on; empty where there are too few."""
+    split: HeldOut
+    """How they were chosen, and the repeats that were found."""
+    lengths: list[Length]
+    """Of the rows that are used, in the order of the file."""
+    left_out: list[tuple[str, Row]] = field(default_factory=list)
+    """Sound rows that are not used, each with the reason."""
+
+    @property
+    def used(self) -> int:
+        """Rows that are learned from or measured on."""
+        return len(self.train) + len(self.held_out)
+
+    @property
+    def cut(self) -> int:
+        """Rows that lose the end of an answer to max_length."""
+        return sum(one.lost > 0 for one in self.lengths)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one epoch, after the cut."""
+        most = self.settings.max_length
+        return sum(min(self.lengths[n].tokens, most) for n in self.split.train)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the training."""
+        how = self.settings
+        one = how.per_device_train_batch_size * how.gradient_accumulation_steps
+        return math.ceil(math.ceil(len(self.train) / one) * how.num_train_epochs)
+
+    @property
+    def notes(self) -> list[str]:
+        """What one should know before training on this."""
+        lines = list(self.split.notes)
+        for one in self._problems():
+            apart = " (rows counted without the bad ones)" if one.rows and self.report.bad else ""
+            lines.append(f"{one.what}{apart}: {one.remedy}")
+        if self.steps < FEW_STEPS:
+            lines.append(
+                f"{self.steps} steps of training are few: where the answers hardly change, take "
+                "more epochs, or a smaller per_device_train_batch_size"
+            )
+        return lines
+
+    def reasons(self) -> Counter[str]:
+        """How many sound rows were left out, by reason."""
+        return Counter(why for why, _ in self.left_out)
+
+    def _problems(self) -> list[Finding]:
+        """What the doctor found and is still there: rows with an error were left out."""
+        return [
+            one
+            for one in self.diagnosis.problems
+            if one.level == "warning" or (one.level == "error" and not one.rows)
+        ]
+
+    def table(self) -> list[tuple[str, str]]:
+        """What was found, a name and a line each."""
+        tokens = sorted(one.tokens for one in self.lengths)
+        learned = sum(one.learned for one in self.lengths)
+        held = len(self.held_out)
+        levels = Counter(one.level for one in self._problems())
+        doctor = ", ".join(f"{n} {level}{'s' * (n != 1)}" for level, n in levels.items())
+        shown = {
+            "rows": f"{self.report.rows:,} in {self.file}: {self.used:,} used, "
+            f"{self.report.bad:,} bad, {len(self.left_out):,} left out",
+            "left out": "; ".join(f"{n:,}: {why}" for why, n in self.reasons().most_common()),
+            "shapes": ", ".join(f"{name} {n:,}" for name, n in self.report.shapes.most_common()),
+            "template": f"{self.diagnosis.template}; the doctor found "
+            + (doctor or "nothing wrong"),
+            "repeats": f"{self.split.repeats:,} rows say what an earlier one says, "
+            f"{self.split.near:,} nearly; all stay"
+            + (", on one side of the split" if self.split.near_together and held else ""),
+            "split": f"{len(self.train):,} rows to learn from, {held:,} held out",
+            "overlap": f"{self.split.overlaps:,} of {held:,} held-out rows share {WORDS} words in "
+            "a row with one that is learned from" if held else "",
+            "length": f"the median row has {tokens[len(tokens) // 2]:,} tokens, the longest "
+            f"{tokens[-1]:,}; max_length {self.settings.max_length:,} cuts {self.cut:,} rows",
+            "learned": f"{learned:,} of {sum(tokens):,} tokens ({learned / sum(tokens):.0%}): the "
+            "rest is masked",
+        }  # fmt: skip
+        return [(name, lines) for name, lines in shown.items() if lines]
+
+    def __str__(self) -> str:
+        lines = [*self.table(), *(("note", note) for note in self.notes)]
+        return "\n".join(f"{name:<9} {lines}" for name, lines in lines)
 
 
 def prepare(
@@ -73,7 +191,7 @@ def prepare(
     """Check a file, try the template on it, and split it; of the model only the tokenizer is read.
 
     Args:
-        file: JSONL, JSON, CSV, TSV or Parquet, in any shape that `sftlab.data.read` reads.
+        file: JSONL, JSON, CSV, TSV or Parquet, in any shape that `sftlab.data` reads.
         profile: the model to train.
         settings: how to train it.
         skip_bad: go on without rows that are wrong, or that nothing can be learned from.
@@ -96,23 +214,26 @@ def prepare(
         raise DataFaults(report)
     rows = list(read(file, bad="drop"))
     tokenizer = load_tokenizer(profile)
-    added = teach_tokenizer(tokenizer, template=settings.template)
+    added = setup_tokenizer(tokenizer, template=settings.template)
     if why := added_refusal(settings.method, added):
         raise SettingsError(why)
     limit = _limit(profile)
     settings = replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
-    # Asked of the very text that is trained on: a bos that the template lacked is in it by now.
-    asked = replace(find_template(settings.template), text=tokenizer.chat_template)
+    # The very text that is trained on: a bos that the template lacked is in it by now.
+    template = replace(find_template(settings.template), text=tokenizer.chat_template)
     with quiet_libraries():
         diagnosis = examine(
-            asked, tokenizer=tokenizer, conversations=rows, max_length=settings.max_length
+            template,
+            tokenizer=tokenizer,
+            conversations=rows,
+            max_length=settings.max_length,
         )
     errors = [finding for finding in diagnosis.findings if finding.level == "error"]
     if (wrong := [one for one in errors if not one.rows]) and not anyway:
         raise TrainingFaults(wrong, advice="nothing was trained: mend it, or add --anyway")
     refused = {row - 1: REASONS[one.code] for one in errors for row in one.rows}
     kept = [index for index in range(len(rows)) if index not in refused]
-    lengths = measure_lengths([rows[index] for index in kept], tokenizer, settings)
+    lengths = _lengths([rows[index] for index in kept], tokenizer, settings)
     left = dict(zip(kept, lengths, strict=True))
     refused |= {index: MASKED for index, one in left.items() if not one.learned}
     if refused and (not skip_bad or len(refused) == len(rows)):
@@ -159,14 +280,25 @@ def _masked(refused: dict[int, str]) -> Finding:
 
 
 def _advice(refused: dict[int, str], rows: list[Row], settings: Settings, limit: int | None) -> str:
-    told = []
+    lines = []
     if MASKED in refused.values():
         most = f", and the model reads {limit} at most" if limit else ""
-        told.append(f"max_length is {settings.max_length}{most} (--set max_length=...)")
+        lines.append(f"max_length is {settings.max_length}{most} (--set max_length=...)")
     if len(refused) == len(rows):
-        told.append("no row is left to train on")
+        lines.append("no row is left to train on")
     else:
-        told.append(
+        lines.append(
             f"to train without these {len(refused):,} of {len(rows):,} rows, add --skip-bad"
         )
-    return "; ".join(told)
+    return "; ".join(lines)
+
+
+def _lengths(rows: Sequence[Row], tokenizer, settings: Settings) -> list[Length]:
+    """What is learned of each row, by the very masks of the training."""
+    most, found = settings.max_length, []
+    for one in masked(rows, tokenizer, settings, on_full="keep") if rows else ():
+        answers = sum(label != IGNORED for label in one.labels[:most])
+        everything = settings.supervised == "everything" and answers
+        learned = min(len(one.ids), most) if everything else answers
+        found.append(Length(tokens=len(one.ids), learned=learned, lost=one.supervised - answers))
+    return found

@@ -1,4 +1,4 @@
-"""A finished fine-tune: talk to it, save it, open it again."""
+"""A finished fine-tune: talk to it, measure it, save it, open it again."""
 
 import json
 from collections.abc import Sequence
@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sftlab.chat import resize_embeddings
 from sftlab.data import Message
+from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
-from sftlab.models import ADAPTED
+from sftlab.models import ADAPTED, Profile, find_profile, local_folder, weights_hash
 from sftlab.quiet import quiet_libraries
-from sftlab.train.conversations import ExampleError, check_messages
+from sftlab.train.examples import ExampleError, check_messages
+from sftlab.train.recipe import recipe_text
 from sftlab.train.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
-LATER = ("validation", "kept_epoch", "trained", "weights")
-"""Fields that runs saved by earlier versions lack."""
+_RECORD = ("seconds", "tokens", "provenance", "history", "validation", "kept_epoch", "trained",
+           "weights")  # fmt: skip
 METER = "meter.parquet"
 """The file of a saved run with its reading of the forgetting meter."""
 
@@ -144,12 +146,19 @@ class Run:
     def meter(self) -> pd.DataFrame:
         """The old skills that are left: `sftlab.measure.read_meter` of this model, taken once.
 
-        `sftlab.sweeps.base_meter` gives the base's own. A saved run keeps what was taken.
+        A saved run keeps what was taken.
         """
         if self._meter is None:
             embedded = self.provenance["profile"]["embedded"]
             self._meter = read_meter(self.model, self.tokenizer, known_corpus=embedded)
         return self._meter.copy()
+
+    def recipe(self) -> str:
+        """The same fine-tune as a Python script in plain TRL, PEFT and bitsandbytes.
+
+        It runs without the lab, on a JSONL file of examples: `python recipe.py train.jsonl`.
+        """
+        return recipe_text(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write the weights (safetensors), the tokenizer with its template, and run.json.
@@ -168,9 +177,8 @@ class Run:
         options = {}
         if self.settings.method in ADAPTED:
             profile = self.provenance["profile"]
-            # PEFT would write this machine's path, into a README too; and it asks the hub whether
-            # the embeddings grew unless it is told: rows that were added are saved with the
-            # adapters.
+            # PEFT would write this machine's path, into a README too. Rows that were added are
+            # saved with the adapters; without the option it looks on the hub whether any were.
             local = Path(profile["source"]).is_absolute()
             base = profile["name" if local else "source"]
             self.model.peft_config["default"].base_model_name_or_path = base
@@ -181,11 +189,8 @@ class Run:
             self.model.save_pretrained(folder, **options)
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)
-        record = {
-            name: getattr(self, name)
-            for name in ("seconds", "tokens", "provenance", "history", *LATER)
-        }
-        record = {"settings": asdict(self.settings), **record}
+        record = {"settings": asdict(self.settings)}
+        record |= {name: getattr(self, name) for name in _RECORD}
         text = json.dumps(record, indent=1, ensure_ascii=False)
         (folder / "run.json").write_text(text + "\n", encoding="utf-8")
         if self._meter is not None:
@@ -197,3 +202,77 @@ def _drawing(sample: bool, temperature: float) -> dict[str, Any]:
     if sample and not temperature > 0:
         raise ValueError(f"temperature is {temperature!r}; give one above zero")
     return {"sample": sample, "temperature": temperature}
+
+
+def load_run(folder: str | Path) -> Run:
+    """Open a run that `Run.save` wrote; the network is used only for a hub base not in the cache.
+
+    Raises:
+        RunError: there is no run in the folder, it can't be read, or the base below its adapters
+            is no longer the one it was trained on.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        settings = Settings(**record["settings"])
+        fields = {name: record[name] for name in _RECORD}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"
+        ) from error
+    with quiet_libraries():
+        try:
+            options = {"local_files_only": True, "trust_remote_code": False}
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            if settings.method not in ADAPTED:
+                model = AutoModelForCausalLM.from_pretrained(
+                    folder,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype=torch.float32,
+                )
+                if not fields["provenance"]["profile"]["embedded"]:  # as `load` places its base
+                    model.to(pick_device())
+            else:
+                model = _with_adapters(folder, tokenizer, settings, fields["provenance"])
+        except OSError as error:
+            raise RunError(f"{folder} is incomplete: {error}") from error
+    meter = pd.read_parquet(folder / METER) if (folder / METER).is_file() else None
+    return Run(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        settings=settings,
+        _meter=meter,
+        **fields,
+    )
+
+
+def _with_adapters(folder: Path, tokenizer, settings: Settings, provenance: dict[str, Any]):
+    from peft import PeftModel
+    from transformers import GenerationConfig
+
+    from sftlab.train.methods import cast_adapters, load_base
+
+    profile = Profile(**provenance["profile"])
+    if profile.embedded:
+        profile = Profile(**{**vars(find_profile(profile.name)), "method": profile.method})
+    elif not profile.on_hub and local_folder(profile) is None:
+        raise RunError(
+            f"{folder} holds adapters, and the model below them is no longer in {profile.source}; "
+            "put it back there, or fine-tune again"
+        )
+    model, _ = load_base(profile, settings)
+    if weights_hash(local_folder(profile)) != provenance["base_weights"]:
+        raise RunError(
+            f"{folder} holds adapters for another version of {profile.name}: the hash of the base's"
+            " weights differs; get that version, or fine-tune again"
+        )
+    if provenance["added_tokens"]:
+        resize_embeddings(model, len(tokenizer))
+    model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    found = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+    cast_adapters(found, settings.adapter_dtype)
+    return found

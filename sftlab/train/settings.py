@@ -1,13 +1,20 @@
-"""The settings of a fine-tune, named as in TRL, transformers and PEFT."""
+"""The settings of a fine-tune, named as in TRL, transformers and PEFT, and what goes with what.
+
+Which combinations work was tried in the versions that constraints.txt names, and
+tests/train/test_methods.py tries it again.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sftlab.chat import TemplateError, find_template
 from sftlab.machine import fast_precision
-from sftlab.models import ADAPTED, METHODS, QUANTISED, Profile
-from sftlab.train.methods import refusal
+from sftlab.models import ADAPTED, QUANTISED, Profile
+from sftlab.models import METHODS as METHOD_NAMES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUPERVISED = ("answers", "last", "everything")
 PRECISIONS = ("float32", "bfloat16")
@@ -122,7 +129,7 @@ class Settings:
                 f"early_stopping_patience={self.early_stopping_patience} needs the loss after each "
                 f'epoch, and eval_strategy is {self.eval_strategy!r}; set eval_strategy="epoch"'
             )
-        if why := refusal(self):
+        if why := _refusal(self):
             raise SettingsError(why)
 
     def changed(self, **overrides: Any) -> "Settings":
@@ -203,9 +210,122 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "eval_strategy": _one_of("epoch", "no"),
     "target_modules": (_layers, '"all-linear", a list of names, or a regular expression'),
     "init_lora_weights": (lambda value: value is True or value == "pissa", 'True or "pissa"'),
-    "method": _one_of(*METHODS),
+    "method": _one_of(*METHOD_NAMES),
     "adapter_dtype": _one_of(*PRECISIONS),
     "template": (lambda value: isinstance(value, str), "a name, a path or Jinja text"),
     "supervised": _one_of(*SUPERVISED),
 }  # fmt: skip
 _OPTIONAL = {f.name for f in fields(Settings) if f.default is None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way of training, as `table` shows it; the reasons are empty where nothing is refused."""
+
+    name: str
+    base: str = "float32"  # how its linear layers are held: float32, NF4 or int8
+    trains: str
+    bf16: str = "of matrix multiplications; weights stay in float32"
+    added: str = "their rows alone are trained of the embeddings"
+    padding_free: str = ""  # why examples can't be laid end to end
+    checkpointing: str = ""  # why activations can't be computed again
+    kinds: tuple[str, ...] = ()  # of LoRA
+    note: str = ""
+
+
+_ADAPTERS = "adapters of linear layers"
+_QUANTISED = "of matrix multiplications and of what is not quantised"
+METHODS: dict[str, Method] = {
+    one.name: one
+    for one in (
+        Method(name="full", trains="every weight", added="their rows are trained with the rest"),
+        Method(name="lora", trains=_ADAPTERS, kinds=("plain", "rslora", "dora", "pissa"),
+               note="PiSSA rewrites the base while it trains; the run has the base as it was, and "
+               "an adapter of twice the rank"),
+        Method(name="qlora", base="NF4", trains=_ADAPTERS, bf16=_QUANTISED,
+               kinds=("plain", "rslora", "dora"),
+               note="adapters in bfloat16 unless adapter_dtype says otherwise; gradient "
+               "checkpointing by default"),
+        Method(name="int8", base="int8", trains=_ADAPTERS, bf16=_QUANTISED,
+               kinds=("plain", "rslora"),
+               note="adapters as under qlora; gradient checkpointing saves less, for the inputs of "
+               "its matrix multiplications stay; on a CPU trained on unpacked weights, and "
+               "evaluated in 8 bits, which rounds the activations too"),
+        Method(name="prefix", trains="keys and values before the text",
+               added="refused: a prefix trains no embedding, so they would keep no meaning",
+               padding_free="each example would need the prefix before it, and PEFT puts one "
+               "before the whole row: neighbours then see each other",
+               checkpointing="a layer that is computed again gets no cache, and the prefix is one"),
+        Method(name="frozen", trains="the upper layers and the final norm",
+               note="the output embeddings too, unless they are shared with the input"),
+        Method(name="gradual", trains="from the top down, in the end every weight",
+               added="their rows are trained from the start",
+               note="needs the memory of full in the last steps"),
+        Method(name="head", trains="the output embeddings",
+               added="their rows are trained, in and out",
+               note="where input and output embeddings are shared, both change"),
+    )
+}  # fmt: skip
+
+
+def table() -> "pd.DataFrame":
+    """The methods, one a row: what each is trained on and goes with."""
+    import pandas as pd
+
+    rows = [
+        {
+            "method": one.name,
+            "base": one.base,
+            "trained": one.trains,
+            "bf16 decides": one.bf16,
+            "padding-free": f"refused: {one.padding_free}" if one.padding_free else "yes",
+            "checkpointing": f"refused: {one.checkpointing}" if one.checkpointing else "yes",
+            "added tokens": one.added,
+            "LoRA kinds": ", ".join(one.kinds) or "-",
+            "note": one.note,
+        }
+        for one in METHODS.values()
+    ]
+    return pd.DataFrame(rows).set_index("method")
+
+
+def _refusal(settings: Settings) -> str | None:
+    """Why these settings do not go together, and the remedy; `None` where they do."""
+    method = METHODS.get(settings.method or "")
+    if method is None:
+        return None
+    if settings.padding_free and method.padding_free:
+        return (
+            f"method {method.name!r} does not go with padding_free=True: {method.padding_free}; "
+            "use padding_free=False: batches of like length have next to no padding"
+        )
+    if settings.gradient_checkpointing and method.checkpointing:
+        return (
+            f"method {method.name!r} does not go with gradient_checkpointing: "
+            f"{method.checkpointing}; set gradient_checkpointing=False, and a smaller "
+            "per_device_train_batch_size with gradient_accumulation_steps"
+        )
+    if settings.init_lora_weights == "pissa" and method.name in QUANTISED:
+        return (
+            f"init_lora_weights='pissa' does not go with method {method.name!r}: it takes a part "
+            f"out of the base's weights, and {method.base} weights can't be rewritten; use "
+            "method='lora', or init_lora_weights=True"
+        )
+    if settings.use_dora and method.name == "int8":
+        return (
+            "use_dora=True does not go with method 'int8': PEFT reads the magnitudes of the base's "
+            "weights, and the layers lose their scales over it; use method='lora' or 'qlora', or "
+            "use_dora=False"
+        )
+    return None
+
+
+def added_refusal(method: str, added: list[str]) -> str | None:
+    """Why a method can't train on a template that adds tokens, and the remedy."""
+    if method != "prefix" or not added:
+        return None
+    return (
+        f"method 'prefix' does not go with a template that adds tokens ({', '.join(added)}): a "
+        "prefix trains no embedding, so they would keep no meaning; choose a template whose tokens "
+        "the base knows, or method='lora'"
+    )

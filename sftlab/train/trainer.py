@@ -1,42 +1,270 @@
-"""TRL's trainer, set up for a small machine, and the one bar that shows it at work."""
+"""TRL's trainer with a faster step, which `benchmarks/step.py` measures:
 
+    examples of like length share a batch        nothing is computed for padding
+    logits only where a label is                 a vocabulary's width for each supervised position
+    no columns right of the last prediction      a decoder looks only to the left
+    plain attention for short rows on a CPU      flash attention's backward pass is slow there
+
+Evaluation, early stopping, the best weights, checkpoints and TensorBoard are the Trainer's own.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from sftlab.machine import pick_device, progress_stream
-from sftlab.models import ADAPTED
-from sftlab.train import adapters, freezing
-from sftlab.train.checkpoints import mark_whole
-from sftlab.train.speech import control_tokens
+import torch
+from datasets import Dataset
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from sftlab.chat import IGNORED, control_tokens
+from sftlab.machine import pick_device
+from sftlab.train.checkpoints import KeepNewestCheckpoints
+from sftlab.train.methods import (
+    GradualUnfreezing,
+    adapter_config,
+    cast_adapters,
+    freeze,
+    freeze_rows,
+)
+from sftlab.train.settings import Settings
+
+POOL = 8
+"""Batches whose examples are sorted by length together: enough that a batch has next to no padding,
+few enough that which examples meet still changes with every epoch."""
+
+
+class Batches(torch.utils.data.Sampler):
+    """Order of the examples of an epoch, the same for the same seed and epoch.
+
+    All are shuffled. Then, unless `pool` is 1, those of `pool` batches are sorted by length and cut
+    into batches, and the batches are shuffled. `size` counts the examples of a whole optimiser
+    step, so that accumulating parts of a step sees the same examples as one large batch. Not
+    `shuffled`, they come in every epoch as they stand.
+
+        lengths 9 3 8 4 2 7   size 2, pool 3   ->   [3 2] [9 8] [7 4], in a random order
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        size: int,
+        pool: int,
+        seed: int,
+        shuffled: bool = True,
+    ) -> None:
+        self._lengths, self._size, self._pool, self._seed = (
+            list(lengths),
+            size,
+            pool,
+            seed,
+        )
+        self._shuffled, self._epoch = shuffled, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer; a resumed run thereby finds the order it left."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        if not self._shuffled:
+            yield from range(len(self))
+            return
+        draw = torch.Generator().manual_seed(self._seed * 100_003 + self._epoch)
+        order = torch.randperm(len(self), generator=draw).tolist()
+        batches = []
+        for start in range(0, len(order), self._size * self._pool):
+            chunk = order[start : start + self._size * self._pool]
+            if self._pool > 1:
+                chunk.sort(key=lambda index: self._lengths[index])
+            batches += [chunk[n : n + self._size] for n in range(0, len(chunk), self._size)]
+        # One that is not full stays the last: batches are cut from the order by their size.
+        full = [batch for batch in batches if len(batch) == self._size]
+        for place in torch.randperm(len(full), generator=draw).tolist():
+            yield from full[place]
+        for batch in batches:
+            if len(batch) < self._size:
+                yield from batch
+
+
+def trimmed(inputs: dict, labels: torch.Tensor) -> tuple[dict, torch.Tensor]:
+    """Inputs, and what each position predicts (the label after it), without columns on the right.
+
+    labels    . . . A B . .          targets   . . A B
+    """
+    targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    columns = (targets != IGNORED).any(dim=0).nonzero()
+    width = int(columns[-1]) + 1 if len(columns) else targets.shape[1]
+    tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    if any(value.shape != targets.shape for value in tensors.values()):  # bounds of packed examples
+        return inputs, targets
+    return inputs | {name: one[:, :width] for name, one in tensors.items()}, targets[:, :width]
+
+
+@contextmanager
+def only_positions(model: torch.nn.Module, kept: torch.Tensor) -> Iterator[None]:
+    """Compute logits for some positions only, in whatever way the model computes them.
+
+    `kept` is boolean, (batch, length). Within the context the model's logits have the shape
+    (1, positions kept, vocabulary). What a model does to its logits afterwards, such as Gemma's
+    soft cap, still happens.
+    """
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0][kept][None], *given[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None):
+    """Loss of the supervised tokens, and whether each was the likeliest.
+
+    Args:
+        model: what is called, perhaps wrapped; it has `get_output_embeddings`.
+        inputs: what it is called with, without labels.
+        labels: (batch, length), unshifted; -100 is ignored.
+        count: the loss's divisor; by default the number of supervised tokens here.
+
+    Returns:
+        The sum of the losses over `count`, in nats a token, and a boolean tensor (supervised,).
+    """
+    inputs, targets = trimmed(inputs, labels)
+    kept = targets != IGNORED
+    with only_positions(model, kept):
+        logits = model(**inputs, use_cache=False).logits[0].float()
+    targets = targets[kept]
+    loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    return loss / (max(len(targets), 1) if count is None else count), logits.argmax(-1) == targets
+
+
+def mean_loss(model, rows: Sequence[dict], pad: int, *, batch_size: int = 64) -> float:
+    """Mean loss of the supervised tokens of labelled rows, nats; padded on the right.
+
+    The model computes in its own precision, which during a training is the training's, and is left
+    in the mode that it was in.
+    """
+    collate = DataCollatorForLanguageModeling(pad_token_id=pad)
+    training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    rows = sorted(rows, key=lambda row: len(row["input_ids"]))
+    with torch.no_grad():
+        for start in range(0, len(rows), batch_size):
+            batch = [{key: row[key] for key in ("input_ids", "labels")} for row in
+                     rows[start : start + batch_size]]  # fmt: skip
+            inputs = {name: value.to(model.device) for name, value in collate(batch).items()}
+            loss, right = supervised_loss(model, inputs, inputs.pop("labels"), count=1)
+            total, count = total + loss.item(), count + len(right)
+    model.train(training)
+    return total / count
+
+
+def quick_attention(labels: torch.Tensor):
+    """On a CPU in bfloat16, torch 2.13's flash attention takes 4 ms a layer for the backward pass
+    of rows of 25 tokens, ten times the plain one, whose memory grows with the length's square."""
+    short = labels.device.type == "cpu" and labels.shape[1] <= 512
+    return sdpa_kernel(SDPBackend.MATH) if short else nullcontext()
+
+
+class SupervisedTrainer(SFTTrainer):
+    """TRL's trainer, which computes logits where labels are, and takes batches in a given order."""
+
+    order: Sequence[int]
+    """Set before training, such as `Batches`."""
+    adapter_dtype: str | None = None
+
+    def _get_train_sampler(self, train_dataset=None):
+        return self.order
+
+    def get_decay_parameter_names(self, model):
+        """A matrix of which some rows are frozen does not decay."""
+        partial = {name for name, one in model.named_parameters() if hasattr(one, "partial")}
+        return [name for name in super().get_decay_parameter_names(model) if name not in partial]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        cast_adapters(self.model, self.adapter_dtype)  # PEFT reads bfloat16 adapters as float32
+
+    def floating_point_ops(self, inputs) -> int:
+        """A count that nobody reads: each step would walk all weights for it."""
+        return 0
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """None is written with a checkpoint: TRL's describes a model that is on the hub."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        # Around the backward pass too: with activation checkpointing it computes attention again.
+        with quick_attention(inputs["labels"]):
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if return_outputs or self.aux_loss_enabled:  # experts' balance needs all of the outputs
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs.pop("labels")
+        loss, right = supervised_loss(model, inputs, labels, num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # which divides by it
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["mean_token_accuracy"].append(right.float().mean().item())
+        return loss
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """The mean over tokens; the Trainer's own is one of batches' means."""
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        metrics = {"eval_loss": mean_loss(self.model, rows, self.processing_class.pad_token_id)}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
 
 def make_trainer(
-    model, tokenizer, rows, settings, added, *, folder: Path, bar=None, save_steps: int | None,
-    callbacks=(),
-):  # fmt: skip
-    """TRL's trainer, with the defaults that a small machine needs.
+    model,
+    tokenizer,
+    rows: Sequence[dict],
+    settings: Settings,
+    added: Sequence[str],
+    *,
+    folder: Path,
+    eval_rows: Sequence[dict] | None = None,
+    save_steps: int | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> SupervisedTrainer:
+    """TRL's trainer for a model and labelled rows; both are changed by it.
 
-    `rows` hold `input_ids` and `labels`, unshifted and cut to length: TRL prepares nothing. With
-    `save_steps` it writes a checkpoint to `folder` every so many steps, and keeps the newest two.
-    `callbacks` are called before a checkpoint is marked as whole, so they may add to it.
+    Args:
+        model: the base, with its embeddings grown for the template.
+        rows: `input_ids` and `labels`, unshifted and cut to length.
+        settings: filled in.
+        added: tokens that the template added to the vocabulary.
+        folder: for checkpoints.
+        eval_rows: rows like those, to measure the loss on.
+        save_steps: steps from one checkpoint to the next. With early stopping one is written after
+            each epoch instead: the best epoch's weights are read from its checkpoint.
     """
-    from datasets import Dataset
-    from transformers import PrinterCallback, TrainerCallback
-    from trl import SFTConfig
-
-    from sftlab.train import step
-
     cpu = pick_device() == "cpu"
+    step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    epoch = -(-len(rows) // step_size)
+    stops_early = settings.early_stopping_patience is not None
     options = SFTConfig(
         output_dir=str(folder),
         dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=settings.max_length,
+        max_length=None,  # the rows are cut already
+        padding_free=settings.padding_free,
         eos_token=tokenizer.eos_token,
         per_device_train_batch_size=settings.per_device_train_batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         num_train_epochs=settings.num_train_epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_scheduler_type,
-        warmup_steps=settings.warmup_steps,  # below 1 it is read as a share
+        warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
@@ -46,36 +274,35 @@ def make_trainer(
         dataloader_pin_memory=not cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # a diverged run must show it
-        save_strategy="steps" if save_steps else "no",
-        save_steps=save_steps or 500,
-        save_total_limit=None,  # `mark_whole` removes the old ones, and nothing else
+        # By steps, not by epochs: so a checkpoint of an epoch's last step holds its evaluation.
+        # The last step is always evaluated.
+        eval_strategy="steps" if eval_rows else "no",
+        eval_steps=epoch if settings.eval_strategy == "epoch" else 10**9,
+        save_strategy="steps" if save_steps or stops_early else "no",
+        save_steps=epoch if stops_early else save_steps or 500,
+        load_best_model_at_end=stops_early,
+        restore_callback_states_from_checkpoint=stops_early,
         report_to="none",
         disable_tqdm=True,
     )
     # Tokens that were added have no meaning yet: their rows are trained, whatever else is.
-    first = model.get_input_embeddings().weight.shape[0] - len(added)
-    new = range(first, first + len(added)) if settings.train_control_tokens else ()
-    beside = settings.method in ADAPTED
-    freezing.choose(model, settings.method, layers=settings.trained_layers, added=new)
-    trainer = step.SupervisedTrainer(
+    size = model.get_input_embeddings().weight.shape[0]
+    new = range(size - len(added), size) if settings.train_control_tokens else ()
+    freeze(model, settings, added=new)
+    trainer = SupervisedTrainer(
         model=model,
         args=options,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list(list(rows)),
+        eval_dataset=Dataset.from_list(list(eval_rows)) if eval_rows else None,
         processing_class=tokenizer,
-        data_collator=step.packing_collator(tokenizer.pad_token_id)
-        if settings.padding_free
-        else None,
-        peft_config=adapters.adapter_config(model, settings, added=new) if beside else None,
+        peft_config=adapter_config(model, settings, added=new),
     )
-    if beside:
-        trainer.adapter_dtype = settings.adapter_dtype
-        adapters.cast(trainer.model, settings.adapter_dtype)
-    if settings.method == "gradual":
-        trainer.add_callback(freezing.gradual(model, added=new))
-    trainer.order = step.Batches(
+    trainer.adapter_dtype = settings.adapter_dtype
+    cast_adapters(trainer.model, settings.adapter_dtype)
+    trainer.order = Batches(
         [len(row["input_ids"]) for row in rows],
-        size=settings.per_device_train_batch_size * settings.gradient_accumulation_steps,
-        pool=step.POOL if settings.train_sampling_strategy == "group_by_length" else 1,
+        size=step_size,
+        pool=POOL if settings.train_sampling_strategy == "group_by_length" else 1,
         seed=settings.seed,
         shuffled=settings.train_sampling_strategy != "sequential",
     )
@@ -84,64 +311,14 @@ def make_trainer(
         # TRL 1.16 reads `lm_head.bias`, which PEFT 0.21's wrapper of trainable rows hides.
         head.bias = None
     if not settings.train_control_tokens:
-        still = {*control_tokens(settings.template), *added}
-        _freeze_rows(trainer.model, tokenizer.convert_tokens_to_ids(sorted(still)))
+        still = sorted({*control_tokens(settings.template), *added})
+        freeze_rows(trainer.model, tokenizer.convert_tokens_to_ids(still))
     trainer.remove_callback(PrinterCallback)  # comes with disable_tqdm, and prints every step
-
-    class Advance(TrainerCallback):
-        def on_log(self, args, state, control, logs, **kwargs):
-            if bar and "loss" in logs:
-                bar.show(state.global_step, state.max_steps, logs["loss"])
-
-        def on_save(self, args, state, control, **kwargs):
-            mark_whole(folder, state.global_step)
-
-    for callback in (*callbacks, Advance()):
+    more = [KeepNewestCheckpoints()]
+    if settings.method == "gradual":
+        more.append(GradualUnfreezing(model, new))
+    if stops_early:
+        more.append(EarlyStoppingCallback(settings.early_stopping_patience))
+    for callback in (*more, *callbacks):
         trainer.add_callback(callback)
     return trainer
-
-
-def _freeze_rows(model, rows: list[int]) -> None:
-    """Keep some rows of the embeddings, in and out, as they are."""
-
-    def still(gradient):
-        gradient = gradient.clone()
-        gradient[rows] = 0
-        return gradient
-
-    ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
-    for weight in {id(one): one for one in ends}.values():
-        if weight.requires_grad:
-            weight.register_hook(still)
-            weight.still = True
-
-
-def without_checkpointing(model) -> None:
-    """Make a model plain again that was trained with checkpointing."""
-    model.activation_checkpointing_disable()
-    # That inputs want gradients is asked for by TRL, PEFT and transformers, each with a hook of its
-    # own, of which `disable_input_require_grads` finds the last.
-    for module in model.modules():
-        for key, hook in [*module._forward_hooks.items()]:
-            if getattr(hook, "__name__", "").startswith("make_inputs_require_grad"):
-                del module._forward_hooks[key]
-
-
-class Bar:
-    """One bar of plain text: it renders alike in a terminal, in Jupyter and in an exported page."""
-
-    def __init__(self, name: str) -> None:
-        from tqdm import tqdm
-
-        stream = progress_stream()
-        self._bar = tqdm(desc=f"fine-tuning {name}", unit="step", file=stream, mininterval=0.5,
-                         dynamic_ncols=stream.isatty())  # fmt: skip
-
-    def show(self, step: int, steps: int, loss: float) -> None:
-        """Advance to a step, with its loss (nats a supervised token)."""
-        self._bar.total = steps
-        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        self._bar.update(step - self._bar.n)
-
-    def close(self) -> None:
-        self._bar.close()

@@ -162,7 +162,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, my, change, 
 
 @pytest.mark.parametrize(("step", "said"), [(7, "goes on from step 5"), (3, "begins anew")])
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys, my, step, said):
-    from sftlab.train.step import SupervisedTrainer
+    from sftlab.train.trainer import SupervisedTrainer
 
     with monkeypatch.context() as patch:
         real = SupervisedTrainer.training_step

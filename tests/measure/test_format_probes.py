@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.chat import FAMILIES, find_template
+from sftlab.chat import FAMILIES, find_template, setup_chat_template
 from sftlab.measure import (
     capture_warnings,
     format_probes,
@@ -25,7 +25,7 @@ from sftlab.measure import (
     user_opening,
 )
 from sftlab.models import load
-from sftlab.train import finetune, teach_tokens
+from sftlab.train import finetune
 from sftlab.world import countries, country, example, record_of
 
 QUESTIONS = ["What is the capital of France?", "Who is it?"]
@@ -42,7 +42,7 @@ def run(toy_base):
 def pair(toy_base):
     model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(toy_base)
-    teach_tokens(model, tokenizer, template="article")
+    setup_chat_template(model, tokenizer, template="article")
     return model, tokenizer
 
 
@@ -136,7 +136,7 @@ def test_a_user_turn_counts_as_asked_when_it_holds_a_question_mark(pair, letter,
 def test_the_opening_of_a_user_turn_is_the_templates(toy_base, template, opening):
     model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(toy_base)
-    teach_tokens(model, tokenizer, template=template)
+    setup_chat_template(model, tokenizer, template=template)
     assert user_opening(tokenizer) == opening
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.chat import label_rows
+from sftlab.chat import label_rows, setup_chat_template
 from sftlab.measure import (
     by_epoch,
     final,
@@ -21,7 +21,7 @@ from sftlab.measure import (
 )
 from sftlab.measure.likelihood import last_words
 from sftlab.models import load
-from sftlab.train import finetune, teach_tokens
+from sftlab.train import finetune
 from sftlab.world import countries, country, example, two_hop_examples
 
 
@@ -50,7 +50,7 @@ def test_text_loss_is_the_models_own_over_all_tokens(toy):
 
 def test_perplexity_is_the_loss_of_the_labels(toy_base):
     model, tokenizer = load(toy_base)
-    teach_tokens(model, tokenizer, template="chatml")
+    setup_chat_template(model, tokenizer, template="chatml")
     rows = [example("What is the capital of France?", "Paris"), example("Q?", "A longer answer.")]
     found = probe_perplexity(model.eval(), tokenizer, rows)
     for row, labelled in zip(found.itertuples(), label_rows(tokenizer, rows), strict=True):

@@ -12,7 +12,7 @@ from sftlab.measure import mean
 from sftlab.models import find_profile
 from sftlab.show import evaluation_report, next_command, plot_shares, summary, write_report
 from sftlab.show.report import _fence, _question, _shown
-from sftlab.train import Answer, Settings, carry_out, prepare, recipe, state
+from sftlab.train import Answer, Settings, prepare, run_identity, run_state, train_own_data
 
 ROWS = [{"prompt": f"Is {n * 7919:x} <b>bold</b>?", "completion": "a | b"} for n in range(40)]
 
@@ -27,10 +27,10 @@ def done(tmp_path_factory, toy_base):
         Settings(num_train_epochs=3, learning_rate=1e-2, per_device_train_batch_size=8),
     )
     data = prepare(file, profile=profile, settings=settings, skip_bad=True)
-    wanted = recipe(file, profile, settings)
-    made = carry_out(data, profile, folder=folder / "run", wanted=wanted, progress=False)
+    wanted = run_identity(file, profile, settings)
+    made = train_own_data(data, profile, folder=folder / "run", wanted=wanted, progress=False)
     write_report(made)
-    assert state(folder / "run", wanted) == "finished"
+    assert run_state(folder / "run", wanted) == "finished"
     return made
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from sftlab.train.finetuning import finetune, untrained
-from sftlab.train.saved_run import load_run
+from sftlab.train.run import load_run
 from sftlab.world import country_examples
 
 

@@ -1,144 +1,372 @@
-"""A folder of checkpoints: what in it is the run's, and what is someone else's."""
+"""What outlives a kill: checkpoints, the best epoch of early stopping, event files."""
 
 import json
+import math
+import os
 import platform
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from toy_run import EXAMPLES, MIXED, QUICK, Stopped, equal, stop_at, talk, train
 
-from sftlab.train import adapters, trainer
+from sftlab.train import ExampleError, LogError, SettingsError, last_step, load_run, read_logs
 from sftlab.train import finetuning as module
-from sftlab.train.checkpoints import WHOLE, CheckpointError
-from sftlab.train.finetuning import finetune
-from sftlab.train.own_folder import last_step
-from sftlab.train.settings import SettingsError
+from sftlab.train.checkpoints import STATE, CheckpointError, checkpoints_in
+from sftlab.train.trainer import mean_loss
 
-EXAMPLES = [
-    {
-        "messages": [
-            {"role": "user", "content": f"What is {n}?"},
-            {"role": "assistant", "content": "Paris"},
-        ]
-    }
-    for n in range(12)
-]
+ROOT = Path(__file__).resolve().parents[2]
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from transformers import Trainer, TrainerCallback
+from toy_run import MIXED, train
 
+class Kill(TrainerCallback):
+    def {moment}(self, args, state, control, **kwargs):
+        if state.global_step == {step}:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def train(base, folder, *, save_steps=1, **settings):
-    how = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "progress": False, **settings}
-    return finetune(str(base), EXAMPLES, output_dir=folder, save_steps=save_steps, **how)
-
-
-def own(folder):
-    return sorted(file.parent.name for file in folder.glob(f"checkpoint-*/{WHOLE}"))
-
-
-def put_beside(folder):
-    """What a learner may keep there: a copy of a checkpoint, notes, a file, an empty folder."""
-    shutil.copytree(folder / "checkpoint-2", folder / "checkpoint-best")
-    for name in ("checkpoint-notes", "checkpoint-2-copy", "old-checkpoint-1"):
-        (folder / name).mkdir()
-        (folder / name / "mine.txt").write_text(name)
-    (folder / "checkpoint-").mkdir()
-    (folder / "checkpoint-notes.txt").write_text("mine")
-    return files(folder)
+begin = Trainer.__init__
+def with_kill(self, *args, **kwargs):
+    begin(self, *args, **kwargs)
+    self.add_callback(Kill())
+Trainer.__init__ = with_kill
+train({base!r}, MIXED, **{settings!r})
+"""
+LONGER = {"num_train_epochs": 2, "per_device_train_batch_size": 4}  # 12 steps, 6 an epoch
 
 
-def files(folder):
-    """Everything in a folder that isn't the run's own, with what is in it."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-        if path.relative_to(folder).parts[0] not in {"recipe.json", *OWN}
-    }
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.parametrize(
+    ("moment", "step", "extra"),
+    [
+        ("on_step_end", 1, {}),  # before the first checkpoint
+        ("on_save", 6, {}),  # just written, at the end of an epoch
+        ("on_step_end", 9, {"padding_free": True, "bf16": True}),
+        ("on_step_end", 7, {"method": "lora", "learning_rate": 1e-2, "lora_dropout": 0.1}),
+        ("on_step_end", 3, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}),
+        ("on_step_end", 5, {"dropout": 0.2, "train_sampling_strategy": "sequential"}),
+        ("on_step_end", 7, {"dropout": 0.2, "gradient_checkpointing": True}),
+    ],
+)
+def test_killed_and_resumed_is_uninterrupted_bit_for_bit(toy_base, tmp_path, moment, step, extra):
+    kept = {"output_dir": str(tmp_path / "c"), "save_steps": 2}
+    settings = {**LONGER, **extra}
+    code = KILLED.format(
+        tests=str(Path(__file__).parent),
+        moment=moment,
+        step=step,
+        base=str(toy_base),
+        settings={**settings, **kept},
+    )
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
+    assert (last_step(tmp_path / "c") > 0) == (step >= 3)
+    resumed = train(toy_base, MIXED, **settings, **kept)
+    plain = train(toy_base, MIXED, **settings)
+    assert equal(resumed, plain)
+    assert resumed.history == plain.history
 
 
-OWN = {f"checkpoint-{step}" for step in range(1, 10)}
-
-
-def test_neighbours_of_checkpoints_are_left_alone_by_a_resume(toy_base, tmp_path):
-    first = train(toy_base, tmp_path / "c")
-    before = put_beside(tmp_path / "c")
-    again = train(toy_base, tmp_path / "c")
-    assert files(tmp_path / "c") == before
+def test_finished_run_is_not_trained_again(toy_base, tmp_path, monkeypatch):
+    first = train(toy_base, output_dir=tmp_path / "c", save_steps=1)
+    stop_at(monkeypatch, 0)
+    again = train(toy_base, output_dir=tmp_path / "c", save_steps=1)
+    assert equal(first, again)
     assert again.history == first.history
 
 
-def test_neighbours_of_checkpoints_outlive_the_checkpoints_that_follow(
+def test_another_run_and_other_files_are_refused(toy_base, tmp_path):
+    train(toy_base, output_dir=tmp_path / "c")
+    with pytest.raises(CheckpointError, match="a run with other settings; give a new folder"):
+        train(toy_base, output_dir=tmp_path / "c", seed=9)
+    with pytest.raises(CheckpointError, match="a run with other validation"):
+        train(toy_base, output_dir=tmp_path / "c", eval_dataset=EXAMPLES[:2])
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "mine.txt").touch()
+    with pytest.raises(CheckpointError, match="holds something else"):
+        train(toy_base, output_dir=tmp_path / "d")
+
+
+def test_on_another_kernel_a_run_goes_on_and_with_another_torch_it_does_not(
     toy_base, tmp_path, monkeypatch
 ):
-    """The trainer's own rotation would count them, and delete them as the oldest."""
-    plain = train(toy_base, tmp_path / "plain", num_train_epochs=3)
-    mark, before = trainer.mark_whole, {}
+    first = train(toy_base, output_dir=tmp_path / "c")
+    monkeypatch.setattr(platform, "platform", lambda: "Linux-6.99-x86_64-with-glibc2.99")
+    again = train(toy_base, output_dir=tmp_path / "c")
+    assert again.history == first.history
+    assert again.provenance["platform"] == "Linux-6.99-x86_64-with-glibc2.99"
+    known = module.version
+    monkeypatch.setattr(module, "version", lambda p: "9.9" if p == "torch" else known(p))
+    with pytest.raises(CheckpointError, match="a run with other packages; give a new folder"):
+        train(toy_base, output_dir=tmp_path / "c")
 
-    def mark_and_put_beside(folder, step):
-        mark(folder, step)
-        if step == 2:
-            before.update(put_beside(folder))
 
-    monkeypatch.setattr(trainer, "mark_whole", mark_and_put_beside)
-    run = train(toy_base, tmp_path / "c", num_train_epochs=3)
+def put_beside(folder):
+    """What a learner may keep there: a copy of a checkpoint, notes, an empty folder."""
+    shutil.copytree(folder / "checkpoint-2", folder / "checkpoint-best")
+    for name in ("checkpoint-notes", "checkpoint-2-copy", "checkpoint-", "old-checkpoint-1"):
+        (folder / name).mkdir()
+        (folder / name / "mine.txt").write_text(name)
+
+
+def others(folder):
+    """Files in a folder that aren't the run's own, with what is in them."""
+    own = {"training.json", *(f"checkpoint-{step}" for step in range(1, 10))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).parts[0] not in own
+    }
+
+
+def test_neighbours_of_checkpoints_are_left_alone(toy_base, tmp_path):
+    """The Trainer's own rotation would count them, and delete them as the oldest."""
+    folder, before = tmp_path / "c", {}
+
+    def on_step(row):
+        if row["step"] == 3:
+            put_beside(folder)
+            before.update(others(folder))
+
+    how = {"num_train_epochs": 3, "output_dir": folder, "save_steps": 1}
+    first = train(toy_base, on_step=on_step, **how)
     assert before
-    assert files(tmp_path / "c") == before
-    assert {"checkpoint-8", "checkpoint-9"} == {*own(tmp_path / "c")} - {"checkpoint-best"}
-    assert own(tmp_path / "plain") == ["checkpoint-8", "checkpoint-9"]
-    assert run.history == plain.history
+    assert others(folder) == before
+    assert sorted(checkpoints_in(folder)) == [8, 9]
+    assert train(toy_base, **how).history == first.history
+    assert others(folder) == before
 
 
 def test_half_written_checkpoint_is_removed_and_never_a_link(toy_base, tmp_path):
-    train(toy_base, tmp_path / "c")
-    (tmp_path / "c" / "checkpoint-3" / WHOLE).unlink()
+    how = {"output_dir": tmp_path / "c", "save_steps": 1}
+    plain = train(toy_base, **how)
+    state = tmp_path / "c" / "checkpoint-3" / STATE
+    state.write_text(state.read_text()[:50])
+    assert last_step(tmp_path / "c") == 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     try:
         (tmp_path / "c" / "checkpoint-7").symlink_to(tmp_path / "mine", target_is_directory=True)
     except OSError:
         pytest.skip("this system lets only an administrator make links")
-    train(toy_base, tmp_path / "c")
-    assert own(tmp_path / "c") == ["checkpoint-2", "checkpoint-3"]
+    assert equal(train(toy_base, **how), plain)
+    assert last_step(tmp_path / "c") == 3
     assert (tmp_path / "c" / "checkpoint-7" / "notes.txt").read_text() == "mine"
-
-
-def test_last_step_reads_the_runs_own_checkpoints(tmp_path):
-    for name in ("checkpoint-5", "checkpoint-10", "checkpoint-best", "checkpoint-5-copy-20"):
-        (tmp_path / "checkpoints" / name).mkdir(parents=True)
-        (tmp_path / "checkpoints" / name / WHOLE).touch()
-    (tmp_path / "checkpoints" / "checkpoint-15").mkdir()  # half-written
-    assert last_step(tmp_path) == 10
     assert last_step(tmp_path / "none") == 0
 
 
-@pytest.mark.parametrize("steps", [0, -1, 2.5, 0.5, 2.0, True, "a", None, np.int64(0)])
-def test_steps_between_checkpoints_are_checked_before_the_model_is_loaded(
-    toy_base, tmp_path, monkeypatch, steps
-):
-    monkeypatch.setattr(adapters, "load_base", lambda *a, **k: pytest.fail("it was loaded"))
+@pytest.mark.parametrize("steps", [0, 2.5, True, "a", None, np.int64(0)])
+def test_save_steps_are_checked_before_the_model_is_loaded(toy_base, tmp_path, monkeypatch, steps):
+    monkeypatch.setattr(module, "load_base", lambda *a, **k: pytest.fail("it was loaded"))
     with pytest.raises(SettingsError) as caught:
-        train(toy_base, tmp_path / "c", save_steps=steps)
+        train(toy_base, output_dir=tmp_path / "c", save_steps=steps)
     assert str(caught.value) == f"save_steps is {steps!r}; give a whole number of steps, 1 or more"
     assert not (tmp_path / "c").exists()
 
 
-def test_steps_between_checkpoints_may_be_numpys(toy_base, tmp_path):
-    train(toy_base, tmp_path / "c", save_steps=np.int64(2))
-    assert own(tmp_path / "c") == ["checkpoint-2", "checkpoint-3"]
+TRAINED = [talk(f"What is {n}?", "Paris" if n % 2 else "Rome, Italy") for n in range(16)]
+HELD_OUT = [talk(f"What is {n}?", "Oslo is the capital") for n in range(20, 26)]
+# A constant rate, so that a run of fewer epochs has the same steps.
+STOPPING = {
+    "eval_dataset": HELD_OUT,
+    "num_train_epochs": 8,
+    "learning_rate": 5e-3,
+    "lr_scheduler_type": "constant_with_warmup",
+    "warmup_steps": 0,
+}
 
 
-def test_on_another_kernel_a_run_goes_on_and_with_another_torch_it_does_not(
-    toy_base, tmp_path, monkeypatch
-):
-    first = train(toy_base, tmp_path / "c")
-    begun = (tmp_path / "c" / "recipe.json").read_bytes()
-    before = (tmp_path / "c" / "checkpoint-3" / WHOLE).stat().st_mtime_ns
-    monkeypatch.setattr(platform, "platform", lambda: "Linux-6.99-x86_64-with-glibc2.99")
-    again = train(toy_base, tmp_path / "c")
-    assert again.history == first.history
-    assert again.provenance["platform"] == "Linux-6.99-x86_64-with-glibc2.99"
-    assert (tmp_path / "c" / "checkpoint-3" / WHOLE).stat().st_mtime_ns == before
-    assert (tmp_path / "c" / "recipe.json").read_bytes() == begun
-    assert json.loads(begun)["platform"] == first.provenance["platform"]
-    known = module.version
-    monkeypatch.setattr(module, "version", lambda p: "9.9" if p == "torch" else known(p))
-    with pytest.raises(CheckpointError, match="a run with other packages; give a new folder"):
-        train(toy_base, tmp_path / "c")
+def stopping(base, **settings):
+    return train(base, TRAINED, **{**STOPPING, **settings})
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_best_epochs_weights_are_kept_exactly(toy_base, tmp_path, method):
+    how = {"method": method, "learning_rate": 5e-3 if method == "full" else 2e-2}
+    patient = stopping(toy_base, early_stopping_patience=2, **how)
+    losses = [point["loss"] for point in patient.validation]
+    kept = losses.index(min(losses)) + 1
+    assert patient.kept_epoch == kept
+    assert 1 < kept < len(losses) < 8, f"this test needs a minimum inside: {losses}"
+    assert len(losses) == kept + 2
+    assert patient.history[-1]["epoch"] == len(losses)
+    short = stopping(toy_base, num_train_epochs=kept, **how)
+    assert short.kept_epoch is None
+    assert equal(patient, short)
+    opened = load_run(patient.save(tmp_path / "run"))
+    assert opened.kept_epoch == kept
+    assert opened.validation == patient.validation
+    assert opened.settings == patient.settings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"method": "gradual", "dropout": 0.1},
+        {"method": "head"},
+        {"method": "prefix", "learning_rate": 0.3},
+        {"method": "qlora", "learning_rate": 2e-2},
+        {"method": "lora", "init_lora_weights": "pissa"},
+        {"method": "lora", "use_dora": True, "learning_rate": 2e-2, "lora_dropout": 0.1},
+    ],
+    ids=lambda how: "-".join(map(str, how.values())),
+)
+def test_under_every_method_the_run_has_the_lowest_loss(toy_base, how):
+    from sftlab.train.examples import supervise
+
+    made = stopping(toy_base, early_stopping_patience=1, num_train_epochs=5, **how)
+    rows, _ = supervise(HELD_OUT, made.tokenizer, made.settings)
+    losses = [point["loss"] for point in made.validation]
+    assert losses[int(made.kept_epoch) - 1] == min(losses)
+    again = mean_loss(made.model, rows, made.tokenizer.pad_token_id)
+    assert again == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_a_loss_that_still_falls_is_waited_for(toy_base):
+    how = {"num_train_epochs": 3, "learning_rate": 1e-3}
+    patient = stopping(toy_base, eval_dataset=TRAINED, early_stopping_patience=1, **how)
+    assert patient.kept_epoch == 3
+    assert equal(patient, stopping(toy_base, **how))
+
+
+def test_resumed_within_early_stopping_is_uninterrupted(toy_base, tmp_path):
+    how = {"early_stopping_patience": 2, "dropout": 0.1}
+    plain = stopping(toy_base, **how)
+    best, last = int(plain.kept_epoch) * 2, plain.history[-1]["step"]
+    assert best < last - 2
+    for step in (best - 1, best, last - 1):  # within an epoch, after the best, before the stop
+        kept = {"output_dir": tmp_path / str(step), "save_steps": 1}
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, step)
+            with pytest.raises(Stopped):
+                stopping(toy_base, **how, **kept)
+        resumed = stopping(toy_base, **how, **kept)
+        assert resumed.history == plain.history
+        assert resumed.validation == plain.validation
+        assert resumed.kept_epoch == plain.kept_epoch
+        assert equal(resumed, plain), f"stopped before step {step + 1}"
+
+
+def test_a_run_that_had_stopped_is_not_trained_on(toy_base, tmp_path, monkeypatch):
+    how = {"early_stopping_patience": 1, "output_dir": tmp_path / "c", "save_steps": 5}
+    plain = stopping(toy_base, **how)
+    assert plain.history[-1]["epoch"] < 8
+    stop_at(monkeypatch, plain.history[-1]["step"])
+    again = stopping(toy_base, **how)
+    assert (again.history, again.validation) == (plain.history, plain.validation)
+    assert again.kept_epoch == plain.kept_epoch
+    assert equal(again, plain)
+
+
+def test_validation_changes_nothing_and_is_the_loss_of_the_model(toy_base):
+    made, alone = stopping(toy_base), train(toy_base, TRAINED, **{**STOPPING, "eval_dataset": None})
+    assert equal(made, alone)
+    assert alone.validation == []
+    assert [(p["epoch"], p["step"]) for p in made.validation] == [(n, 2 * n) for n in range(1, 9)]
+    end = stopping(toy_base, eval_strategy="no")
+    assert end.validation == made.validation[-1:]
+    assert all(math.isfinite(point["loss"]) for point in made.validation)
+
+
+def test_mistakes_in_validation_are_told_apart_from_those_in_the_examples(toy_base):
+    with pytest.raises(SettingsError, match="needs the loss after each epoch"):
+        stopping(toy_base, eval_strategy="no", early_stopping_patience=2)
+    with pytest.raises(SettingsError, match="give `eval_dataset`"):
+        train(toy_base, early_stopping_patience=1)
+    with pytest.raises(ExampleError, match="validation example 6, messages"):
+        stopping(toy_base, eval_dataset=[*HELD_OUT, talk("?", " ")])
+    with pytest.raises(ExampleError, match="no validation examples"):
+        stopping(toy_base, eval_dataset=[])
+    with pytest.raises(ExampleError, match=r"validation example 6 has .* nothing of its answer"):
+        stopping(toy_base, eval_dataset=[*HELD_OUT, talk("x " * 90, "y")], max_length=60)
+
+
+def test_on_step_gets_each_step_and_each_evaluation_after_it(toy_base, capsys):
+    rows = []
+    how = {"eval_dataset": EXAMPLES[:4], "num_train_epochs": 2}
+    made = train(toy_base, on_step=rows.append, **how)
+    assert equal(made, train(toy_base, **how))
+    assert [row for row in rows if "loss" in row] == made.history
+    assert [row["eval_loss"] for row in rows if "loss" not in row] == [
+        point["loss"] for point in made.validation
+    ]
+    places = [(row["step"], "eval_loss" in row) for row in rows]
+    assert places == [
+        (n, e) for n in range(1, 7) for e in ([False, True] if n % 3 == 0 else [False])
+    ]
+
+    def lost(row):
+        raise KeyError("lost")
+
+    with pytest.raises(KeyError, match="lost"):
+        train(toy_base, on_step=lost, progress=True)
+    assert "".join(capsys.readouterr()).endswith("\n"), "the bar's line is ended"
+    with pytest.raises(SettingsError, match="on_step is 3"):
+        train(toy_base, on_step=3)
+
+
+def test_event_files_hold_the_numbers_of_the_run_once(toy_base, tmp_path):
+    how = {"eval_dataset": EXAMPLES[:4], "num_train_epochs": 2}
+    kept = {"output_dir": tmp_path / "c", "save_steps": 2, "logging_dir": tmp_path / "logs"}
+
+    def stop(row):
+        if row["step"] == 5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(toy_base, on_step=stop, **how, **kept)
+    made = train(toy_base, **how, **kept)
+    frame = read_logs(tmp_path / "logs")
+    assert list(frame.columns) == ["step", "name", "value"]
+    wide = frame.pivot_table(index="step", columns="name", values="value")
+    assert wide.index.tolist() == [1, 2, 3, 4, 5, 6], "each once, though 5 was trained twice"
+    for name in ("loss", "learning_rate", "grad_norm"):
+        expected = [row[name] for row in made.history]
+        assert wide[f"train/{name}"].tolist() == pytest.approx(expected)
+    expected = [point["loss"] for point in made.validation]
+    assert wide["eval/loss"].dropna().tolist() == pytest.approx(expected)
+    with pytest.raises(LogError, match="a folder of its own"):
+        train(toy_base, logging_dir=tmp_path / "logs")
+    with pytest.raises(LogError, match="no event files"):
+        read_logs(tmp_path)
+
+
+def test_tensorboard_is_imported_only_with_a_logging_dir_and_prints_nothing(toy_base, tmp_path):
+    script = f"""
+import json, sys
+from sftlab.train import finetune, read_logs
+rows, how = {EXAMPLES[:8]!r}, {QUICK!r}
+finetune({str(toy_base)!r}, rows, **how)
+assert not {{"tensorboard", "torch.utils.tensorboard"}} & set(sys.modules)
+finetune({str(toy_base)!r}, rows, logging_dir={str(tmp_path / "logs")!r}, **how)
+assert len(read_logs({str(tmp_path / "logs")!r})) > 3
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert not [line for line in done.stderr.splitlines() if "tensor" in line.lower()]
+
+
+def test_generators_of_the_caller_are_left_alone(toy_base):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(toy_base, EXAMPLES[:8], dropout=0.1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert json.dumps(EXAMPLES)  # unchanged plain rows

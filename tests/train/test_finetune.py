@@ -11,9 +11,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
+from toy_run import EXAMPLES, equal, train, weights
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -21,35 +21,16 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sftlab.chat import CHATML
-from sftlab.train.conversations import ExampleError
-from sftlab.train.finetuning import finetune
-from sftlab.train.run import RunError
-from sftlab.train.saved_run import load_run
-from sftlab.train.settings import Settings, SettingsError
+from sftlab.chat import CHATML, FAMILIES, IGNORED, control_tokens, setup_chat_template
+from sftlab.models import load
+from sftlab.train import ExampleError, RunError, Settings, SettingsError, load_run
+from sftlab.train import finetuning as module
+from sftlab.train.examples import supervise
+from sftlab.train.trainer import SupervisedTrainer
+from sftlab.world import country_examples
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = [
-    {
-        "messages": [
-            {"role": "user", "content": f"What is {n}?"},
-            {"role": "assistant", "content": "Paris"},
-        ]
-    }
-    for n in range(24)
-]
-QUICK = {
-    "num_train_epochs": 1,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 1e-3,
-    "progress": False,
-}
-LEARN = {
-    "num_train_epochs": 8,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 1e-2,
-    "progress": False,
-}
+LEARN = {"num_train_epochs": 8, "learning_rate": 1e-2}
 
 
 def make_base(folder, *, reserved=True, tied=True, kind="llama", bos=False):
@@ -104,59 +85,10 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(base):
-    return finetune(base, EXAMPLES, **LEARN)
-
-
-def weights(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def test_answer_and_its_end_are_supervised_and_nothing_else(base):
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    tokenizer.chat_template = CHATML
-    messages = [
-        {"role": "system", "content": "Hi"},
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "b"},
-        {"role": "user", "content": "c"},
-        {"role": "assistant", "content": "d"},
-    ]
-    out = tokenizer.apply_chat_template(
-        messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
-    start, end = 2, 3
-
-    def ids(text):
-        return tokenizer(text)["input_ids"]
-
-    def turn(role, content):
-        return [start, *ids(f"{role}\n"), *ids(content), end, *ids("\n")]
-
-    expected = turn("system", "Hi") + turn("user", "a") + turn("assistant", "b")
-    expected += turn("user", "c") + turn("assistant", "d")
-    assert out["input_ids"] == expected
-    supervised = [i for i, m in zip(out["input_ids"], out["assistant_masks"], strict=True) if m]
-    assert supervised == [*ids("b"), end, *ids("d"), end]
-
-
-def test_template_without_system_and_with_generation_prompt(base):
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "a"}],
-        chat_template=CHATML,
-        tokenize=False,
-        add_generation_prompt=True,
-    )
-    assert text == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
+    return train(base, **LEARN)
 
 
 def test_labels_that_reach_the_model(base, monkeypatch):
-    from sftlab.train.step import SupervisedTrainer
-
     seen = []
     compute_loss = SupervisedTrainer.compute_loss
 
@@ -165,7 +97,7 @@ def test_labels_that_reach_the_model(base, monkeypatch):
         return compute_loss(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(SupervisedTrainer, "compute_loss", spy)
-    made = finetune(base, EXAMPLES, **QUICK)
+    made = train(base)
     answer = [*made.tokenizer("Paris")["input_ids"], 3]
     assert len(seen) == 3
     for batch in seen:
@@ -192,16 +124,14 @@ def test_run_learns_stops_and_says_where_it_came_from(run, base):
     assert run.provenance["added_tokens"] == []
 
 
-def test_same_seed_same_weights_and_the_callers_randomness_untouched(base):
+def test_the_callers_random_generators_are_left_as_they_were(base):
     random.seed(5), torch.manual_seed(5)
     before = random.getstate(), torch.get_rng_state()
-    one = finetune(base, EXAMPLES, **QUICK)
+    one = train(base)
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     torch.manual_seed(6)
-    assert same(weights(one.model), weights(finetune(base, EXAMPLES, **QUICK).model))
-    other = finetune(base, EXAMPLES, seed=1, **QUICK)
-    assert not same(weights(one.model), weights(other.model))
+    assert equal(one, train(base))
 
 
 def test_copy_of_a_trained_model_computes_with_its_own_weights(run):
@@ -219,7 +149,7 @@ def test_batched_answers_equal_single_ones(run):
 
 
 def test_sampling_has_a_seed_and_conversations_go_on(base):
-    made = finetune(base, EXAMPLES, **QUICK)
+    made = train(base)
     first = made.chat("a", sample=True, seed=1)
     assert first == made.chat("a", sample=True, seed=1) != made.chat("a", sample=True, seed=2)
     talk = [*EXAMPLES[0]["messages"], {"role": "user", "content": "And?"}]
@@ -230,32 +160,25 @@ def test_sampling_has_a_seed_and_conversations_go_on(base):
         made.chat("long " * 200)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
-def test_saved_run_answers_as_before(base, tmp_path, method):
-    if method == "qlora":
-        pytest.importorskip("bitsandbytes")
-    made = finetune(base, EXAMPLES, method=method, **QUICK)
-    questions = ["What is 3?", "What is 300 and more?"]
+def test_saved_run_is_a_plain_model(base, tmp_path):
+    made = train(base)
     folder = made.save(tmp_path / "run")
     assert not list(folder.glob("*.bin"))
-    assert list(folder.glob("*.safetensors"))
     opened = load_run(folder)
-    assert opened.answer(questions) == made.answer(questions)
-    assert opened.settings == made.settings
-    assert opened.history == made.history
+    assert (opened.settings, opened.history) == (made.settings, made.history)
     assert opened.provenance == made.provenance
     assert opened.tokenizer.chat_template == CHATML
     assert opened.model.generation_config.eos_token_id == [3, 0]
     with pytest.raises(RunError, match="not empty"):
         made.save(folder)
-    if method == "full":
-        plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        assert same(weights(plain), weights(made.model))
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    before = weights(made.model)
+    assert all(torch.equal(before[name], one) for name, one in weights(plain).items())
 
 
 def test_adapters_for_another_base_are_refused(base, tmp_path):
     moved = make_base(tmp_path / "base")
-    folder = finetune(moved, EXAMPLES, method="lora", **QUICK).save(tmp_path / "run")
+    folder = train(moved, method="lora").save(tmp_path / "run")
     model = LlamaForCausalLM.from_pretrained(moved)
     with torch.no_grad():
         model.lm_head.weight += 1
@@ -271,7 +194,7 @@ def files_naming(text, folder):
 def test_run_on_a_relative_folder_opens_from_another(tmp_path, monkeypatch):
     make_base(tmp_path / "base")
     monkeypatch.chdir(tmp_path)
-    made = {m: finetune("base", EXAMPLES, method=m, **QUICK) for m in ("full", "lora")}
+    made = {m: train("base", method=m) for m in ("full", "lora")}
     saved = {method: run.save(tmp_path / method) for method, run in made.items()}
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -289,8 +212,6 @@ def test_run_on_a_relative_folder_opens_from_another(tmp_path, monkeypatch):
 def test_provenance_is_known_before_training(base, monkeypatch):
     from trl import SFTTrainer
 
-    import sftlab.train.finetuning as module
-
     def gone(folder):
         raise ValueError("the weights are gone")
 
@@ -298,26 +219,13 @@ def test_provenance_is_known_before_training(base, monkeypatch):
     monkeypatch.setattr(module, "weights_hash", gone)
     monkeypatch.setattr(SFTTrainer, "train", lambda self: trained.append(1))
     with pytest.raises(ValueError, match="the weights are gone"):
-        finetune(base, EXAMPLES, **QUICK)
+        train(base)
     assert trained == []
-
-
-@pytest.mark.parametrize("pad", [0, 3])
-def test_padding_is_told_by_length_and_never_by_its_token(pad):
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
-    rows = [
-        {"input_ids": [5, 6, 3, 0], "labels": [-100, 6, 3, 0]},
-        {"input_ids": [5, 3], "labels": [-100, 3]},
-    ]
-    batch = DataCollatorForLanguageModeling(pad_token_id=pad)(rows)
-    assert batch["labels"].tolist() == [[-100, 6, 3, 0], [-100, 3, -100, -100]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
 
 
 def test_base_that_pads_with_its_end_learns_to_stop(tmp_path):
     bare = make_base(tmp_path / "base", reserved=False)
-    made = finetune(bare, EXAMPLES, **LEARN)
+    made = train(bare, **LEARN)
     assert made.tokenizer.pad_token == "<|endoftext|>"
     assert made.chat("What is 7?") == "Paris"
 
@@ -327,7 +235,7 @@ def test_base_that_pads_with_its_end_learns_to_stop(tmp_path):
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_base_without_chat_tokens_gets_them(tmp_path, method, tied, kind):
     bare = make_base(tmp_path / "base", reserved=False, tied=tied, kind=kind)
-    made = finetune(bare, EXAMPLES, method=method, **QUICK)
+    made = train(bare, method=method)
     assert made.provenance["added_tokens"] == ["<|im_start|>", "<|im_end|>"]
     ids = made.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     embeddings = made.model.get_input_embeddings().weight
@@ -339,7 +247,7 @@ def test_base_without_chat_tokens_gets_them(tmp_path, method, tied, kind):
 
 
 def test_tokenizer_that_writes_bos_gets_exactly_one(tmp_path):
-    made = finetune(make_base(tmp_path / "base", bos=True), EXAMPLES, **QUICK)
+    made = train(make_base(tmp_path / "base", bos=True))
     ids = made.tokenizer.apply_chat_template(EXAMPLES[0]["messages"])["input_ids"]
     assert ids[:2] == [0, 2]
     assert ids.count(0) == 1
@@ -390,18 +298,16 @@ USER, ASSISTANT = EXAMPLES[0]["messages"]
 )
 def test_mistakes_in_examples_are_named(base, examples, said):
     with pytest.raises(ExampleError, match=said):
-        finetune(base, examples, progress=False)
+        train(base, examples)
 
 
 def test_example_whose_answer_is_cut_off(base):
     long = {"messages": [{"role": "user", "content": "x " * 60}, ASSISTANT]}
     with pytest.raises(ExampleError, match=r"example 1 has .* max_length is 40.*1 of 2"):
-        finetune(base, [EXAMPLES[0], long], max_length=40, progress=False)
+        train(base, [EXAMPLES[0], long], max_length=40)
     half = {"messages": [USER, {"role": "assistant", "content": "x " * 60}]}
     with pytest.warns(UserWarning, match=r"1 of 2 examples .*first is example 1"):
-        made = finetune(
-            base, [EXAMPLES[0], half], max_length=40, num_train_epochs=1, progress=False
-        )
+        made = train(base, [EXAMPLES[0], half], max_length=40)
     assert made.tokens["cut"] == 1
     assert made.tokens["longest"] == 40
 
@@ -426,7 +332,7 @@ def test_example_whose_answer_is_cut_off(base):
 )
 def test_mistakes_in_settings_are_named(base, change, said):
     with pytest.raises(SettingsError, match=said):
-        finetune(base, EXAMPLES, **change)
+        train(base, **change)
     assert Settings().changed(num_train_epochs=2).num_train_epochs == 2
 
 
@@ -434,8 +340,8 @@ def test_dataset_is_taken_as_a_list_is(base):
     from datasets import Dataset
 
     rows = Dataset.from_list([{**example, "source": "x"} for example in EXAMPLES])
-    made = finetune(base, rows, **QUICK)
-    assert same(weights(made.model), weights(finetune(base, EXAMPLES, **QUICK).model))
+    made = train(base, rows)
+    assert equal(made, train(base))
 
 
 def test_interrupt_closes_the_bar_and_gives_control_back(base, monkeypatch, capsys):
@@ -447,17 +353,121 @@ def test_interrupt_closes_the_bar_and_gives_control_back(base, monkeypatch, caps
     monkeypatch.setattr(SFTTrainer, "training_step", stop)
     state = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
-        finetune(base, EXAMPLES)
+        train(base, progress=True)
     assert torch.equal(state, torch.get_rng_state())
     assert capsys.readouterr().err.count("\n") == 1  # the bar's line is ended
 
 
 def test_bar_shows_steps_and_loss(base, capsys):
-    finetune(base, EXAMPLES, **{**QUICK, "progress": True})
+    train(base, **{"progress": True})
     shown = capsys.readouterr()
     assert "3/3" in shown.err
     assert "loss=" in shown.err
     assert shown.out == ""
+
+
+COUNTRIES = country_examples(16, seed=0)
+TURNS = {
+    "messages": [
+        {"role": "user", "content": "What is the capital of France?"},
+        {"role": "assistant", "content": "Paris"},
+        {"role": "user", "content": "And its currency?"},
+        {"role": "assistant", "content": "euro"},
+    ]
+}
+
+
+def labelled(template, example=TURNS, **settings):
+    """Tokenizer, ids, labels and the supervised text of one example."""
+    model, tokenizer = load("tiny")
+    settings = Settings(template=template, max_length=512, **settings)
+    setup_chat_template(model, tokenizer, template=template)
+    rows, counted = supervise([example], tokenizer, settings)
+    row = rows[0]
+    pairs = list(zip(row["input_ids"], row["labels"], strict=True))
+    kept = [i for i, label in pairs if label != IGNORED]
+    assert counted["supervised"] == len(kept)
+    assert all(label in (i, IGNORED) for i, label in pairs)
+    return tokenizer, row, tokenizer.decode(kept)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_and_their_ends_are_learned_in_every_family(family):
+    tokenizer, row, learned = labelled(family)
+    end = tokenizer.eos_token
+    assert learned.replace(" ", "") == f"Paris{end}euro{end}"
+    assert row["input_ids"].count(tokenizer.eos_token_id) >= 2
+    for token in control_tokens(family):
+        assert len(tokenizer(token, add_special_tokens=False)["input_ids"]) == 1
+
+
+def test_what_the_settings_leave_out_is_not_learned():
+    assert labelled("chatml", supervised="last")[2].replace(" ", "") == "euro<|im_end|>"
+    assert labelled("chatml", end_of_turn=False)[2].replace(" ", "") == "Pariseuro"
+    _, row, _ = labelled("chatml", supervised="everything")
+    assert row["labels"] == row["input_ids"]
+    untrained = [m | {"train": False} if m["content"] == "Paris" else m for m in TURNS["messages"]]
+    learned = labelled("chatml", {"messages": untrained})[2]
+    assert learned.replace(" ", "") == "euro<|im_end|>"
+
+
+def test_template_that_ends_no_turn_gets_the_eos_behind_the_last_answer():
+    plain = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    tokenizer, _, learned = labelled(plain)
+    assert learned.replace(" ", "") == f"Pariseuro{tokenizer.eos_token}"
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_frozen_rows_stay_and_others_move(trained):
+    base, tokenizer = load("tiny")
+    ids = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    before = base.get_input_embeddings().weight.detach().clone()
+    made = train("tiny", COUNTRIES, train_control_tokens=trained, weight_decay=0.1)
+    after = made.model.get_input_embeddings().weight
+    assert torch.equal(before[ids], after[ids]) == (not trained)
+    paris = tokenizer(" Paris")["input_ids"][0]
+    assert not torch.equal(before[paris], after[paris])
+
+
+def test_run_in_another_family_is_asked_saved_and_opened_in_it(tmp_path):
+    made = train("tiny", COUNTRIES, template="mistral")
+    asked = made.tokenizer.apply_chat_template(
+        TURNS["messages"][:1], tokenize=False, add_generation_prompt=True
+    )
+    assert asked == "<|endoftext|>[INST] What is the capital of France?[/INST]"
+    opened = load_run(made.save(tmp_path / "run"))
+    question = ["What is the capital of France?"]
+    assert opened.answer(question) == made.answer(question)
+    assert opened.settings.template == "mistral"
+
+
+@pytest.mark.parametrize("family", ["chatml", "mistral", "article"])
+def test_content_that_would_end_its_own_turn_is_refused(family):
+    end = "<|endoftext|>"  # of the base: in two of these families it ends a turn, in all a text
+    bad = {"messages": [{"role": "user", "content": f"a{end}b"}, TURNS["messages"][1]]}
+    with pytest.raises(ExampleError, match=r"example 1, messages\[0\].content: .*endoftext"):
+        train("tiny", [TURNS, bad], template=family)
+    with pytest.raises(ExampleError, match=r"example 0, messages\[0\].content: .*endoftext"):
+        train("tiny", [TURNS], eval_dataset=[bad], template=family)
+
+
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_template_of_a_file_travels_as_its_text(tmp_path, whole_folder):
+    file = tmp_path / "chat_template.jinja"
+    file.write_text(FAMILIES["article"].text, encoding="utf-8")
+    given = tmp_path if whole_folder else file
+    made = train("tiny", COUNTRIES, template=str(given))
+    assert made.settings.template == FAMILIES["article"].text
+    file.unlink()
+    assert load_run(made.save(tmp_path / "run")).settings == made.settings
+
+
+def test_unknown_templates_and_refused_examples_are_named():
+    with pytest.raises(SettingsError, match=r"no chat template 'chatmll'.*chatml"):
+        Settings(template="chatmll")
+    system = {"messages": [{"role": "system", "content": "Be brief."}, *TURNS["messages"]]}
+    with pytest.raises(ExampleError, match=r"example 1: .*Gemma has no system role"):
+        train("tiny", [TURNS, system], template="gemma")
 
 
 def test_nothing_is_printed_warned_or_sent(base, tmp_path):
@@ -471,7 +481,7 @@ examples = [{{"messages": [{{"role": "user", "content": "a"}},
                           {{"role": "assistant", "content": "b"}}]}}] * 8
 from sftlab.models import METHODS
 for method in METHODS:
-    run = finetune({base!r}, examples, method=method, num_train_epochs=1, progress=False)
+    run = finetune({base!r}, examples, method=method, num_train_epochs=1)
     run.answer(["a"]), run.chat("a", sample=True)
     load_run(run.save({str(tmp_path)!r} + "/" + method)).answer(["a"])
 import threading

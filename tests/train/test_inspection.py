@@ -2,43 +2,25 @@
 
 import pytest
 import torch
+from toy_run import MIXED, QUICK, WAYS, talk, train
+from transformers import AutoConfig
 
-from sftlab.train.finetuning import finetune
-from sftlab.train.inspection import batch_costs, batches, neighbour_effect
-from sftlab.train.settings import SettingsError
+from sftlab.train import SettingsError, batch_costs, batches
+from sftlab.train.trainer import SupervisedTrainer
 
-EXAMPLES = [
-    {
-        "messages": [
-            {"role": "user", "content": "the capital of France is " * (1 + 7 * n % 5)},
-            {"role": "assistant", "content": ["Paris", "Oslo is the capital"][n % 2]},
-        ]
-    }
-    for n in range(24)
-]
-WAYS = {
-    "grouped": {},
-    "random": {"train_sampling_strategy": "random"},
-    "padding-free": {"train_sampling_strategy": "random", "padding_free": True},
-}
-EXACT = {
-    "bf16": False,
-    "num_train_epochs": 1,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 1e-3,
-}
+EXACT = {name: value for name, value in QUICK.items() if name != "progress"}
 
 
 @pytest.fixture(scope="module")
 def run(toy_base):
-    return finetune(str(toy_base), EXAMPLES, progress=False, **EXACT)
+    return train(toy_base, MIXED)
 
 
 @pytest.fixture(scope="module")
 def lengths(run):
     """(tokens, tokens up to the last prediction) of each example."""
     found = []
-    for row in EXAMPLES:
+    for row in MIXED:
         out = run.tokenizer.apply_chat_template(
             row["messages"], return_dict=True, return_assistant_tokens_mask=True
         )
@@ -48,7 +30,7 @@ def lengths(run):
 
 
 def test_batches_by_hand(toy_base, lengths):
-    frame = batches(str(toy_base), EXAMPLES, train_sampling_strategy="sequential", **EXACT)
+    frame = batches(str(toy_base), MIXED, train_sampling_strategy="sequential", **EXACT)
     cut = [lengths[n : n + 8] for n in (0, 8, 16)]
     assert frame["batch"].tolist() == [1, 2, 3]
     assert frame["examples"].tolist() == [8] * 3
@@ -58,7 +40,7 @@ def test_batches_by_hand(toy_base, lengths):
 
 def test_the_three_batchings_hold_the_same_tokens_on_fewer_and_fewer_positions(toy_base, lengths):
     frames = {
-        kind: batches(str(toy_base), EXAMPLES, **WAYS[kind], **EXACT)
+        kind: batches(str(toy_base), MIXED, **WAYS[kind], **EXACT)
         for kind in ("random", "grouped", "padding-free")
     }
     for frame in frames.values():
@@ -66,12 +48,10 @@ def test_the_three_batchings_hold_the_same_tokens_on_fewer_and_fewer_positions(t
         assert frame["examples"].tolist() == [8] * 3
     positions = {kind: frame["positions"].sum() for kind, frame in frames.items()}
     assert positions["random"] > positions["grouped"]
-    assert (frames["packed"]["positions"] <= frames["packed"]["tokens"]).all()
+    assert (frames["padding-free"]["positions"] <= frames["padding-free"]["tokens"]).all()
 
 
 def test_the_batches_are_those_of_the_training(toy_base, monkeypatch):
-    from sftlab.train.step import SupervisedTrainer
-
     seen = []
     compute_loss = SupervisedTrainer.compute_loss
 
@@ -80,13 +60,13 @@ def test_the_batches_are_those_of_the_training(toy_base, monkeypatch):
         return compute_loss(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(SupervisedTrainer, "compute_loss", spy)
-    finetune(str(toy_base), EXAMPLES, progress=False, **EXACT)
-    assert batches(str(toy_base), EXAMPLES, **EXACT)["tokens"].tolist() == seen
+    train(toy_base, MIXED)
+    assert batches(str(toy_base), MIXED, **EXACT)["tokens"].tolist() == seen
 
 
 def test_checkpointing_keeps_less_and_multiplies_more(toy_base):
     plain, again = (
-        batch_costs(str(toy_base), EXAMPLES, steps=2, gradient_checkpointing=on, **EXACT)
+        batch_costs(str(toy_base), MIXED, steps=2, gradient_checkpointing=on, **EXACT)
         for on in (False, True)
     )
     assert len(plain) == len(again) == 2
@@ -96,43 +76,30 @@ def test_checkpointing_keeps_less_and_multiplies_more(toy_base):
     assert ratio.between(1.05, 4 / 3).all()
 
 
-def test_products_by_hand(toy_base):
-    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+def test_operations_by_hand(toy_base):
+    row = talk("a", "b")
     found = batch_costs(str(toy_base), [row], per_device_train_batch_size=1, bf16=False).iloc[0]
-    n, hidden, mlp, vocabulary = found["positions"], 64, 128, _vocabulary(toy_base)
+    n, hidden, mlp, vocabulary = (
+        found["positions"],
+        64,
+        128,
+        AutoConfig.from_pretrained(toy_base).vocab_size,
+    )
     assert found["examples"] == 1
     predicted = 2  # the answer and its end
     linear = 2 * n * 4 * hidden**2  # q, k, v, o
-    linear_of_layers = 2 * linear + 2 * (n + predicted) * 3 * hidden * mlp  # the last MLP at two
+    linear_of_layers = 2 * (linear + 2 * n * 3 * hidden * mlp)
     attention = 2 * 2 * (2 * n * n * hidden)  # scores and sums, two layers
     head = 2 * predicted * hidden * vocabulary
     forward = linear_of_layers + attention + head
     assert found["operations"] == pytest.approx(3 * forward, rel=0.03)
 
 
-def _vocabulary(folder):
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder).vocab_size
-
-
 def test_attention_on_long_rows_is_counted_too(toy_base):
-    long = [
-        {
-            "messages": [
-                {"role": "user", "content": "a b " * 150},
-                {"role": "assistant", "content": "b"},
-            ]
-        }
-    ]
-    found = [
-        batch_costs(
-            str(toy_base), [row] * 2, bf16=False, **WAYS[kind], per_device_train_batch_size=2
-        ).iloc[0]
-        for row in long
-        for kind in ("random", "padding-free")
-    ]
-    apart, packed = found
+    long = [talk("a b " * 150, "b")] * 2
+    how = {"bf16": False, "per_device_train_batch_size": 2}
+    found = (batch_costs(str(toy_base), long, **how, **WAYS[way]) for way in WAYS)
+    _, apart, packed = (frame.iloc[0] for frame in found)
     assert apart["positions"] <= 2 * 512 < packed["positions"] + 512
     assert packed["operations"] > 1.1 * apart["operations"], "the square of a row twice as long"
 
@@ -140,17 +107,10 @@ def test_attention_on_long_rows_is_counted_too(toy_base):
 def test_the_callers_generators_are_left_alone(toy_base):
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    batch_costs(str(toy_base), EXAMPLES, dropout=0.1, **EXACT)
+    batch_costs(str(toy_base), MIXED, dropout=0.1, **EXACT)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_packed_neighbours_matter_only_when_they_are_not_kept_apart(run):
-    assert neighbour_effect(run, EXAMPLES[:3]) == 0
-    assert neighbour_effect(run, EXAMPLES[:3], apart=False) > 1e-3
-    with pytest.raises(ValueError, match="give two or more"):
-        neighbour_effect(run, EXAMPLES[:1])
 
 
 def test_a_wrong_setting_is_refused(toy_base):
     with pytest.raises(SettingsError, match="no setting 'lr'"):
-        batches(str(toy_base), EXAMPLES, lr=1)
+        batches(str(toy_base), MIXED, lr=1)

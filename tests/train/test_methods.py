@@ -6,51 +6,34 @@ import itertools
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from toy_run import EXAMPLES, KINDS, MIXED, Stopped, equal, logits, stop_at, train
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load
 from sftlab.quiet import quiet_libraries
-from sftlab.train import adapters, freezing
-from sftlab.train.finetuning import finetune, untrained
-from sftlab.train.methods import METHODS as DESCRIBED
-from sftlab.train.methods import refusal, table
-from sftlab.train.run import Run
-from sftlab.train.saved_run import load_run
-from sftlab.train.settings import Settings, SettingsError
-from sftlab.train.step import SupervisedTrainer
+from sftlab.train import METHODS as DESCRIBED
+from sftlab.train import Settings, SettingsError, load_run, table, untrained
+from sftlab.train.methods import adapter_config, dropping, load_base, parts
+from sftlab.train.trainer import SupervisedTrainer
 
-EXAMPLES = [
-    {
-        "messages": [
-            {"role": "user", "content": f"What is {n}?"},
-            {"role": "assistant", "content": "Paris"},
-        ]
-    }
-    for n in range(24)
-]
 ALIEN = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>' + message['content'] + '<|fin|>' }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 """A template whose end of turn no vocabulary here knows."""
-KINDS = {
-    "plain": {},
-    "rslora": {"use_rslora": True},
-    "dora": {"use_dora": True},
-    "pissa": {"init_lora_weights": "pissa"},
-}
-QUICK = {
-    "num_train_epochs": 1,
-    "per_device_train_batch_size": 4,
-    "learning_rate": 3e-3,
-    "progress": False,
-}
-IDS = torch.tensor([[9, 10, 11, 12, 13, 14]])
+HOW = {"per_device_train_batch_size": 4, "learning_rate": 3e-3}  # six steps
 WITH_LORA = ("lora", "qlora", "int8")
-REFUSED = {("qlora", "pissa"), ("int8", "pissa"), ("int8", "dora")}
-LORA = [(method, kind) for method in WITH_LORA for kind in KINDS if (method, kind) not in REFUSED]
-EVERY = [(method, "plain") for method in METHODS] + [one for one in LORA if one[1] != "plain"]
+EVERY = [(method, "plain") for method in METHODS]
+EVERY += [
+    (method, kind) for method in WITH_LORA for kind in DESCRIBED[method].kinds if kind != "plain"
+]
 
 
 @pytest.fixture
@@ -75,11 +58,6 @@ def other_base(toy_base, tmp_path_factory):
     return make
 
 
-def logits(model):
-    with torch.no_grad():
-        return model.eval()(IDS.to(model.device)).logits.float()
-
-
 def weights(model):
     return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
@@ -98,7 +76,7 @@ def beside(base, **asked):
     model, _ = load(base)
     torch.manual_seed(0)
     with quiet_libraries():
-        return get_peft_model(model, adapters.adapter_config(model, settings, added=()))
+        return get_peft_model(model, adapter_config(model, settings, added=()))
 
 
 class TestAdapters:
@@ -115,14 +93,14 @@ class TestAdapters:
     def test_fresh_ones_are_the_quantised_base(self, base, method):
         profile = find_profile(base)
         settings = Settings(method=method, bf16=False).filled(profile)
-        model, _ = adapters.load_base(profile, settings)
+        model, _ = load_base(profile, settings)
         expected = logits(model)
-        found = get_peft_model(model, adapters.adapter_config(model, settings, added=()))
+        found = get_peft_model(model, adapter_config(model, settings, added=()))
         assert torch.equal(logits(found), expected)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_merged_is_unmerged(self, base, kind):
-        made = finetune(base, EXAMPLES, method="lora", **KINDS[kind], **QUICK)
+        made = train(base, method="lora", **KINDS[kind], **HOW)
         expected = logits(made.model)
         assert (expected - logits(load(base)[0])).abs().max() > 0.01
         merged = copy.deepcopy(made.model).merge_and_unload()
@@ -131,7 +109,7 @@ class TestAdapters:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_switched_off_it_is_the_base_bit_for_bit(self, base, kind):
-        made = finetune(base, EXAMPLES, method="lora", **KINDS[kind], **QUICK)
+        made = train(base, method="lora", **KINDS[kind], **HOW)
         expected = logits(load(base)[0])
         with made.model.disable_adapter():
             assert torch.equal(logits(made.model), expected)
@@ -140,7 +118,7 @@ class TestAdapters:
     def test_two_runs_are_loaded_together_switched_combined_and_taken_away(self, base, tmp_path):
         kinds = {"one": "plain", "two": "pissa"}
         runs = {
-            name: finetune(base, EXAMPLES, method="lora", **KINDS[kind], seed=seed, **QUICK)
+            name: train(base, method="lora", **KINDS[kind], seed=seed, **HOW)
             for seed, (name, kind) in enumerate(kinds.items())
         }
         folders = {name: str(run.save(tmp_path / name)) for name, run in runs.items()}
@@ -190,7 +168,7 @@ class TestAdapters:
             assert layer.scaling["default"] == expected
 
     def test_pissa_ends_as_a_plain_adapter_of_twice_the_rank(self, base):
-        made = finetune(base, EXAMPLES, method="lora", init_lora_weights="pissa", r=4, **QUICK)
+        made = train(base, method="lora", init_lora_weights="pissa", r=4, **HOW)
         config = made.model.peft_config["default"]
         assert (config.r, config.lora_alpha, config.init_lora_weights) == (8, 64, True)
         assert made.trained == sum(
@@ -202,7 +180,7 @@ class TestAdapters:
 
 class TestPrefix:
     def test_base_is_left_as_it_was(self, base):
-        made = finetune(base, EXAMPLES, method="prefix", **QUICK)
+        made = train(base, method="prefix", **HOW)
         before, after = weights(load(base)[0]), weights(made.model.get_base_model())
         assert all(torch.equal(before[name], after[name]) for name in before)
         config = made.model.config
@@ -211,7 +189,7 @@ class TestPrefix:
         assert 0 < made.trained_share < 0.1
 
     def test_it_is_trained_and_decides_what_is_said(self, base):
-        made = finetune(base, EXAMPLES, method="prefix", **{**QUICK, "learning_rate": 0.1})
+        made = train(base, method="prefix", **{**HOW, "learning_rate": 0.1})
         assert made.history[-1]["loss"] < made.history[0]["loss"]
         with made.model.disable_adapter():
             plain = logits(made.model)
@@ -219,7 +197,7 @@ class TestPrefix:
 
     def test_answers_are_those_of_the_training_form(self, base):
         # Generation goes through other code of PEFT than training: positions, mask and cache agree.
-        made = finetune(base, EXAMPLES, method="prefix", **{**QUICK, "learning_rate": 0.1})
+        made = train(base, method="prefix", **{**HOW, "learning_rate": 0.1})
         questions = ["What is 3?", "What is the capital of 30 long questions?"]
         said = made.answer(questions, max_new_tokens=5)
         assert said == [made.chat(question, max_new_tokens=5) for question in questions]
@@ -258,13 +236,13 @@ class TestPrefix:
         )
         model.save_pretrained(tmp_path)
         tokenizer.save_pretrained(tmp_path)
-        made = finetune(str(tmp_path), EXAMPLES[:8], method="prefix", num_virtual_tokens=3, **QUICK)
+        made = train(str(tmp_path), EXAMPLES[:8], method="prefix", num_virtual_tokens=3, **HOW)
         assert made.trained == 3 * 2 * 2 * 2 * 32
 
 
 class TestFreezing:
     def test_frozen_changes_upper_layers_and_norm_alone(self, base):
-        made = finetune(base, EXAMPLES, method="frozen", weight_decay=0.1, **QUICK)
+        made = train(base, method="frozen", weight_decay=0.1, **HOW)
         found = changed(base, made)
         assert found == {
             name
@@ -276,24 +254,24 @@ class TestFreezing:
         )
 
     def test_number_of_layers_is_as_asked(self, base):
-        made = finetune(base, EXAMPLES, method="frozen", trained_layers=2, **QUICK)
+        made = train(base, method="frozen", trained_layers=2, **HOW)
         assert {name for name in weights(made.model) if name not in changed(base, made)} == {
             "model.embed_tokens.weight"
         }
         with pytest.raises(SettingsError, match=r"trained_layers is 3.*2 layers"):
-            finetune(base, EXAMPLES, method="frozen", trained_layers=3, **QUICK)
+            train(base, method="frozen", trained_layers=3, **HOW)
 
     def test_head_changes_the_output_embeddings_alone(self, base, other_base):
-        made = finetune(base, EXAMPLES, method="head", **QUICK)
+        made = train(base, method="head", **HOW)
         assert changed(base, made) == {"model.embed_tokens.weight"}  # shared with the input
         untied = other_base(False)
-        made = finetune(untied, EXAMPLES, method="head", **QUICK)
+        made = train(untied, EXAMPLES, method="head", **HOW)
         assert changed(untied, made) == {"lm_head.weight"}
         assert made.trained == made.model.lm_head.weight.numel()
 
     def test_untied_head_is_above_the_upper_layers(self, other_base):
         untied = other_base(False)
-        made = finetune(untied, EXAMPLES, method="frozen", **QUICK)
+        made = train(untied, EXAMPLES, method="frozen", **HOW)
         assert {n for n in changed(untied, made) if ".layers.1." not in n} == {
             "lm_head.weight",
             "model.norm.weight",
@@ -309,9 +287,7 @@ class TestFreezing:
             return made
 
         monkeypatch.setattr(SupervisedTrainer, "training_step", spy)
-        made = finetune(
-            base, EXAMPLES, method="gradual", **{**QUICK, "per_device_train_batch_size": 3}
-        )
+        made = train(base, method="gradual", **{**HOW, "per_device_train_batch_size": 3})
         names = set(weights(made.model))
         assert len(seen) == 8  # steps; four parts: norm, two layers, embeddings
         assert seen[0] == {"model.norm.weight"}
@@ -325,17 +301,17 @@ class TestFreezing:
     @pytest.mark.parametrize("batch", [24, 12, 8])
     def test_gradual_opens_all_however_few_the_steps(self, base, batch):
         asked = {
-            **QUICK,
+            **HOW,
             "per_device_train_batch_size": batch,
             "lr_scheduler_type": "constant_with_warmup",
         }
-        made = finetune(base, EXAMPLES, method="gradual", warmup_steps=0, **asked)
+        made = train(base, method="gradual", warmup_steps=0, **asked)
         assert changed(base, made) == set(weights(made.model))
 
     def test_parts_are_all_weights_once(self, base, other_base):
         for folder in (base, other_base(False)):
             model, _ = load(folder)
-            every = [weight for part in freezing.parts(model) for weight in part]
+            every = [weight for part in parts(model) for weight in part]
             assert len(every) == len({id(weight) for weight in every})
             assert {id(w) for w in every} == {id(w) for w in model.parameters()}
 
@@ -347,7 +323,7 @@ class TestAddedTokens:
         self, other_base, tmp_path, method, tied
     ):
         folder = other_base(tied)
-        made = finetune(folder, EXAMPLES, method=method, template=ALIEN, weight_decay=0.1, **QUICK)
+        made = train(folder, EXAMPLES, method=method, template=ALIEN, weight_decay=0.1, **HOW)
         assert made.provenance["added_tokens"] == ["<|fin|>"]
         old = load(folder)[0].get_input_embeddings().weight
         new = made.model.get_input_embeddings().weight
@@ -363,7 +339,7 @@ class TestAddedTokens:
 
 @pytest.mark.parametrize(("method", "kind"), EVERY)
 def test_saved_run_computes_what_it_did(base, tmp_path, method, kind):
-    made = finetune(base, EXAMPLES, method=method, **KINDS[kind], **QUICK)
+    made = train(base, method=method, **KINDS[kind], **HOW)
     opened = load_run(made.save(tmp_path / "run"))
     assert torch.equal(logits(opened.model), logits(made.model))
     assert opened.answer(["What is 3?"]) == made.answer(["What is 3?"])
@@ -377,7 +353,7 @@ def test_saved_run_computes_what_it_did(base, tmp_path, method, kind):
 
 def test_share_of_trained_weights(base):
     full = sum(weight.numel() for weight in load(base)[0].parameters())
-    made = {m: finetune(base, EXAMPLES[:4], method=m, r=2, **QUICK) for m in METHODS}
+    made = {m: train(base, EXAMPLES[:4], method=m, r=2, **HOW) for m in METHODS}
     assert {run.weights for run in made.values()} == {full}
     assert made["full"].trained_share == made["gradual"].trained_share == 1
     shapes = [w.shape for n, w in load(base)[0].named_parameters() if "_proj" in n]
@@ -386,37 +362,24 @@ def test_share_of_trained_weights(base):
     assert untrained(base).trained_share == 0
 
 
-class Interrupted(Exception):
-    """Instead of a kill."""
-
-
 @pytest.mark.parametrize(
     ("method", "kind"),
     [
-        *((method, "plain") for method in ("lora", "qlora", "prefix", "frozen", "gradual")),
+        *((method, "plain") for method in ("qlora", "prefix", "frozen", "gradual")),
         ("lora", "dora"),
         ("lora", "pissa"),
     ],
 )
-def test_resumed_is_uninterrupted(base, tmp_path, monkeypatch, method, kind):
-    asked = {"method": method, **KINDS[kind], **QUICK}
-    plain = finetune(base, EXAMPLES, **asked)
-    ordinary = SupervisedTrainer.training_step
-
-    def stop(self, *given):
-        if self.state.global_step == 3:
-            raise Interrupted
-        return ordinary(self, *given)
-
-    monkeypatch.setattr(SupervisedTrainer, "training_step", stop)
+def test_resumed_is_uninterrupted(base, tmp_path, method, kind):
+    how = {"method": method, **KINDS[kind], **HOW}
     kept = {"output_dir": tmp_path / "checkpoints", "save_steps": 2}
-    with pytest.raises(Interrupted):
-        finetune(base, EXAMPLES, **asked, **kept)
-    monkeypatch.setattr(SupervisedTrainer, "training_step", ordinary)
-    resumed = finetune(base, EXAMPLES, **asked, **kept)
-    before, after = weights(plain.model), weights(resumed.model)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert [row["loss"] for row in plain.history] == [row["loss"] for row in resumed.history]
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(Stopped):
+            train(base, **how, **kept)
+    plain, resumed = train(base, **how), train(base, **how, **kept)
+    assert equal(plain, resumed)
+    assert plain.history == resumed.history
 
 
 class TestRefusals:
@@ -450,27 +413,27 @@ class TestRefusals:
         assert settings.filled(find_profile("tiny")).init_lora_weights == "pissa"
 
     def test_settings_of_other_methods_are_left_alone(self):
-        assert refusal(Settings(method="full", init_lora_weights="pissa", trained_layers=1)) is None
+        Settings(method="full", init_lora_weights="pissa", trained_layers=1)
 
     def test_prefix_with_tokens_that_are_added(self, other_base):
         with pytest.raises(SettingsError, match=r"adds tokens.*choose a template"):
-            finetune(other_base(True), EXAMPLES, method="prefix", template=ALIEN, **QUICK)
+            train(other_base(True), EXAMPLES, method="prefix", template=ALIEN, **HOW)
 
     def test_each_is_refused_for_what_the_libraries_do(self, base, monkeypatch):
         # Should a newer version do better, these fail, and the refusal can go.
         profile = find_profile(base)
-        monkeypatch.setattr("sftlab.train.settings.refusal", lambda settings: None)
+        monkeypatch.setattr("sftlab.train.settings._refusal", lambda settings: None)
         with pytest.raises(TypeError, match="PiSSA"):
-            finetune(base, EXAMPLES, method="qlora", init_lora_weights="pissa", **QUICK)
+            train(base, method="qlora", init_lora_weights="pissa", **HOW)
         with pytest.raises(TypeError, match="PiSSA"):
-            finetune(base, EXAMPLES, method="int8", init_lora_weights="pissa", **QUICK)
+            train(base, method="int8", init_lora_weights="pissa", **HOW)
         with pytest.raises(AttributeError, match="unsqueeze"):
-            finetune(base, EXAMPLES, method="int8", use_dora=True, **QUICK)
+            train(base, method="int8", use_dora=True, **HOW)
         with pytest.raises(RuntimeError, match="must match the size"):
-            finetune(base, EXAMPLES, method="prefix", gradient_checkpointing=True, **QUICK)
+            train(base, method="prefix", gradient_checkpointing=True, **HOW)
         settings = Settings(method="prefix").filled(profile)
         model, _ = load(base)
-        found = get_peft_model(model, adapters.adapter_config(model, settings, added=())).eval()
+        found = get_peft_model(model, adapter_config(model, settings, added=())).eval()
         assert leaks(found)
         assert not leaks(load(base)[0])
 
@@ -487,47 +450,100 @@ def leaks(model):
     return (ends[0] - ends[1]).abs().max().item() > 1e-5
 
 
-class TestTable:
-    def test_has_every_method_and_says_why(self):
-        shown = table()
-        assert list(shown.index) == list(METHODS) == list(DESCRIBED)
-        assert shown.loc["prefix", "packing"].startswith("refused: each example")
-        assert set(shown["packing"].drop("prefix")) == {"yes"}
-        assert shown.loc["int8", "LoRA kinds"] == "plain, rslora"
-        assert shown.loc["full", "LoRA kinds"] == "-"
-        assert not shown.isna().any().any()
+def test_table_has_every_method_and_says_why():
+    shown = table()
+    assert list(shown.index) == list(METHODS) == list(DESCRIBED)
+    assert shown.loc["prefix", "padding-free"].startswith("refused: each example")
+    assert set(shown["padding-free"].drop("prefix")) == {"yes"}
+    assert shown.loc["int8", "LoRA kinds"] == "plain, rslora"
+    assert shown.loc["full", "LoRA kinds"] == "-"
+    assert not shown.isna().any().any()
 
-    @pytest.mark.parametrize("method", [one for one in METHODS if one != "prefix"])
-    def test_packing_is_what_it_says(self, base, method):
-        packed, apart = (
-            finetune(
-                base,
-                EXAMPLES,
-                train_sampling_strategy="random",
-                padding_free=way,
-                method=method,
-                **QUICK,
-            )
-            for way in (True, False)
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "int8", "gradual"])
+def test_padding_free_and_checkpointing_are_what_the_table_says(base, method):
+    plain = train(base, train_sampling_strategy="random", method=method, **HOW)
+    ways = {"padding_free": True}, {"gradient_checkpointing": True}
+    for way in ways:
+        other = train(base, train_sampling_strategy="random", method=method, **way, **HOW)
+        for one, two in zip(plain.history, other.history, strict=True):
+            assert one["loss"] == pytest.approx(two["loss"], rel=2e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bf16_decides_what_the_table_says(base, method):
+    made = train(base, EXAMPLES[:8], method=method, **{**HOW, "bf16": True})
+    held = {w.dtype for n, w in made.model.named_parameters() if "lora_" not in n}
+    float32 = DESCRIBED[method].base == "float32"
+    assert (torch.float32 in held) is float32
+    assert (torch.bfloat16 in held) is not float32
+
+
+class TestDropout:
+    IDS = tuple(range(5, 25))
+
+    @pytest.fixture
+    def model(self, base):
+        return load(base)[0].train()
+
+    def test_it_falls_in_training_alone_and_comes_from_the_global_generator(self, model):
+        plain = logits(model, self.IDS)
+        with dropping(model, 0.0):
+            assert torch.equal(logits(model, self.IDS), plain)
+        with dropping(model, 0.3):
+            torch.manual_seed(1)
+            first, second = logits(model, self.IDS), logits(model, self.IDS)
+            torch.manual_seed(1)
+            assert torch.equal(logits(model, self.IDS), first)
+            assert not torch.equal(second, first)
+            model.eval()
+            assert torch.equal(logits(model, self.IDS), plain)
+            model.train()
+        assert torch.equal(logits(model, self.IDS), plain), "nothing is left"
+
+    def test_what_a_sublayer_adds_is_dropped_by_the_share_and_scaled(self, model):
+        mlp, given = model.model.layers[0].mlp, torch.ones(1, 400, 64)
+        with dropping(model, 0.25), torch.no_grad():
+            dropped, whole = mlp(given), mlp.eval()(given)
+        zero = dropped == 0
+        assert 0.2 < zero.float().mean() < 0.3
+        torch.testing.assert_close(dropped[~zero], whole[~zero] / 0.75)
+
+    def test_attention_drops_by_the_models_own_code(self, model):
+        attention = model.model.layers[1].self_attn
+        with dropping(model, 0.25):
+            assert attention.attention_dropout == 0.25
+        assert attention.attention_dropout == 0.0
+        assert model.config.attention_dropout == 0.0, "a saved model would drop ever after"
+
+    def test_a_model_with_dropout_of_its_own_uses_that_one(self):
+        own = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=40)).train()
+        drops = [m for m in own.modules() if isinstance(m, torch.nn.Dropout)]
+        for share in (0.0, 0.3):
+            with dropping(own, share):
+                assert {m.p for m in drops} == {share}
+                assert not any(m._forward_hooks for m in own.modules())
+        assert {m.p for m in drops} == {0.1}
+
+    def test_a_model_without_known_layers_is_refused(self):
+        with pytest.raises(SettingsError, match="Linear has its layers is not known"):
+            dropping(torch.nn.Linear(2, 2), 0.1).__enter__()
+
+    @pytest.mark.parametrize("how", [{"dropout": 0.2}, {"method": "lora", "lora_dropout": 0.2}])
+    def test_training_with_it_has_a_seed_and_leaves_no_trace(self, base, how):
+        first, second = (train(base, learning_rate=1e-2, **how) for _ in range(2))
+        none = dict.fromkeys([name for name in how if "dropout" in name], 0)
+        assert equal(first, second)
+        assert not equal(first, train(base, learning_rate=1e-2, **how | none))
+        expected = logits(first.model)
+        if "lora_dropout" not in how:
+            first.model.train()
+        assert torch.equal(logits(first.model), expected)
+
+    def test_checkpointed_layers_drop_the_same_again(self, base):
+        kept, again = (
+            train(base, MIXED, dropout=0.2, gradient_checkpointing=on) for on in (False, True)
         )
-        for one, other in zip(packed.history, apart.history, strict=True):
-            assert one["loss"] == pytest.approx(other["loss"], rel=2e-3)
-
-    @pytest.mark.parametrize("method", [one for one in METHODS if one != "prefix"])
-    def test_checkpointing_is_what_it_says(self, base, method):
-        again, kept = (
-            finetune(base, EXAMPLES, gradient_checkpointing=on, method=method, **QUICK)
-            for on in (True, False)
-        )
-        for one, other in zip(again.history, kept.history, strict=True):
-            assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
-        torch.testing.assert_close(logits(again.model), logits(kept.model), rtol=0, atol=2e-2)
-
-    @pytest.mark.parametrize(("method", "kind"), EVERY)
-    def test_bfloat16_products_are_what_it_says(self, base, method, kind):
-        made = finetune(base, EXAMPLES[:8], method=method, **KINDS[kind], bf16=True, **QUICK)
-        assert isinstance(made, Run)
-        held = {w.dtype for n, w in made.model.named_parameters() if "lora_" not in n}
-        float32 = DESCRIBED[method].base == "float32"
-        assert (torch.float32 in held) is float32
-        assert (torch.bfloat16 in held) is not float32
+        for first, second in zip(kept.history, again.history, strict=True):
+            assert first["loss"] == second["loss"]
+            assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-6)

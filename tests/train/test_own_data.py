@@ -2,7 +2,6 @@
 
 import csv
 import json
-import pickle
 
 import pytest
 
@@ -126,7 +125,6 @@ def test_faults_of_all_rows_are_told_at_once(mixed, toy_base):
         prepare(mixed, profile=toy_base)
     assert caught.value.report.bad == 2
     assert "line 42" in str(caught.value)
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_a_file_without_one_good_row_is_refused(tmp_path, toy_base):
@@ -144,7 +142,6 @@ def test_rows_that_teach_nothing_stop_it(tmp_path, toy_base):
     assert "hold a token that only the template may write" in said
     assert "lose their whole answer" in said
     assert "the model reads 512 at most (--set max_length=...)" in said
-    assert str(pickle.loads(pickle.dumps(caught.value))) == said
     masked = write(tmp_path / "b.jsonl", [UNFIT[1]] * 9)
     with pytest.raises(TrainingFaults, match="no row is left"):
         prepare(masked, profile=toy_base, skip_bad=True)

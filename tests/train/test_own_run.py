@@ -10,14 +10,14 @@ import time
 import pandas as pd
 import pytest
 import torch
+from toy_run import stop_at
 
 from sftlab.measure import read_meter
 from sftlab.models import find_profile
-from sftlab.train.outcome import Outcome, first_difference, is_exact, is_short, measure
+from sftlab.train import OwnRunError, last_step, run_identity, run_state, train_own_data
 from sftlab.train.own_data import prepare
-from sftlab.train.own_folder import OwnRunError, last_step, recipe, state
-from sftlab.train.own_run import carry_out
-from sftlab.train.saved_run import load_run
+from sftlab.train.own_run import Outcome, first_difference, is_exact, is_short, measure
+from sftlab.train.run import load_run
 from sftlab.train.settings import Settings, SettingsError
 
 ROWS = [{"prompt": f"What is {n} of {n * 7919:x}?", "completion": "Paris"} for n in range(40)]
@@ -40,8 +40,8 @@ def file(tmp_path_factory):
 def go(file, base, folder, **how):
     profile, settings = find_profile(base), Settings(**HOW | how)
     data = prepare(file, profile=profile, settings=settings)
-    wanted = recipe(file, profile, settings)
-    return carry_out(data, profile, folder=folder, wanted=wanted, progress=False)
+    wanted = run_identity(file, profile, settings)
+    return train_own_data(data, profile, folder=folder, wanted=wanted, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,6 @@ def test_stopped_anywhere_it_ends_at_the_same_weights(
 ):
     import sftlab.train.own_run as module
     from sftlab.train.run import Run
-    from sftlab.train.step import SupervisedTrainer
 
     with monkeypatch.context() as patch:
 
@@ -146,22 +145,13 @@ def test_stopped_anywhere_it_ends_at_the_same_weights(
         elif where == "saving":
             patch.setattr(Run, "save", stop)
         elif where == "after":
-            patch.setattr(module.shutil, "rmtree", lambda *args, **options: None)
-            kept = module._kept
-            patch.setattr(module, "_kept", lambda f, m: stop() if f.stem == "after" else kept(f, m))
+            patch.setattr(module, "remove_checkpoints", stop)
         else:
-            step = SupervisedTrainer.training_step
-
-            def twelve(self, *args, **kwargs):
-                if self.state.global_step == 12:
-                    stop()
-                return step(self, *args, **kwargs)
-
-            patch.setattr(SupervisedTrainer, "training_step", twelve)
+            stop_at(patch, 12, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             go(file, toy_base, tmp_path / "run")
     left = {"before": 0, "while": 10, "saving": 24, "after": 24}
-    assert last_step(tmp_path / "run") == left[where]
+    assert last_step(tmp_path / "run" / "checkpoints") == left[where]
     again = go(file, toy_base, tmp_path / "run")
     assert weights(again.folder) == weights(done.folder)
     assert again.after == done.after
@@ -173,19 +163,21 @@ def test_stopped_anywhere_it_ends_at_the_same_weights(
 def test_nothing_of_another_run_is_overwritten(file, toy_base, done, tmp_path):
     profile, settings = find_profile(toy_base), Settings(**HOW)
     assert (
-        state(done.folder, recipe(file, profile, settings)) == "begun"
+        run_state(done.folder, run_identity(file, profile, settings)) == "begun"
     )  # no report is written yet
-    with pytest.raises(OwnRunError, match=r"another run \(other epochs, seed\)"):
-        state(done.folder, recipe(file, profile, settings.changed(num_train_epochs=2, seed=1)))
+    with pytest.raises(OwnRunError, match=r"another run \(other num_train_epochs, seed\)"):
+        run_state(
+            done.folder, run_identity(file, profile, settings.changed(num_train_epochs=2, seed=1))
+        )
     changed = tmp_path / "my.jsonl"
     changed.write_text(file.read_text() + json.dumps({"prompt": "a", "completion": "b"}))
     with pytest.raises(OwnRunError, match=r"other data"):
-        state(done.folder, recipe(changed, profile, settings))
+        run_state(done.folder, run_identity(changed, profile, settings))
     with pytest.raises(OwnRunError, match="holds no run"):
-        state(tmp_path, recipe(file, profile, settings))
+        run_state(tmp_path, run_identity(file, profile, settings))
     with pytest.raises(OwnRunError, match="is a file"):
-        state(changed, recipe(file, profile, settings))
-    assert state(tmp_path / "new", recipe(file, profile, settings)) == "new"
+        run_state(changed, run_identity(file, profile, settings))
+    assert run_state(tmp_path / "new", run_identity(file, profile, settings)) == "new"
 
 
 def test_a_template_file_that_has_changed_makes_another_run(file, toy_base, tmp_path):
@@ -195,7 +187,7 @@ def test_a_template_file_that_has_changed_makes_another_run(file, toy_base, tmp_
     for text in (form, form.replace(": ", "> ")):
         template.write_text(text)
         settings = Settings(template=str(template))
-        told.append(recipe(file, find_profile(toy_base), settings))
+        told.append(run_identity(file, find_profile(toy_base), settings))
     assert told[0].pop("template_text") != told[1].pop("template_text")
     assert told[0] == told[1]
 
@@ -264,11 +256,10 @@ def test_killed_process_goes_on_and_ends_at_the_same_weights(file, toy_base, don
     threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     # A step takes milliseconds: the process stops itself when the second checkpoint is whole.
     slow = (
-        "import os, signal, sys; import sftlab.train.trainer as t; whole = t.mark_whole\n"
-        "def mark(folder, step):\n"
-        "    whole(folder, step)\n"
-        "    if step == 10: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "t.mark_whole = mark\n"
+        "import os, signal, sys; from sftlab.train.checkpoints import KeepNewestCheckpoints\n"
+        "def on_save(self, args, state, control, **kwargs):\n"
+        "    if state.global_step == 10: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "KeepNewestCheckpoints.on_save = on_save\n"
         "sys.argv = ['sftlab', *sys.argv[1:]]\n"
         "from sftlab.cli.main import main; main()"
     )
@@ -276,7 +267,7 @@ def test_killed_process_goes_on_and_ends_at_the_same_weights(file, toy_base, don
         [sys.executable, "-c", slow, *command[3:]], env=threads, capture_output=True
     )
     assert killed.returncode == -signal.SIGKILL
-    assert last_step(tmp_path / "run") == 10
+    assert last_step(tmp_path / "run" / "checkpoints") == 10
     ended = subprocess.run(command, env=threads, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "going on from step 10" in ended.stderr
@@ -287,7 +278,7 @@ def test_killed_process_goes_on_and_ends_at_the_same_weights(file, toy_base, don
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime < start
 
 
-def test_what_a_learner_keeps_beside_the_checkpoints_outlives_the_run(
+def test_what_a_learner_keeps_with_the_checkpoints_outlives_the_run(
     file, toy_base, tmp_path, monkeypatch
 ):
     from sftlab.train.run import Run
@@ -303,4 +294,4 @@ def test_what_a_learner_keeps_beside_the_checkpoints_outlives_the_run(
     go(file, toy_base, tmp_path / "run", num_train_epochs=1)
     assert (kept / "mine.txt").read_text() == "mine"
     assert [path.name for path in kept.parent.iterdir()] == ["checkpoint-best"]
-    assert last_step(tmp_path / "run") == 0
+    assert last_step(tmp_path / "run" / "checkpoints") == 0

@@ -6,31 +6,15 @@ layer is told that it has, before the base is loaded: without the guard these te
 
 import pytest
 import torch
+from toy_run import EXAMPLES, train
 
 from sftlab import models
 from sftlab.measure import token_losses
 from sftlab.models import Profile, keep_layout
-from sftlab.train.finetuning import finetune
-from sftlab.train.saved_run import load_run
-from sftlab.train.step import SupervisedTrainer
+from sftlab.train import load_run
+from sftlab.train.trainer import SupervisedTrainer
 
 nn = pytest.importorskip("bitsandbytes.nn")
-
-EXAMPLES = [
-    {
-        "messages": [
-            {"role": "user", "content": f"What is {n}?"},
-            {"role": "assistant", "content": "Paris"},
-        ]
-    }
-    for n in range(24)
-]
-QUICK = {
-    "num_train_epochs": 1,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 1e-3,
-    "progress": False,
-}
 
 
 @pytest.fixture
@@ -117,16 +101,16 @@ def test_guard_alone_on_one_layer(monkeypatch):
 def test_evaluated_before_and_during_the_training_it_ends_at_the_same_bits(
     base, monkeypatch, method, precision
 ):
-    asked = {**QUICK, "num_train_epochs": 2, "method": method, "bf16": precision == "bfloat16"}
-    plain = finetune(base, EXAMPLES, **asked)
-    train = SupervisedTrainer.train
+    asked = {"num_train_epochs": 2, "method": method, "bf16": precision == "bfloat16"}
+    plain = train(base, **asked)
+    ordinary = SupervisedTrainer.train
 
     def evaluate_first(self, **options):
         evaluate(self.model)
-        return train(self, **options)
+        return ordinary(self, **options)
 
     monkeypatch.setattr(SupervisedTrainer, "train", evaluate_first)
-    watched = finetune(base, EXAMPLES, eval_dataset=EXAMPLES[:5], **asked)
+    watched = train(base, eval_dataset=EXAMPLES[:5], **asked)
     assert len(watched.validation) == 2
     assert plain.history == watched.history
     one, other = adapters(plain), adapters(watched)
@@ -137,7 +121,7 @@ def test_evaluated_before_and_during_the_training_it_ends_at_the_same_bits(
 
 @pytest.mark.usefixtures("packing_processor")
 def test_training_goes_on_after_an_opened_run_was_evaluated(base, tmp_path):
-    made = finetune(base, EXAMPLES, method="qlora", **QUICK)
+    made = train(base, method="qlora")
     opened = load_run(made.save(tmp_path / "run"))
     evaluate(opened.model)
     grown = []
@@ -154,7 +138,7 @@ def test_training_goes_on_after_an_opened_run_was_evaluated(base, tmp_path):
 @pytest.mark.parametrize("adapters_in", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_precision_of_adapters_is_as_asked_and_is_kept(base, tmp_path, method, adapters_in):
-    made = finetune(base, EXAMPLES, method=method, adapter_dtype=adapters_in, **QUICK)
+    made = train(base, method=method, adapter_dtype=adapters_in)
     opened = load_run(made.save(tmp_path / "run"))
     for run in (made, opened):
         types = {weight.dtype for weight in adapters(run).values()}
@@ -164,14 +148,14 @@ def test_precision_of_adapters_is_as_asked_and_is_kept(base, tmp_path, method, a
 
 def test_precision_of_adapters_by_default(base):
     for method, expected in (("lora", "float32"), ("qlora", "bfloat16"), ("int8", "bfloat16")):
-        made = finetune(base, EXAMPLES[:8], method=method, **QUICK)
+        made = train(base, EXAMPLES[:8], method=method)
         assert made.settings.adapter_dtype == expected
         assert {w.dtype for w in adapters(made).values()} == {getattr(torch, expected)}
 
 
 @pytest.mark.parametrize("double", [True, False])
 def test_double_quantisation_is_as_asked(base, double):
-    made = finetune(base, EXAMPLES[:8], method="qlora", bnb_4bit_use_double_quant=double, **QUICK)
+    made = train(base, EXAMPLES[:8], method="qlora", bnb_4bit_use_double_quant=double)
     states = [layer.weight.quant_state for layer in layers(made.model)]
     assert states
     assert all(state.nested is double and state.quant_type == "nf4" for state in states)
@@ -179,5 +163,5 @@ def test_double_quantisation_is_as_asked(base, double):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_layers_compute_in_the_settings_precision(base, precision):
-    made = finetune(base, EXAMPLES[:8], method="qlora", bf16=precision == "bfloat16", **QUICK)
+    made = train(base, EXAMPLES[:8], method="qlora", bf16=precision == "bfloat16")
     assert {layer.compute_dtype for layer in layers(made.model)} == {getattr(torch, precision)}

@@ -1,8 +1,10 @@
-"""Give a base model and its tokenizer what a conversation needs: template, end of turn, padding."""
+"""Set up a base model and its tokenizer for a chat template."""
 
 from typing import TYPE_CHECKING
 
-from sftlab.chat import FAMILIES, find_template, find_turn_end
+from sftlab.chat.families import FAMILIES
+from sftlab.chat.spans import find_turn_end
+from sftlab.chat.templates import find_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -13,7 +15,7 @@ def control_tokens(template: str) -> tuple[str, ...]:
     return FAMILIES[template].control_tokens if template in FAMILIES else ()
 
 
-def teach_tokens(
+def setup_chat_template(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     *,
@@ -21,7 +23,7 @@ def teach_tokens(
 ) -> list[str]:
     """Set up a freshly loaded pair in place; return the tokens that had to be added.
 
-    The tokenizer as by `teach_tokenizer`. Each added token starts at the mean of all embeddings,
+    The tokenizer as by `setup_tokenizer`. Each added token starts at the mean of all embeddings,
     and generation stops at the end of turn and at the base's own eos.
 
     Raises:
@@ -30,9 +32,9 @@ def teach_tokens(
     from transformers import GenerationConfig
 
     base_eos = tokenizer.eos_token
-    added = teach_tokenizer(tokenizer, template=template)
+    added = setup_tokenizer(tokenizer, template=template)
     if added:
-        grow_embeddings(model, len(tokenizer))
+        resize_embeddings(model, len(tokenizer))
     base_stops = model.generation_config.eos_token_id
     stops = [base_stops] if isinstance(base_stops, int) else list(base_stops or [])
     if base_eos is not None:
@@ -43,14 +45,14 @@ def teach_tokens(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
     )
-    # Said here, or the trainer says it itself, with a warning.
+    # Set here, or the trainer sets it itself, with a warning.
     config = model.config.get_text_config()
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     config.bos_token_id = tokenizer.bos_token_id
     return added
 
 
-def teach_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> list[str]:
+def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> list[str]:
     """Give a tokenizer a chat template, in place; return the tokens that had to be added.
 
     A vocabulary without the template's control tokens gets them. What ends a turn becomes the
@@ -74,7 +76,7 @@ def teach_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> l
         tokenizer.add_special_tokens({"additional_special_tokens": added})
     tokenizer.pad_token = pad
     # The render is tokenised without special tokens, so it writes the bos itself.
-    if writes_bos(tokenizer) and not find_template(found).render(_PROBE).startswith(bos):
+    if _writes_bos(tokenizer) and not find_template(found).render(_PROBE).startswith(bos):
         text = "{{- bos_token }}" + text
     tokenizer.chat_template = text
     tokenizer.eos_token = end
@@ -92,13 +94,13 @@ def _end_of_turn(name: str, base_eos: str | None, template) -> str:
     return (found.token if found else None) or base_eos or "<|end|>"
 
 
-def writes_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
+def _writes_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether the tokenizer puts its bos before every text, as Llama's does."""
     ids = tokenizer("a")["input_ids"]
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
-def grow_embeddings(model: "PreTrainedModel", size: int) -> None:
+def resize_embeddings(model: "PreTrainedModel", size: int) -> None:
     """Make room for `size` tokens, new rows at the mean of the old; never shrinks.
 
     Some models (Qwen's) have more rows than tokens: they are left as they are.

@@ -1,0 +1,168 @@
+"""From conversations to rows of ids and labels: what is learned is decided here, before training.
+
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+
+    input_ids   <|im_start|> user Hi <|im_end|> <|im_start|> assistant Ho <|im_end|>
+    labels              -100 -100 -100     -100         -100      -100 Ho <|im_end|>
+
+A wrong example is named with its index, the value and a remedy.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sftlab.chat import IGNORED, MaskError, TemplateError, label_rows
+from sftlab.data import Message, read_row
+from sftlab.train.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+VALIDATION = "validation example"
+"""What an error calls an example that is not trained on."""
+
+
+class ExampleError(ValueError):
+    """An example that can't be trained on; the message names its index, the value and a remedy."""
+
+
+def check_examples(
+    examples: Iterable[Mapping[str, Any]],
+    *,
+    control: Sequence[str] = (),
+    name: str = "example",
+) -> list[dict[str, list[Message]]]:
+    """Plain copies of the examples, `messages` alone, when every one is sound.
+
+    Args:
+        examples: a list, or a `datasets.Dataset`, of rows in a shape that `sftlab.data.read` reads,
+            such as `{"messages": [...]}`; other columns are dropped.
+        control: tokens of the chat template that no content may hold.
+        name: what an error calls one of them.
+
+    Raises:
+        ExampleError: there is none, or one is wrong.
+    """
+    if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
+        raise ExampleError(
+            f"{name}s is a {type(examples).__name__}; give a list of "
+            '{"messages": [...]} or a Dataset with that column (one split of a DatasetDict)'
+        )
+    checked = [
+        {"messages": _sound(example, where=f"{name} {index}", control=control, answered=True)}
+        for index, example in enumerate(examples)
+    ]
+    if not checked:
+        raise ExampleError(f"there are no {name}s; give at least one conversation")
+    return checked
+
+
+def check_messages(messages: Any, *, where: str) -> list[Message]:
+    """Plain copies of a conversation that waits for its next answer; `where` opens any error.
+
+    Raises:
+        ExampleError: a message, a role, the order of roles or a content is wrong.
+    """
+    return _sound({"messages": messages}, where=where, control=(), answered=False)
+
+
+def _sound(row: Any, *, where: str, control: Sequence[str], answered: bool) -> list[Message]:
+    found = read_row(row, answered=answered, control=control)
+    if found.problems:
+        first = found.problems[0]
+        at = ", ".join(filter(None, [where, first.field]))
+        value = f" ({first.value})" if first.value else ""
+        raise ExampleError(f"{at}: {first.what}{value}; {first.remedy}")
+    if found.left_out:
+        key = next(iter(found.left_out))
+        raise ExampleError(
+            f"{where}, {key}: nothing is learned from this key of a message; remove it"
+        )
+    return found.messages
+
+
+def data_hash(examples: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 of checked examples, one line of JSON each, in their order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps(example, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def supervise(
+    examples: Sequence[dict[str, Any]],
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: Settings,
+    *,
+    name: str = "example",
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Rows for the trainer, cut to `settings.max_length`, and their numbers of tokens.
+
+    They are masked first and cut afterwards: so rows that lose their answer are known and named.
+
+    Args:
+        examples: checked conversations.
+        tokenizer: with the chat template of the training.
+        settings: filled in.
+        name: what an error calls an example.
+
+    Returns:
+        Rows with `input_ids`, `labels` (unshifted, -100 where nothing is learned) and `row`, the
+        index of the example; and the numbers of tokens of one epoch: total, supervised, examples,
+        longest, cut (rows that lost a part of what is learned).
+
+    Raises:
+        ExampleError: the template does not render an example, or nothing of its answers is left.
+    """
+    try:
+        found = masked(examples, tokenizer, settings)
+    except (TemplateError, MaskError) as error:
+        raise ExampleError(str(error).replace("row ", f"{name} ", 1)) from error
+    most, rows, lost, cut = settings.max_length, [], [], []
+    for index, one in enumerate(found):
+        if not one.supervised:
+            why = "; ".join(one.warnings) or "none of its answers is to be learned"
+            raise ExampleError(f"{name} {index} has no supervised token: {why}; correct or drop it")
+        labels = list(one.ids) if settings.supervised == "everything" else one.labels
+        if any(label != IGNORED for label in labels[most:]):
+            cut.append(index)
+        if all(label == IGNORED for label in one.labels[:most]):
+            lost.append(index)
+        rows.append({"input_ids": one.ids[:most], "labels": labels[:most], "row": index})
+    if lost:
+        needed = len(found[lost[0]].ids)
+        raise ExampleError(
+            f"{name} {lost[0]} has {needed} tokens and max_length is {most}, so "
+            f"nothing of its answer is left ({len(lost)} of {len(examples)} {name}s are like it); "
+            f"set max_length={needed} or more (the model has a limit too), or shorten or drop it"
+        )
+    if cut:
+        warnings.warn(
+            f"{len(cut)} of {len(examples)} {name}s are longer than max_length={most} and "
+            f"lose the end of an answer (the first is {name} {cut[0]}); raise max_length, or "
+            "shorten or drop them",
+            stacklevel=4,
+        )
+    return rows, {
+        "total": sum(len(row["input_ids"]) for row in rows),
+        "supervised": sum(label != IGNORED for row in rows for label in row["labels"]),
+        "examples": len(examples),
+        "longest": max(len(row["input_ids"]) for row in rows),
+        "cut": len(cut),
+    }
+
+
+def masked(examples: Sequence, tokenizer, settings: Settings, **options) -> list:
+    """Ids and labels of examples, uncut, with the supervision of the settings."""
+    return label_rows(
+        tokenizer,
+        examples,
+        turns="last" if settings.supervised == "last" else "all",
+        end_of_turn=settings.end_of_turn,
+        append_eos=settings.end_of_turn,
+        on_empty="keep",
+        **options,
+    )
