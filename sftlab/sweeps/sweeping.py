@@ -129,7 +129,7 @@ def sweeps(
     failed: dict[str, str] = {}
     names = {Path(task.profile.name).name for task in tasks.values()}
     bar = tqdm(total=len(tasks), initial=len(found), unit="run", file=progress_stream(),
-               desc=f"sweep of {', '.join(names)}", disable=not progress)  # fmt: skip
+               desc=f"sweep of {', '.join(sorted(names))}", disable=not progress)  # fmt: skip
 
     def ended(task: Task, outcome: dict[str, Any]) -> None:
         if "error" in outcome:
