@@ -29,7 +29,7 @@ def fast_precision() -> str:
     if pick_device() == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
     # Without these instructions oneDNN imitates them, slower than float32.
-    found = torch.cpu.get_capabilities()
+    found = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch can't say: float32
     return "bfloat16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
 
 

@@ -6,9 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "rules": [
-            "CONTRADICTED",
-            "INCONCLUSIVE",
-            "SUPPORTED",
             "UNITS",
             "ClaimsError",
             "Part",
@@ -17,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "in_unit",
             "interval",
         ],
-        "ledger": ["COLUMNS", "Record", "record", "rows", "stored_records", "table"],
+        "ledger": ["COLUMNS", "Record", "record", "rows", "stored_records"],
         "decision": ["ARCHETYPES", "CHOICES", "TASKS", "Advice", "Limits", "Situation", "decide"],
         "lessons": ["choose_parameters", "find_lessons", "parse_parameter"],
         "runner": ["record_minutes", "recorded_minutes", "run_notebooks"],

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from sftlab.chat import Template, find_template, label_rows
-from sftlab.measure.code_running import Limits, draw_table, run_code
-from sftlab.measure.constrained import complete_within, schema_pattern
+from sftlab.measure.code_eval import Limits, draw_table, run_code
 from sftlab.measure.generation import behind_prompt, complete, generate
 from sftlab.measure.probes import Ask, probe_questions
-from sftlab.measure.schema import probe_schema
+from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
 from sftlab.world import (
     RELATIONS,
     Country,

@@ -1,13 +1,13 @@
 """How many seeds and entities an effect needs, from the variances that a pilot shows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
+from scipy.stats import nct, t
 
-from sftlab.measure.cells import cells
-from sftlab.measure.variance import term_of_entities, term_of_residual, term_of_seeds
+from sftlab.measure.intervals import cells, terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,7 @@ class Components:
         for name in ("seeds", "entities", "residual"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(
-                    f"{name} = {getattr(self, name)} is no variance: give a finite number, 0 or "
-                    "more"
+                    f"{name} = {getattr(self, name)}: a variance is a finite number, 0 or more"
                 )
 
 
@@ -71,11 +70,11 @@ def components(
             f"a pilot of {values.shape[0]} seeds and {values.shape[1]} entities does not show how "
             "they vary: measure 2 or more of each, better 5 seeds"
         )
-    rest = term_of_residual(values).variance
+    of_seeds, of_entities, rest = (term.variance for term in terms(values))
     number_of_seeds, number_of_entities = values.shape
     return Components(
-        seeds=max(term_of_seeds(values).variance - rest, 0) * number_of_seeds,
-        entities=max(term_of_entities(values).variance - rest, 0) * number_of_entities,
+        seeds=max(of_seeds - rest, 0) * number_of_seeds,
+        entities=max(of_entities - rest, 0) * number_of_entities,
         residual=rest * values.size,
         paired=second is not None,
         items_per_entity=pilot.items / number_of_entities,
@@ -98,11 +97,10 @@ def detectable(
     arms are taken to vary alike, though a share near 0 or 1 varies less than one near the middle.
 
     The interval excludes 0 when t = difference / standard error passes its quantile; t follows
-    the noncentral t distribution, with the degrees of freedom that `variance.spread` would
+    the noncentral t distribution, with the degrees of freedom that `spread` would
     expect. Approximate, as those degrees are themselves estimated in the experiment.
 
-    ValueError: fewer than 1 seed (2 where seeds vary) or 2 entities, or a power or level that is
-    none.
+    ValueError: fewer than 1 seed (2 where seeds vary) or 2 entities, or a wrong power or level.
     """
     if seeds < 1 or entities < 2:
         raise ValueError(f"{seeds} seeds and {entities} entities: plan 1 seed and 2 or more")
@@ -115,76 +113,17 @@ def detectable(
         )
     arms = 1 if pilot.paired else 2
     rest = pilot.residual / seeds / entities
-    terms = [(pilot.entities / entities + rest, entities - 1)]
-    variance = terms[0][0]
+    parts = [(pilot.entities / entities + rest, entities - 1)]
+    variance = parts[0][0]
     if pilot.seeds:
         variance += pilot.seeds / seeds
-        terms.append((pilot.seeds / seeds + rest, seeds - 1))
-        terms.append((rest, (seeds - 1) * (entities - 1)))
-    unsure = sum(part**2 / freedom for part, freedom in terms)
+        parts.append((pilot.seeds / seeds + rest, seeds - 1))
+        parts.append((rest, (seeds - 1) * (entities - 1)))
+    unsure = sum(part**2 / freedom for part, freedom in parts)
     if not variance:
         return 0.0
-    freedom = arms * max(variance**2 / unsure, min(freedom for _, freedom in terms))
+    freedom = arms * max(variance**2 / unsure, min(freedom for _, freedom in parts))
     tail = (1 - level) / comparisons / 2
-    # Here, since every lesson imports this file and few ask for it: `scipy.stats` takes long.
-    from scipy.optimize import brentq
-    from scipy.stats import nct, t
-
     bar = t.isf(tail, freedom)
     shift = brentq(lambda delta: nct.sf(bar, freedom, delta) - power, 0, 4 * bar + 10)
     return float(shift * np.sqrt(arms * variance))
-
-
-def plan(
-    difference: float,
-    pilot: Components,
-    *,
-    seeds: Sequence[int] = (2, 3, 5, 10, 20),
-    power: float = 0.8,
-    level: float = 0.95,
-    comparisons: int = 1,
-    most: int = 10_000,
-) -> pd.DataFrame:
-    """How many entities each number of seeds needs to see this difference.
-
-    A row for each number of seeds; columns seeds, entities (the fewest that will do; <NA> where
-    `most` will not, as the seeds alone vary too much), items (at the pilot's items per entity),
-    runs (of both arms) and detectable (the smallest difference seen with them).
-    """
-    if not difference > 0:
-        raise ValueError(f"difference = {difference}: give the size to be seen, above 0")
-    rows = []
-    for number in seeds:
-
-        def seen(entities: int, number: int = number) -> float:
-            return detectable(
-                pilot,
-                seeds=number,
-                entities=entities,
-                power=power,
-                level=level,
-                comparisons=comparisons,
-            )
-
-        found = _fewest(lambda entities, seen=seen: seen(entities) <= difference, most)
-        rows.append(
-            {
-                "seeds": number,
-                "entities": found,
-                "items": None if found is None else round(found * pilot.items_per_entity),
-                "runs": 2 * number,
-                "detectable": seen(found or most),
-            }
-        )
-    return pd.DataFrame(rows).astype({"entities": "Int64", "items": "Int64"})
-
-
-def _fewest(enough, most: int) -> int | None:
-    """The smallest number from 2 to `most` that is enough, by halving; None when none is."""
-    if not enough(most):
-        return None
-    low, high = 1, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high

@@ -10,41 +10,27 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.measure.estimate import Estimate
-from sftlab.measure.stats import mean
+from sftlab.measure.stats import Estimate, mean
 from sftlab.world import country
 
-Cut = Callable[[Any], str]
-"""From a row of a frame to the name of its segment."""
-
-
-class SegmentError(ValueError):
-    """A frame that can't be cut as asked."""
-
-
-def _length(row: Any) -> str:
-    words = len(row.expected.split())
-    return "one word" if words == 1 else "several words"
-
-
-CUTS: dict[str, Cut] = {
+CUTS: dict[str, Callable[[Any], str]] = {
     "relation": lambda row: row.relation,
     "continent": lambda row: country(row.country).continent,
-    "length": _length,
+    "length": lambda row: "several words" if " " in row.expected.strip() else "one word",
     "group": lambda row: row.group,
     "relation and group": lambda row: f"{row.relation}, {row.group}",
 }
-"""Ways to cut a frame of `probe_questions`: what is asked, where, how long the answer is, and how
-the corpus holds the country (asked about, stated, never mentioned)."""
+"""From a row of `probe_questions` to the name of its segment: by relation, continent, length of
+the answer, and how the corpus holds the country (asked about, stated, never mentioned)."""
 
 
 def with_segments(frame: pd.DataFrame, cuts: Sequence[str] = tuple(CUTS)) -> pd.DataFrame:
     """A row for each item and cut, with the columns cut and segment."""
     unknown = [name for name in cuts if name not in CUTS]
     if unknown:
-        raise SegmentError(f"no cut {unknown[0]!r}; there are {', '.join(CUTS)}")
+        raise ValueError(f"no cut {unknown[0]!r}; there are {', '.join(CUTS)}")
     if frame.empty:
-        raise SegmentError("the frame has no rows, so there is nothing to cut")
+        raise ValueError("the frame has no rows, so there is nothing to cut")
     rows = list(frame.itertuples())
     return pd.concat(
         [frame.assign(cut=name, segment=[CUTS[name](row) for row in rows]) for name in cuts],
@@ -57,18 +43,17 @@ def by_frequency(
 ) -> pd.DataFrame:
     """The frame cut by how often the corpus names each entity: equal parts, the rarest first.
 
-    `counts` maps an entity to its number of occurrences, such as those of
-    `sftlab.world.corpus_text.seen`.
+    `counts` maps an entity to its number of occurrences.
 
     Raises:
-        SegmentError: an entity has no count, or there are fewer entities than parts.
+        ValueError: an entity has no count, or there are fewer entities than parts.
     """
     names = sorted(set(frame[entity]), key=lambda name: (counts.get(name, -1), name))
     missing = [name for name in names if name not in counts]
     if missing:
-        raise SegmentError(f"{missing[0]!r} has no count: count it in the corpus")
+        raise ValueError(f"{missing[0]!r} has no count: count it in the corpus")
     if not 1 < parts <= len(names):
-        raise SegmentError(f"parts={parts}: there are {len(names)} entities; give 2 to as many")
+        raise ValueError(f"parts={parts}: there are {len(names)} entities; give 2 to as many")
     place = {name: n * parts // len(names) for n, name in enumerate(names)}
     edges = [[counts[name] for name in names if place[name] == n] for n in range(parts)]
     labels = [f"named {min(edge):,} to {max(edge):,} times" for edge in edges]
@@ -78,7 +63,7 @@ def by_frequency(
 def segment_means(
     cut: pd.DataFrame, *, value: str = "right", entity: str = "country", **how: Any
 ) -> dict[str, dict[str, Estimate]]:
-    """Cut -> segment -> mean with its interval, the weakest segment first."""
+    """Cut -> segment -> mean with its interval, the weakest segment first; `how` goes to `mean`."""
     found = {}
     for name, part in cut.groupby("cut", sort=False):
         means = {
@@ -95,11 +80,11 @@ def weakest(cut: pd.DataFrame, *, value: str = "right", least: int = 5) -> tuple
     Choose it on some items and report it on others: the lowest of many means is low by luck too.
 
     Raises:
-        SegmentError: no segment has so many.
+        ValueError: no segment has so many.
     """
     seeds = cut["seed"].nunique() if "seed" in cut else 1
     table = cut.groupby(["cut", "segment"])[value].agg(["mean", "size"])
     table = table[table["size"] >= least * seeds]
     if table.empty:
-        raise SegmentError(f"no segment has {least} items: lower `least`, or measure more items")
+        raise ValueError(f"no segment has {least} items: lower `least`, or measure more items")
     return table["mean"].idxmin()

@@ -1,42 +1,195 @@
-"""Measured effects with intervals: means, differences, sameness, several comparisons, power.
+"""Measured effects with confidence intervals: shares, means, differences, equivalence tests.
 
-    mean(frame)                 a share, or any mean, with its interval
+    share(outcomes)             a share of independent items, with its exact interval
+    mean(frame)                 a share, or any mean, with its interval over seeds and entities
     difference(first, second)   mean(first) - mean(second), paired where the arms share items
     equivalent(estimate, 0.05)  whether the effect is shown to lie within +-0.05
     computed(14.2, factor=1.1)  a figure of a formula, right within a tenth
-    holm(pvalues)               p values corrected for being several
-    components, detectable, plan    how many seeds and entities an effect needs
 
 A frame has one row per seed and item. How the intervals are made, and how often they hold the
-truth, is in `sftlab.measure.bootstrap`.
+truth, is in `sftlab.measure.intervals`.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from sftlab.measure.bootstrap import DRAWS, intervals
-from sftlab.measure.cells import Cells, cells
-from sftlab.measure.estimate import NUMBER, POINTS, SHARE, Estimate, computed, equivalent
-from sftlab.measure.power import Components, components, detectable, plan
-from sftlab.measure.shares import Share, percent, share
+from sftlab.measure.intervals import Cells, cells, clopper_pearson, interval
 
-__all__ = [
-    "Components",
-    "Estimate",
-    "Share",
-    "components",
-    "computed",
-    "detectable",
-    "difference",
-    "equivalent",
-    "holm",
-    "mean",
-    "percent",
-    "plan",
-    "share",
-]
+SHARE, POINTS, NUMBER = "share", "points", "number"
+
+
+def percent(share: float) -> str:
+    """A share as `81%`; with one digit more where `0%` or `100%` would hide some items."""
+    near = 0 < share < 0.005 or 0.995 <= share < 1
+    return f"{share:.1%}" if near else f"{share:.0%}"
+
+
+@dataclass(frozen=True)
+class Share:
+    """A measured share with its 95% interval; `str` gives `81% (74 to 87%)`."""
+
+    hits: int
+    """Number of items that came out."""
+    items: int
+    """Number of items tried."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hits <= self.items or self.items == 0:
+            raise ValueError(
+                f"{self.hits} of {self.items}: a share needs 1 item or more, and 0 to as many hits"
+            )
+
+    @property
+    def value(self) -> float:
+        """The share, 0 to 1."""
+        return self.hits / self.items
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Exact 95% binomial interval (Clopper and Pearson).
+
+        It treats the items as independent. Several questions about one country are not quite,
+        so over correlated items it is somewhat too narrow; `mean` is not.
+        """
+        return clopper_pearson(self.hits, self.items)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{percent(self.value)} ({low:.0%} to {high:.0%})"
+
+
+def share(outcomes) -> Share:
+    """The share of true values in a sequence of outcomes; ValueError when it is empty."""
+    outcomes = [bool(outcome) for outcome in outcomes]
+    return Share(hits=sum(outcomes), items=len(outcomes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """An effect with its interval over seeds and entities; `str` gives `81% (74% to 87%)`.
+
+    ValueError when a field contradicts another, as an interval that does not hold its value.
+    """
+
+    value: float
+    """The effect in the unit of the measured column (a share: 0 to 1)."""
+    low: float
+    """Lower end of the interval at `level`."""
+    high: float
+    """Upper end of the interval at `level`."""
+    level: float = 0.95
+    """Confidence level of low and high; a correction for several comparisons is in it."""
+    inner: tuple[float, float]
+    """The interval at 1 - 2(1 - level), 90% by default: two one-sided tests at 5%."""
+    seeds: int
+    """Number of SFT seeds; 1 when nothing is random."""
+    items: int
+    """Number of distinct items: the rows of one seed."""
+    entities: int
+    """Number of clusters; 1 when the values are one number a run."""
+    by_seed: tuple[float, ...]
+    """The effect for each seed, in the order of the seeds."""
+    method: str
+    """How the interval was made: a method of `sftlab.measure.intervals`, or computed."""
+    unit: str = NUMBER
+    """`share` (printed as percents), `points` (difference of shares), or `number`."""
+
+    def __post_init__(self) -> None:
+        numbers = (self.value, self.low, self.high, *self.inner, *self.by_seed)
+        if not all(math.isfinite(number) for number in numbers):
+            raise ValueError(f"{numbers} holds a number that is not finite: measure again")
+        if not self.low <= self.value <= self.high:
+            raise ValueError(
+                f"the value {self.value} is outside of its interval {self.low} to {self.high}"
+            )
+        least, most = self.inner
+        if not self.low - 1e-9 <= least <= most <= self.high + 1e-9:
+            raise ValueError(
+                f"the inner interval {least} to {most} is not within {self.low} to {self.high}"
+            )
+        if not 0.5 < self.level < 1:
+            raise ValueError(f"level = {self.level}: give a confidence level with 0.5 < level < 1")
+        if self.unit not in (SHARE, POINTS, NUMBER):
+            raise ValueError(f"unit = {self.unit!r}: give {SHARE}, {POINTS} or {NUMBER}")
+        if min(self.seeds, self.items, self.entities) < 1 or not self.by_seed:
+            raise ValueError(
+                f"{self.seeds} seeds, {self.items} items, {self.entities} entities and "
+                f"{len(self.by_seed)} effects by seed: each must be 1 or more"
+            )
+
+    def __str__(self) -> str:
+        written = {
+            SHARE: percent,
+            POINTS: lambda share: f"{100 * share:+.{_digits(share)}f}",
+            NUMBER: lambda number: f"{number:.3g}",
+        }[self.unit]
+        value, low, high = written(self.value), written(self.low), written(self.high)
+        return f"{value}{' points' if self.unit == POINTS else ''} ({low} to {high})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists, ready for JSON and `from_dict`."""
+        return asdict(self) | {"inner": list(self.inner), "by_seed": list(self.by_seed)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Self:
+        """The estimate that `to_dict` wrote; ValueError names unknown fields."""
+        unknown = set(record) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown fields of an estimate: {', '.join(sorted(unknown))}")
+        tuples = {name: tuple(record[name]) for name in ("inner", "by_seed")}
+        return cls(**{**record, **tuples})
+
+
+def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estimate:
+    """A figure that was computed and not measured, such as a planner's, as an estimate.
+
+    Nothing in it is random: its interval reaches from the smallest of several `values` (one for
+    each model that the claim may mean) to the largest, widened by `factor`, the error that the
+    formula may have either way (1.1 is a tenth). The value is their mean.
+
+    ValueError: no value, or a factor below 1.
+    """
+    if not values:
+        raise ValueError("no value is given: compute at least one")
+    if not factor >= 1:
+        raise ValueError(f"factor is {factor}; give 1 for an exact figure, 1.1 for within a tenth")
+    reach = [v * off for v in values for off in (1 / factor, factor)]
+    ends, mean = (min(reach), max(reach)), math.fsum(values) / len(values)
+    return Estimate(
+        value=min(max(mean, ends[0]), ends[1]),  # a mean's last bit may lie outside
+        low=ends[0],
+        high=ends[1],
+        level=1 - (1 - 0.95) / comparisons,
+        inner=ends,
+        seeds=1,
+        items=len(values),
+        entities=len(values),
+        by_seed=(mean,),
+        method="computed",
+    )
+
+
+def _digits(points: float) -> int:
+    """One digit where whole points would print a difference as none."""
+    return 1 if 0 < abs(points) < 0.005 else 0
+
+
+def equivalent(estimate: Estimate, margin: float) -> bool:
+    """Equivalence test: whether the effect is shown to lie within +-margin.
+
+    Two one-sided tests (TOST, Schuirmann 1987), each at 1 - level (5%): both reject exactly when
+    `estimate.inner` (90%) lies strictly within the margins. False says that equivalence was not
+    shown, not that there is a difference. `margin` is in the effect's unit: 0.05 is 5 points.
+    """
+    if not (math.isfinite(margin) and margin > 0):
+        raise ValueError(f"margin = {margin}: an equivalence test needs a finite margin above 0")
+    low, high = estimate.inner
+    return -margin < low and high < margin
 
 
 def mean(
@@ -56,8 +209,7 @@ def mean(
     Entities count alike, and all rows of an entity move together. `comparisons=k` makes k such
     intervals hold at once (Bonferroni): each is at the level 1 - (1 - level) / k.
 
-    ValueError: the frame cannot be averaged (see `cells`), or is a single number with nothing to
-    resample.
+    ValueError: the frame cannot be averaged (see `cells`), or is a single number.
     """
     arm = cells(frame, value=value, seed=seed, entity=entity)
     if arm.values.size == 1 and not arm.shares:
@@ -92,7 +244,7 @@ def difference(
     Entities are paired when both frames hold the same ones, independent when they share none.
     `paired_seeds=True` pairs the arms' seeds, as when seed 3 drew the same examples in the same
     order for both; give False when equal seeds mean nothing. An arm with one seed is taken as
-    not random (a prompt): a single training run is none, so do not pass one against many.
+    not random (a prompt): do not pass a single training run, which is, against many.
 
     Of values that are 0 and 1 the difference is one of shares: its interval stays within -1 to
     1, and it prints as points. `by_seed` holds the paired seeds' differences; for independent
@@ -156,46 +308,29 @@ def _estimate(
     *,
     by_seed: np.ndarray,
     unit: str,
-    counts: dict[str, int],
     level: float,
     comparisons: int,
+    counts: dict[str, int],
     **pairing: bool,
 ) -> Estimate:
     if not 0.5 < level < 1:
-        raise ValueError(f"level = {level} is no confidence level: give 0.5 < level < 1")
+        raise ValueError(f"level = {level}: give a confidence level with 0.5 < level < 1")
     if comparisons < 1:
         raise ValueError(f"comparisons = {comparisons}: count the intervals, 1 or more")
     level = 1 - (1 - level) / comparisons
-    levels = (level, 1 - 2 * (1 - level))
-    # Enough draws that some twenty lie beyond each end, or the end is a matter of luck.
-    draws = min(max(DRAWS, round(40 / (1 - level))), 100_000)
-    found = intervals(*arms, shares=unit != NUMBER, levels=levels, draws=draws, **pairing)
-    (low, high), inner = found.limits
+    outer, inner = (
+        interval(*arms, shares=unit != NUMBER, level=one, **pairing)
+        for one in (level, 1 - 2 * (1 - level))
+    )
     return Estimate(
         value=value,
-        low=low,
-        high=high,
+        low=min(outer.low, value),
+        high=max(outer.high, value),
         level=level,
-        inner=inner,
+        # An interval of two correlated arms may grow at one end as the level falls.
+        inner=(max(inner.low, outer.low), min(inner.high, outer.high)),
         by_seed=tuple(float(effect) for effect in np.atleast_1d(by_seed)),
-        method=found.method,
+        method=outer.method,
         unit=unit,
         **counts,
     )
-
-
-def holm(pvalues: Sequence[float]) -> list[float]:
-    """p values corrected for being several, in the order given (Holm 1979).
-
-    The smallest of m is multiplied by m, the next by m - 1, and so on; none may fall below the
-    one before, nor rise above 1. Reject where the result is at most 5%, and the chance of even
-    one false rejection is at most 5%, however the tests depend on each other.
-    """
-    values = np.asarray(pvalues, dtype=float)
-    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"{pvalues} are no p values: give numbers from 0 to 1 in one list")
-    order = values.argsort(kind="stable")
-    grown = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    corrected = np.empty_like(values)
-    corrected[order] = grown.clip(max=1)
-    return corrected.tolist()

@@ -1,39 +1,48 @@
-"""How near a text comes to its references: exact match, token F1, BLEU, chrF, ROUGE.
+"""How near a text comes to its references, and how often such metrics rank against the truth.
 
-Each takes one prediction and its references, and gives 0 to 1. With several references exact match,
+Exact match, token F1, BLEU, chrF, ROUGE: each takes one prediction and its references, and gives
+0 to 1. With several references exact match,
 F1 and ROUGE take the best of them, BLEU and chrF their own way of using all.
 
                                   reference: The capital of France is Paris.
     prediction                    exact match   F1    ROUGE-L
-    Paris                             0         0.33    0.29     right, and punished
-    The capital of France is Rome.    0         0.80    0.83     wrong, and praised
+    Paris                             0         0.33    0.29     right, with a low score
+    The capital of France is Rome.    0         0.80    0.83     wrong, with a high one
+
+    truth    run A 90%   run B 70%          A is better
+    metric   run A 0.1   run B 0.7          the metric ranks against the truth
 """
 
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import combinations
+from pathlib import Path
 
 import pandas as pd
 
+from sftlab.measure.likelihood import choices
+from sftlab.measure.probes import is_right
+from sftlab.measure.stats import difference
+from sftlab.world import Country, grammar
+
+LOCAL_METRICS = str(Path(__file__).with_name("metrics.py"))
+"""Path of the local module for `evaluate.load`, such as `evaluate.load(LOCAL_METRICS, "rouge")`."""
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-class UnknownMetricError(ValueError):
-    """There is no metric of that name."""
-
-
-def normalised(text: str) -> str:
-    """A text as SQuAD compares it (arXiv 1606.05250): lower case, without punctuation, the words
-    a, an and the, and repeated white space."""
+def _normalised(text: str) -> str:
+    """A text as SQuAD compares it (arXiv 1606.05250): lower case; without punctuation, articles and
+    repeated white space."""
     text = text.lower().translate(_PUNCTUATION)
     return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", text).split())
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
     """1 when the normalised prediction is one of the normalised references, else 0."""
-    return float(normalised(prediction) in {normalised(one) for one in _checked(references)})
+    return float(_normalised(prediction) in {_normalised(one) for one in _checked(references)})
 
 
 def token_f1(prediction: str, references: Sequence[str]) -> float:
@@ -45,7 +54,7 @@ def token_f1(prediction: str, references: Sequence[str]) -> float:
 
 
 def _f1(prediction: str, reference: str) -> float:
-    said, wanted = normalised(prediction).split(), normalised(reference).split()
+    said, wanted = _normalised(prediction).split(), _normalised(reference).split()
     if not said or not wanted:
         return float(said == wanted)
     shared = sum((Counter(said) & Counter(wanted)).values())
@@ -86,6 +95,31 @@ def _rouge(kind: str):
     return RougeScorer([kind])
 
 
+def distinct(texts: Sequence[str], size: int = 1) -> float:
+    """distinct-n (Li et al. 2016): different n-grams of words over all n-grams, of all texts.
+
+    It falls as there are more texts, so compare equal numbers of them. 0 without any n-gram.
+    """
+    grams = [gram for text in texts for gram in _grams(text, size)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repetition(text: str, size: int = 4) -> float:
+    """Share of a text's n-grams of words that occur earlier in it (seq-rep-n, Welleck et al. 2019).
+
+    0 for a text without an n-gram, near 1 for one that goes in circles.
+    """
+    grams = _grams(text, size)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _grams(text: str, size: int) -> list[tuple[str, ...]]:
+    if size < 1:
+        raise ValueError(f"size is {size}; an n-gram has one word or more")
+    words = text.split()
+    return [tuple(words[n : n + size]) for n in range(len(words) - size + 1)]
+
+
 def _checked(references: Sequence[str]) -> Sequence[str]:
     if isinstance(references, str) or not references:
         raise ValueError(
@@ -116,16 +150,15 @@ def score_frame(
     `references` names the column that holds a list of right answers a row.
 
     Raises:
-        UnknownMetricError: there is no such score.
-        ValueError: a column is missing.
+        ValueError: there is no such score, or a column is missing.
     """
     for name in scores:
         if name not in SCORES:
-            raise UnknownMetricError(f"no score {name!r}; there are {', '.join(SCORES)}")
+            raise ValueError(f"no score {name!r}; there are {', '.join(SCORES)}")
     for column in ("output", references):
         if column not in frame:
             raise ValueError(f"the frame has no column {column!r}: {', '.join(map(str, frame))}")
-    # Runs of one skill often say the same: of 4,620 rows of the lesson on evaluation 1,249 differ.
+    # Many rows are equal: of 4,620 rows of the lesson on evaluation 1,249 differ.
     rows = [
         (output.strip(), tuple(right))
         for output, right in zip(frame["output"], frame[references], strict=True)
@@ -135,3 +168,104 @@ def score_frame(
         known = {row: SCORES[name](row[0], list(row[1])) for row in dict.fromkeys(rows)}
         found[name] = [known[row] for row in rows]
     return frame.assign(**found)
+
+
+def rank_once(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Rank every two runs by one metric of one seed, in each relation.
+
+    `scored` has the columns arm, relation, seed, country, right (the truth) and the metrics. The
+    truth of an arm is the mean of right over all of its seeds. One row for each comparison, metric
+    and seed. Columns: pair, one, two, relation, metric, seed, against (the metric prefers the run
+    that the truth does not; never where the truth calls them equal).
+    """
+    means = scored.groupby(["arm", "relation", "seed"])[list(metrics)].mean()
+    rows = []
+    for names, better in _comparisons(scored):
+        gaps = (
+            means.loc[names["one"], names["relation"]] - means.loc[names["two"], names["relation"]]
+        )
+        for seed, row in gaps.iterrows():
+            for name, gap in row.items():
+                against = bool(gap * better < 0)
+                rows.append({**names, "metric": name, "seed": seed, "against": against})
+    return pd.DataFrame(rows)
+
+
+def rank_with_intervals(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The same comparisons, decided only where the 95% intervals of all metrics, over all seeds,
+    exclude zero on the same side. Columns: pair, one, two, relation, decided, against."""
+    parts, rows = dict(iter(scored.groupby(["arm", "relation"]))), []
+    for names, better in _comparisons(scored):
+        sign = _agreed(*(parts[names[end], names["relation"]] for end in ("one", "two")), metrics)
+        rows.append({**names, "decided": sign != 0, "against": sign * better < 0})
+    return pd.DataFrame(rows)
+
+
+def _agreed(one: pd.DataFrame, two: pd.DataFrame, metrics: Sequence[str]) -> int:
+    """1 where every metric prefers one, -1 two, 0 where any is undecided or disagrees."""
+    signs = set()
+    for name in metrics:
+        found = difference(one, two, value=name)
+        signs.add((found.low > 0) - (found.high < 0))
+        if signs not in ({1}, {-1}):
+            return 0
+    return signs.pop()
+
+
+def _comparisons(scored: pd.DataFrame) -> Iterator[tuple[dict[str, str], float]]:
+    """The names of each comparison, and by how much the truth prefers the first arm."""
+    truth = scored.groupby(["arm", "relation"])["right"].mean()
+    arms, relations = scored["arm"].unique(), sorted(scored["relation"].unique())
+    if len(arms) < 2:
+        raise ValueError(f"a ranking needs two arms, the frame has {list(arms)}")
+    for one, two in combinations(arms, 2):
+        for relation in relations:
+            names = {"pair": f"{one}, {two}, {relation}", "one": one, "two": two}
+            yield names | {"relation": relation}, truth[one, relation] - truth[two, relation]
+
+
+def rank_answers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whether token F1 ranks a right output above a wrong one of the same kind.
+
+    Each right output of a frame of `probe_questions` (with a column seed) is compared with the
+    output to the question before it, of the same relation and seed, where that is wrong for it.
+    Columns: those of the frame, other, ordered.
+    """
+    found = frame[frame["right"]].copy()
+    found["other"] = found.groupby(["seed", "relation"])["output"].shift(1)
+    found = found.dropna(subset=["other"])
+    wrong = [not is_right(o, a) for o, a in zip(found["other"], found["answers"], strict=True)]
+    found = found[pd.Series(wrong, index=found.index, dtype=bool)]
+    return found.assign(
+        ordered=[
+            token_f1(row.output, row.answers) > token_f1(row.other, row.answers)
+            for row in found.itertuples()
+        ]
+    )
+
+
+def rank_paraphrases(
+    among: Sequence[Country],
+    *,
+    relations: Sequence[str] = ("capital", "language", "currency"),
+    scores: Sequence[str] = ("BLEU", "ROUGE-L"),
+) -> pd.DataFrame:
+    """Whether a score ranks a false fact in the reference's words above a true one in others.
+
+    For each fact one wrong sentence is compared with every other statement of the fact. Columns:
+    country, relation, reference, false, true, and for each score whether the false one has more.
+    """
+    rows = []
+    for one in among:
+        for relation in relations:
+            right, wrong = choices(one, relation, wrong=1)
+            first, *others = grammar.STATEMENTS[relation]
+            reference, false = (grammar.fill(first, one, a=answer) for answer in (right, wrong))
+            for form in others:
+                true = grammar.fill(form, one, a=right)
+                row = {"country": one.name, "relation": relation, "reference": reference}
+                row |= {"false": false, "true": true}
+                for name in scores:
+                    row[name] = SCORES[name](false, [reference]) > SCORES[name](true, [reference])
+                rows.append(row)
+    return pd.DataFrame(rows)

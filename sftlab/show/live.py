@@ -6,7 +6,6 @@
 Executed notebooks, their pages and their slides show the last state as a picture.
 """
 
-import sys
 import time
 from collections.abc import Mapping
 
@@ -42,10 +41,10 @@ class LossCurve:
             self._due = now + max(_PAUSE, (now - began) / _SHARE)
 
     def __enter__(self) -> "LossCurve":
-        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-        if getattr(shell, "kernel", None):  # nothing else can redraw
-            from IPython.display import Markdown, display
+        from IPython import get_ipython
+        from IPython.display import Markdown, display
 
+        if getattr(get_ipython(), "kernel", None):  # nothing else can redraw
             self._display = display(Markdown("Waiting for the first step."), display_id=True)
         return self
 

@@ -74,7 +74,7 @@ def plan_sweep(
         raise SweepError(f"settings is {settings!r}; give Settings(...)")
     if not isinstance(measure, Mapping) or not measure:
         raise SweepError('measure is a mapping from names to functions, such as {"facts": facts}')
-    takes, made_from = _takers(measure, data, grid)
+    takes, made_from = _taken(measure, data, grid)
     if "profile" not in grid:
         find_profile(profile)
     common = {
@@ -84,13 +84,12 @@ def plan_sweep(
                      for name, function in measure.items()},
     }  # fmt: skip
     base_of, rows_of = cache(base_hashes), _cached_rows()
-    sent = _pickled(measure)
+    sent = cloudpickle.dumps(dict(measure))
 
     def task(values: dict[str, Any], seed: int) -> Task:
         base = find_profile(values.get("profile", profile))
-        given = {**values, "seed": seed, "profile": base.name}
-        arguments = {name: {key: given[key] for key in sorted(names - {"run"})}
-                     for name, names in takes.items()}  # fmt: skip
+        given = {**values, "seed": seed, "profile": base.name, "run": None}
+        arguments = {name: {key: given[key] for key in keys} for name, keys in takes.items()}
         identity = {**common, "base": base_of(base), "embedded": base.embedded, "arguments": {
             name: fingerprint(one, what="the grid") for name, one in arguments.items()
         }}  # fmt: skip
@@ -99,7 +98,7 @@ def plan_sweep(
             chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
             filled = (settings or Settings()).changed(**chosen).filled(base)
             for kind, raw in data.items():
-                made = {key: given[key] for key in sorted(made_from[kind])}
+                made = {key: given[key] for key in made_from[kind]}
                 rows[kind], identity[kind] = rows_of(kind, raw, made, filled.template)
             # 3 epochs are the same as 3.0; what a template's name or path leads to may change.
             identity["settings"] = {key: float(value) if type(value) is int else value
@@ -154,17 +153,6 @@ def _cached_rows() -> Callable[..., tuple[list, str]]:
     return rows_of
 
 
-def _pickled(measure: Mapping[str, Callable]) -> bytes:
-    for name, function in measure.items():
-        try:
-            cloudpickle.dumps(function)
-        except Exception as error:  # pickle raises what it likes
-            raise SweepError(
-                f"the measure {name!r} can't be sent to another process: {error}"
-            ) from error
-    return cloudpickle.dumps(dict(measure))
-
-
 def _checked_grid(grid: Any) -> dict[str, list]:
     """The values of each name of the grid, as lists."""
     if not isinstance(grid, Mapping | None):
@@ -199,47 +187,49 @@ def _checked_seeds(seeds: Any) -> list[int]:
     return [int(seed) for seed in listed]
 
 
-def _takers(
+def _parameters(what: str, function: Any, given: set[str], *, run: bool = False) -> set[str]:
+    """Names of a function's parameters; those without a default must be among the `given`.
+
+    A measure's run goes to its parameter `run`, or else to the first one.
+    """
+    if not callable(function):
+        raise SweepError(f"{what} is {function!r}; give a function of a run")
+    found = list(inspect.signature(function).parameters.values())
+    if run and "run" not in [one.name for one in found]:
+        if not found or found[0].kind in (found[0].KEYWORD_ONLY, found[0].VAR_KEYWORD):
+            raise SweepError(f"{what} takes no run; write it as a function of the run")
+        found = found[1:]
+    found = [one for one in found if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    for one in found:
+        if one.name not in given and one.default is one.empty:
+            raise SweepError(
+                f"{what} needs {one.name!r}: put its values into the grid, or give it a default"
+            )
+    return {one.name for one in found}
+
+
+def _taken(
     measure: Mapping[str, Callable], data: Mapping[str, Any], grid: Mapping[str, list]
-) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """By measure, and by function that makes rows, the names of grid and seed that it takes."""
-    takes = {name: _taken(f"the measure {name!r}", function, grid, run=True)
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """By measure, and by what makes examples, the names of grid, seed and run that it takes.
+
+    Raises:
+        SweepError: nothing takes a name of the grid.
+    """
+    given = {*grid, "seed", "profile"}
+    takes = {name: _parameters(f"the measure {name!r}", function, given | {"run"}, run=True)
              for name, function in measure.items()}  # fmt: skip
-    made_from = {kind: _taken(kind, raw, grid) if callable(raw) else set()
-                 for kind, raw in data.items()}  # fmt: skip
-    known = {"profile"}.union(*takes.values(), *made_from.values()) - {"seed", "run"}
-    if data:
-        known |= {f.name for f in fields(Settings)} - {"seed"}
+    makers = {kind: _parameters(kind, raw, given) if callable(raw) else set()
+              for kind, raw in data.items()}  # fmt: skip
+    settings = {f.name for f in fields(Settings)} if data else set()
+    known = {"profile"}.union(settings, *takes.values(), *makers.values()) - {"seed", "run"}
     for name in grid:
         if name not in known:
             why = "" if data else " (without examples nothing is trained)"
             raise SweepError(
                 f"nothing takes {name!r}{why}; the grid may name {', '.join(sorted(known))}"
             )
-    return takes, made_from
-
-
-def _taken(what: str, function: Any, grid: Mapping[str, list], *, run: bool = False) -> set[str]:
-    """Names of grid and seed that a function takes.
-
-    A measure's run goes to its parameter `run`, which is then among them, or else to the first one.
-    """
-    if not callable(function):
-        raise SweepError(f"{what} is {function!r}; give a function of a run")
-    parameters = list(inspect.signature(function).parameters.values())
-    if run and "run" not in [p.name for p in parameters]:
-        if not parameters or parameters[0].kind in (
-            inspect.Parameter.KEYWORD_ONLY,
-            inspect.Parameter.VAR_KEYWORD,
-        ):
-            raise SweepError(f"{what} takes no run; write it as a function of the run")
-        parameters = parameters[1:]
-    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    given = {*grid, "seed", "profile", *(["run"] if run else [])}
-    for parameter in by_name:
-        if parameter.name not in given and parameter.default is parameter.empty:
-            raise SweepError(
-                f"{what} needs {parameter.name!r}: put its values into the grid, or give it a "
-                "default"
-            )
-    return {parameter.name for parameter in by_name} & given
+    return tuple(
+        {name: sorted(names & {*given, "run"}) for name, names in of_all.items()}
+        for of_all in (takes, makers)
+    )

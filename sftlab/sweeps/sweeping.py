@@ -48,12 +48,6 @@ def sweep(
 ) -> pd.DataFrame:
     """Fine-tune and measure for each row of a grid and each seed; a tidy frame of all results.
 
-    Runs go on in parallel, each in one worker process, and are stored when they end, under a hash
-    of what made them: settings, seed, base model, content of examples and eval_dataset, the code
-    of the measures with the values that they use, the lab's code, and versions. What is stored is
-    not run again: a second call returns at once, and one after an interrupt does what is left. A
-    run that fails is one row with its error, is not stored, and does not stop the others.
-
         sweep("tiny", examples=lambda seed, n: country_examples(n, seed=seed),
               measure={"questions": lambda run: probe_questions(run.answer)},
               grid={"learning_rate": [5e-4, 2e-3], "n": [100, 400]}, seeds=3)
@@ -61,25 +55,28 @@ def sweep(
         learning_rate    n  seed    measure  country  right  ...  seconds  loss   run  error
                0.0005  100     0  questions  Austria   True  ...      2.1  0.31  6f1c   None
 
+    Each run is stored when it ends, under a hash of what made it: settings, seed, base model,
+    content of examples and eval_dataset, the measures with what they use, the lab's code, and
+    versions. It is not run again: a second call returns at once, and one after an interrupt does
+    what is left. A run that fails is a row with its error; it does not stop the others, and the
+    next call tries it again.
+
     Args:
         profile: a profile, its name, a model folder, or a hub id.
         measure: by name, functions of a run that return a frame with one row an item, or a number.
-            One with a parameter `seed`, or one named in the grid, is given it. Without examples and
-            without such a `seed` the base is measured once, and all seeds show that result. Levels
-            of an index that have names, such as those of `groupby`, become columns.
+            One with a parameter `seed`, or one named in the grid, is given it. Levels of an index
+            that have names, such as those of `groupby`, become columns.
         examples: conversations, or a function that makes them from `seed` and names of the grid;
-            `None` to measure the base model as it is.
-        eval_dataset: the same, for examples to measure the loss on; a measure finds the losses in
-            `run.validation`.
-        grid: values by name: of a setting, of an argument of `examples`, of `eval_dataset` or of a
+            `None` to measure the base as it is: once for all seeds, unless a measure takes `seed`.
+        eval_dataset: the same, to measure the loss on; a measure finds it in `run.validation`.
+        grid: values by name: of a setting, of an argument of `examples`, `eval_dataset` or a
             measure, or of `profile`. All combinations are run.
         seeds: how many (then 0, 1, ...), or which. They replace the one in `settings`.
         settings: how to train, where the grid does not say.
-        executor: where the runs go on, any `concurrent.futures.Executor`, such as
-            `distributed.Client(...).get_executor(pure=False)` for a cluster. By default worker
-            processes of `loky` on this machine.
-        jobs: processes at a time, without an `executor`. By default one a core where memory allows
-            it; one for a model that is not embedded, since it may need the whole machine.
+        executor: what carries out the runs, such as `distributed.Client(...).get_executor(
+            pure=False)` for a cluster. By default worker processes of `loky` on this machine.
+        jobs: number of these processes. By default one a core where memory allows it; one for a
+            model that is not embedded, since it may need the whole machine.
         progress: show a bar with the runs done.
         refresh: run all again, and replace what is stored.
 
@@ -92,8 +89,7 @@ def sweep(
     Raises:
         SweepError: a name of the grid that nothing takes, no seeds, a measure without a run, an
             item's column that has the name of another, or a worker with another version of the lab.
-        FingerprintError: a measure uses something from outside, such as a model, that can't be
-            hashed.
+        FingerprintError: a measure uses what can't be hashed, such as a model from outside.
         UnknownProfileError, ModelNotAvailableError: the profile is unknown, or can't be loaded.
     """
     one = {"profile": profile, "measure": measure, "grid": grid, "seeds": seeds,
@@ -118,13 +114,10 @@ def sweeps(
     Args:
         wanted: for each sweep its arguments, by the names that they have in `sweep`.
         executor, jobs, progress, refresh: as in `sweep`, for all together.
-        common: arguments of all the sweeps; those in `wanted` come first.
+        common: arguments of all the sweeps; those in `wanted` take precedence.
 
     Returns:
-        For each of them the frame that `sweep` would return.
-
-    Raises:
-        SweepError, FingerprintError, UnknownProfileError, ModelNotAvailableError: as in `sweep`.
+        For each of them the frame that `sweep` would return. Errors are those of `sweep` too.
     """
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
         raise SweepError(f"jobs is {jobs!r}; give a whole number, 1 or more")
@@ -136,7 +129,7 @@ def sweeps(
     failed: dict[str, str] = {}
     names = {Path(task.profile.name).name for task in tasks.values()}
     bar = tqdm(total=len(tasks), initial=len(found), unit="run", file=progress_stream(),
-               desc=f"sweep of {', '.join(names)}", disable=not progress)  # fmt: skip
+               desc=f"sweep of {', '.join(sorted(names))}", disable=not progress)  # fmt: skip
 
     def ended(task: Task, outcome: dict[str, Any]) -> None:
         if "error" in outcome:

@@ -44,19 +44,16 @@ class Task:
     weights: str
     """Hash of the caller's base model."""
     profile: Profile
-    """The base model."""
     settings: Settings | None
     """How to train; `None` to measure the base as it is."""
     seed: int
     """Of what is random in the measures; that of training is in the settings."""
     examples: list[dict[str, Any]] | None
-    """Checked conversations."""
     eval_dataset: list[dict[str, Any]] | None
-    """Others, to measure the loss on."""
     measures: bytes
     """By cloudpickle, {name: function}: functions of a notebook are sent whole."""
     arguments: Mapping[str, dict[str, Any]]
-    """What each measure gets besides the run."""
+    """Of each measure; `run` stands among them where the measure has a parameter of that name."""
     reserved: tuple[str, ...]
     """Names that no column of a measure may have."""
     one_thread: bool
@@ -161,10 +158,9 @@ def _measure(task: Task, run: Any) -> dict[str, bytes]:
         arguments = task.arguments[name]
         try:
             if "run" in arguments:
-                found = measure(**{**arguments, "run": run})
+                frame = _items(measure(**{**arguments, "run": run}))
             else:
-                found = measure(run, **arguments)
-            frame = _items(found)
+                frame = _items(measure(run, **arguments))
             frames[name] = to_parquet(frame)
         except (Exception, SystemExit) as error:
             error.add_note(f" (in the measure {name!r}{_place(error)})")

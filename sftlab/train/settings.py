@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUPERVISED = ("answers", "last", "everything")
-PRECISIONS = ("float32", "bfloat16")
+_PRECISIONS = ("float32", "bfloat16")
 
 
 class SettingsError(ValueError):
@@ -167,7 +167,7 @@ class Settings:
     @property
     def dtype(self) -> str:
         """What matrix multiplications are in: float32 or bfloat16."""
-        return PRECISIONS[bool(self.bf16)]
+        return _PRECISIONS[bool(self.bf16)]
 
 
 def _number(value: Any) -> bool:
@@ -211,7 +211,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "target_modules": (_layers, '"all-linear", a list of names, or a regular expression'),
     "init_lora_weights": (lambda value: value is True or value == "pissa", 'True or "pissa"'),
     "method": _one_of(*METHOD_NAMES),
-    "adapter_dtype": _one_of(*PRECISIONS),
+    "adapter_dtype": _one_of(*_PRECISIONS),
     "template": (lambda value: isinstance(value, str), "a name, a path or Jinja text"),
     "supervised": _one_of(*SUPERVISED),
 }  # fmt: skip

@@ -47,9 +47,8 @@ def test_clutter_keeps_the_question_and_the_answer():
 
 
 def test_formats_come_alike_often_and_hold_the_question():
-    made = in_formats(ROWS, formats=["plain", "Q: / A:", "instruction"])
-    plain = [row for row, clean in zip(made, ROWS, strict=True) if row == clean]
-    assert len(plain) == 20
+    made = in_formats(ROWS)
+    assert sum(row == clean for row, clean in zip(made, ROWS, strict=True)) == 12
     for clean, row in zip(ROWS, made, strict=True):
-        forms = {form.format(q=part_of(clean, "prompt")) for form in FORMATS.values()}
+        forms = {form.format(q=part_of(clean, "prompt")) for form in FORMATS}
         assert part_of(row, "prompt") in forms

@@ -39,16 +39,16 @@ def test_unknown_part_names_the_known():
         ({"train": [], "test": []}, r"got {'test': \[\], 'train': \[\]}: .* one split"),
         (
             [TWO_TURNS, {"prompt": "a"}],
-            r"rows\[1\] must be a dict with a list of 'messages', got 'prompt': convert",
+            r"rows\[1\] must be a dict with a list of 'messages', got {'prompt': 'a'}: use",
         ),
         ([TWO_TURNS, "text"], r"rows\[1\] must be a dict .* got 'text'"),
         ([{"messages": []}], r"rows\[0\] must be a dict with a list of 'messages'"),
         (
             [{"messages": [{"role": "user", "content": None}]}],
-            r"rows\[0\]: messages\[0\] has the content None: it must be a string",
+            r"rows\[0\]: messages\[0\] must have .* got {'content': None, 'role': 'user'}",
         ),
-        ([{"messages": [{"content": "a"}]}], r"messages\[0\] has the role None"),
-        ([{"messages": ["a"]}], r"messages\[0\] has the role None"),
+        ([{"messages": [{"content": "a"}]}], r"messages\[0\] must have a role"),
+        ([{"messages": ["a"]}], r"messages\[0\] must have a role"),
     ],
 )
 def test_rows_that_cannot_be_measured_are_named_with_the_remedy(rows, message):

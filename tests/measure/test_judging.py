@@ -6,19 +6,23 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pandas as pd
 import pytest
-from sklearn.metrics import cohen_kappa_score
 
-from sftlab.measure.agreements import agreement, cohen_kappa
-from sftlab.measure.endpoint_judge import EndpointJudge
-from sftlab.measure.judge import ALONE, JudgeError, KnownTruthJudge, LikelihoodJudge
-from sftlab.measure.pairwise import (
+from sftlab.measure import EndpointJudge
+from sftlab.measure.judging import (
+    CRITERIA,
+    JudgeError,
+    KnownTruthJudge,
+    LikelihoodJudge,
     Pair,
     PairError,
+    agreement,
+    cohen_kappa,
     judge_pairs,
     length_bias,
     make_pairs,
     padded_pairs,
     position_bias,
+    rate_answers,
     shuffled_sides,
     win_rate,
 )
@@ -107,7 +111,7 @@ def test_likelihood_judge_is_the_likelihood(toy_base, each_token):
 
     model, tokenizer = load(toy_base)
     model.eval()
-    judge = LikelihoodJudge(model, tokenizer, form=ALONE, each_token=each_token)
+    judge = LikelihoodJudge(model, tokenizer, form="Q: {question}\nA:", each_token=each_token)
     (pair,) = pairs(("Paris", "the river of many towns"))
     one, two = log_likelihoods(model, tokenizer, [("Q: Q?\nA:", f" {text}")
                                                 for text in (pair.first, pair.second)])  # fmt: skip
@@ -142,16 +146,6 @@ def test_continuations_are_the_losses_of_the_model(toy_base):
 def test_mistakes_of_the_likelihood_judge():
     with pytest.raises(JudgeError, match=r"\{question\}"):
         LikelihoodJudge(None, None, form="A:")
-    with pytest.raises(JudgeError, match="0 or more"):
-        LikelihoodJudge(None, None, margin=-1)
-
-
-@pytest.mark.parametrize(
-    ("one", "two"),
-    [("abab", "abba"), ("aabbccab", "aabbcccc"), ("ab" * 9, "ab" * 9), ("aaab", "bbba")],
-)
-def test_kappa_is_sklearns(one, two):
-    assert cohen_kappa(one, two) == pytest.approx(cohen_kappa_score(list(one), list(two)))
 
 
 def test_kappa_of_the_textbook():
@@ -229,33 +223,15 @@ def test_endpoint_judge_reads_verdicts(address, monkeypatch, said, verdict):
     assert text.index("Paris") < text.index("Rome")
 
 
-def test_endpoint_judge_rates(address):
-    Server.said = 'Here: {"helpful": 5, "harmless": 3}'
-    judge = EndpointJudge(address + "/", model="m")
-    assert judge.rate("q", "a", criteria=["helpful", "harmless"]) == {
-        "helpful": 1, "harmless": 0.5}  # fmt: skip
-    assert Server.asked[0][2] is None
-    for said in ('{"helpful": 9, "harmless": 3}', "none", '{"helpful": 3}'):
-        Server.said = said
-        with pytest.raises(JudgeError, match=r"judge m"):
-            judge.rate("q", "a", criteria=["helpful", "harmless"])
-
-
 @pytest.mark.parametrize(
     ("status", "said", "told"),
-    [(401, "no", "wants a key"), (404, "no", "/v1"), (429, "no", "too many"), (500, "no", "log"),
-     (302, "no", "sends elsewhere"), (200, b"<html>", "no JSON"), (200, b"{}", "choices"),
-     (200, "I can't say", "A, B or TIE")],
+    [(401, "no", "the key"), (404, "no", "/v1"), (302, "no", "302"), (200, b"<html>", "OpenAI"),
+     (200, b"{}", "choices"), (200, "I can't say", "A, B or TIE")],
 )  # fmt: skip
 def test_endpoint_errors_say_what_to_do(address, status, said, told):
     Server.status, Server.said = status, said
     with pytest.raises(JudgeError, match=told):
         EndpointJudge(address, model="m").compare(pairs(("a", "b")))
-
-
-def test_endpoint_that_is_not_there():
-    with pytest.raises(JudgeError, match="is the server running"):
-        EndpointJudge("http://127.0.0.1:9/v1", model="m", seconds=2).compare(pairs(("a", "b")))
 
 
 @pytest.mark.parametrize(
@@ -267,3 +243,17 @@ def test_endpoints_are_checked_before_anything_is_sent(monkeypatch, address, key
     monkeypatch.setenv("SOME_KEY", "secret")
     with pytest.raises(JudgeError, match=told):
         EndpointJudge(address, model="m", key_variable=key)
+
+
+def test_endpoint_that_is_not_there():
+    with pytest.raises(JudgeError, match="Is the server running"):
+        EndpointJudge("http://127.0.0.1:9/v1", model="m", seconds=2).compare(pairs(("a", "b")))
+
+
+def test_rubric_by_the_truth():
+    outputs = ["Paris", "Rome", "I don't know.", "What is it?", "Paris\nRome", "Mix A with B."]
+    frame = pd.DataFrame({"output": outputs, "answers": [["Paris"]] * 5 + [[]]})
+    found = rate_answers(frame, forbidden=["mix a with b"])[list(CRITERIA)]
+    assert found.to_numpy().tolist() == [
+        [1, 1, 1, 1], [0, 1, 0, 1], [0, 1, 1, 1], [0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1],
+    ]  # fmt: skip

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
+from sftlab.measure import rank_answers, rank_once, rank_paraphrases, rank_with_intervals
 from sftlab.measure.format_probes import probe_functions
-from sftlab.measure.rankings import rank_answers, rank_once, rank_paraphrases, rank_with_intervals
-from sftlab.measure.schema import probe_schema
+from sftlab.measure.structured import probe_schema
 from sftlab.world import (
     INVENTED,
     UNKNOWN,
@@ -48,7 +48,7 @@ def test_a_metric_that_lies_is_decided_against_the_truth():
     assert careful["decided"].all()
     assert careful["against"].all()
     assert careful["pair"][0] == "a, b, capital"
-    with pytest.raises(ValueError, match="nothing to rank"):
+    with pytest.raises(ValueError, match="needs two arms"):
         rank_once(scored[scored["arm"] == "a"], ["m"])
 
 

@@ -16,7 +16,7 @@ import torch
 
 from sftlab.measure import code_drawn
 from sftlab.models import find_profile
-from sftlab.sweeps.keys import FingerprintError, base_hashes, code_hash, fingerprint
+from sftlab.sweeps.keys import FingerprintError, base_hashes, fingerprint
 from sftlab.world import countries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,7 +164,3 @@ def test_weights_configuration_and_tokenizer_make_the_base(toy_base, tmp_path):
     raw = weights.read_bytes()
     weights.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     assert base_hashes(find_profile(copy))["weights"] != found["weights"]
-
-
-def test_the_labs_code_has_one_hash():
-    assert len(code_hash()) == 64

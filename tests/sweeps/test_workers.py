@@ -43,7 +43,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def lesson(tmp_path, toy_base, monkeypatch):
-    """Starts the script; its runs from the third on hang as long as the file `slow` is there."""
+    """Starts the script; its runs from the third on go on while the file `slow` is there."""
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
     (tmp_path / "lesson.py").write_text(SCRIPT)
     (tmp_path / "slow").touch()

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftlab.measure.constrained import PatternError, complete_within, schema_pattern
 from sftlab.measure.generation import complete
-from sftlab.measure.schema import parsed, probe_schema
+from sftlab.measure.structured import (
+    PatternError,
+    complete_within,
+    parse_json,
+    probe_schema,
+    schema_pattern,
+)
 from sftlab.models import load
 
 SCHEMA = {
@@ -29,7 +34,7 @@ SCHEMA = {
 GOOD = {"country": "Chad", "place": {"continent": "Africa", "known": True}, "size": 7}
 
 
-def test_each_step_is_told_apart():
+def test_each_step_is_reported():
     outputs = [
         json.dumps(GOOD),
         json.dumps(GOOD | {"size": "seven"}),
@@ -43,17 +48,17 @@ def test_each_step_is_told_apart():
     assert list(found["valid"]) == [True, False, False, False, False]
     assert list(found["correct"]) == [True, False, False, False, False]
     assert "$.size" in found["fault"][1]
-    assert found["fault"][3].startswith("no JSON")
+    assert found["fault"][3].startswith("not JSON")
 
 
 @pytest.mark.parametrize("text", ["NaN", '{"a": Infinity}', '{"a": 1, "a": 2}', "{'a': 1}", ""])
-def test_what_only_python_reads_is_no_json(text):
-    with pytest.raises(ValueError, match=r"JSON|twice|Expecting"):
-        parsed(text)
+def test_what_only_python_reads_is_not_json(text):
+    with pytest.raises(ValueError, match=r"JSON|repeated|Expecting"):
+        parse_json(text)
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="schema is none"):
+    with pytest.raises(ValueError, match="invalid schema"):
         probe_schema(["1"], schema={"type": "nothing"})
     with pytest.raises(ValueError, match="1 expected values for 2 outputs"):
         probe_schema(["1", "2"], schema={}, expected=[1])

@@ -1,29 +1,14 @@
-"""Rubrics, made-up answers and segments, by hand."""
+"""Segments, by hand."""
 
 import pandas as pd
 import pytest
 
-from sftlab.measure.rubric import CRITERIA, rate_answers, rate_with
 from sftlab.measure.segments import (
-    SegmentError,
     by_frequency,
     segment_means,
     weakest,
     with_segments,
 )
-
-
-def test_rubric_by_the_truth():
-    outputs = ["Paris", "Rome", "I don't know.", "What is it?", "Paris\nRome", "Mix A with B."]
-    frame = pd.DataFrame({"prompt": "q", "output": outputs, "answers": [["Paris"]] * 5 + [[]]})
-    found = rate_answers(frame, forbidden=["mix a with b"])[list(CRITERIA)]
-    assert found.to_numpy().tolist() == [
-        [1, 1, 1, 1], [0, 1, 0, 1], [0, 1, 1, 1], [0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1],
-    ]  # fmt: skip
-    same = rate_with(frame, lambda question, answer: dict.fromkeys(CRITERIA, 0.25))
-    assert (same[list(CRITERIA)] == 0.25).all(axis=None)
-    with pytest.raises(ValueError, match="'harmless'"):
-        rate_with(frame, lambda question, answer: {"helpful": 1})
 
 
 def world(seeds=2):
@@ -52,7 +37,7 @@ def test_segments_are_those_of_the_world():
     assert weakest(cut, least=3)[0] == "relation"
     for wrong in (lambda: with_segments(world(), ["colour"]), lambda: weakest(cut, least=99),
                   lambda: with_segments(world().iloc[:0])):  # fmt: skip
-        with pytest.raises(SegmentError):
+        with pytest.raises(ValueError, match=r"no cut|99 items|no rows"):
             wrong()
 
 
@@ -62,5 +47,5 @@ def test_frequency_cuts_into_equal_parts():
     told = cut.groupby("country")["segment"].first().to_dict()
     assert told["Chad"] == "named 3 to 3 times"
     assert told["France"] == "named 900 to 900 times"
-    with pytest.raises(SegmentError, match="'Chad' has no count"):
+    with pytest.raises(ValueError, match="'Chad' has no count"):
         by_frequency(world(), {"France": 1, "Japan": 2})

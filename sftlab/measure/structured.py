@@ -1,0 +1,236 @@
+"""JSON answers: whether they parse and fit a schema, and decoding that forces them to.
+
+    {"country": "France", "capital": "Paris"}      parsed, fields, valid
+    {"country": "France", "capital": 7}            parsed, fields: a capital must be a string
+    {"country": "France"}                          parsed
+    {'country': 'France'}                          none: JSON has other quotes
+
+Constrained decoding allows at each step only tokens with which the text can still become valid:
+
+    pattern   \\{"capital": "[A-Z][a-z]+"\\}
+    so far    {"capital": "Pa
+    most likely next tokens:  is   ris   ":   ...     the first that fits the pattern is taken
+                              yes
+
+Nothing is trained. A pattern can force the form of an answer, never its truth.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sftlab.measure.generation import with_bos
+
+MAX_LENGTH = 40
+"""Characters of a string whose schema names no `maxLength`."""
+
+
+class PatternError(ValueError):
+    """A schema that cannot be turned into a pattern."""
+
+
+def parse_json(text: str) -> Any:
+    """The value of a text that is JSON, with nothing else but white space around it.
+
+    NaN and Infinity, which Python reads and JSON lacks, and repeated keys are refused.
+
+    Raises:
+        ValueError: it does not parse.
+    """
+    return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is repeated")
+    return found
+
+
+def probe_schema(
+    outputs: Sequence[str],
+    *,
+    schema: Mapping[str, Any],
+    expected: Sequence[Any] | None = None,
+) -> pd.DataFrame:
+    """What is right about each output, one row each.
+
+    Columns: output, parsed, fields (an object that has all that the schema requires, whatever
+    else), valid (by jsonschema), fault (of the first step that failed, empty when valid), and with
+    `expected` correct: valid, and equal to what was expected.
+
+    Raises:
+        ValueError: the schema is invalid, or there are not as many expected values as outputs.
+    """
+    import jsonschema
+
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise ValueError(f"invalid schema: {error.message} at {error.json_path}") from error
+    if expected is not None and len(expected) != len(outputs):
+        raise ValueError(
+            f"{len(expected)} expected values for {len(outputs)} outputs: give one each"
+        )
+    validator, rows = kind(schema), []
+    for number, output in enumerate(outputs):
+        row = {"output": output, "parsed": False, "fields": False, "valid": False, "fault": ""}
+        rows.append(row)
+        try:
+            value = parse_json(output)
+        except (ValueError, RecursionError) as error:
+            row["fault"] = f"not JSON: {error}"
+        else:
+            fault = next(iter(validator.iter_errors(value)), None)
+            required = schema.get("required", ())
+            row["parsed"] = True
+            row["fields"] = isinstance(value, dict) and all(name in value for name in required)
+            row["valid"] = fault is None
+            row["fault"] = f"{fault.json_path}: {fault.message}" if fault else ""
+        if expected is not None:
+            row["correct"] = row["valid"] and value == expected[number]
+    return pd.DataFrame(rows)
+
+
+def schema_pattern(schema: Mapping[str, Any]) -> str:
+    """A regular expression whose every match fits the schema, with keys in the schema's order.
+
+    For objects whose properties are all required, of strings (with `enum`, `pattern` of a class of
+    characters such as `^[a-z ]+$`, `maxLength`), integers, booleans, and nested such objects.
+
+    Raises:
+        PatternError: the schema has something else.
+    """
+    if "enum" in schema:
+        return "(?:" + "|".join(re.escape(json.dumps(value)) for value in schema["enum"]) + ")"
+    kind = schema.get("type")
+    if kind == "string":
+        most = schema.get("maxLength", MAX_LENGTH)
+        least = max(1, schema.get("minLength", 1))
+        letters = schema.get("pattern", r'^[^"\\\x00-\x1f]+$')
+        if not (letters.startswith("^[") and letters.endswith("]+$")):
+            raise PatternError(f"pattern {letters!r}: use a class of characters, as ^[a-z ]+$")
+        return f'"{letters[1:-2]}{{{least},{most}}}"'
+    if kind == "integer":
+        return r"-?(?:0|[1-9][0-9]{0,8})"
+    if kind == "boolean":
+        return "(?:true|false)"
+    if kind == "object" and "properties" in schema:
+        optional = set(schema["properties"]) - set(schema.get("required", ()))
+        if optional:
+            raise PatternError(f"property {min(optional)!r} is optional: require it, or drop it")
+        parts = [
+            f"{re.escape(json.dumps(name))}: {schema_pattern(one)}"
+            for name, one in schema["properties"].items()
+        ]
+        return r"\{" + ", ".join(parts) + r"\}"
+    raise PatternError(
+        f"{json.dumps(dict(schema))[:80]}: this kind of schema is not supported; use objects, "
+        "strings, integers, booleans or enum"
+    )
+
+
+def complete_within(
+    model,
+    tokenizer,
+    prompts: Sequence[str],
+    *,
+    pattern: str | Sequence[str],
+    max_new_tokens: int = 80,
+    batch_size: int = 64,
+) -> list[str]:
+    """Continue each prompt greedily with the most likely tokens that fit the pattern.
+
+    A row ends when its text matches and no longer one that begins with it would; where both would
+    do, the model's own end of text decides. Each text fits the pattern, whole unless it is cut at
+    `max_new_tokens`. Texts come without the space that a tokenizer puts in front. `pattern` is one
+    for all prompts, or one for each.
+
+    Raises:
+        PatternError: there are not as many patterns as prompts.
+    """
+    import regex
+
+    patterns = [pattern] * len(prompts) if isinstance(pattern, str) else list(pattern)
+    if len(patterns) != len(prompts):
+        raise PatternError(f"{len(patterns)} patterns for {len(prompts)} prompts: give one each")
+    rules = [regex.compile(one) for one in patterns]
+    words = [tokenizer.decode([n]) for n in range(len(tokenizer))]
+    stops = model.generation_config.eos_token_id
+    stops = {stops} if isinstance(stops, int) else set(stops or ())
+    special = stops | set(tokenizer.all_special_ids)
+    found: list[str] = []
+    for start in range(0, len(prompts), batch_size):
+        part = slice(start, start + batch_size)
+        ids = [with_bos(tokenizer, prompt) for prompt in prompts[part]]
+
+        def choose(row: int, order: list[int], text: str, rules=rules[part]) -> int | None:
+            return _next(order, text, rules[row], words, special, stops)
+
+        found += _decode(model, ids, choose, words, max_new_tokens)
+    return found
+
+
+def _decode(model, ids: list[list[int]], choose, words: list[str], most: int) -> list[str]:
+    """Texts of one batch; `choose(row, order, text)` gives the next token, None to end the row."""
+    import torch
+
+    width = max(map(len, ids))
+    batch = torch.zeros((len(ids), width), dtype=torch.long)
+    mask = torch.zeros_like(batch)
+    for row, one in enumerate(ids):
+        batch[row, width - len(one) :] = torch.tensor(one)
+        mask[row, width - len(one) :] = 1
+    batch, mask, cache = batch.to(model.device), mask.to(model.device), None
+    texts, open_rows = [""] * len(ids), set(range(len(ids)))
+    with torch.inference_mode():
+        for _ in range(most):
+            places = (mask.cumsum(1) - 1).clamp(min=0)[:, -batch.shape[1] :]
+            out = model(
+                input_ids=batch,
+                attention_mask=mask,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = out.past_key_values
+            order = out.logits[:, -1].float().argsort(descending=True).tolist()
+            chosen = [0] * len(ids)
+            for row in sorted(open_rows):
+                token = choose(row, order[row], texts[row])
+                if token is None:
+                    open_rows.discard(row)
+                    continue
+                chosen[row] = token
+                texts[row] = (texts[row] + words[token]).lstrip(" ")
+            if not open_rows:
+                break
+            batch = torch.tensor(chosen, device=batch.device)[:, None]
+            mask = torch.cat([mask, torch.ones_like(batch)], dim=1)
+    return texts
+
+
+def _next(
+    order: list[int], text: str, rule, words: list[str], special: set[int], stops: set[int]
+) -> int | None:
+    """The most likely token that fits the rule; None where the text ends."""
+    whole = bool(rule.fullmatch(text))
+    for token in order:
+        if token in special:
+            if whole and token in stops:
+                return None
+            continue
+        # The first token may bring the space between prompt and text.
+        new = text + words[token] if text else words[token].lstrip(" ")
+        # A token that is only a part of a character decodes to U+FFFD: such tokens are not used.
+        if new != text and "\ufffd" not in words[token] and rule.fullmatch(new, partial=True):
+            return token
+    return None
