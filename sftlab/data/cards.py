@@ -1,37 +1,30 @@
 """A data card written from the data, as Markdown with the hub's front matter, and what it lacks.
 
-What can be counted is counted. What only people know (where the data come from, who labelled it,
-what they examined) is stated in `About`; what is not stated is `NOT_STATED` in the card, and
-`check_card` names it. The card's form is `card.md`.
+What can be counted is counted. What only people know is stated in `About`; what is not stated is
+`NOT_STATED` in the card (its form is `card.md`), and `check_card` names it.
 
 The EU AI Act (Regulation 2024/1689) asks providers of high-risk systems to document their training
-data: Article 10(2) lists the practices, Annex IV(2)(d) what the technical documentation says of
-provenance, selection, labelling and cleaning. It does not prescribe a data card, and names no
-licence there; a card is one place for it all. `check_card` sees that something is stated, not that
-it is true or enough: it is no legal advice.
+data, in Article 10(2) and Annex IV(2)(d); it does not prescribe a data card. `check_card` sees that
+something is stated, not that it is true or enough.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
-from sftlab.data.checks import checklist
 from sftlab.data.privacy import LIMITS, listed, redact, redact_text
-from sftlab.data.quality import count_values, lengths
+from sftlab.data.quality import checklist, count_values, lengths
 from sftlab.data.rows import Key, Row, RowsError, checked
 from sftlab.data.splits import Splits
 
 NOT_STATED = "Not stated."
-CREATORS = (
-    "found", "crowdsourced", "expert-generated", "machine-generated", "no-annotation", "other",
-)  # fmt: skip
 _POWERS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 SIZE_CATEGORIES = ("n<1K", *(f"{a}<n<{b}" for a, b in pairwise(_POWERS)), "n>1T")
 
@@ -50,7 +43,6 @@ class About:
     rights: str = ""  # why the sources may be used under it; opt-outs that were honoured
     labeller: str = ""  # who wrote or labelled the answers, and what qualifies them
     labelling: str = ""  # how: instructions, checks, agreement between labellers
-    annotations: str = ""  # the same for the hub's filter: one of `CREATORS`
     preparation: str = ""  # what was cleaned, dropped, redacted, converted; how many rows
     bias: str = ""  # which biases were looked for, what was found and done
     personal: str = ""  # whose personal data is inside, and the ground to use it
@@ -60,13 +52,9 @@ class About:
     tags: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if not self.name.strip():
-            raise RowsError("name is empty: a card needs the data set's name")
         for field in ("languages", "tasks", "tags"):
             if isinstance(getattr(self, field), str):
                 raise RowsError(f"{field}={getattr(self, field)!r}: give a tuple of strings")
-        if self.annotations and self.annotations not in CREATORS:
-            raise RowsError(f"annotations={self.annotations!r}: use one of {', '.join(CREATORS)}")
 
 
 def write_card(
@@ -81,16 +69,13 @@ def write_card(
     """A card of the rows, as a `huggingface_hub.DatasetCard`: `.save(path)`, `.text`, `.data`.
 
     Args:
-        about: what people state.
         bias_by: names and keys whose counts the section on bias shows, such as {"region": ...}.
-        splits: what `split` gave, for the shares as they came out.
-        checks: what `checklist` gave; by default it is computed with what the rows alone allow.
+        splits, checks: what `split` and `checklist` gave; by default a checklist of the rows alone.
         names: names of people to look for in the rows.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    rows = checked(rows)
-    bias_by, names = dict(bias_by or {}), listed(names)
+    rows, bias_by, names = checked(rows), dict(bias_by or {}), listed(names)
     if checks is None:
         checks = checklist(rows, cover=bias_by, names=names)
     # A reading may quote a row, and the card is for everyone.
@@ -100,6 +85,8 @@ def write_card(
         counts = pd.Series(count_values(rows, key), name="rows").rename_axis("value").reset_index()
         shares = counts.assign(share=counts["rows"] / counts["rows"].sum())
         counted.append(f"Rows by {name}:\n\n{_table(shares)}")
+    lines = (json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) for row in rows)
+    text = "".join(f"{line}\n" for line in lines)
     personal = pd.DataFrame(redact(rows, names=names)[1].items(), columns=["kind", "found"])
     duplicates = checks[checks["aspect"] == "deduplication"].drop(columns="aspect")
     front = DatasetCardData(
@@ -107,8 +94,7 @@ def write_card(
         license=about.license or None,
         license_name=about.license_name or None,
         license_link=about.license_link or None,
-        annotations_creators=[about.annotations] if about.annotations else None,
-        size_categories=[size_category(len(rows))],
+        size_categories=[SIZE_CATEGORIES[max(len(str(len(rows))) - 3, 0)]],
         task_categories=list(about.tasks) or None,
         pretty_name=about.name,
         tags=list(about.tags) or None,
@@ -120,7 +106,7 @@ def write_card(
         not_stated=NOT_STATED,
         licence=" ".join(filter(None, (about.license, about.license_name, about.license_link))),
         count=len(rows),
-        sha256=fingerprint(rows),
+        sha256=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
         lengths=_table(lengths(rows).reset_index()),
         counted="\n\n".join(counted),
         personal=_table(personal),
@@ -145,20 +131,6 @@ def _cell(value: object) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def size_category(count: int) -> str:
-    """The hub's name for so many rows: `n<1K`, `1K<n<10K` ..."""
-    return SIZE_CATEGORIES[min(max(len(str(count)) - 3, 0), len(SIZE_CATEGORIES) - 1)]
-
-
-def fingerprint(rows: Iterable[Row]) -> str:
-    """SHA-256 of the rows as JSON lines with sorted keys: it changes with any row and the order."""
-    total = hashlib.sha256()
-    for row in rows:
-        line = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
-        total.update(line.encode("utf-8", "surrogatepass") + b"\n")
-    return total.hexdigest()
-
-
 NEEDED = (  # section, bold word in it (none: its first paragraph), who requires it, what to write
     ("Purpose", "", "AI Act, Article 10(2), Annex IV(2)(d)", "say what the data is for"),
     ("Provenance", "Origin", "AI Act, Article 10(2)(b)", "name the sources"),
@@ -176,12 +148,18 @@ NEEDED = (  # section, bold word in it (none: its first paragraph), who requires
      "say whose data is inside and why it may be used, or that there is none"),
     ("Gaps", "", "AI Act, Article 10(2)(h)", "say what is missing or outdated"),
 )  # fmt: skip
-FRONT_MATTER = ("license", "language", "size_categories", "task_categories", "pretty_name")
-"""Fields that the hub reads to show and to filter data sets."""
+FRONT_MATTER = {
+    "license": (r"[a-z0-9][a-z0-9.-]*", "an identifier of the hub, such as mit or cc-by-4.0"),
+    "language": (r"[a-z]{2,3}|code|multilingual",
+                 "an ISO 639 code of two or three letters, such as en"),
+    "size_categories": ("|".join(SIZE_CATEGORIES), f"one of {', '.join(SIZE_CATEGORIES)}"),
+    "task_categories": (r".*", "a task"),
+    "pretty_name": (r".*", "a name"),
+}  # fmt: skip
+"""Fields that the hub reads to show and to filter data sets: their form, and that in words."""
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(NamedTuple):
     """One thing that a card lacks."""
 
     what: str  # section and field, or the field of the front matter
@@ -192,23 +170,14 @@ class Missing:
         return f"{self.what}: {self.remedy} (required by: {self.required_by})"
 
 
-def check_card(card: Any) -> list[Missing]:
+def check_card(card) -> list[Missing]:
     """Everything that a card lacks; an empty list when it is complete.
 
-    `card` is what `write_card` gave, the Markdown, or a file's `Path`. Sections are found by their
-    headings, so a card written by hand is checked alike.
-
-    Raises RowsError for a file that can't be read, or front matter that is not YAML.
+    `card` is what `write_card` gave, or Markdown: sections are found by their headings.
     """
     from huggingface_hub import DatasetCard
 
-    try:
-        card = card.read_text(encoding="utf-8") if isinstance(card, Path) else card
-        card = DatasetCard(card) if isinstance(card, str) else card
-    except OSError as error:
-        raise RowsError(f"{card}: can't be read ({error.strerror}): give a card's path") from None
-    except Exception as error:  # the YAML parser's own kinds
-        raise RowsError(f"the card's front matter can't be read: {error}") from None
+    card = DatasetCard(card) if isinstance(card, str) else card
     parts = re.split(r"^## +(.+?) *$", card.text, flags=re.MULTILINE)
     sections = {a.casefold(): b.strip() for a, b in zip(parts[1::2], parts[2::2], strict=True)}
     found = [
@@ -232,21 +201,14 @@ def _states(section: str, field: str) -> bool:
     return text.strip() not in ("", NOT_STATED, "[More Information Needed]")
 
 
-def _front_matter_problems(data: dict) -> list[tuple[str, str]]:
+def _front_matter_problems(data: dict) -> Iterator[tuple[str, str]]:
     """(field, what to write) for each field that is missing or has an unknown value."""
-    found = [(field, "write it") for field in FRONT_MATTER if not data.get(field)]
-    known = {
-        "license": (r"[a-z0-9][a-z0-9.-]*", "an identifier of the hub, such as mit or cc-by-4.0"),
-        "language": (r"[a-z]{2,3}|code|multilingual",
-                     "an ISO 639 code of two or three letters, such as en"),
-        "size_categories": ("|".join(SIZE_CATEGORIES), f"one of {', '.join(SIZE_CATEGORIES)}"),
-    }  # fmt: skip
-    for field, (form, wanted) in known.items():
-        values = data.get(field) or []
-        for value in values if isinstance(values, list) else [values]:
-            if not re.fullmatch(form, str(value)):
-                found.append((field, f"{value!r} must be {wanted}"))
-    if data.get("license") == "other":
-        own = "a licence of your own needs it"
-        found += [(f, own) for f in ("license_name", "license_link") if not data.get(f)]
-    return found
+    for field, (form, wanted) in FRONT_MATTER.items():
+        if not (values := data.get(field)):
+            yield field, "write it"
+        for value in values if isinstance(values, list) else [values or ""]:
+            if value and not re.fullmatch(form, str(value)):
+                yield field, f"{value!r} must be {wanted}"
+    for field in ("license_name", "license_link"):
+        if data.get("license") == "other" and not data.get(field):
+            yield field, "a licence of your own needs it"

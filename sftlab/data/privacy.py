@@ -54,7 +54,7 @@ _IPV4 = r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)"
 
 
 def luhn(number: str) -> bool:
-    """Whether a card number's last digit is its checksum; spaces and the like do not count."""
+    """Whether the last digit is the checksum of a card number; spaces do not count."""
     return _luhn.is_valid(re.sub(r"\D", "", number))
 
 
@@ -92,11 +92,11 @@ _SEARCHES = [
 
 @dataclass(frozen=True)
 class Finding:
-    """One piece of personal data."""
+    """One piece of personal data, with its place in characters of the message's content."""
 
     row: int
     message: int
-    start: int  # in characters of the message's content
+    start: int
     end: int
     kind: str  # one of `KINDS`
     text: str
@@ -105,8 +105,7 @@ class Finding:
 def find_in_text(text: str, names: Iterable[str] = ()) -> list[tuple[int, int, str]]:
     """(start, end, kind) of each piece of personal data, in order; none overlap.
 
-    Placeholders such as [EMAIL] are left alone. Names are whole words, upper and lower case as
-    given.
+    Names are whole words, upper and lower case as given.
     """
     names = listed(names)
     searches = [*_SEARCHES, ("NAME", _form_of_names(names), len)] if names else _SEARCHES

@@ -1,16 +1,16 @@
-"""Measures of a data set: lengths, values, diversity, contradictions, formats; loss as a score.
-
-`checklist` puts them together with duplicates, leaks and personal data.
-"""
+"""The checklist of a data set in one table, and a model's loss as a score of each row."""
 
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
+from sftlab.data.overlap import exact_duplicates, leaks, near_duplicates
+from sftlab.data.privacy import KINDS, find_pii, listed
 from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, values_of, words
 
 MARKERS = re.compile(
@@ -18,7 +18,7 @@ MARKERS = re.compile(
     r"|^#{2,3} ?(?:Instruction|Input|Response)\b|^(?:Q|A|User|Human|Assistant|USER|ASSISTANT):",
     flags=re.MULTILINE,
 )
-"""Marks of a chat format inside a content: the format is written twice once a template adds it."""
+"""Marks of a chat format inside a content, which a template would write a second time."""
 REFUSALS = re.compile(
     r"\bas an? (?:ai|artificial intelligence|language model|large language model)\b"
     r"|\bi(?:['’]m| am) (?:sorry|afraid|unable|not able)\b"
@@ -29,18 +29,17 @@ REFUSALS = re.compile(
 NEUTRAL = "Q: {prompt}\nA:"
 """A form that a base model knows from plain text, of no chat template.
 
-The form matters: on 400 country questions with 120 wrong answers, the base `tiny` ranks every wrong
-answer above every right one in this form, and no better than chance (area under the curve 0.55)
-when the answer is on the line after the bare question.
+On 400 country questions, 120 of them answered wrongly, the base `tiny` ranks every wrong answer
+above every right one in this form, and no better than chance (area under the curve 0.55) when the
+answer is on the line after the bare question.
 """
 
 
 def lengths(rows: Iterable[Row], *, tokenizer: Any = None) -> pd.DataFrame:
     """How long prompts, answers and conversations are.
 
-    Lines: part and unit (characters, words, and tokens with a tokenizer; tokens of the text
-    alone, without BOS and without what a chat template adds). Columns: least, median, mean, p95
-    (95% are not longer) and most.
+    Lines: part and unit (characters, words, and with a tokenizer the tokens of the text alone).
+    Columns: least, median, mean, p95 (95% are not longer) and most.
     """
     rows, counts = checked(rows), {}
     for part in ("prompt", "answer", "conversation"):
@@ -61,63 +60,181 @@ def count_values(rows: Iterable[Row], key: Key) -> dict[Hashable, int]:
     return dict(Counter(values_of(checked(rows), key)).most_common())
 
 
-def distinct(rows: Iterable[Row], *, size: int = 2, part: str = "prompt") -> float:
-    """Distinct-n: different runs of `size` words over all runs (Li et al., arXiv 1510.03055).
-
-    1 when no run comes twice. It falls as a data set grows, so compare sets of one size only. NaN
-    when no text has that many words.
-    """
-    seen: Counter[tuple[str, ...]] = Counter()
-    for row in checked(rows):
-        own = words(part_of(row, part))
-        seen.update(tuple(own[n : n + size]) for n in range(len(own) - size + 1))
-    return len(seen) / seen.total() if seen else math.nan
+Line = tuple[str, str, float | None, str]
 
 
-def contradictions(rows: Iterable[Row]) -> dict[str, dict[str, list[int]]]:
-    """Prompts with different answers, and the rows of each answer.
+def checklist(
+    rows: Iterable[Row],
+    *,
+    cover: Mapping[str, Key] | None = None,
+    label: Key | None = None,
+    checker: Callable[[Row], bool | None] | None = None,
+    unsafe: Callable[[Row], bool] | None = None,
+    names: Iterable[str] = (),
+    test: Iterable[Row] | None = None,
+    group: Key | None = None,
+    tokenizer: Any = None,
+) -> pd.DataFrame:
+    """One line for each thing measured: aspect, measured, value, and a plain reading.
 
-    Case, white space and Unicode form do not count. The prompt includes the system message here:
-    another system message may ask for another answer.
-    """
-    rows = checked(rows)
-    groups: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for index, row in enumerate(rows):
-        answer = normalise(part_of(row, "answer"))
-        groups[normalise(part_of(row, "context"))][answer].append(index)
-    return {
-        part_of(rows[min(map(min, answers.values()))], "context"): {
-            part_of(rows[own[0]], "answer"): own for own in answers.values()
-        }
-        for answers in groups.values()
-        if len(answers) > 1
-    }
+    What needs something that was not given has no value, and says what to give.
 
-
-def formats(rows: Iterable[Row]) -> pd.DataFrame:
-    """The forms in which rows come: roles in their order, how the answer ends, marks inside.
-
-    Columns: roles ("user assistant"), ends ("with a mark" such as a full stop, "bare", or
-    "empty"), markers (the first mark of a chat format found in a content, "" for none), rows,
-    share; the most frequent first. One line is one format.
+    Args:
+        cover: what the rows should cover, by name: {"country": "country", "wording": function}.
+        label: the class of a row, whose balance counts.
+        checker: whether a row's answer is right, by known truth; None where it can't say.
+        unsafe: whether a row must not be learned.
+        names: names of people to look for.
+        test, group: the rows of the test split, and the entity of a row, to look for leaks.
     """
     rows = checked(rows)
-    counts: Counter[tuple[str, str, str]] = Counter()
+    lines = [
+        *_form(rows, tokenizer),
+        *_spread(rows, cover or {}, label),
+        *_truth(rows, checker, unsafe),
+        *_copies(rows),
+        *_privacy(rows, listed(names)),
+        *_leakage(rows, None if test is None else checked(test, name="test"), group),
+    ]
+    return pd.DataFrame(lines, columns=["aspect", "measured", "value", "reading"])
+
+
+def _missing(aspect: str, measured: str, give: str) -> Line:
+    return aspect, measured, None, f"not measured: give {give}"
+
+
+def _count(aspect: str, measured: str, count: int, rows: list[Row], none: str, some: str) -> Line:
+    some = f"{count} of {len(rows)} rows ({count / len(rows):.1%}): {some}"
+    return aspect, measured, count, some if count else none
+
+
+def _form(rows: list[Row], tokenizer: Any) -> Iterator[Line]:
+    table = lengths(rows, tokenizer=tokenizer)
+    for unit in ("words", "tokens") if tokenizer is not None else ("words",):
+        one = table.loc["answer", unit]
+        reading = f"answers have {one['least']:.0f} to {one['most']:.0f} {unit}, 95% at most "
+        reading += f"{one['p95']:.0f}: the model will answer at such lengths"
+        yield "length", f"median {unit} of an answer", one["median"], reading
+    if tokenizer is None:
+        yield _missing("length", "tokens of a conversation", "`tokenizer`")
+    else:
+        most = table.loc[("conversation", "tokens"), "most"]
+        reading = "with its template it must fit the model's context"
+        yield "length", "tokens of the longest row", most, reading
+    forms = Counter(map(_form_of, rows))
+    reading = "every row has the same form"
+    if len(forms) > 1:
+        share = max(forms.values()) / len(rows)
+        reading = f"the commonest form has {share:.1%} of the rows: the model learns the mix"
+    yield "format", "formats of a row", len(forms), reading
+    marked = sum(n for form, n in forms.items() if form[-1])
+    measured, none = "rows with marks of a chat format", "no row has one"
+    some = "a template would write its marks a second time"
+    yield _count("format", measured, marked, rows, none, some)
+
+
+def _form_of(row: Row) -> tuple[str, ...]:
+    """The roles, how the answer ends, and the first mark of a chat format in a content."""
+    answer = part_of(row, "answer").strip()
+    ends = "empty" if not answer else "with a mark" if answer[-1] in ".!?…。！？" else "bare"
+    marks = (match[0] for m in row["messages"] if (match := MARKERS.search(m["content"])))
+    return (*(m["role"] for m in row["messages"]), ends, next(marks, ""))
+
+
+def _spread(rows: list[Row], cover: Mapping[str, Key], label: Key | None) -> Iterator[Line]:
+    for name, key in cover.items():
+        counts = count_values(rows, key)
+        most, least = max(counts.values()), min(counts.values())
+        times = f"{least} to {most}" if most > least else str(most)
+        yield "coverage", f"different values of {name}", len(counts), f"each comes {times} times"
+    if not cover:
+        measured = "different entities, relations, wordings"
+        yield _missing("coverage", measured, "`cover`, names with keys")
+    if label is None:
+        yield _missing("balance", "the largest class over the smallest", "`label`")
+    else:
+        counts = count_values(rows, label)
+        (most, *_), (*_, least) = counts, counts
+        ratio = counts[most] / counts[least]
+        reading = f"{len(counts)} classes, evenly"
+        if ratio > 1:
+            reading = f"{most!r} has {counts[most]} rows, {least!r} {counts[least]}: outputs lean "
+            reading += "to what is frequent"
+        yield "balance", "the largest class over the smallest", ratio, reading
+    for part in ("prompt", "answer"):
+        # Distinct-2 (Li et al., arXiv 1510.03055): different pairs of words over all pairs.
+        pairs = Counter(pair for row in rows for pair in pairwise(words(part_of(row, part))))
+        value, reading = len(pairs) / pairs.total() if pairs else None, "no text has two words"
+        if value:
+            reading = f"{value:.0%} of the pairs of words are different ones; compare with a set "
+            reading += "of as many rows only"
+        yield "diversity", f"distinct-2 of {part}s", value, reading
+
+
+def _truth(rows: list[Row], checker: Any, unsafe: Any) -> Iterator[Line]:
+    if checker is None:
+        yield _missing("correctness", "share of right answers", "`checker`")
+    else:
+        verdicts = [checker(row) for row in rows]
+        judged = [bool(verdict) for verdict in verdicts if verdict is not None]
+        share = sum(judged) / len(judged) if judged else None
+        reading = f"{sum(judged)} of {len(judged)} answers agree with the truth"
+        if unknown := len(verdicts) - len(judged):
+            reading += f"; {unknown} can't be judged"
+        yield "correctness", "share of right answers", share, reading
+    # By the whole context: another system message may ask for another answer.
+    prompts, answers = {}, defaultdict(set)
     for row in rows:
-        answer, contents = part_of(row, "answer").strip(), [m["content"] for m in row["messages"]]
-        ends = "empty" if not answer else "with a mark" if answer[-1] in ".!?…。！？" else "bare"
-        marks = (match[0] for content in contents if (match := MARKERS.search(content)))
-        counts[" ".join(m["role"] for m in row["messages"]), ends, next(marks, "")] += 1
-    return pd.DataFrame(
-        [(*form, n, n / len(rows)) for form, n in counts.most_common()],
-        columns=["roles", "ends", "markers", "rows", "share"],
-    )
+        prompt = normalise(part_of(row, "context"))
+        prompts.setdefault(prompt, part_of(row, "context"))
+        answers[prompt].add(normalise(part_of(row, "answer")))
+    several = [(prompts[prompt], given) for prompt, given in answers.items() if len(given) > 1]
+    reading = "no prompt has two answers"
+    if several:
+        reading = f"such as {several[0][0][:60]!r}, with {len(several[0][1])} answers"
+    yield "consistency", "prompts with several answers", len(several), reading
+    measured, some = "rows that must not be learned", "read them, then drop them"
+    if unsafe is None:
+        yield _missing("safety", measured, "`unsafe`, a function of the row")
+    else:
+        count = sum(bool(unsafe(row)) for row in rows)
+        yield _count("safety", measured, count, rows, "none is flagged", some)
+    count = sum(bool(REFUSALS.search(part_of(row, "answer")[:120])) for row in rows)
+    none, some = "none refuses, so refusing is not taught", "refusing is taught"
+    yield _count("safety", "answers that refuse", count, rows, none, some)
+
+
+def _copies(rows: list[Row]) -> Iterator[Line]:
+    count, some = len(exact_duplicates(rows)), "they weigh more than once"
+    yield _count("deduplication", "exact repeats", count, rows, "no row comes twice", some)
+    count, some = len(near_duplicates(rows)), f"{some}; read them before you drop them"
+    measured = "near repeats (Jaccard 0.8 and more, exact ones too)"
+    yield _count("deduplication", measured, count, rows, "no row is nearly another", some)
+
+
+def _privacy(rows: list[Row], names: Sequence[str]) -> Iterator[Line]:
+    kinds = Counter(finding.kind for finding in find_pii(rows, names=names))
+    reading = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
+    looked = "" if names else "; names were not looked for: give `names`"
+    reading = f"{reading or 'none found'}{looked} (privacy.LIMITS)"
+    yield "privacy", "pieces of personal data", kinds.total(), reading
+
+
+def _leakage(rows: list[Row], test: list[Row] | None, group: Key | None) -> Iterator[Line]:
+    measured = "test rows that also stand in train"
+    if test is None:
+        yield _missing("leakage", measured, "`test`, the rows of that split")
+        return
+    found = leaks(rows, test, group=group)
+    by_kind = found.groupby("kind")["test"].nunique().items()
+    some = ", ".join(f"{number} by {kind}" for kind, number in by_kind)
+    some = f"{some}; the score would measure memory"
+    yield _count("leakage", measured, found["test"].nunique(), test, "none does", some)
 
 
 def loss_scores(
-    rows: Iterable[Row], model, tokenizer, *, form: str = NEUTRAL, batch_size: int = 32,
-    max_length: int | None = None,
-) -> list[float]:  # fmt: skip
+    rows: Iterable[Row], model, tokenizer, *, form: str = NEUTRAL, max_length: int | None = None
+) -> list[float]:
     """The model's own loss on each answer: mean nats per answer token, given the prompt.
 
     A base model that knows the facts is surprised by a wrong answer, and by broken text; it is
@@ -129,34 +246,30 @@ def loss_scores(
     Args:
         form: how the prompt is put, with `{prompt}`; the answer follows after a space, unless the
             form ends in white space.
-        max_length: tokens read; of a longer row the prompt loses its beginning, and an answer
-            longer than that its end. By default what the model's positions allow.
+        max_length: tokens read (by default the model's positions); a longer prompt loses its
+            beginning.
 
-    Returns one number a row; NaN for an empty answer. Needs a fast tokenizer, which says where in
-    the text its tokens are.
+    Returns one number a row; NaN for an empty answer. Needs a fast tokenizer.
     """
     import torch
 
-    rows = checked(rows)
     if "{prompt}" not in form:
         raise RowsError(f"form={form!r}: say where the prompt goes, with {{prompt}}")
     limit = max_length or getattr(model.config, "max_position_embeddings", None) or 2048
-    items = {}
-    for n, row in enumerate(rows):
-        if answer := part_of(row, "answer").strip():
-            front = form.replace("{prompt}", part_of(row, "prompt"))
-            items[n] = _ids_and_start(tokenizer, front, answer, limit)
-    order = sorted(items, key=lambda n: len(items[n][0]))
-    scores, training = [math.nan] * len(rows), model.training
+    scores, training = [], model.training
     model.eval()
-    try:
+    for row in checked(rows):
+        front, answer = form.replace("{prompt}", part_of(row, "prompt")), part_of(row, "answer")
+        if not (answer := answer.strip()):
+            scores.append(math.nan)
+            continue
+        ids, start = _ids_and_start(tokenizer, front, answer, limit)
+        tokens = torch.tensor([ids], device=model.device)
         with torch.inference_mode():
-            for first in range(0, len(order), batch_size):
-                batch = order[first : first + batch_size]
-                for n, loss in zip(batch, _losses(model, [items[n] for n in batch]), strict=True):
-                    scores[n] = loss
-    finally:
-        model.train(training)
+            logits = model(input_ids=tokens, use_cache=False).logits[0, start - 1 : -1]
+        losses = torch.nn.functional.cross_entropy(logits.float(), tokens[0, start:])
+        scores.append(losses.item())
+    model.train(training)
     return scores
 
 
@@ -168,30 +281,9 @@ def _ids_and_start(tokenizer, front: str, answer: str, limit: int) -> tuple[list
     start = next(n for n, end in enumerate(ends) if end > len(front))
     if tokenizer.bos_token_id is not None:
         ids, start = [tokenizer.bos_token_id, *ids], start + 1
-    answer_ids = ids[start:][: max(limit - 1, 1)]
+    answer_ids = ids[start:][: limit - 1]
     front_ids = ids[:start][-(limit - len(answer_ids)) :]
     return front_ids + answer_ids, len(front_ids)
-
-
-def _losses(model, items: Sequence[tuple[list[int], int]]) -> list[float]:
-    """Mean loss of each item's answer; logits are only kept where an answer token is predicted."""
-    import torch
-
-    longest = max(len(ids) for ids, _ in items)
-    batch = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in items])
-    seen = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in items])
-    place = torch.arange(longest)
-    starts = torch.tensor([start for _, start in items])[:, None]
-    counted = (seen.bool() & (place >= starts) & (place > 0))[:, 1:]
-    logits = model(
-        input_ids=batch.to(model.device), attention_mask=seen.to(model.device), use_cache=False
-    ).logits[:, :-1]
-    losses = torch.nn.functional.cross_entropy(
-        logits[counted.to(logits.device)].float(),
-        batch[:, 1:][counted].to(logits.device),
-        reduction="none",
-    )
-    return [part.mean().item() for part in losses.cpu().split(counted.sum(1).tolist())]
 
 
 def keep_best(
@@ -200,14 +292,11 @@ def keep_best(
     """(the share of rows with the lowest scores, indexes of the rows dropped), in order.
 
     Of equal scores the earlier row is kept; NaN is the worst. At least one row is kept.
-
-    Raises RowsError for a share that is not above 0 and at most 1, or scores of another length.
     """
     rows = checked(rows)
-    if len(scores) != len(rows):
-        raise RowsError(f"{len(scores)} scores for {len(rows)} rows: give one score a row")
-    if not 0 < share <= 1:
-        raise RowsError(f"share={share}: the share to keep is above 0 and at most 1")
+    if len(scores) != len(rows) or not 0 < share <= 1:
+        what = f"share={share}, {len(scores)} scores for {len(rows)} rows"
+        raise RowsError(f"{what}: keep a share above 0 and at most 1, and give one score a row")
     best_first = sorted(range(len(rows)), key=lambda n: (math.isnan(scores[n]), scores[n], n))
     kept = set(best_first[: max(1, math.floor(share * len(rows) + 0.5))])
     dropped = [index for index in range(len(rows)) if index not in kept]

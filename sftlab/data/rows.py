@@ -1,13 +1,10 @@
-"""What the measures of this room need of a row: the text of one of its parts, or a value of it.
+"""The text of one part of a row `{"messages": [...], "meta": {...}}`, or a value of it.
 
-A row is `{"messages": [{"role": ..., "content": ...}, ...]}`, with an optional dict `meta`. Its
-parts, in a conversation of two turns:
-
-    system     You are brief.            ┐
-    user       Capital of France?        │ ┐
-    assistant  Paris.                    │ │
-    user       And of Italy?             │ ┘ prompt: before the last answer, without system
-    assistant  Rome.    <- answer        ┘ conversation: all of it; context: all before the answer
+system     You are brief.            ┐
+user       Capital of France?        │ ┐
+assistant  Paris.                    │ │
+user       And of Italy?             │ ┘ prompt: before the last answer, without system
+assistant  Rome.    <- answer        ┘ conversation: all of it; context: all before the answer
 """
 
 import re
@@ -37,19 +34,15 @@ def checked(rows: Iterable[Row], *, name: str = "rows") -> list[Row]:
     for index, row in enumerate(found):
         messages = row.get("messages") if isinstance(row, Mapping) else None
         if not isinstance(messages, list | tuple) or not messages:
-            has = ", ".join(map(repr, row)) if isinstance(row, Mapping) else shown(row)
-            raise RowsError(
-                f"{name}[{index}] must be a dict with a list of 'messages', got {has or 'none'}: "
-                "convert it with sftlab.data.convert"
-            )
-        for place, message in enumerate(messages):
-            for key in ("role", "content"):
-                value = message.get(key) if isinstance(message, Mapping) else None
-                if not isinstance(value, str):
-                    raise RowsError(
-                        f"{name}[{index}]: messages[{place}] has the {key} {shown(value)}: it "
-                        "must be a string: `sftlab validate` lists every such row of a file"
-                    )
+            what, remedy = "must be a dict with a list of 'messages'", "use sftlab.data.convert"
+            raise RowsError(f"{name}[{index}] {what}, got {shown(row)}: {remedy}")
+        for place, one in enumerate(messages):
+            if not (isinstance(one, Mapping) and isinstance(one.get("role"), str)
+                    and isinstance(one.get("content"), str)):  # fmt: skip
+                raise RowsError(
+                    f"{name}[{index}]: messages[{place}] must have a role and a content that are "
+                    f"strings, got {shown(one)}: `sftlab validate` lists all such rows of a file"
+                )
     return found
 
 
@@ -81,38 +74,27 @@ def words(text: str) -> list[str]:
 
 
 def pieces(text: str, *, size: int, unit: str = "words") -> list[str]:
-    """All runs of `size` neighbouring words or characters, in order; a shorter text whole.
-
-    Languages that are written without spaces need unit="characters".
-    """
-    if unit not in ("words", "characters"):
-        raise RowsError(f"unit={unit!r}: use words or characters")
-    if size < 1:
-        raise RowsError(f"size={size}: a piece has at least 1 of the {unit}")
+    """All runs of `size` neighbouring words or characters, in order; a shorter text whole."""
+    if size < 1 or unit not in ("words", "characters"):
+        raise RowsError(f"size={size}, unit={unit!r}: give 1 or more words or characters")
     units = words(text) if unit == "words" else list(normalise(text))
     joint = " " if unit == "words" else ""
     return [joint.join(units[n : n + size]) for n in range(max(len(units) - size, 0) + 1)]
 
 
 def values_of(rows: Iterable[Row], key: Key, *, name: str = "rows") -> list[Hashable]:
-    """A value of each row: what a function returns, or what `meta` or the row has by that name.
-
-    Raises RowsError, with the row, when neither has the name, or the value can't be counted.
-    """
-    return [_value_of(row, key, f"{name}[{n}]") for n, row in enumerate(rows)]
-
-
-def _value_of(row: Row, key: Key, where: str) -> Hashable:
-    columns = {k: v for k, v in row.items() if k not in ("messages", "meta")}
-    columns |= row.get("meta") or {}
-    if not callable(key) and key not in columns:
-        known = ", ".join(map(repr, columns)) or "only messages"
-        raise RowsError(f"{where} has no {key!r}, but {known}: use one of those, or a function")
-    value = key(row) if callable(key) else columns[key]
-    if value is None or not isinstance(value, Hashable):
-        what = key if isinstance(key, str) else getattr(key, "__name__", "the function")
-        raise RowsError(
-            f"{where}: {what} is {shown(value)}: each row needs a value that can be counted, such "
-            "as a string; 'unknown' is one"
-        )
-    return value
+    """A value of each row: what a function returns, or what `meta` or the row has by that name."""
+    found = []
+    for n, row in enumerate(rows):
+        columns = {k: v for k, v in row.items() if k not in ("messages", "meta")}
+        columns |= row.get("meta") or {}
+        if not callable(key) and key not in columns:
+            known = ", ".join(map(repr, columns)) or "only messages"
+            raise RowsError(f"{name}[{n}] has no {key!r}, but {known}: use one, or a function")
+        value = key(row) if callable(key) else columns[key]
+        if value is None or not isinstance(value, Hashable):
+            what = key if isinstance(key, str) else getattr(key, "__name__", "the function")
+            remedy = "each row needs a value that can be counted, such as a string"
+            raise RowsError(f"{name}[{n}]: {what} is {shown(value)}: {remedy}")
+        found.append(value)
+    return found

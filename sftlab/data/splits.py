@@ -3,25 +3,23 @@
     rows      France France France  Ghana Ghana  Peru Peru Peru   ...
     group     |---- train -------|  |-- test -|  |---- train ---|
 
-Scikit-learn's StratifiedGroupKFold makes folds of equal size; shares of 70/15/15 need the rule
-below, which is a few lines.
+Scikit-learn's StratifiedGroupKFold makes folds of equal size, not shares of 70/15/15.
 """
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
-from operator import itemgetter
+from dataclasses import dataclass
 from random import Random
 
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from sftlab.data.duplicates import exact_duplicates, near_duplicates
-from sftlab.data.leakage import leaks
+from sftlab.data.overlap import exact_duplicates, leaks, near_duplicates
 from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, values_of
 
 NAMES = ("train", "validation", "test")
-SHARES = (0.70, 0.15, 0.15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +29,15 @@ class Splits:
     train: list[Row]
     validation: list[Row]
     test: list[Row]
-    indexes: dict[str, list[int]] = field(repr=False)  # where the rows of each split stood
-    report: pd.DataFrame = field(repr=False)  # a line a split: rows, groups, requested, share
-    strata: pd.DataFrame | None = field(repr=False, default=None)  # strata by splits, in rows
+    indexes: dict[str, list[int]]  # where the rows of each split stood
+    report: pd.DataFrame  # a line a split: rows, groups, requested, share
+    strata: pd.DataFrame | None = None  # strata by splits, in rows
 
 
 def split(
     rows: Iterable[Row],
     *,
-    shares: Sequence[float] = SHARES,
+    shares: Sequence[float] = (0.70, 0.15, 0.15),
     group: Key | None = None,
     stratify: Key | None = None,
     seed: int = 0,
@@ -48,33 +46,24 @@ def split(
 
     Groups are drawn in an order that depends on the seed alone, large ones first. Each goes to a
     split that still lacks rows: the one that lacks most of the group's strata. So a split has at
-    most one group, less a row, more than its share, and rows without groups (or groups of one
-    row) come out at the shares rounded by largest remainders.
+    most one group, less a row, more than its share.
 
     Args:
         shares: of train, validation and test; they sum to 1. A share of 0 gives an empty split.
-        group: name or function of what must not cross, such as the country a question is about.
-            None: each row is a group of its own.
+        group: name or function of what must not cross; by default each row is a group.
         stratify: name or function of what should be spread alike over the splits.
-
-    Raises RowsError for shares that are not three that sum to 1, for fewer groups than splits
-    with a share, and for a row without the group or the stratum.
     """
     rows, shares = checked(rows), tuple(shares)
-    if len(shares) != 3 or any(not 0 <= share <= 1 for share in shares):
-        raise RowsError(f"shares={shares}: give three between 0 and 1: train, validation, test")
-    if not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise RowsError(f"shares={shares} sum to {sum(shares):g}: they must sum to 1")
+    if len(shares) != 3 or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise RowsError(f"shares={shares}: give train, validation and test, which sum to 1")
     group_of = list(range(len(rows))) if group is None else values_of(rows, group)
     stratum_of = ["all"] * len(rows) if stratify is None else values_of(rows, stratify)
     members = defaultdict(Counter)  # of each group, its rows by stratum
     for value, stratum in zip(group_of, stratum_of, strict=True):
         members[value][stratum] += 1
     if len(members) < (wanted := sum(share > 0 for share in shares)):
-        raise RowsError(
-            f"{len(members)} groups for {wanted} splits: a group never crosses, so there must be "
-            "at least as many groups as splits; take a finer `group`, or give a split the share 0"
-        )
+        remedy = "take a finer `group`, or give a split the share 0"
+        raise RowsError(f"{len(members)} groups are too few for {wanted} splits: {remedy}")
     order = list(members)
     Random(f"split-{seed}").shuffle(order)
     order.sort(key=lambda value: -members[value].total())
@@ -82,21 +71,19 @@ def split(
     split_of = dict(zip(order, chosen, strict=True))
     places = [split_of[value] for value in group_of]
     indexes = {
-        name: [index for index, at in enumerate(places) if at == place]
-        for place, name in enumerate(NAMES)
+        name: [n for n, at in enumerate(places) if at == place] for place, name in enumerate(NAMES)
     }
-    sizes = [len(indexes[name]) for name in NAMES]
-    report = {
-        "rows": sizes,
-        "groups": [chosen.count(place) for place in range(3)],
-        "requested": shares,
-        "share": [size / len(rows) for size in sizes],
-    }
+    sizes, groups = ([one.count(place) for place in range(3)] for one in (places, chosen))
+    shared = [size / len(rows) for size in sizes]
+    report = {"rows": sizes, "groups": groups, "requested": shares, "share": shared}
+    counts = Counter(zip(stratum_of, places, strict=True))
+    strata = {s: [counts[s, place] for place in range(3)] for s in stratum_of}
+    table = pd.DataFrame.from_dict(strata, orient="index", columns=list(NAMES))
     return Splits(
         **{name: [rows[index] for index in indexes[name]] for name in NAMES},
         indexes=indexes,
         report=pd.DataFrame(report, index=pd.Index(NAMES, name="split")),
-        strata=None if stratify is None else _strata(stratum_of, places),
+        strata=None if stratify is None else table.rename_axis("stratum"),
     )
 
 
@@ -121,12 +108,12 @@ def _assigned(groups: list[Counter], shares: Sequence[float]) -> list[int]:
 
         def need(place: int, own: Counter = own) -> tuple:
             lacks = sum(n * stratum_lacks[place][s] / of_stratum[s] for s, n in own.items())
-            return round(lacks, 9), lacking[place]
+            return round(lacks, 9), lacking[place], -place
 
         # The last groups are kept for the splits that would else have none.
         last = len(groups) - number <= len(empty)
         open_to = empty if last else {place for place in range(3) if lacking[place] > 0}
-        best = max(sorted(open_to), key=need)
+        best = max(open_to, key=need)
         chosen.append(best)
         empty = empty - {best}
         lacking[best] -= own.total()
@@ -135,19 +122,10 @@ def _assigned(groups: list[Counter], shares: Sequence[float]) -> list[int]:
     return chosen
 
 
-def _strata(stratum_of: list, places: list[int]) -> pd.DataFrame:
-    counts = Counter(zip(stratum_of, places, strict=True))
-    rows = {value: [counts[value, place] for place in range(3)] for value in stratum_of}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(NAMES))
-    return table.rename_axis("stratum")
-
-
 FEWEST = 8
 """Groups below which none is held out: two rows at most would be left to measure on."""
 LEAST, SHARE, LARGEST, MOST = 20, 0.10, 0.25, 500
 """A tenth of the rows is held out, but 20 where that is no more than a quarter, and at most 500."""
-NEAR = 0.8
-"""Jaccard index from which two rows count as nearly the same."""
 WORDS = 8
 """Words in a row that two rows may share by chance."""
 
@@ -158,7 +136,6 @@ class HeldOut:
 
     train: list[int]  # rows to learn from, ascending
     held_out: list[int]  # rows to measure on, ascending; empty where there are too few groups
-    groups: int
     repeats: int  # rows that say what an earlier one says, but for case and white space
     near: int  # further rows that nearly do
     near_together: bool  # whether those are on one side
@@ -174,19 +151,12 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         held out            x  x        x
 
     Rows are one group when they have the same prompt, say nearly the same, or share the value of
-    `group`. Where that would make one group of most rows, because all are of one wording, those
-    that are only nearly alike are kept apart, and a note says so.
-
-    Args:
-        rows: with messages.
-        group: name or function of what must not cross, such as the customer a row is about.
-
-    Raises:
-        RowsError: there is no row, or one has no value of `group`.
+    `group` (a name or function). Where that would make one group of most rows, because all are of
+    one wording, those that are only nearly alike are kept apart, and a note says so.
     """
     rows = checked(rows)
-    near = near_duplicates(rows, threshold=NEAR)
-    repeats = exact_duplicates(rows, normalised=True)
+    near = near_duplicates(rows)
+    repeats = exact_duplicates(rows)
     same = [(one.of, one.row) for one in repeats]
     if group is not None:
         same += _alike(values_of(rows, group))
@@ -197,8 +167,8 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     if not _fine(joined, loose):
         joined = _joined(len(rows), [*same, *prompts])
         notes.append(
-            "most rows are nearly alike, one wording with other words in it, so those are on both "
-            "sides: what is measured holds for questions of this very kind"
+            "most rows are nearly alike, one wording with other words in it, so those are "
+            "on both sides: what is measured holds for questions of this very kind"
         )
     if not _fine(joined, loose):
         joined = loose
@@ -214,15 +184,14 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         ]
     else:
         share = min(max(SHARE, min(LARGEST, LEAST / len(rows))), MOST / len(rows))
-        numbered = [{**row, "group": first} for row, first in zip(rows, joined, strict=True)]
-        found = split(numbered, shares=(1 - share, share, 0), group=itemgetter("group"))
+        numbers = iter(joined)
+        found = split(rows, shares=(1 - share, share, 0), group=lambda row: next(numbers))
         held = found.indexes["validation"]
     learned = sorted(set(range(len(rows))) - set(held))
     sides = ([rows[n] for n in learned], [rows[n] for n in held])
     return HeldOut(
         train=learned,
         held_out=held,
-        groups=groups,
         repeats=len(repeats),
         near=max(0, len(near) - len(repeats)),
         near_together=joined is strict,
@@ -232,10 +201,7 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
 
 
 def _fine(joined: list[int], loose: list[int]) -> bool:
-    """Whether there are groups enough, and none of them swallows most of the rows.
-
-    One that the rows' own repeats or the learner's column make so large may.
-    """
+    """Whether there are groups enough, and none has most rows but by repeats or by `group`."""
     largest, allowed = (Counter(one).most_common(1)[0][1] for one in (joined, loose))
     return len(set(joined)) >= FEWEST and largest <= max(allowed, len(joined) // 2)
 
@@ -246,16 +212,8 @@ def _alike(values: Sequence[Hashable]) -> list[tuple[int, int]]:
     return [(first.setdefault(value, index), index) for index, value in enumerate(values)]
 
 
-def _joined(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """For each row the first one that it is alike with, over any number of others."""
-    first = list(range(count))
-
-    def root(index: int) -> int:
-        while first[index] != index:
-            first[index] = index = first[first[index]]
-        return index
-
-    for one, other in pairs:
-        a, b = sorted((root(one), root(other)))
-        first[b] = a
-    return [root(index) for index in range(count)]
+def _joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """For each row the number of its group: all that are alike with it, over any others."""
+    one, other = zip(*pairs, strict=True) if pairs else ((), ())
+    graph = coo_array(([True] * len(pairs), (one, other)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].tolist()

@@ -2,38 +2,28 @@
 
 import csv
 import json
+import pickle
 import re
-import string
-import subprocess
-import sys
-from random import Random
+import tracemalloc
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from sftlab.data import formats
+from sftlab.cli import main as cli
+from sftlab.data.files import read, validate
 from sftlab.data.messages import RecordsError
-from sftlab.data.validation import read, validate
 
 ROW = '{"prompt": "2 + 2?", "completion": "4"}'
 MESSAGES = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
 
 
 def write(folder, content, name="data.jsonl"):
-    path = folder / name
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        path.write_text(content, encoding="utf-8", newline="")
-    return path
-
-
-def found(report):
-    """(line, field, what) of each problem."""
-    return [(p.line, p.field, p.what) for p in report.problems]
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder / name
 
 
 def balanced(report):
@@ -73,8 +63,6 @@ def balanced(report):
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "", "nesting is too deep"),
         (b'{"prompt": "a", "completion": "b", "n": ' + b"9" * 5000 + b"}", "", "is too large"),
         (b'{"prompt": "a", "completion": "b", "n": 1e999}', "", "is too large"),
-        (b'{"prompt": "a", "completion": "b", "n": ' + b"[" * 200 + b"]" * 200 + b"}", "n",
-         "nesting is too deep"),
         (b'prompt,completion', "column 1", "not JSON"),
     ],
 )  # fmt: skip
@@ -83,19 +71,17 @@ def test_bad_line_of_jsonl_costs_that_line_and_no_other(tmp_path, line, field, w
     path = write(tmp_path, good + b"\n" + line + b"\n" + good)
     report = balanced(validate(path, bad=tmp_path / "bad"))
     assert (report.rows, report.good, report.bad) == (3, 2, 1)
-    assert [(n, f) for n, f, _ in found(report)] == [(2, field)]
+    assert [(one.line, one.field) for one in report.problems] == [(2, field)]
     assert what in report.problems[0].what
     (rejected,) = map(json.loads, (tmp_path / "bad").read_text("utf-8").splitlines())
     assert rejected["line"] == 2
     assert rejected["problems"][0]["what"] == report.problems[0].what
-    # As an element of an array the row is told as well. What the array can't be followed behind
+    # As an element of an array the row is reported as well. What the array can't be followed behind
     # ends it, and the report says so.
     array = write(tmp_path, b"[" + good + b",\n" + line + b",\n" + good + b"]", "data.json")
     report = balanced(validate(array))
-    assert not report.ok
     told = report.problems[0]
-    assert told.line == 2 or told.field == "in what begins on line 2"
-    assert (report.stopped_at is None) == (report.rows == 3)
+    assert (told.row == 2 and report.rows == 3) or told.line == report.stopped_at > 1
 
 
 @pytest.mark.parametrize(
@@ -133,7 +119,7 @@ def test_file_that_is_wrong_as_a_whole(tmp_path, content, name, what):
         ("none.jsonl", "no such file.*in that folder there are data.jsonl"),
         ("folder", "this is a folder; give one file of it: inner.csv"),
         ("data.txt", "the format is unknown; .jsonl"),
-        ("data.jsonl.gz", "the file is packed; unpack it first"),
+        ("data.jsonl.gz", "the format is unknown; .* are read: unpack the file"),
     ],
 )
 def test_what_is_no_file_of_rows(tmp_path, name, said):
@@ -159,7 +145,7 @@ def test_what_is_no_file_of_rows(tmp_path, name, said):
         (ROW + "\n" + ROW, "data.json", "one JSON object a line"),
         (ROW, "data.json", ""),
         (json.dumps(json.loads(ROW), indent=2), "data.json", ""),
-        (f'{{"version": 1, "data": [{ROW}, {ROW}], "by": "me"}}', "data.json", "'version', 'by'"),
+        (f'{{"version": 1, "data": [{ROW}, {ROW}], "by": "me"}}', "data.json", "those of 'data'"),
         (f'{{"tags": ["a"], {ROW[1:]}', "data.json", ""),
         ("prompt;completion\r\n2 + 2?;4\r\n", "data.csv", "';'"),
         ("prompt\tcompletion\n2 + 2?\t4\n", "data.tsv", ""),
@@ -185,6 +171,7 @@ def test_sound_file_in_unexpected_clothes_is_read(tmp_path, content, name, note)
         ('prompt,completion\na,b\n"a"b,c\n', 3, "not valid CSV"),
         ('prompt,completion\na,b\n"a,c\nd,e\n', 3, "not valid CSV"),
         ("prompt,completion\na\0,b\n", 2, "U+0000"),
+        (b"prompt,completion\na,b\ntea\xe9,c\nd,e\n", 3, "bytes are not UTF-8"),
         ("messages\n\"[{'role': 'user'}]\"\n", 2, "not JSON"),
         ('messages\n"[{""role"": ""user"", ""role"": ""user""}]"\n', 2, "same key twice"),
     ],
@@ -195,57 +182,12 @@ def test_bad_csv(tmp_path, content, line, what):
     assert what in report.problems[0].what
 
 
-def test_csv_with_bytes_that_are_not_utf8(tmp_path):
-    path = write(tmp_path, b"prompt,completion\na,b\ntea\xe9,c\nd,e\n", "data.csv")
-    report = balanced(validate(path))
-    assert found(report) == [(3, "byte 4", "bytes are not UTF-8")]
-    assert (report.good, report.bad) == (2, 1)
-
-
 def test_cells_with_line_ends_and_beyond_the_csv_module_s_limit(tmp_path):
-    before = csv.field_size_limit()
-    long = "x" * (before + 1)
+    long = "x" * (2**17 + 1)
     content = f'prompt,completion\n"a\n\nb","c, ""d"""\n{long},e\n'
     first, second = read(write(tmp_path, content, "data.csv"))["messages"]
     assert [m["content"] for m in first] == ["a\n\nb", 'c, "d"']
     assert second[0]["content"] == long
-    assert csv.field_size_limit() == before
-
-
-def test_long_rows_are_read_up_to_a_limit(tmp_path, monkeypatch):
-    long = json.dumps({"prompt": "x" * 10**6, "completion": "b"})
-    path = write(tmp_path, f"{ROW}\n{long}\n{ROW}")
-    assert validate(path).characters > 10**6
-    monkeypatch.setattr(formats, "LONGEST", 10**5)
-    report = balanced(validate(path))
-    assert found(report) == [(2, "", "a row is too long")]
-    assert "100,000 bytes" in report.problems[0].remedy
-    assert (report.good, report.bad) == (2, 1)
-    table = write(tmp_path, f"prompt,completion\n{'x' * 10**6},b\na,b\n", "a.csv")
-    assert (validate(table).good, validate(table).bad) == (1, 1)
-
-
-def test_json_document_is_read_up_to_a_size_and_then_refused_with_the_remedy(tmp_path, monkeypatch):
-    path = write(tmp_path, f"[{ROW}, {ROW}]", "data.json")
-    assert len(read(path)) == 2
-    monkeypatch.setattr(formats, "LARGEST_JSON", 50)
-    (problem,) = balanced(validate(path)).problems
-    assert "a JSON document may have" in problem.what
-    assert ".jsonl" in problem.remedy
-    with pytest.raises(RecordsError, match="may have"):
-        read(path, bad="drop")
-
-
-def test_rows_of_a_document_keep_their_lines(tmp_path):
-    """Also where the key of the rows stands elsewhere first, and the document is indented."""
-    rows = [{"prompt": "a", "completion": c} for c in ("b", "", "c")]
-    for whole in (rows, {"info": {"rows": [1, "rows"]}, "rows": rows}, {"rows": rows, "n": 1}):
-        text = json.dumps(whole, indent=1)
-        path = write(tmp_path, text, "data.json")
-        (problem,) = balanced(validate(path)).problems
-        assert problem.row == 2
-        opening = [n for n, line in enumerate(text.split("\n"), 1) if line.strip() == "{"]
-        assert problem.line == opening[-2]
 
 
 def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
@@ -271,30 +213,22 @@ def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
         assert "not valid Parquet" in validate(path).problems[0].what
 
 
-def test_blank_lines_are_skipped_and_counted(tmp_path):
-    for name, content in (
-        ("a.jsonl", f"\n{ROW}\r\n\r\n"),
-        ("a.csv", "\n\nprompt,completion\na,b\n"),
-    ):
-        report = validate(write(tmp_path, content, name))
-        assert (report.ok, report.rows, report.blank_lines) == (True, 1, 2)
-    assert "blank lines  2, skipped" in str(report)
-
-
-def test_mixed_shapes_are_noted_and_no_error(tmp_path):
-    lines = [ROW, '{"instruction": "a", "output": "b", "id": 1}', ROW]
+def test_blank_lines_and_mixed_shapes_are_counted_and_no_error(tmp_path):
+    lines = ["", ROW + "\r", "\r", '{"instruction": "a", "output": "b", "id": 1}', ROW]
     report = validate(write(tmp_path, "\n".join(lines)))
-    assert report.ok
+    assert (report.ok, report.rows, report.blank_lines) == (True, 3, 2)
     assert report.shapes == {"prompt-completion": 2, "alpaca": 1}
     assert report.meta == {"id": 1}
     assert any("mixes shapes" in note for note in report.notes)
+    assert "blank lines  2, skipped" in str(report)
+    assert validate(write(tmp_path, "\n\nprompt,completion\na,b\n", "a.csv")).blank_lines == 2
 
 
 def test_problems_are_all_counted_and_each_kind_is_shown_once(tmp_path):
     empty = '{"prompt": "a", "completion": ""}'
     report = validate(write(tmp_path, "\n".join([empty] * 50 + ["{"] + [ROW])), limit=5)
     assert (report.rows, report.good, report.bad, report.problems_total) == (52, 1, 51, 51)
-    assert [line for line, _, _ in found(report)] == [1, 2, 3, 4, 51]
+    assert [one.line for one in report.problems] == [1, 2, 3, 4, 51]
     assert report.as_dict()["problems_not_shown"] == 46
     assert report.kinds == {"the content is empty": 50, "the JSON ends before it is complete": 1}
     assert validate(tmp_path / "data.jsonl", limit=0).problems == []
@@ -329,97 +263,107 @@ def test_no_file_is_written_over_what_is_read(tmp_path):
 
 def test_read_raises_drops_or_writes_apart(tmp_path):
     path = write(tmp_path, f'{ROW}\n{{"prompt": "a"}}\n{ROW}')
-    with pytest.raises(RecordsError, match=r"data.jsonl, line 2, completion: ") as told:
+    with pytest.raises(RecordsError, match=r"data.jsonl, line 2, completion: ") as error:
         read(path)
-    assert told.value.problems[0].line == 2
-    assert len(read(path, bad="drop")) == 2
-    assert len(read(path, bad=tmp_path / "bad.jsonl")) == 2
+    again = pickle.loads(pickle.dumps(error.value))
+    assert (str(again), again.problems, again.total) == (str(error.value), error.value.problems, 1)
+    assert len(read(path, bad="drop")) == len(read(path, bad=tmp_path / "bad.jsonl")) == 2
     assert json.loads((tmp_path / "bad.jsonl").read_text())["line"] == 2
 
 
 def test_dataset_keeps_meta_of_any_type_and_leaves_nothing_in_a_cache(tmp_path, monkeypatch):
-    import datasets
-
-    monkeypatch.setattr("sftlab.data.validation.CHUNK", 2)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("sftlab.data.files.CHUNK", 2)
     metas = [{"id": 1}, {"id": "a"}, {"id": [1, {"b": None}]}, {}, {"other": -(2**63)}]
-    lines = [json.dumps(json.loads(ROW) | meta) for meta in metas]
-    data = read(write(tmp_path, "\n".join(lines)))
-    assert data["meta"][:] == metas
+    again = [*MESSAGES, MESSAGES[0], MESSAGES[1] | {"train": False}]
+    rows = [json.loads(ROW) | meta for meta in metas] + [{"messages": again}]
+    data = read(write(tmp_path, "\n".join(map(json.dumps, rows))))
+    assert data["meta"][:] == [*metas, {}]
     assert data.column_names == ["messages", "meta"]
     assert data.cache_files == []
-    assert not (tmp_path / "cache").exists()
-
-
-def test_train_is_whole_in_a_dataset(tmp_path):
-    again = [*MESSAGES, MESSAGES[0], MESSAGES[1] | {"train": False}]
-    data = read(write(tmp_path, f"{ROW}\n{json.dumps({'messages': again})}"))
-    assert [m["train"] for m in data[1]["messages"]] == [False, True, False, False]
+    # Where one message has `train`, all have.
+    assert [m["train"] for m in data[5]["messages"]] == [False, True, False, False]
     assert [m["train"] for m in data[0]["messages"]] == [False, True]
 
 
-def test_error_survives_the_way_between_processes():
-    import pickle
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Exit code, stdout and stderr of `sftlab validate ARGUMENTS`."""
 
-    from sftlab.data.messages import Problem
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["sftlab", "validate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, *capsys.readouterr()
 
-    error = RecordsError([Problem(what="a", remedy="b", line=3)] * 7, total=9)
-    again = pickle.loads(pickle.dumps(error))
-    assert str(again) == str(error)
-    assert len(str(error).splitlines()) == 6
-    assert "4 more" in str(error)
+    return call
 
 
-# --- properties ---
+def test_a_sound_file_is_reported_in_few_lines(tmp_path, command):
+    path = write(tmp_path, f"{ROW}\n" * 1200)
+    assert command(path) == (0, f"""\
+{path}: 1,200 rows, all good
+shapes       prompt-completion 1,200
+good rows    2,400 messages, 8,400 characters
+""", "")  # fmt: skip
+
+
+def test_mistakes_are_reported_by_kind_with_line_field_value_and_remedy(tmp_path, command):
+    empty = '{"prompt": "a\\u001b[31m", "completion": " "}\n'
+    path = write(tmp_path, f'{ROW}\n{empty * 3}{{"text": "b"}}\n')
+    code, out, err = command(path, "--limit", "3")
+    assert (code, err) == (1, "")
+    assert out.partition("\n\n")[2].splitlines() == [
+        "3 x the content is empty",
+        "     write a text, or drop the message or the row",
+        "     line 2  completion  ' '",
+        "     line 3  completion  ' '",
+        "     1 more, not shown",
+        "",
+        "1 x the row has no known shape",
+        '     a row needs "messages", "conversations", "prompt" and "completion", or "instruction" '
+        'and "output": rename the columns',
+        "     line 5    it has 'text'",
+        "",
+        "--limit 4 shows all problems",
+    ]
+
+
+def test_json_has_the_same_keys_whatever_the_file(tmp_path, command):
+    keys = set()
+    for content in (ROW, f"{ROW}\n{{", ""):
+        code, out, _ = command(write(tmp_path, content), "--json")
+        report = json.loads(out)
+        keys.add(tuple(report))
+        assert code == (0 if report["ok"] else 1)
+        for problem in report["problems"]:
+            assert list(problem) == ["line", "row", "field", "value", "what", "remedy"]
+    assert len(keys) == 1
+    code, out, err = command(tmp_path / "none.jsonl")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 spoken = text.filter(lambda value: not value.isspace())
-turn = st.tuples(spoken, spoken)
 
 
 @st.composite
 def conversations(draw):
     system = draw(st.none() | spoken)
     messages = [] if system is None else [{"role": "system", "content": system}]
-    for asked, answer in draw(st.lists(turn, min_size=1, max_size=3)):
+    for asked, answer in draw(st.lists(st.tuples(spoken, spoken), min_size=1, max_size=3)):
         messages.append({"role": "user", "content": asked})
         messages.append({"role": "assistant", "content": answer})
     return messages
 
 
-def as_messages(messages):
-    return {"messages": messages}
-
-
-def as_sharegpt(messages):
-    names = {"user": "human", "assistant": "gpt", "system": "system"}
-    turns = [{"from": names[m["role"]], "value": m["content"]} for m in messages]
-    return {"conversations": turns}
-
-
-def as_prompt_completion(messages):
-    return {"prompt": messages[:-1], "completion": messages[-1:]}
-
-
 def as_pair(messages):
-    said = {m["role"]: m["content"] for m in messages[-2:]}
     opening = {"system": messages[0]["content"]} if messages[0]["role"] == "system" else {}
-    return {**opening, "prompt": said["user"], "completion": said["assistant"]}
-
-
-def as_alpaca(messages):
-    pair = as_pair(messages)
-    pair["instruction"], pair["output"] = pair.pop("prompt"), pair.pop("completion")
-    return pair
-
-
-LISTS = (as_messages, as_sharegpt, as_prompt_completion)
-PAIRS = (as_pair, as_alpaca)
+    return {**opening, "prompt": messages[-2]["content"], "completion": messages[-1]["content"]}
 
 
 def write_jsonl(path, rows):
     lines = (json.dumps(row, ensure_ascii=len(rows) % 2 == 0) for row in rows)
-    path.write_text("\n".join(lines), encoding="utf-8", newline="")
+    path.write_bytes("\n".join(lines).encode())
 
 
 def write_json(path, rows):
@@ -428,46 +372,31 @@ def write_json(path, rows):
 
 
 def write_csv(path, rows):
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [{k: v if isinstance(v, str) else json.dumps(v) for k, v in r.items()} for r in rows]
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        for row in rows:
-            cells = [row.get(name, "") for name in names]
-            writer.writerow([c if isinstance(c, str) else json.dumps(c) for c in cells])
+        writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
+        writer.writeheader()
+        writer.writerows(cells)
 
 
 def write_parquet(path, rows):
-    names = dict.fromkeys(name for row in rows for name in row)
-    full = [{name: row.get(name) for name in names} for row in rows]
-    parquet.write_table(pa.Table.from_pylist(full), path)
+    pd.DataFrame(rows).to_parquet(path)
 
 
-FORMATS = {
-    "jsonl": write_jsonl,
-    "json": write_json,
-    "csv": write_csv,
-    "parquet": write_parquet,
-}
-relaxed = settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+FORMATS = {"jsonl": write_jsonl, "json": write_json, "csv": write_csv, "parquet": write_parquet}
+checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+relaxed = settings(max_examples=15, deadline=None, suppress_health_check=checks)
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-@pytest.mark.parametrize("shape", LISTS + PAIRS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("paired", [True, False])
 @relaxed
-@given(data=st.data())
-def test_any_sound_rows_read_back_to_the_same_messages(tmp_path, ending, shape, data):
-    rows = data.draw(st.lists(conversations(), min_size=1, max_size=4))
-    if shape in PAIRS:
+@given(rows=st.lists(conversations(), min_size=1, max_size=4))
+def test_any_sound_rows_read_back_to_the_same_messages(tmp_path, ending, paired, rows):
+    if paired:
         rows = [[m for m in row[:1] if m["role"] == "system"] + row[-2:] for row in rows]
-    if shape is as_prompt_completion and ending == "csv":
-        return  # a cell of a prompt is a text
     path = tmp_path / f"data.{ending}"
-    FORMATS[ending](path, [shape(row) for row in rows])
+    FORMATS[ending](path, [as_pair(row) if paired else {"messages": row} for row in rows])
     report = balanced(validate(path))
     assert report.ok, str(report)
     assert report.characters == sum(len(m["content"]) for row in rows for m in row)
@@ -484,7 +413,7 @@ pieces = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "tsv", "parquet"])
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
 @settings(parent=relaxed, max_examples=60)
 @given(content=st.binary() | pieces)
 @example(content=b"[" * 100_000)
@@ -507,25 +436,14 @@ def test_random_bytes_give_a_report(tmp_path, ending, content):
             read(path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
 def test_memory_does_not_grow_with_the_file(tmp_path, ending):
-    """Peaks of a process of its own; Arrow's buffers take some 20 MB before they stop growing."""
-    code = (
-        "import re, sys\n"
-        "import pyarrow.parquet\n"
-        "from sftlab.data import validate\n"
-        "assert validate(sys.argv[1]).ok\n"
-        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
-    )
     peaks = []
-    letters = "".join(Random(0).choices(string.ascii_letters, k=30_000))
-    for count in (1_000, 6_000):  # 10 and 60 MB
+    for count in (300, 1500):
         path = tmp_path / f"{count}.{ending}"
-        # Each text is its own, or Parquet would pack them all into one.
-        texts = [f"{letters[n % 24_000 :][:5_000]} {n}" for n in range(count)]
-        FORMATS[ending](path, [{"prompt": text, "completion": text} for text in texts])
-        command = [sys.executable, "-c", code, path]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks.append(int(done.stdout) / 1024)
-    assert peaks[1] - peaks[0] < 25, f"{peaks} MB"
+        FORMATS[ending](path, [{"prompt": "x" * 5000, "completion": "y"}] * count)
+        tracemalloc.start()
+        assert validate(path).ok
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0]

@@ -1,75 +1,157 @@
 import math
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.data import quality
+from sftlab.data.quality import NEUTRAL, checklist, count_values, keep_best, lengths, loss_scores
 from sftlab.data.rows import RowsError
 from sftlab.world import country_examples, example
 
+ASPECTS = ["length", "format", "coverage", "balance", "diversity", "correctness", "consistency",
+           "safety", "deduplication", "privacy", "leakage"]  # fmt: skip
 
-def test_lengths_by_hand(toy_tokenizer):
+
+def value(table, aspect, opening=""):
+    (found,) = table[(table["aspect"] == aspect) & table["measured"].str.startswith(opening)].value
+    return found
+
+
+def test_every_aspect_has_a_line_and_says_what_it_lacks():
+    table = checklist(country_examples(30))
+    assert list(dict.fromkeys(table["aspect"])) == ASPECTS
+    assert table["reading"].str.len().min() > 10
+    unmeasured = table[table["value"].isna()]
+    assert unmeasured["reading"].str.startswith("not measured: give `").all()
+    assert set(unmeasured["aspect"]) == {
+        "length", "coverage", "balance", "correctness", "safety", "leakage",
+    }  # fmt: skip
+
+
+def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
+    rows = [
+        {**example(prompt, answer), "meta": {"entity": entity, "label": label}}
+        for prompt, answer, entity, label in [
+            ("Is it good?", "yes", "A", "yes"),
+            ("Is it good?", "yes", "A", "yes"),
+            ("is it good?", "no", "A", "no"),
+            ("Is it bad?", "I cannot say.", "B", "yes"),
+            ("Who is it?", "ann@example.com, says Ann", "C", "yes"),
+            ("Q: What?", "unsafe", "D", "yes"),
+        ]
+    ]
+    table = checklist(
+        rows, cover={"entity": "entity"}, label="label", names=["Ann"], test=[rows[0]],
+        checker=lambda row: row["messages"][1]["content"] != "no",
+        unsafe=lambda row: "unsafe" in row["messages"][1]["content"], tokenizer=toy_tokenizer,
+    )  # fmt: skip
+    assert not table["value"].isna().any()
+    expected = {
+        ("format", "formats"): 3, ("format", "rows with marks"): 1, ("coverage", ""): 4,
+        ("balance", ""): 5, ("correctness", ""): pytest.approx(5 / 6), ("consistency", ""): 1,
+        ("safety", "rows that"): 1, ("safety", "answers that refuse"): 1,
+        ("deduplication", "exact"): 1, ("privacy", ""): 2, ("leakage", ""): 1,
+    }  # fmt: skip
+    assert {key: value(table, *key) for key in expected} == expected
+    assert "'yes' has 5 rows, 'no' 1" in table.set_index("aspect").loc["balance", "reading"]
+
+
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        ("<|im_start|>user", 1), ("[INST] a", 1), ("a</s>", 1), ("### Response:\nParis", 1),
+        ("Yes.\nQ: And then?", 1), ("<end_of_turn>", 1),
+        ("The FAQ: a < b, <b>c</b>, # title, C#, user: x", 0),
+    ],
+)  # fmt: skip
+def test_marks_left_inside_a_content_are_counted(text, marked):
+    assert value(checklist([example("a", text)]), "format", "rows with marks") == marked
+
+
+def test_pairs_of_words_and_contradictions_by_hand():
+    # pairs: a b, b c | a b: three of which two differ
+    table = checklist([example("a b c", ""), example("A b!", "")])
+    assert value(table, "diversity", "distinct-2 of prompts") == pytest.approx(2 / 3)
+    assert math.isnan(value(table, "diversity", "distinct-2 of answers"))
+    rows = [example("One?", "Yes."), example("one?", "No."), example("One?", "yes.")]
+    assert value(checklist(rows), "consistency") == 1
+    systemed = {"messages": [{"role": "system", "content": "Lie."}, *rows[1]["messages"]]}
+    assert value(checklist([rows[0], systemed]), "consistency") == 0
+
+
+def test_lengths_and_counts_by_hand(toy_tokenizer):
     rows = [example("One two?", "Yes."), example("One two three?", "No, no.")]
-    table = quality.lengths(rows, tokenizer=toy_tokenizer)
+    table = lengths(rows, tokenizer=toy_tokenizer)
     assert table.loc[("prompt", "words"), ["least", "median", "most"]].tolist() == [2, 2.5, 3]
     assert table.loc[("answer", "characters"), ["least", "mean", "most"]].tolist() == [4, 5.5, 7]
     ids = toy_tokenizer(["Yes.", "No, no."], add_special_tokens=False)["input_ids"]
     assert table.loc[("answer", "tokens"), "most"] == max(map(len, ids))
-    assert "tokens" not in quality.lengths(rows).index.get_level_values("unit")
-
-
-def test_values_are_counted_the_most_frequent_first():
     rows = [{**example("q", "a"), "meta": {"region": r}} for r in "BAAA"]
-    assert list(quality.count_values(rows, "region").items()) == [("A", 3), ("B", 1)]
-    with pytest.raises(RowsError, match=r"rows\[0\] has no 'country'"):
-        quality.count_values(rows, "country")
+    assert list(count_values(rows, "region").items()) == [("A", 3), ("B", 1)]
 
 
-def test_distinct_by_hand():
-    # pairs: a b, b c | a b: three of which two differ
-    rows = [example("a b c", ""), example("A b!", "")]
-    assert quality.distinct(rows) == pytest.approx(2 / 3)
-    assert quality.distinct(rows, size=1) == pytest.approx(3 / 5)
-    assert math.isnan(quality.distinct(rows, part="answer"))
+@pytest.fixture(scope="module")
+def toy(toy_base):
+    return AutoModelForCausalLM.from_pretrained(toy_base), AutoTokenizer.from_pretrained(toy_base)
 
 
-def test_contradictions_are_the_same_prompt_with_other_answers():
-    rows = [example("One?", "Yes."), example("Two?", "No."), example("one?", "No."),
-            example("One?", "yes.")]  # fmt: skip
-    assert quality.contradictions(rows) == {"One?": {"Yes.": [0, 3], "No.": [2]}}
-    systemed = {"messages": [{"role": "system", "content": "Lie."}, *rows[2]["messages"]]}
-    assert not quality.contradictions([rows[0], systemed])
+def by_hand(model, tokenizer, front, answer, limit=512):
+    """The mean loss of an answer's tokens from the log-probabilities of one row alone."""
+    ids = [tokenizer.bos_token_id, *tokenizer(front, add_special_tokens=False)["input_ids"]]
+    answer_ids = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
+    ids = torch.tensor([(ids + answer_ids)[-limit:]])
+    with torch.no_grad():
+        logits = model(ids).logits[0].log_softmax(-1)
+    places = range(ids.shape[1] - len(answer_ids), ids.shape[1])
+    return sum(-logits[p - 1, ids[0, p]].item() for p in places) / len(answer_ids)
 
 
-@pytest.mark.parametrize(
-    ("text", "mark"),
-    [
-        ("<|im_start|>user", "<|im_start|>"),
-        ("[INST] a", "[INST]"),
-        ("a</s>", "</s>"),
-        ("### Response:\nParis", "### Response"),
-        ("Yes.\nQ: And then?", "Q:"),
-        ("<end_of_turn>", "<end_of_turn>"),
-        ("The FAQ: a < b, <b>c</b>, # title, C#, user: x", ""),
-    ],
-)
-def test_formats_show_marks_left_inside(text, mark):
-    (form,) = quality.formats([example("a", text)]).to_dict("records")
-    assert form["markers"] == mark
+def test_a_score_is_the_mean_loss_of_the_answers_tokens(toy):
+    # A long row loses the beginning of its prompt.
+    rows = [*country_examples(5), example("word " * 600 + "end", "Paris")]
+    expected = [
+        by_hand(*toy, NEUTRAL.format(prompt=q["content"]), a["content"])
+        for q, a in (row["messages"] for row in rows)
+    ]
+    assert loss_scores(rows, *toy) == pytest.approx(expected, abs=1e-4)
 
 
-def test_formats_count_the_mix():
-    rows = [example("a", "Yes."), example("a", "Yes"), example("a", "No"), example("a", " ")]
-    table = quality.formats(rows)
-    assert dict(zip(table["ends"], table["rows"], strict=True)) == {
-        "bare": 2, "with a mark": 1, "empty": 1,
-    }  # fmt: skip
-    assert len(quality.formats(country_examples(50))) == 1
+def test_an_empty_answer_has_no_score_and_the_model_stays_as_it_was(toy):
+    model, tokenizer = toy
+    model.train()
+    rows = [example("a", "b"), example("a", " "), example("a", "Paris " * 600)]
+    scores = loss_scores(rows, model, tokenizer, max_length=16)
+    assert model.training
+    assert [math.isnan(score) for score in scores] == [False, True, False]
+    model.eval()
 
 
-@pytest.mark.parametrize(
-    "measure",
-    [quality.lengths, quality.distinct, quality.contradictions, quality.formats],
-)
-def test_no_rows_are_an_error(measure):
-    with pytest.raises(RowsError, match="the list is empty"):
-        measure([])
+def test_wrong_answers_surprise_the_base_model():
+    from sftlab.models import load
+
+    right = country_examples(40)
+    answers = [row["messages"][1]["content"] for row in right]
+    wrong = [
+        example(row["messages"][0]["content"], answer)
+        for row, answer in zip(right, answers[7:] + answers[:7], strict=True)
+    ]
+    kept, dropped = keep_best(right + wrong, loss_scores(right + wrong, *load("tiny")), share=0.5)
+    assert sum(index >= 40 for index in dropped) >= 36
+    assert len(kept) == 40
+
+
+def test_the_best_are_kept_in_their_order():
+    rows = [example(str(n), "a") for n in range(5)]
+    kept, dropped = keep_best(rows, [2.0, 1.0, math.nan, 1.0, 3.0], share=0.6)
+    assert (kept, dropped) == ([rows[0], rows[1], rows[3]], [2, 4])
+    assert keep_best(rows, [1.0] * 5, share=0.4)[1] == [2, 3, 4]
+    assert keep_best(rows, [1.0] * 5, share=0.01)[0] == rows[:1]
+    assert keep_best(rows, [1.0] * 5, share=1)[1] == []
+    for scores, share in (([1.0], 1), ([1.0] * 5, 0), ([1.0] * 5, 1.1)):
+        with pytest.raises(RowsError, match=f"share={share}, {len(scores)} scores for 5 rows"):
+            keep_best(rows, scores, share=share)
+
+
+def test_a_form_says_where_the_prompt_goes(toy):
+    with pytest.raises(RowsError, match=r"where the prompt goes, with \{prompt\}"):
+        loss_scores([example("a", "b")], *toy, form="Q: A:")

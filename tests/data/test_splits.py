@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftlab.data.rows import RowsError
-from sftlab.data.splits import NAMES, largest_remainders, split
-from sftlab.world import RELATIONS, countries, country_examples, example
+from sftlab.data.splits import NAMES, hold_out, largest_remainders, split
+from sftlab.world import country_rows, example
 
 SHARES = st.sampled_from([(0.7, 0.15, 0.15), (0.5, 0.3, 0.2), (0.98, 0.01, 0.01), (0.9, 0, 0.1)])
 
@@ -63,51 +63,21 @@ def test_without_groups_the_shares_are_those_of_largest_remainders(count, seed, 
     assert sizes == largest_remainders(count, (0.7, 0.15, 0.15))
 
 
-@given(st.integers(0, 1000), SHARES)
-def test_largest_remainders_sum_and_stay_within_one(total, shares):
-    whole = largest_remainders(total, shares)
-    assert sum(whole) == total
-    assert all(abs(n - share * total) < 1 for n, share in zip(whole, shares, strict=True))
-    assert all(n == 0 for n, share in zip(whole, shares, strict=True) if not share)
-
-
 def test_strata_are_spread_alike():
-    names = sorted((country.name for country in countries()), key=len, reverse=True)
-    rows = country_examples(400)
-    world = {country.name: country for country in countries()}
-
-    def country(row):
-        return next(name for name in names if name in row["messages"][0]["content"])
-
-    def group(row):
-        return world[country(row)].group
-
-    def answer_kind(row):
-        answer, own = row["messages"][1]["content"], world[country(row)]
-        return next(r for r in RELATIONS if getattr(own, r) == answer)
-
-    for stratify in (group, answer_kind):
-        splits = split(rows, group=country, stratify=stratify)
-        shares = splits.strata.div(splits.strata.sum(axis=1), axis=0)
-        assert splits.strata.sum().tolist() == splits.report["rows"].tolist()
-        assert (shares.sub([0.7, 0.15, 0.15], axis=1).abs() < 0.1).all(axis=None)
-
-
-def test_a_large_group_finds_room_before_small_ones_take_it():
-    for seed in range(5):
-        splits = split(rows_in([30] + [1] * 70), shares=(0.3, 0.35, 0.35), group="group", seed=seed)
-        assert splits.report["rows"].tolist() == [30, 35, 35]
+    splits = split(country_rows(400), group="country", stratify="continent")
+    shares = splits.strata.div(splits.strata.sum(axis=1), axis=0)
+    assert splits.strata.sum().tolist() == splits.report["rows"].tolist()
+    big = splits.strata.sum(axis=1) > 40
+    assert (shares[big].sub([0.7, 0.15, 0.15], axis=1).abs() < 0.1).all(axis=None)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shares": (0.7, 0.3)}, r"shares=\(0.7, 0.3\): give three"),
-        ({"shares": (0.7, 0.15, 0.2)}, "sum to 1.05: they must sum to 1"),
-        ({"shares": (1.2, -0.1, -0.1)}, "between 0 and 1"),
-        ({"group": "kind"}, "2 groups for 3 splits"),
+        ({"shares": (0.7, 0.3)}, r"shares=\(0.7, 0.3\): give train"),
+        ({"shares": (0.7, 0.15, 0.2)}, "sum to 1"),
+        ({"group": "kind"}, "2 groups are too few for 3 splits"),
         ({"group": "country"}, r"rows\[0\] has no 'country', but 'group', 'kind'"),
-        ({"stratify": "country"}, r"rows\[0\] has no 'country'"),
     ],
 )
 def test_errors_say_what_and_what_to_do(options, message):
@@ -115,3 +85,84 @@ def test_errors_say_what_and_what_to_do(options, message):
         split(rows_in([3, 3, 3]), **options)
     with pytest.raises(RowsError, match="the list is empty"):
         split([])
+
+
+def row(question, answer, **meta):
+    return {**example(question, answer), "meta": meta}
+
+
+def different(count):
+    """Rows that have next to nothing in common."""
+    return [row(f"{n * 7919:x} {n**3:x} {n * n:o} stands for?", f"{n**5:x}") for n in range(count)]
+
+
+def side(found, index):
+    assert (index in found.train) != (index in found.held_out)
+    return index in found.held_out
+
+
+@pytest.mark.parametrize(("rows", "held"), [(8, 2), (40, 10), (100, 20), (300, 30)])
+def test_a_tenth_is_held_out_and_more_of_few_rows(rows, held):
+    found = hold_out(different(rows))
+    assert abs(len(found.held_out) - held) <= 1
+    assert sorted(found.train + found.held_out) == list(range(rows))
+    assert found.notes == ()
+    assert found == hold_out(different(rows))
+
+
+def test_rows_that_repeat_or_have_the_same_prompt_are_on_one_side():
+    rows = different(30)
+    twins = []
+    for n in range(0, 30, 2):
+        question, answer = (message["content"] for message in rows[n]["messages"])
+        long = f" of {(n + 50) ** 60:x}"
+        rows[n] = row(question + long, answer)
+        near = row(question.replace("stands", "stood") + long, answer)
+        other = row(question.upper() + long, "another answer altogether")
+        for twin in (near, other, row(question + long, answer)):
+            twins.append((n, len(rows)))
+            rows.append(twin)
+    found = hold_out(rows)
+    assert found.near_together
+    assert found.repeats == 15
+    assert found.near >= 15
+    assert all(side(found, one) == side(found, other) for one, other in twins)
+    assert len({side(found, one) for one, _ in twins}) == 2
+
+
+def test_a_column_does_not_cross():
+    rows = [{**one, "meta": {"customer": n % 10}} for n, one in enumerate(different(60))]
+    found = hold_out(rows, group="customer")
+    held = {rows[n]["meta"]["customer"] for n in found.held_out}
+    assert held
+    assert held.isdisjoint(rows[n]["meta"]["customer"] for n in found.train)
+    with pytest.raises(RowsError, match="'city'"):
+        hold_out(rows, group="city")
+
+
+def test_too_few_rows_are_all_learned_from_with_a_note():
+    found = hold_out(different(7))
+    assert (found.train, found.held_out) == (list(range(7)), [])
+    assert "7 groups of rows are too few" in found.notes[0]
+    copies = hold_out([row("What?", "That.")] * 50)
+    assert copies.held_out == []
+    assert "1 groups" in copies.notes[0]
+
+
+def test_rows_of_one_wording_are_split_with_a_note():
+    wording = "Dear help desk, how do I send back the {} that I ordered from you last week?"
+    answer = "Please write to us with the number of your order, and we will take back the {}."
+    goods = ["lamp", "desk", "kettle", "phone", "chair", "radio", "knife", "shelf", "rug", "clock"]
+    rows = [row(wording.format(one), answer.format(one)) for one in goods]
+    found = hold_out(rows)
+    assert len(found.held_out) in (2, 3)
+    assert not found.near_together
+    assert "nearly alike" in found.notes[0]
+    assert found.overlaps == len(found.held_out)
+
+
+def test_one_question_with_many_answers_is_split_with_a_note():
+    rows = [row("Tell me a joke.", one["messages"][1]["content"] * 3) for one in different(40)]
+    found = hold_out(rows)
+    assert len(found.held_out) == 10
+    assert any("the same prompt" in note for note in found.notes)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from sftlab.data.messages import RecordsError, shown
-from sftlab.data.shapes import convert, read_row
+from sftlab.data.messages import RecordsError, convert, read_row, shown
 
 USER = {"role": "user", "content": "2 + 2?"}
 ANSWER = {"role": "assistant", "content": "4"}
@@ -17,12 +16,8 @@ AT_1 = "messages[1].content"
         ({"messages": [USER, ANSWER]}, "messages", [USER, ANSWER]),
         ({"messages": [SYSTEM, USER, ANSWER]}, "messages", [SYSTEM, USER, ANSWER]),
         ({"messages": [USER, ANSWER], "prompt": "2 + 2?"}, "messages", [USER, ANSWER]),
-        (
-            {"conversations": [{"from": "human", "value": "2 + 2?"},
-                               {"from": "gpt", "value": "4"}]},
-            "sharegpt",
-            [USER, ANSWER],
-        ),
+        ({"conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]},
+         "sharegpt", [USER, ANSWER]),
         ({"conversations": [USER, ANSWER]}, "sharegpt", [USER, ANSWER]),
         ({"prompt": "2 + 2?", "completion": "4"}, "prompt-completion", [USER, ANSWER]),
         ({"question": "2 + 2?", "answer": "4"}, "prompt-completion", [USER, ANSWER]),
@@ -47,7 +42,6 @@ AT_1 = "messages[1].content"
 def test_shape_is_detected_and_becomes_messages(row, shape, messages):
     assert convert(row) == messages
     assert read_row(row).shape == shape
-    assert convert(row, shape=shape) == messages
 
 
 def test_what_the_row_carries_besides_is_meta():

@@ -1,0 +1,206 @@
+"""Texts that say the same: repeats within a data set, and test rows that also stand in train.
+
+Texts are cut into overlapping pieces, and compared by what they share:
+
+    row 0  "the capital of France"     pieces of 5 characters: {the c, he ca, ...}
+    row 1  "the capital of Franc"      shares all of its own with row 0: 16 of 17, 0.94
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+
+import pandas as pd
+
+from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, pieces, values_of
+
+PERMUTATIONS = 128
+MISSED = 1e-3
+"""Highest probability with which a pair exactly at the threshold may go unseen."""
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A row that repeats an earlier one."""
+
+    row: int
+    of: int  # the first row that says this: the one that is kept
+    similarity: float  # exact Jaccard index of the two; 1.0 for exact duplicates
+
+
+def exact_duplicates(rows: Iterable[Row]) -> list[Duplicate]:
+    """Rows with the same text (and roles) as an earlier one, but for case and white space."""
+    seen: dict[tuple, int] = {}
+    found = []
+    for index, row in enumerate(checked(rows)):
+        roles = tuple(message["role"] for message in row["messages"])
+        first = seen.setdefault((roles, normalise(part_of(row, "conversation"))), index)
+        if first != index:
+            found.append(Duplicate(index, first, 1.0))
+    return found
+
+
+def near_duplicates(rows: Iterable[Row], *, threshold: float = 0.8) -> list[Duplicate]:
+    """Rows with a Jaccard index of at least `threshold` with an earlier one that is kept.
+
+    Each row repeats the most similar of the kept ones before it, or is kept; so a chain (A like B,
+    B like C, A not like C) does not drop C for A. MinHash (Broder 1997) proposes pairs, and their
+    index is then computed exactly. Rows that differ in one short fact can be near: read them
+    before you drop them.
+    """
+    from datasketch import MinHashLSH
+
+    table = MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
+    kept: dict[int, set[str]] = {}
+    found = []
+    for index, row in enumerate(checked(rows)):
+        own, sketch = _sketch(part_of(row, "conversation"))
+        similar = [(jaccard(own, kept[other]), -other) for other in table.query(sketch)]
+        similarity, of = max(similar, default=(0.0, 0))
+        if similarity >= threshold:
+            found.append(Duplicate(index, -of, similarity))
+        else:
+            kept[index] = own
+            table.insert(index, sketch, check_duplication=False)
+    return found
+
+
+@lru_cache(maxsize=1000)  # sets that differ in a few rows are searched one after another
+def _sketch(text: str):
+    """The pieces of a text and their MinHash, which are only read."""
+    from datasketch import MinHash
+
+    own = set(pieces(text, size=5, unit="characters"))
+    sketch = MinHash(num_perm=PERMUTATIONS, seed=0)
+    sketch.update_batch([piece.encode() for piece in own])
+    return own, sketch
+
+
+def jaccard(one: set, other: set) -> float:
+    """What two sets share, as a share of all that is in either; 1 for two empty ones."""
+    either = len(one | other)
+    return len(one & other) / either if either else 1.0
+
+
+def bands(threshold: float) -> tuple[int, int]:
+    """(bands, rows of a band): the longest bands that miss a pair with at most `MISSED`.
+
+    Two rows of similarity s meet when all r hashes of one of b bands agree: with probability
+    1 - (1 - s^r)^b.
+    """
+    for r in range(PERMUTATIONS // 2, 0, -1):  # datasketch wants two bands
+        if 0 < threshold <= 1 and (1 - threshold**r) ** (PERMUTATIONS // r) <= MISSED:
+            return PERMUTATIONS // r, r
+    raise RowsError(f"threshold={threshold}: give a similarity from 0.06 to 1")
+
+
+def drop_duplicates(
+    rows: Iterable[Row], *, threshold: float | None = None
+) -> tuple[list[Row], list[Duplicate]]:
+    """(rows kept, what was dropped): exact duplicates, or near ones too from a `threshold` on."""
+    rows = checked(rows)
+    near = None if threshold is None else near_duplicates(rows, threshold=threshold)
+    dropped = exact_duplicates(rows) if near is None else near
+    gone = {duplicate.row for duplicate in dropped}
+    return [row for index, row in enumerate(rows) if index not in gone], dropped
+
+
+KINDS = ("prompt", "ngram", "group")
+"""The same prompt but for case and white space, words in a row, or the same entity."""
+MOST = 1_000_000
+"""Pairs that share a group at most: more means that the group is a class, not an entity."""
+
+
+def leaks(
+    train: Iterable[Row],
+    test: Iterable[Row],
+    *,
+    size: int = 8,
+    part: str = "conversation",
+    common: int = 10,
+    group: Key | None = None,
+    kinds: Iterable[str] | None = None,
+) -> pd.DataFrame:
+    """Every pair of a test row and a train row of which the first leaks: it measures memory.
+
+    Columns: test and train (indexes), kind, share (of the test row's n-grams that are in the train
+    row; 1 for the other kinds) and evidence: the prompt, the longest shared run, or the group.
+
+    Args:
+        size: words of an n-gram. A text with fewer words is one n-gram, whole.
+        part: the text whose n-grams are compared, of `rows.PARTS`.
+        common: an n-gram in more different train texts than this is a phrase, not a copy, and does
+            not count (Brown et al. 2020, appendix C, do so).
+        group: name or function of the entity that a row is about, whose facts were trained.
+        kinds: some of `KINDS`; by default all that can be.
+    """
+    train, test = checked(train, name="train"), checked(test, name="test")
+    known = [kind for kind in KINDS if kind != "group" or group is not None]
+    kinds = known if kinds is None else list(kinds)
+    if wrong := [kind for kind in kinds if kind not in known]:
+        raise RowsError(f"kind {wrong[0]!r}: use {', '.join(KINDS)}; 'group' needs `group`")
+    found = []
+    if "prompt" in kinds:
+        asked = [[normalise(part_of(row, "prompt")) for row in rows] for rows in (train, test)]
+        found += _same(*asked, "prompt")
+    if "ngram" in kinds:
+        texts = [[part_of(row, part) for row in rows] for rows in (train, test)]
+        found += _shared_pieces(*texts, size=size, common=common)
+    if "group" in kinds:
+        groups = [values_of(train, group, name="train"), values_of(test, group, name="test")]
+        found += _same(*groups, "group")
+    found.sort(key=lambda leak: (leak[0], leak[2], -leak[3], leak[1]))
+    return pd.DataFrame(found, columns=["test", "train", "kind", "share", "evidence"])
+
+
+def _same(train: list, test: list, kind: str) -> Iterator[tuple]:
+    where = defaultdict(list)
+    for index, value in enumerate(train):
+        where[value].append(index)
+    if (count := sum(len(where[value]) for value in test)) > MOST:
+        raise RowsError(f"{count:,} pairs share a {kind}: that is a class, take a finer `group`")
+    for index, value in enumerate(test):
+        for other in where[value]:
+            yield index, other, kind, 1.0, str(value)
+
+
+def _shared_pieces(train: list[str], test: list[str], *, size: int, common: int) -> Iterator[tuple]:
+    """Short test texts are looked up whole, so train is cut into every length that they have."""
+    cut = [pieces(text, size=size) for text in test]
+    lengths = {len(own[0].split()) for own in cut} - {0}
+    wanted = {piece for own in cut for piece in own if piece}
+    copies, where = defaultdict(list), defaultdict(list)
+    for index, text in enumerate(train):
+        copies[normalise(text)].append(index)
+    for text in copies:
+        own = {piece for length in lengths for piece in pieces(text, size=length)}
+        for piece in own & wanted:
+            where[piece].append(text)
+    for index, own in enumerate(cut):
+        shared = defaultdict(list)
+        for place, piece in enumerate(own):
+            if len(where[piece]) <= common:
+                for text in where[piece]:
+                    shared[text].append(place)
+        for text, places in shared.items():
+            evidence = _longest_run(places, own)
+            for other in copies[text]:
+                yield index, other, "ngram", len(places) / len(own), evidence
+
+
+def _longest_run(places: list[int], own: list[str]) -> str:
+    """The longest stretch of neighbouring n-grams, as the text that they cover."""
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(places), lambda p: p[1] - p[0])]
+    first, *rest = max(runs, key=len)
+    return " ".join([own[first], *(own[place].rsplit(" ", 1)[-1] for place in rest)])
+
+
+def drop_leaks(rows: Iterable[Row], found: pd.DataFrame) -> tuple[list[Row], pd.DataFrame]:
+    """(train rows without those that leak, the leaks for which they went).
+
+    Train rows go, so that the test stays what it was and scores can be compared.
+    """
+    gone = set(found["train"])
+    return [row for index, row in enumerate(checked(rows)) if index not in gone], found
