@@ -164,8 +164,8 @@ class DataFile:
                 yield FileRow(line, None, [wrong], "")
                 continue
             written = ",".join(cells)
-            if wrong := _not_utf8(written):
-                yield FileRow(line, None, wrong, _escaped(written))
+            if bad := _not_utf8(line, written):
+                yield bad
             elif not cells:
                 self.blank_lines += 1
             elif header is None:
@@ -207,28 +207,24 @@ def _skip(text: str, at: int) -> int:
 
 
 def _json_row(line: int | None, text: str) -> FileRow:
-    if wrong := _not_utf8(text):
-        return FileRow(line, None, wrong, _escaped(text))
+    if wrong := _not_utf8(line, text):
+        return wrong
     value, problems = parse_json(text)
     return FileRow(line, value, problems, text if problems else None)
 
 
-def _not_utf8(text: str) -> list[Problem]:
-    """Bytes that are not UTF-8 were decoded to lone surrogates."""
+def _not_utf8(line: int | None, text: str) -> FileRow | None:
+    """The row with its problem, where bytes that are not UTF-8 were decoded to lone surrogates."""
+    raw = text.encode("utf-8", "surrogateescape")
     try:
-        raw = text.encode("utf-8", "surrogateescape")
         raw.decode()
     except UnicodeDecodeError as error:
         cut = "; the line ends within a character" if "end of data" in error.reason else ""
         near = shown(raw[max(0, error.start - 20) : error.end + 20]) + cut
         remedy = "save the file as UTF-8, or correct the line"
-        return [Problem("bytes are not UTF-8", remedy, f"byte {error.start + 1}", near)]
-    return []
-
-
-def _escaped(text: str) -> str:
-    r"""A text that can be written, with \x.. for each byte that is not UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        wrong = [Problem("bytes are not UTF-8", remedy, f"byte {error.start + 1}", near)]
+        return FileRow(line, None, wrong, raw.decode("utf-8", "backslashreplace"))
+    return None
 
 
 def _plain(value: Any) -> Any:
@@ -396,9 +392,12 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def validate(
-    path: str | Path, *, limit: int = 100, good: str | Path | None = None,
+    path: str | Path,
+    *,
+    limit: int = 100,
+    good: str | Path | None = None,
     bad: str | Path | None = None,
-) -> Report:  # fmt: skip
+) -> Report:
     """Check every row of a file, in memory that does not grow with it (apart from one JSON array).
 
     Args:

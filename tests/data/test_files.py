@@ -344,14 +344,13 @@ def test_json_has_the_same_keys_whatever_the_file(tmp_path, command):
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 spoken = text.filter(lambda value: not value.isspace())
-turn = st.tuples(spoken, spoken)
 
 
 @st.composite
 def conversations(draw):
     system = draw(st.none() | spoken)
     messages = [] if system is None else [{"role": "system", "content": system}]
-    for asked, answer in draw(st.lists(turn, min_size=1, max_size=3)):
+    for asked, answer in draw(st.lists(st.tuples(spoken, spoken), min_size=1, max_size=3)):
         messages.append({"role": "user", "content": asked})
         messages.append({"role": "assistant", "content": answer})
     return messages
@@ -385,11 +384,8 @@ def write_parquet(path, rows):
 
 
 FORMATS = {"jsonl": write_jsonl, "json": write_json, "csv": write_csv, "parquet": write_parquet}
-relaxed = settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+relaxed = settings(max_examples=15, deadline=None, suppress_health_check=checks)
 
 
 @pytest.mark.parametrize("ending", FORMATS)
