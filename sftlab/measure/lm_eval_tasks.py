@@ -11,7 +11,7 @@ RUN is the folder of a saved run with all weights. For one with adapters name th
 `pretrained=BASE,peft=RUN,tokenizer=RUN`, since the chat template is the run's, and the id of the
 token that ends a turn, `--gen_kwargs eos_token_id=ID`: lm-eval stops at the base's end of text,
 which may be another token.
-Nothing is fetched: the rows are read from the files beside the tasks.
+Nothing is fetched: the rows are read from the files next to the tasks.
 """
 
 import json
