@@ -35,6 +35,8 @@ FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet",
 }  # fmt: skip
+LARGEST_JSON = 256 * 2**20
+"""Bytes of a JSON document, which is held in memory as a whole."""
 
 
 @dataclass(slots=True)
@@ -105,6 +107,11 @@ class DataFile:
 
     def _document_rows(self, file: BinaryIO) -> Iterator[FileRow]:
         """The elements of an array, or of the one array in an object; or one object as the row."""
+        if (size := self.path.stat().st_size) > LARGEST_JSON:
+            what = f"a JSON document is read whole, and may have {LARGEST_JSON // 2**20} MiB"
+            remedy = "write one row a line (jq -c '.[]' FILE > NEW.jsonl); JSON Lines have no limit"
+            yield _of_file(None, Problem(what, remedy, "", f"{size / 2**20:,.0f} MiB"))
+            return
         # Bytes that are not UTF-8 become lone surrogates, so that they cost their row alone.
         text = file.read().decode("utf-8-sig", "surrogateescape").rstrip()
         if text.lstrip().startswith("["):

@@ -447,3 +447,31 @@ def test_memory_does_not_grow_with_the_file(tmp_path, ending):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_a_json_document_has_a_limit_and_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("sftlab.data.files.LARGEST_JSON", 2**20)
+    file = write(tmp_path, f"[{', '.join([ROW] * 30_000)}]", "large.json")
+    report = validate(file)
+    assert not report.ok
+    assert report.rows == 0
+    assert "may have 1 MiB" in str(report)
+    assert "JSON Lines have no limit" in str(report)
+    lines = write(tmp_path, f"{ROW}\n" * 30_000, "large.jsonl")
+    assert validate(lines).good == 30_000
+
+
+def test_parquet_is_read_in_parts(tmp_path):
+    file = tmp_path / "large.parquet"
+    text = "x" * 1000
+    rows = pa.table(
+        {"prompt": [text + str(n) for n in range(40_000)], "completion": ["4"] * 40_000}
+    )
+    parquet.write_table(rows, file, row_group_size=1000)
+    del rows
+    tracemalloc.start()
+    report = validate(file)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.good == 40_000
+    assert most < 20e6, "the file has 40 MB of text"
