@@ -58,9 +58,14 @@ class About:
 
 
 def write_card(
-    rows: Iterable[Row], about: About, *, bias_by: Mapping[str, Key] | None = None,
-    splits: Splits | None = None, checks: pd.DataFrame | None = None, names: Iterable[str] = (),
-):  # fmt: skip
+    rows: Iterable[Row],
+    about: About,
+    *,
+    bias_by: Mapping[str, Key] | None = None,
+    splits: Splits | None = None,
+    checks: pd.DataFrame | None = None,
+    names: Iterable[str] = (),
+):
     """A card of the rows, as a `huggingface_hub.DatasetCard`: `.save(path)`, `.text`, `.data`.
 
     Args:

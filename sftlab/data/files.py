@@ -35,6 +35,8 @@ FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet",
 }  # fmt: skip
+LARGEST_JSON = 256 * 2**20
+"""Bytes of a JSON document, which is held in memory as a whole."""
 
 
 @dataclass(slots=True)
@@ -105,6 +107,11 @@ class DataFile:
 
     def _document_rows(self, file: BinaryIO) -> Iterator[FileRow]:
         """The elements of an array, or of the one array in an object; or one object as the row."""
+        if (size := self.path.stat().st_size) > LARGEST_JSON:
+            what = f"a JSON document is read whole, and may have {LARGEST_JSON // 2**20} MiB"
+            remedy = "write one row a line (jq -c '.[]' FILE > NEW.jsonl); JSON Lines have no limit"
+            yield _of_file(None, Problem(what, remedy, "", f"{size / 2**20:,.0f} MiB"))
+            return
         # Bytes that are not UTF-8 become lone surrogates, so that they cost their row alone.
         text = file.read().decode("utf-8-sig", "surrogateescape").rstrip()
         if text.lstrip().startswith("["):
@@ -164,8 +171,8 @@ class DataFile:
                 yield FileRow(line, None, [wrong], "")
                 continue
             written = ",".join(cells)
-            if wrong := _not_utf8(written):
-                yield FileRow(line, None, wrong, _escaped(written))
+            if bad := _not_utf8(line, written):
+                yield bad
             elif not cells:
                 self.blank_lines += 1
             elif header is None:
@@ -207,28 +214,24 @@ def _skip(text: str, at: int) -> int:
 
 
 def _json_row(line: int | None, text: str) -> FileRow:
-    if wrong := _not_utf8(text):
-        return FileRow(line, None, wrong, _escaped(text))
+    if wrong := _not_utf8(line, text):
+        return wrong
     value, problems = parse_json(text)
     return FileRow(line, value, problems, text if problems else None)
 
 
-def _not_utf8(text: str) -> list[Problem]:
-    """Bytes that are not UTF-8 were decoded to lone surrogates."""
+def _not_utf8(line: int | None, text: str) -> FileRow | None:
+    """The row with its problem, where bytes that are not UTF-8 were decoded to lone surrogates."""
+    raw = text.encode("utf-8", "surrogateescape")
     try:
-        raw = text.encode("utf-8", "surrogateescape")
         raw.decode()
     except UnicodeDecodeError as error:
         cut = "; the line ends within a character" if "end of data" in error.reason else ""
         near = shown(raw[max(0, error.start - 20) : error.end + 20]) + cut
         remedy = "save the file as UTF-8, or correct the line"
-        return [Problem("bytes are not UTF-8", remedy, f"byte {error.start + 1}", near)]
-    return []
-
-
-def _escaped(text: str) -> str:
-    r"""A text that can be written, with \x.. for each byte that is not UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        wrong = [Problem("bytes are not UTF-8", remedy, f"byte {error.start + 1}", near)]
+        return FileRow(line, None, wrong, raw.decode("utf-8", "backslashreplace"))
+    return None
 
 
 def _plain(value: Any) -> Any:
@@ -396,9 +399,12 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def validate(
-    path: str | Path, *, limit: int = 100, good: str | Path | None = None,
+    path: str | Path,
+    *,
+    limit: int = 100,
+    good: str | Path | None = None,
     bad: str | Path | None = None,
-) -> Report:  # fmt: skip
+) -> Report:
     """Check every row of a file, in memory that does not grow with it (apart from one JSON array).
 
     Args:

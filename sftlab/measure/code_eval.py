@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -26,29 +25,7 @@ import pandas as pd
 from sftlab.measure.code_worker import OUTPUT
 
 WORKER = Path(__file__).with_name("code_worker.py")
-GRACE = 2.0
-"""Seconds that starting Python may take on a busy machine."""
-
-
-class CodeError(ValueError):
-    """A candidate, a test or a limit that cannot be used."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a candidate may use."""
-
-    seconds: float = 2.0
-    """Processor seconds (rounded up), and two more on the clock."""
-    megabytes: int = 256
-    """Memory, where the system can limit it."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.seconds <= 600 or not 32 <= self.megabytes <= 65536:
-            raise CodeError(
-                f"seconds={self.seconds}, megabytes={self.megabytes}: give above 0 to 600 seconds, "
-                "and 32 (Python itself needs them) to 65536 megabytes"
-            )
+GRACE = 2.0  # seconds that starting Python may take on a busy machine
 
 
 def pass_at_k(draws: int, passed: int, k: int) -> float:
@@ -58,30 +35,36 @@ def pass_at_k(draws: int, passed: int, k: int) -> float:
     1 - (1 - c/n)^k is biased: it is too low.
 
     Raises:
-        CodeError: k is larger than the number of draws, or a number is impossible.
+        ValueError: k is larger than the number of draws, or a number is impossible.
     """
     if not 1 <= k <= draws or not 0 <= passed <= draws:
-        raise CodeError(f"{passed} of {draws} draws passed, k={k}: give k from 1 to the draws")
+        raise ValueError(f"{passed} of {draws} draws passed, k={k}: give k from 1 to the draws")
     return 1 - math.comb(draws - passed, k) / math.comb(draws, k)
 
 
 def run_code(
-    candidates: Sequence[Mapping[str, Any]], *, limits: Limits | None = None
+    candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0, megabytes: int = 256
 ) -> pd.DataFrame:
     """Run each candidate on its tests; one row each, in their order.
 
     A candidate is `{"code", "name", "tests"}`: Python text, the function that it must define, and
-    tests as (arguments, expected result) in values of JSON. Equal candidates run once.
+    tests as (arguments, expected result) in values of JSON. Equal candidates run once. `seconds` is
+    of processor time, rounded up; two more pass on the clock before a sleeping one is stopped.
+    `megabytes` is of memory, where the system can limit it.
 
     Columns: name, passed, fault (empty when passed, else such as `SyntaxError: ...`,
     `TimeLimit: ...`, `WrongResult: ...`), seconds. `frame.attrs["isolation"]` is `isolation()`.
 
     Raises:
-        CodeError: a candidate lacks a part.
+        ValueError: a candidate lacks a part, or a limit is impossible.
     """
-    limits = limits or Limits()
+    if not 0 < seconds <= 600 or not 32 <= megabytes <= 65536:
+        raise ValueError(
+            f"seconds={seconds}, megabytes={megabytes}: give above 0 to 600 seconds "
+            "and 32 to 65536 megabytes (Python itself needs 32)"
+        )
     keys = [_key(one, number) for number, one in enumerate(candidates)]
-    found = {key: _run(*json.loads(key), limits) for key in dict.fromkeys(keys)}
+    found = {key: _run(*json.loads(key), seconds, megabytes) for key in dict.fromkeys(keys)}
     rows = [{"name": json.loads(key)[0]["name"], **found[key]} for key in keys]
     frame = pd.DataFrame(rows, columns=["name", "passed", "fault", "seconds"])
     frame.attrs["isolation"] = isolation()
@@ -92,7 +75,7 @@ def _key(candidate: Mapping[str, Any], number: int) -> str:
     """A candidate as JSON text: [job, expected results]."""
     missing = [name for name in ("code", "name", "tests") if name not in candidate]
     if missing or not candidate["tests"]:
-        raise CodeError(
+        raise ValueError(
             f"candidate {number} lacks {missing[0] if missing else 'tests'}; give "
             '{"code": text, "name": function, "tests": [(arguments, expected), ...]}'
         )
@@ -102,13 +85,13 @@ def _key(candidate: Mapping[str, Any], number: int) -> str:
         job["calls"] = [arguments for arguments, _ in tests]
         return json.dumps([job, [right for _, right in tests]])
     except (TypeError, ValueError) as error:
-        raise CodeError(
+        raise ValueError(
             f"candidate {number}: its tests must be pairs of arguments and result in JSON ({error})"
         ) from error
 
 
-def _run(job: dict[str, Any], expected: list, limits: Limits) -> dict[str, Any]:
-    request = {**job, "seconds": math.ceil(limits.seconds), "bytes": limits.megabytes * 2**20}
+def _run(job: dict[str, Any], expected: list, limit: float, megabytes: int) -> dict[str, Any]:
+    request = {**job, "seconds": math.ceil(limit), "bytes": megabytes * 2**20}
     begun = time.monotonic()
     with TemporaryDirectory(prefix="sftlab-code-") as folder, TemporaryFile() as output:
         os.chmod(folder, 0o500)
@@ -120,16 +103,16 @@ def _run(job: dict[str, Any], expected: list, limits: Limits) -> dict[str, Any]:
                 input=json.dumps(request).encode(),
                 stdout=output,
                 stderr=subprocess.DEVNULL,
-                timeout=limits.seconds + GRACE,
+                timeout=limit + GRACE,
                 check=False,
             )
         except subprocess.TimeoutExpired:
             pass
         seconds = time.monotonic() - begun
         output.seek(0)
-        lines = output.read(OUTPUT).splitlines()
-    fault = _fault([_answer(line) for line in lines], expected)
-    if fault.startswith("Died") and seconds >= limits.seconds:
+        answers = [_answer(line) for line in output.read(OUTPUT).splitlines()]
+    fault = _fault(answers, expected)
+    if fault.startswith("Died") and seconds >= limit:
         fault = "TimeLimit: not done in time"
     return {"passed": not fault, "fault": fault[:300], "seconds": seconds}
 
@@ -174,7 +157,7 @@ def _namespace() -> tuple[str, ...]:
 
 
 def isolation() -> dict[str, str]:
-    """What separates a candidate from this machine, in words, and under "not covered" what not."""
+    """What separates a candidate from this machine, in words, and what is "not covered"."""
     linux, limits = sys.platform.startswith("linux"), sys.platform != "win32"
     nobody = linux and os.getuid() == 0
     off = "the functions for it are switched off in Python"
@@ -185,9 +168,7 @@ def isolation() -> dict[str, str]:
         "time": "limited (RLIMIT_CPU and a timeout)" if limits else "limited (a timeout)",
         "files": off + (", and the process runs as the user nobody" if nobody else ""),
         "not covered": "code that was written to break out: it can switch on again what is off in "
-        "Python, and then read what you can read"
-        + (". " if nobody else ", and delete what you can delete. ")
-        + "For such code use a virtual machine",
+        f"Python, and {'read' if nobody else 'read and delete'} your files: use a virtual machine",
     }
 
 
@@ -196,12 +177,10 @@ def draw_table(frame: pd.DataFrame, *, ks: Sequence[int]) -> pd.DataFrame:
 
     A row for each task and k. Columns: task, k, draws, passes, score.
     """
-    rows = []
-    for task, part in frame.groupby("task", sort=False):
-        draws, passes = len(part), int(part["passed"].sum())
-        rows += [
-            {"task": task, "k": k, "draws": draws, "passes": passes,
-             "score": pass_at_k(draws, passes, k)}
-            for k in ks
-        ]  # fmt: skip
-    return pd.DataFrame(rows)
+    counts = frame.groupby("task", sort=False)["passed"].agg(["size", "sum"])
+    rows = [
+        (task, k, int(draws), int(passes), pass_at_k(int(draws), int(passes), k))
+        for task, draws, passes in counts.itertuples()
+        for k in ks
+    ]
+    return pd.DataFrame(rows, columns=["task", "k", "draws", "passes", "score"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from sftlab.chat import Template, find_template, label_rows
-from sftlab.measure.code_eval import Limits, draw_table, run_code
+from sftlab.measure.code_eval import draw_table, run_code
 from sftlab.measure.generation import behind_prompt, complete, generate
 from sftlab.measure.probes import Ask, probe_questions
 from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
@@ -303,7 +303,7 @@ def probe_functions(
     found = run_code(
         [{"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
          for text, one in zip(texts, tasks, strict=True)],
-        limits=Limits(seconds=1.0),
+        seconds=1.0,
     )  # fmt: skip
     found["task"] = [one["name"] for one in tasks]
     return draw_table(found, ks=ks)

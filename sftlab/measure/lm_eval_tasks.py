@@ -11,13 +11,12 @@ RUN is the folder of a saved run with all weights. For one with adapters name th
 `pretrained=BASE,peft=RUN,tokenizer=RUN`, since the chat template is the run's, and the id of the
 token that ends a turn, `--gen_kwargs eos_token_id=ID`: lm-eval stops at the base's end of text,
 which may be another token.
-Nothing is fetched: the rows are read from the files beside the tasks.
+Nothing is fetched: the rows are read from the files next to the tasks.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sftlab.measure.likelihood import choices
 from sftlab.world import RELATIONS, Country, countries, grammar
@@ -45,72 +44,52 @@ def export_tasks(
     """
     folder = Path(folder).resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is not empty; write to a new folder")
+        raise ValueError(f"{folder} exists and is not empty: name a new folder")
     if not among:
-        raise ValueError("there is no country to ask about: `among` is empty")
+        raise ValueError("`among` is empty: give one country or more")
     folder.mkdir(parents=True, exist_ok=True)
     forms = {one.name: n for n, one in enumerate(countries())}
-    items = [(one, relation) for one in among for relation in relations]
-    _rows(folder / "questions.jsonl", [
-        {
-            "country": one.name,
-            "relation": relation,
-            "question": grammar.question(
-                one, relation, wording="test", form=forms.get(one.name, 0)
-            ),
-            "answers": list(one.answers(relation)),
-        }
-        for one, relation in items
-    ])  # fmt: skip
-    _rows(folder / "choices.jsonl", [
-        {
-            "country": one.name,
-            "relation": relation,
-            "prompt": grammar.cloze(one, relation),
-            "choices": choices(one, relation, wrong=wrong, seed=seed),
-        }
-        for one, relation in items
-    ])  # fmt: skip
-    _task(folder / f"{QUESTIONS}.yaml", {
-        "task": QUESTIONS,
-        **_read(folder / "questions.jsonl"),
+    questions, multiple = [], []
+    for one in among:
+        for relation in relations:
+            item = {"country": one.name, "relation": relation}
+            form = forms.get(one.name, 0)
+            text = grammar.question(one, relation, wording="test", form=form)
+            questions.append({**item, "question": text, "answers": list(one.answers(relation))})
+            offered = choices(one, relation, wrong=wrong, seed=seed)
+            multiple.append({**item, "prompt": grammar.cloze(one, relation), "choices": offered})
+    generated = {
         "output_type": "generate_until",
         "doc_to_text": "question",
         "doc_to_target": "answers",
         "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": max_new_tokens},
-        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True,
-                         "ignore_case": True, "ignore_punctuation": True}],
-        "metadata": {"version": 1.0},
-    })  # fmt: skip
-    _task(folder / f"{CHOICES}.yaml", {
-        "task": CHOICES,
-        **_read(folder / "choices.jsonl"),
+    }
+    exact = {"metric": "exact_match", "ignore_case": True, "ignore_punctuation": True}
+    likelihood = {
         "output_type": "multiple_choice",
         "doc_to_text": "prompt",
         "doc_to_choice": "choices",
         "doc_to_target": 0,
         "target_delimiter": " ",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-        "metadata": {"version": 1.0},
-    })  # fmt: skip
+    }
+    _write_task(folder, QUESTIONS, "questions.jsonl", questions, generated, exact)
+    _write_task(folder, CHOICES, "choices.jsonl", multiple, likelihood, {"metric": "acc"})
     return [QUESTIONS, CHOICES]
 
 
-def _read(rows: Path) -> dict[str, Any]:
-    return {
+def _write_task(folder: Path, name: str, file: str, rows: list[dict], how: dict, metric: dict):
+    """The rows of a task, and its YAML with values written as JSON, which YAML includes."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / file).write_text(text, encoding="utf-8")
+    values = {
+        "task": name,
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(rows)}},
+        "dataset_kwargs": {"data_files": {"test": str(folder / file)}},
         "test_split": "test",
         "num_fewshot": 0,
+        **how,
+        "metric_list": [{**metric, "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1.0},
     }
-
-
-def _rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
-
-
-def _task(path: Path, values: dict[str, Any]) -> None:
-    """YAML whose values are written as JSON, which YAML includes."""
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")

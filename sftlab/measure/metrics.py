@@ -83,7 +83,7 @@ WITH_REFERENCES = {
 METRICS = WITH_REFERENCES | {"json": _json, "distinct": _distinct}
 
 
-class LocalMetric(evaluate.Metric):
+class _LocalMetric(evaluate.Metric):
     """One of METRICS, by `config_name`."""
 
     def _info(self) -> evaluate.MetricInfo:

@@ -158,6 +158,7 @@ def complete_within(
         PatternError: there are not as many patterns as prompts.
     """
     import regex
+    import torch
 
     patterns = [pattern] * len(prompts) if isinstance(pattern, str) else list(pattern)
     if len(patterns) != len(prompts):
@@ -165,72 +166,50 @@ def complete_within(
     rules = [regex.compile(one) for one in patterns]
     words = [tokenizer.decode([n]) for n in range(len(tokenizer))]
     stops = model.generation_config.eos_token_id
-    stops = {stops} if isinstance(stops, int) else set(stops or ())
-    special = stops | set(tokenizer.all_special_ids)
+    stops = [stops] if isinstance(stops, int) else list(stops or [tokenizer.eos_token_id])
+    special = set(stops) | set(tokenizer.all_special_ids)
+
+    def text_of(ids: list[int]) -> str:
+        return "".join("" if n in special else words[n] for n in ids).lstrip(" ")
+
+    def next_token(order: list[int], text: str, rule) -> int:
+        whole = bool(rule.fullmatch(text))
+        for token in order:
+            if token in special:
+                if whole and token in stops:
+                    return token
+                continue
+            # The first token may bring the space between prompt and text.
+            new = text + words[token] if text else words[token].lstrip(" ")
+            # A part of a character decodes to U+FFFD: such tokens are not used.
+            if new != text and "\ufffd" not in words[token] and rule.fullmatch(new, partial=True):
+                return token
+        return stops[0]
+
     found: list[str] = []
     for start in range(0, len(prompts), batch_size):
-        part = slice(start, start + batch_size)
-        ids = [with_bos(tokenizer, prompt) for prompt in prompts[part]]
+        rows = [with_bos(tokenizer, prompt) for prompt in prompts[start : start + batch_size]]
+        width = max(map(len, rows))
+        padded = torch.tensor([[stops[0]] * (width - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
 
-        def choose(row: int, order: list[int], text: str, rules=rules[part]) -> int | None:
-            return _next(order, text, rules[row], words, special, stops)
+        def only_fitting(ids, scores, start=start, width=width):
+            """A logits processor: of each row only the chosen token keeps its score."""
+            orders = scores.argsort(descending=True).tolist()
+            kept = torch.full_like(scores, -torch.inf)
+            for row, order in enumerate(orders):
+                text = text_of(ids[row, width:].tolist())
+                kept[row, next_token(order, text, rules[start + row])] = 0
+            return kept
 
-        found += _decode(model, ids, choose, words, max_new_tokens)
+        out = model.generate(
+            padded.to(model.device),
+            attention_mask=mask.to(model.device),
+            logits_processor=[only_fitting],
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=stops,
+            pad_token_id=stops[0],
+        )
+        found += [text_of(row) for row in out[:, width:].tolist()]
     return found
-
-
-def _decode(model, ids: list[list[int]], choose, words: list[str], most: int) -> list[str]:
-    """Texts of one batch; `choose(row, order, text)` gives the next token, None to end the row."""
-    import torch
-
-    width = max(map(len, ids))
-    batch = torch.zeros((len(ids), width), dtype=torch.long)
-    mask = torch.zeros_like(batch)
-    for row, one in enumerate(ids):
-        batch[row, width - len(one) :] = torch.tensor(one)
-        mask[row, width - len(one) :] = 1
-    batch, mask, cache = batch.to(model.device), mask.to(model.device), None
-    texts, open_rows = [""] * len(ids), set(range(len(ids)))
-    with torch.inference_mode():
-        for _ in range(most):
-            places = (mask.cumsum(1) - 1).clamp(min=0)[:, -batch.shape[1] :]
-            out = model(
-                input_ids=batch,
-                attention_mask=mask,
-                position_ids=places,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache = out.past_key_values
-            order = out.logits[:, -1].float().argsort(descending=True).tolist()
-            chosen = [0] * len(ids)
-            for row in sorted(open_rows):
-                token = choose(row, order[row], texts[row])
-                if token is None:
-                    open_rows.discard(row)
-                    continue
-                chosen[row] = token
-                texts[row] = (texts[row] + words[token]).lstrip(" ")
-            if not open_rows:
-                break
-            batch = torch.tensor(chosen, device=batch.device)[:, None]
-            mask = torch.cat([mask, torch.ones_like(batch)], dim=1)
-    return texts
-
-
-def _next(
-    order: list[int], text: str, rule, words: list[str], special: set[int], stops: set[int]
-) -> int | None:
-    """The most likely token that fits the rule; None where the text ends."""
-    whole = bool(rule.fullmatch(text))
-    for token in order:
-        if token in special:
-            if whole and token in stops:
-                return None
-            continue
-        # The first token may bring the space between prompt and text.
-        new = text + words[token] if text else words[token].lstrip(" ")
-        # A token that is only a part of a character decodes to U+FFFD: such tokens are not used.
-        if new != text and "\ufffd" not in words[token] and rule.fullmatch(new, partial=True):
-            return token
-    return None

@@ -1,45 +1,26 @@
 """How far a fine-tune moved the weights, and along how many directions.
 
-The change of a matrix is what it is now minus what it was. Its singular values say how it is
-spread: change = sum over directions of value x (left x right), the largest first, and the squared
-values sum to the squared norm. A change of rank r has r of them. LoRA (arXiv 2106.09685) assumes
-that few are enough; here it is measured.
+The change of a matrix is what it is now minus what it was. Its singular value decomposition,
+change = left x diag(values) x right with the largest value first, shows how it is spread: the
+squared values sum to the squared norm, and a change of rank r has r of them. LoRA (arXiv
+2106.09685) assumes that few are enough; here it is measured.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
-
-MOST = 0.9
-"""The share of a change that `directions` counts up to."""
-
-
-class Spread(NamedTuple):
-    """A change taken apart: change = left x diag(values) x right."""
-
-    left: "torch.Tensor"
-    """(outputs, directions)"""
-    values: "torch.Tensor"
-    """(directions,), the largest first"""
-    right: "torch.Tensor"
-    """(directions, inputs)"""
 
 
 class WeightChanges:
     """What a full fine-tune did to the matrices of the decoder's linear layers.
 
-    Embeddings, norms and biases are left out: they are no matrices between two activations.
+    Embeddings, norms and biases are left out.
 
     Args:
-        model: after training, with the weights in it (no adapters beside it).
+        model: after training, with the weights in it (adapters merged).
         base: the same model before; it is only read.
 
     Raises:
@@ -47,7 +28,7 @@ class WeightChanges:
             has changed.
     """
 
-    def __init__(self, model: "PreTrainedModel", base: "PreTrainedModel") -> None:
+    def __init__(self, model, base) -> None:
         import torch
 
         head = model.get_output_embeddings()
@@ -68,21 +49,21 @@ class WeightChanges:
         self._before = {name: before[name].weight.detach().clone() for name in self._layers}
         if all(torch.equal(m.weight, self._before[n]) for n, m in self._layers.items()):
             raise ValueError(
-                "no linear layer has changed: with adapters the change is beside the weights, so "
-                "merge them first; an untrained model has none"
+                "no linear layer has changed: merge adapters into the weights first, and give the "
+                "model after training"
             )
 
     @cached_property
-    def spreads(self) -> dict[str, Spread]:
-        """By the matrix's name."""
+    def decompositions(self) -> dict:
+        """Matrix's name -> (left, values, right): torch's (U, S, Vh) of its change."""
         import torch
 
         return {
-            name: Spread(*torch.linalg.svd(
+            name: torch.linalg.svd(
                 (module.weight.detach() - self._before[name]).float(), full_matrices=False
-            ))
+            )
             for name, module in self._layers.items()
-        }  # fmt: skip
+        }
 
     def frame(self, *, rank: int = 16) -> pd.DataFrame:
         """One row a matrix.
@@ -93,16 +74,15 @@ class WeightChanges:
         many hold 90% of it).
         """
         rows = []
-        for name, spread in self.spreads.items():
-            shares = _shares(spread.values)
-            rows.append({
-                "matrix": name,
-                "layer": _layer(name),
-                "kind": name.rsplit(".", 1)[-1],
-                "moved": float(spread.values.norm() / self._before[name].float().norm()),
-                "held": float(shares[:rank].sum()) if shares.sum() else 1.0,
-                "directions": int((shares.cumsum(0) < MOST).sum()) + 1 if shares.sum() else 0,
-            })  # fmt: skip
+        for name, (_, values, _) in self.decompositions.items():
+            shares = _shares(values)
+            number = re.search(r"\.(\d+)\.", name)  # as in model.layers.3.mlp.up_proj
+            row = {"matrix": name, "layer": int(number[1]) if number else -1}
+            row["kind"] = name.rsplit(".", 1)[-1]
+            row["moved"] = float(values.norm() / self._before[name].float().norm())
+            row["held"] = float(shares[:rank].sum()) if shares.sum() else 1.0
+            row["directions"] = int((shares.cumsum(0) < 0.9).sum()) + 1 if shares.sum() else 0
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def spectrum(self) -> pd.DataFrame:
@@ -115,10 +95,10 @@ class WeightChanges:
 
         draw = torch.Generator().manual_seed(0)
         held, random = [], []
-        least = min(len(spread.values) for spread in self.spreads.values())
-        for spread in self.spreads.values():
-            held.append(_shares(spread.values).cumsum(0)[:least])
-            noise = torch.randn(len(spread.left), spread.right.shape[1], generator=draw)
+        least = min(len(values) for _, values, _ in self.decompositions.values())
+        for left, values, right in self.decompositions.values():
+            held.append(_shares(values).cumsum(0)[:least])
+            noise = torch.randn(len(left), right.shape[1], generator=draw)
             random.append(_shares(torch.linalg.svdvals(noise)).cumsum(0)[:least])
         held, random = (torch.stack(one).mean(0).tolist() for one in (held, random))
         return pd.DataFrame({"directions": range(1, least + 1), "held": held, "random": random})
@@ -127,7 +107,7 @@ class WeightChanges:
     def kept(self, rank: int) -> Iterator[None]:
         """Within it each matrix has only the `rank` largest directions of its change.
 
-        What is no linear layer stays as it was trained, so with `rank` 0 that alone is left.
+        All else stays as it was trained, so with `rank` 0 that alone is left.
 
         Raises:
             ValueError: `rank` is below zero.
@@ -140,7 +120,7 @@ class WeightChanges:
         try:
             with torch.no_grad():
                 for name, module in self._layers.items():
-                    left, values, right = self.spreads[name]
+                    left, values, right = self.decompositions[name]
                     change = (left[:, :rank] * values[:rank]) @ right[:rank]
                     module.weight.copy_(self._before[name] + change)
             yield
@@ -150,13 +130,7 @@ class WeightChanges:
                     module.weight.copy_(after[name])
 
 
-def _shares(values: "torch.Tensor") -> "torch.Tensor":
+def _shares(values):
     """Of the squared norm, for each direction; zeros where there is nothing to share."""
     squared = values.double() ** 2
     return squared / squared.sum() if squared.sum() else squared
-
-
-def _layer(name: str) -> int:
-    """`model.layers.3.mlp.up_proj` is in layer 3; the first number of a name is its layer."""
-    found = re.search(r"\.(\d+)\.", name)
-    return int(found[1]) if found else -1

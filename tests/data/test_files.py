@@ -344,14 +344,13 @@ def test_json_has_the_same_keys_whatever_the_file(tmp_path, command):
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 spoken = text.filter(lambda value: not value.isspace())
-turn = st.tuples(spoken, spoken)
 
 
 @st.composite
 def conversations(draw):
     system = draw(st.none() | spoken)
     messages = [] if system is None else [{"role": "system", "content": system}]
-    for asked, answer in draw(st.lists(turn, min_size=1, max_size=3)):
+    for asked, answer in draw(st.lists(st.tuples(spoken, spoken), min_size=1, max_size=3)):
         messages.append({"role": "user", "content": asked})
         messages.append({"role": "assistant", "content": answer})
     return messages
@@ -385,11 +384,8 @@ def write_parquet(path, rows):
 
 
 FORMATS = {"jsonl": write_jsonl, "json": write_json, "csv": write_csv, "parquet": write_parquet}
-relaxed = settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+relaxed = settings(max_examples=15, deadline=None, suppress_health_check=checks)
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -451,3 +447,31 @@ def test_memory_does_not_grow_with_the_file(tmp_path, ending):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_a_json_document_has_a_limit_and_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("sftlab.data.files.LARGEST_JSON", 2**20)
+    file = write(tmp_path, f"[{', '.join([ROW] * 30_000)}]", "large.json")
+    report = validate(file)
+    assert not report.ok
+    assert report.rows == 0
+    assert "may have 1 MiB" in str(report)
+    assert "JSON Lines have no limit" in str(report)
+    lines = write(tmp_path, f"{ROW}\n" * 30_000, "large.jsonl")
+    assert validate(lines).good == 30_000
+
+
+def test_parquet_is_read_in_parts(tmp_path):
+    file = tmp_path / "large.parquet"
+    text = "x" * 1000
+    rows = pa.table(
+        {"prompt": [text + str(n) for n in range(40_000)], "completion": ["4"] * 40_000}
+    )
+    parquet.write_table(rows, file, row_group_size=1000)
+    del rows
+    tracemalloc.start()
+    report = validate(file)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.good == 40_000
+    assert most < 20e6, "the file has 40 MB of text"

@@ -22,20 +22,14 @@ def test_a_seed_gives_the_same_flaws_and_the_rows_stay_as_they_are(flaw):
     assert [row["meta"] for row in made] == [row["meta"] for row in ROWS]
 
 
-@pytest.mark.parametrize("share", [0, 0.3, 0.5, 1])
-def test_the_share_of_wrong_answers_is_what_was_asked(share):
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_the_share_of_wrong_answers_is_what_was_requested(share):
     made = wrong_answers(ROWS, share=share)
     assert sum(not is_true(row) for row in made) == round(share * 60)
     kinds = {part_of(row, "answer") for row in country_rows(300)}
     assert all(part_of(row, "answer") in kinds | {part_of(r, "answer") for r in ROWS}
                for row in made if is_true(row))  # fmt: skip
     assert [part_of(row, "prompt") for row in made] == [part_of(row, "prompt") for row in ROWS]
-
-
-def test_a_wrong_answer_is_of_the_right_kind():
-    continents = country_rows(40, relations=["continent"])
-    told = {part_of(row, "answer") for row in wrong_answers(continents, share=1)}
-    assert told <= {"Africa", "Asia", "Europe", "North America", "South America", "Oceania"}
 
 
 def test_clutter_keeps_the_question_and_the_answer():

@@ -90,15 +90,6 @@ def test_lengths_and_counts_by_hand(toy_tokenizer):
     assert list(count_values(rows, "region").items()) == [("A", 3), ("B", 1)]
 
 
-def test_errors_come_through():
-    with pytest.raises(RowsError, match="the list is empty"):
-        checklist([])
-    with pytest.raises(RowsError, match=r"rows\[0\] has no 'country'"):
-        checklist([example("a", "b")], cover={"country": "country"})
-    with pytest.raises(RowsError, match="test: the list is empty"):
-        checklist([example("a", "b")], test=[])
-
-
 @pytest.fixture(scope="module")
 def toy(toy_base):
     return AutoModelForCausalLM.from_pretrained(toy_base), AutoTokenizer.from_pretrained(toy_base)

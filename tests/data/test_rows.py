@@ -25,42 +25,27 @@ def test_parts_of_a_conversation_are_as_drawn():
     assert part_of(unanswered, "answer") == ""
 
 
-def test_unknown_part_names_the_known():
-    with pytest.raises(RowsError, match=r"part='question'.*prompt, context, answer"):
-        part_of(TWO_TURNS, "question")
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([], r"rows: the list is empty"),
         ("data.jsonl", r"'data.jsonl': read a file"),
-        (None, r"got None: read a file"),
         ({"train": [], "test": []}, r"got {'test': \[\], 'train': \[\]}: .* one split"),
         (
             [TWO_TURNS, {"prompt": "a"}],
             r"rows\[1\] must be a dict with a list of 'messages', got {'prompt': 'a'}: use",
         ),
-        ([TWO_TURNS, "text"], r"rows\[1\] must be a dict .* got 'text'"),
         ([{"messages": []}], r"rows\[0\] must be a dict with a list of 'messages'"),
         (
             [{"messages": [{"role": "user", "content": None}]}],
             r"rows\[0\]: messages\[0\] must have .* got {'content': None, 'role': 'user'}",
         ),
-        ([{"messages": [{"content": "a"}]}], r"messages\[0\] must have a role"),
         ([{"messages": ["a"]}], r"messages\[0\] must have a role"),
     ],
 )
 def test_rows_that_cannot_be_measured_are_named_with_the_remedy(rows, message):
     with pytest.raises(RowsError, match=message):
         checked(rows)
-
-
-def test_rows_of_datasets_are_rows():
-    from datasets import Dataset
-
-    plain = [{"messages": TWO_TURNS["messages"]}] * 2
-    assert [part_of(row, "answer") for row in checked(Dataset.from_list(plain))] == ["Rome."] * 2
 
 
 def test_values_are_looked_up_in_meta_then_in_the_row_then_computed():
@@ -71,8 +56,6 @@ def test_values_are_looked_up_in_meta_then_in_the_row_then_computed():
         values_of([TWO_TURNS], "region")
     with pytest.raises(RowsError, match=r"rows\[1\]: country is None"):
         values_of([TWO_TURNS, {**TWO_TURNS, "meta": {"country": None}}], "country")
-    with pytest.raises(RowsError, match=r"rows\[0\]: <lambda> is \[\]"):
-        values_of([TWO_TURNS], lambda row: [])
 
 
 def test_pieces_of_words_and_of_characters():
@@ -81,6 +64,5 @@ def test_pieces_of_words_and_of_characters():
     assert pieces("One", size=2) == ["one"]
     assert pieces("aB  c", size=3, unit="characters") == ["ab ", "b c"]
     assert pieces("", size=3) == [""]
-    for bad in ({"size": 0}, {"size": 1, "unit": "tokens"}):
-        with pytest.raises(RowsError, match=r"size=0|unit='tokens'"):
-            pieces("a", **bad)
+    with pytest.raises(RowsError, match="unit='tokens'"):
+        pieces("a", size=1, unit="tokens")

@@ -73,7 +73,7 @@ def test_what_is_no_linear_layer_stays_as_trained(trained, base):
 
 
 def test_a_model_that_did_not_change_is_refused(base):
-    with pytest.raises(ValueError, match="merge them"):
+    with pytest.raises(ValueError, match="merge adapters"):
         WeightChanges(copy.deepcopy(base), base)
 
 
