@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def _shipped(name: str) -> Path:
-    """A folder that a clone keeps beside the package and a wheel carries inside it."""
+    """A folder that a clone keeps next to the package and a wheel carries inside it."""
     inside = _PACKAGE / f"_{name}"
     return inside if inside.is_dir() else _PACKAGE.parent / name
 

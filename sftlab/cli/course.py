@@ -191,8 +191,8 @@ def _print_claims(rows: list[dict], profile: str) -> None:
     out.print(table)
     measured = [row["verdict"] for row in rows if row["parts"]]
     counts = [f"{measured.count(verdict)} {verdict}" for verdict in _COLOURS if verdict in measured]
-    told = f": {', '.join(counts)}" if counts else ""
-    typer.echo(f"{len(measured)} of {len(rows)} measured on {profile}{told}")
+    counted = f": {', '.join(counts)}" if counts else ""
+    typer.echo(f"{len(measured)} of {len(rows)} measured on {profile}{counted}")
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if not row["parts"]:

@@ -1,4 +1,4 @@
-"""`sftlab train`: fine-tune a model on a file of your own, and report what came of it."""
+"""`sftlab train`: fine-tune a model on a file of your own, and report the outcome."""
 
 import json
 import shlex
@@ -42,10 +42,10 @@ def train(
         bool, typer.Option("--anyway", help="Go on although the doctor finds the template wrong.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what came of it as JSON, for programs.")
+        bool, typer.Option("--json", help="Print the outcome as JSON, for programs.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Fine-tune a model on your own file, measure it on rows held out, and write a report.
+    """Fine-tune a model on your own file, measure it on held-out rows, and write a report.
 
     \b
     For example:
@@ -68,23 +68,23 @@ def train(
     settings = Settings().changed(**{k: v for k, v in given.items() if v is not None})
     found = find_profile(profile)
     options = {"skip_bad": skip_bad, "anyway": anyway, "group": group}
-    _be_there(file)
+    _check_exists(file)
     wanted = run_identity(file, found, settings, **options)
     if run_state(out, wanted) == "finished":
         _finished(out, as_json)
         return
     try:
-        _go(file, out, found, settings, options, wanted, as_json)
+        _train(file, out, found, settings, options, wanted, as_json)
     except KeyboardInterrupt:
         from sftlab.train import last_step
 
         step = last_step(out / "checkpoints")
-        where = f"goes on from step {step}" if step else "begins anew: there is no checkpoint yet"
+        where = f"goes on from step {step}" if step else "starts again: there is no checkpoint yet"
         print(f"\ninterrupted; the same command {where}:\n  {_command()}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
-def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool) -> None:
+def _train(file, out, profile, settings, options: dict, wanted: dict, as_json: bool) -> None:
     from sftlab.planner import needs
     from sftlab.train import DataFaults, TrainingFaults, prepare, train_own_data
 
@@ -99,10 +99,10 @@ def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool
     try:
         data = prepare(file, profile=profile, settings=settings, **options)
     except DataFaults as faults:
-        _stop(faults.report.as_dict(), _told(faults.report, file), as_json)
+        _stop(faults.report.as_dict(), _with_remedy(faults.report, file), as_json)
     except TrainingFaults as faults:
-        told = {"ok": False, "findings": [vars(one) for one in faults.findings]}
-        _stop({**told, "advice": faults.advice}, str(faults), as_json)
+        found = {"ok": False, "findings": [vars(one) for one in faults.findings]}
+        _stop({**found, "advice": faults.advice}, str(faults), as_json)
     say(str(data))
     table = needs(data, profile, folder=out)
     if not table.ok:
@@ -122,28 +122,28 @@ def _go(file, out, profile, settings, options: dict, wanted: dict, as_json: bool
     typer.echo(f"report    {out / 'report.html'}\nnext      {next_command(done)}")
 
 
-def _be_there(file: Path) -> None:
+def _check_exists(file: Path) -> None:
     """RecordsError, with what to do, for a file that can't be read at all."""
     from sftlab.data import DataFile
 
     DataFile(file)
 
 
-def _told(report, file: Path) -> str:
+def _with_remedy(report, file: Path) -> str:
     """The report, and what to do about it."""
     more = f"--limit {report.problems_total} shows all problems"
-    told = str(report).replace(more, f"`sftlab validate {file} {more.partition(' shows')[0]}` "
+    text = str(report).replace(more, f"`sftlab validate {file} {more.partition(' shows')[0]}` "
                                "shows all problems")  # fmt: skip
     if report.broken or not report.good:
-        return f"{told}\n\nnothing was trained: mend the file first"
+        return f"{text}\n\nnothing was trained: mend the file first"
     return (
-        f"{told}\n\nnothing was trained: mend the rows, or add --skip-bad to go on with the "
+        f"{text}\n\nnothing was trained: mend the rows, or add --skip-bad to go on with the "
         f"{report.good:,} good ones"
     )
 
 
-def _stop(told: dict[str, Any], text: str, as_json: bool) -> None:
-    typer.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else text)
+def _stop(report: dict[str, Any], text: str, as_json: bool) -> None:
+    typer.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else text)
     raise typer.Exit(1)
 
 

@@ -145,7 +145,7 @@ def _over_seeds(what: str, part: str, rows: pd.DataFrame, *, bar=None, at_least=
 
 
 def write_card(profile: str, folder: Path) -> list[Measure]:
-    """Measure a base model and write `card.json` and the model card `README.md` beside it."""
+    """Measure a base model and write `card.json` and the model card `README.md` next to it."""
     base = measure_base(profile)
     tuned, facts = measure_tunes(profile)
     log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ Bytes, for P weights of which T are trained and A belong to adapters:
 
     weights      4P; in NF4 0.516 of each linear weight (half a byte, and scales: a byte for 64, 4
                  for 64 x 256; arXiv 2305.14314), in int8 1; what is not quantised 2 in bfloat16
-    adapters     4A, or 2A beside a quantised base
+    adapters     4A, or 2A on a quantised base
     gradients    4T, or 2T of a quantised base
     optimizer    twice the gradients: Adam's two moments
     activations  what autograd keeps for the backward pass, see `_kept_per_token`; with gradient
@@ -306,7 +306,7 @@ def _kept_per_token(a: Architecture, step: Step) -> int:
     else:
         kept += p * (2 * q + 2 * k) + 4 * a.heads
     if step.trained or step.method in ("lora", *QUANTISED):
-        cast = step.bf16 != step.quantised  # adapters beside a float32 stream are bfloat16 too
+        cast = step.bf16 != step.quantised  # adapters next to a float32 stream are bfloat16 too
         kept += 2 * (5 * h + m) if cast else p * (2 * h + m)
     if step.method == "int8":
         kept += p * m

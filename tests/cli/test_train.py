@@ -160,7 +160,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, my, change, 
     assert err.removeprefix("checking my.jsonl\n") == mistake + "\n"
 
 
-@pytest.mark.parametrize(("step", "said"), [(7, "goes on from step 5"), (3, "begins anew")])
+@pytest.mark.parametrize(("step", "said"), [(7, "goes on from step 5"), (3, "starts again")])
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys, my, step, said):
     from sftlab.train.trainer import SupervisedTrainer
 
