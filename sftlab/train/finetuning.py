@@ -235,7 +235,9 @@ def plain_model(trainer, start: Prepared, profile: Profile, scratch: Path):
     trained, base = trainer.model, start.model
     cast_adapters(trained, start.settings.adapter_dtype)  # the best ones were read as float32
     if start.settings.gradient_checkpointing:
-        base.activation_checkpointing_disable()
+        # The old name, which older versions of transformers have alone, warns in newer ones.
+        disable = getattr(base, "activation_checkpointing_disable", None)
+        (disable or base.gradient_checkpointing_disable)()
         # TRL, PEFT and transformers each add a hook so that inputs want gradients, of which
         # `disable_input_require_grads` finds the last.
         for module in base.modules():

@@ -10,6 +10,7 @@ Evaluation, early stopping, the best weights, checkpoints and TensorBoard are th
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -253,6 +254,10 @@ def make_trainer(
     step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     epoch = -(-len(rows) // step_size)
     stops_early = settings.early_stopping_patience is not None
+    # What TRL's settings call gradient checkpointing, before and since transformers renamed it.
+    known = {one.name for one in fields(SFTConfig)}
+    checkpointing = "activation_checkpointing"
+    checkpointing = checkpointing if checkpointing in known else "gradient_checkpointing"
     options = SFTConfig(
         output_dir=str(folder),
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -270,7 +275,7 @@ def make_trainer(
         seed=settings.seed,
         use_cpu=cpu,
         bf16=settings.bf16,
-        activation_checkpointing=settings.gradient_checkpointing,
+        **{checkpointing: settings.gradient_checkpointing},
         dataloader_pin_memory=not cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # a diverged run must show it
