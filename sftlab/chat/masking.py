@@ -50,7 +50,7 @@ class Labels:
     "Supervised tokens that truncation removed."
     straddling: tuple[int, ...] = ()
     """Tokens that hold characters of a span and others outside, not counting white space. They are
-    not supervised. A token that reaches over white space only is, and is not listed."""
+    not supervised. Tokens that overlap only white space outside stay supervised, unlisted."""
     warnings: tuple[str, ...] = ()
     "As `Spans.warnings`."
 
@@ -91,7 +91,7 @@ def label_rows(
     Raises:
         TemplateError: as `assistant_spans`, with the row's index.
         MaskError: none of a row's tokens is supervised, or all are, and the row is not to be kept.
-        ValueError: the tokenizer gives no offsets, or an option has no such value.
+        ValueError: the tokenizer gives no offsets, or an option has an invalid value.
     """
     if not tokenizer.is_fast:
         raise ValueError(
@@ -182,6 +182,6 @@ def _check(row: Labels, index: int, max_length: int | None, on_empty: str, on_fu
         raise MaskError(f"row {index} has no supervised token: {why}; correct the row or drop it")
     if on_full == "raise" and row.ids and row.supervised == len(row.ids):
         raise MaskError(
-            f"all {len(row.ids)} tokens of row {index} are supervised, so nothing is a question; "
-            "begin it with a user's message, or drop it"
+            f"all {len(row.ids)} tokens of row {index} are supervised: it has no prompt; begin it "
+            "with a user's message, or drop it"
         )

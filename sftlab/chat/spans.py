@@ -106,7 +106,7 @@ def assistant_spans(
 
     Raises:
         TemplateError: the template refuses the conversation, or its answers can't be located.
-        ValueError: an option has no such value.
+        ValueError: an option has an invalid value.
     """
     check_choice("turns", turns, ("all", "last"))
     check_choice("start", start, ("content", "generation"))

@@ -198,8 +198,8 @@ def record(
         note: a remark for readers of the ledger.
 
     Raises:
-        ClaimsError: no such claim, part or lesson, parts are missing, an estimate is at another
-            level, or beyond what its unit can be.
+        ClaimsError: no such claim, part or lesson, parts are missing, an estimate has another
+            confidence level, or is out of range for its unit.
         UnknownProfileError: no such profile.
     """
     claim = find_claim(claim_id)

@@ -17,7 +17,7 @@ from datasets.utils._dill import Pickler
 from sftlab.models import Profile, load, local_folder, weights_hash
 from sftlab.paths import DATA
 
-WITHOUT_EFFECT = ("cli", "conversation.py", "course", "planner", "show", "sweeps")
+WITHOUT_EFFECT = ("cli", "course", "planner", "show", "sweeps")
 """Parts of the lab that decide no result of a run."""
 _LAB = Path(__file__).parents[1]
 _CODE = ("co_code", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars",

@@ -63,7 +63,7 @@ def sweep(
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
-        measure: by name, functions of a run that return a frame with one row an item, or a number.
+        measure: by name, functions of a run that return a frame with one row per item, or a number.
             One with a parameter `seed`, or one named in the grid, is given it. Levels of an index
             that have names, such as those of `groupby`, become columns.
         examples: conversations, or a function that makes them from `seed` and names of the grid;
@@ -246,7 +246,7 @@ def _observations(
                  "run": run, "error": row.error or failed.get(run)}  # fmt: skip
         stored = found.get(run)
         if stored is None:
-            same["error"] = same["error"] or "LostError: its file is gone; sweep again"
+            same["error"] = same["error"] or "the cached result is gone: run the sweep again"
             pieces.append((pd.DataFrame(index=[0]), same))
             continue
         same |= {name: stored.record[name] for name in ("seconds", "loss")

@@ -179,7 +179,7 @@ def _items(found: Any) -> pd.DataFrame:
         return pd.DataFrame({"value": [found]})
     if not isinstance(found, pd.DataFrame):
         kind = type(found).__name__
-        raise TypeError(f"it returned a {kind}; return a number, or a frame with one row an item")
+        raise TypeError(f"it returned a {kind}; return a number, or a frame with one row per item")
     frame = found.set_axis(list(map(str, found.columns)), axis=1)
     named = [level for level in frame.index.names if level is not None]
     return (frame.reset_index(named) if named else frame).reset_index(drop=True)

@@ -155,8 +155,8 @@ def untrained(profile: str | Path | Profile) -> Run:
 def _check_arguments(settings: Settings, eval_dataset, save_steps, on_step) -> None:
     if settings.early_stopping_patience and eval_dataset is None:
         raise SettingsError(
-            f"early_stopping_patience={settings.early_stopping_patience} waits for the loss on "
-            "eval_dataset, and there is none; give `eval_dataset`"
+            f"early_stopping_patience={settings.early_stopping_patience} requires the loss on "
+            "eval_dataset; give `eval_dataset`"
         )
     if on_step is not None and not callable(on_step):
         raise SettingsError(f"on_step is {on_step!r}; give a function that takes a row")
