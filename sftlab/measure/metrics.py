@@ -5,9 +5,9 @@
     {"rouge1": 0.4, "rouge2": 0.0, "rougeL": 0.4}
 
 `LOCAL_METRICS` of `sftlab.measure` is the path of this file. `evaluate.load("rouge")` would fetch a
-script from the Hub, and fail offline. `evaluate` imports a copy of this file, so it imports the rest
-of the lab by absolute names. Values are shares, 0 to 1; `score_frame` scores item by item, ready for
-an interval.
+script from the Hub, and fail offline. `evaluate` imports a copy of this file, so it imports the
+rest of the lab by absolute names. Values are shares, 0 to 1; `score_frame` scores item by item,
+ready for an interval.
 """
 
 from functools import partial
