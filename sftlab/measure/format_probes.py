@@ -218,7 +218,7 @@ def packed_labels(dataset: Sequence[Mapping[str, Any]]) -> Iterator[list[int]]:
 def capture_warnings() -> Iterator[list[str]]:
     """Collect Python warnings, and log records at WARNING or above of any library.
 
-    Yields a list that is filled while and after the block runs.
+    They are shown nowhere else. Yields a list that is filled while and after the block runs.
     """
     said: list[str] = []
     handler = logging.Handler(level=logging.WARNING)
@@ -226,16 +226,17 @@ def capture_warnings() -> Iterator[list[str]]:
     # Records of a library whose logger does not propagate, such as transformers', never reach the
     # root logger.
     known = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
-    loggers = [logging.root, *(one for one in known if not one.propagate)]
+    loggers = {one: one.handlers for one in known if not one.propagate}
+    loggers[logging.root] = logging.root.handlers
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for one in loggers:
-            one.addHandler(handler)
+            one.handlers = [handler]
         try:
             yield said
         finally:
-            for one in loggers:
-                one.removeHandler(handler)
+            for one, handlers in loggers.items():
+                one.handlers = handlers
             said += [str(warning.message) for warning in caught]
 
 
