@@ -18,6 +18,9 @@ LOGGED = {
     "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast from",
     # Of two checkpoints the older is found by its number instead, which is right.
     "transformers.trainer_utils": "mtime may not be reliable on this filesystem",
+    # The best weights are read back: a head that is tied to the embeddings is in no checkpoint.
+    "transformers.trainer": "There were missing keys in the checkpoint model loaded: "
+    "['lm_head.weight']",
 }
 # Module: how its warning begins. PEFT calls transformers by an old name, not the learner.
 WARNED = {"transformers.modeling_utils": "`is_gradient_checkpointing` is deprecated"}
