@@ -481,7 +481,7 @@ examples = [{{"messages": [{{"role": "user", "content": "a"}},
                           {{"role": "assistant", "content": "b"}}]}}] * 8
 from sftlab.models import METHODS
 for method in METHODS:
-    run = finetune({base!r}, examples, method=method, num_train_epochs=1)
+    run = finetune({base!r}, examples, method=method, num_train_epochs=1, progress=False)
     run.answer(["a"]), run.chat("a", sample=True)
     load_run(run.save({str(tmp_path)!r} + "/" + method)).answer(["a"])
 import threading
