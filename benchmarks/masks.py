@@ -56,8 +56,10 @@ def main():
     rows = conversations(options.conversations, options.characters)
     names = [*FAMILIES, *(name for name in INSTALLED if name in installed_templates())]
     ratios = {}
-    print(f"{len(rows)} conversations of {options.characters} characters in {TURNS} messages, "
-          f"best of {options.rounds} rounds")  # fmt: skip
+    print(
+        f"{len(rows)} conversations of {options.characters} characters in {TURNS} messages, "
+        f"best of {options.rounds} rounds"
+    )
     for name in names:
         tokenizer.chat_template = find_template(name).text
         ids, masks = [], []
@@ -66,8 +68,10 @@ def main():
             masks.append(seconds(lambda: label_rows(tokenizer, rows)))
         ratios[name] = min(masks) / min(ids)
         verdict = "met" if ratios[name] <= BAR else "MISSED"
-        print(f"  {name:<12}ids {min(ids):6.2f} s   ids and labels {min(masks):6.2f} s   "
-              f"ratio {ratios[name]:5.2f}   bar {BAR}: {verdict}")  # fmt: skip
+        print(
+            f"  {name:<12}ids {min(ids):6.2f} s   ids and labels {min(masks):6.2f} s   "
+            f"ratio {ratios[name]:5.2f}   bar {BAR}: {verdict}"
+        )
     if options.json:
         options.json.write_text(json.dumps(ratios, indent=1) + "\n", encoding="utf-8")
 

@@ -83,9 +83,11 @@ def trl(examples, epochs, precision):
             save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
         )  # fmt: skip
         trainer = SFTTrainer(
-            model=model, args=options, train_dataset=Dataset.from_list(examples),
+            model=model,
+            args=options,
+            train_dataset=Dataset.from_list(examples),
             processing_class=tokenizer,
-        )  # fmt: skip
+        )
         trainer.remove_callback(PrinterCallback)
         start = time.perf_counter()
         trainer.train()
@@ -213,8 +215,12 @@ def main():
     supervised = sum(sum(label != -100 for label in labels) for _, labels in rows)
     width = sum(len(ids) for ids, _ in rows) * BATCH // len(rows)
     fast = fast_precision()
-    arms = [(arm, precision) for arm in ARMS for precision in dict.fromkeys(["float32", fast])
-            if arm == "TRL" or precision == fast]  # fmt: skip
+    arms = [
+        (arm, precision)
+        for arm in ARMS
+        for precision in dict.fromkeys(["float32", fast])
+        if arm == "TRL" or precision == fast
+    ]
     processes = {arm: ProcessPoolExecutor(1, mp_context=get_context("spawn")) for arm in arms}
     seconds, losses, rates = {arm: [] for arm in arms}, {}, []
     for _ in range(options.rounds):
@@ -239,8 +245,10 @@ def main():
     )
     for arm, took in best.items():
         speed = options.epochs * supervised / took
-        print(f"  {', '.join(arm):<24}{took:7.2f} s {speed:8.0f} supervised tokens/s"
-              f"   held-out loss {losses[arm]:.3f}")  # fmt: skip
+        print(
+            f"  {', '.join(arm):<24}{took:7.2f} s {speed:8.0f} supervised tokens/s"
+            f"   held-out loss {losses[arm]:.3f}"
+        )
     print(f"  {'limit, ' + fast:<24}{limit:7.2f} s")
     for name, ratio in ratios.items():
         bar = BARS.get(name)

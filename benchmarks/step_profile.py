@@ -206,8 +206,9 @@ def main():
             label = f"{'TRL’s defaults' if arm == 'TRL' else 'the lab’s'},\n{precision}"
             job = process.submit(measure, arm, precision, examples, options.warm, options.steps)
             found[label], slowed[label], behind[label] = job.result()
-    print(f"milliseconds for {UNIT} examples, one thread, {options.steps} steps after "
-          f"{options.warm}")  # fmt: skip
+    print(
+        f"milliseconds for {UNIT} examples, one thread, {options.steps} steps after {options.warm}"
+    )
     labels = {label: label.replace("\n", " ") for label in found}
     print(f"  {'':<36}" + "".join(f"{label:>26}" for label in labels.values()))
     for group in NAMES:

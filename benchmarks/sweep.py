@@ -101,8 +101,10 @@ def main():
     best["TRL"] = min(min(took) for (arm, _), took in seconds.items() if arm == "TRL")
     ratios = {name: best[name.removeprefix("sweep / ")] / best["sweep"] for name in BARS}
     cores = loky.cpu_count()
-    print(f"{options.runs} runs of {options.examples} examples x {options.epochs} epochs, batches "
-          f"of {options.batch}, {cores} cores, best of {options.rounds} rounds")  # fmt: skip
+    print(
+        f"{options.runs} runs of {options.examples} examples x {options.epochs} epochs, batches "
+        f"of {options.batch}, {cores} cores, best of {options.rounds} rounds"
+    )
     for arm, took in seconds.items():
         hour = 3600 * options.runs / min(took)
         print(f"  {', '.join(arm):<28}{min(took):7.2f} s{hour:7.0f} runs/hour")
@@ -110,15 +112,20 @@ def main():
     # two threads can share, the less is left to win: this is all that there is.
     gain = best["on one thread"] / best["one after another"]
     most = min(cores, options.runs) / gain
-    print(f"  {THREADS} threads make a run {gain:.2f} times as fast as one does, so {cores} "
-          f"processes can reach {most:.2f}; the sweep reaches "
-          f"{ratios['sweep / one after another'] / most:.0%} of that")  # fmt: skip
+    print(
+        f"  {THREADS} threads make a run {gain:.2f} times as fast as one does, so {cores} "
+        f"processes can reach {most:.2f}; the sweep reaches "
+        f"{ratios['sweep / one after another'] / most:.0%} of that"
+    )
     for name, ratio in ratios.items():
         verdict = "met" if ratio >= BARS[name] else "MISSED"
         print(f"  {name:<28}{ratio:7.2f}   bar {BARS[name]}: {verdict}")
     if options.json:
-        found = {"seconds": {", ".join(arm): took for arm, took in seconds.items()},
-                 "ratios": ratios, "two threads / one": gain}  # fmt: skip
+        found = {
+            "seconds": {", ".join(arm): took for arm, took in seconds.items()},
+            "ratios": ratios,
+            "two threads / one": gain,
+        }
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -169,9 +169,11 @@ def print_table(file: Path) -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for gpu, case, found in read_measured(file):
         total = case.plan().total
-        print(f"| {case} | {found.peak_bytes / 1e9:.2f} | {total / 1e9:.2f} "
-              f"| {total / found.peak_bytes - 1:+.1%} | {found.tokens_per_second:,.0f} "
-              f"| {planned_pace(case, gpu):,.0f} |")  # fmt: skip
+        print(
+            f"| {case} | {found.peak_bytes / 1e9:.2f} | {total / 1e9:.2f} "
+            f"| {total / found.peak_bytes - 1:+.1%} | {found.tokens_per_second:,.0f} "
+            f"| {planned_pace(case, gpu):,.0f} |"
+        )
 
 
 def rows_in(file: Path) -> list[dict]:
@@ -199,9 +201,12 @@ def measure(cases: list[Case], scratch: Path, file: Path | None) -> int:
             failed += 1
             continue
         total = case.plan().total
-        print(f"{case!s:<52} {found.peak_bytes / 1e9:6.2f} GB, planned {total / 1e9:6.2f} "
-              f"({total / found.peak_bytes - 1:+.1%}); {found.tokens_per_second:7,.0f} tokens a "
-              f"second, planned {planned_pace(case, name):7,.0f}", flush=True)  # fmt: skip
+        print(
+            f"{case!s:<52} {found.peak_bytes / 1e9:6.2f} GB, planned {total / 1e9:6.2f} "
+            f"({total / found.peak_bytes - 1:+.1%}); {found.tokens_per_second:7,.0f} tokens a "
+            f"second, planned {planned_pace(case, name):7,.0f}",
+            flush=True,
+        )
         row = {"gpu": name, "torch": torch.__version__, **asdict(case), **asdict(found)}
         written[name, case] = row
         if file:

@@ -28,8 +28,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of the order of the rows; else 0.")] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, such as "
-                     "max_length=512."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any other setting, such as max_length=512."
+        ),
     ] = None,
     group: Annotated[
         str | None,
@@ -44,7 +45,7 @@ def train(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the outcome as JSON, for programs.")
     ] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Fine-tune a model on your own file, measure it on held-out rows, and write a report.
 
     \b
@@ -132,8 +133,9 @@ def _check_exists(file: Path) -> None:
 def _with_remedy(report, file: Path) -> str:
     """The report, and what to do about it."""
     more = f"--limit {report.problems_total} shows all problems"
-    text = str(report).replace(more, f"`sftlab validate {file} {more.partition(' shows')[0]}` "
-                               "shows all problems")  # fmt: skip
+    text = str(report).replace(
+        more, f"`sftlab validate {file} {more.partition(' shows')[0]}` shows all problems"
+    )
     if report.broken or not report.good:
         return f"{text}\n\nnothing was trained: mend the file first"
     return (

@@ -150,12 +150,14 @@ NEEDED = (  # section, bold word in it (none: its first paragraph), who requires
 )  # fmt: skip
 FRONT_MATTER = {
     "license": (r"[a-z0-9][a-z0-9.-]*", "an identifier of the hub, such as mit or cc-by-4.0"),
-    "language": (r"[a-z]{2,3}|code|multilingual",
-                 "an ISO 639 code of two or three letters, such as en"),
+    "language": (
+        r"[a-z]{2,3}|code|multilingual",
+        "an ISO 639 code of two or three letters, such as en",
+    ),
     "size_categories": ("|".join(SIZE_CATEGORIES), f"one of {', '.join(SIZE_CATEGORIES)}"),
     "task_categories": (r".*", "a task"),
     "pretty_name": (r".*", "a name"),
-}  # fmt: skip
+}
 """Fields that the hub reads to show and to filter data sets: their form, and that in words."""
 
 

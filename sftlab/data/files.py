@@ -32,9 +32,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FORMATS = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
-}  # fmt: skip
+}
 LARGEST_JSON = 256 * 2**20
 """Bytes of a JSON document, which is held in memory as a whole."""
 
@@ -119,8 +123,11 @@ class DataFile:
             return
         row = _json_row(None, text)
         members = row.value if isinstance(row.value, dict) and not COLUMNS & {*row.value} else {}
-        arrays = [key for key, one in members.items() if isinstance(one, list) and one
-                  and isinstance(one[0], dict)]  # fmt: skip
+        arrays = [
+            key
+            for key, one in members.items()
+            if isinstance(one, list) and one and isinstance(one[0], dict)
+        ]
         if len(arrays) > 1:
             what = "the object has more than one array of rows"
             yield _of_file(None, Problem(what, "keep one a file", "", shown(arrays)))
@@ -361,10 +368,11 @@ class Report:
         good = f"{_number(self.messages, 'message')}, {_number(self.characters, 'character')}"
         table = {
             "shapes": _listed(self.shapes),
-            "good rows": good if self.good else "", "meta": _listed(self.meta),
+            "good rows": good if self.good else "",
+            "meta": _listed(self.meta),
             "left out": _listed(self.left_out),
             "blank lines": f"{self.blank_lines:,}, skipped" if self.blank_lines else "",
-        }  # fmt: skip
+        }
         lines = [f"{self.file}: {_number(self.rows, 'row')}, {split}"]
         lines += [f"{name:<12} {value}" for name, value in table.items() if value]
         lines += [f"{'note':<12} {note}" for note in self.notes]

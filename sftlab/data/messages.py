@@ -332,8 +332,10 @@ def _unfit(row: Mapping[str, Any], shape: str | None, columns: list[str | None])
     if {"role", "content"} <= row.keys():
         remedy = 'put all messages of a conversation into one row: {"messages": [...]}'
         return Problem("the row is one message, not a conversation", remedy, "", value)
-    remedy = ('a row needs "messages", "conversations", "prompt" and "completion", or '
-              '"instruction" and "output": rename the columns')  # fmt: skip
+    remedy = (
+        'a row needs "messages", "conversations", "prompt" and "completion", or '
+        '"instruction" and "output": rename the columns'
+    )
     return Problem("the row has no known shape", remedy, "", value)
 
 

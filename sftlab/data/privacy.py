@@ -161,7 +161,11 @@ def redact(rows: Iterable[Row], *, names: Iterable[str] = ()) -> tuple[list[Row]
     kinds = [finding.kind for finding in find_pii(rows, names=names)]
     counts = {kind: kinds.count(kind) for kind in KINDS if names or kind != "NAME"}
     return [
-        {**row, "messages": [{**one, "content": redact_text(one["content"], names)}
-                             for one in row["messages"]]}
+        {
+            **row,
+            "messages": [
+                {**one, "content": redact_text(one["content"], names)} for one in row["messages"]
+            ],
+        }
         for row in rows
-    ], counts  # fmt: skip
+    ], counts

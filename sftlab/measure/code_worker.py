@@ -42,9 +42,13 @@ def limit(seconds, size):
         except OSError:
             pass
     for name, most in (
-        ("RLIMIT_CPU", seconds), ("RLIMIT_AS", size), ("RLIMIT_FSIZE", OUTPUT),
-        ("RLIMIT_NOFILE", 16), ("RLIMIT_NPROC", 0), ("RLIMIT_CORE", 0),
-    ):  # fmt: skip
+        ("RLIMIT_CPU", seconds),
+        ("RLIMIT_AS", size),
+        ("RLIMIT_FSIZE", OUTPUT),
+        ("RLIMIT_NOFILE", 16),
+        ("RLIMIT_NPROC", 0),
+        ("RLIMIT_CORE", 0),
+    ):
         try:
             resource.setrlimit(getattr(resource, name), (most, most))
         except (AttributeError, ValueError, OSError):  # this system does not have it

@@ -74,9 +74,13 @@ def reply(
     """
     ids = [run.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     new = generate(
-        run.model, ids, pad=run.tokenizer.pad_token_id, max_new_tokens=max_new_tokens,
-        sample=sample, seed=seed,
-    )  # fmt: skip
+        run.model,
+        ids,
+        pad=run.tokenizer.pad_token_id,
+        max_new_tokens=max_new_tokens,
+        sample=sample,
+        seed=seed,
+    )
     return [run.tokenizer.decode(one) for one in new], [len(one) < max_new_tokens for one in new]
 
 
@@ -154,9 +158,13 @@ def probe_user_turns(
     """
     ids = tokenizer(user_opening(tokenizer), add_special_tokens=False)["input_ids"]
     drawn = generate(
-        model, [ids] * draws, pad=tokenizer.pad_token_id, max_new_tokens=max_new_tokens,
-        sample=True, seed=seed,
-    )  # fmt: skip
+        model,
+        [ids] * draws,
+        pad=tokenizer.pad_token_id,
+        max_new_tokens=max_new_tokens,
+        sample=True,
+        seed=seed,
+    )
     frame = pd.DataFrame({"draw": range(draws), "output": tokenizer.batch_decode(drawn)})
     return frame.assign(asked=frame["output"].str.contains("?", regex=False))
 
@@ -302,10 +310,12 @@ def probe_functions(
     texts = [text for number in range(draws) for text in draw(requests, number)]
     tasks = [one for _ in range(draws) for one in among]
     found = run_code(
-        [{"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
-         for text, one in zip(texts, tasks, strict=True)],
+        [
+            {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
+            for text, one in zip(texts, tasks, strict=True)
+        ],
         seconds=1.0,
-    )  # fmt: skip
+    )
     found["task"] = [one["name"] for one in tasks]
     return draw_table(found, ks=ks)
 

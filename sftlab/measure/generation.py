@@ -76,10 +76,14 @@ def generate(
             left = max(1, min(max_new_tokens, positions - width))
             while rows:
                 out = model.generate(
-                    ids, attention_mask=mask, past_key_values=cache, pad_token_id=pad, **draw,
+                    ids,
+                    attention_mask=mask,
+                    past_key_values=cache,
+                    pad_token_id=pad,
+                    **draw,
                     max_new_tokens=left if virtual else min(_STRETCH, left),
                     return_dict_in_generate=True,
-                )  # fmt: skip
+                )
                 new = out.sequences[:, ids.shape[1] :]
                 left -= new.shape[1]
                 going = []
@@ -198,9 +202,12 @@ def behind_prompt(
         prompts = [few_shot(shots, question, form=form) + ending for question in questions]
         # A model that writes a line end first has its answer on the next line.
         outputs = _continued(
-            model, tokenizer, prompts, ended=lambda text: "\n" in text.lstrip(),
+            model,
+            tokenizer,
+            prompts,
+            ended=lambda text: "\n" in text.lstrip(),
             max_new_tokens=max_new_tokens,
-        )  # fmt: skip
+        )
         return [output.strip().split("\n")[0] for output in outputs]
 
     return ask

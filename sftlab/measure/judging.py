@@ -189,8 +189,11 @@ class EndpointJudge:
         return found
 
     def _complete(self, text: str) -> str:
-        body = {"model": self.model, "temperature": 0,
-                "messages": [{"role": "user", "content": text}]}  # fmt: skip
+        body = {
+            "model": self.model,
+            "temperature": 0,
+            "messages": [{"role": "user", "content": text}],
+        }
         request = urllib.request.Request(
             self.address, data=json.dumps(body).encode(), headers=self.headers
         )

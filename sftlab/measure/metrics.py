@@ -79,8 +79,12 @@ def _distinct(predictions):
 
 
 WITH_REFERENCES = {
-    "exact_match": _exact_match, "f1": _f1, "bleu": _bleu, "chrf": _chrf, "rouge": _rouge,
-}  # fmt: skip
+    "exact_match": _exact_match,
+    "f1": _f1,
+    "bleu": _bleu,
+    "chrf": _chrf,
+    "rouge": _rouge,
+}
 METRICS = WITH_REFERENCES | {"json": _json, "distinct": _distinct}
 
 

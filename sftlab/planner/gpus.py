@@ -47,8 +47,11 @@ class Gpu(NamedTuple):
 GPUS = {
     "t4": Gpu(65e12, 16e9, "NVIDIA T4 data sheet (float16; no bfloat16)"),
     "rtx-3060-12gb": Gpu(
-        25.5e12, 12e9, "the GA102 white paper's figure for the RTX 3090, scaled to 28 "
-        "multiprocessors at 1.78 GHz, of NVIDIA's page on the RTX 3060"),
+        25.5e12,
+        12e9,
+        "the GA102 white paper's figure for the RTX 3090, scaled to 28 "
+        "multiprocessors at 1.78 GHz, of NVIDIA's page on the RTX 3060",
+    ),
     "rtx-3090": Gpu(71e12, 24e9, "NVIDIA Ampere GA102 white paper"),
     "rtx-4090": Gpu(165.2e12, 24e9, "NVIDIA Ada GPU architecture white paper"),
     "a10": Gpu(125e12, 24e9, "NVIDIA A10 data sheet"),
@@ -58,7 +61,7 @@ GPUS = {
     "a100-80gb": Gpu(312e12, 80e9, "NVIDIA A100 data sheet"),
     "h100": Gpu(989e12, 80e9, "NVIDIA H100 SXM data sheet, half of sparse"),
     "h200": Gpu(989e12, 141e9, "NVIDIA H200 SXM data sheet, half of sparse"),
-}  # fmt: skip
+}
 
 
 class Speed(NamedTuple):

@@ -115,18 +115,23 @@ def stored() -> pd.DataFrame:
     rows = []
     for folder in _runs().glob("[!.]*"):
         if record := _record(folder):
-            settings = [f"{name}={value}" for name, value in (record["settings"] or {}).items()
-                        if name != "seed" and value != usual.get(name)]  # fmt: skip
-            rows.append({
-                "run": record["run"],
-                "profile": record["profile"],
-                "settings": ", ".join(settings) if record["settings"] else "untrained",
-                "seed": record["seed"],
-                "measures": ", ".join(record["measures"]),
-                "seconds": record["total_seconds"],
-                "bytes": sum(file.stat().st_size for file in folder.iterdir()),
-                "when": datetime.fromisoformat(record["when"]),
-            })  # fmt: skip
+            settings = [
+                f"{name}={value}"
+                for name, value in (record["settings"] or {}).items()
+                if name != "seed" and value != usual.get(name)
+            ]
+            rows.append(
+                {
+                    "run": record["run"],
+                    "profile": record["profile"],
+                    "settings": ", ".join(settings) if record["settings"] else "untrained",
+                    "seed": record["seed"],
+                    "measures": ", ".join(record["measures"]),
+                    "seconds": record["total_seconds"],
+                    "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+                    "when": datetime.fromisoformat(record["when"]),
+                }
+            )
     columns = ["run", "profile", "settings", "seed", "measures", "seconds", "bytes", "when"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.sort_values("when", ascending=False, ignore_index=True)

@@ -78,11 +78,15 @@ def plan_sweep(
     if "profile" not in grid:
         find_profile(profile)
     common = {
-        "format": FORMAT, "code": code_hash(), "python": sys.version_info[:2],
+        "format": FORMAT,
+        "code": code_hash(),
+        "python": sys.version_info[:2],
         "versions": [version(name) for name in ("torch", "transformers", "trl", "peft")],
-        "measures": {name: fingerprint(function, what=f"the measure {name!r}")
-                     for name, function in measure.items()},
-    }  # fmt: skip
+        "measures": {
+            name: fingerprint(function, what=f"the measure {name!r}")
+            for name, function in measure.items()
+        },
+    }
     base_of, rows_of = cache(base_hashes), _cached_rows()
     sent = cloudpickle.dumps(dict(measure))
 
@@ -101,8 +105,10 @@ def plan_sweep(
                 made = {key: given[key] for key in made_from[kind]}
                 rows[kind], identity[kind] = rows_of(kind, raw, made, filled.template)
             # 3 epochs are the same as 3.0; what a template's name or path leads to may change.
-            identity["settings"] = {key: float(value) if type(value) is int else value
-                                    for key, value in asdict(filled).items()}  # fmt: skip
+            identity["settings"] = {
+                key: float(value) if type(value) is int else value
+                for key, value in asdict(filled).items()
+            }
             identity["template"] = find_template(filled.template).text
         elif not any("seed" in one for one in arguments.values()):
             seed = 0  # the base is the same for all seeds: measured once
@@ -217,10 +223,14 @@ def _taken(
         SweepError: nothing takes a name of the grid.
     """
     given = {*grid, "seed", "profile"}
-    takes = {name: _parameters(f"the measure {name!r}", function, given | {"run"}, run=True)
-             for name, function in measure.items()}  # fmt: skip
-    makers = {kind: _parameters(kind, raw, given) if callable(raw) else set()
-              for kind, raw in data.items()}  # fmt: skip
+    takes = {
+        name: _parameters(f"the measure {name!r}", function, given | {"run"}, run=True)
+        for name, function in measure.items()
+    }
+    makers = {
+        kind: _parameters(kind, raw, given) if callable(raw) else set()
+        for kind, raw in data.items()
+    }
     settings = {f.name for f in fields(Settings)} if data else set()
     known = {"profile"}.union(settings, *takes.values(), *makers.values()) - {"seed", "run"}
     for name in grid:

@@ -239,8 +239,10 @@ def _observations(
     """One row an observation, in the order of the plan and of the measures."""
     pieces = []  # of a run and a measure: the items, and what is the same for all of them
     for row in plan.rows:
-        same = {name: getattr(value, "name", value) if name == "profile" else value
-                for name, value in row.values.items()}  # fmt: skip
+        same = {
+            name: getattr(value, "name", value) if name == "profile" else value
+            for name, value in row.values.items()
+        }
         run = row.task.run if row.task else None
         same |= {"seed": row.seed, "measure": None, "seconds": float("nan"), "loss": float("nan"),
                  "run": run, "error": row.error or failed.get(run)}  # fmt: skip
@@ -249,8 +251,11 @@ def _observations(
             same["error"] = same["error"] or "the cached result is gone: run the sweep again"
             pieces.append((pd.DataFrame(index=[0]), same))
             continue
-        same |= {name: stored.record[name] for name in ("seconds", "loss")
-                 if stored.record[name] is not None}  # fmt: skip
+        same |= {
+            name: stored.record[name]
+            for name in ("seconds", "loss")
+            if stored.record[name] is not None
+        }
         for name in plan.measures:
             for column in stored.frames[name].columns.intersection(plan.names):
                 raise SweepError(
@@ -266,10 +271,14 @@ def _observations(
         if len(values) and all(isinstance(value, bool | numpy.bool_) for value in values):
             items[name] = items[name].astype("boolean")  # as objects `~` would turn True into -2
     kinds = dict.fromkeys(("measure", "error"), object)  # texts and `None` share a column
-    same = pd.DataFrame({
-        name: pd.concat([pd.Series([of_all[name]], dtype=kinds.get(name)) for _, of_all in pieces])
-        for name in (*plan.names, *OWN_COLUMNS)
-    })  # fmt: skip
+    same = pd.DataFrame(
+        {
+            name: pd.concat(
+                [pd.Series([of_all[name]], dtype=kinds.get(name)) for _, of_all in pieces]
+            )
+            for name in (*plan.names, *OWN_COLUMNS)
+        }
+    )
     which = numpy.repeat(range(len(pieces)), [len(piece) for piece, _ in pieces])
     same = same.iloc[which].reset_index(drop=True)
     last = ["seconds", "loss", "run", "error"]

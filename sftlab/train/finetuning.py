@@ -254,9 +254,10 @@ def plain_model(trainer, start: Prepared, profile: Profile, scratch: Path):
     if not (scratch / "initial").exists():
         return trained
     trained.save_pretrained(
-        scratch / "converted", save_embedding_layers=False,
+        scratch / "converted",
+        save_embedding_layers=False,
         path_initial_model_for_weight_conversion=str(scratch / "initial"),
-    )  # fmt: skip
+    )
     base, tokenizer = load_base(profile, start.settings)
     setup_chat_template(base, tokenizer, template=start.settings.template)
     return PeftModel.from_pretrained(base, scratch / "converted")

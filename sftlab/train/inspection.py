@@ -116,9 +116,13 @@ def _with_trainer(
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         start = prepare_training(profile, examples, settings)
         trainer = make_trainer(
-            start.model, start.tokenizer, start.rows, start.settings, start.added,
+            start.model,
+            start.tokenizer,
+            start.rows,
+            start.settings,
+            start.added,
             folder=Path(scratch),
-        )  # fmt: skip
+        )
         with dropping(trainer.model, settings.dropout):
             look(trainer)
 
@@ -145,5 +149,7 @@ def _formulas() -> dict:
         return sdpa_backward_flop_count(gradient, query, key, value)
 
     ops = torch.ops.aten
-    return {ops._scaled_dot_product_flash_attention_for_cpu: forward,
-            ops._scaled_dot_product_flash_attention_for_cpu_backward: backward}  # fmt: skip
+    return {
+        ops._scaled_dot_product_flash_attention_for_cpu: forward,
+        ops._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }

@@ -165,12 +165,14 @@ class OwnData:
             + (", on one side of the split" if self.split.near_together and held else ""),
             "split": f"{len(self.train):,} rows to learn from, {held:,} held out",
             "overlap": f"{self.split.overlaps:,} of {held:,} held-out rows share {WORDS} words in "
-            "a row with one that is learned from" if held else "",
+            "a row with one that is learned from"
+            if held
+            else "",
             "length": f"the median row has {tokens[len(tokens) // 2]:,} tokens, the longest "
             f"{tokens[-1]:,}; max_length {self.settings.max_length:,} cuts {self.cut:,} rows",
             "learned": f"{learned:,} of {sum(tokens):,} tokens ({learned / sum(tokens):.0%}): the "
             "rest is masked",
-        }  # fmt: skip
+        }
         return [(name, lines) for name, lines in shown.items() if lines]
 
     def __str__(self) -> str:

@@ -312,8 +312,10 @@ def _write_data(folder: Path, data: OwnData) -> None:
 
 def _write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
     flat = ({**row, **row["meta"], "messages": row["messages"]} for row in rows)
-    lines = [json.dumps({k: v for k, v in row.items() if k != "meta"}, ensure_ascii=False) + "\n"
-             for row in flat]  # fmt: skip
+    lines = [
+        json.dumps({k: v for k, v in row.items() if k != "meta"}, ensure_ascii=False) + "\n"
+        for row in flat
+    ]
     file.write_text("".join(lines), encoding="utf-8")
 
 

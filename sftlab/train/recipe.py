@@ -58,7 +58,8 @@ def recipe_text(run: "Run") -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("recipe.jinja").render(
-        libraries="TRL" + ", PEFT" * (settings.method in ADAPTED)
+        libraries="TRL"
+        + ", PEFT" * (settings.method in ADAPTED)
         + " and bitsandbytes" * bool(quantised),
         model=repr(source),
         revision="" if revision == "main" else f", revision={revision!r}",
@@ -76,7 +77,7 @@ def recipe_text(run: "Run") -> str:
         peft_config=_peft_config(run) if settings.method in ADAPTED else "",
         patience=settings.early_stopping_patience,
         options={name: repr(value) for name, value in options.items()},
-    )  # fmt: skip
+    )
 
 
 def _lines(text: str) -> list[str]:

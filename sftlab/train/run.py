@@ -138,9 +138,12 @@ class Run:
     def _continue(self, prompts: list[list[int]], max_new_tokens: int, **options) -> list[str]:
         with quiet_libraries():
             new = generate(
-                self.model, prompts, pad=self.tokenizer.pad_token_id,
-                max_new_tokens=max_new_tokens, **options,
-            )  # fmt: skip
+                self.model,
+                prompts,
+                pad=self.tokenizer.pad_token_id,
+                max_new_tokens=max_new_tokens,
+                **options,
+            )
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
 
     def meter(self) -> pd.DataFrame:

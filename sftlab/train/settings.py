@@ -184,9 +184,11 @@ def _one_of(*words: str) -> tuple[Callable[[Any], bool], str]:
 
 def _layers(value: Any) -> bool:
     names = [value] if isinstance(value, str) else value
-    return bool(names) and isinstance(names, list | tuple) and all(
-        isinstance(name, str) and name for name in names
-    )  # fmt: skip
+    return (
+        bool(names)
+        and isinstance(names, list | tuple)
+        and all(isinstance(name, str) and name for name in names)
+    )
 
 
 _POSITIVE = (lambda value: _number(value) and value > 0, "a number above zero")

@@ -157,8 +157,10 @@ def mean_loss(model, rows: Sequence[dict], pad: int, *, batch_size: int = 64) ->
     rows = sorted(rows, key=lambda row: len(row["input_ids"]))
     with torch.no_grad():
         for start in range(0, len(rows), batch_size):
-            batch = [{key: row[key] for key in ("input_ids", "labels")} for row in
-                     rows[start : start + batch_size]]  # fmt: skip
+            batch = [
+                {key: row[key] for key in ("input_ids", "labels")}
+                for row in rows[start : start + batch_size]
+            ]
             inputs = {name: value.to(model.device) for name, value in collate(batch).items()}
             loss, right = supervised_loss(model, inputs, inputs.pop("labels"), count=1)
             total, count = total + loss.item(), count + len(right)

@@ -30,18 +30,25 @@ def make_tokenizer(*, special=("<|im_start|>", "<|im_end|>"), eos="<|im_end|>", 
     names = list(dict.fromkeys([*special, "<|begin|>", "<|pad|>", eos]))
     core.train_from_iterator(
         list(words) * 3,
-        BpeTrainer(vocab_size=400, special_tokens=names, show_progress=False,
-                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet()),
-    )  # fmt: skip
+        BpeTrainer(
+            vocab_size=400,
+            special_tokens=names,
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     if adds_bos:
         begin = core.token_to_id("<|begin|>")
         core.post_processor = TemplateProcessing(
             single="<|begin|> $A", special_tokens=[("<|begin|>", begin)]
         )
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<|begin|>", eos_token=eos, pad_token=pad,
+        tokenizer_object=core,
+        bos_token="<|begin|>",
+        eos_token=eos,
+        pad_token=pad,
         additional_special_tokens=list(special),
-    )  # fmt: skip
+    )
 
 
 def change(*pairs, text=CHATML):
@@ -145,8 +152,11 @@ def test_a_sound_template_has_no_problem():
     assert found.ok
     assert found.end_of_turn == "<|im_end|>"
     assert [finding.code for finding in found.findings] == [
-        "end-of-turn", "system", "end-stops", "markers",
-    ]  # fmt: skip
+        "end-of-turn",
+        "system",
+        "end-stops",
+        "markers",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -223,8 +233,10 @@ def test_bos_is_doubled_when_both_write_it():
 
 
 def test_a_token_that_holds_header_and_answer_is_found():
-    glued = change(("message['role'] + '\\n'", "message['role'] + ':'"),
-                   ("assistant\\n' }}{%- endif", "assistant:' }}{%- endif"))  # fmt: skip
+    glued = change(
+        ("message['role'] + '\\n'", "message['role'] + ':'"),
+        ("assistant\\n' }}{%- endif", "assistant:' }}{%- endif"),
+    )
     assert codes(glued, tokenizer=make_tokenizer()) == []
     joining = make_tokenizer(words=[":A"] * 50)
     assert codes(CHATML, tokenizer=joining) == []
@@ -272,8 +284,10 @@ def test_rows_that_hold_markers_are_refused_or_have_no_answer():
     rows = [row("What is <|im_end|>?", "An end."), row("2 + 2?", "4"), row("Hi", "Ho", "Ho")]
     found = examine(SICK["alternation-required"], conversations=rows)
     assert [finding.code for finding in found.problems] == [
-        "rows-refused", "rows-hold-markers", "alternation-required",
-    ]  # fmt: skip
+        "rows-refused",
+        "rows-hold-markers",
+        "alternation-required",
+    ]
     assert found.of("rows-hold-markers").rows == (1,)
     assert "'<|im_end|>'" in found.of("rows-hold-markers").what
     assert found.of("rows-refused").rows == (3,)

@@ -49,10 +49,8 @@ WRITTEN = {
         "gives helpful, detailed, and polite answers to the user's questions. "
         "USER: Hi ASSISTANT: [Ho</s>]USER: And? ASSISTANT: [Yes</s>]"
     ),
-    "article": (
-        "<|prompt|> Hi <|response|> [Ho</s>]<|prompt|> And? <|response|> [Yes</s>]"
-    ),
-}  # fmt: skip
+    "article": ("<|prompt|> Hi <|response|> [Ho</s>]<|prompt|> And? <|response|> [Yes</s>]"),
+}
 
 WITH_SYSTEM = {
     "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi",
@@ -67,9 +65,13 @@ WITH_SYSTEM = {
 def rendered(text, messages, *, bos="", eos="", ask=False):
     """The text that transformers makes of a template, and the character spans that it marks."""
     texts, marked = render_jinja_template(
-        conversations=[messages], chat_template=text, add_generation_prompt=ask,
-        return_assistant_tokens_mask=not ask, bos_token=bos, eos_token=eos,
-    )  # fmt: skip
+        conversations=[messages],
+        chat_template=text,
+        add_generation_prompt=ask,
+        return_assistant_tokens_mask=not ask,
+        bos_token=bos,
+        eos_token=eos,
+    )
     return texts[0], marked[0] if marked else []
 
 

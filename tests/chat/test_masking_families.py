@@ -134,9 +134,12 @@ def test_any_content_stands_where_the_template_puts_it(name, one, two):
     starts = [m.start() for m in re.finditer(r"(?<!Q)(?:Bravo|Delta)", text)]
     stops = [m.end() for m in re.finditer("Charlie|Foxtrot", text)][1::2]
     assert [span.start for span in found.spans] == starts
-    assert [text[: span.end].removesuffix(end) == text[:stop] for span, stop, end in zip(
-        found.spans, stops, (end_of(name), LAST.get(name, end_of(name))), strict=True
-    )] == [True, True]  # fmt: skip
+    assert [
+        text[: span.end].removesuffix(end) == text[:stop]
+        for span, stop, end in zip(
+            found.spans, stops, (end_of(name), LAST.get(name, end_of(name))), strict=True
+        )
+    ] == [True, True]
 
 
 BREAK = ("", "\n")
@@ -179,9 +182,12 @@ MARKED = [n for n in NAMES if re.search(r"\{%-?\s*generation", installed(n).text
 def test_from_the_generation_prompt_on_the_mask_is_that_of_trl(name, chat, chats):
     messages = form(name, chats[chat])
     text, indices = render_jinja_template(
-        [messages], chat_template=installed(name).text, return_assistant_tokens_mask=True,
-        bos_token="<s>", eos_token="</s>",
-    )  # fmt: skip
+        [messages],
+        chat_template=installed(name).text,
+        return_assistant_tokens_mask=True,
+        bos_token="<s>",
+        eos_token="</s>",
+    )
     theirs: list[tuple[int, int]] = []
     for start, end in indices[0]:
         touches = theirs and theirs[-1][1] == start

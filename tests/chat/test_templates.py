@@ -43,9 +43,13 @@ def test_installed_templates_render_as_in_transformers(name, prompt):
     wants_parts = name.startswith(("idefics3", "smolvlm", "llava_next"))
     messages = parts(CHAT) if wants_parts else CHAT
     expected = theirs(
-        template.text, messages, tools=TOOLS, add_generation_prompt=prompt,
-        bos_token="<s>", eos_token="</s>",
-    )  # fmt: skip
+        template.text,
+        messages,
+        tools=TOOLS,
+        add_generation_prompt=prompt,
+        bos_token="<s>",
+        eos_token="</s>",
+    )
     assert template.render(messages, tools=TOOLS, add_generation_prompt=prompt) == expected
     assert "Ho" in expected
 
@@ -106,13 +110,17 @@ def test_tools_may_be_functions():
     ("text", "message"),
     [
         ("{{ 1 }}\n\n{% if", r"\(given text\) is not valid Jinja: line 3: .*`\{% if`"),
-        ("\n{% if 1 %}\n{{ raise_exception('no!') }}\n{% endif %}",
-         r"refuses this conversation at line 3 .*: no!;"),
-        ("{% macro f(x) %}\n{{ x + 1 }}\n{% endmacro %}\n\n{{ f('a') }}",
-         r"fails at line 2 \(`\{\{ x \+ 1 \}\}`\): TypeErr"),
+        (
+            "\n{% if 1 %}\n{{ raise_exception('no!') }}\n{% endif %}",
+            r"refuses this conversation at line 3 .*: no!;",
+        ),
+        (
+            "{% macro f(x) %}\n{{ x + 1 }}\n{% endmacro %}\n\n{{ f('a') }}",
+            r"fails at line 2 \(`\{\{ x \+ 1 \}\}`\): TypeErr",
+        ),
     ],
     ids=["syntax", "refusal", "in a macro"],
-)  # fmt: skip
+)
 def test_an_error_names_the_line_and_what_is_wrong(text, message):
     with pytest.raises(TemplateError, match=message):
         find_template(text).render(CHAT)

@@ -67,11 +67,13 @@ def test_tokenizer_and_data_are_examined_too(tmp_path):
     rows = [("2 + 2?", "4"), ("word " * 300, "yes")]
     file.write_text(
         "".join(
-            json.dumps({"messages": [{"role": "user", "content": q},
-                                     {"role": "assistant", "content": a}]}) + "\n"
+            json.dumps(
+                {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+            )
+            + "\n"
             for q, a in rows
         )
-    )  # fmt: skip
+    )
     data = ["--template", "chatml", "--tokenizer", "tiny", "--data", file, "--json"]
     code, out, _ = call(*data)
     found = json.loads(out)

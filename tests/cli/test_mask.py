@@ -65,12 +65,12 @@ def test_json_has_stable_keys_and_the_same_mask(chat):
     learned = [token for token in found["tokens"] if token["supervised"]]
     assert found["supervised"] == len(learned)
     assert "".join(token["text"] for token in learned) == "Ho.<|eot_id|>Yes.\nNo.<|eot_id|>"
-    assert all(token["label"] == (token["id"] if token["supervised"] else -100)
-               for token in found["tokens"])  # fmt: skip
+    assert all(
+        token["label"] == (token["id"] if token["supervised"] else -100)
+        for token in found["tokens"]
+    )
     spans = assistant_spans(find_template("llama-3", bos_token="<|endoftext|>"), CHAT).spans
-    assert found["spans"] == [
-        {"start": s.start, "end": s.end, "message": s.message} for s in spans
-    ]  # fmt: skip
+    assert found["spans"] == [{"start": s.start, "end": s.end, "message": s.message} for s in spans]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,10 @@ def test_a_row_of_a_file_is_picked_and_converted(tmp_path):
 
 def test_a_template_file_and_warnings_that_are_told(tmp_path, chat):
     file = tmp_path / "endless.jinja"
-    file.write_text("{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}"
-                    "{% endfor %}", encoding="utf-8")  # fmt: skip
+    file.write_text(
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}",
+        encoding="utf-8",
+    )
     code, out, _ = call("--template", file, "--messages", chat)
     assert code == 0
     assert "! nothing ends the turn" in " ".join(out.split())

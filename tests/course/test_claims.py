@@ -356,8 +356,12 @@ def test_table_has_exactly_the_columns_and_a_reason_for_what_is_missing(own_cach
     assert list(frame["id"]) == IDS
     rows = frame.set_index("id")
     assert rows.loc["B3", ["effect", "low", "high", "seeds", "items"]].tolist() == [
-        0.34, 0.28, 0.41, 2, 150,
-    ]  # fmt: skip
+        0.34,
+        0.28,
+        0.41,
+        2,
+        150,
+    ]
     assert rows.loc["B3", "unit"] == "difference of shares"
     assert rows.loc["B1", ["verdict", "reason"]].tolist() == ["not measured", "run lesson 01"]
     assert rows.loc["D1", "reason"] == "run lesson 02"

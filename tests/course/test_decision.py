@@ -23,12 +23,16 @@ def random_situations(count):
     pick = random.Random(0).choice
     for _ in range(count):
         yield Situation(
-            task=pick(list(TASKS)), examples=pick([0, 60, 199, 200, 499, 500, 2_000, 5_000, 9_000]),
-            prompt_score=pick([None, 0.0, 0.4, 0.8, 1.0]), base_knows=pick([None, True, False]),
-            needed_score=pick([None, 0.0, 0.4, 0.9, 1.0]), prompt_fits=pick([True, False]),
-            stable_weeks=pick([0, 1, 9.5, 10, 52]), model_billions=pick([0.0037, 0.2, 0.6, 8, 70]),
+            task=pick(list(TASKS)),
+            examples=pick([0, 60, 199, 200, 499, 500, 2_000, 5_000, 9_000]),
+            prompt_score=pick([None, 0.0, 0.4, 0.8, 1.0]),
+            base_knows=pick([None, True, False]),
+            needed_score=pick([None, 0.0, 0.4, 0.9, 1.0]),
+            prompt_fits=pick([True, False]),
+            stable_weeks=pick([0, 1, 9.5, 10, 52]),
+            model_billions=pick([0.0037, 0.2, 0.6, 8, 70]),
             memory_gb=pick([0, 6, 12, 24, 80]),
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize(

@@ -143,8 +143,9 @@ def test_index_keeps_lessons_of_earlier_runs_whose_page_is_there(tmp_path):
 def test_index_says_which_part_of_a_claim_its_effect_is(tmp_path):
     result = make_result("01_base_model_problem", {"B2": 0.26, "B3": 0.26}, items=1)
     index = write_index([result], folder=tmp_path, notebooks=tmp_path).read_text("utf-8")
-    two_parts, one_part = (index.split(f'<tr id="{name}">')[1].split("</tr>")[0]
-                           for name in ("B2", "B3"))  # fmt: skip
+    two_parts, one_part = (
+        index.split(f'<tr id="{name}">')[1].split("</tr>")[0] for name in ("B2", "B3")
+    )
     assert '<td class="number">gain: +26 points<br>' in two_parts
     assert '<td class="number">+26 points<br>' in one_part
     assert "1 seed × 1 item<" in one_part

@@ -283,8 +283,11 @@ def test_claims_of_a_run_are_gathered_told_and_shown(tmp_path, monkeypatch, capf
     assert len(rows) == 92
     b6 = rows["B6"]
     assert (b6["verdict"], b6["effect"], b6["items"], b6["profile"]) == (
-        "supported", 0.2, 9, "tiny",
-    )  # fmt: skip
+        "supported",
+        0.2,
+        9,
+        "tiny",
+    )
     assert b6["parts"][0]["estimate"]["method"] == "typed in a test"
     assert b6["parameters"] == {"claims": {"B3": -0.1, "B6": 0.2}, "profile": "tiny"}
     assert (rows["B1"]["verdict"], rows["B1"]["parts"]) == ("not measured", [])

@@ -40,7 +40,7 @@ def balanced(report):
         (b'{"prompt": "a", "completion": "tea\xc3', "byte 35", "bytes are not UTF-8"),
         (b'{"prompt": "\xff", "completion": "b"}', "byte 13", "bytes are not UTF-8"),
         (b'{"prompt": "a\0", "completion": "b"}', "column 14", "raw control character"),
-        (b'\0\0\0\0', "column 1", "not JSON"),
+        (b"\0\0\0\0", "column 1", "not JSON"),
         (rb'{"prompt": "a\u0000", "completion": "b"}', "prompt", "U+0000"),
         (rb'{"prompt": "a\ud800", "completion": "b"}', "", "half of a surrogate pair"),
         (rb'{"prompt": "a", "completion": "b", "\uDFFF": 1}', "", "half of a surrogate pair"),
@@ -52,20 +52,20 @@ def balanced(report):
         (b'{"messages": [null]}', "messages[0]", "not an object"),
         (b'{"messages": [[null]]}', "messages[0]", "not an object"),
         (b'{"prompt": {"a": null}, "completion": "b"}', "prompt", "must be a string"),
-        (b'null', "", "not an object"),
-        (b'[1, 2]', "", "not an object"),
+        (b"null", "", "not an object"),
+        (b"[1, 2]", "", "not an object"),
         (b"{'prompt': 'a', 'completion': 'b'}", "column 2", "not JSON"),
         (b'{"prompt": "a", "completion": "b",}', "column 35", "not JSON"),
         (b'{"prompt": "a", "completion": "b"', "column 34", "ends before it is complete"),
         (b'{"prompt": "a", "compl', "column 23", "ends before it is complete"),
-        (b'{', "column 2", "ends before it is complete"),
+        (b"{", "column 2", "ends before it is complete"),
         (b'{"prompt": "a", "completion": "b"} {}', "column 36", "text follows"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "", "nesting is too deep"),
         (b'{"prompt": "a", "completion": "b", "n": ' + b"9" * 5000 + b"}", "", "is too large"),
         (b'{"prompt": "a", "completion": "b", "n": 1e999}', "", "is too large"),
-        (b'prompt,completion', "column 1", "not JSON"),
+        (b"prompt,completion", "column 1", "not JSON"),
     ],
-)  # fmt: skip
+)
 def test_bad_line_of_jsonl_costs_that_line_and_no_other(tmp_path, line, field, what):
     good = ROW.encode()
     path = write(tmp_path, good + b"\n" + line + b"\n" + good)
@@ -202,8 +202,9 @@ def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
     parquet.write_table(pa.Table.from_pylist(rows), path)
     report = balanced(validate(path, good=tmp_path / "good"))
     assert [(p.line, p.row, p.field) for p in report.problems] == [
-        (None, 2, "messages[0].role"), (None, 3, "messages"),
-    ]  # fmt: skip
+        (None, 2, "messages[0].role"),
+        (None, 3, "messages"),
+    ]
     assert "row 2" in str(report)
     kept = {"messages": MESSAGES, "when": "2024-01-02", "score": None}
     assert json.loads((tmp_path / "good").read_text()) == kept
@@ -245,8 +246,9 @@ def test_good_and_bad_rows_are_written_apart(tmp_path):
     bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").open(encoding="utf-8")]
     assert good == [{"messages": MESSAGES}, {"messages": again, "id": "é"}]
     assert [(row["line"], row.get("value"), row.get("text")) for row in bad] == [
-        (2, {"prompt": "a"}, None), (4, None, "{"),
-    ]  # fmt: skip
+        (2, {"prompt": "a"}, None),
+        (4, None, "{"),
+    ]
     assert (len(good), len(bad)) == (report.good, report.bad)
     assert validate(tmp_path / "good.jsonl").ok
 
@@ -254,8 +256,11 @@ def test_good_and_bad_rows_are_written_apart(tmp_path):
 def test_no_file_is_written_over_what_is_read(tmp_path):
     path = write(tmp_path, ROW)
     (tmp_path / "link.jsonl").symlink_to(path)
-    for outputs in ({"good": path}, {"bad": tmp_path / "link.jsonl"},
-                    {"good": tmp_path / "a", "bad": tmp_path / "a"}):  # fmt: skip
+    for outputs in (
+        {"good": path},
+        {"bad": tmp_path / "link.jsonl"},
+        {"good": tmp_path / "a", "bad": tmp_path / "a"},
+    ):
         with pytest.raises(RecordsError, match="over each other"):
             validate(path, **outputs)
     assert path.read_text() == ROW
@@ -300,11 +305,15 @@ def command(monkeypatch, capsys):
 
 def test_a_sound_file_is_reported_in_few_lines(tmp_path, command):
     path = write(tmp_path, f"{ROW}\n" * 1200)
-    assert command(path) == (0, f"""\
+    assert command(path) == (
+        0,
+        f"""\
 {path}: 1,200 rows, all good
 shapes       prompt-completion 1,200
 good rows    2,400 messages, 8,400 characters
-""", "")  # fmt: skip
+""",
+        "",
+    )
 
 
 def test_mistakes_are_reported_by_kind_with_line_field_value_and_remedy(tmp_path, command):

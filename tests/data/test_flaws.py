@@ -10,9 +10,13 @@ ROWS = country_rows(60, seed=1)
 
 
 @pytest.mark.parametrize(
-    "flaw", [lambda r, s: wrong_answers(r, share=0.5, seed=s), lambda r, s: cluttered(r, seed=s),
-             lambda r, s: in_formats(r, seed=s)],
-)  # fmt: skip
+    "flaw",
+    [
+        lambda r, s: wrong_answers(r, share=0.5, seed=s),
+        lambda r, s: cluttered(r, seed=s),
+        lambda r, s: in_formats(r, seed=s),
+    ],
+)
 def test_a_seed_gives_the_same_flaws_and_the_rows_stay_as_they_are(flaw):
     before = deepcopy(ROWS)
     made = flaw(ROWS, 4)
@@ -27,8 +31,11 @@ def test_the_share_of_wrong_answers_is_what_was_requested(share):
     made = wrong_answers(ROWS, share=share)
     assert sum(not is_true(row) for row in made) == round(share * 60)
     kinds = {part_of(row, "answer") for row in country_rows(300)}
-    assert all(part_of(row, "answer") in kinds | {part_of(r, "answer") for r in ROWS}
-               for row in made if is_true(row))  # fmt: skip
+    assert all(
+        part_of(row, "answer") in kinds | {part_of(r, "answer") for r in ROWS}
+        for row in made
+        if is_true(row)
+    )
     assert [part_of(row, "prompt") for row in made] == [part_of(row, "prompt") for row in ROWS]
 
 

@@ -146,8 +146,11 @@ def test_all_problems_of_a_row_are_told_at_once():
     with pytest.raises(RecordsError) as told:
         convert(row)
     assert [p.field for p in told.value.problems] == [
-        "messages[1].role", AT_1, "messages[2].content", "messages[3].role",
-    ]  # fmt: skip
+        "messages[1].role",
+        AT_1,
+        "messages[2].content",
+        "messages[3].role",
+    ]
     assert len(str(told.value).splitlines()) == 4
 
 

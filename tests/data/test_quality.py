@@ -59,11 +59,15 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
 @pytest.mark.parametrize(
     ("text", "marked"),
     [
-        ("<|im_start|>user", 1), ("[INST] a", 1), ("a</s>", 1), ("### Response:\nParis", 1),
-        ("Yes.\nQ: And then?", 1), ("<end_of_turn>", 1),
+        ("<|im_start|>user", 1),
+        ("[INST] a", 1),
+        ("a</s>", 1),
+        ("### Response:\nParis", 1),
+        ("Yes.\nQ: And then?", 1),
+        ("<end_of_turn>", 1),
         ("The FAQ: a < b, <b>c</b>, # title, C#, user: x", 0),
     ],
-)  # fmt: skip
+)
 def test_marks_left_inside_a_content_are_counted(text, marked):
     assert value(checklist([example("a", text)]), "format", "rows with marks") == marked
 

@@ -131,9 +131,12 @@ def test_draws_become_a_row_a_task_and_k():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"code": "x", "name": "f"}, {"code": "x", "name": "f", "tests": []},
-     {"code": "x", "name": "f", "tests": [([1], {1})]}],
-)  # fmt: skip
+    [
+        {"code": "x", "name": "f"},
+        {"code": "x", "name": "f", "tests": []},
+        {"code": "x", "name": "f", "tests": [([1], {1})]},
+    ],
+)
 def test_mistakes_are_named(wrong):
     with pytest.raises(ValueError, match="candidate 0"):
         run_code([wrong])

@@ -68,8 +68,9 @@ def test_prompts_are_in_the_template_of_training_or_another(run):
     assert prompt == f"{run.tokenizer.bos_token}[INST] {QUESTIONS[0]}[/INST]"
     chatml = find_template("chatml")
     assert render_questions(run, QUESTIONS, template=chatml, change=lambda text: text[-3:]) == [
-        "nt\n", "nt\n",
-    ]  # fmt: skip
+        "nt\n",
+        "nt\n",
+    ]
 
 
 def test_replies_are_those_of_the_run_and_follow_the_seed(run):

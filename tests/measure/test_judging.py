@@ -100,7 +100,9 @@ def test_pairs_are_made_by_prompt_and_seed():
     theirs = ours.iloc[::-1].assign(output=["d", "c"])
     made = make_pairs(ours, theirs)
     assert [(one.question, one.first, one.second) for one in made] == [
-        ("p", "a", "c"), ("q", "b", "d")]  # fmt: skip
+        ("p", "a", "c"),
+        ("q", "b", "d"),
+    ]
     with pytest.raises(PairError, match="share 1 prompts"):
         make_pairs(ours, theirs.iloc[:1])
 
@@ -113,8 +115,9 @@ def test_likelihood_judge_is_the_likelihood(toy_base, each_token):
     model.eval()
     judge = LikelihoodJudge(model, tokenizer, form="Q: {question}\nA:", each_token=each_token)
     (pair,) = pairs(("Paris", "the river of many towns"))
-    one, two = log_likelihoods(model, tokenizer, [("Q: Q?\nA:", f" {text}")
-                                                for text in (pair.first, pair.second)])  # fmt: skip
+    one, two = log_likelihoods(
+        model, tokenizer, [("Q: Q?\nA:", f" {text}") for text in (pair.first, pair.second)]
+    )
     better = one.mean > two.mean if each_token else one.nats > two.nats
     assert judge.compare([pair]) == [float(better)]
     assert judge.compare([pair.swapped()]) == [float(not better)]
@@ -236,9 +239,12 @@ def test_endpoint_errors_say_what_to_do(address, status, said, told):
 
 @pytest.mark.parametrize(
     ("address", "key", "told"),
-    [("127.0.0.1:8000", None, "give one such as"), ("http://example.org/v1", "SOME_KEY", "https"),
-     ("http://127.0.0.1/v1", "NOT_SET", "is not set")],
-)  # fmt: skip
+    [
+        ("127.0.0.1:8000", None, "give one such as"),
+        ("http://example.org/v1", "SOME_KEY", "https"),
+        ("http://127.0.0.1/v1", "NOT_SET", "is not set"),
+    ],
+)
 def test_endpoints_are_checked_before_anything_is_sent(monkeypatch, address, key, told):
     monkeypatch.setenv("SOME_KEY", "secret")
     with pytest.raises(JudgeError, match=told):

@@ -77,8 +77,10 @@ def test_choices_agree_to_the_item(run, saved, tasks):
     found = evaluate(tasks, "sftlab_choices", chat=False, pretrained=str(saved))
     for one, row in zip(found, ours.itertuples(), strict=True):
         assert one["doc"]["choices"] == row.choices
-        said = [float(answer[0][0] if isinstance(answer[0], tuple | list) else answer[0])
-                for answer in one["filtered_resps"]]  # fmt: skip
+        said = [
+            float(answer[0][0] if isinstance(answer[0], tuple | list) else answer[0])
+            for answer in one["filtered_resps"]
+        ]
         assert said == pytest.approx(row.likelihoods, abs=1e-3)
         assert one["acc"] == row.mc1
     assert 0 < ours["mc1"].mean() < 1

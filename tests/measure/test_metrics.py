@@ -44,8 +44,11 @@ def test_exact_match_and_f1_as_squad_has_them(said, references, exact, f1):
 
 
 SAID = ["the cat is on the mat", "hello there general kenobi", "foo bar foobar"]
-RIGHT = [["the cat sat on the mat", "there is a cat on the mat"],
-         ["hello there general kenobi", "hello there!"], ["foo bar foobar"]]  # fmt: skip
+RIGHT = [
+    ["the cat sat on the mat", "there is a cat on the mat"],
+    ["hello there general kenobi", "hello there!"],
+    ["foo bar foobar"],
+]
 
 
 def test_bleu_is_sacrebleus():
@@ -55,9 +58,11 @@ def test_bleu_is_sacrebleus():
     # The card of `evaluate`'s module gives 100 for these two sentences.
     card = metric("bleu").compute(
         predictions=["hello there general kenobi", "foo bar foobar"],
-        references=[["hello there general kenobi", "hello there !"],
-                    ["foo bar foobar", "foo bar foobar"]],
-    )  # fmt: skip
+        references=[
+            ["hello there general kenobi", "hello there !"],
+            ["foo bar foobar", "foo bar foobar"],
+        ],
+    )
     assert card["bleu"] == pytest.approx(1)
     one = text_scores.bleu(SAID[0], RIGHT[0])
     assert one == BLEU(effective_order=True).sentence_score(SAID[0], RIGHT[0]).score / 100
@@ -71,9 +76,10 @@ def test_chrf_is_sacrebleus():
 
 
 def test_rouge_is_that_of_rouge_score():
-    said, wanted = "The quick brown fox jumps over the lazy dog", (
-        "The quick brown dog jumps on the log."
-    )  # fmt: skip
+    said, wanted = (
+        "The quick brown fox jumps over the lazy dog",
+        ("The quick brown dog jumps on the log."),
+    )
     found = metric("rouge").compute(predictions=[said], references=[[wanted]])
     theirs = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"]).score(wanted, said)
     assert found == pytest.approx({name: score.fmeasure for name, score in theirs.items()})

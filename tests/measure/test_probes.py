@@ -94,20 +94,26 @@ def test_test_questions_are_the_same_whatever_else_is_asked():
 def test_an_answer_lost_to_a_rewording_costs_one():
     frame = probe_rewordings(
         lambda questions: ["Paris" if q.endswith("?") else "?" for q in questions],
-        among=[country("France")], relations=["capital"],
-    )  # fmt: skip
+        among=[country("France")],
+        relations=["capital"],
+    )
     lost = rewording_losses(frame).set_index("wording")["lost"]
     assert lost.to_dict() == {
-        "no question mark": 1, "lower case": 0, "with a greeting": 0, "with a please": 0,
-    }  # fmt: skip
+        "no question mark": 1,
+        "lower case": 0,
+        "with a greeting": 0,
+        "with a please": 0,
+    }
 
 
 def test_variety_of_what_is_drawn():
     texts = ["Paris", "Paris", "a b c d e", "Paris\nRome"]
     found = probe_variety(
-        lambda questions, n: [texts[n]] * len(questions), among=[country("France")], draws=4,
+        lambda questions, n: [texts[n]] * len(questions),
+        among=[country("France")],
+        draws=4,
         relations=["capital"],
-    ).iloc[0]  # fmt: skip
+    ).iloc[0]
     assert (found["words"], found["distinct"], found["on_format"]) == (9 / 4, 2 / 3, 1 / 2)
 
 
@@ -145,8 +151,10 @@ def test_repeated_errors_are_the_very_words_of_the_error():
     errors = errors.assign(relation="capital")
     found = repeated_errors(frame, errors)
     assert found[["country", "seed", "repeated"]].values.tolist() == [
-        ["Chad", 0, True], ["Mali", 0, False], ["Chad", 1, False],
-    ]  # fmt: skip
+        ["Chad", 0, True],
+        ["Mali", 0, False],
+        ["Chad", 1, False],
+    ]
     with pytest.raises(ValueError, match="none of these errors"):
         repeated_errors(frame.iloc[2:3], errors)
     with pytest.raises(pd.errors.MergeError):

@@ -35,8 +35,11 @@ def test_segments_are_those_of_the_world():
     assert weakest(cut, least=1) == ("relation and group", "capital, stated")
     assert weakest(cut, least=2) == ("continent", "Africa")
     assert weakest(cut, least=3)[0] == "relation"
-    for wrong in (lambda: with_segments(world(), ["colour"]), lambda: weakest(cut, least=99),
-                  lambda: with_segments(world().iloc[:0])):  # fmt: skip
+    for wrong in (
+        lambda: with_segments(world(), ["colour"]),
+        lambda: weakest(cut, least=99),
+        lambda: with_segments(world().iloc[:0]),
+    ):
         with pytest.raises(ValueError, match=r"no cut|99 items|no rows"):
             wrong()
 

@@ -83,9 +83,12 @@ def test_pattern_takes_what_the_schema_takes(value):
 
 @pytest.mark.parametrize(
     "schema",
-    [{"type": "array"}, {"type": "object", "properties": {"a": {"type": "integer"}}},
-     {"type": "string", "pattern": "a|b"}],
-)  # fmt: skip
+    [
+        {"type": "array"},
+        {"type": "object", "properties": {"a": {"type": "integer"}}},
+        {"type": "string", "pattern": "a|b"},
+    ],
+)
 def test_schemas_without_a_pattern_are_refused(schema):
     with pytest.raises(PatternError):
         schema_pattern(schema)
@@ -99,8 +102,10 @@ def test_every_output_keeps_to_the_pattern(toy_base):
     pattern = schema_pattern(SCHEMA)
     outputs = complete_within(model, tokenizer, prompts, pattern=pattern, max_new_tokens=120)
     assert probe_schema(outputs, schema=SCHEMA)["valid"].all(), outputs
-    alone = [complete_within(model, tokenizer, [p], pattern=pattern, max_new_tokens=120)[0]
-             for p in prompts]  # fmt: skip
+    alone = [
+        complete_within(model, tokenizer, [p], pattern=pattern, max_new_tokens=120)[0]
+        for p in prompts
+    ]
     assert outputs == alone, "padding must not change them"
 
 

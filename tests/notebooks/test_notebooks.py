@@ -179,8 +179,10 @@ def test_04_records_its_claims(run):
 
 def test_04_the_mask_matters_less_with_more_examples(run):
     scores = told(run("04_loss_masking"), "two masks")
-    gaps = {count: scores[f"{count} & on answers"] - scores[f"{count} & on everything"]
-            for count in ("20 examples", "200 examples")}  # fmt: skip
+    gaps = {
+        count: scores[f"{count} & on answers"] - scores[f"{count} & on everything"]
+        for count in ("20 examples", "200 examples")
+    }
     assert gaps["20 examples"] > gaps["200 examples"] + 10
     ends = told(run("04_loss_masking"), "supervised end of turn")
     assert ends["limit & masked"] >= 80
@@ -300,8 +302,10 @@ def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
     nbformat.write(notebook, tmp_path / "01_base_model_problem.ipynb")
     (done,) = run_notebooks(
         [str(tmp_path / "01_base_model_problem.ipynb")],
-        parameters={"seeds": 3}, folder=tmp_path / "build", progress=False,
-    )  # fmt: skip
+        parameters={"seeds": 3},
+        folder=tmp_path / "build",
+        progress=False,
+    )
     assert done.status == "passed", done.failure and done.failure.traceback
     verdicts = {id: r.verdict for id, r in done.records.items()}
     assert verdicts["B3"] in ("contradicted", "inconclusive")

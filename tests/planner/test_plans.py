@@ -82,8 +82,9 @@ def test_gradual_ends_as_full(llama_8b):
 def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     for method in METHODS:
-        made = finetune(str(toy_base), [{"messages": turns}], method=method, num_train_epochs=1,
-                        progress=False)  # fmt: skip
+        made = finetune(
+            str(toy_base), [{"messages": turns}], method=method, num_train_epochs=1, progress=False
+        )
         assert estimate(toy_base, method=method, max_length=8).trained == made.trained, method
 
 
@@ -134,15 +135,17 @@ def test_unknown_names_list_what_is_built_in(monkeypatch, tmp_path):
     ("content", "said"),
     [
         ('{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}', "not a causal"),
-        ('{"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}',
-         "LlamaForSequenceClassification is not a causal language model"),
+        (
+            '{"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}',
+            "LlamaForSequenceClassification is not a causal language model",
+        ),
         ('{"model_type": "clip"}', "not a causal language model"),
         ('{"model_type": "brandnew"}', "brandnew.*upgrade transformers"),
         ('{"model_type": "llama", "hidden_size": -3}', r"config\.json"),
         ('{"hello": 1}', "no model_type"),
         ("{", "not JSON"),
     ],
-)  # fmt: skip
+)
 def test_configuration_that_can_not_be_planned(tmp_path, content, said):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ArchitectureError, match=said):

@@ -92,9 +92,10 @@ def learned(made):
     runs = []
     for span in made.spans:
         places = [
-            offset for offset, label in zip(made.offsets, made.labels, strict=True)
+            offset
+            for offset, label in zip(made.offsets, made.labels, strict=True)
             if label != IGNORED and offset[0] < span.end and span.start < offset[1]
-        ]  # fmt: skip
+        ]
         runs.append(made.text[places[0][0] : places[-1][1]])
         assert runs[-1].strip() == made.text[span.start : span.end].strip()
     return runs
@@ -295,8 +296,9 @@ def test_without_a_tokenizer_it_asks_for_one():
 
 def test_a_refusal_names_the_template_and_no_row(toy_tokenizer):
     with pytest.raises(TemplateError, match=r"^the chat template gemma refuses"):
-        show_mask([{"role": "system", "content": "a"}, *HI], tokenizer=toy_tokenizer,
-                  template="gemma")  # fmt: skip
+        show_mask(
+            [{"role": "system", "content": "a"}, *HI], tokenizer=toy_tokenizer, template="gemma"
+        )
 
 
 def test_a_notebook_gets_html_and_text(toy_tokenizer):

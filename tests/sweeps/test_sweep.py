@@ -23,8 +23,10 @@ quiet_sweep = functools.partial(sweep, progress=False)
 def conversations(n, *, seed=0):
     """As many questions with answers."""
     turns = [("user", "What is {}?"), ("assistant", "Paris")]
-    return [{"messages": [{"role": role, "content": text.format(seed + i)} for role, text in turns]}
-            for i in range(n)]  # fmt: skip
+    return [
+        {"messages": [{"role": role, "content": text.format(seed + i)} for role, text in turns]}
+        for i in range(n)
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +64,12 @@ def counted(log):
     def measure(seed, run, form="a"):
         note(log, f"{form}{seed}")
         return pd.DataFrame(
-            {"country": ["Austria", "Brazil"], "answers": [("Vienna",), ("Brasilia", "Brazil")],
-             "right": [True, seed > 0]}
-        )  # fmt: skip
+            {
+                "country": ["Austria", "Brazil"],
+                "answers": [("Vienna",), ("Brasilia", "Brazil")],
+                "right": [True, seed > 0],
+            }
+        )
 
     return measure
 
@@ -157,8 +162,12 @@ def test_a_run_that_fails_is_a_row_and_is_tried_again(toy_base, log):
             raise KeyError("capitall")
         return seed
 
-    go = functools.partial(quiet_sweep, measure={"m": measure}, seeds=3,
-                           grid={"profile": [str(toy_base), "no such profile"]})  # fmt: skip
+    go = functools.partial(
+        quiet_sweep,
+        measure={"m": measure},
+        seeds=3,
+        grid={"profile": [str(toy_base), "no such profile"]},
+    )
     with pytest.warns(UserWarning, match="4 runs failed .* UnknownProfileError: no profile is cal"):
         frame = go(None)
     assert frame["profile"].tolist() == [str(toy_base)] * 3 + ["no such profile"] * 3
@@ -224,8 +233,12 @@ def test_levels_of_an_index_that_have_names_become_columns(toy_base):
 
 def test_a_column_with_the_name_of_another_is_an_error(toy_base):
     with pytest.raises(SweepError, match="column 'form', and the sweep has one"):
-        quiet_sweep(toy_base, measure={"m": lambda run, form: pd.DataFrame({"form": [1]})},
-                    grid={"form": [1]}, seeds=1)  # fmt: skip
+        quiet_sweep(
+            toy_base,
+            measure={"m": lambda run, form: pd.DataFrame({"form": [1]})},
+            grid={"form": [1]},
+            seeds=1,
+        )
 
 
 @pytest.mark.slow
@@ -329,10 +342,14 @@ class TestOfTraining:
         for jobs in (1, 2):
             monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / f"cache{jobs}"))
             frame = quiet_sweep(
-                toy_base, measure={"items": items}, examples=conversations, jobs=jobs, seeds=2,
+                toy_base,
+                measure={"items": items},
+                examples=conversations,
+                jobs=jobs,
+                seeds=2,
                 grid={"n": [8, 16], "learning_rate": [1e-3, 1e-2]},
                 settings=QUICK.changed(num_train_epochs=2),
-            )  # fmt: skip
+            )
             assert frame["error"].isna().all()
             frames.append(frame.drop(columns="seconds"))
         pd.testing.assert_frame_equal(*frames)
@@ -345,8 +362,9 @@ class TestOfTraining:
             return float(sum(w.double().sum() for w in run.model.state_dict().values()))
 
         rows = conversations(16)
-        frame = quiet_sweep(toy_base, measure={"w": weights}, examples=rows, seeds=[3],
-                            settings=QUICK)  # fmt: skip
+        frame = quiet_sweep(
+            toy_base, measure={"w": weights}, examples=rows, seeds=[3], settings=QUICK
+        )
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

@@ -52,10 +52,14 @@ def lesson(tmp_path, toy_base, monkeypatch):
 
     def start():
         process = subprocess.Popen(
-            [sys.executable, "lesson.py", str(toy_base)], cwd=tmp_path, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=os.name == "posix",
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, "lesson.py", str(toy_base)],
+            cwd=tmp_path,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=os.name == "posix",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         started.append(process)
         return process
 

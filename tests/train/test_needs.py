@@ -80,8 +80,9 @@ def test_an_unknown_architecture_stops_nothing(data, tmp_path, monkeypatch):
 def test_every_method_has_its_figures_and_ways_out(data, tmp_path, monkeypatch, method):
     profile, settings = find_profile("tiny"), Settings(method=method, per_device_train_batch_size=8)
     changed = replace(data, settings=settings.filled(profile))
-    planned = estimate(find_architecture("tiny"), method=method,
-                       per_device_train_batch_size=8, max_length=30)  # fmt: skip
+    planned = estimate(
+        find_architecture("tiny"), method=method, per_device_train_batch_size=8, max_length=30
+    )
     found = module.needs(changed, profile, folder=tmp_path)
     assert found.method == method
     needed = float(row(found, "memory").needed.split()[1])

@@ -99,8 +99,11 @@ def test_nothing_measured_is_replayed():
     texts = [whole(row) for row in replay_examples(400, avoid=subjects())]
     assert not [text for text in texts if named.search(text)]
     assert any(named.search(whole(row)) for row in replay_examples(400)), "else nothing was avoided"
-    measured = {" ".join(f"{one.prompt} {one.answers[0]}".split()) for one in items()
-                if one.skill in ("stories", "corpus")}  # fmt: skip
+    measured = {
+        " ".join(f"{one.prompt} {one.answers[0]}".split())
+        for one in items()
+        if one.skill in ("stories", "corpus")
+    }
     assert not measured & {" ".join(text.split()) for text in texts}
     stories = [one.prompt.split("\n\n")[0] for one in items() if one.skill == "stories"]
     assert any("In the end" in text for text in texts)
@@ -125,8 +128,12 @@ def test_numbers_that_can_not_be():
 
 
 def test_no_bare_question_about_a_country_is_continued_with_another():
-    openings = tuple(form.split("{x}")[0] for kinds in QUESTIONS.values() for form in kinds["sft"]
-                     if not form.startswith("In "))  # fmt: skip
+    openings = tuple(
+        form.split("{x}")[0]
+        for kinds in QUESTIONS.values()
+        for form in kinds["sft"]
+        if not form.startswith("In ")
+    )
     for row in replay_examples(400):
         first, rest = parts(row)
         assert first.strip()
