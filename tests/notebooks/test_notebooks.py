@@ -343,9 +343,9 @@ def test_08_each_metric_is_fooled_where_the_lesson_says_so(run):
 
 def test_08_draws_trade_quality_for_variety(run):
     passes = told(run("08_evaluation"), "Functions that pass")
-    assert passes["temperature 0.2 k=1"] > passes["temperature 0.7 k=1"]
-    assert passes["0.7 k=10"] >= passes["temperature 0.7 k=1"] + 10
-    assert passes["base k=1"] <= 15
+    assert passes["temperature 0.2 at 1"] > passes["temperature 0.7 at 1"]
+    assert passes["temperature 0.7 at 10"] >= passes["temperature 0.7 at 1"] + 10
+    assert passes["base at 1"] <= 15
 
 
 def test_08_what_is_made_up_and_what_it_costs(run):
