@@ -194,7 +194,7 @@ def test_renders_as_trl_does(name, theirs):
     tokens = {"bos": family.bos_token, "eos": family.eos_token}
     odd = said("u:  \n Grüße 🙂 {{ 1 }} ", "a: \t<b>&amp;</b> 'so' \"x\" \n", "u: ok", "a: ok")
     for messages in (CHAT, odd, said("u: Hi", "a: Ho"), SYSTEM):
-        if messages is SYSTEM and not name in WITH_SYSTEM:
+        if messages is SYSTEM and name not in WITH_SYSTEM:
             with pytest.raises(Exception, match="System role not supported"):
                 rendered(template, messages, **tokens)
             continue
