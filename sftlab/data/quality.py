@@ -67,19 +67,19 @@ def count_values(rows: Iterable[Row], key: Key) -> dict[Hashable, int]:
 Line = tuple[str, str, float | None, str]
 
 
-def _line(name: str, value: float | None, reading: str, **words: str) -> Line:
-    measured = string.Template(_LINES[name]["measured"]).substitute(words)
-    return _LINES[name]["aspect"], measured, value, reading
+def _line(key: str, value: float | None, reading: str, **words: str) -> Line:
+    measured = string.Template(_LINES[key]["measured"]).substitute(words)
+    return _LINES[key]["aspect"], measured, value, reading
 
 
-def _count(name: str, count: int, rows: list[Row], **words: str) -> Line:
-    some = string.Template(_LINES[name]["some"]).substitute(words)
+def _count(key: str, count: int, rows: list[Row], **words: str) -> Line:
+    some = string.Template(_LINES[key]["some"]).substitute(words)
     some = f"{count} of {len(rows)} rows ({count / len(rows):.1%}): {some}"
-    return _line(name, count, some if count else _LINES[name]["none"])
+    return _line(key, count, some if count else _LINES[key]["none"])
 
 
-def _missing(name: str) -> Line:
-    line = {"unmeasured": _LINES[name]["measured"]} | _LINES[name]
+def _missing(key: str) -> Line:
+    line = {"unmeasured": _LINES[key]["measured"]} | _LINES[key]
     return line["aspect"], line["unmeasured"], None, f"not measured: give {line['give']}"
 
 

@@ -29,14 +29,10 @@ def card(about=WHOLE, rows=ROWS, **options):
     return write_card(rows, about, **{"bias_by": {"region": "region"}, **options})
 
 
-def test_a_whole_card_lacks_nothing():
+def test_a_whole_card_lacks_nothing_and_has_the_front_matter_that_the_hub_reads():
     whole = card(splits=split(ROWS))
     assert check_card(whole) == check_card(str(whole)) == []
-
-
-def test_front_matter_is_what_the_hub_reads():
-    data = DatasetCard(str(card())).data.to_dict()
-    assert data == {
+    assert DatasetCard(str(whole)).data.to_dict() == {
         "language": ["en"],
         "license": "mit",
         "size_categories": ["n<1K"],
