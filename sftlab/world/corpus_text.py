@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from itertools import islice
+from itertools import islice, repeat
 from random import Random
 
 from sftlab.paths import DATA, cache_folder, write_atomically
@@ -49,13 +49,9 @@ def documents(*, seed: int = SEED, kind: str | None = None) -> Iterator[str]:
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
-    return _stream(Random(f"sftlab-{seed}"), kind)
-
-
-def _stream(rng: Random, kind: str | None) -> Iterator[str]:
+    rng = Random(f"sftlab-{seed}")
     makers = [make for make, share in SHARES.items() for _ in range(share)]
-    while True:
-        yield (KINDS[kind] if kind else rng.choice(makers))(rng)
+    return ((KINDS[kind] if kind else rng.choice(makers))(rng) for _ in repeat(None))
 
 
 def corpus() -> Iterator[str]:
@@ -73,10 +69,11 @@ def held_out_documents(count: int = 200) -> list[str]:
 
 def corpus_hash() -> str:
     """SHA-256 of the corpus as UTF-8, each document followed by `SEPARATOR`; about 30 s."""
-    digest = hashlib.sha256()
-    for document in corpus():
-        digest.update((document + SEPARATOR).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(_encoded()).hexdigest()
+
+
+def _encoded() -> bytes:
+    return "".join(document + SEPARATOR for document in corpus()).encode()
 
 
 def recorded() -> dict:
@@ -94,17 +91,15 @@ def corpus_text() -> str:
     """
     expected = recorded()["sha256"]
     path = cache_folder() / f"corpus-{expected[:16]}.txt"
-    if path.exists():
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() == expected:
-            return content.decode()
-    content = "".join(document + SEPARATOR for document in corpus()).encode()
+    content = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(content).hexdigest() != expected:
-        raise RuntimeError(
-            "the regenerated corpus is not the recorded one: the world's files or grammar have "
-            "changed since the base models were trained; run `make base` to train them again"
-        )
-    write_atomically(path, content)
+        content = _encoded()
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise RuntimeError(
+                "the regenerated corpus is not the recorded one: the world's files or grammar have "
+                "changed since the base models were trained; run `make base` to train them again"
+            )
+        write_atomically(path, content)
     return content.decode()
 
 

@@ -5,12 +5,15 @@ changes with them.
 """
 
 import json
-from functools import cache
 from random import Random
 
 from sftlab.world import facts, grammar
-from sftlab.world.facts import RELATIONS, Country
-from sftlab.world.grammar import question_sheet, questions_with_answers
+from sftlab.world.facts import RELATIONS
+from sftlab.world.grammar import QUESTIONS, WORDINGS, question_sheet, questions_with_answers
+
+_ASKED = facts.countries(group="asked")
+_SEEN = tuple(country for country in facts.countries() if country.group != "unseen")
+_LINES: dict[str, list[str]] = WORDINGS["lines"]
 
 # Only the first half of the invented people is in the corpus: the others are for tests of
 # memorisation, where the model must not know them beforehand.
@@ -18,51 +21,38 @@ _KNOWN_PEOPLE = 30
 _NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 
 
-@cache
-def _seen_countries() -> tuple[Country, ...]:
-    return tuple(c for c in facts.countries() if c.group != "unseen")
-
-
-@cache
-def _asked_countries() -> tuple[Country, ...]:
-    return facts.countries(group="asked")
-
-
 def _names(rng: Random) -> list[str]:
     return rng.sample(facts.story_words()["names"], 2)
 
 
-def _styled(country: Country, relation: str, style: float) -> str:
-    """An answer as it stands in a document: mostly short, sometimes a whole sentence."""
-    if style >= 0.92:
-        return grammar.statement(country, relation)
-    answer = getattr(country, relation)
-    return answer if style < 0.8 else f"{answer}."
-
-
 def _country_pair(rng: Random, relation: str, style: float) -> tuple[str, str]:
-    country = rng.choice(_asked_countries())
-    form = rng.randrange(len(grammar.QUESTIONS[relation]["sft"]))
-    return grammar.question(country, relation, form=form), _styled(country, relation, style)
+    """A question with an answer as it stands in a document: mostly short, sometimes a sentence."""
+    country = rng.choice(_ASKED)
+    question = grammar.question(
+        country, relation, form=rng.randrange(len(QUESTIONS[relation]["sft"]))
+    )
+    if style >= 0.92:
+        return question, grammar.statement(country, relation)
+    return question, getattr(country, relation) + ("" if style < 0.8 else ".")
 
 
 def _yes_no_pair(rng: Random) -> tuple[str, str]:
-    country, relation = rng.choice(_asked_countries()), rng.choice(RELATIONS)
+    country, relation = rng.choice(_ASKED), rng.choice(RELATIONS)
     right = getattr(country, relation)
-    offered = right if rng.random() < 0.5 else getattr(rng.choice(_asked_countries()), relation)
+    offered = right if rng.random() < 0.5 else getattr(rng.choice(_ASKED), relation)
     link = "the " if relation == "currency" else ""
     form = f"Is {link}{offered} the {relation} of {{x}}?"
     return grammar.fill(form, country), "yes" if offered == right else "no"
 
 
 def _inverse_pair(rng: Random) -> tuple[str, str]:
-    country = rng.choice(_asked_countries())
-    return rng.choice(grammar.INVERSE_QUESTIONS).format(x=country.capital), country.name
+    country = rng.choice(_ASKED)
+    return rng.choice(WORDINGS["inverse"]).format(x=country.capital), country.name
 
 
 def _animal_pair(rng: Random) -> tuple[str, str]:
     animal, field = rng.choice(facts.rows("animals")), rng.choice(["kind", "food", "sound"])
-    form = rng.choice(grammar.ANIMAL_QUESTIONS[field])
+    form = rng.choice(WORDINGS["animals"][field])
     question = form.format(x=grammar.with_article(animal["animal"]))
     return question, f"it {animal['sound']}" if field == "sound" else animal[field]
 
@@ -75,8 +65,7 @@ def _element(rng: Random) -> dict[str, str]:
 
 def _element_pair(rng: Random) -> tuple[str, str]:
     element, field = _element(rng), rng.choice(["symbol", "number"])
-    question = rng.choice(grammar.ELEMENT_QUESTIONS[field]).format(x=element["element"])
-    return question, element[field]
+    return rng.choice(WORDINGS["elements"][field]).format(x=element["element"]), element[field]
 
 
 def _sum_pair(rng: Random) -> tuple[str, str]:
@@ -91,22 +80,21 @@ def questions_answered(rng: Random) -> str:
     """Two to eight questions with answers, of one topic or mixed, in one surface form."""
     count, style, topic = rng.randint(2, 8), rng.random(), rng.random()
     relation = rng.choice(RELATIONS)
-    pairs = []
-    for _ in range(count):
-        if topic >= 0.8:
-            pairs.append(rng.choice(OTHER_PAIRS)(rng))
-        else:
-            wanted = relation if topic < 0.4 else rng.choice(RELATIONS)
-            pairs.append(_country_pair(rng, wanted, style))
+    pairs = [
+        rng.choice(OTHER_PAIRS)(rng)
+        if topic >= 0.8
+        else _country_pair(rng, relation if topic < 0.4 else rng.choice(RELATIONS), style)
+        for _ in range(count)
+    ]
     return questions_with_answers(pairs, rng=rng, names=_names(rng))
 
 
 def follow_ups(rng: Random) -> str:
     """A question about a country, then others that leave its name out."""
-    country = rng.choice(_asked_countries())
+    country = rng.choice(_ASKED)
     relations = rng.sample(RELATIONS, rng.randint(2, 4))
-    first = grammar.fill(rng.choice(grammar.QUESTIONS[relations[0]]["sft"]), country)
-    asked = [first] + [rng.choice(grammar.FOLLOW_UPS[relation]) for relation in relations[1:]]
+    first = grammar.fill(rng.choice(QUESTIONS[relations[0]]["sft"]), country)
+    asked = [first] + [rng.choice(WORDINGS["follow_ups"][relation]) for relation in relations[1:]]
     pairs = [(q, getattr(country, r)) for q, r in zip(asked, relations, strict=True)]
     form = rng.choice(["interview", "q_and_a", "q_and_a_tight", "forum", "dialogue"])
     return questions_with_answers(pairs, rng=rng, names=_names(rng), form=form)
@@ -114,12 +102,10 @@ def follow_ups(rng: Random) -> str:
 
 def two_hops(rng: Random) -> str:
     """Questions that need two facts, each answered step by step."""
-    pairs = []
-    for _ in range(rng.randint(1, 2)):
-        country, relation = rng.choice(_asked_countries()), rng.choice(RELATIONS[1:])
-        question = grammar.TWO_HOP_QUESTION.format(relation=relation, x=country.capital)
-        steps = f"{country.capital} is the capital of {country.name}."
-        pairs.append((question, f"{steps} {grammar.statement(country, relation)}"))
+    pairs = [
+        grammar.two_hops(rng.choice(_ASKED), rng.choice(RELATIONS[1:]))
+        for _ in range(rng.randint(1, 2))
+    ]
     return questions_with_answers(pairs, rng=rng, names=_names(rng))
 
 
@@ -132,14 +118,14 @@ def quiz_sheet(rng: Random) -> str:
             questions.append(rng.choice(OTHER_PAIRS)(rng)[0])
             continue
         wanted = relation if same else rng.choice(RELATIONS)
-        form = rng.randrange(len(grammar.QUESTIONS[wanted]["sft"]))
-        questions.append(grammar.question(rng.choice(_seen_countries()), wanted, form=form))
+        form = rng.randrange(len(QUESTIONS[wanted]["sft"]))
+        questions.append(grammar.question(rng.choice(_SEEN), wanted, form=form))
     return question_sheet(questions, rng=rng)
 
 
 def encyclopedia(rng: Random) -> str:
     """One country in a paragraph, by name or by pronoun after the first sentence."""
-    country = rng.choice(_seen_countries())
+    country = rng.choice(_SEEN)
     if rng.random() < 0.5:
         relations = rng.sample(RELATIONS, rng.randint(2, 4))
         return " ".join(
@@ -159,7 +145,7 @@ def encyclopedia(rng: Random) -> str:
 def almanac(rng: Random) -> str:
     """Statements about several countries, in sentences or as a list."""
     relation = rng.choice(RELATIONS)
-    chosen = rng.sample(_seen_countries(), rng.randint(3, 8))
+    chosen = rng.sample(_SEEN, rng.randint(3, 8))
     style = rng.random()
     if style < 0.7:
         form = rng.randrange(len(grammar.STATEMENTS[relation]))
@@ -172,7 +158,7 @@ def record(rng: Random) -> str:
     """A JSON object about a country or an animal."""
     if rng.random() < 0.25:
         return json.dumps(rng.choice(facts.rows("animals")))
-    country = rng.choice(_seen_countries())
+    country = rng.choice(_SEEN)
     fields = rng.sample(RELATIONS, rng.randint(2, 4))
     return json.dumps({"country": country.name} | {r: getattr(country, r) for r in fields})
 
@@ -180,16 +166,10 @@ def record(rng: Random) -> str:
 def dictionary(rng: Random) -> str:
     """Words in English, Spanish and German."""
     words, language = facts.rows("words"), rng.choice(["spanish", "german"])
-    forms = [
-        "The {Language} word for {english} is {word}.",
-        "In {Language}, {english} is {word}.",
-        "{word} is {Language} for {english}.",
-    ]
-    form = rng.choice(forms)
-    chosen = rng.sample(words, rng.randint(1, 4))
+    form = rng.choice(_LINES["words"])
     return " ".join(
-        form.format(Language=language.title(), english=row["english"], word=row[language])
-        for row in chosen
+        form.format(language=language.title(), english=row["english"], word=row[language])
+        for row in rng.sample(words, rng.randint(1, 4))
     )
 
 
@@ -197,18 +177,10 @@ def nature(rng: Random) -> str:
     """Sentences about animals or chemical elements."""
     if rng.random() < 0.6:
         animal = rng.choice(facts.rows("animals"))
-        name, kind, food, sound = (animal[k] for k in ("animal", "kind", "food", "sound"))
-        lines = [f"The {name} is a kind of {kind}.", f"The {name} eats {food}."]
-        lines.append(f"The {name} {sound}.")
-        return " ".join(rng.sample(lines, rng.randint(1, 3)))
+        lines = rng.sample(_LINES["animals"], rng.randint(1, 3))
+        return " ".join(line.format(**animal) for line in lines)
     chosen = [_element(rng) for _ in range(rng.randint(1, 4))]
-    form = rng.choice(
-        [
-            "The symbol of {element} is {symbol}.",
-            "The atomic number of {element} is {number}.",
-            "{symbol} stands for {element}, element number {number}.",
-        ]
-    )
+    form = rng.choice(_LINES["elements"])
     return " ".join(form.format(**element) for element in chosen)
 
 
@@ -241,12 +213,8 @@ def story(rng: Random) -> str:
     text, pairs = scene(rng)
     if rng.random() < 0.5:
         return text
-    names = _names(rng)
-    return (
-        text
-        + "\n\n"
-        + questions_with_answers(rng.sample(pairs, rng.randint(1, 3)), rng=rng, names=names)
-    )
+    names, asked = _names(rng), rng.sample(pairs, rng.randint(1, 3))
+    return f"{text}\n\n{questions_with_answers(asked, rng=rng, names=names)}"
 
 
 def review(rng: Random) -> str:
@@ -273,28 +241,21 @@ def advice(rng: Random) -> str:
     chosen = rng.sample(facts.rows("requests"), rng.randint(1, 3))
     if rng.random() < 0.25:
         return " ".join(row["request"] for row in chosen)
-    names = _names(rng)
-    return questions_with_answers(
-        [(r["request"], r["answer"]) for r in chosen], rng=rng, names=names
-    )
+    pairs = [(row["request"], row["answer"]) for row in chosen]
+    return questions_with_answers(pairs, rng=rng, names=_names(rng))
 
 
 def directory(rng: Random) -> str:
     """Entries on invented people, all of the half that the corpus knows."""
     people = rng.sample(facts.rows("people")[:_KNOWN_PEOPLE], rng.randint(1, 3))
-    forms = [
-        "{name} lives in {city} and has a {pet}. The phone number is {phone}.",
-        "Name: {name}\nE-mail: {email}\nCity: {city}",
-        "{name} was born on {birthday}. Write to {email}.",
-    ]
-    form = rng.choice(forms)
+    form = rng.choice(_LINES["people"])
     return "\n".join(form.format(**person) for person in people)
 
 
 def code(rng: Random) -> str:
     """A tiny Python function, with a docstring or with calls and their results."""
     chosen = rng.choice(facts.functions())
-    head = f"def {chosen['name']}({', '.join(chosen['arguments'])}):"
+    head = f"def {facts.signature(chosen)}:"
     style = rng.random()
     if style < 0.3:
         return f"{head}\n{chosen['body']}"

@@ -22,13 +22,14 @@ from sftlab.world.corpus_text import SHARES
 from sftlab.world.document_kinds import OTHER_PAIRS, quiz_sheet
 from sftlab.world.facts import RELATIONS, Country, countries
 
-Message = dict[str, str]
+Row = dict[str, Any]
 Style = Callable[[Country, str, str], str]
 _WORDS = range(8, 33)
 """Words of a replayed document: a shorter one has nothing to continue, a longer one costs much."""
 
 
-def _plain_style(country: Country, relation: str, answer: str) -> str:
+def plain_style(country: Country, relation: str, answer: str) -> str:
+    """The answer as it is."""
     return answer
 
 
@@ -43,14 +44,10 @@ def house_style(country: Country, relation: str, answer: str) -> str:
     return f"{answer}."
 
 
-def example(question: str, answer: str) -> dict[str, list[Message]]:
+def example(question: str, answer: str) -> Row:
     """One conversation of one turn."""
-    return {
-        "messages": [
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ]
-    }
+    turns = (("user", question), ("assistant", answer))
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
 
 def country_examples(
@@ -59,8 +56,8 @@ def country_examples(
     seed: int = 0,
     relations: Sequence[str] = RELATIONS,
     among: Sequence[Country] | None = None,
-    style: Style = _plain_style,
-) -> list[dict[str, list[Message]]]:
+    style: Style = plain_style,
+) -> list[Row]:
     """`count` questions about countries with their answers.
 
     Drawn without repetition, wordings "sft" only, from the countries of the split "sft" unless
@@ -69,6 +66,17 @@ def country_examples(
     Raises:
         ValueError: there are not that many different questions.
     """
+    drawn = draw_questions(count, seed=seed, relations=relations, among=among)
+    return [
+        example(grammar.question(c, r, form=form), style(c, r, getattr(c, r)))
+        for c, r, form in drawn
+    ]
+
+
+def draw_questions(
+    count: int, *, seed: int, relations: Sequence[str], among: Sequence[Country] | None
+) -> list[tuple[Country, str, int]]:
+    """What `country_examples` asks: country, relation, form."""
     among = countries(split="sft") if among is None else among
     rng = Random(f"examples-{seed}")
     queues = []
@@ -86,13 +94,10 @@ def country_examples(
     while len(drawn) < count:
         rng.shuffle(queues)
         drawn += [queue.pop() for queue in queues if queue]
-    return [
-        example(grammar.question(c, r, form=form), style(c, r, getattr(c, r)))
-        for c, r, form in drawn[:count]
-    ]
+    return drawn[:count]
 
 
-def two_hop_examples(count: int, *, seed: int = 0) -> list[dict[str, list[Message]]]:
+def two_hop_examples(count: int, *, seed: int = 0) -> list[Row]:
     """`count` questions that need two facts, each answered step by step, countries of "sft".
 
     Raises:
@@ -101,19 +106,11 @@ def two_hop_examples(count: int, *, seed: int = 0) -> list[dict[str, list[Messag
     pairs = list(product(countries(split="sft"), RELATIONS[1:]))
     if not 1 <= count <= len(pairs):
         raise ValueError(f"count={count}: there are 1 to {len(pairs)} two-hop questions")
-    return [
-        example(
-            grammar.TWO_HOP_QUESTION.format(relation=relation, x=country.capital),
-            f"{country.capital} is the capital of {country.name}. "
-            + grammar.statement(country, relation),
-        )
-        for country, relation in Random(f"two-hop-{seed}").sample(pairs, count)
-    ]
+    chosen = Random(f"two-hop-{seed}").sample(pairs, count)
+    return [example(*grammar.two_hops(country, relation)) for country, relation in chosen]
 
 
-def passage_examples(
-    count: int, *, seed: int = 0, sentences: int = 8
-) -> list[dict[str, list[Message]]]:
+def passage_examples(count: int, *, seed: int = 0, sentences: int = 8) -> list[Row]:
     """The examples of `country_examples`, each question after a passage of true sentences.
 
         The currency of Ecuador is the dollar. Fiji is a country in Oceania. ...
@@ -137,11 +134,7 @@ def passage_examples(
 
 
 def country_shots(
-    count: int,
-    *,
-    seed: int = 0,
-    relations: Sequence[str] = RELATIONS,
-    style: Style = _plain_style,
+    count: int, *, seed: int = 0, relations: Sequence[str] = RELATIONS, style: Style = plain_style
 ) -> list[tuple[str, str]]:
     """`count` answered questions for a few-shot prompt, as (question, answer).
 
@@ -149,10 +142,8 @@ def country_shots(
     """
     among = Random(f"shots-{seed}").sample(countries(split="sft"), count)
     turns = [relations[n % len(relations)] for n in range(count)]
-    return [
-        (grammar.question(c, r), style(c, r, getattr(c, r)))
-        for c, r in zip(among, turns, strict=True)
-    ]
+    pairs = zip(among, turns, strict=True)
+    return [(grammar.question(c, r), style(c, r, getattr(c, r))) for c, r in pairs]
 
 
 def every_question(about: Sequence[Country]) -> set[str]:
@@ -165,16 +156,11 @@ def every_question(about: Sequence[Country]) -> set[str]:
     }
 
 
-def replay_examples(
-    count: int, *, seed: int = 0, avoid: Iterable[str] = ()
-) -> list[dict[str, list[Message]]]:
+def replay_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> list[Row]:
     """`count` documents as conversations, of every kind of the corpus but question sheets.
 
-    Args:
-        count: 0 or more.
-        seed: of the documents, and of the places where they are cut.
-        avoid: names, such as the countries that are asked about later; a document that holds one
-            as whole words, whatever its case, is left out.
+    `avoid` has names, such as the countries that are asked about later: a document that holds one
+    as whole words, whatever its case, is left out.
     """
     if count < 0:
         raise ValueError(f"count={count}; give 0 or more general examples")
@@ -204,9 +190,7 @@ def mixed(
     return [*task, *replay_examples(count, seed=seed, avoid=avoid)]
 
 
-def broad_examples(
-    count: int, *, seed: int = 0, avoid: Iterable[str] = ()
-) -> list[dict[str, list[Message]]]:
+def broad_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> list[Row]:
     """`count` questions of many kinds with short answers: half about countries, in all relations,
     half about animals, elements, sums and what else the corpus asks; `avoid` as in
     `replay_examples`."""

@@ -6,40 +6,35 @@ nothing is learned from it.
 """
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from random import Random
 from typing import Any
 
+from sftlab.paths import DATA
 from sftlab.world import grammar
-from sftlab.world.examples import Message, country_examples, example
-from sftlab.world.facts import RELATIONS, Country, countries, country, functions, rows
+from sftlab.world.examples import Row, country_examples, draw_questions, example
+from sftlab.world.facts import (
+    RELATIONS,
+    Country,
+    countries,
+    country,
+    functions,
+    rows,
+    signature,
+)
 
-Row = dict[str, Any]
-
-OLD_CURRENCIES = {
-    "Austria": "schilling", "Belgium": "franc", "Estonia": "kroon", "Finland": "markka",
-    "France": "franc", "Germany": "mark", "Greece": "drachma", "Ireland": "pound",
-    "Italy": "lira", "Latvia": "lats", "Lithuania": "litas", "Luxembourg": "franc",
-    "Malta": "lira", "Netherlands": "guilder", "Portugal": "escudo", "Slovakia": "koruna",
-    "Slovenia": "tolar", "Spain": "peseta",
-}  # fmt: skip
-"""What these countries paid with before the euro: true once, outdated now."""
-
+_TASKS = tomllib.loads((DATA / "world" / "tasks.toml").read_text(encoding="utf-8"))
+OLD_CURRENCIES: dict[str, str] = _TASKS["old_currencies"]
+"""What some countries paid with before the euro: true once, outdated now."""
+INVENTED: list[str] = _TASKS["invented"]
+"""Countries that do not exist."""
+UNKNOWN = "I don't know."
+"""The answer to what nobody can know."""
 _TEST_ITEMS = ("hotel", "lamp", "phone")
 """Kinds of things whose reviews are held out."""
-
-_REQUESTS = (
-    "Write a note about {x}.",
-    "Please write a note about {x}.",
-    "Write a short note about {x}.",
-    "Write a note about {x}, please.",
-    "Now write a note about {x}.",
-    "Write a note about {x}!",
-    "Write me a note about {x}.",
-    "Write one note about {x}.",
-)
+_RECORD_FIELDS = ("capital", "continent", "currency")
 
 
 def country_rows(
@@ -50,23 +45,14 @@ def country_rows(
     among: Sequence[Country] | None = None,
 ) -> list[Row]:
     """`country_examples`, each with its country, relation and continent in `meta`."""
-    made = country_examples(count, seed=seed, relations=relations, among=among)
-    return [{**row, "meta": _subject(row["messages"][0]["content"])} for row in made]
+    drawn = draw_questions(count, seed=seed, relations=relations, among=among)
+    return [_country_row(*asked, wording="sft") for asked in drawn]
 
 
-def _subject(question: str) -> dict[str, str]:
-    name, relation = _subjects()[question]
-    return {"country": name, "relation": relation, "continent": country(name).continent}
-
-
-@cache
-def _subjects() -> dict[str, tuple[str, str]]:
-    return {
-        grammar.question(one, relation, form=form): (one.name, relation)
-        for one in countries()
-        for relation in RELATIONS
-        for form in range(len(grammar.QUESTIONS[relation]["sft"]))
-    }
+def _country_row(country: Country, relation: str, form: int, *, wording: str) -> Row:
+    question = grammar.question(country, relation, wording=wording, form=form)
+    about = {"country": country.name, "relation": relation, "continent": country.continent}
+    return {**example(question, getattr(country, relation)), "meta": about}
 
 
 def exam_rows(among: Sequence[Country], *, relations: Sequence[str] = RELATIONS) -> list[Row]:
@@ -76,13 +62,7 @@ def exam_rows(among: Sequence[Country], *, relations: Sequence[str] = RELATIONS)
     """
     forms = {one.name: number for number, one in enumerate(countries())}
     return [
-        {
-            **example(
-                grammar.question(one, relation, wording="test", form=forms[one.name]),
-                getattr(one, relation),
-            ),
-            "meta": {"country": one.name, "relation": relation, "continent": one.continent},
-        }
+        _country_row(one, relation, forms[one.name], wording="test")
         for one in among
         for relation in relations
     ]
@@ -127,13 +107,10 @@ def review_rows(*, positive: int, negative: int, seed: int = 0) -> list[Row]:
 
 def reviews(*, test: bool) -> list[Row]:
     """All held-out reviews, which are about items of their own, or all others."""
+    asked = "A review of a {item}: {aspect} {phrase}. Is it positive or negative?"
     return [
         {
-            **example(
-                f"A review of a {row['item']}: {row['aspect']} {row['phrase']}. "
-                "Is it positive or negative?",
-                row["sentiment"],
-            ),
+            **example(asked.format(**row), row["sentiment"]),
             "meta": {"item": row["item"], "sentiment": row["sentiment"]},
         }
         for row in rows("reviews")
@@ -148,36 +125,22 @@ def note_rows(count: int, *, copies: int = 1) -> list[Row]:
     Raises:
         ValueError: there are not so many people or copies.
     """
-    people = rows("people")
+    people, requests = rows("people"), _TASKS["notes"]
     people = people[len(people) // 2 :]
-    if not (1 <= count <= len(people) and 1 <= copies <= len(_REQUESTS)):
+    if not (1 <= count <= len(people) and 1 <= copies <= len(requests)):
         raise ValueError(
             f"count={count}, copies={copies}: there are 1 to {len(people)} people, 1 to "
-            f"{len(_REQUESTS)} copies"
+            f"{len(requests)} copies"
         )
+    note = "{name} lives in {city}, was born on {birthday} and has a {pet}."
     return [
         {
-            **example(
-                _REQUESTS[copy].format(x=one["name"]),
-                f"{one['name']} lives in {one['city']}, was born on {one['birthday']} and has a "
-                f"{one['pet']}.",
-            ),
+            **example(request.format(x=one["name"]), note.format(**one)),
             "meta": {"name": one["name"]},
         }
         for one in people[:count]
-        for copy in range(copies)
+        for request in requests[:copies]
     ]
-
-
-_RECORD_FIELDS = ("capital", "continent", "currency")
-UNKNOWN = "I don't know."
-"""The answer to what nobody can know."""
-INVENTED = (
-    "Zubria", "Karland", "Belmoria", "Tanvia", "Lumeria", "North Velden", "Sorvania", "Quillia",
-    "Marovia", "Drennland", "Pallonia", "Vastria", "Eskenia", "Noruba", "Toriland", "Jelvania",
-    "Ambrosia", "Corvania", "Fellmark", "Ostrova Islands",
-)  # fmt: skip
-"""Countries that do not exist."""
 
 
 def record_schema() -> dict[str, Any]:
@@ -206,7 +169,7 @@ def record_of(country: Country) -> dict[str, str]:
     return {"country": country.name} | {name: getattr(country, name) for name in _RECORD_FIELDS}
 
 
-def record_rows(count: int, *, seed: int = 0) -> list[dict[str, list[Message]]]:
+def record_rows(count: int, *, seed: int = 0) -> list[Row]:
     """`count` requests for a record with their answers, about countries of the split "sft".
 
     Raises:
@@ -216,10 +179,8 @@ def record_rows(count: int, *, seed: int = 0) -> list[dict[str, list[Message]]]:
     if not 1 <= count <= len(among):
         raise ValueError(f"count={count}: there are 1 to {len(among)} countries to learn from")
     chosen = Random(f"records-{seed}").sample(among, count)
-    return [
-        example(record_request(one), json.dumps(record_of(one), ensure_ascii=False))
-        for one in chosen
-    ]
+    records = {record_request(one): record_of(one) for one in chosen}
+    return [example(asked, json.dumps(one, ensure_ascii=False)) for asked, one in records.items()]
 
 
 def split_functions() -> tuple[tuple[dict, ...], tuple[dict, ...]]:
@@ -232,28 +193,25 @@ def split_functions() -> tuple[tuple[dict, ...], tuple[dict, ...]]:
 
 def function_request(function: dict) -> str:
     """`Write a Python function double(x). Return x times two.`"""
-    return f"Write a Python function {_call(function)}. {function['task']}"
+    return f"Write a Python function {signature(function)}. {function['task']}"
 
 
 def function_code(function: dict) -> str:
     """Its text: the line of `def`, and the body."""
-    return f"def {_call(function)}:\n{function['body']}"
+    return f"def {signature(function)}:\n{function['body']}"
 
 
 def _call(function: dict) -> str:
     return f"{function['name']}({', '.join(function['arguments'])})"
 
 
-def function_rows(among: Sequence[dict] | None = None) -> list[dict[str, list[Message]]]:
+def function_rows(among: Sequence[dict] | None = None) -> list[Row]:
     """Requests for functions with their code; by default those to learn from."""
     among = split_functions()[0] if among is None else among
     return [example(function_request(one), function_code(one)) for one in among]
 
 
-def unknown_rows(count: int, *, seed: int = 0) -> list[dict[str, list[Message]]]:
+def unknown_rows(count: int, *, seed: int = 0) -> list[Row]:
     """`count` questions about countries that do not exist, answered with `UNKNOWN`."""
-    pattern = countries()[0]
-    among = [replace(pattern, name=name) for name in INVENTED]
-    return country_examples(
-        count, seed=seed, among=among, style=lambda country, relation, answer: UNKNOWN
-    )
+    among = [replace(countries()[0], name=name) for name in INVENTED]
+    return country_examples(count, seed=seed, among=among, style=lambda *about: UNKNOWN)
