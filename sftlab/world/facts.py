@@ -88,9 +88,7 @@ def countries(*, group: str | None = None, split: str | None = None) -> tuple[Co
         if value is not None and value not in known:
             raise ValueError(f"unknown {what} {value!r}: use one of {', '.join(known)}")
     return tuple(
-        country
-        for country in _countries()
-        if group in (None, country.group) and split in (None, country.split)
+        one for one in _countries() if group in (None, one.group) and split in (None, one.split)
     )
 
 
