@@ -79,9 +79,7 @@ class Alphabet:
         places = zip(repeat(message), range(start, self._written[message]), strict=False)
         self.letters.update(zip(points, text, strict=True))
         self.places.update(zip(points, places, strict=True))
-        shadow = Shadow("".join(map(chr, points)))
-        shadow.real = text
-        return shadow
+        return Shadow("".join(map(chr, points)))
 
     def read(self, value: str) -> str:
         """The text that a string with code points stands for."""
@@ -119,10 +117,10 @@ class Alphabet:
 
 
 class Shadow(str):
-    """A string of code points that behaves as the text that it stands for.
+    """A string of code points that behaves as the text that it stands for; more in `_METHODS`.
 
     No method returns real text in place of a shadow: where one can't be followed, the shadow comes
-    out wrong, and the comparison with the real render finds it. `_METHODS` has more of them.
+    out wrong, and the comparison with the real render finds it.
     """
 
     @cached_property
@@ -144,10 +142,7 @@ class Shadow(str):
         return quote + wrap(Alphabet.current.get().rewrite(self, spelling)) + quote
 
     def __getitem__(self, index: Any) -> str:
-        part = wrap(str.__getitem__(self, index))
-        if type(part) is Shadow:
-            part.real = self.real[index]
-        return part
+        return wrap(str.__getitem__(self, index))
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
@@ -286,17 +281,10 @@ def _wrapping(function: Callable[..., Any]) -> Callable[..., Any]:
 def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
     """`tojson` that escapes shadows as it would escape what they stand for."""
 
-    def spelling(character: str) -> str:
-        return json.dumps(character, ensure_ascii=ensure_ascii)[1:-1]
-
-    def escaped(found: re.Match) -> str:
-        return found[0] if alphabet.run.match(found[0]) else spelling(found[0])
-
-    alphabet = Alphabet.current.get()
     text = json.dumps(value, ensure_ascii=False, **options)
-    if ensure_ascii:
-        text = re.sub("[^\x00-\x7f]", escaped, text)
-    return alphabet.rewrite(text, spelling)
+    return Alphabet.current.get().rewrite(
+        text, lambda character: json.dumps(character, ensure_ascii=ensure_ascii)[1:-1]
+    )
 
 
 @lru_cache(maxsize=1)
@@ -314,8 +302,7 @@ def _shadow_environment() -> jinja2.Environment:
 class Piece(NamedTuple):
     """Characters `text[start:end]` of the render that come from one message, in its order.
 
-    `first` and `last` are the places of its first and last character in the message's own texts,
-    which come one after another.
+    They are the message's own from `first` to `last`, its texts coming one after another.
     """
 
     start: int
