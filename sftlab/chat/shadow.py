@@ -68,7 +68,6 @@ class Alphabet:
         self.letters: dict[int, str] = {}
         self.places: dict[int, tuple[int, int]] = {}
         self._written: Counter[int] = Counter()
-        self._respelled: dict[tuple[tuple[int, int], str], str] = {}
 
     def shadow(self, text: str, message: int) -> str:
         """The shadow of a text of the message: a new code point for each character."""
@@ -86,15 +85,12 @@ class Alphabet:
         return str.translate(value, self.letters)
 
     def spell(self, shadow: str, character: str) -> str:
-        """The code point for `character` that comes from the same place as `shadow`."""
+        """A code point for `character` that comes from the same place as `shadow`."""
         if self.letters[ord(shadow)] == character:
             return shadow
-        key = self.places[ord(shadow)], character
-        if key not in self._respelled:
-            (point,) = self._take(1)
-            self.places[point], self.letters[point] = key
-            self._respelled[key] = chr(point)
-        return self._respelled[key]
+        (point,) = self._take(1)
+        self.places[point], self.letters[point] = self.places[ord(shadow)], character
+        return chr(point)
 
     def rewrite(self, value: str, spelling: Callable[[str], str]) -> str:
         """The string with each character that a shadow stands for spelled as `spelling` says."""
