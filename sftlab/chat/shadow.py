@@ -277,10 +277,17 @@ def _wrapping(function: Callable[..., Any]) -> Callable[..., Any]:
 def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
     """`tojson` that escapes shadows as it would escape what they stand for."""
 
+    def spelling(character: str) -> str:
+        return json.dumps(character, ensure_ascii=ensure_ascii)[1:-1]
+
+    def escaped(found: re.Match) -> str:
+        return found[0] if alphabet.run.match(found[0]) else spelling(found[0])
+
+    alphabet = Alphabet.current.get()
     text = json.dumps(value, ensure_ascii=False, **options)
-    return Alphabet.current.get().rewrite(
-        text, lambda character: json.dumps(character, ensure_ascii=ensure_ascii)[1:-1]
-    )
+    if ensure_ascii:
+        text = re.sub("[^\x00-\x7f]", escaped, text)
+    return alphabet.rewrite(text, spelling)
 
 
 @lru_cache(maxsize=1)
