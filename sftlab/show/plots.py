@@ -277,7 +277,7 @@ def plot_curves(
     if wanted is not None:
         ax.axhline(wanted, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
         ax.text(every[-1], wanted, percent(wanted), fontsize=9, va="bottom", ha="right")
-    percent_axis(ax.yaxis, 1.06 * min(top, 1))
+    percent_axis(ax.yaxis, 1.06 * min(top or 1, 1))  # an axis needs a height, also for zeros
     legend = f" (band: 95% interval; dots: seeds{'; ring: its best' if best else ''})"
     return finish(ax, title, alt, x=x + legend * estimates, y=y, legend=5 if any(curves) else 0)
 

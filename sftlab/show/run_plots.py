@@ -216,7 +216,9 @@ def plot_directions(
     none = [0.5] if 0 in scores else []  # a logarithmic axis has no zero: it stands before 1
     log_axis(ax, [*none, *ticks], [*("0" for _ in none), *map(str, ticks)])
     curve(ax, {k or 0.5: one for k, one in scores.items()}, COLOURS[1], "answered correctly")
-    alt += [f"answered correctly, {k} directions {percent(one.value)}" for k, one in scores.items()]
+    alt += [
+        f"answered correctly, {k:g} directions {percent(one.value)}" for k, one in scores.items()
+    ]
     percent_axis(ax.yaxis)
     x = "singular directions kept of each matrix's change, the largest first"
     return finish(ax, title, alt, x=x, legend=3)

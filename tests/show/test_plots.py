@@ -108,6 +108,14 @@ def test_a_single_curve_has_its_numbers_and_no_legend():
     assert ax.get_legend() is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_all_zero_have_an_axis_too():
+    picture = plot_curves({"a": {1: 0.0, 2: 0.0}}, title="k", x="draws", log=False)
+    assert picture.png()
+    low, high = picture.figure.axes[0].get_ylim()
+    assert low < 0 < high
+
+
 def test_power_falls_with_seeds_and_entities():
     pilot = Components(seeds=0.002, entities=0.02, residual=0.1, paired=True)
     picture = plot_power(pilot, title="Power", seeds=[2, 10], entities=[10, 1000], wanted=0.05)
