@@ -180,16 +180,14 @@ def local_folder(profile: Profile) -> Path | None:
     if not profile.on_hub:
         folder = Path(profile.source).expanduser()
         return folder if (folder / "config.json").is_file() else None
-    paths = {}
-    for name in ("config.json", "model.safetensors", "model.safetensors.index.json"):
-        path = try_to_load_from_cache(profile.source, name, revision=profile.revision)
-        if isinstance(path, str):
-            paths[name] = Path(path)
-    weights = "model.safetensors" in paths
-    if index := paths.get("model.safetensors.index.json"):  # sharded: all shards must be here
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        weights = all((index.parent / shard).is_file() for shard in shards)
-    return paths["config.json"].parent if weights and "config.json" in paths else None
+    found = try_to_load_from_cache(profile.source, "config.json", revision=profile.revision)
+    if not isinstance(found, str):
+        return None
+    folder, files = Path(found).parent, ["model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():  # sharded: all shards must be here
+        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return folder if all((folder / file).is_file() for file in files) else None
 
 
 def parameters_in(folder: Path) -> int | None:
