@@ -59,17 +59,16 @@ def newest_checkpoint(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
     Raises:
         CheckpointError: the folder holds another run, or something else.
     """
-    described = json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False)
     file = folder / "training.json"
     if not file.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CheckpointError(f"{folder} holds something else; give a new folder")
-        write_atomically(file, described)
+        write_atomically(file, json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False))
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} can't be read: {error}; give a new folder") from error
-    now = json.loads(described)
+    now = json.loads(json.dumps(wanted))
     keys = sorted({*before, *now} - {"platform"})
     if other := [key for key in keys if before.get(key) != now.get(key)]:
         raise CheckpointError(

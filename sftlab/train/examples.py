@@ -94,14 +94,14 @@ def supervise(
     *,
     name: str = "example",
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Rows for the trainer, cut to `settings.max_length`, and their numbers of tokens.
+    """Rows for the trainer of checked examples, and the numbers of tokens of one epoch.
 
     They are masked first and cut afterwards: so rows that lose their answer are known and named.
 
     Returns:
         Rows with `input_ids`, `labels` (unshifted, -100 where nothing is learned) and `row`, the
-        index of the example; and the numbers of tokens of one epoch: total, supervised, examples,
-        longest, cut (rows that lost a part of what is learned).
+        index of the example; and total, supervised, examples, longest, cut (rows that lost a part
+        of what is learned).
 
     Raises:
         ExampleError: the template does not render an example, or nothing of its answers is left.

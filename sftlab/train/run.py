@@ -1,7 +1,7 @@
 """A finished fine-tune: talk to it, measure it, save it, open it again."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,30 +55,18 @@ class Run:
         return self.trained / self.weights if self.weights else 0.0
 
     def chat(
-        self,
-        messages: str | Sequence[Message],
-        *,
-        sample: bool = False,
-        temperature: float = 1.0,
-        max_new_tokens: int = 64,
-        seed: int = 0,
+        self, messages: str | Sequence[Message], *, max_new_tokens: int = 64, **options: Any
     ) -> str:
-        """The assistant's next words, without its end of turn, to a question or a conversation.
-
-        Greedy, unless `sample` draws them with a temperature (below 1 is more careful) and a seed;
-        the caller's random generators are not touched.
+        """The assistant's next words, without its end of turn; options are those of `answer`.
 
         Raises:
             ExampleError: the conversation is not sound, or leaves no room for an answer.
         """
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        how = {"sample": sample, "temperature": temperature, "seed": seed}
-        return self._said({"the conversation": messages}, max_new_tokens=max_new_tokens, **how)[0]
+        return self.answer([messages], max_new_tokens=max_new_tokens, **options)[0]
 
     def answer(
         self,
-        questions: Sequence[str],
+        questions: Sequence[str | Sequence[Message]],
         *,
         max_new_tokens: int = 24,
         batch_size: int = 128,
@@ -86,35 +74,33 @@ class Run:
         temperature: float = 1.0,
         seed: int = 0,
     ) -> list[str]:
-        """Answers to single questions, as `chat` gives them, computed in left-padded batches."""
+        """Answers to questions or conversations, in their order, computed in left-padded batches.
+
+        Greedy, unless `sample` draws them with a temperature (below 1 is more careful) and a seed;
+        the caller's random generators are not touched.
+        """
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
-        asked = {
-            f"question {index}": [{"role": "user", "content": question}]
-            for index, question in enumerate(questions)
-        }
-        how = {"sample": sample, "temperature": temperature, "seed": seed}
-        return self._said(asked, max_new_tokens=max_new_tokens, batch_size=batch_size, **how)
-
-    def _said(self, conversations: Mapping[str, Sequence[Message]], **options) -> list[str]:
-        """What the model says next in conversations, by the names that an error gives them."""
         limit, prompts = self.model.config.get_text_config().max_position_embeddings, []
-        for where, messages in conversations.items():
-            checked = check_row({"messages": messages}, where=where, answered=False)
-            if checked[-1]["role"] != "user":
-                role = checked[-1]["role"]
+        for index, asked in enumerate(questions):
+            where = f"question {index}" if len(questions) > 1 else "the question"
+            messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+            messages = check_row({"messages": messages}, where=where, answered=False)
+            if (role := messages[-1]["role"]) != "user":
                 raise ExampleError(f"{where} ends with the role {role!r}; it is the user's turn")
             text = self.tokenizer.apply_chat_template(
-                checked, tokenize=False, add_generation_prompt=True
+                messages, tokenize=False, add_generation_prompt=True
             )
             prompts.append(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-            if len(prompts[-1]) >= limit:
+            if (count := len(prompts[-1])) >= limit:
                 raise ExampleError(
-                    f"{where} has {len(prompts[-1])} tokens and the model reads {limit}; leave out "
-                    "the earliest turns"
+                    f"{where} has {count} tokens and the model reads {limit}; leave out the "
+                    "earliest turns"
                 )
+        how = {"sample": sample, "temperature": temperature, "seed": seed, "batch_size": batch_size}
+        pad = self.tokenizer.pad_token_id
         with quiet_libraries():
-            new = generate(self.model, prompts, pad=self.tokenizer.pad_token_id, **options)
+            new = generate(self.model, prompts, pad=pad, max_new_tokens=max_new_tokens, **how)
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
 
     def meter(self) -> pd.DataFrame:

@@ -42,8 +42,8 @@ class Batches(Sampler):
     """Order of the examples of an epoch, the same for the same seed and epoch.
 
     All are shuffled. Then, unless `pool` is 1, those of `pool` batches are sorted by length and cut
-    into batches, and the batches are shuffled. `size` counts the examples of a whole optimiser
-    step, so that accumulating parts of a step sees the same examples as one large batch.
+    into batches of `size`, which are shuffled: the examples of a whole optimiser step, so that
+    accumulating parts of it sees the same ones.
 
         lengths 9 3 8 4 2 7   size 2, pool 3   ->   [3 2] [9 8] [7 4], in a random order
     """
