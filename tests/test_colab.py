@@ -37,11 +37,9 @@ def test_the_core_replaces_nothing_that_a_running_colab_kernel_uses(tmp_path):
     wanted = [r for r in project["dependencies"] if not r.startswith("rouge-score")]
     wanted += ["absl-py", "nltk", "six", "ipykernel"]
     report = tmp_path / "report.json"
-    pip(
-        sys.executable, "install", "--dry-run", "--ignore-installed", "--report", report,
-        "--python-version", "3.12", "--only-binary", ":all:", "--target", tmp_path / "nowhere",
-        "-c", FREEZE, *wanted,
-    )  # fmt: skip
+    options = "--dry-run --ignore-installed --python-version 3.12 --only-binary :all:".split()
+    places = ["--report", report, "--target", tmp_path / "nowhere", "-c", FREEZE]
+    pip(sys.executable, "install", *options, *places, *wanted)
     found = {
         re.sub("[._]", "-", one["metadata"]["name"].lower()): one["metadata"]["version"]
         for one in json.loads(report.read_text(encoding="utf-8"))["install"]

@@ -4,7 +4,6 @@ import ast
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -32,15 +31,10 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def committed():
-    """Files that git tracks or would add; without git, what is not obviously made by a tool."""
-    if (ROOT / ".git").exists() and shutil.which("git"):
-        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
-        files = [ROOT / name for name in listed.split("\0") if name]
-    else:
-        made = {".venv", "build", "dist", "__pycache__", ".pytest_cache", ".ruff_cache"}
-        files = [f for f in ROOT.rglob("*") if not made & set(f.relative_to(ROOT).parts)]
-    return [file for file in files if file.is_file()]
+    """Files that git tracks or would add."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
 def room_of(module):
@@ -173,8 +167,8 @@ def test_a_face_hands_on_what_is_there_and_is_used(face):
         if module == name
         for imported in names
     }
-    used |= {n for nb in NOTEBOOKS for module, names in lesson_imports(nb) if module == name
-             for n in names}  # fmt: skip
+    for notebook in NOTEBOOKS:
+        used.update(*(names for module, names in lesson_imports(notebook) if module == name))
     used |= set(re.findall(r"\w+", (PACKAGE / "__init__.py").read_text("utf-8")))
     unused = {handed for handed in set(package.__all__) - used if not handed.endswith("Error")}
     assert not unused, "handed on, and imported by nobody"
