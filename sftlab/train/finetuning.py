@@ -29,7 +29,7 @@ from sftlab.train.logs import history, kept_epoch, listeners, validation_losses
 from sftlab.train.methods import cast_adapters, count_weights, dropping, load_base
 from sftlab.train.run import Run
 from sftlab.train.settings import Settings, SettingsError, check_added
-from sftlab.train.trainer import make_trainer
+from sftlab.train.trainer import SupervisedTrainer, make_trainer
 
 
 def finetune(
@@ -65,12 +65,9 @@ def finetune(
         UnknownProfileError, ModelNotAvailableError, SettingsError, ExampleError, CheckpointError,
         LogError: what is wrong, and what to do.
     """
-    if not isinstance(save_steps, Integral) or save_steps < 1:  # with 0 the Trainer writes none
-        raise SettingsError(
-            f"save_steps is {save_steps!r}; give a whole number of steps, 1 or more"
-        )
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
+    _check_steps(settings, save_steps, eval_dataset)
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         start = prepare_training(profile, examples, settings, eval_dataset)
         provenance = _provenance(profile, start)
@@ -80,13 +77,8 @@ def finetune(
             resumed = newest_checkpoint(Path(output_dir), run)
             step = step_of(resumed)
         with listeners(profile.name, progress, on_step, logging_dir, step=step) as callbacks:
-            trainer = make_trainer(
-                *(start.model, start.tokenizer, start.rows, start.settings, start.added),
-                folder=Path(output_dir or scratch),
-                eval_rows=start.eval_rows,
-                save_steps=int(save_steps) if output_dir else None,
-                callbacks=callbacks,
-            )
+            saving = int(save_steps) if output_dir else None
+            trainer = start.trainer(output_dir or scratch, save_steps=saving, callbacks=callbacks)
             if resumed and (end := stopped_at(resumed, settings.early_stopping_patience)):
                 trainer.args.num_train_epochs = end  # or it would train on
             trained, weights = count_weights(trainer.model, settings.method)
@@ -108,6 +100,18 @@ def finetune(
             seconds=seconds,
             tokens=start.tokens,
             provenance=provenance,
+        )
+
+
+def _check_steps(settings: Settings, save_steps: Any, eval_dataset: Any) -> None:
+    if not isinstance(save_steps, Integral) or save_steps < 1:  # with 0 the Trainer writes none
+        raise SettingsError(
+            f"save_steps is {save_steps!r}; give a whole number of steps, 1 or more"
+        )
+    if settings.early_stopping_patience and eval_dataset is None:
+        raise SettingsError(
+            f"early_stopping_patience={settings.early_stopping_patience} requires the loss on "
+            "eval_dataset; give `eval_dataset`"
         )
 
 
@@ -148,6 +152,15 @@ class Prepared(NamedTuple):
     tokens: Mapping[str, int] | None = None
     forward: Any = None  # the model's own, where it has one in place of its class's
 
+    def trainer(self, folder: str | Path, **options: Any) -> SupervisedTrainer:
+        """The trainer for it, which writes to a folder; the model is changed."""
+        return make_trainer(
+            *(self.model, self.tokenizer, self.rows, self.settings, self.added),
+            folder=Path(folder),
+            eval_rows=self.eval_rows,
+            **options,
+        )
+
 
 def prepare_training(
     profile: Profile,
@@ -156,11 +169,6 @@ def prepare_training(
     eval_dataset: Iterable | None = None,
 ) -> Prepared:
     """Check the examples, load the base, set up its template, make rows; errors as `finetune`."""
-    if settings.early_stopping_patience and eval_dataset is None:
-        raise SettingsError(
-            f"early_stopping_patience={settings.early_stopping_patience} requires the loss on "
-            "eval_dataset; give `eval_dataset`"
-        )
     control = control_tokens(settings.template)
     checked = {"example": check_examples(examples, control=control)}
     if eval_dataset is not None:

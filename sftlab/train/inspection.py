@@ -18,7 +18,7 @@ from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.finetuning import prepare_training
 from sftlab.train.methods import dropping
 from sftlab.train.settings import Settings
-from sftlab.train.trainer import SupervisedTrainer, make_trainer, trimmed
+from sftlab.train.trainer import SupervisedTrainer, trimmed
 
 # torch counts attention's multiplications on a GPU alone (2.13); the formulas hold on a CPU too.
 _FORMULAS = {
@@ -110,8 +110,7 @@ def _trainer(profile, examples, settings, overrides) -> Iterator[SupervisedTrain
     settings = (settings or Settings()).changed(**overrides).filled(profile)
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         start = prepare_training(profile, examples, settings)
-        given = (start.model, start.tokenizer, start.rows, start.settings, start.added)
-        trainer = make_trainer(*given, folder=Path(scratch))
+        trainer = start.trainer(scratch)
         with dropping(trainer.model, settings.dropout):
             yield trainer
 

@@ -22,10 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sftlab.models import ADAPTED, QUANTISED, Profile, load
-from sftlab.train.settings import Settings, SettingsError
-
-LORA_CONFIG = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights")
-"""Settings that `LoraConfig` takes as they are."""
+from sftlab.train.settings import LORA_CONFIG, Settings, SettingsError
 
 
 def load_base(

@@ -117,9 +117,11 @@ class OwnData:
 
     def _problems(self) -> list[Finding]:
         """What the doctor found and is still there: rows with an error were left out."""
-        problems = self.diagnosis.problems
-        left = [one for one in problems if one.level == "error" and not one.rows]
-        return [one for one in problems if one.level == "warning" or one in left]
+        return [
+            one
+            for one in self.diagnosis.problems
+            if one.level == "warning" or (one.level == "error" and not one.rows)
+        ]
 
     def table(self) -> list[tuple[str, str]]:
         """What was found, a name and a line each."""
@@ -243,10 +245,14 @@ def _faults(
 ) -> TrainingFaults:
     """What is wrong with rows that nothing can be learned from, and what to do."""
     if not found:  # the doctor does not know that the last answer alone is learned
-        what = f"{MASKED} of {len(refused):,} rows (the first is row {min(refused) + 1})"
-        remedy, places = "raise max_length, or shorten or drop them", [n + 1 for n in refused]
-        more = {"what": what, "remedy": remedy, "rows": tuple(places)}
-        found = [Finding(level="error", code="rows-masked", **more)]
+        one = Finding(
+            level="error",
+            code="rows-masked",
+            what=f"{MASKED} of {len(refused):,} rows (the first is row {min(refused) + 1})",
+            remedy="raise max_length, or shorten or drop them",
+            rows=tuple(index + 1 for index in refused),
+        )
+        found = [one]
     advice = "no row is left to train on"
     if len(refused) < rows:
         advice = f"to train without these {len(refused):,} of {rows:,} rows, add --skip-bad"

@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sftlab.chat import resize_embeddings
 from sftlab.data import Message
@@ -15,8 +17,7 @@ from sftlab.measure import generate, read_meter
 from sftlab.models import ADAPTED, Profile, find_profile, local_folder, weights_hash
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_row
-from sftlab.train.recipe import recipe_text
-from sftlab.train.settings import Settings
+from sftlab.train.settings import LORA_CONFIG, SFT_CONFIG, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,6 +28,10 @@ METER = "meter.parquet"
 
 class RunError(ValueError):
     """A folder that can't be saved to, or opened as a run."""
+
+
+class RecipeError(ValueError):
+    """A run that plain TRL and PEFT can't do."""
 
 
 @dataclass(kw_only=True)
@@ -111,8 +116,35 @@ class Run:
         return self._meter.copy()
 
     def recipe(self) -> str:
-        """The same fine-tune as a script in plain TRL, PEFT and bitsandbytes, without the lab."""
-        return recipe_text(self)
+        """The same fine-tune as a script in plain TRL, PEFT and bitsandbytes, without the lab.
+
+        Raises:
+            RecipeError: it used what the libraries do not have, such as gradual unfreezing.
+        """
+        settings, profile = self.settings, self.provenance["profile"]
+        lacking = {
+            "method='gradual'": settings.method == "gradual",
+            "dropout": settings.dropout,
+            "train_control_tokens=False": not settings.train_control_tokens,
+        }
+        if named := [name for name, used in lacking.items() if used]:
+            raise RecipeError(f"TRL and PEFT have no {', '.join(named)}: train a run without")
+        form = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+        loader = FileSystemLoader(Path(__file__).parent)
+        environment = Environment(loader=loader, undefined=StrictUndefined, **form)
+        environment.filters["repr"] = repr
+        embedded = profile["embedded"]
+        return environment.get_template("recipe.jinja").render(
+            settings=settings,
+            tokenizer=self.tokenizer,
+            model=find_profile(profile["name"]).source if embedded else profile["source"],
+            revision=profile["revision"],
+            added=pformat(self.provenance["added_tokens"], width=90),
+            config=self.model.config.get_text_config(),
+            peft=self.model.peft_config["default"] if settings.method in ADAPTED else None,
+            same=SFT_CONFIG,
+            lora=LORA_CONFIG,
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write the weights (safetensors), the tokenizer with its template, and run.json.
@@ -141,7 +173,7 @@ class Run:
             base = profile["name" if local else "source"]
             self.model.peft_config["default"].base_model_name_or_path = base
             below = self.model.get_base_model()
-            below.name_or_path = below.config._name_or_path = base
+            below.name_or_path = below.config.name_or_path = base
             options["save_embedding_layers"] = False
         with quiet_libraries():
             self.model.save_pretrained(folder, **options)

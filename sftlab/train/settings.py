@@ -21,6 +21,8 @@ SFT_CONFIG = (
     "train_sampling_strategy padding_free"
 ).split()
 """Settings that `SFTConfig` takes as they are."""
+LORA_CONFIG = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights")
+"""Settings that `LoraConfig` takes as they are."""
 
 
 class SettingsError(ValueError):

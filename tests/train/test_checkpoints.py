@@ -61,7 +61,6 @@ LONGER = {"num_train_epochs": 2, "per_device_train_batch_size": 4}  # 12 steps, 
         ("on_save", 6, {"padding_free": True, "bf16": True}),  # just written, at an epoch's end
         ("on_step_end", 7, {"method": "lora", "learning_rate": 1e-2, "lora_dropout": 0.1}),
         ("on_step_end", 3, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}),
-        ("on_step_end", 5, {"dropout": 0.2, "train_sampling_strategy": "sequential"}),
         ("on_step_end", 7, {"dropout": 0.2, "gradient_checkpointing": True}),
     ],
 )

@@ -90,21 +90,23 @@ def test_labels_that_reach_the_model(base, monkeypatch):
     assert made.tokens["supervised"] == len(EXAMPLES) * len(answer)
 
 
-def test_run_learns_stops_and_says_where_it_came_from(run, base):
+def test_run_learns_stops_and_says_where_it_came_from(run):
     assert run.history[-1]["loss"] < run.history[0]["loss"] / 2
     assert [row["step"] for row in run.history] == list(range(1, 25))
     assert not run.model.training
-    assert run.tokenizer.eos_token == "<|im_end|>"
-    assert run.tokenizer.pad_token == "<|pad|>"
+    assert (run.tokenizer.eos_token, run.tokenizer.pad_token) == ("<|im_end|>", "<|pad|>")
     assert run.model.generation_config.eos_token_id == [3, 0]
     assert run.chat("What is 7?") == "Paris"
     assert run.seconds > 0
-    assert run.tokens["examples"] == 24
-    assert run.tokens["cut"] == 0
-    assert run.settings.learning_rate == 1e-2
-    assert run.settings.max_length == 128
+    assert (run.tokens["examples"], run.tokens["cut"]) == (24, 0)
+    assert (run.settings.learning_rate, run.settings.max_length) == (1e-2, 128)
     assert len(run.provenance["data"]) == len(run.provenance["base_weights"]) == 64
     assert run.provenance["added_tokens"] == []
+    twin = copy.deepcopy(run.model)  # which computes with its own weights
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert twin(torch.tensor([[5, 6]])).logits.abs().max() == 0
 
 
 def test_the_callers_random_generators_are_left_as_they_were_and_a_dataset_is_a_list(base):
@@ -116,14 +118,6 @@ def test_the_callers_random_generators_are_left_as_they_were_and_a_dataset_is_a_
     torch.manual_seed(6)
     rows = Dataset.from_list([{**example, "source": "x"} for example in EXAMPLES])
     assert equal(one, train(base, rows))
-
-
-def test_copy_of_a_trained_model_computes_with_its_own_weights(run):
-    twin = copy.deepcopy(run.model)
-    with torch.no_grad():
-        for parameter in twin.parameters():
-            parameter.zero_()
-    assert twin(torch.tensor([[5, 6]])).logits.abs().max() == 0
 
 
 def test_answers_come_in_batches_and_sampling_has_a_seed(run):
@@ -213,11 +207,14 @@ def test_provenance_is_known_before_training(base, monkeypatch):
         train(base)
 
 
-def test_base_that_pads_with_its_end_learns_to_stop(tmp_path):
-    bare = make_base(tmp_path / "base", reserved=False)
-    made = train(bare, **LEARN)
+def test_base_that_pads_with_its_end_learns_to_stop_and_one_with_bos_gets_exactly_one(tmp_path):
+    made = train(make_base(tmp_path / "bare", reserved=False), **LEARN)
     assert made.tokenizer.pad_token == "<|endoftext|>"
     assert made.chat("What is 7?") == "Paris"
+    made = train(make_base(tmp_path / "bos", bos=True))
+    ids = made.tokenizer.apply_chat_template(EXAMPLES[0]["messages"])["input_ids"]
+    assert ids[:2] == [0, 2]
+    assert ids.count(0) == 1
 
 
 @pytest.mark.parametrize(
@@ -236,13 +233,6 @@ def test_base_without_chat_tokens_gets_them(tmp_path, method, tied, kind):
     assert made.tokenizer.pad_token == "<|endoftext|>"
     folder = made.save(tmp_path / "run")
     assert load_run(folder).answer(["What is 3?"]) == made.answer(["What is 3?"])
-
-
-def test_tokenizer_that_writes_bos_gets_exactly_one(tmp_path):
-    made = train(make_base(tmp_path / "base", bos=True))
-    ids = made.tokenizer.apply_chat_template(EXAMPLES[0]["messages"])["input_ids"]
-    assert ids[:2] == [0, 2]
-    assert ids.count(0) == 1
 
 
 def wrong(messages):
@@ -336,44 +326,38 @@ TURNS = {
 }
 
 
-def labelled(template, example=TURNS, **settings):
-    """Tokenizer, ids, labels and the supervised text of one example."""
+PLAIN = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+"""A template that ends no turn."""
+HALF = [m | {"train": False} if m["content"] == "Paris" else m for m in TURNS["messages"]]
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "how", "said"),
+    [
+        *((family, TURNS["messages"], {}, "Paris{end}euro{end}") for family in FAMILIES),
+        ("chatml", TURNS["messages"], {"supervised": "last"}, "euro{end}"),
+        ("chatml", TURNS["messages"], {"end_of_turn": False}, "Pariseuro"),
+        ("chatml", HALF, {}, "euro{end}"),
+        (PLAIN, TURNS["messages"], {}, "Pariseuro{end}"),
+        ("chatml", TURNS["messages"], {"supervised": "everything"}, None),
+    ],
+)
+def test_what_is_learned(template, messages, how, said):
     model, tokenizer = load("tiny")
-    settings = Settings(template=template, max_length=512, **settings)
     setup_chat_template(model, tokenizer, template=template)
-    rows, counted = supervise([example], tokenizer, settings)
-    row = rows[0]
+    settings = Settings(template=template, max_length=512, **how)
+    (row,), counted = supervise([{"messages": messages}], tokenizer, settings)
     pairs = list(zip(row["input_ids"], row["labels"], strict=True))
     kept = [i for i, label in pairs if label != IGNORED]
     assert counted["supervised"] == len(kept)
     assert all(label in (i, IGNORED) for i, label in pairs)
-    return tokenizer, row, tokenizer.decode(kept)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_answers_and_their_ends_are_learned_in_every_family(family):
-    tokenizer, row, learned = labelled(family)
-    end = tokenizer.eos_token
-    assert learned.replace(" ", "") == f"Paris{end}euro{end}"
-    assert row["input_ids"].count(tokenizer.eos_token_id) >= 2
-    for token in control_tokens(family):
+    if said is None:
+        assert kept == row["input_ids"]
+    else:
+        learned = tokenizer.decode(kept).replace(" ", "")
+        assert learned == said.format(end=tokenizer.eos_token)
+    for token in control_tokens(template):
         assert len(tokenizer(token, add_special_tokens=False)["input_ids"]) == 1
-
-
-def test_what_the_settings_leave_out_is_not_learned():
-    assert labelled("chatml", supervised="last")[2].replace(" ", "") == "euro<|im_end|>"
-    assert labelled("chatml", end_of_turn=False)[2].replace(" ", "") == "Pariseuro"
-    _, row, _ = labelled("chatml", supervised="everything")
-    assert row["labels"] == row["input_ids"]
-    untrained = [m | {"train": False} if m["content"] == "Paris" else m for m in TURNS["messages"]]
-    learned = labelled("chatml", {"messages": untrained})[2]
-    assert learned.replace(" ", "") == "euro<|im_end|>"
-
-
-def test_template_that_ends_no_turn_gets_the_eos_behind_the_last_answer():
-    plain = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
-    tokenizer, _, learned = labelled(plain)
-    assert learned.replace(" ", "") == f"Pariseuro{tokenizer.eos_token}"
 
 
 @pytest.mark.parametrize("trained", [True, False])

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from sftlab.measure import probe_questions
 from sftlab.models import load
-from sftlab.train.recipe import RecipeError
+from sftlab.train.run import RecipeError
 from sftlab.world import countries, country_examples
 
 MARGIN = 0.10
