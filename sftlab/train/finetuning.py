@@ -119,9 +119,6 @@ def untrained(profile: str | Path | Profile) -> Run:
     """The profile's model as it is, in the form of a run: what a fine-tune is compared with.
 
     Its tokenizer has no chat template, so `answer` and `chat` are for runs that were trained.
-
-    Raises:
-        UnknownProfileError, ModelNotAvailableError: no such model, or it can't be loaded.
     """
     profile = find_profile(profile)
     model, tokenizer = load(profile)

@@ -40,13 +40,10 @@ def batches(
     settings: Settings | None = None,
     **overrides: Any,
 ) -> pd.DataFrame:
-    """The batches of the first epoch of a fine-tune, which is not begun.
+    """The batches of the first epoch of a fine-tune, whose arguments it takes; it is not begun.
 
-    Arguments and errors are those of `finetune`.
-
-    Returns:
-        One row a batch: batch (from 1), examples, tokens (theirs), positions (those that are
-        computed: with the padding, without the columns right of the last prediction).
+    One row a batch: batch (from 1), examples, tokens (theirs), positions (those that are computed:
+    with the padding, without the columns right of the last prediction).
     """
     with _trainer(profile, examples, settings, overrides) as trainer:
         found = [_sizes(inputs) for inputs in trainer.get_train_dataloader()]
@@ -61,16 +58,12 @@ def batch_costs(
     settings: Settings | None = None,
     **overrides: Any,
 ) -> pd.DataFrame:
-    """What the first batches of a fine-tune cost, counted while they are computed.
+    """What the batches of the first optimizer steps of a fine-tune cost, counted as they run.
 
-    The other arguments and the errors are those of `finetune`; `steps` is a number of optimizer
-    steps.
-
-    Returns:
-        One row a batch: the columns of `batches`, and operations (of the matrix multiplications of
-        the forward and the backward pass, two for a multiplication and its sum; by
-        torch.utils.flop_counter), kept (bytes that autograd saves for the backward pass, the
-        model's weights left out).
+    One row a batch: the columns of `batches`, and operations (of the matrix multiplications of the
+    forward and the backward pass, two for a multiplication and its sum; by
+    torch.utils.flop_counter), kept (bytes that autograd saves for the backward pass, the model's
+    weights left out).
     """
     found: list[dict] = []
     with _trainer(profile, examples, settings, overrides) as trainer:

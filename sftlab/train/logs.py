@@ -95,12 +95,8 @@ def listeners(
 def read_logs(folder: str | Path) -> pd.DataFrame:
     """The numbers in a folder's event files, whoever wrote them.
 
-    Returns:
-        One row a number: step, name (such as train/loss), value (float32, as these files hold it);
-        by name, then by step.
-
-    Raises:
-        LogError: there are no event files.
+    One row a number: step, name (such as train/loss), value (float32, as these files hold it); by
+    name, then by step.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -28,11 +28,7 @@ from sftlab.train.settings import LORA_CONFIG, Settings, SettingsError
 def load_base(
     profile: Profile, settings: Settings
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer.
-
-    Raises:
-        ModelNotAvailableError: it can't be loaded.
-    """
+    """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer."""
     options = {}
     if settings.method in QUANTISED:
         double = settings.bnb_4bit_use_double_quant
@@ -107,11 +103,7 @@ def parts(model: PreTrainedModel) -> list[list[nn.Parameter]]:
 
 
 def freeze(model: PreTrainedModel, settings: Settings, *, added: Sequence[int]) -> None:
-    """Freeze what the methods frozen and head leave alone; `added` rows are trained too.
-
-    Raises:
-        SettingsError: the model has fewer layers than `trained_layers`.
-    """
+    """Freeze what the methods frozen and head leave alone; `added` rows are trained too."""
     if settings.method not in ("frozen", "head"):
         return
     trained = [model.get_output_embeddings().weight]
@@ -181,8 +173,7 @@ class GradualUnfreezing(TrainerCallback):
 def count_weights(model: PreTrainedModel, method: str) -> tuple[int, int]:
     """Numbers of weights that are trained, and of the base's own.
 
-    A quantised matrix counts by its shape, weights that two places share count once, and of a
-    matrix with a few trained rows these alone are trained.
+    A quantised matrix counts by its shape, and of one with a few trained rows these alone.
     """
     trained = base = 0
     for weight in model.parameters():
@@ -206,9 +197,6 @@ def dropping(model: nn.Module, share: float) -> Iterator[None]:
     what attention and MLP add to the residual stream by hooks, where GPT-2 has it. What is left is
     scaled by 1 / (1 - share). A model that has dropout layers uses those. Afterwards the model is
     as it was. Source: Srivastava et al., Dropout, JMLR 2014.
-
-    Raises:
-        SettingsError: it is not known where this model has its layers.
     """
 
     def drop(module: nn.Module, given: Any, output: Any) -> Any:

@@ -258,9 +258,6 @@ def measure(run: Run, rows: Sequence[Row]) -> Outcome:
     """Measure a run, trained or not, on rows that it was not trained on.
 
     Which rows are answered, and how long an answer may get, depends on the rows alone.
-
-    Raises:
-        ExampleError: a row can't be masked with the run's template.
     """
     tokenizer, pad = run.tokenizer, run.tokenizer.pad_token_id
     plain = [{"messages": row["messages"]} for row in rows]

@@ -62,11 +62,7 @@ class Run:
     def chat(
         self, messages: str | Sequence[Message], *, max_new_tokens: int = 64, **options: Any
     ) -> str:
-        """The assistant's next words, without its end of turn; options are those of `answer`.
-
-        Raises:
-            ExampleError: the conversation is not sound, or leaves no room for an answer.
-        """
+        """The assistant's next words, without its end of turn; options are those of `answer`."""
         return self.answer([messages], max_new_tokens=max_new_tokens, **options)[0]
 
     def answer(
@@ -83,6 +79,9 @@ class Run:
 
         Greedy, unless `sample` draws them with a temperature (below 1 is more careful) and a seed;
         the caller's random generators are not touched.
+
+        Raises:
+            ExampleError: a conversation is not sound, or leaves no room for an answer.
         """
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")

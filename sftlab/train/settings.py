@@ -121,11 +121,7 @@ class Settings:
             _check_method(self, _methods()[self.method])
 
     def changed(self, **overrides: Any) -> "Settings":
-        """The settings with some replaced.
-
-        Raises:
-            SettingsError: there is no such setting; the message lists those that exist.
-        """
+        """The settings with some replaced."""
         names = [f.name for f in fields(self)]
         if unknown := sorted(set(overrides) - set(names)):
             raise SettingsError(
