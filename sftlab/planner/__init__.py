@@ -21,10 +21,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "find_gpu",
             "on_gpus",
             "operations_per_token",
-            "read_measured",
             "speed",
         ],
         "memory": ["Memory", "PARTS", "PlanError", "estimate"],
-        "preflighting": ["Preflight", "PreflightError", "PreflightRow", "needs", "preflight"],
+        "preflighting": ["PreflightError", "needs", "preflight"],
     },
 )
