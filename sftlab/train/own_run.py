@@ -167,7 +167,7 @@ def _before(
     base = cache(lambda: _base(profile, data.settings))  # loaded when something is missing, once
 
     def read() -> pd.DataFrame:
-        # Of the base as it is trained, perhaps in 4 bits: `base_meter` would load it in full.
+        # Of the base as it is trained, perhaps in 4 bits: a sweep would load it in full.
         return read_meter(base().model, base().tokenizer, known_corpus=profile.embedded)
 
     return _outcome("before", base, data, folder, tell), _kept_meter(

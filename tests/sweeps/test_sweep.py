@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sftlab.sweeps import FingerprintError, SweepError, base_meter, cache, stored, sweep, sweeps
-from sftlab.train import Settings, finetune, untrained
+from sftlab.sweeps import FingerprintError, SweepError, cache, sweep, sweeps
+from sftlab.train import Settings, finetune
 
 QUICK = Settings(num_train_epochs=1, per_device_train_batch_size=8, learning_rate=1e-3)
 quiet_sweep = functools.partial(sweep, progress=False)
@@ -112,12 +112,9 @@ def test_what_is_stored_is_not_run_again_but_what_is_damaged_is(toy_base, log, s
     damaged.write_bytes(damaged.read_bytes()[:100])
     pd.testing.assert_frame_equal(go(seeds=2), first)
     assert lines(log) == ["a0", "a0", "a1", "a1", "a2"]
-
-
-def test_the_base_is_measured_once_for_all_seeds_when_no_measure_takes_one(toy_base, log):
-    frame = quiet_sweep(toy_base, measure={"once": lambda run: note(log) or 1.0}, seeds=4)
-    assert frame["seed"].tolist() == [0, 1, 2, 3]
-    assert len(lines(log)) == 1
+    once = quiet_sweep(toy_base, measure={"m": lambda run: note(log, "base") or 1.0}, seeds=4)
+    assert once["seed"].tolist() == [0, 1, 2, 3]
+    assert lines(log).count("base") == 1, "no measure takes a seed: one run for all of them"
 
 
 def test_measures_draw_the_same_numbers_in_any_order_and_remember_nothing(toy_base):
@@ -270,13 +267,6 @@ def test_warnings_reach_the_caller_once_also_from_the_cache(toy_base):
             quiet_sweep(toy_base, measure={"m": measure}, seeds=2)
         texts = sorted(str(w.message) for w in caught)
         assert texts == ["mind the gap (in 2 of 2 runs)", "mind the step (in 2 of 2 runs)"]
-
-
-def test_the_bases_meter_is_read_once_and_kept(toy_base):
-    found = base_meter(toy_base)
-    pd.testing.assert_frame_equal(found, untrained(toy_base).meter())
-    pd.testing.assert_frame_equal(base_meter(toy_base), found)
-    assert len(stored()) == 1
 
 
 @pytest.mark.parametrize(
