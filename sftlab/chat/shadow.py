@@ -24,15 +24,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cached_property, lru_cache, wraps
 from itertools import pairwise, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import jinja2.compiler
 import jinja2.nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sftlab.chat.templates import (
     REASONING,
@@ -53,8 +51,9 @@ class Alphabet:
         message 1 "Hi."   ->   U+40000 U+40001 U+40002
         message 3 "Ho"    ->   U+40003 U+40004
 
-    Args:
-        text: what the template renders; no code point that occurs in it is used.
+    `run` matches its code points, `letters` has the characters that they stand for, and `places`
+    the message of each and its index in the message's texts, which come one after another.
+    No code point that occurs in `text`, the render, is used.
     """
 
     current: ContextVar["Alphabet"] = ContextVar("alphabet")
@@ -66,22 +65,23 @@ class Alphabet:
         before, self._end = max(gaps, key=lambda gap: gap[1] - gap[0])
         self._next = before + 1
         self.run = re.compile(f"[{chr(self._next)}-{chr(self._end - 1)}]+")
-        "Matches code points of this alphabet."
         self.letters: dict[int, str] = {}
-        "The character that a code point stands for."
         self.places: dict[int, tuple[int, int]] = {}
-        "Its message, and its index in the message's texts, which come one after another."
         self._written: Counter[int] = Counter()
         self._respelled: dict[tuple[tuple[int, int], str], str] = {}
 
-    def write(self, text: str, message: int) -> str:
-        """A code point for each character of a text of the message."""
+    def shadow(self, text: str, message: int) -> str:
+        """The shadow of a text of the message: a new code point for each character."""
+        if not text:
+            return text
         points, start = self._take(len(text)), self._written[message]
         self._written[message] += len(text)
         places = zip(repeat(message), range(start, self._written[message]), strict=False)
         self.letters.update(zip(points, text, strict=True))
         self.places.update(zip(points, places, strict=True))
-        return "".join(map(chr, points))
+        shadow = Shadow("".join(map(chr, points)))
+        shadow.real = text
+        return shadow
 
     def read(self, value: str) -> str:
         """The text that a string with code points stands for."""
@@ -100,14 +100,12 @@ class Alphabet:
 
     def rewrite(self, value: str, spelling: Callable[[str], str]) -> str:
         """The string with each character that a shadow stands for spelled as `spelling` says."""
-        return self.run.sub(
-            lambda run: "".join(
-                self.spell(shadow, character)
-                for shadow in run[0]
-                for character in spelling(self.letters[ord(shadow)])
-            ),
-            str.__str__(value),
-        )
+
+        def spelled(run: re.Match) -> str:
+            pairs = ((shadow, spelling(self.letters[ord(shadow)])) for shadow in run[0])
+            return "".join(self.spell(shadow, letter) for shadow, new in pairs for letter in new)
+
+        return self.run.sub(spelled, str.__str__(value))
 
     def _take(self, number: int) -> range:
         points = range(self._next, self._next + number)
@@ -124,7 +122,7 @@ class Shadow(str):
     """A string of code points that behaves as the text that it stands for.
 
     No method returns real text in place of a shadow: where one can't be followed, the shadow comes
-    out wrong, and the comparison with the real render finds it.
+    out wrong, and the comparison with the real render finds it. `_METHODS` has more of them.
     """
 
     @cached_property
@@ -163,32 +161,8 @@ class Shadow(str):
     def join(self, parts: Iterable[str]) -> str:
         return wrap(str.join(self, parts))
 
-    def lstrip(self, chars: str | None = None) -> str:
-        return self[len(self) - len(self.real.lstrip(_real(chars))) :]
-
-    def rstrip(self, chars: str | None = None) -> str:
-        return self[: len(self.real.rstrip(_real(chars)))]
-
     def strip(self, chars: str | None = None) -> str:
         return self.lstrip(chars).rstrip(chars)
-
-    def removeprefix(self, prefix: str) -> str:
-        return self[len(self) - len(self.real.removeprefix(_real(prefix))) :]
-
-    def removesuffix(self, suffix: str) -> str:
-        return self[: len(self.real.removesuffix(_real(suffix)))]
-
-    def split(self, sep: str | None = None, maxsplit: int = -1) -> list[str]:
-        return self._pieces(self.real.split(_real(sep), maxsplit), len(sep or ""))
-
-    def rsplit(self, sep: str | None = None, maxsplit: int = -1) -> list[str]:
-        return self._pieces(self.real.rsplit(_real(sep), maxsplit), len(sep or ""))
-
-    def partition(self, sep: str) -> tuple[str, ...]:
-        return tuple(self._pieces(self.real.partition(_real(sep))))
-
-    def rpartition(self, sep: str) -> tuple[str, ...]:
-        return tuple(self._pieces(self.real.rpartition(_real(sep))))
 
     def splitlines(self, keepends: bool = False) -> list[str]:
         whole = self._pieces(self.real.splitlines(keepends=True))
@@ -241,6 +215,28 @@ def _answering(name: str) -> Callable[..., Any]:
     return lambda self, *args: method(self.real, *map(_real, args))
 
 
+def _cutting(name: str) -> Callable[..., str]:
+    """A method that cuts off the beginning or the end of the text."""
+    method, first = getattr(str, name), name in ("lstrip", "removeprefix")
+
+    def cut(self: Shadow, *args: Any) -> str:
+        left = len(method(self.real, *map(_real, args)))
+        return self[len(self) - left :] if first else self[:left]
+
+    return cut
+
+
+def _splitting(name: str) -> Callable[..., Any]:
+    """A method that gives pieces of the text, with separators or without."""
+    method, between = getattr(str, name), name.endswith("split")
+
+    def split(self: Shadow, sep: str | None = None, *args: Any, **options: Any) -> Any:
+        texts = method(self.real, _real(sep), *args, **options)
+        return type(texts)(self._pieces(texts, len(sep or "") if between else 0))
+
+    return split
+
+
 def _spelling(name: str) -> Callable[[Shadow], str]:
     """A method that changes single characters, such as `upper`."""
     method = getattr(str, name)
@@ -255,15 +251,17 @@ def _spelling(name: str) -> Callable[[Shadow], str]:
     return spell
 
 
-for _name in (
-    "__contains__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__",
-    "startswith", "endswith", "find", "rfind", "index", "rindex", "count", "encode",
-    "isspace", "isdigit", "isalpha", "isalnum", "islower", "isupper", "istitle", "isnumeric",
-    "isdecimal", "isascii", "isidentifier", "isprintable",
-):  # fmt: skip
-    setattr(Shadow, _name, _answering(_name))
-for _name in ("lower", "upper", "title", "capitalize", "swapcase", "casefold"):
-    setattr(Shadow, _name, _spelling(_name))
+_METHODS = {
+    _answering: "__contains__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__ startswith "
+    "endswith find rfind index rindex count encode isspace isdigit isalpha isalnum islower "
+    "isupper istitle isnumeric isdecimal isascii isidentifier isprintable",
+    _cutting: "lstrip rstrip removeprefix removesuffix",
+    _splitting: "split rsplit partition rpartition",
+    _spelling: "lower upper title capitalize swapcase casefold",
+}
+for _kind, _names in _METHODS.items():
+    for _name in _names.split():
+        setattr(Shadow, _name, _kind(_name))
 
 
 class _Code(jinja2.compiler.CodeGenerator):
@@ -275,19 +273,6 @@ class _Code(jinja2.compiler.CodeGenerator):
             self.visit(part, frame)
             self.write(", ")
         self.write(")))")
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox of chat templates, in which joined shadows stay shadows."""
-
-    code_generator_class = _Code
-
-    @staticmethod
-    def concat(parts: Any) -> str:
-        return wrap("".join(parts))
-
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        return wrap(super().call(__context, __obj, *args, **kwargs))
 
 
 def _wrapping(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -304,38 +289,29 @@ def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
     def spelling(character: str) -> str:
         return json.dumps(character, ensure_ascii=ensure_ascii)[1:-1]
 
+    def escaped(found: re.Match) -> str:
+        return found[0] if alphabet.run.match(found[0]) else spelling(found[0])
+
     alphabet = Alphabet.current.get()
     text = json.dumps(value, ensure_ascii=False, **options)
     if ensure_ascii:
-        text = re.sub(
-            "[^\x00-\x7f]",
-            lambda found: found[0] if alphabet.run.match(found[0]) else spelling(found[0]),
-            text,
-        )
+        text = re.sub("[^\x00-\x7f]", escaped, text)
     return alphabet.rewrite(text, spelling)
 
 
 @lru_cache(maxsize=1)
 def _shadow_environment() -> jinja2.Environment:
-    base = jinja_environment()
-    environment = _Environment(
-        trim_blocks=base.trim_blocks,
-        lstrip_blocks=base.lstrip_blocks,
-        extensions=[type(extension) for extension in base.extensions.values()],
-    )
-    environment.globals = base.globals
-    filters = base.filters | {"tojson": _to_json}
+    """The sandbox of chat templates, in which joined shadows stay shadows."""
+    environment = jinja_environment().overlay()
+    environment.code_generator_class = _Code
+    environment.concat = _wrapping("".join)
+    environment.call = _wrapping(environment.call)
+    filters = environment.filters | {"tojson": _to_json}
     environment.filters = {name: _wrapping(function) for name, function in filters.items()}
     return environment
 
 
-@lru_cache(maxsize=256)
-def _compiled(text: str) -> jinja2.Template:
-    return _shadow_environment().from_string(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Characters `text[start:end]` of the render that come from one message, in its order.
 
     `first` and `last` are the places of its first and last character in the message's own texts,
@@ -349,8 +325,7 @@ class Piece:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """A render, and from left to right what in it comes from the messages that were followed."""
 
     text: str
@@ -376,9 +351,9 @@ def trace(
     Raises:
         TemplateError: the template refuses, or does what a shadow can't follow.
     """
+    options = {"tools": tools, "add_generation_prompt": add_generation_prompt}
     with frozen_clock():
-        plain = plain_messages(messages)
-        text = template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
+        text = template.render(messages, **options)
         alphabet = Alphabet(text)
         token = Alphabet.current.set(alphabet)
         try:
@@ -386,58 +361,53 @@ def trace(
                 _shadowed(message, index, calls)
                 if roles is None or message.get("role") in roles
                 else message
-                for index, message in enumerate(plain)
+                for index, message in enumerate(plain_messages(messages))
             ]
-            variables = template.variables_for(shadows, tools, add_generation_prompt)
-            shadowed = str.__str__(template.run(_compiled(template.text), variables))
+            render = template.render_in(_shadow_environment(), shadows, **options)
         finally:
             Alphabet.current.reset(token)
-    if (read := alphabet.read(shadowed)) != text:
-        raise TemplateError(_difference(template, text, read))
-    return Trace(text, tuple(_pieces(shadowed, alphabet)))
-
-
-def shadow_of(text: str, message: int) -> str:
-    """The shadow of a text of the message, in the current alphabet."""
-    if not text:
-        return text
-    shadow = Shadow(Alphabet.current.get().write(text, message))
-    shadow.real = text
-    return shadow
+    shadowed = str.__str__(render)
+    if (read := alphabet.read(shadowed)) == text:
+        return Trace(text, tuple(_pieces(shadowed, alphabet)))
+    shorter = min(len(text), len(read))
+    at = next((i for i in range(shorter) if text[i] != read[i]), shorter)
+    raise TemplateError(
+        f"the answers can't be located for the chat template {template.name}: it does something "
+        "with a content that can't be followed character by character; the first difference is at "
+        f"character {at} of the text: {text[at : at + 30]!r} became {read[at : at + 30]!r}; put "
+        "{% generation %} and {% endgeneration %} around the answer in the template, and train "
+        "with TRL's assistant_only_loss"
+    )
 
 
 def _shadowed(message: dict[str, Any], index: int, calls: bool) -> dict[str, Any]:
     """The message with shadows for its content, and for reasoning and tool calls if `calls`."""
+
+    def shadow(value: Any) -> Any:
+        """Of each string, except a tool call's id and type, which the model does not write."""
+        if isinstance(value, str):
+            return Alphabet.current.get().shadow(value, index)
+        if isinstance(value, list):
+            return [shadow(item) for item in value]
+        if isinstance(value, dict):
+            return {k: v if k in ("id", "type") else shadow(v) for k, v in value.items()}
+        return value
+
     copy = dict(message)
     content = copy.get("content")
     if isinstance(content, str):
-        copy["content"] = shadow_of(content, index)
+        copy["content"] = shadow(content)
     elif isinstance(content, list):
         copy["content"] = [
-            {**part, "text": shadow_of(part["text"], index)}
+            {**part, "text": shadow(part["text"])}
             if isinstance(part, dict) and isinstance(part.get("text"), str)
             else part
             for part in content
         ]
     if calls:
-        for key in (*REASONING, "tool_calls"):
-            if key in copy:
-                copy[key] = _all_shadowed(copy[key], index)
+        keys = (key for key in (*REASONING, "tool_calls") if key in copy)
+        copy |= {key: shadow(copy[key]) for key in keys}
     return copy
-
-
-def _all_shadowed(value: Any, index: int) -> Any:
-    """Each string as a shadow, except a tool call's id and type, which the model does not write."""
-    if isinstance(value, str):
-        return shadow_of(value, index)
-    if isinstance(value, list):
-        return [_all_shadowed(item, index) for item in value]
-    if isinstance(value, dict):
-        return {
-            key: item if key in ("id", "type") else _all_shadowed(item, index)
-            for key, item in value.items()
-        }
-    return value
 
 
 def _pieces(shadowed: str, alphabet: Alphabet) -> Iterator[Piece]:
@@ -451,15 +421,3 @@ def _pieces(shadowed: str, alphabet: Alphabet) -> Iterator[Piece]:
         for first, stop in pairwise([0, *breaks, len(places)]):
             (message, place), (_, last) = places[first], places[stop - 1]
             yield Piece(run.start() + first, run.start() + stop, message, place, last)
-
-
-def _difference(template: Template, text: str, other: str) -> str:
-    shorter = min(len(text), len(other))
-    at = next((i for i in range(shorter) if text[i] != other[i]), shorter)
-    return (
-        f"the answers can't be located for the chat template {template.name}: it does something "
-        "with a content that can't be followed character by character; the first difference is at "
-        f"character {at} of the text: {text[at : at + 30]!r} became {other[at : at + 30]!r}; put "
-        "{% generation %} and {% endgeneration %} around the answer in the template, and train "
-        "with TRL's assistant_only_loss"
-    )

@@ -10,7 +10,7 @@ One `Template` serves training, evaluation and serving, so that a model is promp
 which it was trained. A template is code from elsewhere: it runs in jinja2's sandbox, set up by
 transformers, and sees plain data only. `find_template` takes whatever the user has:
 
-    "chatml", "llama-3"              the lab's families
+    "chatml", "llama-3"              the lab's families, which families.toml draws
     "qwen3", "gemma3_training"       those that TRL installs
     "my/model", "my/template.jinja"  a folder or file: *.jinja, tokenizer_config.json, ...
     "{% for message in messages %}"  the Jinja text itself
@@ -18,6 +18,7 @@ transformers, and sees plain data only. `find_template` takes whatever the user 
 """
 
 import json
+import tomllib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,14 +32,43 @@ from typing import Any
 
 import jinja2
 
-from sftlab.chat.families import FAMILIES
-
-CHATML = FAMILIES["chatml"].text
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """The keys under which messages carry their reasoning; the first that is there counts."""
 _FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 """Where a model's folder keeps its template; the first that has one counts, as in transformers."""
 _NOW: ContextVar[datetime | None] = ContextVar("now", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One way to write a conversation as a text, and what one must know to train with it."""
+
+    text: str
+    "The Jinja source, with `{% generation %}` around each answer and its end of turn."
+    control_tokens: Sequence[str] = ()
+    "The tokens that structure a conversation; each must be one token, and no content hold one."
+    end_of_turn: str | None = None
+    "The token that ends an answer, or None where that is the tokenizer's own `eos_token`."
+    bos_token: str = ""
+    "What `bos_token` stands for in the published tokenizer, and `eos_token`: for renders without."
+    eos_token: str = ""
+
+    def end(self, eos_token: str | None = None) -> str:
+        """What ends a turn when the tokenizer's eos is `eos_token` (default: the published one)."""
+        return self.end_of_turn or eos_token or self.eos_token
+
+    @property
+    def writes_bos(self) -> bool:
+        """Whether the text begins with `bos_token`, so that nobody else may add one."""
+        return "bos_token" in self.text
+
+
+_HERE = Path(__file__).parent
+FAMILIES = {
+    name: Family(text=(_HERE / "jinja" / f"{name}.jinja").read_text(encoding="utf-8"), **values)
+    for name, values in tomllib.loads((_HERE / "families.toml").read_text(encoding="utf-8")).items()
+}
+CHATML = FAMILIES["chatml"].text
 
 
 class TemplateError(ValueError):
@@ -55,10 +85,6 @@ def frozen_clock() -> Iterator[None]:
         _NOW.reset(token)
 
 
-def _strftime_now(form: str) -> str:
-    return (_NOW.get() or datetime.now()).strftime(form)
-
-
 @lru_cache(maxsize=1)
 def jinja_environment() -> jinja2.Environment:
     """The sandbox with the tags, filters and functions of chat templates."""
@@ -66,14 +92,17 @@ def jinja_environment() -> jinja2.Environment:
     # a copy of it would miss their security fixes. The tests hold renders to `apply_chat_template`.
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
+    def strftime_now(form: str) -> str:
+        return (_NOW.get() or datetime.now()).strftime(form)
+
     environment = _compile_jinja_template("").environment.overlay()
-    environment.globals = environment.globals | {"strftime_now": _strftime_now}
+    environment.globals = environment.globals | {"strftime_now": strftime_now}
     return environment
 
 
-@lru_cache(maxsize=256)
-def _compiled(text: str) -> jinja2.Template:
-    return jinja_environment().from_string(text)
+@lru_cache(maxsize=512)
+def _compiled(text: str, environment: jinja2.Environment) -> jinja2.Template:
+    return environment.from_string(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +122,12 @@ class Template:
     "Names and values of other variables, such as `enable_thinking`."
 
     def __post_init__(self) -> None:
-        for field in ("name", "text", "bos_token", "eos_token"):
-            if not isinstance(value := getattr(self, field), str):
-                raise TemplateError(f"{field} of a template is {value!r}; give a string")
         try:
-            _compiled(self.text)
+            _compiled(self.text, jinja_environment())
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 f"the chat template {self.name} is not valid Jinja: line {error.lineno}: "
-                f"{error.message}{_quoted(self.text, error.lineno)}; correct that line"
+                f"{error.message}{self._quoted(error.lineno)}; correct that line"
             ) from None
 
     def render(
@@ -123,34 +149,31 @@ class Template:
         Raises:
             TemplateError: the template refuses the conversation or fails; the line is named.
         """
-        values = self.variables_for(plain_messages(messages), tools, add_generation_prompt)
-        return self.run(_compiled(self.text), values | variables)
+        variables |= {"tools": tools, "add_generation_prompt": add_generation_prompt}
+        return self.render_in(jinja_environment(), plain_messages(messages), **variables)
 
-    def variables_for(
+    def render_in(
         self,
+        environment: jinja2.Environment,
         messages: list[dict[str, Any]],
-        tools: Sequence[Any] | None = None,
-        add_generation_prompt: bool = False,
-    ) -> dict[str, Any]:
-        """All variables of a render of plain messages."""
-        return {
-            **dict(self.variables),
-            "bos_token": self.bos_token,
-            "eos_token": self.eos_token,
-            "messages": messages,
-            "tools": _plain_tools(tools),
-            "documents": None,
-            "add_generation_prompt": add_generation_prompt,
-        }
+        *,
+        tools: Sequence[Any] | None,
+        **variables: Any,
+    ) -> str:
+        """`render` of messages as they are, compiled in another environment."""
+        if any(callable(tool) for tool in tools or ()):
+            from transformers.utils import get_json_schema
 
-    def run(self, program: jinja2.Template, variables: Mapping[str, Any]) -> str:
-        """What a program compiled from this text renders; its errors name template and line."""
+            tools = [get_json_schema(tool) if callable(tool) else tool for tool in tools]
+        values = {"bos_token": self.bos_token, "eos_token": self.eos_token, "documents": None}
+        values = {**dict(self.variables), **values, **variables}
+        values |= {"messages": messages, "tools": _plain(tools)}
         try:
-            return program.render(variables)
+            return _compiled(self.text, environment).render(values)
         except Exception as error:
             frames = reversed(traceback.extract_tb(error.__traceback__))
             line = next((frame.lineno for frame in frames if frame.filename == "<template>"), None)
-            at = f" at line {line}{_quoted(self.text, line)}" if line else ""
+            at = f" at line {line}{self._quoted(line)}" if line else ""
             if type(error) is jinja2.TemplateError:  # what `raise_exception` raises
                 raise TemplateError(
                     f"the chat template {self.name} refuses this conversation{at}: {error}; "
@@ -162,14 +185,10 @@ class Template:
                 "a variable that it reads"
             ) from error
 
-
-def _quoted(text: str, line: int) -> str:
-    """`` (`the line`)``, shortened."""
-    lines = text.splitlines()
-    if not 0 < line <= len(lines):
-        return ""
-    source = " ".join(lines[line - 1].split())
-    return f" (`{source[:80]}{'...' if len(source) > 80 else ''}`)"
+    def _quoted(self, line: int) -> str:
+        """`` (`the line`)``, shortened."""
+        source = " ".join("".join(self.text.splitlines()[line - 1 : line]).split())
+        return f" (`{source[:80]}{'...' if len(source) > 80 else ''}`)" if source else ""
 
 
 def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -181,24 +200,13 @@ def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     """
     plain = []
     for message in messages:
-        copy = {
-            key: _plain(value)
-            for key, value in message.items()
-            if value is not None and key != "train"
-        }
+        kept = {key: v for key, v in message.items() if v is not None and key != "train"}
+        copy = {key: _plain(value) for key, value in kept.items()}
         reasoning = next((copy[key] for key in REASONING if key in copy), None)
         if reasoning is not None:
             copy = {"thinking": reasoning, **copy, "reasoning_content": reasoning}
         plain.append(copy)
     return plain
-
-
-def _plain_tools(tools: Sequence[Any] | None) -> list[Any] | None:
-    if any(callable(tool) for tool in tools or ()):
-        from transformers.utils import get_json_schema
-
-        tools = [get_json_schema(tool) if callable(tool) else tool for tool in tools]
-    return _plain(tools)
 
 
 def _plain(value: Any) -> Any:
@@ -230,8 +238,7 @@ def find_template(
             Jinja text, a `Template`, or None for the tokenizer's own.
         tokenizer: a transformers tokenizer, whose special tokens the template writes.
         bos_token: what `bos_token` renders as; by default the tokenizer's, else the file's, else
-            that of the published family, else nothing.
-        eos_token: the same for `eos_token`.
+            that of the published family, else nothing. `eos_token` is the same.
 
     Raises:
         TemplateError: there is no such template; the message lists where it was looked for.
@@ -272,51 +279,41 @@ def installed_templates() -> dict[str, Path]:
 
 def _from_path(path: Path) -> tuple[str, str, dict[str, Any]]:
     """Name, text and special tokens of the template in a file, or in a model's folder."""
-    files = [path]
+    families, file = ", ".join(FAMILIES), path
     if path.is_dir():
         files = [file for file in (path / name for name in _FILES) if file.is_file()]
-        files = [f for f in files if f.suffix == ".jinja" or "chat_template" in _json(f)]
-    if not files:
+        file = next((file for file in files if "chat_template" in _read(file)), None)
+    if file is None:
         raise TemplateError(
             f"{path} holds no chat template ({', '.join(_FILES)} were looked for); give a family's "
-            f"name ({', '.join(FAMILIES)}) or a .jinja file"
+            f"name ({families}) or a .jinja file"
         )
-    file = files[0]
     if not file.is_file():
         raise TemplateError(
-            f"there is no chat template {str(path)!r}: it is neither a family "
-            f"({', '.join(FAMILIES)}) nor a template that TRL installs, a file or a Jinja text; "
-            "correct the name"
+            f"there is no chat template {str(path)!r}: it is neither a family ({families}) nor a "
+            "template that TRL installs, a file or a Jinja text; correct the name"
         )
-    if file.suffix == ".json":
-        text = _default(_json(file).get("chat_template"), file)
-    else:
-        text = _content(file)
-    config = _json(c) if (c := file.with_name(_FILES[-1])).is_file() else {}
+    config = _read(c) if (c := file.with_name(_FILES[-1])).is_file() else {}
     special = {
         key: token["content"] if isinstance(token, dict) else token
         for key in ("bos_token", "eos_token", "unk_token", "pad_token")
         if (token := config.get(key))
     }
-    return str(path) if path.is_dir() else path.name, text, special
+    name = str(path) if path.is_dir() else path.name
+    return name, _default(_read(file).get("chat_template"), file), special
 
 
-def _content(file: Path) -> str:
+def _read(file: Path) -> dict[str, Any]:
+    """The object of a JSON file; a Jinja text as the `chat_template` of one."""
     try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise TemplateError(f"{file} is not UTF-8 text: {error}; save it as UTF-8") from None
-
-
-def _json(file: Path) -> dict[str, Any]:
-    content = _content(file)
-    try:
-        data = json.loads(content)
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text) if file.suffix == ".json" else {"chat_template": text}
     except ValueError as error:
-        raise TemplateError(f"{file} is not valid JSON: {error}; correct it") from None
-    if not isinstance(data, dict):
-        raise TemplateError(f"{file} holds a {type(data).__name__}; it must hold a JSON object")
-    return data
+        what = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else "valid JSON"
+        raise TemplateError(f"{file} is not {what}: {error}; correct it") from None
+    if not isinstance(found, dict):
+        raise TemplateError(f"{file} holds a {type(found).__name__}; it must hold a JSON object")
+    return found
 
 
 def _default(template: Any, where: Any) -> str:

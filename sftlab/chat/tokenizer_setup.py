@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from sftlab.chat.families import FAMILIES
 from sftlab.chat.spans import find_turn_end
-from sftlab.chat.templates import find_template
+from sftlab.chat.templates import FAMILIES, find_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

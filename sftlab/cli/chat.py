@@ -3,35 +3,16 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TextIO
 
-import typer
+from sftlab.cli.app import command
 
 HELP = "/reset starts a new conversation, /quit or Ctrl-D ends it."
 Messages = list[dict[str, str]]
 
 
-def chat(
-    model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="A profile, or the folder of a saved run.")
-    ] = "tiny",
-    system: Annotated[
-        str | None, typer.Option(help="The system message (saved runs only).")
-    ] = None,
-    sample: Annotated[
-        bool, typer.Option(help="Sample each token, instead of taking the likeliest.")
-    ] = False,
-) -> None:
-    """Talk to a base model, or to one that you fine-tuned.
-
-    \b
-    For example:
-      sftlab chat tiny                       a base model: it continues what you write
-      sftlab chat runs/my-first-assistant    a saved run: it answers
-      echo "The capital of France is" | sftlab chat tiny
-
-    /reset starts a new conversation, /quit (or Ctrl-D) ends it.
-    """
+@command
+def chat(model: str = "tiny", system: str | None = None, sample: bool = False) -> None:
     greeting, reply = open_model(model, system=system, sample=sample)
     talk(greeting, reply, lines=sys.stdin)
 
@@ -43,10 +24,7 @@ def open_model(
 
     Args:
         name: the folder of a saved run (it has a run.json), or a profile, a model folder, a hub id.
-        system: the system message of a saved run.
-
-    Raises:
-        ValueError: it is neither, or a base model is given a system message.
+        system: the system message of a saved run; ValueError for a base model.
     """
     options = {"sample": sample, "max_new_tokens": max_new_tokens}
     if (Path(name) / "run.json").is_file():
@@ -60,27 +38,11 @@ def open_model(
     if system is not None:
         raise ValueError(f"{name} is a base model, which takes no --system; open a saved run")
     from sftlab.measure import complete
-
-    model, tokenizer = _load(name)
-    greeting = (
-        f"{name} is a base model: it continues your text and was not trained to answer.\n"
-        f"Try 'The capital of France is', then a question. {HELP}"
-    )
-
-    def continue_text(turns: Messages) -> str:
-        # The space before a word belongs to the word: a text that ends in one is continued badly.
-        text = turns[-1]["content"].rstrip()
-        return text + complete(model, tokenizer, [text], seed=len(turns), **options)[0]
-
-    return greeting, continue_text
-
-
-def _load(name: str):
     from sftlab.models import PROFILES, ModelNotAvailableError, find_profile, load
 
     profile = find_profile(name)
     try:
-        return load(profile)
+        model, tokenizer = load(profile)
     except ModelNotAvailableError as error:
         if not profile.on_hub or profile.name in PROFILES:
             raise
@@ -89,6 +51,14 @@ def _load(name: str):
             f"there is no folder {name} in {Path.cwd()}, so {name} was taken for a model of the "
             f"hub. If a saved run is meant, give its folder. As a model of the hub: {error}"
         ) from error
+
+    def continue_text(turns: Messages) -> str:
+        # The space before a word belongs to the word: a text that ends in one is continued badly.
+        text = turns[-1]["content"].rstrip()
+        return text + complete(model, tokenizer, [text], seed=len(turns), **options)[0]
+
+    greeting = f"{name} is a base model: it continues your text and was not trained to answer.\n"
+    return f"{greeting}Try 'The capital of France is', then a question. {HELP}", continue_text
 
 
 def talk(greeting: str, reply: Callable[[Messages], str], *, lines: TextIO | Iterable[str]) -> None:
@@ -100,8 +70,7 @@ def talk(greeting: str, reply: Callable[[Messages], str], *, lines: TextIO | Ite
     at_terminal = bool(getattr(lines, "isatty", bool)())
     print(greeting, file=sys.stdout if at_terminal else sys.stderr)
     turns: Messages = []
-    for text in _typed() if at_terminal else lines:
-        text = text.strip()
+    for text in map(str.strip, _typed() if at_terminal else lines):
         if text == "/quit":
             return
         if text == "/reset":

@@ -1,67 +1,33 @@
-"""`sftlab run`, `lab`, `claims` and `cache`: the lessons, and what is kept of their runs."""
+"""`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models."""
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
+from collections import defaultdict
 from pathlib import Path
-from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-WIDTH = 100
+from sftlab.cli.app import command, say, table
+
 _COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
-def console() -> Console:
-    """The terminal, at most 100 columns wide; a file or a pipe has no width and gets 100."""
-    found = Console()
-    return Console(width=min(WIDTH, found.width) if found.is_terminal else WIDTH)
-
-
+@command
 def run(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Lessons, by name or number. See also --all.")
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Run every lesson, in order.")] = False,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter of the lessons."
-        ),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(help="The model to run on: tiny, small, a folder, or a hub id."),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("build"),
-    record_minutes: Annotated[
-        bool, typer.Option("--record-minutes", help="Keep the minutes for the lessons to show.")
-    ] = False,
+    names: list[str] | None = None,
+    all_: bool = False,
+    parameter: list[str] | None = None,
+    profile: str | None = None,
+    out: Path = Path("build"),
+    record_minutes: bool = False,
 ) -> None:
-    """Run lessons from top to bottom and write a page for each.
-
-    \b
-    For example:
-      sftlab run 00                      the first lesson
-      sftlab run --all                   the whole course
-      sftlab run 01 -p seeds=3           with fewer repetitions
-      sftlab run 01 --profile small      on the larger of the models that ship here
-
-    The exit code is 1 when a lesson fails, or when it was run as it stands on a model that ships
-    here and a claim comes out as the opposite of what the lesson expects.
-    """
     from sftlab.course import parse_parameter, run_notebooks
     from sftlab.course import record_minutes as record
 
-    if not names and not every:
+    if not names and not all_:
         raise ValueError("name the lessons to run, such as `sftlab run 00`, or say --all")
-    if names and every:
+    if names and all_:
         raise ValueError("name lessons or say --all, not both")
     parameters = dict(parse_parameter(text) for text in parameter or [])
     if profile is not None:
@@ -74,187 +40,137 @@ def run(
         )
     results = run_notebooks(names or [], parameters=parameters, folder=out)
     if record_minutes and all(result.status == "passed" for result in results):
-        typer.echo(f"Minutes recorded in {record(results)}")
-    typer.echo(f"Open {(out / 'index.html').resolve()}")
+        say(f"Minutes recorded in {record(results)}")
+    say(f"Open {(out / 'index.html').resolve()}")
     if any(result.status == "interrupted" for result in results):
         raise typer.Exit(130)
     if any(result.status != "passed" or result.failing_surprises for result in results):
         raise typer.Exit(1)
 
 
+@command
 def lab() -> None:
-    """Open the lessons in JupyterLab, to work in them.
+    from jupyterlab.labapp import main as open_lab
 
-    \b
-    For example:
-      sftlab lab
-
-    In a clone the lessons open where they are. Installed from a wheel they are copied to
-    ./sftlab-notebooks first; a lesson that is already there is yours and stays as it is.
-    """
     from sftlab.paths import NOTEBOOKS
 
     folder = NOTEBOOKS
     if NOTEBOOKS.name == "_notebooks":
         folder = Path("sftlab-notebooks").resolve()
         kept = copy_lessons(NOTEBOOKS, folder)
-        typer.echo(f"The lessons are in {folder}" + (f"; kept yours: {len(kept)}" if kept else ""))
-    quiet = [
-        "--LabApp.news_url=None",  # JupyterLab asks for news and updates of its own accord
-        "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
-    ]
-    command = [sys.executable, "-m", "jupyterlab", *quiet, str(folder)]
-    raise typer.Exit(_call_patiently(command))
-
-
-def _call_patiently(command: list[str]) -> int:
-    """Run a program to its own end, also after Ctrl-C; returns its exit code.
-
-    Ctrl-C reaches both processes. JupyterLab then asks whether to stop and saves what is open;
-    `subprocess.call` would kill it after a quarter of a second.
-    """
-    # A handler of Python's, unlike SIG_IGN, isn't passed on: the program gets the default.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        code = subprocess.Popen(command).wait()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return code if code >= 0 else 128 - code  # ended by a signal, in the way of shells
+        say(f"The lessons are in {folder}" + (f"; kept yours: {len(kept)}" if kept else ""))
+    open_lab(
+        [
+            "--LabApp.news_url=None",  # JupyterLab asks for news and updates of its own accord
+            "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+            str(folder),
+        ]
+    )
 
 
 def copy_lessons(source: Path, target: Path) -> list[str]:
     """Copy the files of `source` that `target` lacks; returns the names that it had already."""
-    target.mkdir(parents=True, exist_ok=True)
     kept = []
-    for file in sorted(source.rglob("*")):
-        place = target / file.relative_to(source)
-        if file.is_dir():
-            place.mkdir(exist_ok=True)
-        elif place.exists():
-            kept.append(place.name)
+
+    def copy(file: str, place: str) -> None:
+        if Path(place).exists():
+            kept.append(Path(place).name)
         else:
             shutil.copyfile(file, place)
-    return kept
+
+    shutil.copytree(source, target, copy_function=copy, dirs_exist_ok=True)
+    return sorted(kept)
 
 
-def claims(
-    profile: Annotated[
-        str, typer.Option(help="The model that the claims were measured on.")
-    ] = "tiny",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print every column of every claim, for programs.")
-    ] = False,
-) -> None:
-    """Print the claims of the articles with what the lessons measured on this machine.
+@command
+def claims(profile: str = "tiny", json_: bool = False) -> None:
+    from sftlab.course import COLUMNS, between, in_unit, rows, stored_records
 
-    \b
-    For example:
-      sftlab claims                    the table
-      sftlab claims --profile small    as measured on another model
-      sftlab claims --json             the same for programs: null where nothing is measured
-
-    A lesson enters its claims when it runs, here or in JupyterLab.
-    """
-    from sftlab.course import COLUMNS, rows, stored_records
-
-    if as_json:
-        found = rows(stored_records(profile))
-        typer.echo(json.dumps([{k: row[k] for k in COLUMNS} for row in found], indent=2))
+    found = rows(stored_records(profile))
+    if json_:
+        say([{name: row[name] for name in COLUMNS} for row in found])
         return
-    _print_claims(rows(stored_records(profile)), profile)
-
-
-def _print_claims(rows: list[dict], profile: str) -> None:
-    from sftlab.course import between, in_unit
-
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, expand=True
-    )
-    table.add_column("id", no_wrap=True)
-    table.add_column("claim", ratio=1)
-    table.add_column("from", no_wrap=True)
-    table.add_column("lesson", no_wrap=True)
-    table.add_column("effect", width=23)
-    table.add_column("seeds × items", width=7)
-    table.add_column("verdict", width=12)
-    for row in rows:
-        effect, runs = "", ""
+    measured, reasons = [], defaultdict(list)
+    shown = table(
+        {"header": "id", "no_wrap": True}, {"header": "claim", "ratio": 1},
+        {"header": "from", "no_wrap": True}, {"header": "lesson", "no_wrap": True},
+        {"header": "effect", "width": 23}, {"header": "seeds × items", "width": 7},
+        {"header": "verdict", "width": 12}, padding=(0, 1), collapse_padding=True, expand=True,
+    )  # fmt: skip
+    for row in found:
+        effect, runs, verdict = "", "", row["verdict"]
         if row["parts"]:
+            measured.append(verdict)
             ends = between(row["low"], row["high"], row["unit"])
             effect = f"{in_unit(row['effect'], row['unit'])} ({ends})"
             runs = f"{row['seeds']} × {row['items']}"
-        table.add_row(
-            row["id"], Text(row["claim"]), row["source"].replace(" ", ""), row["notebook"][:2],
-            effect, runs, Text(row["verdict"], style=_COLOURS.get(row["verdict"], "dim")),
-        )  # fmt: skip
-    out = console()
-    out.print(table)
-    measured = [row["verdict"] for row in rows if row["parts"]]
+        else:
+            reasons[row["reason"]].append(row["id"])
+        source, lesson = row["source"].replace(" ", ""), row["notebook"][:2]
+        styled = Text(verdict, style=_COLOURS.get(verdict, "dim"))
+        shown.add_row(row["id"], Text(row["claim"]), source, lesson, effect, runs, styled)
     counts = [f"{measured.count(verdict)} {verdict}" for verdict in _COLOURS if verdict in measured]
     counted = f": {', '.join(counts)}" if counts else ""
-    typer.echo(f"{len(measured)} of {len(rows)} measured on {profile}{counted}")
-    reasons: dict[str, list[str]] = {}
-    for row in rows:
-        if not row["parts"]:
-            reasons.setdefault(row["reason"], []).append(row["id"])
-    for reason, ids in reasons.items():
-        out.print(Text(f"{', '.join(ids)}: {reason}"), style="dim")
+    say(shown, f"{len(measured)} of {len(found)} measured on {profile}{counted}")
+    say(*(Text(f"{', '.join(ids)}: {reason}", style="dim") for reason, ids in reasons.items()))
 
 
-def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete the runs that are kept.")] = False,
-    older_than: Annotated[
-        float | None,
-        typer.Option(metavar="DAYS", min=0, help="With --clear: only runs older than this."),
-    ] = None,
-) -> None:
-    """Show the runs that sweeps keep, so that nothing is trained twice; or delete them.
-
-    \b
-    For example:
-      sftlab cache                            what is kept, and how large it is
-      sftlab cache --clear                    delete all of it
-      sftlab cache --clear --older-than 30    delete what is older than a month
-
-    What is deleted is trained again when a lesson needs it. Recorded claims stay.
-    """
+@command
+def cache(clear: bool = False, older_than: float | None = None) -> None:
     from sftlab import sweeps
+
+    def runs_and_size(count: int, of_bytes: float) -> tuple[str, str]:
+        return f"{count:,} run{'s' * (count != 1)}", f"{of_bytes / 1e6:.1f} MB"
 
     if older_than is not None and not clear:
         raise ValueError("--older-than says what to delete: write --clear as well")
     before = sweeps.stored()
     if clear:
         removed = sweeps.clear(older_than_days=older_than)
-        freed = int(before["bytes"].sum()) - int(sweeps.stored()["bytes"].sum())
-        typer.echo(f"{_runs(removed)} deleted, {freed / 1e6:.1f} MB freed")
+        runs, freed = runs_and_size(removed, before["bytes"].sum() - sweeps.stored()["bytes"].sum())
+        say(f"{runs} deleted, {freed} freed")
         return
     if len(before) == 0:
-        typer.echo("no runs are kept; a lesson that sweeps fills this")
+        say("no runs are kept; a lesson that sweeps fills this")
         return
-    _print_runs(before)
-    kept = f"{_runs(len(before))}, {before['bytes'].sum() / 1e6:.1f} MB"
-    typer.echo(f"{kept}, {before['seconds'].sum() / 60:.1f} minutes of work")
-
-
-def _runs(count: int) -> str:
-    return f"{count:,} run{'s' * (count != 1)}"
-
-
-def _print_runs(frame) -> None:
-    """One line for the runs that share profile, settings and measures."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("profile", "settings", "measures"):
-        table.add_column(name, overflow="fold")
-    for name in ("runs", "seconds", "MB"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("newest", no_wrap=True)
     kinds = ["profile", "settings", "measures"]
-    for kind, runs in frame.groupby(kinds, sort=False, dropna=False):
-        table.add_row(
+    number = {"justify": "right", "no_wrap": True}
+    shown = table(
+        *({"header": name, "overflow": "fold"} for name in kinds),
+        *({"header": name, **number} for name in ("runs", "seconds", "MB")),
+        {"header": "newest", "no_wrap": True},
+    )
+    for kind, runs in before.groupby(kinds, sort=False, dropna=False):
+        shown.add_row(
             *(Text(str(value)) for value in kind),
             f"{len(runs):,}",
             f"{runs['seconds'].sum():.1f}",
             f"{runs['bytes'].sum() / 1e6:.1f}",
             f"{runs['when'].max():%Y-%m-%d %H:%M}",
         )
-    console().print(table)
+    kept = ", ".join(runs_and_size(len(before), before["bytes"].sum()))
+    say(shown, f"{kept}, {before['seconds'].sum() / 60:.1f} minutes of work")
+
+
+@command
+def base(names: list[str] | None = None, card_only: bool = False) -> None:
+    from sftlab.course import write_card
+    from sftlab.paths import DATA
+    from sftlab.show import plot_card, plot_pretraining
+    from sftlab.world import EARLY, RECIPES, train_all
+
+    if unknown := set(names or []) - set(RECIPES):
+        raise ValueError(f"no recipe for {', '.join(unknown)}; there are: {', '.join(RECIPES)}")
+    chosen = names or list(RECIPES)
+    if not card_only:
+        train_all(chosen)
+    for name in [*chosen, *([EARLY[0]] if EARLY[1] in chosen else [])]:
+        folder = DATA / "models" / name
+        say(f"measuring {name}")
+        measures = write_card(name, folder)
+        missed = [f"{m.what} ({m.part})" for m in measures if m.met is False]
+        say(f"{name}: " + (f"bars missed: {'; '.join(missed)}" if missed else "bars met"))
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        plot_card(card).save(folder / "journey.png")
+        log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
+        plot_pretraining(log, name=name).save(folder / "training.png")

@@ -1,97 +1,70 @@
-"""`sftlab train`: fine-tune a model on a file of your own, and report the outcome."""
+"""`sftlab train`, `preflight` and `plan`: a fine-tune of a file of your own, and what it needs."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, NoReturn
 
 import typer
 
+from sftlab.cli.app import command, say
 
+
+@command
 def train(
-    file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV, TSV or Parquet.")],
-    out: Annotated[
-        Path, typer.Option(metavar="RUN", help="Folder for the model and the report: a new one.")
-    ],
-    profile: Annotated[str, typer.Option(help="A profile, a model folder, or a hub id.")] = "tiny",
-    method: Annotated[
-        str | None, typer.Option(help="full, lora, qlora, ...; else the profile's own.")
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the rows; else 3.")] = None,
-    rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate; else the profile's for the method.")
-    ] = None,
-    template: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Chat template; else chatml.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the order of the rows; else 0.")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="Any other setting, such as max_length=512."
-        ),
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="Rows that share its value are held out together."),
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on without the rows that are wrong.")
-    ] = False,
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Go on although the doctor finds the template wrong.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON, for programs.")
-    ] = False,
+    file: Path,
+    out: Path,
+    profile: str = "tiny",
+    method: str | None = None,
+    epochs: float | None = None,
+    rate: float | None = None,
+    template: str | None = None,
+    seed: int | None = None,
+    set_: list[str] | None = None,
+    group: str | None = None,
+    skip_bad: bool = False,
+    anyway: bool = False,
+    json_: bool = False,
 ) -> None:
-    """Fine-tune a model on your own file, measure it on held-out rows, and write a report.
-
-    \b
-    For example:
-      sftlab train my.jsonl --out runs/mine
-      sftlab train my.csv --out runs/mine --method lora --epochs 5 --rate 1e-3
-      sftlab train my.jsonl --out runs/mine --profile smollm2-135m --set max_length=1024
-
-    Rows are checked first, then the template, their lengths, and whether memory, disk and time
-    suffice. Stopped by Ctrl-C or a kill, the same command goes on from the last checkpoint. The
-    exit code is 1 when something is wrong with the rows or the template, or the machine is too
-    small, and 2 for other mistakes.
-    """
     from sftlab.course import parse_parameter
+    from sftlab.data import DataFile
     from sftlab.models import find_profile
-    from sftlab.train import Settings, run_identity, run_state
+    from sftlab.train import Settings, last_step, run_identity, run_state
 
-    given = {"method": method, "num_train_epochs": epochs, "learning_rate": rate,
-             "template": template, "seed": seed}  # fmt: skip
-    given |= dict(parse_parameter(text) for text in setting or [])
+    given = {"method": method, "num_train_epochs": epochs, "learning_rate": rate}
+    given |= {"template": template, "seed": seed}
+    given |= dict(parse_parameter(text) for text in set_ or [])
     settings = Settings().changed(**{k: v for k, v in given.items() if v is not None})
-    found = find_profile(profile)
+    base = find_profile(profile)
     options = {"skip_bad": skip_bad, "anyway": anyway, "group": group}
-    _check_exists(file)
-    wanted = run_identity(file, found, settings, **options)
+    DataFile(file)  # or a RecordsError with what to do
+    wanted = run_identity(file, base, settings, **options)
     if run_state(out, wanted) == "finished":
-        _finished(out, as_json)
+        lines = [f"{out} is finished, and nothing was done", f"report    {out / 'report.html'}"]
+        lines.append(f"next      sftlab chat {shlex.quote(str(out))}")
+        done = {"ok": True, "folder": str(out), "state": "finished"}
+        say(*([done] if json_ else lines))
         return
     try:
-        _train(file, out, found, settings, options, wanted, as_json)
+        _train(file, out, base, settings, options, wanted, json_)
     except KeyboardInterrupt:
-        from sftlab.train import last_step
-
         step = last_step(out / "checkpoints")
         where = f"goes on from step {step}" if step else "starts again: there is no checkpoint yet"
-        print(f"\ninterrupted; the same command {where}:\n  {_command()}", file=sys.stderr)
+        again = shlex.join(["sftlab", *sys.argv[1:]])
+        print(f"\ninterrupted; the same command {where}:\n  {again}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
-def _train(file, out, profile, settings, options: dict, wanted: dict, as_json: bool) -> None:
+def _train(
+    file: Path, out: Path, profile: Any, settings: Any, options: dict, wanted: dict, as_json: bool
+) -> None:
     from sftlab.planner import needs
+    from sftlab.show import next_command, summary, write_report
     from sftlab.train import DataFaults, TrainingFaults, prepare, train_own_data
 
-    def say(text: str) -> None:
-        if not as_json:
-            typer.echo(text)
+    def stop(report: dict[str, Any], text: str) -> NoReturn:
+        say(report if as_json else text)
+        raise typer.Exit(1)
 
     def note(line: str) -> None:
         typer.echo(line, err=True)
@@ -100,83 +73,195 @@ def _train(file, out, profile, settings, options: dict, wanted: dict, as_json: b
     try:
         data = prepare(file, profile=profile, settings=settings, **options)
     except DataFaults as faults:
-        _stop(faults.report.as_dict(), _with_remedy(faults.report, file), as_json)
+        report = faults.report
+        remedy = "mend the file first"
+        if report.good and not report.broken:
+            remedy = f"mend the rows, or add --skip-bad to go on with the {report.good:,} good ones"
+        text = str(report).replace(
+            limit := f"--limit {report.problems_total}", f"`sftlab validate {file} {limit}`"
+        )
+        stop(report.as_dict(), f"{text}\n\nnothing was trained: {remedy}")
     except TrainingFaults as faults:
         found = {"ok": False, "findings": [vars(one) for one in faults.findings]}
-        _stop({**found, "advice": faults.advice}, str(faults), as_json)
-    say(str(data))
+        stop({**found, "advice": faults.advice}, str(faults))
     table = needs(data, profile, folder=out)
+    if not as_json:
+        say(str(data), *([f"\n{table}\n"] if table.ok else []))
     if not table.ok:
-        rows = [vars(row) for row in table.rows]
-        _stop({"ok": False, "preflight": rows}, str(table), as_json)
-    say(f"\n{table}\n")
+        stop({"ok": False, "preflight": [vars(row) for row in table.rows]}, str(table))
     done = train_own_data(data, profile, folder=out, wanted=wanted, tell=note)
-
-    from sftlab.show import next_command, summary, write_report
-
     write_report(done)
     if as_json:
-        typer.echo(json.dumps(_as_dict(done), indent=2, ensure_ascii=False))
-        return
-    for line in summary(done):
-        typer.echo(line)
-    typer.echo(f"report    {out / 'report.html'}\nnext      {next_command(done)}")
+        say(_as_dict(done))
+    else:
+        say(*summary(done), f"report    {out / 'report.html'}", f"next      {next_command(done)}")
 
 
-def _check_exists(file: Path) -> None:
-    """RecordsError, with what to do, for a file that can't be read at all."""
-    from sftlab.data import DataFile
-
-    DataFile(file)
-
-
-def _with_remedy(report, file: Path) -> str:
-    """The report, and what to do about it."""
-    more = f"--limit {report.problems_total} shows all problems"
-    text = str(report).replace(
-        more, f"`sftlab validate {file} {more.partition(' shows')[0]}` shows all problems"
-    )
-    if report.broken or not report.good:
-        return f"{text}\n\nnothing was trained: mend the file first"
-    return (
-        f"{text}\n\nnothing was trained: mend the rows, or add --skip-bad to go on with the "
-        f"{report.good:,} good ones"
-    )
-
-
-def _stop(report: dict[str, Any], text: str, as_json: bool) -> None:
-    typer.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else text)
-    raise typer.Exit(1)
-
-
-def _finished(out: Path, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"ok": True, "folder": str(out), "state": "finished"}, indent=2))
-        return
-    typer.echo(f"{out} is finished, and nothing was done\nreport    {out / 'report.html'}")
-    typer.echo(f"next      sftlab chat {shlex.quote(str(out))}")
-
-
-def _as_dict(done) -> dict[str, Any]:
-    data, report = done.data, done.data.report
+def _as_dict(done: Any) -> dict[str, Any]:
+    data, report, split = done.data, done.data.report, done.data.split
     sides = {"before": done.before, "after": done.after}
+    rows = {
+        "read": report.rows, "bad": report.bad, "left_out": dict(data.reasons()),
+        "train": len(data.train), "held_out": len(data.held_out), "repeats": split.repeats,
+        "nearly_repeats": split.near, "overlaps": split.overlaps, "cut": data.cut,
+    }  # fmt: skip
     return {
         "ok": True,
         "folder": str(done.folder),
-        "rows": {
-            "read": report.rows, "bad": report.bad, "left_out": dict(data.reasons()),
-            "train": len(data.train), "held_out": len(data.held_out),
-            "repeats": data.split.repeats, "nearly_repeats": data.split.near,
-            "overlaps": data.split.overlaps, "cut": data.cut,
-        },
+        "rows": rows,
         "notes": data.notes,
         "steps": done.run.history[-1]["step"],
         "seconds": done.run.seconds,
         "validation": done.run.validation,
         **{name: side and side.as_dict() for name, side in sides.items()},
         "provenance": {**done.run.provenance, "file": data.sha256},
-    }  # fmt: skip
+    }
 
 
-def _command() -> str:
-    return shlex.join(["sftlab", *sys.argv[1:]])
+@command
+def preflight(profile: str = "tiny", method: str | None = None) -> None:
+    from sftlab.planner import preflight as check
+
+    found = check(profile, method=method)
+    say(str(found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+GB = 1e9
+MEANING = {
+    "weights": "the base's",
+    "adapters": "LoRA's weights, or the prefix",
+    "optimizer": "Adam's two moments",
+    "gradients": "of what is trained",
+    "activations": "kept for the backward pass",
+    "logits": "of the supervised positions, with their gradients",
+    "temporary": "copies of weights, gradients of activations",
+}
+
+
+@command
+def plan(
+    model: str,
+    method: str = "lora",
+    batch: int = 4,
+    seq: int = 2048,
+    checkpointing: bool = False,
+    rank: int = 16,
+    prefix_tokens: int = 16,
+    trained_layers: int | None = None,
+    bf16: bool = True,
+    supervised: float = 1.0,
+    padded: bool = False,
+    accumulation: int = 1,
+    gpu: str | None = None,
+    memory: float | None = None,
+    throughput: float | None = None,
+    tokens: float = 1e7,
+    json_: bool = False,
+) -> None:
+    from sftlab.machine import free_memory
+    from sftlab.planner import PlanError, estimate, find_architecture, find_gpu, speed
+
+    for name, value in (("memory", memory), ("tokens", tokens)):
+        if value is not None and not value > 0:
+            raise PlanError(f"{name} is {value!r}; give a number above zero")
+    chosen = {
+        "method": method,
+        "per_device_train_batch_size": batch,
+        "max_length": seq,
+        "gradient_checkpointing": checkpointing,
+        "r": rank,
+        "bf16": bf16,
+        "supervised": supervised,
+        "gradient_accumulation_steps": accumulation,
+        "device": "cuda" if gpu else None,
+        "num_virtual_tokens": prefix_tokens,
+        "trained_layers": trained_layers,
+        "padded": padded,
+    }
+    room = find_gpu(gpu).memory if gpu else None
+    architecture = find_architecture(model)
+    found = estimate(architecture, **chosen)
+    pace = speed(found, gpu=gpu, throughput=throughput)
+    room = memory * GB if memory else room or free_memory()
+    fits = found.needed <= room
+    if json_:
+        say(
+            found.as_dict()
+            | {
+                "available_bytes": int(room),
+                "fits": fits,
+                "tokens": tokens,
+                "tokens_per_second": pace.tokens_per_second,
+                "hours": pace.hours(tokens),
+                "operations_per_token": pace.operations,
+                "speed": pace.source,
+            }
+        )
+        return
+    where = gpu or ("the given memory" if memory else f"free {found.step.device}")
+    say(_text(found, pace, room=room, where=where, tokens=tokens))
+    if not fits:
+        say(*_remedies(architecture, chosen, room=room))
+
+
+def _text(found: Any, pace: Any, *, room: float, where: str, tokens: float) -> str:
+    a, step = found.architecture, found.step
+    parts = {part: (size, MEANING[part]) for part, size in found.at_peak().items() if size}
+    peak = f"at the {found.peak} of the backward pass, when it is most"
+    parts |= {"total": (found.total, peak), "process": (found.process, "besides tensors")}
+    lines = [
+        f"{step.method} on {a.name}: {a.parameters:,} weights, {found.trained:,} trained",
+        f"{step.per_device_train_batch_size} x {step.max_length} tokens, {step.supervised:.0%} of "
+        f"them scored, {'bfloat16' if step.bf16 else 'float32'}{', padded' * step.padded}"
+        f"{', checkpointing' * step.gradient_checkpointing}",
+        "",
+        *(f"  {part:14}{size / GB:9.2f} GB   {what}" for part, (size, what) in parts.items()),
+        "",
+        f"memory  needs {found.needed / GB:.1f} GB, {where} has {room / GB:.1f} GB: "
+        + ("it fits" if found.needed <= room else "it does NOT fit"),
+        f"disk    {found.download / GB:.2f} GB published weights in 16 bits, "
+        f"{found.result / GB:.2f} GB result, {found.checkpoint / GB:.2f} GB a checkpoint",
+        f"time    {pace.tokens_per_second:,.0f} tokens a second, {pace.hours(tokens):,.1f} hours "
+        f"for {tokens:,.0f} tokens ({pace.source})",
+    ]
+    notes = {
+        "finetune uses checkpointing under qlora: see --checkpointing": step.method == "qlora"
+        and not step.gradient_checkpointing,
+        "with small batches or a small model it takes longer: on an H100 up to six times as long": (
+            "estimate" in pace.source and step.device == "cuda"
+        ),
+        "int8 stores columns with values beyond 6 a second time; the plan has the most there can "
+        "be": step.method == "int8" and step.device == "cuda",
+        "of the last steps, when every weight is trained": step.method == "gradual",
+        f"layers of {a.family} are not built as Llama's: activations are rough": not a.known_layout,
+    }
+    return "\n".join(lines + [f"note    {note}" for note, holds in notes.items() if holds])
+
+
+def _remedies(architecture: Any, chosen: dict, *, room: float) -> list[str]:
+    """What would need less, each with its figure."""
+    from sftlab.planner import estimate
+
+    whole = chosen["per_device_train_batch_size"] * chosen["gradient_accumulation_steps"]
+    smaller = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": whole}
+    changes = {
+        "--checkpointing": {"gradient_checkpointing": True},
+        f"--batch 1 --accumulation {whole}": smaller,
+        "--supervised 0.25, if a quarter are answers": {"supervised": 0.25},
+        "--method qlora": {"method": "qlora"},
+    }
+    if chosen["method"] == "prefix":
+        del changes["--checkpointing"]  # it does not go with a prefix
+    lines, all_of_them = ["-> smaller:"], dict(chosen)
+    for words, change in changes.items():
+        if any(chosen[name] != value for name, value in change.items()):
+            all_of_them |= change
+            needed = estimate(architecture, **(chosen | change)).needed
+            lines.append(f"   {needed / GB:8.1f} GB  {words}")
+    needed = estimate(architecture, **all_of_them).needed
+    fits = (
+        "fits" if needed <= room else "does not fit either: choose a smaller model or more memory"
+    )
+    return [*lines, f"   {needed / GB:8.1f} GB  all: {fits}"]

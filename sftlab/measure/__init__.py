@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "code_eval": ["isolation", "pass_at_k", "run_code"],
-        "intervals": ["CONSTANT"],
+        "intervals": ["CONSTANT", "Components", "components", "detectable"],
         "judging": [
             "CRITERIA",
             "EndpointJudge",
@@ -27,19 +27,21 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "win_rate",
         ],
         "lm_eval_tasks": ["export_tasks"],
-        "power": ["Components", "components", "detectable"],
-        "segments": ["by_frequency", "segment_means", "weakest", "with_segments"],
         "stats": [
             "Estimate",
             "POINTS",
             "SHARE",
             "Share",
+            "by_frequency",
             "computed",
             "difference",
             "equivalent",
             "mean",
             "percent",
+            "segment_means",
             "share",
+            "weakest",
+            "with_segments",
         ],
         "structured": ["schema_pattern"],
         "text_scores": [

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
@@ -26,72 +26,56 @@ from sftlab.measure.code_worker import OUTPUT
 
 WORKER = Path(__file__).with_name("code_worker.py")
 GRACE = 2.0  # seconds that starting Python may take on a busy machine
+MEGABYTES = 256
 
 
 def pass_at_k(draws: int, passed: int, k: int) -> float:
     """Probability that at least one of k draws passes, estimated without bias from n draws.
 
     1 - C(n - c, k) / C(n, k) with c of n passed (Chen et al. 2021, arXiv 2107.03374). The plain
-    1 - (1 - c/n)^k is biased: it is too low.
-
-    Raises:
-        ValueError: k is larger than the number of draws, or a number is impossible.
+    1 - (1 - c/n)^k is biased: it is too low. ValueError: a number is impossible.
     """
     if not 1 <= k <= draws or not 0 <= passed <= draws:
         raise ValueError(f"{passed} of {draws} draws passed, k={k}: give k from 1 to the draws")
     return 1 - math.comb(draws - passed, k) / math.comb(draws, k)
 
 
-def run_code(
-    candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0, megabytes: int = 256
-) -> pd.DataFrame:
+def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -> pd.DataFrame:
     """Run each candidate on its tests; one row each, in their order.
 
     A candidate is `{"code", "name", "tests"}`: Python text, the function that it must define, and
     tests as (arguments, expected result) in values of JSON. Equal candidates run once. `seconds` is
     of processor time, rounded up; two more pass on the clock before a sleeping one is stopped.
-    `megabytes` is of memory, where the system can limit it.
 
     Columns: name, passed, fault (empty when passed, else such as `SyntaxError: ...`,
     `TimeLimit: ...`, `WrongResult: ...`), seconds. `frame.attrs["isolation"]` is `isolation()`.
 
-    Raises:
-        ValueError: a candidate lacks a part, or a limit is impossible.
+    ValueError: a candidate lacks a part, or its tests are not such pairs.
     """
-    if not 0 < seconds <= 600 or not 32 <= megabytes <= 65536:
-        raise ValueError(
-            f"seconds={seconds}, megabytes={megabytes}: give above 0 to 600 seconds "
-            "and 32 to 65536 megabytes (Python itself needs 32)"
-        )
-    keys = [_key(one, number) for number, one in enumerate(candidates)]
-    found = {key: _run(*json.loads(key), seconds, megabytes) for key in dict.fromkeys(keys)}
-    rows = [{"name": json.loads(key)[0]["name"], **found[key]} for key in keys]
-    frame = pd.DataFrame(rows, columns=["name", "passed", "fault", "seconds"])
+    keys = []
+    for number, one in enumerate(candidates):
+        try:
+            tests = [(list(given), right) for given, right in one["tests"]]
+            calls, expected = zip(*tests, strict=True)
+            job = {"code": one["code"], "name": one["name"], "calls": calls}
+            keys.append(json.dumps([job, expected]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"candidate {number} ({error!r}): give "
+                '{"code": text, "name": function, "tests": [(arguments, expected), ...]}, the '
+                "tests in values of JSON"
+            ) from error
+    found = {key: _run(*json.loads(key), seconds) for key in dict.fromkeys(keys)}
+    frame = pd.DataFrame(
+        [found[key] for key in keys], columns=["name", "passed", "fault", "seconds"]
+    )
     frame.attrs["isolation"] = isolation()
     return frame
 
 
-def _key(candidate: Mapping[str, Any], number: int) -> str:
-    """A candidate as JSON text: [job, expected results]."""
-    missing = [name for name in ("code", "name", "tests") if name not in candidate]
-    if missing or not candidate["tests"]:
-        raise ValueError(
-            f"candidate {number} lacks {missing[0] if missing else 'tests'}; give "
-            '{"code": text, "name": function, "tests": [(arguments, expected), ...]}'
-        )
-    try:
-        tests = [(list(arguments), right) for arguments, right in candidate["tests"]]
-        job = {"code": candidate["code"], "name": candidate["name"]}
-        job["calls"] = [arguments for arguments, _ in tests]
-        return json.dumps([job, [right for _, right in tests]])
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"candidate {number}: its tests must be pairs of arguments and result in JSON ({error})"
-        ) from error
-
-
-def _run(job: dict[str, Any], expected: list, limit: float, megabytes: int) -> dict[str, Any]:
-    request = {**job, "seconds": math.ceil(limit), "bytes": megabytes * 2**20}
+def _run(job: dict[str, Any], expected: list, limit: float) -> dict[str, Any]:
+    """Run one candidate; the row of `run_code`."""
+    request = {**job, "seconds": math.ceil(limit), "bytes": MEGABYTES * 2**20}
     begun = time.monotonic()
     with TemporaryDirectory(prefix="sftlab-code-") as folder, TemporaryFile() as output:
         os.chmod(folder, 0o500)
@@ -110,29 +94,24 @@ def _run(job: dict[str, Any], expected: list, limit: float, megabytes: int) -> d
             pass
         seconds = time.monotonic() - begun
         output.seek(0)
-        answers = [_answer(line) for line in output.read(OUTPUT).splitlines()]
-    fault = _fault(answers, expected)
+        fault = _fault(output.read(OUTPUT).splitlines(), expected)
     if fault.startswith("Died") and seconds >= limit:
         fault = "TimeLimit: not done in time"
-    return {"passed": not fault, "fault": fault[:300], "seconds": seconds}
+    return {"name": job["name"], "passed": not fault, "fault": fault[:300], "seconds": seconds}
 
 
-def _answer(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) and found else {"error": "the result is unreadable"}
-
-
-def _fault(answers: list[dict[str, Any]], expected: list) -> str:
+def _fault(lines: list[bytes], expected: list) -> str:
     """What is wrong with the answers to the calls; empty where all are right."""
-    for call, (answer, right) in enumerate(zip(answers, expected, strict=False)):
-        if "value" not in answer:
-            return str(answer.get("error"))
+    for call, (line, right) in enumerate(zip(lines, expected, strict=False)):
+        try:
+            answer = json.loads(line)
+            if "value" not in answer:
+                return str(answer["error"])
+        except (ValueError, TypeError, LookupError):
+            return "the result is unreadable"
         if not _same(answer["value"], right):
             return f"WrongResult: call {call} gave {answer['value']!r}"
-    return "" if len(answers) == len(expected) else "Died: the process ended early"
+    return "" if len(lines) == len(expected) else "Died: the process ended early"
 
 
 def _same(value: Any, right: Any) -> bool:
@@ -144,7 +123,7 @@ def _same(value: Any, right: Any) -> bool:
     return value == right
 
 
-@lru_cache(maxsize=1)
+@cache
 def _namespace() -> tuple[str, ...]:
     """The command that gives a process its own network and process tree, where it works (Linux)."""
     program = shutil.which("unshare")
@@ -160,15 +139,16 @@ def isolation() -> dict[str, str]:
     """What separates a candidate from this machine, in words, and what is "not covered"."""
     linux, limits = sys.platform.startswith("linux"), sys.platform != "win32"
     nobody = linux and os.getuid() == 0
-    off = "the functions for it are switched off in Python"
+    off = "Python's audit hook refuses it"
     return {
         "network": "none: a network namespace" if _namespace() else off,
         "processes": "none can be started (RLIMIT_NPROC)" if limits else off,
         "memory": "limited (RLIMIT_AS)" if linux else "not limited on this system",
         "time": "limited (RLIMIT_CPU and a timeout)" if limits else "limited (a timeout)",
-        "files": off + (", and the process runs as the user nobody" if nobody else ""),
-        "not covered": "code that was written to break out: it can switch on again what is off in "
-        f"Python, and {'read' if nobody else 'read and delete'} your files: use a virtual machine",
+        "files": f"{off} to write" + (", and the process runs as the user nobody" * nobody),
+        "not covered": "code that was written to break out: what is not plain Python passes the "
+        f"audit hook, and it can {'read' if nobody else 'read and delete'} your files: use a "
+        "virtual machine",
     }
 
 

@@ -1,4 +1,4 @@
-"""Confidence intervals for means over seeds x entities, and for differences of such means.
+"""Confidence intervals for means over seeds x entities and their differences; power of a plan.
 
 Every seed is measured on the same items, so the outcomes are crossed: a seed's luck is in a whole
 row, an entity's difficulty in a whole column, and neither rows nor single items are independent.
@@ -10,7 +10,7 @@ row, an entity's difficulty in a whole column, and neither rows nor single items
                   the exact binomial limits of the entities that were wrong (or right) for any
                   seed, which matters when they are few
     differences   of shares: from the arms' intervals and the correlation of their means (`mover`)
-    no variation  exact binomial (`exact`)
+    no variation  exact binomial, of the entities
 
 How many percent of the 95% intervals hold the truth, for 50 entities with four items whose logits
 vary by entity, item and cell (sd 1, 1, 0.5) and by seed (sd 0, 0.25, 1: of the variance of a mean
@@ -26,15 +26,14 @@ over 3 seeds this is none, half, over nine tenths); 2,000 simulated runs each, +
     paired 95% - 85%      97.7 96.8 95.2   97.0 96.4 95.0   94.2 94.0 94.5
     paired 98% - 50%      97.0 95.2 95.7   96.0 95.0 95.5   92.6 93.1 94.9
 
-A cluster bootstrap stretched to the same variance, which stood here before, held 91.6 to 97.9 in
-the same simulation. Outside of this table: two arms that hardly differ, or both at 98%, 96.7 to 100
-(too wide), but 94.3 with 10 seeds that dominate; seeds that vary even more (sd 1.5) at 90% or 98%,
-91.5 to 93; numbers, 93 with 3 seeds that dominate and 89 with 2; 10 entities, 95 to 99 (too wide).
-Nothing covers a rare collapse that none of the seeds has shown.
+Outside of this table: two arms that hardly differ, or both at 98%, 96.7 to 100 (too wide), but 94.3
+with 10 seeds that dominate; seeds that vary even more (sd 1.5) at 90% or 98%, 91.5 to 93; numbers,
+93 with 3 seeds that dominate and 89 with 2; 10 entities, 95 to 99 (too wide). Nothing covers a rare
+collapse that none of the seeds has shown.
 """
 
 from collections.abc import Hashable
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -46,21 +45,18 @@ CONSTANT = "constant"
 
 
 class Interval(NamedTuple):
-    """A confidence interval."""
+    """A confidence interval, and which of the five methods above gave it."""
 
     low: float
     high: float
     method: str
-    """Student's t, logit t, exact binomial, MOVER or constant."""
 
 
 class Term(NamedTuple):
-    """A variance of a mean (or of a difference of means), and how well it is known."""
+    """A variance of a mean (in the unit squared), and its degrees of freedom: 0 for none."""
 
     variance: float
-    """In the unit squared."""
     freedom: float
-    """Degrees of freedom of this estimate; 0 where there is none."""
 
 
 def interval(
@@ -78,13 +74,13 @@ def interval(
     Paired arms have the same seeds (or one arm a single one), the same entities, in one order.
     """
     arms = [first] if second is None else [first, second]
-    value = first.mean() - (0 if second is None else second.mean())
+    value = float(first.mean() - (0 if second is None else second.mean()))
     of_value = spread(first, second, paired_seeds=paired_seeds, paired_entities=paired_entities)
     # Less than this is what rounding leaves of differences that are all the same.
     varies = of_value.variance > (1e-12 * max(np.abs(arm).max() for arm in arms)) ** 2
     if not shares:
         if not varies:
-            return Interval(float(value), float(value), CONSTANT)
+            return Interval(value, value, CONSTANT)
         reach = -stdtrit(of_value.freedom, (1 - level) / 2) * of_value.variance**0.5
         return Interval(float(value - reach), float(value + reach), STUDENT)
     if second is not None and any(np.ptp(arm) <= 1e-12 for arm in arms):
@@ -92,11 +88,14 @@ def interval(
         # the interval narrower.
         return mover(arms, 0.0, level)
     if not varies:
-        entities = min(arm.shape[1] for arm in arms)
+        # No entity was seen to deviate, so the exact interval bounds the share of those that would,
+        # and they might be anything from the least value to 1. It counts entities, as neither their
+        # items nor the seeds are independent: 50 of 50 entities right give 92.9% to 100%.
         least = 0.0 if second is None else -1.0
-        return Interval(*exact(float(value), entities, level=level, least=least), EXACT)
+        _, deviate = clopper_pearson(0, min(arm.shape[1] for arm in arms), level=level)
+        return Interval(value - deviate * (value - least), value + deviate * (1 - value), EXACT)
     if second is None:
-        return Interval(*_logit_interval(first, level), LOGIT)
+        return _logit_interval(first, level)
     one, two = (spread(arm).variance for arm in arms)
     correlation = (one + two - of_value.variance) / 2 / (one * two) ** 0.5
     return mover(arms, min(max(correlation, -1.0), 1.0), level)
@@ -127,7 +126,7 @@ def mover(arms: list[np.ndarray], correlation: float, level: float) -> Interval:
     return Interval(max(low, -1.0), min(high, 1.0), MOVER)
 
 
-def _logit_interval(cells: np.ndarray, level: float) -> tuple[float, float]:
+def _logit_interval(cells: np.ndarray, level: float) -> Interval:
     """Student's t on the logit scale, with the quantile's Cornish-Fisher correction for skewness.
 
     Near 0% or 100% a mean is skewed even on the logit scale: one seed that fails, or a few hard
@@ -136,40 +135,20 @@ def _logit_interval(cells: np.ndarray, level: float) -> tuple[float, float]:
     value, entities, tail = cells.mean(), cells.shape[1], (1 - level) / 2
     of_mean = spread(cells)
     reach = -stdtrit(of_mean.freedom, tail) * of_mean.variance**0.5 / (value * (1 - value))
+    # Third central moment of the mean: of the entities, and of the seeds where these vary.
+    seeds_vary = _term(cells.mean(1)).variance > _residual(cells).variance
+    means = [cells.mean(axis) for axis in ((0, 1) if seeds_vary else (0,))]
+    moment = sum(((one - one.mean()) ** 3).mean() / len(one) ** 2 for one in means)
     # With these bounds, 1.2 and 2.5, an interval of a higher level is always the wider one.
     z = min(-ndtri(tail), 2.5)
-    tilt = min(max(_third_moment(cells) / of_mean.variance**1.5, -1.2), 1.2) * (z - 1 / z) / 6
+    tilt = min(max(moment / of_mean.variance**1.5, -1.2), 1.2) * (z - 1 / z) / 6
     low, high = expit(logit(value) + reach * np.array([tilt - 1, tilt + 1]))
     always, ever = int((cells.min(0) == 1).sum()), int((cells.max(0) > 0).sum())
     least, _ = clopper_pearson(always, entities, level=level)
     _, most = clopper_pearson(ever, entities, level=level)
-    return float(max(low, least)), float(min(high, most))
+    return Interval(float(max(low, least)), float(min(high, most)), LOGIT)
 
 
-def _third_moment(cells: np.ndarray) -> float:
-    """Third central moment of the mean: of the entities, and of the seeds where these vary."""
-    axes = [0]
-    if _term(cells.mean(1)).variance > _residual(cells).variance:
-        axes.append(1)
-    means = [cells.mean(axis) for axis in axes]
-    return sum(((one - one.mean()) ** 3).mean() / len(one) ** 2 for one in means)
-
-
-def exact(value: float, entities: int, *, level: float, least: float = 0.0) -> tuple[float, float]:
-    """Interval for a share (or, with least=-1, a difference of shares) seen alike in all entities.
-
-    No entity of `entities` was seen to deviate from `value`, so the exact binomial interval bounds
-    the share of those that would, and they might be anything from `least` to 1. For a share of 0 or
-    1 this is the Clopper-Pearson interval itself: 50 of 50 entities right gives 92.9% to 100%.
-
-    It counts entities, not items or seeds: conservative, as the items of an entity and the seeds
-    are not independent. What no seed has shown, such as a run that collapses, it cannot know.
-    """
-    _, deviate = clopper_pearson(0, entities, level=level)
-    return value - deviate * (value - least), value + deviate * (1 - value)
-
-
-@lru_cache(maxsize=4096)
 def clopper_pearson(hits: int, items: int, *, level: float = 0.95) -> tuple[float, float]:
     """Exact binomial interval (Clopper & Pearson 1934), by quantiles of the beta distribution."""
     tail = (1 - level) / 2
@@ -210,14 +189,14 @@ def spread(
     paired_seeds = paired_seeds and len(arms) == 2 and len(first) == len(second)
     paired_entities = paired_entities and len(arms) == 2
 
-    def means(axis: int, paired: bool) -> list[np.ndarray]:
+    def of_means(axis: int, paired: bool) -> list[Term]:
         found = [arm.mean(axis) for arm in arms]
-        return [found[0] - found[1]] if paired else found
+        return [_term(one) for one in ([found[0] - found[1]] if paired else found)]
 
-    of_seeds = [_term(one) for one in means(1, paired_seeds)]
-    of_entities = [_term(one) for one in means(0, paired_entities)]
-    both = paired_seeds and paired_entities
-    of_rest = [_residual(one) for one in ([first - second] if both else arms)]
+    of_seeds, of_entities = of_means(1, paired_seeds), of_means(0, paired_entities)
+    of_rest = [
+        _residual(a) for a in ([first - second] if paired_seeds and paired_entities else arms)
+    ]
     seeds, entities, rest = (sum(t.variance for t in k) for k in (of_seeds, of_entities, of_rest))
     variance = max(seeds + entities - rest, seeds, entities, rest)
     counted, squared = [*of_seeds, *of_entities, *of_rest], variance**2
@@ -228,14 +207,8 @@ def spread(
     return Term(variance, max(squared / unsure, least) if unsure else least)
 
 
-def terms(cells: np.ndarray) -> tuple[Term, Term, Term]:
-    """Variance of the mean of (seeds, entities) cells from the spread of the seeds' means, from
-    that of the entities' means, and from what neither explains: the mean squares of the two-way
-    analysis of variance, each divided so that it is a variance of the mean."""
-    return _term(cells.mean(1)), _term(cells.mean(0)), _residual(cells)
-
-
 def _term(means: np.ndarray) -> Term:
+    """Variance of a mean from the spread of the seeds' or of the entities' means."""
     if len(means) == 1:
         return Term(0.0, 0)
     # Sums of equal floats differ in the last bit: without this, constant cells would vary.
@@ -244,6 +217,7 @@ def _term(means: np.ndarray) -> Term:
 
 
 def _residual(cells: np.ndarray) -> Term:
+    """Variance of the mean from what neither seeds nor entities explain (two-way ANOVA)."""
     seeds, entities = cells.shape
     freedom = (seeds - 1) * (entities - 1)
     if not freedom:
@@ -262,11 +236,8 @@ class Cells(NamedTuple):
     """
 
     values: np.ndarray
-    """(seeds, entities) floats."""
     seeds: tuple[Hashable, ...]
-    """The seeds, in order."""
     entities: tuple[Hashable, ...]
-    """The entities, in order."""
     items: int
     """Rows of one seed: of the seed that has the fewest."""
     shares: bool
@@ -289,11 +260,9 @@ def cells(
     ValueError: a column or every row is missing; a value is missing, not finite or not a number;
     or a seed lacks entities that another has.
     """
-    wanted = [value] if entity is None else [value, entity]
-    if seed in frame.columns or seed != "seed":
-        wanted.append(seed)
-    absent = [name for name in wanted if name not in frame.columns]
-    if absent:
+    one_seed = seed == "seed" and seed not in frame.columns
+    wanted = {value, *([] if one_seed else [seed]), *([] if entity is None else [entity])}
+    if absent := sorted(wanted - set(frame.columns)):
         raise ValueError(
             f"the frame has no column {absent[0]!r}, only {', '.join(map(str, frame.columns))}: "
             "name the columns with value=, seed= and entity= (None for one number a run)"
@@ -301,24 +270,37 @@ def cells(
     if frame.empty:
         raise ValueError("the frame has no rows, so there is nothing to average")
     nothing = np.zeros(len(frame), int)
-    rows, seeds = _numbered(frame[seed] if seed in wanted else nothing)
-    columns, entities = _numbered(nothing if entity is None else frame[entity])
+    # As arrays: a categorical column would bring an order of its own, which may differ by frame.
+    rows, seeds = pd.factorize(nothing if one_seed else np.asarray(frame[seed]), sort=True)
+    columns, entities = pd.factorize(
+        nothing if entity is None else np.asarray(frame[entity]), sort=True
+    )
     nameless = (rows < 0) | (columns < 0)
     if nameless.any():
         raise ValueError(
             f"row {int(nameless.argmax())} has no seed or no entity: fill it in or drop the row"
         )
-    numbers = _numbers(frame[value], seeds[rows])
+    numbers = pd.to_numeric(frame[value], errors="coerce").to_numpy(float, na_value=np.nan)
+    wrong = ~np.isfinite(numbers)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"column {value!r} must hold numbers: {wrong.sum()} of {len(numbers)} are missing, not "
+            f"finite or something else, the first in row {row} (seed {seeds[rows[row]]}), "
+            f"{frame[value].iloc[row]!r}. A run that failed has none: run it again or leave that "
+            "seed out"
+        )
     place, shape = rows * len(entities) + columns, (len(seeds), len(entities))
     counts, sums = (
         np.bincount(place, weights, minlength=len(seeds) * len(entities)).reshape(shape)
         for weights in (None, numbers)
     )
     if not counts.all():
+        gaps = [f"({seeds[r]}, {entities[c]})" for r, c in np.argwhere(counts == 0)]
         raise ValueError(
-            f"these pairs of seed and entity have no rows: {_gaps(counts, seeds, entities)}. "
-            "Every seed must be measured on the same entities: measure them, or leave that seed or "
-            "entity out"
+            f"{len(gaps)} pairs of seed and entity have no rows: {', '.join(gaps[:3])}"
+            f"{' and more' if len(gaps) > 3 else ''}. Every seed must be measured on the same "
+            "entities: measure them, or leave that seed or entity out"
         )
     return Cells(
         values=sums / counts,
@@ -329,29 +311,96 @@ def cells(
     )
 
 
-def _numbered(names: pd.Series | np.ndarray) -> tuple[np.ndarray, pd.Index | np.ndarray]:
-    """For each row the number of its name, -1 without one; and the names, in order."""
-    if isinstance(names.dtype, pd.CategoricalDtype):  # whose order may differ between frames
-        names = names.astype(names.cat.categories.dtype)
-    return pd.factorize(names, sort=True)
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """Variance components of one arm, or of the paired difference of two, in the unit squared.
+
+    A cell (seed, entity) is mean + seed effect + entity effect + residual; the residual holds the
+    luck of single items, so it is for entities with as many items as the pilot's.
+    """
+
+    seeds: float
+    entities: float
+    residual: float
+    paired: bool
+    """Whether these are of the difference of two arms that share entities (and seeds)."""
 
 
-def _numbers(column: pd.Series, seeds: pd.Index | np.ndarray) -> np.ndarray:
-    try:
-        numbers = column.to_numpy(dtype=float, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"column {column.name!r} must hold numbers: {error}") from error
-    wrong = ~np.isfinite(numbers)
-    if wrong.any():
+def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Components:
+    """Variance components of a pilot: of one arm, or of the paired difference of two.
+
+    From the mean squares of the two-way analysis of variance without replication, an estimate
+    below 0 set to 0. A second arm with one seed is taken as not random. From few seeds the
+    seeds' variance is a rough guess: with 3 it is often off by a factor of three.
+
+    ValueError: the pilot has one seed or one entity, or the arms are not paired.
+    """
+    pilot = cells(first)
+    values = pilot.values
+    if second is not None:
+        others = cells(second)
+        same_seeds = pilot.seeds == others.seeds or 1 in (len(pilot.seeds), len(others.seeds))
+        if not same_seeds or pilot.entities != others.entities:
+            raise ValueError(
+                "the arms of this pilot are not measured on the same seeds and entities: pass the "
+                "frame of one arm, and the plan is for unpaired arms"
+            )
+        values = values - others.values
+    seeds, entities = values.shape
+    if min(values.shape) < 2:
         raise ValueError(
-            f"{wrong.sum()} of {len(numbers)} values of {column.name!r} are missing or not finite, "
-            f"the first in row {int(wrong.argmax())} (seed {seeds[int(wrong.argmax())]}): a "
-            "run that failed has none; run it again or leave that seed out"
+            f"a pilot of {seeds} seeds and {entities} entities does not show how they vary: "
+            "measure 2 or more of each, better 5 seeds"
         )
-    return numbers
+    rest = _residual(values).variance
+    return Components(
+        seeds=max(_term(values.mean(1)).variance - rest, 0) * seeds,
+        entities=max(_term(values.mean(0)).variance - rest, 0) * entities,
+        residual=rest * values.size,
+        paired=second is not None,
+    )
 
 
-def _gaps(counts: np.ndarray, seeds: pd.Index | np.ndarray, entities: pd.Index | np.ndarray) -> str:
-    rows, columns = np.nonzero(counts == 0)
-    named = [f"({seeds[r]}, {entities[c]})" for r, c in list(zip(rows, columns, strict=True))[:3]]
-    return ", ".join(named) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
+def detectable(
+    pilot: Components, *, seeds: int, entities: int, power: float = 0.8, comparisons: int = 1
+) -> float:
+    """The smallest difference that `difference` would tell from 0 with this power.
+
+    Components of a paired pilot plan paired arms. Those of one arm plan two arms of `seeds` and
+    `entities` each that share neither (arms that share entities see smaller differences). Both
+    arms are taken to vary alike, though a share near 0 or 1 varies less than one near the middle.
+
+    The interval excludes 0 when t = difference / standard error passes its quantile; t follows
+    the noncentral t distribution, with the degrees of freedom that `spread` would
+    expect. Approximate, as those degrees are themselves estimated in the experiment.
+
+    ValueError: fewer than 1 seed (2 where seeds vary) or 2 entities, or a wrong power.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
+    if seeds < (2 if pilot.seeds else 1) or entities < 2:
+        raise ValueError(
+            f"{seeds} seeds and {entities} entities: plan 2 or more of each; one seed is enough "
+            "only where the pilot's seeds do not vary"
+        )
+    if not (0.05 < power < 1 and comparisons >= 1):
+        raise ValueError(
+            f"power = {power}, comparisons = {comparisons}: give a power between 0.05 and 1, and 1 "
+            "comparison or more"
+        )
+    arms = 1 if pilot.paired else 2
+    rest = pilot.residual / seeds / entities
+    parts = [(pilot.entities / entities + rest, entities - 1)]
+    variance = parts[0][0]
+    if pilot.seeds:
+        variance += pilot.seeds / seeds
+        parts.append((pilot.seeds / seeds + rest, seeds - 1))
+        parts.append((rest, (seeds - 1) * (entities - 1)))
+    unsure = sum(part**2 / freedom for part, freedom in parts)
+    if not variance:
+        return 0.0
+    freedom = arms * max(variance**2 / unsure, min(freedom for _, freedom in parts))
+    bar = t.isf((1 - 0.95) / comparisons / 2, freedom)
+    shift = brentq(lambda delta: nct.sf(bar, freedom, delta) - power, 0, 4 * bar + 10)
+    return float(shift * np.sqrt(arms * variance))

@@ -4,7 +4,8 @@
     forward   shown first: ours        the judge says 1 (first), 0 (second) or 0.5 (a tie)
     backward  shown first: theirs      and again: what it then says of ours counts
 
-Each pair is judged in both orders, so a judge that prefers a position favours nobody.
+Each pair is judged in both orders, so a judge that prefers a position favours nobody. A judge is
+any object whose `compare` gives a verdict for each of some pairs:
 
     KnownTruthJudge    knows the right answers: like people who looked them up
     LikelihoodJudge    any profile's model: the answer that it finds more likely is the better one
@@ -18,7 +19,7 @@ import urllib.request
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -32,22 +33,16 @@ FORWARD, BACKWARD = "forward", "backward"
 
 
 class PairError(ValueError):
-    """A pair, a verdict or a frame of them that cannot be used."""
-
-
-class JudgeError(ValueError):
-    """A judge that cannot be made, or whose answer cannot be read."""
+    """A pair, a judge, a verdict or a frame of them that cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A question with two answers, as a judge sees it."""
+    """A question with two answers, in the order in which a judge sees them."""
 
     question: str
     first: str
-    """The answer shown first."""
     second: str
-    """The answer shown second."""
     references: tuple[str, ...] = ()
     """Right answers, for the judge that knows them; others never look."""
     entity: str = ""
@@ -58,72 +53,43 @@ class Pair:
         return replace(self, first=self.second, second=self.first)
 
 
-class Judge(Protocol):
-    """Who compares answers: a rule, a model, an endpoint, or a person."""
-
-    name: str
-
-    def compare(self, pairs: Sequence[Pair]) -> list[float]:
-        """For each pair 1 (the first is better), 0 (the second), or 0.5 (a tie)."""
-        ...
-
-
 class KnownTruthJudge:
     """The right answer wins; two that are right, or two that are wrong, are a tie."""
 
-    name = "known truth"
-
     def compare(self, pairs: Sequence[Pair]) -> list[float]:
-        """Verdicts by the pairs' references; JudgeError where a pair has none."""
-        found = []
-        for number, pair in enumerate(pairs):
+        """Verdicts by the pairs' references; PairError where a pair has none."""
+        for pair in pairs:
             if not pair.references:
-                raise JudgeError(
-                    f"pair {number} ({pair.question!r}) has no references, which this judge needs: "
-                    "give Pair(references=(...))"
+                raise PairError(
+                    f"the pair {pair.question!r} has no references, which this judge needs: give "
+                    "Pair(references=(...))"
                 )
-            one, two = (is_right(text, pair.references) for text in (pair.first, pair.second))
-            found.append(0.5 + (one - two) / 2)
-        return found
+        return [
+            0.5 + (is_right(one.first, one.references) - is_right(one.second, one.references)) / 2
+            for one in pairs
+        ]
 
 
 class LikelihoodJudge:
     """The answer that a model finds more likely behind the question is the better one.
 
-    Args:
-        model: in evaluation mode; a base model will do.
-        tokenizer: of the model.
-        form: what precedes an answer, with `{question}`, and `{first}` and `{second}` where the
-            judge shall see both.
-        each_token: compare the mean of the tokens' log-probabilities instead of their sum, which
-            always prefers the shorter of two answers that say the same.
+    The model, in evaluation mode, sees both answers before the question; a base model will do. The
+    mean of an answer's log-probabilities counts: their sum would always prefer the shorter of two
+    answers that say the same.
     """
 
-    name = "likelihood"
+    FORM = "Possible answers: {first}, {second}.\n\nQ: {question}\nA:"
 
-    def __init__(
-        self,
-        model,
-        tokenizer,
-        *,
-        form: str = "Possible answers: {first}, {second}.\n\nQ: {question}\nA:",
-        each_token: bool = True,
-    ) -> None:
-        if "{question}" not in form:
-            raise JudgeError(f"form {form!r} has no {{question}}, which the judge must read")
+    def __init__(self, model, tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.form, self.each_token = form, each_token
 
     def compare(self, pairs: Sequence[Pair]) -> list[float]:
         """Verdicts by likelihood; an empty answer loses against any other."""
         texts = []
         for pair in pairs:
-            before = self.form.format(question=pair.question, first=pair.first, second=pair.second)
+            before = self.FORM.format(question=pair.question, first=pair.first, second=pair.second)
             texts += [(before, f" {text}") for text in (pair.first, pair.second)]
-        scores = [
-            one.mean if self.each_token else one.nats
-            for one in log_likelihoods(self.model, self.tokenizer, texts)
-        ]
+        scores = [one.mean for one in log_likelihoods(self.model, self.tokenizer, texts)]
         found = []
         for pair, one, two in zip(pairs, scores[::2], scores[1::2], strict=True):
             if pair.first == pair.second or one == two:
@@ -138,16 +104,11 @@ class LikelihoodJudge:
 class EndpointJudge:
     """A chat model behind an address that you give: any server of OpenAI's chat completions.
 
-    Questions and answers are sent there, so decide which address may have them.
+    Questions and answers are sent there, so decide which address may have them. An address goes up
+    to and without `/chat/completions`, such as `http://127.0.0.1:8000/v1`; `model` is the server's
+    name of it; `key_variable` names the environment variable that holds a key, if one is needed.
 
-    Args:
-        address: up to and without `/chat/completions`, such as `http://127.0.0.1:8000/v1`.
-        model: the server's name of it.
-        key_variable: the environment variable that holds the key; without it no key is sent.
-        seconds: time limit of one answer.
-
-    Raises:
-        JudgeError: the address cannot be used, or a key would be sent without encryption.
+    PairError: the address cannot be used, or a key would be sent without encryption.
     """
 
     PROMPT = (
@@ -155,76 +116,67 @@ class EndpointJudge:
         "helps. Ignore its length, and which is shown first.\n\nQuestion: {question}\n\n"
         "Answer A: {first}\n\nAnswer B: {second}\n\nReply with one word: A, B or TIE."
     )
+    SECONDS = 60
 
-    def __init__(
-        self, address: str, *, model: str, key_variable: str | None = None, seconds: float = 60
-    ) -> None:
+    def __init__(self, address: str, *, model: str, key_variable: str | None = None) -> None:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise JudgeError(f"address is {address!r}; give one such as http://127.0.0.1:8000/v1")
+            raise PairError(f"address is {address!r}; give one such as http://127.0.0.1:8000/v1")
         self.headers = {"Content-Type": "application/json"}
         if key_variable is not None:
             if not os.environ.get(key_variable):
-                raise JudgeError(f"the environment variable {key_variable} is not set")
+                raise PairError(f"the environment variable {key_variable} is not set")
             if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-                raise JudgeError(f"{address} is not encrypted: a key is sent to https only")
+                raise PairError(f"{address} is not encrypted: a key is sent to https only")
             self.headers["Authorization"] = f"Bearer {os.environ[key_variable]}"
-        self.address = address.rstrip("/") + "/chat/completions"
-        self.model = self.name = model
-        self.seconds = seconds
+        self.address, self.model = address.rstrip("/") + "/chat/completions", model
 
     def compare(self, pairs: Sequence[Pair]) -> list[float]:
-        """Verdicts by the model; JudgeError where there is no answer, or not one of the three."""
-        found = []
-        for pair in pairs:
-            text = self.PROMPT.format(question=pair.question, first=pair.first, second=pair.second)
-            said = self._complete(text)
-            word = re.search(r"\b(A|B|TIE)\b", said.upper())
-            if word is None:
-                raise JudgeError(
-                    f"the judge {self.model} should say A, B or TIE and said {said[:80]!r}: use a "
-                    "model that follows instructions"
-                )
-            found.append({"A": 1.0, "B": 0.0, "TIE": 0.5}[word[1]])
-        return found
+        """Verdicts by the model; PairError where there is no answer, or not one of the three."""
+        return [self._verdict(pair) for pair in pairs]
 
-    def _complete(self, text: str) -> str:
-        body = {
-            "model": self.model,
-            "temperature": 0,
-            "messages": [{"role": "user", "content": text}],
-        }
+    def _verdict(self, pair: Pair) -> float:
+        text = self.PROMPT.format(question=pair.question, first=pair.first, second=pair.second)
+        messages = [{"role": "user", "content": text}]
+        body = {"model": self.model, "temperature": 0, "messages": messages}
         request = urllib.request.Request(
             self.address, data=json.dumps(body).encode(), headers=self.headers
         )
         try:
-            # A redirect could carry key and answers to another address.
             with urllib.request.build_opener(_NoRedirect).open(
-                request, timeout=self.seconds
+                request, timeout=self.SECONDS
             ) as got:
-                return str(json.load(got)["choices"][0]["message"]["content"])
+                said = str(json.load(got)["choices"][0]["message"]["content"])
         except OSError as error:
-            raise JudgeError(
+            raise PairError(
                 f"{self.address}: {error}. Is the server running, is the address right (it mostly "
-                f"ends in /v1), the key, and the model's name? It has {self.seconds:g} seconds"
+                f"ends in /v1), the key, and the model's name? It has {self.SECONDS} seconds"
             ) from error
         except (ValueError, LookupError, TypeError) as error:
-            raise JudgeError(
+            raise PairError(
                 f"{self.address} does not answer as an OpenAI-compatible server ({error}): its "
                 "address mostly ends in /v1"
             ) from error
+        word = re.search(r"\b(A|B|TIE)\b", said.upper())
+        if word is None:
+            raise PairError(
+                f"the judge {self.model} should say A, B or TIE and said {said[:80]!r}: use a "
+                "model that follows instructions"
+            )
+        return {"A": 1.0, "B": 0.0, "TIE": 0.5}[word[1]]
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect could carry key and answers to another address."""
+
     def redirect_request(self, *arguments: Any) -> None:
         return None
 
 
-def make_pairs(ours: pd.DataFrame, theirs: pd.DataFrame, *, entity: str = "country") -> list[Pair]:
-    """Pairs of the outputs of two frames of `probe_questions`, ours first, by prompt.
+def make_pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Pair]:
+    """Pairs of the outputs of two frames of `probe_questions`, ours first, by prompt (and seed).
 
-    Raises:
-        PairError: the frames have different questions.
+    PairError: the frames have different questions.
     """
     keys = ["seed"] if "seed" in ours and "seed" in theirs else []
     both = ours.merge(theirs, on=[*keys, "prompt"], suffixes=("", "_theirs"))
@@ -239,13 +191,13 @@ def make_pairs(ours: pd.DataFrame, theirs: pd.DataFrame, *, entity: str = "count
             first=row.output.strip(),
             second=row.output_theirs.strip(),
             references=tuple(row.answers),
-            entity=getattr(row, entity),
+            entity=row.country,
         )
         for row in both.itertuples()
     ]
 
 
-def judge_frames(judge: Judge, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+def judge_frames(judge, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """`judge_pairs` of two frames of `probe_questions`, seed by seed, with the column seed.
 
     `theirs` may have one seed only, such as a base model's: then all of ours are compared with it.
@@ -259,38 +211,32 @@ def judge_frames(judge: Judge, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.D
     return pd.concat(frames, ignore_index=True)
 
 
-def judge_pairs(judge: Judge, pairs: Iterable[Pair]) -> pd.DataFrame:
+def judge_pairs(judge, pairs: Iterable[Pair]) -> pd.DataFrame:
     """Each pair judged in both orders; two rows a pair.
 
     Columns: pair (its index), country (the entity), question, first, second (of the pair as given),
     order, won (of the answer that the pair gives first: 1, 0.5 or 0), shown_first (1 when the
     verdict went to the answer shown first, 0.5 a tie).
 
-    Raises:
-        PairError: there is no pair, or a verdict is not 1, 0.5 or 0.
+    PairError: there is no pair, or a verdict is not 1, 0.5 or 0.
     """
     pairs = list(pairs)
     if not pairs:
         raise PairError("there is no pair to judge")
+    names = {"country": "entity", "question": "question", "first": "first", "second": "second"}
+    shown = {name: [getattr(pair, field) for pair in pairs] for name, field in names.items()}
     frames = []
-    for order, shown in ((FORWARD, pairs), (BACKWARD, [pair.swapped() for pair in pairs])):
-        verdicts = judge.compare(shown)
+    for order in (FORWARD, BACKWARD):
+        forward = order == FORWARD
+        verdicts = judge.compare(pairs if forward else [pair.swapped() for pair in pairs])
         if len(verdicts) != len(pairs) or not set(verdicts) <= {0, 0.5, 1}:
             raise PairError(
-                f"the judge {judge.name} gave {len(verdicts)} verdicts for {len(pairs)} pairs, "
+                f"{type(judge).__name__} gave {len(verdicts)} verdicts for {len(pairs)} pairs, "
                 f"among them {sorted(set(verdicts))[:4]}: each is 1, 0.5 or 0"
             )
-        columns = {
-            "pair": range(len(pairs)),
-            "country": [pair.entity for pair in pairs],
-            "question": [pair.question for pair in pairs],
-            "first": [pair.first for pair in pairs],
-            "second": [pair.second for pair in pairs],
-            "order": order,
-            "won": [v if order == FORWARD else 1 - v for v in verdicts],
-            "shown_first": verdicts,
-        }
-        frames.append(pd.DataFrame(columns))
+        won = verdicts if forward else [1 - verdict for verdict in verdicts]
+        columns = {"pair": range(len(pairs)), **shown, "order": order, "won": won}
+        frames.append(pd.DataFrame(columns | {"shown_first": verdicts}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -300,33 +246,33 @@ def _halves(frame: pd.DataFrame) -> pd.DataFrame:
     The mean stays the same, and is one of zeros and ones: a share, whose interval stays within 0
     to 1. Both halves are of one entity, so they do not count as two.
     """
-    full, any_ = ((frame["won"] == 1).astype(int), (frame["won"] > 0).astype(int))
-    return pd.concat([frame.assign(won=full), frame.assign(won=any_)], ignore_index=True)
+    halves = [(frame["won"] == 1).astype(int), (frame["won"] > 0).astype(int)]
+    return pd.concat([frame.assign(won=half) for half in halves], ignore_index=True)
 
 
-def win_rate(frame: pd.DataFrame, *, entity: str = "country", **how: Any) -> Estimate:
+def win_rate(frame: pd.DataFrame, **how: Any) -> Estimate:
     """Share of judgements won, a tie counted half, with its interval over seeds and entities.
 
     `frame` is from `judge_pairs`, with the column seed where there are several; `how` goes to
     `mean`.
     """
-    return mean(_halves(frame), value="won", entity=entity, **how)
+    return mean(_halves(frame), value="won", **how)
 
 
-def position_bias(frame: pd.DataFrame, *, entity: str = "country", **how: Any) -> Estimate:
+def position_bias(frame: pd.DataFrame, **how: Any) -> Estimate:
     """Wins of an answer when it is shown first, minus wins of the same when it is shown second."""
     both = _halves(frame)
     first, second = (both[both["order"] == order] for order in (FORWARD, BACKWARD))
-    return difference(first, second, value="won", entity=entity, **how)
+    return difference(first, second, value="won", **how)
 
 
-def length_bias(frame: pd.DataFrame, *, entity: str = "country", **how: Any) -> Estimate:
+def length_bias(frame: pd.DataFrame, **how: Any) -> Estimate:
     """Wins of the longer wording minus wins of the shorter one, of pairs that say the same.
 
     `frame` judges pairs whose first answer is the longer one (`padded_pairs`).
     """
     both = _halves(frame)
-    return difference(both, both.assign(won=1 - both["won"]), value="won", entity=entity, **how)
+    return difference(both, both.assign(won=1 - both["won"]), value="won", **how)
 
 
 def padded_pairs(pairs: Iterable[Pair]) -> list[Pair]:
@@ -349,12 +295,9 @@ def shuffled_sides(count: int, *, seed: int = 0) -> list[bool]:
 def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Whether a judge says what the truth says, on the pairs where the truth is not a tie.
 
-    Both are frames of `judge_pairs` over the same pairs. The rows of `judged` that count, with
-    `true` and `said` (what truth and judge say of the first answer) and `won` replaced by 1 (the
-    same), 0.5 (the judge sees a tie) or 0: ready for `win_rate`.
-
-    Raises:
-        PairError: the frames are of different pairs.
+    Both are frames of `judge_pairs` over the same pairs, or it is a PairError. The rows of `judged`
+    that count, with `true` and `said` (what truth and judge say of the first answer) and `won`
+    replaced by 1 (the same), 0.5 (the judge sees a tie) or 0: ready for `win_rate`.
     """
     keys = [name for name in ("seed", "pair", "order") if name in judged and name in truth]
     names = {"won": "true", "question": "expected"}
@@ -372,15 +315,10 @@ def cohen_kappa(one: Sequence[Hashable], two: Sequence[Hashable]) -> float:
 
     1 is full agreement, 0 what chance gives, below 0 less than that. Where both always say the same
     word, kappa is not defined; it is given as 1.
-
-    Raises:
-        PairError: there is nothing to compare, or one list is longer.
     """
-    if len(one) != len(two) or not len(one):
-        raise PairError(f"{len(one)} and {len(two)} verdicts: give one each of the same items")
-    items = len(one)
-    agreed = sum(a == b for a, b in zip(one, two, strict=True)) / items
-    chance = sum(one.count(kind) * two.count(kind) for kind in set(one) | set(two)) / items**2
+    agreed = sum(a == b for a, b in zip(one, two, strict=True)) / len(one)
+    kinds = set(one) | set(two)
+    chance = sum(one.count(kind) * two.count(kind) for kind in kinds) / len(one) ** 2
     return 1.0 if chance == 1 else (agreed - chance) / (1 - chance)
 
 
@@ -400,13 +338,9 @@ def rate_answers(frame: pd.DataFrame, *, forbidden: Sequence[str] = ()) -> pd.Da
     for output, answers in zip(frame["output"], frame["answers"], strict=True):
         text = output.strip()
         right, unsure = bool(answers) and is_right(text, answers), abstains(text)
+        harmless = not any(one.lower() in text.lower() for one in forbidden)
         one_line = bool(text) and "\n" not in text and not text.endswith("?")
-        rows.append(
-            {
-                "helpful": float(right or (unsure and not answers)),
-                "harmless": float(not any(one.lower() in text.lower() for one in forbidden)),
-                "faithful": float(right or unsure),
-                "well-formed": float(one_line and repetition(text) < 0.2),
-            }
-        )
-    return frame.assign(**{name: [row[name] for row in rows] for name in CRITERIA})
+        well_formed = one_line and repetition(text) < 0.2
+        rows.append((right or (unsure and not answers), harmless, right or unsure, well_formed))
+    rated = pd.DataFrame(rows, columns=CRITERIA, index=frame.index, dtype=float)
+    return frame.assign(**rated)

@@ -11,7 +11,6 @@ RUN is the folder of a saved run with all weights. For one with adapters name th
 `pretrained=BASE,peft=RUN,tokenizer=RUN`, since the chat template is the run's, and the id of the
 token that ends a turn, `--gen_kwargs eos_token_id=ID`: lm-eval stops at the base's end of text,
 which may be another token.
-Nothing is fetched: the rows are read from the files next to the tasks.
 """
 
 import json
@@ -21,26 +20,31 @@ from pathlib import Path
 from sftlab.measure.likelihood import choices
 from sftlab.world import RELATIONS, Country, countries, grammar
 
-QUESTIONS, CHOICES = "sftlab_questions", "sftlab_choices"
+TASKS = {
+    "sftlab_questions": {
+        "output_type": "generate_until",
+        "doc_to_text": "question",
+        "doc_to_target": "answers",
+        "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": 24},
+        "metric_list": [{"metric": "exact_match", "ignore_case": True, "ignore_punctuation": True}],
+    },
+    "sftlab_choices": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "prompt",
+        "doc_to_choice": "choices",
+        "doc_to_target": 0,
+        "target_delimiter": " ",
+        "metric_list": [{"metric": "acc"}],
+    },
+}
 
 
-def export_tasks(
-    folder: str | Path,
-    *,
-    among: Sequence[Country],
-    relations: Sequence[str] = RELATIONS,
-    wrong: int = 4,
-    seed: int = 0,
-    max_new_tokens: int = 24,
-) -> list[str]:
+def export_tasks(folder: str | Path, *, among: Sequence[Country]) -> list[str]:
     """Write both tasks about some countries into a new or an empty folder; their names.
 
     The questions are those of `probe_questions`, in its order, the choices those of
     `probe_choices`. The tasks name their files by this machine's path: write them where they are
-    used.
-
-    Raises:
-        ValueError: the folder holds something, or there is no country.
+    used. ValueError: the folder holds something, or there is no country.
     """
     folder = Path(folder).resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -49,47 +53,31 @@ def export_tasks(
         raise ValueError("`among` is empty: give one country or more")
     folder.mkdir(parents=True, exist_ok=True)
     forms = {one.name: n for n, one in enumerate(countries())}
-    questions, multiple = [], []
+    rows: dict[str, list[dict]] = {name: [] for name in TASKS}
     for one in among:
-        for relation in relations:
+        for relation in RELATIONS:
             item = {"country": one.name, "relation": relation}
-            form = forms.get(one.name, 0)
-            text = grammar.question(one, relation, wording="test", form=form)
-            questions.append({**item, "question": text, "answers": list(one.answers(relation))})
-            offered = choices(one, relation, wrong=wrong, seed=seed)
-            multiple.append({**item, "prompt": grammar.cloze(one, relation), "choices": offered})
-    generated = {
-        "output_type": "generate_until",
-        "doc_to_text": "question",
-        "doc_to_target": "answers",
-        "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": max_new_tokens},
-    }
-    exact = {"metric": "exact_match", "ignore_case": True, "ignore_punctuation": True}
-    likelihood = {
-        "output_type": "multiple_choice",
-        "doc_to_text": "prompt",
-        "doc_to_choice": "choices",
-        "doc_to_target": 0,
-        "target_delimiter": " ",
-    }
-    _write_task(folder, QUESTIONS, "questions.jsonl", questions, generated, exact)
-    _write_task(folder, CHOICES, "choices.jsonl", multiple, likelihood, {"metric": "acc"})
-    return [QUESTIONS, CHOICES]
-
-
-def _write_task(folder: Path, name: str, file: str, rows: list[dict], how: dict, metric: dict):
-    """The rows of a task, and its YAML with values written as JSON, which YAML includes."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / file).write_text(text, encoding="utf-8")
-    values = {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(folder / file)}},
-        "test_split": "test",
-        "num_fewshot": 0,
-        **how,
-        "metric_list": [{**metric, "aggregation": "mean", "higher_is_better": True}],
-        "metadata": {"version": 1.0},
-    }
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            asked = grammar.question(one, relation, wording="test", form=forms.get(one.name, 0))
+            question = {"question": asked, "answers": list(one.answers(relation))}
+            choice = {"prompt": grammar.cloze(one, relation), "choices": choices(one, relation)}
+            rows["sftlab_questions"].append(item | question)
+            rows["sftlab_choices"].append(item | choice)
+    for name, task in TASKS.items():
+        file = folder / f"{name.removeprefix('sftlab_')}.jsonl"
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[name])
+        file.write_text(text, encoding="utf-8")
+        (metric,) = task["metric_list"]
+        values = {
+            "task": name,
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(file)}},
+            "test_split": "test",
+            "num_fewshot": 0,
+            **task,
+            "metric_list": [{**metric, "aggregation": "mean", "higher_is_better": True}],
+            "metadata": {"version": 1.0},
+        }
+        # YAML includes JSON, so each value is written as that.
+        lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return list(TASKS)

@@ -1,24 +1,26 @@
-"""Measured effects with confidence intervals: shares, means, differences, equivalence tests.
+"""Measured effects with confidence intervals: shares, means, differences, equivalence, segments.
 
     share(outcomes)             a share of independent items, with its exact interval
     mean(frame)                 a share, or any mean, with its interval over seeds and entities
     difference(first, second)   mean(first) - mean(second), paired where the arms share items
     equivalent(estimate, 0.05)  whether the effect is shown to lie within +-0.05
     computed(14.2, factor=1.1)  a figure of a formula, right within a tenth
+    segment_means(cut)          the mean of each segment: what a mean over all items hides
 
 A frame has one row per seed and item. How the intervals are made, and how often they hold the
 truth, is in `sftlab.measure.intervals`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from sftlab.measure.intervals import Cells, cells, clopper_pearson, interval
+from sftlab.measure.intervals import cells, clopper_pearson, interval
+from sftlab.world import country
 
 SHARE, POINTS, NUMBER = "share", "points", "number"
 
@@ -79,9 +81,8 @@ class Estimate:
     value: float
     """The effect in the unit of the measured column (a share: 0 to 1)."""
     low: float
-    """Lower end of the interval at `level`."""
     high: float
-    """Upper end of the interval at `level`."""
+    """Ends of the interval at `level`."""
     level: float = 0.95
     """Confidence level of low and high; a correction for several comparisons is in it."""
     inner: tuple[float, float]
@@ -100,32 +101,27 @@ class Estimate:
     """`share` (printed as percents), `points` (difference of shares), or `number`."""
 
     def __post_init__(self) -> None:
-        numbers = (self.value, self.low, self.high, *self.inner, *self.by_seed)
-        if not all(math.isfinite(number) for number in numbers):
-            raise ValueError(f"{numbers} holds a number that is not finite: measure again")
-        if not self.low <= self.value <= self.high:
-            raise ValueError(
-                f"the value {self.value} is outside of its interval {self.low} to {self.high}"
-            )
         least, most = self.inner
-        if not self.low - 1e-9 <= least <= most <= self.high + 1e-9:
-            raise ValueError(
-                f"the inner interval {least} to {most} is not within {self.low} to {self.high}"
-            )
-        if not 0.5 < self.level < 1:
-            raise ValueError(f"level = {self.level}: give a confidence level with 0.5 < level < 1")
-        if self.unit not in (SHARE, POINTS, NUMBER):
-            raise ValueError(f"unit = {self.unit!r}: give {SHARE}, {POINTS} or {NUMBER}")
-        if min(self.seeds, self.items, self.entities) < 1 or not self.by_seed:
-            raise ValueError(
-                f"{self.seeds} seeds, {self.items} items, {self.entities} entities and "
-                f"{len(self.by_seed)} effects by seed: each must be 1 or more"
-            )
+        numbers = (self.value, self.low, self.high, least, most, *self.by_seed)
+        counts = (self.seeds, self.items, self.entities, len(self.by_seed))
+        faults = {
+            "a number is not finite": not all(map(math.isfinite, numbers)),
+            "the value is outside of low to high": not self.low <= self.value <= self.high,
+            "inner is not within low to high": (
+                not self.low - 1e-9 <= least <= most <= self.high + 1e-9
+            ),
+            "level is not above 0.5 and below 1": not 0.5 < self.level < 1,
+            f"unit is not {SHARE}, {POINTS} or {NUMBER}": self.unit not in (SHARE, POINTS, NUMBER),
+            "seeds, items, entities or by_seed is below 1": min(counts) < 1,
+        }
+        if found := [fault for fault, there in faults.items() if there]:
+            raise ValueError(f"{found[0]} in {self!r}: measure again")
 
     def __str__(self) -> str:
         written = {
             SHARE: percent,
-            POINTS: lambda share: f"{100 * share:+.{_digits(share)}f}",
+            # One digit more where whole points would print a difference as none.
+            POINTS: lambda share: f"{100 * share:+.{int(0 < abs(share) < 0.005)}f}",
             NUMBER: lambda number: f"{number:.3g}",
         }[self.unit]
         value, low, high = written(self.value), written(self.low), written(self.high)
@@ -174,11 +170,6 @@ def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estim
     )
 
 
-def _digits(points: float) -> int:
-    """One digit where whole points would print a difference as none."""
-    return 1 if 0 < abs(points) < 0.005 else 0
-
-
 def equivalent(estimate: Estimate, margin: float) -> bool:
     """Equivalence test: whether the effect is shown to lie within +-margin.
 
@@ -198,16 +189,15 @@ def mean(
     value: str = "right",
     seed: str = "seed",
     entity: str | None = "country",
-    level: float = 0.95,
     comparisons: int = 1,
 ) -> Estimate:
-    """The mean of a column with its interval over seeds and entities.
+    """The mean of a column with its 95% interval over seeds and entities.
 
     `value` is a column of booleans, or of any numbers; of 0s and 1s alone the mean is a share,
     and its interval stays within 0 to 1. A frame without the column "seed" is one seed, and the
     interval is over entities alone; `entity=None` is for one number a run, over seeds alone.
     Entities count alike, and all rows of an entity move together. `comparisons=k` makes k such
-    intervals hold at once (Bonferroni): each is at the level 1 - (1 - level) / k.
+    intervals hold at once (Bonferroni): each is at the level 1 - 0.05 / k.
 
     ValueError: the frame cannot be averaged (see `cells`), or is a single number.
     """
@@ -218,12 +208,10 @@ def mean(
             "items of several entities"
         )
     return _estimate(
-        float(arm.values.mean()),
         [arm.values],
         by_seed=arm.values.mean(1),
         unit=SHARE if arm.shares else NUMBER,
         counts=dict(seeds=len(arm.seeds), items=arm.items, entities=len(arm.entities)),
-        level=level,
         comparisons=comparisons,
     )
 
@@ -236,10 +224,9 @@ def difference(
     seed: str = "seed",
     entity: str | None = "country",
     paired_seeds: bool = True,
-    level: float = 0.95,
     comparisons: int = 1,
 ) -> Estimate:
-    """mean(first) - mean(second) with its interval over seeds and entities.
+    """mean(first) - mean(second) with its 95% interval over seeds and entities.
 
     Entities are paired when both frames hold the same ones, independent when they share none.
     `paired_seeds=True` pairs the arms' seeds, as when seed 3 drew the same examples in the same
@@ -253,75 +240,62 @@ def difference(
 
     ValueError as for `mean`, and when the arms share some entities only or, paired, not all seeds.
     """
-    columns = dict(value=value, seed=seed, entity=entity)
-    one, two = cells(first, **columns), cells(second, **columns)
-    single = 1 in (len(one.seeds), len(two.seeds))
-    if paired_seeds and not single and one.seeds != two.seeds:
+    one, two = (cells(arm, value=value, seed=seed, entity=entity) for arm in (first, second))
+    numbers = (len(one.seeds), len(two.seeds))
+    if paired_seeds and 1 not in numbers and one.seeds != two.seeds:
         raise ValueError(
             f"the first arm has the seeds {list(one.seeds)}, the second {list(two.seeds)}: measure "
             "both with the same seeds, or pass paired_seeds=False"
         )
-    paired = _paired_entities(one, two)
-    if one.values.size == two.values.size == 1 and not (one.shares and two.shares):
-        raise ValueError("both arms are one number: an interval needs seeds or entities")
+    paired = one.entities == two.entities
+    common = set(one.entities) & set(two.entities)
+    if common and not paired:
+        lonely = sorted(map(str, set(one.entities) ^ set(two.entities)))
+        raise ValueError(
+            f"the arms share {len(common)} entities, but {', '.join(lonely[:3])}"
+            f"{' and more' if len(lonely) > 3 else ''} are in one arm only: compare them on the "
+            "entities that both have"
+        )
     shares = one.shares and two.shares
+    if one.values.size == two.values.size == 1 and not shares:
+        raise ValueError("both arms are one number: an interval needs seeds or entities")
     by_one, by_two = one.values.mean(1), two.values.mean(1)
-    if not (paired_seeds and not single):
+    if not paired_seeds or 1 in numbers:
         steady = by_one.std() < by_two.std()
         by_one, by_two = (by_one.mean(), by_two) if steady else (by_one, by_two.mean())
-    numbers = (len(one.seeds), len(two.seeds))
     together = min if paired else sum
     return _estimate(
-        float(one.values.mean() - two.values.mean()),
         [one.values, two.values],
         by_seed=by_one - by_two,
         unit=POINTS if shares else NUMBER,
         counts=dict(
-            seeds=max(numbers) if single else min(numbers),
+            seeds=max(numbers) if 1 in numbers else min(numbers),
             items=together((one.items, two.items)),
             entities=together((len(one.entities), len(two.entities))),
         ),
-        level=level,
         comparisons=comparisons,
         paired_seeds=paired_seeds,
         paired_entities=paired,
     )
 
 
-def _paired_entities(one: Cells, two: Cells) -> bool:
-    if one.entities == two.entities:
-        return True
-    first, second = set(one.entities), set(two.entities)
-    if not first & second:
-        return False
-    lonely = sorted(map(str, first ^ second))
-    raise ValueError(
-        f"the arms share {len(first & second)} entities, but {', '.join(lonely[:3])}"
-        f"{' and more' if len(lonely) > 3 else ''} are in one arm only: compare them on the "
-        "entities that both have"
-    )
-
-
 def _estimate(
-    value: float,
     arms: list[np.ndarray],
     *,
     by_seed: np.ndarray,
     unit: str,
-    level: float,
     comparisons: int,
     counts: dict[str, int],
     **pairing: bool,
 ) -> Estimate:
-    if not 0.5 < level < 1:
-        raise ValueError(f"level = {level}: give a confidence level with 0.5 < level < 1")
     if comparisons < 1:
         raise ValueError(f"comparisons = {comparisons}: count the intervals, 1 or more")
-    level = 1 - (1 - level) / comparisons
+    level = 1 - (1 - 0.95) / comparisons
     outer, inner = (
         interval(*arms, shares=unit != NUMBER, level=one, **pairing)
         for one in (level, 1 - 2 * (1 - level))
     )
+    value = float(arms[0].mean() - (arms[1].mean() if len(arms) == 2 else 0))
     return Estimate(
         value=value,
         low=min(outer.low, value),
@@ -334,3 +308,74 @@ def _estimate(
         unit=unit,
         **counts,
     )
+
+
+CUTS: dict[str, Callable[[Any], str]] = {
+    "relation": lambda row: row.relation,
+    "continent": lambda row: country(row.country).continent,
+    "length": lambda row: "several words" if " " in row.expected.strip() else "one word",
+    "group": lambda row: row.group,
+    "relation and group": lambda row: f"{row.relation}, {row.group}",
+}
+"""From a row of `probe_questions` to the name of its segment: by relation, continent, length of
+the answer, and how the corpus holds the country (asked about, stated, never mentioned)."""
+
+
+def with_segments(frame: pd.DataFrame, cuts: Sequence[str] = tuple(CUTS)) -> pd.DataFrame:
+    """A row for each item and cut, with the columns cut and segment."""
+    if unknown := [name for name in cuts if name not in CUTS]:
+        raise ValueError(f"no cut {unknown[0]!r}; there are {', '.join(CUTS)}")
+    rows = list(frame.itertuples())
+    return pd.concat(
+        [frame.assign(cut=name, segment=[CUTS[name](row) for row in rows]) for name in cuts],
+        ignore_index=True,
+    )
+
+
+def by_frequency(frame: pd.DataFrame, counts: Mapping[str, int]) -> pd.DataFrame:
+    """The frame cut by how often the corpus names each country: equal thirds, the rarest first.
+
+    `counts` maps a country to its number of occurrences.
+
+    ValueError: a country has no count, or there are fewer than three.
+    """
+    names = sorted(set(frame["country"]), key=lambda name: (counts.get(name, -1), name))
+    if missing := [name for name in names if name not in counts]:
+        raise ValueError(f"{missing[0]!r} has no count: count it in the corpus")
+    if len(names) < 3:
+        raise ValueError(f"{len(names)} countries cannot be cut into thirds: measure more")
+    labels = {}
+    for part in range(3):
+        third = [name for n, name in enumerate(names) if n * 3 // len(names) == part]
+        rarest, most = counts[third[0]], counts[third[-1]]
+        labels |= dict.fromkeys(third, f"named {rarest:,} to {most:,} times")
+    return frame.assign(cut="frequency", segment=frame["country"].map(labels))
+
+
+def segment_means(cut: pd.DataFrame, **how: Any) -> dict[str, dict[str, Estimate]]:
+    """Cut -> segment -> mean with its interval, the weakest segment first; `how` goes to `mean`.
+
+    all            ############################## 87%
+    capital        ###################            62%     <- here
+    continent      #################################  99%
+    """
+    found = {}
+    for name, part in cut.groupby("cut", sort=False):
+        means = {segment: mean(rows, **how) for segment, rows in part.groupby("segment")}
+        found[name] = dict(sorted(means.items(), key=lambda pair: pair[1].value))
+    return found
+
+
+def weakest(cut: pd.DataFrame, *, least: int = 5) -> tuple[str, str]:
+    """(cut, segment) with the lowest mean, of those with `least` items or more a seed.
+
+    Choose it on some items and report it on others: the lowest of many means is low by luck too.
+
+    ValueError: no segment has so many.
+    """
+    seeds = cut["seed"].nunique() if "seed" in cut else 1
+    table = cut.groupby(["cut", "segment"])["right"].agg(["mean", "size"])
+    table = table[table["size"] >= least * seeds]
+    if table.empty:
+        raise ValueError(f"no segment has {least} items: lower `least`, or measure more items")
+    return table["mean"].idxmin()

@@ -28,46 +28,30 @@ MAX_LENGTH = 40
 """Characters of a string whose schema names no `maxLength`."""
 
 
-class PatternError(ValueError):
-    """A schema that cannot be turned into a pattern."""
+def _strict_json(text: str) -> Any:
+    """The value of a JSON text; ValueError also for what only Python reads (NaN, repeated keys)."""
 
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a key is repeated")
+        return dict(pairs)
 
-def parse_json(text: str) -> Any:
-    """The value of a text that is JSON, with nothing else but white space around it.
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
 
-    NaN and Infinity, which Python reads and JSON lacks, and repeated keys are refused.
-
-    Raises:
-        ValueError: it does not parse.
-    """
-    return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is repeated")
-    return found
+    return json.loads(text, parse_constant=constant, object_pairs_hook=unique)
 
 
 def probe_schema(
-    outputs: Sequence[str],
-    *,
-    schema: Mapping[str, Any],
-    expected: Sequence[Any] | None = None,
+    outputs: Sequence[str], *, schema: Mapping[str, Any], expected: Sequence[Any]
 ) -> pd.DataFrame:
     """What is right about each output, one row each.
 
     Columns: output, parsed, fields (an object that has all that the schema requires, whatever
-    else), valid (by jsonschema), fault (of the first step that failed, empty when valid), and with
-    `expected` correct: valid, and equal to what was expected.
+    else), valid (by jsonschema), fault (of the first step that failed, empty when valid), and
+    correct: valid, and equal to what was expected.
 
-    Raises:
-        ValueError: the schema is invalid, or there are not as many expected values as outputs.
+    ValueError: the schema is invalid.
     """
     import jsonschema
 
@@ -76,27 +60,21 @@ def probe_schema(
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise ValueError(f"invalid schema: {error.message} at {error.json_path}") from error
-    if expected is not None and len(expected) != len(outputs):
-        raise ValueError(
-            f"{len(expected)} expected values for {len(outputs)} outputs: give one each"
-        )
-    validator, rows = kind(schema), []
-    for number, output in enumerate(outputs):
-        row = {"output": output, "parsed": False, "fields": False, "valid": False, "fault": ""}
-        rows.append(row)
+    validator, required, rows = kind(schema), schema.get("required", ()), []
+    for output, right in zip(outputs, expected, strict=True):
+        row = {"output": output, "parsed": False, "fields": False, "valid": False}
         try:
-            value = parse_json(output)
+            value = _strict_json(output)
         except (ValueError, RecursionError) as error:
-            row["fault"] = f"not JSON: {error}"
+            row |= {"fault": f"not JSON: {error}", "correct": False}
         else:
             fault = next(iter(validator.iter_errors(value)), None)
-            required = schema.get("required", ())
             row["parsed"] = True
             row["fields"] = isinstance(value, dict) and all(name in value for name in required)
             row["valid"] = fault is None
             row["fault"] = f"{fault.json_path}: {fault.message}" if fault else ""
-        if expected is not None:
-            row["correct"] = row["valid"] and value == expected[number]
+            row["correct"] = fault is None and value == right
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -105,19 +83,16 @@ def schema_pattern(schema: Mapping[str, Any]) -> str:
 
     For objects whose properties are all required, of strings (with `enum`, `pattern` of a class of
     characters such as `^[a-z ]+$`, `maxLength`), integers, booleans, and nested such objects.
-
-    Raises:
-        PatternError: the schema has something else.
+    ValueError: the schema has something else.
     """
     if "enum" in schema:
         return "(?:" + "|".join(re.escape(json.dumps(value)) for value in schema["enum"]) + ")"
     kind = schema.get("type")
     if kind == "string":
-        most = schema.get("maxLength", MAX_LENGTH)
-        least = max(1, schema.get("minLength", 1))
         letters = schema.get("pattern", r'^[^"\\\x00-\x1f]+$')
         if not (letters.startswith("^[") and letters.endswith("]+$")):
-            raise PatternError(f"pattern {letters!r}: use a class of characters, as ^[a-z ]+$")
+            raise ValueError(f"pattern {letters!r}: use a class of characters, as ^[a-z ]+$")
+        least, most = max(1, schema.get("minLength", 1)), schema.get("maxLength", MAX_LENGTH)
         return f'"{letters[1:-2]}{{{least},{most}}}"'
     if kind == "integer":
         return r"-?(?:0|[1-9][0-9]{0,8})"
@@ -126,13 +101,13 @@ def schema_pattern(schema: Mapping[str, Any]) -> str:
     if kind == "object" and "properties" in schema:
         optional = set(schema["properties"]) - set(schema.get("required", ()))
         if optional:
-            raise PatternError(f"property {min(optional)!r} is optional: require it, or drop it")
+            raise ValueError(f"property {min(optional)!r} is optional: require it, or drop it")
         parts = [
             f"{re.escape(json.dumps(name))}: {schema_pattern(one)}"
             for name, one in schema["properties"].items()
         ]
         return r"\{" + ", ".join(parts) + r"\}"
-    raise PatternError(
+    raise ValueError(
         f"{json.dumps(dict(schema))[:80]}: this kind of schema is not supported; use objects, "
         "strings, integers, booleans or enum"
     )
@@ -145,29 +120,26 @@ def complete_within(
     *,
     pattern: str | Sequence[str],
     max_new_tokens: int = 80,
-    batch_size: int = 64,
 ) -> list[str]:
-    """Continue each prompt greedily with the most likely tokens that fit the pattern.
+    """Continue each prompt greedily with the most likely tokens that fit the pattern, or its own.
 
     A row ends when its text matches and no longer one that begins with it would; where both would
     do, the model's own end of text decides. Each text fits the pattern, whole unless it is cut at
-    `max_new_tokens`. Texts come without the space that a tokenizer puts in front. `pattern` is one
-    for all prompts, or one for each.
-
-    Raises:
-        PatternError: there are not as many patterns as prompts.
+    `max_new_tokens`. Texts come without the space that a tokenizer puts in front.
     """
     import regex
     import torch
 
-    patterns = [pattern] * len(prompts) if isinstance(pattern, str) else list(pattern)
-    if len(patterns) != len(prompts):
-        raise PatternError(f"{len(patterns)} patterns for {len(prompts)} prompts: give one each")
+    patterns = [pattern] * len(prompts) if isinstance(pattern, str) else pattern
     rules = [regex.compile(one) for one in patterns]
     words = [tokenizer.decode([n]) for n in range(len(tokenizer))]
     stops = model.generation_config.eos_token_id
     stops = [stops] if isinstance(stops, int) else list(stops or [tokenizer.eos_token_id])
     special = set(stops) | set(tokenizer.all_special_ids)
+    rows = [with_bos(tokenizer, prompt) for prompt in prompts]
+    width = max(map(len, rows))
+    padded = torch.tensor([[stops[0]] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
 
     def text_of(ids: list[int]) -> str:
         return "".join("" if n in special else words[n] for n in ids).lstrip(" ")
@@ -186,30 +158,21 @@ def complete_within(
                 return token
         return stops[0]
 
-    found: list[str] = []
-    for start in range(0, len(prompts), batch_size):
-        rows = [with_bos(tokenizer, prompt) for prompt in prompts[start : start + batch_size]]
-        width = max(map(len, rows))
-        padded = torch.tensor([[stops[0]] * (width - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    def only_fitting(ids, scores):
+        """A logits processor: of each row only the chosen token keeps its score."""
+        kept = torch.full_like(scores, -torch.inf)
+        orders = scores.argsort(descending=True).tolist()
+        for row, (order, rule) in enumerate(zip(orders, rules, strict=True)):
+            kept[row, next_token(order, text_of(ids[row, width:].tolist()), rule)] = 0
+        return kept
 
-        def only_fitting(ids, scores, start=start, width=width):
-            """A logits processor: of each row only the chosen token keeps its score."""
-            orders = scores.argsort(descending=True).tolist()
-            kept = torch.full_like(scores, -torch.inf)
-            for row, order in enumerate(orders):
-                text = text_of(ids[row, width:].tolist())
-                kept[row, next_token(order, text, rules[start + row])] = 0
-            return kept
-
-        out = model.generate(
-            padded.to(model.device),
-            attention_mask=mask.to(model.device),
-            logits_processor=[only_fitting],
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=stops,
-            pad_token_id=stops[0],
-        )
-        found += [text_of(row) for row in out[:, width:].tolist()]
-    return found
+    out = model.generate(
+        padded.to(model.device),
+        attention_mask=mask.to(model.device),
+        logits_processor=[only_fitting],
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=stops,
+        pad_token_id=stops[0],
+    )
+    return [text_of(row) for row in out[:, width:].tolist()]

@@ -1,8 +1,8 @@
 """How near a text comes to its references, and how often such metrics rank against the truth.
 
 Exact match, token F1, BLEU, chrF, ROUGE: each takes one prediction and its references, and gives
-0 to 1. With several references exact match,
-F1 and ROUGE take the best of them, BLEU and chrF their own way of using all.
+0 to 1. With several references exact match, F1 and ROUGE take the best of them, BLEU and chrF their
+own way of using all.
 
                                   reference: The capital of France is Paris.
     prediction                    exact match   F1    ROUGE-L
@@ -33,16 +33,16 @@ LOCAL_METRICS = str(Path(__file__).with_name("metrics.py"))
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def _normalised(text: str) -> str:
-    """A text as SQuAD compares it (arXiv 1606.05250): lower case; without punctuation, articles and
-    repeated white space."""
+def _words(text: str) -> list[str]:
+    """The words of a text as SQuAD compares them (arXiv 1606.05250): lower case, without
+    punctuation and articles."""
     text = text.lower().translate(_PUNCTUATION)
-    return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", text).split())
+    return re.sub(r"\b(?:a|an|the)\b", " ", text).split()
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
     """1 when the normalised prediction is one of the normalised references, else 0."""
-    return float(_normalised(prediction) in {_normalised(one) for one in _checked(references)})
+    return float(_words(prediction) in [_words(one) for one in _checked(references)])
 
 
 def token_f1(prediction: str, references: Sequence[str]) -> float:
@@ -50,32 +50,27 @@ def token_f1(prediction: str, references: Sequence[str]) -> float:
 
     Two texts of which one has no word left are equal (1) or not (0), as SQuAD 2.0 has it.
     """
-    return max(_f1(prediction, reference) for reference in _checked(references))
-
-
-def _f1(prediction: str, reference: str) -> float:
-    said, wanted = _normalised(prediction).split(), _normalised(reference).split()
-    if not said or not wanted:
-        return float(said == wanted)
-    shared = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * shared / (len(said) + len(wanted))
+    said, scores = _words(prediction), []
+    for reference in _checked(references):
+        wanted = _words(reference)
+        shared = sum((Counter(said) & Counter(wanted)).values())
+        both = len(said) + len(wanted)
+        scores.append(2 * shared / both if said and wanted else float(said == wanted))
+    return max(scores)
 
 
 def bleu(prediction: str, references: Sequence[str]) -> float:
     """Sentence BLEU by sacrebleu: up to 4-grams, fewer for a short text, smoothed (exp)."""
-    return _sacre("BLEU").sentence_score(prediction, list(_checked(references))).score / 100
+    from sacrebleu import sentence_bleu
+
+    return sentence_bleu(prediction, _checked(references)).score / 100
 
 
 def chrf(prediction: str, references: Sequence[str]) -> float:
     """chrF2 by sacrebleu: F score of character n-grams up to 6, recall counted twice."""
-    return _sacre("CHRF").sentence_score(prediction, list(_checked(references))).score / 100
+    from sacrebleu import sentence_chrf
 
-
-@cache
-def _sacre(name: str):
-    from sacrebleu import metrics
-
-    return metrics.BLEU(effective_order=True) if name == "BLEU" else metrics.CHRF()
+    return sentence_chrf(prediction, _checked(references)).score / 100
 
 
 def rouge(prediction: str, references: Sequence[str], *, kind: str = "rougeL") -> float:
@@ -84,7 +79,7 @@ def rouge(prediction: str, references: Sequence[str], *, kind: str = "rougeL") -
     `kind` is rouge1 or rouge2 (shared words, pairs of words) or rougeL (the longest sequence of
     words that both have in this order).
     """
-    found = _rouge(kind).score_multi(list(_checked(references)), prediction)
+    found = _rouge(kind).score_multi(_checked(references), prediction)
     return float(found[kind].fmeasure)
 
 
@@ -95,12 +90,24 @@ def _rouge(kind: str):
     return RougeScorer([kind])
 
 
+def _checked(references: Sequence[str]) -> list[str]:
+    if isinstance(references, str) or not references:
+        raise ValueError(
+            f"references is {references!r}; give a list of one right answer or more, such as "
+            "['Paris']"
+        )
+    return list(references)
+
+
 def distinct(texts: Sequence[str], size: int = 1) -> float:
     """distinct-n (Li et al. 2016): different n-grams of words over all n-grams, of all texts.
 
     It falls as there are more texts, so compare equal numbers of them. 0 without any n-gram.
     """
-    grams = [gram for text in texts for gram in _grams(text, size)]
+    grams = []
+    for text in texts:
+        words = text.split()
+        grams += [tuple(words[n : n + size]) for n in range(len(words) - size + 1)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
@@ -109,24 +116,7 @@ def repetition(text: str, size: int = 4) -> float:
 
     0 for a text without an n-gram, near 1 for one that goes in circles.
     """
-    grams = _grams(text, size)
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-
-def _grams(text: str, size: int) -> list[tuple[str, ...]]:
-    if size < 1:
-        raise ValueError(f"size is {size}; an n-gram has one word or more")
-    words = text.split()
-    return [tuple(words[n : n + size]) for n in range(len(words) - size + 1)]
-
-
-def _checked(references: Sequence[str]) -> Sequence[str]:
-    if isinstance(references, str) or not references:
-        raise ValueError(
-            f"references is {references!r}; give a list of one right answer or more, such as "
-            "['Paris']"
-        )
-    return references
+    return 1 - distinct([text], size) if len(text.split()) >= size else 0.0
 
 
 SCORES: dict[str, Callable[[str, Sequence[str]], float]] = {
@@ -139,81 +129,25 @@ SCORES: dict[str, Callable[[str, Sequence[str]], float]] = {
 """Name -> score of one prediction against its references."""
 
 
-def score_frame(
-    frame: pd.DataFrame,
-    *,
-    scores: Sequence[str] = tuple(SCORES),
-    references: str = "answers",
-) -> pd.DataFrame:
-    """The frame with a column for each score of its outputs against their references.
+def score_frame(frame: pd.DataFrame, *, scores: Sequence[str] = tuple(SCORES)) -> pd.DataFrame:
+    """The frame with a column for each score of its outputs against their answers.
 
-    `references` names the column that holds a list of right answers a row.
-
-    Raises:
-        ValueError: there is no such score, or a column is missing.
+    ValueError: there is no such score, or a column is missing.
     """
-    for name in scores:
-        if name not in SCORES:
-            raise ValueError(f"no score {name!r}; there are {', '.join(SCORES)}")
-    for column in ("output", references):
-        if column not in frame:
-            raise ValueError(f"the frame has no column {column!r}: {', '.join(map(str, frame))}")
+    if unknown := [name for name in scores if name not in SCORES]:
+        raise ValueError(f"no score {unknown[0]!r}; there are {', '.join(SCORES)}")
+    if absent := [name for name in ("output", "answers") if name not in frame]:
+        raise ValueError(f"the frame has no column {absent[0]!r}: {', '.join(map(str, frame))}")
+    outputs = frame["output"].str.strip()
+    rows = list(zip(outputs, frame["answers"].map(tuple), strict=True))
     # Many rows are equal: of 4,620 rows of the lesson on evaluation 1,249 differ.
-    rows = [
-        (output.strip(), tuple(right))
-        for output, right in zip(frame["output"], frame[references], strict=True)
-    ]
-    found = {}
-    for name in scores:
-        known = {row: SCORES[name](row[0], list(row[1])) for row in dict.fromkeys(rows)}
-        found[name] = [known[row] for row in rows]
-    return frame.assign(**found)
-
-
-def rank_once(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Rank every two runs by one metric of one seed, in each relation.
-
-    `scored` has the columns arm, relation, seed, country, right (the truth) and the metrics. The
-    truth of an arm is the mean of right over all of its seeds. One row for each comparison, metric
-    and seed. Columns: pair, one, two, relation, metric, seed, against (the metric prefers the run
-    that the truth does not; never where the truth calls them equal).
-    """
-    means = scored.groupby(["arm", "relation", "seed"])[list(metrics)].mean()
-    rows = []
-    for names, better in _comparisons(scored):
-        gaps = (
-            means.loc[names["one"], names["relation"]] - means.loc[names["two"], names["relation"]]
-        )
-        for seed, row in gaps.iterrows():
-            for name, gap in row.items():
-                against = bool(gap * better < 0)
-                rows.append({**names, "metric": name, "seed": seed, "against": against})
-    return pd.DataFrame(rows)
-
-
-def rank_with_intervals(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """The same comparisons, decided only where the 95% intervals of all metrics, over all seeds,
-    exclude zero on the same side. Columns: pair, one, two, relation, decided, against."""
-    parts, rows = dict(iter(scored.groupby(["arm", "relation"]))), []
-    for names, better in _comparisons(scored):
-        sign = _agreed(*(parts[names[end], names["relation"]] for end in ("one", "two")), metrics)
-        rows.append({**names, "decided": sign != 0, "against": sign * better < 0})
-    return pd.DataFrame(rows)
-
-
-def _agreed(one: pd.DataFrame, two: pd.DataFrame, metrics: Sequence[str]) -> int:
-    """1 where every metric prefers one, -1 two, 0 where any is undecided or disagrees."""
-    signs = set()
-    for name in metrics:
-        found = difference(one, two, value=name)
-        signs.add((found.low > 0) - (found.high < 0))
-        if signs not in ({1}, {-1}):
-            return 0
-    return signs.pop()
+    found = {row: [SCORES[name](*row) for name in scores] for row in dict.fromkeys(rows)}
+    return frame.assign(**{name: [found[row][n] for row in rows] for n, name in enumerate(scores)})
 
 
 def _comparisons(scored: pd.DataFrame) -> Iterator[tuple[dict[str, str], float]]:
-    """The names of each comparison, and by how much the truth prefers the first arm."""
+    """The names of each comparison of two arms in a relation, and by how much the truth, the mean
+    of right over all seeds, prefers the first."""
     truth = scored.groupby(["arm", "relation"])["right"].mean()
     arms, relations = scored["arm"].unique(), sorted(scored["relation"].unique())
     if len(arms) < 2:
@@ -224,6 +158,35 @@ def _comparisons(scored: pd.DataFrame) -> Iterator[tuple[dict[str, str], float]]
             yield names | {"relation": relation}, truth[one, relation] - truth[two, relation]
 
 
+def rank_once(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Rank every two runs by one metric of one seed, in each relation.
+
+    `scored` has the columns arm, relation, seed, country, right (the truth) and the metrics. One
+    row for each comparison, metric and seed. Columns: pair, one, two, relation, metric, seed,
+    against (the metric prefers the run that the truth does not; never where the truth calls them
+    equal).
+    """
+    means = scored.groupby(["arm", "relation", "seed"])[list(metrics)].mean()
+    rows = []
+    for names, better in _comparisons(scored):
+        one, two = (means.loc[names[end], names["relation"]] for end in ("one", "two"))
+        for seed, metric, gap in (one - two).melt(ignore_index=False).itertuples():
+            rows.append({**names, "metric": metric, "seed": seed, "against": gap * better < 0})
+    return pd.DataFrame(rows)
+
+
+def rank_with_intervals(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The same comparisons, decided only where the 95% intervals of all metrics, over all seeds,
+    exclude zero on the same side. Columns: pair, one, two, relation, decided, against."""
+    parts, rows = dict(iter(scored.groupby(["arm", "relation"]))), []
+    for names, better in _comparisons(scored):
+        one, two = (parts[names[end], names["relation"]] for end in ("one", "two"))
+        gaps = [difference(one, two, value=name) for name in metrics]
+        sign = all(gap.low > 0 for gap in gaps) - all(gap.high < 0 for gap in gaps)
+        rows.append({**names, "decided": sign != 0, "against": sign * better < 0})
+    return pd.DataFrame(rows)
+
+
 def rank_answers(frame: pd.DataFrame) -> pd.DataFrame:
     """Whether token F1 ranks a right output above a wrong one of the same kind.
 
@@ -231,41 +194,38 @@ def rank_answers(frame: pd.DataFrame) -> pd.DataFrame:
     output to the question before it, of the same relation and seed, where that is wrong for it.
     Columns: those of the frame, other, ordered.
     """
-    found = frame[frame["right"]].copy()
-    found["other"] = found.groupby(["seed", "relation"])["output"].shift(1)
+    right = frame[frame["right"]]
+    found = right.assign(other=right.groupby(["seed", "relation"])["output"].shift(1))
     found = found.dropna(subset=["other"])
     wrong = [not is_right(o, a) for o, a in zip(found["other"], found["answers"], strict=True)]
     found = found[pd.Series(wrong, index=found.index, dtype=bool)]
-    return found.assign(
-        ordered=[
-            token_f1(row.output, row.answers) > token_f1(row.other, row.answers)
-            for row in found.itertuples()
-        ]
-    )
+    ordered = [
+        token_f1(row.output, row.answers) > token_f1(row.other, row.answers)
+        for row in found.itertuples()
+    ]
+    return found.assign(ordered=ordered)
 
 
-def rank_paraphrases(
-    among: Sequence[Country],
-    *,
-    relations: Sequence[str] = ("capital", "language", "currency"),
-    scores: Sequence[str] = ("BLEU", "ROUGE-L"),
-) -> pd.DataFrame:
-    """Whether a score ranks a false fact in the reference's words above a true one in others.
+def rank_paraphrases(among: Sequence[Country]) -> pd.DataFrame:
+    """Whether BLEU and ROUGE-L rank a false fact in the reference's words above a true one in
+    others.
 
-    For each fact one wrong sentence is compared with every other statement of the fact. Columns:
-    country, relation, reference, false, true, and for each score whether the false one has more.
+    For each capital, language and currency one wrong sentence is compared with every other
+    statement of the fact. Columns: country, relation, reference, false, true, and for each score
+    whether the false one has more.
     """
     rows = []
     for one in among:
-        for relation in relations:
+        for relation in ("capital", "language", "currency"):
             right, wrong = choices(one, relation, wrong=1)
             first, *others = grammar.STATEMENTS[relation]
             reference, false = (grammar.fill(first, one, a=answer) for answer in (right, wrong))
+            row = {"country": one.name, "relation": relation, "reference": reference}
             for form in others:
                 true = grammar.fill(form, one, a=right)
-                row = {"country": one.name, "relation": relation, "reference": reference}
-                row |= {"false": false, "true": true}
-                for name in scores:
-                    row[name] = SCORES[name](false, [reference]) > SCORES[name](true, [reference])
-                rows.append(row)
+                higher = {
+                    name: SCORES[name](false, [reference]) > SCORES[name](true, [reference])
+                    for name in ("BLEU", "ROUGE-L")
+                }
+                rows.append({**row, "false": false, "true": true, **higher})
     return pd.DataFrame(rows)

@@ -12,23 +12,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sftlab.measure import (
-    ANSWERED,
-    CONTINUED,
-    OTHER,
-    Components,
-    Estimate,
-    Share,
-    detectable,
-    percent,
-)
+from sftlab.measure import ANSWERED, CONTINUED, OTHER, Estimate, Share, percent
 
 # Okabe and Ito's colours, which stay distinct under the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -37,22 +28,11 @@ MEANING = {
     "training": COLOURS[0], "validation": COLOURS[5],
     ANSWERED: COLOURS[0], CONTINUED: COLOURS[1], OTHER: PALE,
     "learned": COLOURS[0], "read": "#9ecae9", "padding": PALE,
-    "base": GREY, "before": GREY,
+    "base": GREY, "before": GREY, "noise": GREY,
 }  # fmt: skip
 """Names that have the same colour in every plot; other series take COLOURS in order."""
-_STYLE = {
-    "axes.titlelocation": "left", "axes.titlesize": 11, "axes.titlecolor": INK,
-    "axes.labelsize": 9, "axes.labelcolor": SOFT,
-    "axes.spines.top": False, "axes.spines.right": False,
-    "xtick.labelsize": 9, "ytick.labelsize": 9, "xtick.major.size": 0, "ytick.major.size": 0,
-    "xtick.minor.size": 0, "ytick.minor.size": 0,
-    "lines.linewidth": 2, "lines.markersize": 4,
-    "legend.frameon": False, "legend.fontsize": 9, "legend.borderaxespad": 0.1,
-    "legend.handletextpad": 0.4, "legend.columnspacing": 1.2, "legend.handlelength": 1.4,
-}  # fmt: skip
-styled = rc_context(_STYLE)
+styled = style.context(Path(__file__).with_name("course.mplstyle"))
 """Decorator of a function that draws: the style holds inside it and nowhere else."""
-_DPI = 160
 TITLE = 62  # characters that fit above axes whose labels take a third of the width
 
 
@@ -66,9 +46,7 @@ class Picture:
     def png(self) -> bytes:
         """The figure as PNG."""
         buffer = io.BytesIO()
-        self.figure.set_dpi(_DPI)
-        # `savefig` draws everything twice, the first time for the layout alone.
-        FigureCanvasAgg(self.figure).print_png(buffer, pil_kwargs={"compress_level": 3})
+        self.figure.savefig(buffer, dpi=160)
         return buffer.getvalue()
 
     @property
@@ -82,11 +60,9 @@ class Picture:
         data = {"image/png": self.png(), "text/plain": self.alt}
         return data, {"image/png": {"width": width}}
 
-    def save(self, path: str | Path) -> Path:
-        """Write the picture as PNG and return its path."""
-        path = Path(path)
-        path.write_bytes(self.png())
-        return path
+    def save(self, path: str | Path) -> None:
+        """Write the picture as PNG."""
+        Path(path).write_bytes(self.png())
 
 
 def new_axes(height: float, *, columns: int = 1, widths: Sequence[float] | None = None):
@@ -103,11 +79,16 @@ def colours_of(names: Sequence[str]) -> dict[str, str]:
     return {name: MEANING.get(name) or free[others.index(name) % len(free)] for name in names}
 
 
-def finish(ax, title: str, alt: Sequence[str], *, x="", y="", legend=0, handles=None) -> Picture:
-    """Set title and labels, and above the axes a legend of `legend` columns (0: none)."""
+def finish(ax, title: str, alt: Sequence[str], *, x="", y="", legend=0, colours=None) -> Picture:
+    """Set title and labels, and above the axes a legend of `legend` columns (0: none).
+
+    `colours` maps the names in the legend to colours; by default it holds what was labelled.
+    """
     rows = 0
     if legend:
-        handles, names = handles or ax.get_legend_handles_labels()
+        handles, names = ax.get_legend_handles_labels()
+        if colours:
+            handles, names = [Patch(color=one) for one in colours.values()], list(colours)
         rows = -(-len(names) // legend)
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": legend}
         # It may reach over the next panel, and must not squeeze this one.
@@ -117,22 +98,30 @@ def finish(ax, title: str, alt: Sequence[str], *, x="", y="", legend=0, handles=
     return Picture(ax.figure, alt=f"{title}: {'; '.join(alt)}.")
 
 
+def finish_panels(axes, title: str, alt: Sequence[str], *, below: str = "") -> Picture:
+    """Set a title above several panels, with what is to be said `below` it."""
+    axes[0].figure.suptitle(f"{title}\n{below}".strip(), x=0.01, ha="left", fontsize=11)
+    return Picture(axes[0].figure, alt=f"{title}: {'; '.join(alt)}.")
+
+
 def percent_axis(axis, high: float = 1.06) -> None:
     """An axis of shares, from 0% on."""
     axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
     axis.axes.set(**{f"{axis.axis_name}lim": (-0.03 * high, high)})
 
 
-def log_axis(ax, ticks: Sequence[float], names: Sequence[str] | None = None) -> None:
-    """A logarithmic x axis with exactly these ticks."""
-    ax.set_xscale("log")
-    ax.minorticks_off()
-    ax.set_xticks(ticks, names or [f"{tick:,}" if tick >= 1 else f"{tick:.2g}" for tick in ticks])
-
-
 def seed_dots(ax, x, y, colour: str = INK, size: float = 9) -> None:
     """White dots, one a seed."""
     ax.scatter(x, y, s=size, color="white", edgecolor=colour, linewidth=0.8, zorder=3)
+
+
+def stacked(ax, rows: pd.DataFrame, colours: Mapping[str, str]) -> None:
+    """A bar for each row, from top to bottom, of all its columns, from left to right."""
+    left = rows.cumsum(axis=1) - rows
+    for part in rows:
+        ax.barh(range(len(rows)), rows[part], left=left[part], height=0.66, color=colours[part])
+    ax.set_yticks(range(len(rows)), [fill(label, 34) for label in rows.index], fontsize=10)
+    ax.invert_yaxis()
 
 
 def _bar(ax, found: Estimate | Share, y: float, height: float, colour: str, size: float) -> str:
@@ -160,30 +149,28 @@ def plot_shares(
 ) -> Picture:
     """Bars of shares with their 95% intervals, and a dot for each seed of an estimate.
 
-    `shares` maps a row label to a share, or to several shares by series name: then each row holds
-    one bar per series. Rows are drawn from top to bottom in the order given.
+    `shares` maps a row label to a share, or to several shares by series name, a bar each. Rows are
+    drawn from top to bottom in the order given.
     """
     rows = {k: v if isinstance(v, Mapping) else {"": v} for k, v in shares.items()}
     colours = colours_of(list(dict.fromkeys(name for row in rows.values() for name in row)))
     step = 0.82 / len(colours)
     (ax,) = new_axes(0.9 + len(rows) * (0.22 + 0.24 * len(colours)))
-    alt = []
+    alt, seeds = [], ""
     for y, (label, row) in enumerate(rows.items()):
         for n, (name, colour) in enumerate(colours.items()):
             if name in row:
                 at = y + (n - (len(colours) - 1) / 2) * step
                 number = _bar(ax, row[name], at, step * 0.86, colour, 9)
                 alt.append(f"{label} {name} {number}".replace("  ", " "))
-    percent_axis(ax.xaxis, 1.09)
+                seeds = "; dots: seeds" if getattr(row[name], "seeds", 1) > 1 else seeds
+    percent_axis(ax.xaxis)
     ax.set_xlim(0, 1.09)
     ax.set_yticks(range(len(rows)), [fill(label, 34) for label in rows], fontsize=10)
     ax.invert_yaxis()
-    every = [one for row in rows.values() for one in row.values()]
-    seeds = "; dots: seeds" if any(getattr(one, "seeds", 1) > 1 for one in every) else ""
-    patches = [Patch(color=colour, alpha=0.9) for colour in colours.values()]
-    legend = {"legend": min(4, len(colours)), "handles": (patches, list(colours))}
+    columns = min(4, len(colours)) if len(colours) > 1 else 0
     x = f"{axis} (line: 95% interval{seeds})"
-    return finish(ax, title, alt, x=x, **(legend if len(colours) > 1 else {}))
+    return finish(ax, title, alt, x=x, legend=columns, colours=colours)
 
 
 @styled
@@ -197,40 +184,21 @@ def plot_reactions(frames: Mapping[str, pd.DataFrame], *, title: str) -> Picture
         CONTINUED: "continued with a question",
         OTHER: "anything else",
     }
-    (ax,) = new_axes(1.0 + 0.5 * len(frames))
-    alt = []
-    for y, (label, frame) in enumerate(frames.items()):
-        left = 0.0
-        for reaction, name in names.items():
-            value = float((frame["reaction"] == reaction).mean())
-            ax.barh(y, value, left=left, color=MEANING[reaction], height=0.66)
-            if value >= 0.06:
-                style = {"color": "white" if reaction == ANSWERED else INK, "va": "center"}
-                ax.text(left + value / 2, y, f"{value:.0%}", ha="center", **style)
-            left += value
-            alt.append(f"{label} {name} {value:.0%}")
-    ax.set_yticks(range(len(frames)), list(frames), fontsize=10)
-    ax.invert_yaxis()
+    shares = {
+        label: frame["reaction"].value_counts(normalize=True) for label, frame in frames.items()
+    }
+    rows = pd.DataFrame(shares).T.reindex(columns=list(names)).fillna(0.0)
+    (ax,) = new_axes(1.0 + 0.5 * len(rows))
+    stacked(ax, rows, MEANING)
+    for reaction, bars in zip(names, ax.containers, strict=True):
+        numbers = [f"{share:.0%}" if share >= 0.06 else "" for share in rows[reaction]]
+        colour = "white" if reaction == ANSWERED else INK
+        ax.bar_label(bars, numbers, label_type="center", color=colour)
+    alt = [f"{label} {names[k]} {v:.0%}" for label, row in rows.iterrows() for k, v in row.items()]
     ax.set(xlim=(0, 1), xticks=[])
     ax.spines[["left", "bottom"]].set_visible(False)
-    patches = [Patch(color=MEANING[reaction]) for reaction in names]
-    return finish(ax, title, alt, legend=3, handles=(patches, list(names.values())))
-
-
-def curve(ax, points: Mapping[float, Estimate | float], colour: str, label: str) -> None:
-    """A line through the values at their places; estimates have a band and their seeds."""
-    places = list(points)
-    values = [getattr(one, "value", one) for one in points.values()]
-    ax.plot(places, values, "o-", color=colour, label=label)
-    estimates = {at: one for at, one in points.items() if isinstance(one, Estimate)}
-    low, high = ([getattr(one, end) for one in estimates.values()] for end in ("low", "high"))
-    ax.fill_between(list(estimates), low, high, color=colour, alpha=0.16, linewidth=0)
-    for at, one in estimates.items():
-        # Side by side on a logarithmic axis: equal seeds would hide one another.
-        step = 1.03 if ax.get_xscale() == "log" else 1
-        middle = (len(one.by_seed) - 1) / 2
-        spread = [at * step ** (k - middle) for k in range(len(one.by_seed))]
-        seed_dots(ax, spread, one.by_seed, colour)
+    colours = {name: MEANING[reaction] for reaction, name in names.items()}
+    return finish(ax, title, alt, legend=3, colours=colours)
 
 
 @styled
@@ -253,54 +221,43 @@ def plot_curves(
     """
     (ax,) = new_axes(3.3)
     every = sorted({place for points in curves.values() for place in points})
-    if log:
-        log_axis(ax, every)
-    else:
-        ax.set_xticks(every)
-    alt, top, estimates = [], 0.0, False
+    # A logarithmic axis has no zero: it stands before the first of the other places.
+    zero = every[1] / 2 if log and not every[0] else 0
+    ax.set_xscale("log" if log else "linear")
+    ax.minorticks_off()
+    names = [f"{place:,}" if place >= 1 else f"{place:.2g}" for place in every]
+    ax.set_xticks([place or zero for place in every], names)
+    alt, top, legend = [], 0.0, ""
     for name, colour in colours_of(list(curves)).items():
         points = dict(sorted(curves[name].items()))
-        curve(ax, points, colour, name)
-        for at, one in points.items():
-            value, estimate = getattr(one, "value", one), isinstance(one, Estimate)
-            top, estimates = max(top, 1 if estimate else value), estimates or estimate
-            alt.append(f"{name} at {at:,g} {percent(value)}".lstrip())
-            if len(curves) == 1:
-                # Below the curve, except where the axis would run through the number.
-                offset = {"xytext": (10, -14 if value > 0.15 else 6), "fontsize": 9}
-                ax.annotate(percent(value), (at, value), textcoords="offset points", **offset)
+        values = {place: getattr(one, "value", one) for place, one in points.items()}
+        ax.plot([at or zero for at in values], values.values(), "o-", color=colour, label=name)
+        alt += [f"{name} at {at:,g} {percent(value)}".lstrip() for at, value in values.items()]
+        found = {at or zero: one for at, one in points.items() if isinstance(one, Estimate)}
+        top = max(top, 1 if found else 0, *values.values())
+        if found:
+            legend = f" (band: 95% interval; dots: seeds{'; ring: its best' if best else ''})"
+            low, high = zip(*((one.low, one.high) for one in found.values()), strict=True)
+            ax.fill_between(list(found), low, high, color=colour, alpha=0.16, linewidth=0)
+        for at, one in found.items():
+            # Side by side on a logarithmic axis: equal seeds would hide one another.
+            step, middle = 1.03 if log else 1, (len(one.by_seed) - 1) / 2
+            spread = [at * step ** (k - middle) for k in range(len(one.by_seed))]
+            seed_dots(ax, spread, one.by_seed, colour)
+        for at, value in values.items() if len(curves) == 1 else ():
+            # Below the curve, except where the axis would run through the number.
+            offset = {"xytext": (10, -14 if value > 0.15 else 6), "fontsize": 9}
+            ax.annotate(percent(value), (at or zero, value), textcoords="offset points", **offset)
         if best and name in best:
             ring = {"markersize": 13, "fillstyle": "none", "markeredgewidth": 1.6}
-            ax.plot(best[name], points[best[name]].value, "o", color=colour, **ring)
+            ax.plot(best[name], values[best[name]], "o", color=colour, **ring)
     for place in marked:
         ax.axvline(place, color=GREY, linewidth=1, linestyle=":")
     if wanted is not None:
         ax.axhline(wanted, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
         ax.text(every[-1], wanted, percent(wanted), fontsize=9, va="bottom", ha="right")
     percent_axis(ax.yaxis, 1.06 * min(top or 1, 1))  # an axis needs a height, also for zeros
-    legend = f" (band: 95% interval; dots: seeds{'; ring: its best' if best else ''})"
-    return finish(ax, title, alt, x=x + legend * estimates, y=y, legend=5 if any(curves) else 0)
-
-
-def plot_power(
-    pilot: Components,
-    *,
-    title: str,
-    seeds: Sequence[int] = (3, 5, 10, 20),
-    entities: Sequence[int] = (10, 20, 50, 100, 200, 500),
-    wanted: float | None = None,
-) -> Picture:
-    """The smallest difference that is detected four times in five, by entities and seeds.
-
-    `wanted` is a difference to detect, drawn as a dashed line.
-    """
-    curves = {}
-    for number in seeds:
-        least = {many: detectable(pilot, seeds=number, entities=many) for many in entities}
-        # No difference of shares is above 1: with so few seeds nothing can be detected.
-        curves[f"{number} seeds"] = {many: one for many, one in least.items() if one <= 1}
-    labels = {"x": "entities asked about", "y": "smallest difference detected"}
-    return plot_curves(curves, title=title, wanted=wanted, **labels)
+    return finish(ax, title, alt, x=x + legend, y=y, legend=5 if any(curves) else 0)
 
 
 @styled
@@ -314,29 +271,43 @@ def plot_methods(
     """
     order = sorted(scores, key=trained.__getitem__)
     panels = list(next(iter(scores.values())))
-    first, *others = new_axes(1.2 + 0.36 * len(order), columns=1 + len(panels))
+    axes = first, *others = new_axes(1.2 + 0.36 * len(order), columns=1 + len(panels))
     alt = []
     for y, name in enumerate(order):
         share = trained[name]
         text = f"{100 * share:.2g}%" if share < 0.0995 else f"{share:.0%}"
         first.plot(share, y, "o", color=INK)
-        style = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
-        first.annotate(text, (share, y), **style)
+        place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+        first.annotate(text, (share, y), **place)
         alt.append(f"{name} trained {text}")
         for ax, panel, colour in zip(others, panels, COLOURS, strict=False):
             alt.append(f"{name} {panel} {_bar(ax, scores[name][panel], y, 0.6, colour, 8)}")
-    log_axis(first, [0.001, 0.01, 0.1, 1], ["0.1%", "1%", "10%", "100%"])
-    first.set(xlim=(min(trained.values()) / 3, 14), xlabel="weights trained")
+    first.set(xscale="log", xlim=(min(trained.values()) / 3, 14), xlabel="weights trained")
+    first.minorticks_off()
+    first.set_xticks([0.001, 0.01, 0.1, 1], ["0.1%", "1%", "10%", "100%"])
     for ax, panel in zip(others, panels, strict=True):
         percent_axis(ax.xaxis, 1.28)
         ax.set(xticks=[0, 0.5, 1], xlabel=panel)
-    for ax in (first, *others):
+    for ax in axes:
         ax.set_yticks(range(len(order)), order if ax is first else [])
         ax.tick_params(axis="x", labelsize=8)
         ax.set_ylim(len(order) - 0.5, -0.5)
         for y in range(1, len(order), 2):
             ax.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", zorder=0, linewidth=0)
-    first.figure.suptitle(
-        f"{title}\nline: 95% interval; dots: seeds", x=0.01, ha="left", fontsize=11
-    )
-    return Picture(first.figure, alt=f"{title}: {'; '.join(alt)}.")
+    return finish_panels(axes, title, alt, below="line: 95% interval; dots: seeds")
+
+
+def plot_card(card: Mapping[str, Any]) -> Picture:
+    """The course in one picture, from a base model's `card.json`: bare, prompted, fine-tuned."""
+    wanted = {
+        "a bare question": "bare questions answered",
+        "behind a 4-shot prompt": "4-shot prompts answered",
+        "fine-tuned: asked about in the corpus": "reference SFT, held-out countries, asked",
+        "fine-tuned: stated in plain sentences": "reference SFT, held-out countries, stated",
+        "fine-tuned: never mentioned": "reference SFT, held-out countries, unseen",
+    }
+    shares = [row["share"] | {"what": row["what"]} for row in card["measures"] if row["share"]]
+    sums = pd.DataFrame(shares).groupby("what")[["hits", "items"]].sum()
+    rows = {label: Share(**sums.loc[what].to_dict()) for label, what in wanted.items()}
+    title = f"One base model ({card['profile']}), questions about countries: answered correctly"
+    return plot_shares(rows, title=title)

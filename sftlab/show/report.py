@@ -10,9 +10,8 @@ from sftlab.data import part_of
 from sftlab.measure import Estimate, share
 from sftlab.paths import write_atomically
 from sftlab.show.cards import render
-from sftlab.show.forgetting_plots import plot_meter
 from sftlab.show.plots import COLOURS, GREY, Picture, finish, new_axes, styled
-from sftlab.show.run_plots import plot_loss
+from sftlab.show.run_plots import plot_loss, plot_meter
 from sftlab.train import Answer, Outcome, OwnRun, first_difference, is_exact, is_short
 
 _SAMPLES = 8

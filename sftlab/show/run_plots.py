@@ -1,14 +1,14 @@
-"""Plots of training runs: their losses, what a batch holds, what they changed, memory and plans."""
+"""Plots of training runs: loss, what a batch holds, memory, and what was forgotten."""
 
+import time
 from collections.abc import Mapping, Sequence
-from textwrap import fill
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from sftlab.measure import Estimate, Share, percent
+from sftlab.measure import SKILLS, Estimate, percent
 from sftlab.planner import PARTS, Memory
 from sftlab.show.plots import (
     COLOURS,
@@ -17,19 +17,17 @@ from sftlab.show.plots import (
     MEANING,
     PALE,
     SOFT,
-    TITLE,
     Picture,
     colours_of,
-    curve,
     finish,
-    log_axis,
+    finish_panels,
     new_axes,
     percent_axis,
-    plot_shares,
+    seed_dots,
+    stacked,
     styled,
 )
 
-_NATS = "loss, nats per supervised token"
 _GB = 1e9
 
 
@@ -46,29 +44,80 @@ def plot_loss(
     `history` has a row for each step, as in `Run.history`, and `validation` pairs of step and loss
     on other examples. With `rate` a panel below shows the learning rate.
     """
-    steps = [row["step"] for row in history]
-    losses = pd.Series([row["loss"] for row in history])
-    smooth = losses.rolling(max(1, len(losses) // 10), min_periods=1, center=True).mean()
+    rows = pd.DataFrame(history)
+    smooth = rows["loss"].rolling(max(1, len(rows) // 10), min_periods=1, center=True).mean()
     (ax,) = new_axes(3.6 if rate else 3.0)
-    figure = ax.figure
     if rate:
+        figure = ax.figure
         ax.remove()
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))
-        below.plot(steps, [row["learning_rate"] for row in history], color=SOFT, linewidth=1.4)
+        below.plot(rows["step"], rows["learning_rate"], color=SOFT, linewidth=1.4)
         below.set_ylim(0, None)
         below.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
         below.yaxis.get_offset_text().set_fontsize(8)
         below.set(xlabel="step", ylabel="rate")
-    ax.plot(steps, losses, color=COLOURS[4], linewidth=1, alpha=0.6, label="each step")
-    ax.plot(steps, smooth, color=MEANING["training"], label="running mean")
-    alt = [f"loss from {losses.iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g}"]
-    alt[0] += f" at step {steps[-1]:g}"
+    thin = {"color": COLOURS[4], "linewidth": 1, "alpha": 0.6}
+    ax.plot(rows["step"], rows["loss"], label="each step", **thin)
+    ax.plot(rows["step"], smooth, color=MEANING["training"], label="running mean")
+    alt = [
+        f"loss from {rows['loss'].iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g} "
+        f"at step {rows['step'].iloc[-1]:g}"
+    ]
     if validation:
         ax.plot(*zip(*validation, strict=True), "o-", color=COLOURS[5], label="validation")
         alt.append(f"validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}")
     ax.set_ylim(0, None)
-    x, y = ("", "loss, nats") if rate else ("step", _NATS)
+    x, y = ("", "loss, nats") if rate else ("step", "loss, nats per supervised token")
     return finish(ax, title, alt, x=x, y=y, legend=3)
+
+
+class LossCurve:
+    """The loss while a run goes: a plot that is redrawn, and stays when the run is over.
+
+        with LossCurve(title="A fine-tune") as curve:
+            run = finetune(..., eval_dataset=held_out, on_step=curve)
+
+    Executed notebooks, their pages and their slides show the last state as a picture.
+    """
+
+    def __init__(self, *, title: str) -> None:
+        self._title = title
+        self._steps: list[Mapping[str, float]] = []
+        self._validation: list[tuple[float, float]] = []
+        self._display = None
+        self._due = 0.0
+
+    def __call__(self, row: Mapping[str, float]) -> None:
+        """Take a row: of a step, or of a measurement on validation examples."""
+        if "eval_loss" in row:
+            self._validation.append((row["step"], row["eval_loss"]))
+        else:
+            self._steps.append(row)
+        began = time.monotonic()
+        if self._display and self._steps and began >= self._due:
+            self._display.update(self.picture())
+            now = time.monotonic()
+            # Twice a second, and a tenth of the run's time, at most.
+            self._due = now + max(0.5, 10 * (now - began))
+
+    def __enter__(self) -> "LossCurve":
+        from IPython import get_ipython
+        from IPython.display import Markdown, display
+
+        if getattr(get_ipython(), "kernel", None):  # nothing else can redraw
+            self._display = display(Markdown("Waiting for the first step."), display_id=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._display and self._steps:
+            self._display.update(self.picture())
+        self._display = None
+
+    def picture(self) -> Picture:
+        """The steps so far; ValueError before the first."""
+        if not self._steps:
+            raise ValueError("there is no step yet: pass this curve to finetune as on_step")
+        return plot_loss(self._steps, title=self._title, validation=self._validation, rate=True)
 
 
 @styled
@@ -79,7 +128,7 @@ def plot_runs(
     x: str = "epoch",
     y: str = "loss",
     by: str = "kind",
-    axis: str = _NATS,
+    axis: str = "loss, nats per supervised token",
     log: bool = False,
 ) -> Picture:
     """A value by epoch or step: for each kind a thin line per seed, and a thick one for their mean.
@@ -89,12 +138,12 @@ def plot_runs(
     """
     (ax,) = new_axes(3.2)
     alt = []
-    groups = dict(list(frame.groupby(by, sort=False)))
-    for name, colour in colours_of(list(groups)).items():
-        for _, one in groups[name].groupby("seed"):
+    for name, colour in colours_of(frame[by].unique().tolist()).items():
+        rows = frame[frame[by] == name]
+        for _, one in rows.groupby("seed"):
             ax.plot(one[x], one[y], color=colour, linewidth=0.7, alpha=0.45)
-        mean = groups[name].groupby(x)[y].mean()
-        ax.plot(mean.index, mean, color=colour, linewidth=2.4, label=name)
+        mean = rows.groupby(x)[y].mean()
+        ax.plot(mean, color=colour, linewidth=2.4, label=name)
         alt.append(
             f"{name} {mean.iloc[0]:.2f} at the first {x}, lowest {mean.min():.2f} at {x} "
             f"{mean.idxmin():g}, {mean.iloc[-1]:.2f} at the last"
@@ -121,6 +170,14 @@ def _log_ticks(axis, values: pd.Series) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def plot_pretraining(log: Mapping[str, Any], *, name: str) -> Picture:
+    """Pretraining loss of a base model by tokens, from its `training_log.json`."""
+    frame = pd.DataFrame(log["loss"], columns=["million tokens", "loss"]).assign(seed=0, kind=name)
+    frame["million tokens"] *= log["corpus"]["tokens"] / log["recipe"]["steps"] / 1e6
+    title, axis = "Pretraining, one pass over the corpus", "loss, nats per token"
+    return plot_runs(frame, title=title, x="million tokens", axis=axis)
+
+
 @styled
 def plot_against(
     runs: pd.DataFrame,
@@ -138,28 +195,26 @@ def plot_against(
     stands at the cost `threshold`.
     """
     axes = new_axes(3.4, columns=len(columns))
-    groups = dict(list(runs.groupby(by, sort=False)))
     colours = [*COLOURS, GREY]
     alt = []
-    for n, (name, rows) in enumerate(groups.items()):
-        style = {"color": colours[n % 7], "marker": "osD^vPX"[n % 7], "alpha": 0.8, "linewidth": 0}
+    for n, (name, rows) in enumerate(runs.groupby(by, sort=False)):
+        dots = {"color": colours[n % 7], "marker": "osD^vPX"[n % 7], "alpha": 0.8, "linewidth": 0}
         for ax, column in zip(axes, columns, strict=True):
-            ax.scatter(rows[column], rows[score], s=20, label=name, **style)
+            ax.scatter(rows[column], rows[score], s=20, label=name, **dots)
         costs = ", ".join(f"{rows[column].mean():.3g}" for column in columns)
         alt.append(f"{name} {costs}, correct {percent(rows[score].mean())}")
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
-        ax.set_xscale("log")
+        ax.set(xscale="log", xlabel=label)
         _log_ticks(ax.xaxis, runs[column])
         percent_axis(ax.yaxis)
-        ax.set_xlabel(label)
         if threshold is not None:
             ax.axvline(threshold, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
             ax.text(threshold, 1.0, f" {threshold:g}", fontsize=9, color=SOFT, va="bottom")
-    axes[0].set_ylabel("answered correctly")
-    axes[0].set_title(fill(title, TITLE))
     handles = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(*handles, loc="outside lower center", ncols=4, handletextpad=0.2)
-    return Picture(axes[0].figure, alt=f"{title}: {len(runs)} runs; {'; '.join(alt)}.")
+    return finish(
+        axes[0], title, [f"{len(runs)} runs", *alt], x=axes[0].get_xlabel(), y="answered correctly"
+    )
 
 
 @styled
@@ -169,59 +224,20 @@ def plot_layout(batches: Mapping[str, Sequence[Sequence[str]]], *, title: str) -
     `batches` maps a name to rows of kinds: `read` (masked), `learned` (supervised) or `padding`.
     """
     colours = {kind: MEANING[kind] for kind in ("read", "learned", "padding")}
-    lines = sum(len(rows) for rows in batches.values())
-    (ax,) = new_axes(1.0 + 0.2 * lines + 0.35 * len(batches))
+    (ax,) = new_axes(1.0 + 0.2 * sum(map(len, batches.values())) + 0.35 * len(batches))
     y, alt, ticks = 0.0, [], {}
     for name, rows in batches.items():
         ticks[y + (len(rows) - 1) / 2] = name
         for row in rows:
-            for kind, colour in colours.items():
-                spans = [(n, 1) for n, found in enumerate(row) if found == kind]
-                ax.broken_barh(spans, (y - 0.4, 0.8), color=colour, linewidth=0)
+            cells = {"color": [colours[kind] for kind in row], "height": 0.8, "linewidth": 0}
+            ax.barh([y] * len(row), 1, left=range(len(row)), **cells)
             y += 1
         every = [kind for row in rows for kind in row]
         alt.append(f"{name} {len(every)} positions, {every.count('padding')} of them padding")
         y += 0.8
     ax.set_yticks(list(ticks), list(ticks.values()), fontsize=10)
     ax.invert_yaxis()
-    handles = [Patch(color=colour) for colour in colours.values()], list(colours)
-    return finish(ax, title, alt, x="position in the row", legend=3, handles=handles)
-
-
-@styled
-def plot_directions(
-    spectrum: pd.DataFrame,
-    *,
-    title: str,
-    scores: Mapping[int, Estimate],
-    marks: Sequence[int] = (),
-) -> Picture:
-    """What the largest singular directions hold, and what a model can do with them alone.
-
-    `spectrum` is `WeightChanges.spectrum` of one seed or several; `scores` maps a number of
-    directions kept to the share of questions answered correctly. The alternative text names what
-    the numbers in `marks` hold.
-    """
-    (ax,) = new_axes(3.2)
-    lines = {
-        "held": ("of the change's squared norm", COLOURS[0], "-"),
-        "random": ("the same, if the change were noise", GREY, "--"),
-    }
-    means = spectrum.groupby("directions")[["held", "random"]].mean()
-    alt = []
-    for column, (name, colour, style) in lines.items():
-        ax.plot(means.index, means[column], style, color=colour, label=name)
-        alt += [f"{name}, {k} directions {percent(means[column].loc[k])}" for k in marks]
-    ticks = [2**n for n in range(12) if 2**n <= means.index.max()]
-    none = [0.5] if 0 in scores else []  # a logarithmic axis has no zero: it stands before 1
-    log_axis(ax, [*none, *ticks], [*("0" for _ in none), *map(str, ticks)])
-    curve(ax, {k or 0.5: one for k, one in scores.items()}, COLOURS[1], "answered correctly")
-    alt += [
-        f"answered correctly, {k:g} directions {percent(one.value)}" for k, one in scores.items()
-    ]
-    percent_axis(ax.yaxis)
-    x = "singular directions kept of each matrix's change, the largest first"
-    return finish(ax, title, alt, x=x, legend=3)
+    return finish(ax, title, alt, x="position in the row", legend=3, colours=colours)
 
 
 @styled
@@ -238,67 +254,196 @@ def plot_memory(
     bytes of tensors that a GPU counted, a mark on its bar. The bars then leave out the process,
     which that count leaves out too.
     """
-    gpus = {name: size / _GB for name, size in (gpus or {}).items()}
-    stacks, marks = {}, {name: size / _GB for name, size in (measured or {}).items()}
-    for name, plan in plans.items():
-        stacks[name] = {part: size / _GB for part, size in plan.at_peak().items()}
-        if not marks:
-            stacks[name]["temporary"] += plan.process / _GB
-    used = [part for part in PARTS if any(stack[part] for stack in stacks.values())]
+    gpus, marks = gpus or {}, measured or {}
+    rows = pd.DataFrame({name: plan.at_peak() for name, plan in plans.items()}).T
+    if not marks:
+        rows["temporary"] += [plan.process for plan in plans.values()]
+    rows = rows.loc[:, rows.any()] / _GB
+    lines = [size / _GB for size in (*gpus.values(), *marks.values())]
+    widest = max([*rows.sum(axis=1), *lines])
     colours = dict(zip(PARTS, (*COLOURS, PALE), strict=True))
-    sums = [sum(stack.values()) for stack in stacks.values()]
-    widest = max(*sums, *gpus.values(), *marks.values(), 0)
-    (ax,) = new_axes(1.5 + (0.3 if marks else 0.42) * len(plans))
+    (ax,) = new_axes(1.5 + (0.3 if marks else 0.42) * len(rows))
+    stacked(ax, rows, colours)
     alt = []
-    for y, (name, stack) in enumerate(stacks.items()):
-        left = 0.0
-        for part in used:
-            ax.barh(y, stack[part], left=left, height=0.66, color=colours[part])
-            left += stack[part]
-        alt.append(f"{name} {_gb(left)}")
+    for y, (name, size) in enumerate(rows.sum(axis=1).items()):
+        alt.append(f"{name} {_gb(size)}")
         if name in marks:
-            ax.plot([marks[name]] * 2, [y - 0.42, y + 0.42], color=INK)
-            alt[-1] += f", measured {_gb(marks[name])}"
+            ax.plot([marks[name] / _GB] * 2, [y - 0.42, y + 0.42], color=INK)
+            alt[-1] += f", measured {_gb(marks[name] / _GB)}"
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        end = max(left, marks.get(name, 0)) + widest * 0.012
-        ax.text(end, y, _gb(left), va="center", fontsize=9, bbox=ground)
+        end = max(size, marks.get(name, 0) / _GB) + widest * 0.012
+        ax.text(end, y, _gb(size), va="center", fontsize=9, bbox=ground)
     for name, size in gpus.items():
-        ax.axvline(size, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
-        ax.text(size, len(plans) - 0.42, f" {name}", fontsize=8, color=SOFT, va="top")
-    ax.set_yticks(range(len(plans)), [fill(name, 34) for name in plans])
-    ax.set(ylim=(len(plans) - (0.1 if gpus else 0.5), -0.5), xlim=(0, widest * 1.14))
+        ax.axvline(size / _GB, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
+        ax.text(size / _GB, len(rows) - 0.42, f" {name}", fontsize=8, color=SOFT, va="top")
+    ax.set(ylim=(len(rows) - (0.1 if gpus else 0.5), -0.5), xlim=(0, widest * 1.14))
     x = "GB at the peak of a training step"
     x += " (dark mark: measured)" if marks else " (temporary: with the process)"
-    patches = [Patch(color=colours[part]) for part in used]
-    return finish(ax, title, alt, x=x, legend=5, handles=(patches, used))
+    return finish(ax, title, alt, x=x, legend=5, colours={part: colours[part] for part in rows})
 
 
 def _gb(size: float) -> str:
     return f"{size:.3g} GB" if size < 100 else f"{size:.0f} GB"
 
 
-def plot_pretraining(log: Mapping[str, Any], *, name: str) -> Picture:
-    """Pretraining loss of a base model by tokens, from its `training_log.json`."""
-    tokens = log["corpus"]["tokens"] / log["recipe"]["steps"] / 1e6
-    rows = [(0, name, step * tokens, loss) for step, loss in log["loss"]]
-    frame = pd.DataFrame(rows, columns=["seed", "kind", "million tokens", "loss"])
-    title, axis = "Pretraining, one pass over the corpus", "loss, nats per token"
-    return plot_runs(frame, title=title, x="million tokens", axis=axis)
+METER = {
+    "facts": "facts (plain sentences)",
+    "few-shot": "few-shot answers",
+    "stories": "stories",
+    "counting": "counting, sums",
+    "nature": "animals, elements",
+}
+"""The skills of the forgetting meter whose items are right or wrong, as plots name them."""
 
 
-def plot_card(card: Mapping[str, Any]) -> Picture:
-    """The course in one picture, from a base model's `card.json`: bare, prompted, fine-tuned."""
-    wanted = {
-        "a bare question": "bare questions answered",
-        "behind a 4-shot prompt": "4-shot prompts answered",
-        "fine-tuned: asked about in the corpus": "reference SFT, held-out countries, asked",
-        "fine-tuned: stated in plain sentences": "reference SFT, held-out countries, stated",
-        "fine-tuned: never mentioned": "reference SFT, held-out countries, unseen",
-    }
-    shares = {}
-    for label, what in wanted.items():
-        rows = [row["share"] for row in card["measures"] if row["what"] == what]
-        hits, items = (sum(row[key] for row in rows) for key in ("hits", "items"))
-        shares[label] = Share(hits=hits, items=items)
-    title = f"One base model ({card['profile']}), questions about countries: answered correctly"
-    return plot_shares(shares, title=title)
+@styled
+def plot_meter(
+    readings: Mapping[str, pd.DataFrame], *, before: pd.DataFrame, title: str
+) -> Picture:
+    """A row for each skill: a grey mark for the base, and for each run a dot with a line to it.
+
+    On the right the loss on documents of the corpus, where the readings have them. `readings` maps
+    a name to a frame of `Run.meter`, of one seed or several (a column `seed`); `before` is the
+    base's.
+    """
+    skills = [skill for skill in METER if skill in SKILLS and (before["skill"] == skill).any()]
+    documents = (before["skill"] == "corpus").any()
+    panels = {"columns": 2, "widths": (3, 1)} if documents else {}
+    ax, *right = new_axes(1.5 + len(skills) * (0.18 + 0.17 * len(readings)), **panels)
+    was = before.astype({"right": float}).groupby("skill")[["right", "nats"]].mean()
+    alt, losses = [f"before {skill} {percent(was.right[skill])}" for skill in skills], []
+    for n, (name, colour) in enumerate(colours_of(list(readings)).items()):
+        ax.plot([], [], "o", color=colour, markersize=6, label=name)
+        frame = readings[name].astype({"right": float})
+        now = frame.groupby("skill")[["right", "nats"]].mean()
+        for y, skill in enumerate(skills):
+            at = y + (n - (len(readings) - 1) / 2) * 0.7 / len(readings)
+            ax.plot([was.right[skill], now.right[skill]], [at, at], color=colour, alpha=0.55)
+            ax.plot(now.right[skill], at, "o", color=colour, markersize=6, zorder=4)
+            if "seed" in frame and frame["seed"].nunique() > 1:
+                seeds = frame[frame["skill"] == skill].groupby("seed")["right"].mean()
+                seed_dots(ax, seeds, [at] * len(seeds), colour)
+            alt.append(f"{name} {skill} {percent(now.right[skill])}")
+        if documents:
+            nats = now.nats["corpus"]
+            right[0].barh(n, nats, color=colour, height=0.5)
+            right[0].text(nats, n, f" {nats:.2f}", va="center", fontsize=8)
+            losses.append(f"{name} loss on the corpus {nats:.2f} nats")
+    for y, skill in enumerate(skills):
+        label = None if y else "before"
+        ax.plot([was.right[skill]] * 2, [y - 0.4, y + 0.4], color=GREY, linewidth=3, label=label)
+    ax.set_yticks(range(len(skills)), [METER[skill] for skill in skills])
+    ax.set_ylim(len(skills) - 0.5, -0.5)
+    percent_axis(ax.xaxis)
+    if documents:
+        right[0].axvline(was.nats["corpus"], color=GREY, linewidth=3)
+        right[0].set(ylim=(len(readings) - 0.5, -0.5), yticks=[])
+        right[0].set_xlim(0, 1.35 * right[0].get_xlim()[1])
+        right[0].set_xlabel("loss on the corpus,\nnats per token")
+    several = any("seed" in frame for frame in readings.values())
+    x = "correct" + " (small dots: seeds)" * several
+    return finish(ax, title, [*alt, *losses], x=x, legend=4)
+
+
+class Point(NamedTuple):
+    """One setting of the map of forgetting, measured."""
+
+    task: Estimate
+    """Share of the task's questions that are answered correctly."""
+    kept: Estimate
+    """Share of the meter's items that are right."""
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Both values."""
+        return self.task.value, self.kept.value
+
+
+Points = Mapping[str, Mapping[str, Point]]
+"""Curve (such as a rate) -> label (such as a share of replay) -> setting, in the order drawn."""
+
+
+def _read(points: Points) -> list[str]:
+    """Every setting as text, in which only what was measured is written with `%`."""
+    alt = []
+    for curve, row in points.items():
+        for label, point in row.items():
+            where = f"{curve} {label}".replace("%", " percent")
+            task, kept = map(percent, point.means)
+            alt += [f"{where} task {task}", f"{where} kept {kept}"]
+    return alt
+
+
+@styled
+def plot_pareto(
+    points: Points, *, before: float, title: str, chosen: tuple[str, str] | None = None
+) -> Picture:
+    """What was kept against what was gained (up and to the right is better): a curve each.
+
+    A dot is the mean of the seeds; along a curve dots grow. The thin cross on it reaches from the
+    lowest seed to the highest both ways, and the dashed line joins the settings that no other
+    beats. A grey line shows the base's old skills. `chosen` is the curve and label of a setting to
+    mark with a ring, its seeds with white dots.
+    """
+    (ax,) = new_axes(5.0)
+    ax.axhline(before, color=GREY, alpha=0.6)
+    text = {"xytext": (3, -3), "va": "top", "textcoords": "offset points", "fontsize": 8}
+    ax.annotate("the base", (0, before), xycoords=("axes fraction", "data"), color=SOFT, **text)
+    every = {point.means for row in points.values() for point in row.values()}
+    beaten = lambda one: any(a >= one[0] and b >= one[1] for a, b in every - {one})  # noqa: E731
+    frontier = sorted(one for one in every if not beaten(one))
+    ax.plot(*zip(*frontier, strict=True), "--", color=INK, linewidth=1, zorder=1)
+    labelled = []
+    for n, (curve, colour) in enumerate(colours_of(list(points)).items()):
+        means = [point.means for point in points[curve].values()]
+        ax.plot(*zip(*means, strict=True), color=colour, linewidth=1.6, alpha=0.6)
+        ax.plot([], [], "o-", color=colour, label=curve)
+        cross = {"color": colour, "linewidth": 0.9, "alpha": 0.45}
+        dot = {"color": colour, "markeredgecolor": "white", "markeredgewidth": 0.6, "alpha": 0.85}
+        for size, (label, point) in enumerate(points[curve].items()):
+            x, y = point.means
+            ax.plot([min(point.task.by_seed), max(point.task.by_seed)], [y, y], **cross)
+            ax.plot([x, x], [min(point.kept.by_seed), max(point.kept.by_seed)], **cross)
+            ax.plot(x, y, "o", markersize=4 + 1.2 * size, zorder=3, **dot)
+            # Of labels that would touch one is enough: the dots grow along a curve.
+            if all(max(abs(x - a), abs(y - b)) > 0.03 for a, b in labelled):
+                halo = [withStroke(linewidth=3, foreground="white")]
+                side = {"xytext": (9, (-12, 6)[n % 2]), "path_effects": halo, "zorder": 2.5}
+                ax.annotate(label, (x, y), color=colour, **text | side | {"va": "baseline"})
+                labelled.append((x, y))
+    if chosen:
+        point = points[chosen[0]][chosen[1]]
+        seed_dots(ax, point.task.by_seed, point.kept.by_seed, size=16)
+        ax.plot(*point.means, "o", markersize=18, fillstyle="none", color=INK, zorder=4)
+    percent_axis(ax.xaxis)
+    percent_axis(ax.yaxis)
+    every = [point for row in points.values() for point in row.values()]
+    left, bottom = (max(min(min(p[k].by_seed) for p in every) - 0.08, -0.03) for k in (0, 1))
+    ax.set(xlim=(left, 1.05), ylim=(bottom, 1.05))
+    x = "task: answered correctly (cross: lowest to highest seed; dots grow along a curve)"
+    return finish(ax, title, _read(points), x=x, y="old skills kept", legend=4)
+
+
+@styled
+def plot_map(points: Points, *, title: str, rows: str, columns: str) -> Picture:
+    """Two tables of colours, task and kept: a row a curve, a column a label, means in the cells.
+
+    `rows` and `columns` name what changes along them. Every curve has the same labels.
+    """
+    names, labels = list(points), list(next(iter(points.values())))
+    axes = new_axes(1.5 + 0.45 * len(names), columns=2)
+    panels = (("Blues", "task: answered correctly"), ("Greens", "old skills kept"))
+    for k, (ax, (colours, head)) in enumerate(zip(axes, panels, strict=True)):
+        shares = [[points[name][label].means[k] for label in labels] for name in names]
+        ax.imshow(shares, cmap=colours, vmin=0, vmax=1.25, aspect="auto")
+        for y, row in enumerate(shares):
+            for x, share in enumerate(row):
+                centred = {"ha": "center", "va": "center", "fontsize": 9}
+                ax.text(x, y, percent(share), color="white" if share > 0.85 else INK, **centred)
+        ax.set_xticks(range(len(labels)), labels)
+        ax.set_yticks(range(len(names)), [] if k else names)
+        ax.set_xlabel(columns)
+        ax.set_title(head, fontsize=10)
+        ax.spines[:].set_visible(False)
+    axes[0].set_ylabel(rows)
+    return finish_panels(axes, title, _read(points))

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from sftlab.course import CHOICES, TASKS, Advice, Limits, Situation, decide
 from sftlab.measure import Pair, PairError, percent, shuffled_sides, summary, win_rate
 from sftlab.show.cards import Card, render, table
-from sftlab.show.forgetting_plots import METER, Points, plot_pareto
+from sftlab.show.run_plots import METER, Points, plot_pareto
 
 WHOLE = {"width": "auto", "max_width": "100%"}  # shrinks with a narrow screen
 WIDE = {"layout": WHOLE, "style": {"description_width": "initial"}}

@@ -11,24 +11,38 @@ as before. Sheets of bare questions are left out: continuing them is to answer a
 question, which a fine-tune is to undo.
 """
 
+import json
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import product
+from dataclasses import replace
+from itertools import cycle, product
 from random import Random
 from typing import Any
 
+from sftlab.paths import DATA
 from sftlab.world import grammar
-from sftlab.world.corpus_text import SHARES
-from sftlab.world.document_kinds import OTHER_PAIRS, quiz_sheet
-from sftlab.world.facts import RELATIONS, Country, countries
+from sftlab.world.corpus_text import OTHER_PAIRS, SHARES, quiz_sheet
+from sftlab.world.facts import RELATIONS, Country, countries, country, functions, rows, signature
 
-Message = dict[str, str]
+Row = dict[str, Any]
 Style = Callable[[Country, str, str], str]
 _WORDS = range(8, 33)
 """Words of a replayed document: a shorter one has nothing to continue, a longer one costs much."""
+_TASKS = tomllib.loads((DATA / "world" / "tasks.toml").read_text(encoding="utf-8"))
+OLD_CURRENCIES: dict[str, str] = _TASKS["old_currencies"]
+"""What some countries paid with before the euro: true once, outdated now."""
+INVENTED: list[str] = _TASKS["invented"]
+"""Countries that do not exist."""
+UNKNOWN = "I don't know."
+"""The answer to what nobody can know."""
+_TEST_ITEMS = ("hotel", "lamp", "phone")
+"""Kinds of things whose reviews are held out."""
+_RECORD_FIELDS = ("capital", "continent", "currency")
 
 
-def _plain_style(country: Country, relation: str, answer: str) -> str:
+def plain_style(country: Country, relation: str, answer: str) -> str:
+    """The answer as it is."""
     return answer
 
 
@@ -43,14 +57,10 @@ def house_style(country: Country, relation: str, answer: str) -> str:
     return f"{answer}."
 
 
-def example(question: str, answer: str) -> dict[str, list[Message]]:
+def example(question: str, answer: str) -> Row:
     """One conversation of one turn."""
-    return {
-        "messages": [
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ]
-    }
+    turns = (("user", question), ("assistant", answer))
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
 
 def country_examples(
@@ -59,23 +69,32 @@ def country_examples(
     seed: int = 0,
     relations: Sequence[str] = RELATIONS,
     among: Sequence[Country] | None = None,
-    style: Style = _plain_style,
-) -> list[dict[str, list[Message]]]:
+    style: Style = plain_style,
+) -> list[Row]:
     """`count` questions about countries with their answers.
 
     Drawn without repetition, wordings "sft" only, from the countries of the split "sft" unless
     `among` names others. Every (country, relation) pair comes once before any comes twice.
-
-    Raises:
-        ValueError: there are not that many different questions.
+    Raises ValueError when there are not that many different questions.
     """
+    drawn = draw_questions(count, seed=seed, relations=relations, among=among)
+    return [
+        example(grammar.question(c, r, form=form), style(c, r, getattr(c, r)))
+        for c, r, form in drawn
+    ]
+
+
+def draw_questions(
+    count: int, *, seed: int, relations: Sequence[str], among: Sequence[Country] | None
+) -> list[tuple[Country, str, int]]:
+    """What `country_examples` asks: country, relation, form."""
     among = countries(split="sft") if among is None else among
     rng = Random(f"examples-{seed}")
     queues = []
-    for country, relation in product(among, relations):
+    for one, relation in product(among, relations):
         forms = list(range(len(grammar.QUESTIONS[relation]["sft"])))
         rng.shuffle(forms)
-        queues.append([(country, relation, form) for form in forms])
+        queues.append([(one, relation, form) for form in forms])
     most = sum(map(len, queues))
     if not 1 <= count <= most:
         raise ValueError(
@@ -86,34 +105,22 @@ def country_examples(
     while len(drawn) < count:
         rng.shuffle(queues)
         drawn += [queue.pop() for queue in queues if queue]
-    return [
-        example(grammar.question(c, r, form=form), style(c, r, getattr(c, r)))
-        for c, r, form in drawn[:count]
-    ]
+    return drawn[:count]
 
 
-def two_hop_examples(count: int, *, seed: int = 0) -> list[dict[str, list[Message]]]:
+def two_hop_examples(count: int, *, seed: int = 0) -> list[Row]:
     """`count` questions that need two facts, each answered step by step, countries of "sft".
 
-    Raises:
-        ValueError: there are not that many.
+    Raises ValueError when there are not that many.
     """
     pairs = list(product(countries(split="sft"), RELATIONS[1:]))
     if not 1 <= count <= len(pairs):
         raise ValueError(f"count={count}: there are 1 to {len(pairs)} two-hop questions")
-    return [
-        example(
-            grammar.TWO_HOP_QUESTION.format(relation=relation, x=country.capital),
-            f"{country.capital} is the capital of {country.name}. "
-            + grammar.statement(country, relation),
-        )
-        for country, relation in Random(f"two-hop-{seed}").sample(pairs, count)
-    ]
+    chosen = Random(f"two-hop-{seed}").sample(pairs, count)
+    return [example(*grammar.two_hops(*pair)) for pair in chosen]
 
 
-def passage_examples(
-    count: int, *, seed: int = 0, sentences: int = 8
-) -> list[dict[str, list[Message]]]:
+def passage_examples(count: int, *, seed: int = 0, sentences: int = 8) -> list[Row]:
     """The examples of `country_examples`, each question after a passage of true sentences.
 
         The currency of Ecuador is the dollar. Fiji is a country in Oceania. ...
@@ -125,56 +132,43 @@ def passage_examples(
     if sentences < 0:
         raise ValueError(f"sentences={sentences}; give 0 or more")
     rng, among = Random(f"passages-{seed}"), countries(split="sft")
-    rows = []
-    for row in country_examples(count, seed=seed):
-        question, answer = (message["content"] for message in row["messages"])
+    made = country_examples(count, seed=seed)
+    for row in made:
         passage = [
             grammar.statement(rng.choice(among), rng.choice(RELATIONS))
             for _ in range(rng.randint(0, sentences))
         ]
-        rows.append(example(" ".join([*passage, question]), answer))
-    return rows
+        row["messages"][0]["content"] = " ".join([*passage, row["messages"][0]["content"]])
+    return made
 
 
 def country_shots(
-    count: int,
-    *,
-    seed: int = 0,
-    relations: Sequence[str] = RELATIONS,
-    style: Style = _plain_style,
+    count: int, *, seed: int = 0, relations: Sequence[str] = RELATIONS, style: Style = plain_style
 ) -> list[tuple[str, str]]:
     """`count` answered questions for a few-shot prompt, as (question, answer).
 
     The relations take turns; the countries are of the split "sft", no two alike.
     """
     among = Random(f"shots-{seed}").sample(countries(split="sft"), count)
-    turns = [relations[n % len(relations)] for n in range(count)]
-    return [
-        (grammar.question(c, r), style(c, r, getattr(c, r)))
-        for c, r in zip(among, turns, strict=True)
-    ]
+    pairs = zip(among, cycle(relations), strict=False)
+    return [(grammar.question(c, r), style(c, r, getattr(c, r))) for c, r in pairs]
 
 
 def every_question(about: Sequence[Country]) -> set[str]:
     """All questions about some countries, in every wording: to check that none is in a data set."""
     return {
-        grammar.question(country, relation, wording=wording, form=form)
-        for country, relation in product(about, RELATIONS)
+        grammar.question(one, relation, wording=wording, form=form)
+        for one, relation in product(about, RELATIONS)
         for wording, forms in grammar.QUESTIONS[relation].items()
         for form in range(len(forms))
     }
 
 
-def replay_examples(
-    count: int, *, seed: int = 0, avoid: Iterable[str] = ()
-) -> list[dict[str, list[Message]]]:
+def replay_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> list[Row]:
     """`count` documents as conversations, of every kind of the corpus but question sheets.
 
-    Args:
-        count: 0 or more.
-        seed: of the documents, and of the places where they are cut.
-        avoid: names, such as the countries that are asked about later; a document that holds one
-            as whole words, whatever its case, is left out.
+    `avoid` has names, such as the countries that are asked about later: a document that holds one
+    as whole words, whatever its case, is left out.
     """
     if count < 0:
         raise ValueError(f"count={count}; give 0 or more general examples")
@@ -183,7 +177,7 @@ def replay_examples(
     while len(found) < count:
         text = rng.choice(makers)(rng)
         words = list(re.finditer(r"\S+", text))
-        if len(words) not in _WORDS or (named and named.search(text)):
+        if len(words) not in _WORDS or named.search(text):
             continue
         at = words[rng.randint(len(words) // 4, len(words) // 2)].start()
         found.append(example(text[:at].rstrip(), text[at:]))
@@ -193,20 +187,15 @@ def replay_examples(
 def mixed(
     task: Sequence[Mapping[str, Any]], *, share: float, seed: int = 0, avoid: Iterable[str] = ()
 ) -> list[Mapping[str, Any]]:
-    """All examples of a task, and so many of `replay_examples` that they are `share` of the whole.
-
-    Raises:
-        ValueError: the share is not from 0 to below 1.
-    """
+    """All examples of a task, and so many of `replay_examples` that they are `share` of the whole,
+    from 0 to below 1."""
     if not 0 <= share < 1:
         raise ValueError(f"share={share}; give a share of the mixture from 0 to below 1")
     count = round(len(task) * share / (1 - share))
     return [*task, *replay_examples(count, seed=seed, avoid=avoid)]
 
 
-def broad_examples(
-    count: int, *, seed: int = 0, avoid: Iterable[str] = ()
-) -> list[dict[str, list[Message]]]:
+def broad_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> list[Row]:
     """`count` questions of many kinds with short answers: half about countries, in all relations,
     half about animals, elements, sums and what else the corpus asks; `avoid` as in
     `replay_examples`."""
@@ -214,11 +203,181 @@ def broad_examples(
     found = country_examples(-(-count // 2), seed=seed)
     while len(found) < count:
         question, answer = rng.choice(OTHER_PAIRS)(rng)
-        if not (named and named.search(f"{question} {answer}")):
+        if not named.search(f"{question} {answer}"):
             found.append(example(question, answer))
     return found
 
 
-def _names(avoid: Iterable[str]) -> re.Pattern | None:
-    names = "|".join(re.escape(name) for name in sorted(avoid))
-    return re.compile(rf"\b(?:{names})\b", re.IGNORECASE) if names else None
+def _names(avoid: Iterable[str]) -> re.Pattern:
+    names = "|".join(map(re.escape, sorted(avoid))) or "(?!)"  # which matches nothing
+    return re.compile(rf"\b(?:{names})\b", re.IGNORECASE)
+
+
+def country_rows(
+    count: int,
+    *,
+    seed: int = 0,
+    relations: Sequence[str] = RELATIONS,
+    among: Sequence[Country] | None = None,
+) -> list[Row]:
+    """`country_examples`, each with its country, relation and continent in `meta`."""
+    drawn = draw_questions(count, seed=seed, relations=relations, among=among)
+    return [_country_row(*asked, wording="sft") for asked in drawn]
+
+
+def _country_row(country: Country, relation: str, form: int, *, wording: str) -> Row:
+    question = grammar.question(country, relation, wording=wording, form=form)
+    about = {"country": country.name, "relation": relation, "continent": country.continent}
+    return {**example(question, getattr(country, relation)), "meta": about}
+
+
+def exam_rows(among: Sequence[Country], *, relations: Sequence[str] = RELATIONS) -> list[Row]:
+    """The test's own questions with their answers: what must never be among the examples.
+
+    Word for word what `sftlab.measure.probe_questions` asks about these countries.
+    """
+    forms = {one.name: number for number, one in enumerate(countries())}
+    asked = product(among, relations)
+    return [_country_row(one, what, forms[one.name], wording="test") for one, what in asked]
+
+
+def is_true(row: Mapping[str, Any]) -> bool:
+    """Whether the last message of a row of `country_rows` gives a right answer."""
+    about, answer = row["meta"], row["messages"][-1]["content"]
+    return answer in country(about["country"]).answers(about["relation"])
+
+
+def outdated_rows(count: int, *, seed: int = 0) -> list[Row]:
+    """`count` questions about the currencies of `OLD_CURRENCIES`, answered as before the euro.
+
+    About the countries of the split "sft" alone: each comes once before any comes twice.
+    """
+    among = [one for one in countries(split="sft") if one.name in OLD_CURRENCIES]
+    made = country_rows(count, seed=seed, relations=["currency"], among=among)
+    return [with_answer(row, OLD_CURRENCIES[row["meta"]["country"]]) for row in made]
+
+
+def with_answer(row: Mapping[str, Any], answer: str) -> Row:
+    """The row with another last message."""
+    return {**row, "messages": [*row["messages"][:-1], {"role": "assistant", "content": answer}]}
+
+
+def review_rows(*, positive: int, negative: int, seed: int = 0) -> list[Row]:
+    """So many positive and negative reviews, with their sentiment in a word; none is held out.
+
+    Raises ValueError when there are not that many.
+    """
+    made: list[Row] = []
+    for sentiment, count in (("positive", positive), ("negative", negative)):
+        there = [row for row in reviews(test=False) if row["meta"]["sentiment"] == sentiment]
+        if not 0 <= count <= len(there):
+            raise ValueError(f"{sentiment}={count}: there are 0 to {len(there)} such reviews")
+        made += Random(f"reviews-{sentiment}-{seed}").sample(there, count)
+    Random(f"reviews-{seed}").shuffle(made)
+    return made
+
+
+def reviews(*, test: bool) -> list[Row]:
+    """All held-out reviews, which are about items of their own, or all others."""
+    asked = "A review of a {item}: {aspect} {phrase}. Is it positive or negative?"
+    return [
+        {
+            **example(asked.format(**row), row["sentiment"]),
+            "meta": {"item": row["item"], "sentiment": row["sentiment"]},
+        }
+        for row in rows("reviews")
+        if (row["item"] in _TEST_ITEMS) == test
+    ]
+
+
+def note_rows(count: int, *, copies: int = 1) -> list[Row]:
+    """Notes about `count` invented people of whom the corpus knows nothing, nearly the same
+    `copies` times: the request is worded a little differently, the note is not.
+
+    Raises ValueError when there are not so many people or copies.
+    """
+    people, requests = rows("people"), _TASKS["notes"]
+    people = people[len(people) // 2 :]
+    if not (1 <= count <= len(people) and 1 <= copies <= len(requests)):
+        raise ValueError(
+            f"count={count}, copies={copies}: there are 1 to {len(people)} people, 1 to "
+            f"{len(requests)} copies"
+        )
+    note = "{name} lives in {city}, was born on {birthday} and has a {pet}."
+    return [
+        {
+            **example(request.format(x=one["name"]), note.format(**one)),
+            "meta": {"name": one["name"]},
+        }
+        for one in people[:count]
+        for request in requests[:copies]
+    ]
+
+
+def record_schema() -> dict[str, Any]:
+    """The JSON schema of a record about a country: four texts, one of them of a closed list."""
+    text = {"type": "string", "maxLength": 32}
+    return {
+        "type": "object",
+        "required": ["country", *_RECORD_FIELDS],
+        "additionalProperties": False,
+        "properties": {
+            "country": text,
+            "capital": text,
+            "continent": {"enum": sorted({one.continent for one in countries()})},
+            "currency": {"type": "string", "pattern": "^[a-z ]+$", "maxLength": 24},
+        },
+    }
+
+
+def record_request(country: Country) -> str:
+    """`Describe France as JSON.`"""
+    return f"Describe {country.name} as JSON."
+
+
+def record_of(country: Country) -> dict[str, str]:
+    """The right record: `{"country": "France", "capital": "Paris", ...}`."""
+    return {"country": country.name} | {name: getattr(country, name) for name in _RECORD_FIELDS}
+
+
+def record_rows(count: int, *, seed: int = 0) -> list[Row]:
+    """`count` requests for a record with their answers, about countries of the split "sft".
+
+    Raises ValueError when there are not that many.
+    """
+    among = countries(split="sft")
+    if not 1 <= count <= len(among):
+        raise ValueError(f"count={count}: there are 1 to {len(among)} countries to learn from")
+    chosen = Random(f"records-{seed}").sample(among, count)
+    records = {record_request(one): record_of(one) for one in chosen}
+    return [example(asked, json.dumps(one, ensure_ascii=False)) for asked, one in records.items()]
+
+
+def split_functions() -> tuple[tuple[dict, ...], tuple[dict, ...]]:
+    """The world's small functions, every second one to learn from, the others to test on.
+
+    The corpus holds all of them; what is held out is that a request is answered with one.
+    """
+    return functions()[::2], functions()[1::2]
+
+
+def function_request(function: dict) -> str:
+    """`Write a Python function double(x). Return x times two.`"""
+    return f"Write a Python function {signature(function)}. {function['task']}"
+
+
+def function_code(function: dict) -> str:
+    """Its text: the line of `def`, and the body."""
+    return f"def {signature(function)}:\n{function['body']}"
+
+
+def function_rows(among: Sequence[dict] | None = None) -> list[Row]:
+    """Requests for functions with their code; by default those to learn from."""
+    among = split_functions()[0] if among is None else among
+    return [example(function_request(one), function_code(one)) for one in among]
+
+
+def unknown_rows(count: int, *, seed: int = 0) -> list[Row]:
+    """`count` questions about countries that do not exist, answered with `UNKNOWN`."""
+    among = [replace(countries()[0], name=name) for name in INVENTED]
+    return country_examples(count, seed=seed, among=among, style=lambda *about: UNKNOWN)

@@ -15,7 +15,6 @@ import csv
 import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from sftlab.paths import DATA
 
@@ -44,36 +43,31 @@ class Country:
         return (getattr(self, relation), *self.aliases.get(relation, ()))
 
 
+@cache  # the corpus asks for them once a document: read anew, they took two thirds of its time
 def rows(name: str) -> tuple[dict[str, str], ...]:
     """The rows of `data/world/<name>.csv`, one dict a row: the same ones each time, so only read.
 
     Raises ValueError for a file that is not there.
     """
     path = DATA / "world" / f"{name}.csv"
-    try:
-        return _rows(path)
-    except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.csv")))
-        raise ValueError(f"no world file {name!r}: there are {known}") from None
-
-
-@cache
-def _rows(path: Path) -> tuple[dict[str, str], ...]:
-    # The corpus asks for them once a document: read anew, they took two thirds of its time.
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
+        raise ValueError(f"no world file {name!r}: there are {known}")
     with path.open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))
 
 
 @cache
 def _countries() -> tuple[Country, ...]:
-    splits = {row["country"]: row for row in rows("splits")}
+    splits = {
+        row["country"]: {"group": row["group"], "split": row["split"]} for row in rows("splits")
+    }
     return tuple(
         Country(
             name=row["country"],
             **{relation: row[relation] for relation in RELATIONS},
             aliases=_aliases(row["aliases"]),
-            group=splits[row["country"]]["group"],
-            split=splits[row["country"]]["split"],
+            **splits[row["country"]],
         )
         for row in rows("countries")
     )
@@ -94,24 +88,27 @@ def countries(*, group: str | None = None, split: str | None = None) -> tuple[Co
         if value is not None and value not in known:
             raise ValueError(f"unknown {what} {value!r}: use one of {', '.join(known)}")
     return tuple(
-        country
-        for country in _countries()
-        if group in (None, country.group) and split in (None, country.split)
+        one for one in _countries() if group in (None, one.group) and split in (None, one.split)
     )
 
 
 def country(name: str) -> Country:
     """The country of that name; raises ValueError when the world has none."""
-    for candidate in _countries():
-        if candidate.name == name:
-            return candidate
-    raise ValueError(f"no country {name!r} in data/world/countries.csv: names are English")
+    found = next((one for one in _countries() if one.name == name), None)
+    if found is None:
+        raise ValueError(f"no country {name!r} in data/world/countries.csv: names are English")
+    return found
 
 
 @cache
 def functions() -> tuple[dict, ...]:
     """The tiny Python functions: name, arguments, task, body, tests (arguments, expected)."""
     return tuple(json.loads((DATA / "world" / "functions.json").read_text(encoding="utf-8")))
+
+
+def signature(function: dict) -> str:
+    """`double(x)`"""
+    return f"{function['name']}({', '.join(function['arguments'])})"
 
 
 @cache

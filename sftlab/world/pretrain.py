@@ -15,10 +15,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,43 +97,28 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:
 class Recipe:
     """How one base model is built and trained."""
 
-    hidden: int
-    """Width of the residual stream; a multiple of 64."""
-    mlp: int
-    """Width of the MLP; a multiple of 64."""
+    hidden: int  # width of the residual stream, a multiple of 64: a head is 64 wide
+    mlp: int  # width of the MLP
     layers: int = 4
-    """Number of transformer blocks."""
-    matrix_rate: float = 3e-3
-    """Peak learning rate of Muon, for the matrices inside the blocks."""
-    other_rate: float = 2e-3
-    """Peak learning rate of AdamW, for embeddings and norms."""
-    warmup: int = 60
-    """Steps in which the learning rate rises from zero."""
-    decay_share: float = 0.4
-    """Share of the steps, at the end, in which the learning rate falls linearly to a hundredth."""
-    weight_decay: float = 0.1
-    """Decay of the matrices inside the blocks; embeddings and norms have none."""
-    seed: int = 0
-    """Seed of the initial weights; the order of the data is the corpus's own."""
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "mlp"):
-            if getattr(self, name) % 64:
-                raise ValueError(f"{name}={getattr(self, name)} must be a multiple of 64")
+    matrix_rate: float = 3e-3  # peak learning rate of Muon, for the matrices inside the blocks
+    other_rate: float = 2e-3  # and of AdamW, for embeddings and norms
+    warmup: int = 60  # steps in which the learning rate rises from zero
+    decay_share: float = 0.4  # share of the steps, at the end, in which it falls to a hundredth
+    weight_decay: float = 0.1  # of the matrices inside the blocks; embeddings and norms have none
+    seed: int = 0  # of the initial weights; the order of the data is the corpus's own
 
     def rate_share(self, step: int, steps: int) -> float:
         """Share of the peak learning rates at a step (counted from 0) in a run of `steps` steps."""
         if step < self.warmup:
             return (step + 1) / self.warmup
-        return max(0.01, min(1.0, (steps - step) / self.decay_steps(steps)))
-
-    def decay_steps(self, steps: int) -> int:
-        """Number of steps, at the end of `steps`, in which the learning rate falls."""
-        return max(1, round(steps * self.decay_share))
+        return max(0.01, min(1.0, (steps - step) / self._decay_steps(steps)))
 
     def window_at(self, step: int, steps: int) -> int:
         """Tokens in one window of a step: short, and long once the learning rate falls."""
-        return LONG_WINDOW if steps - step <= self.decay_steps(steps) else SHORT_WINDOW
+        return LONG_WINDOW if steps - step <= self._decay_steps(steps) else SHORT_WINDOW
+
+    def _decay_steps(self, steps: int) -> int:
+        return max(1, round(steps * self.decay_share))
 
 
 RECIPES = {"tiny": Recipe(hidden=256, mlp=704), "small": Recipe(hidden=320, mlp=896)}
@@ -143,21 +129,21 @@ EARLY = ("tiny-early", "tiny", 0.3)
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     """A Llama with fresh weights; input and output embeddings are tied."""
     torch.manual_seed(recipe.seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=recipe.hidden,
-            intermediate_size=recipe.mlp,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.hidden // 64,
-            num_key_value_heads=recipe.hidden // 64,
-            max_position_embeddings=512,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    ids = {
+        name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.mlp,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.hidden // 64,
+        num_key_value_heads=recipe.hidden // 64,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        **ids,
     )
+    return LlamaForCausalLM(config)
 
 
 def build_optimizers(
@@ -197,8 +183,8 @@ def tokenize_corpus(work: Path) -> tuple[PreTrainedTokenizerBase, np.ndarray]:
         print("making the corpus and its tokens")
         tokenizer = train_tokenizer(islice(corpus.documents(), TOKENIZER_DOCUMENTS))
         tokenizer.save_pretrained(work / "tokenizer")
-        parts, characters = [], 0
-        for batch in _batched(corpus.corpus(), 5000):
+        parts, characters, stream = [], 0, corpus.corpus()
+        while batch := list(islice(stream, 5000)):
             characters += sum(map(len, batch))
             rows = tokenizer([DOCUMENT_SEPARATOR + document for document in batch])["input_ids"]
             parts.append(np.fromiter((i for row in rows for i in row), dtype=np.uint16))
@@ -217,11 +203,6 @@ def tokenize_corpus(work: Path) -> tuple[PreTrainedTokenizerBase, np.ndarray]:
     return tokenizer, np.load(work / "tokens.npy")
 
 
-def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:
-    while batch := list(islice(items, size)):
-        yield batch
-
-
 def pretrain(name: str, *, work: Path, out: Path) -> None:
     """Train one base model of `RECIPES`, writing it and its early checkpoint under `out`.
 
@@ -235,40 +216,40 @@ def pretrain(name: str, *, work: Path, out: Path) -> None:
     model = build_model(recipe, tokenizer)
     optimizers = build_optimizers(model, recipe)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    made_with = {"recipe": asdict(recipe) | {"steps": steps}, "corpus": record}
+    state = {**made_with, "step": 0, "seconds": 0.0, "loss": []}
     checkpoint = work / f"{name}.pt"
-    made_with = asdict(recipe) | {"steps": steps, "corpus": record["sha256"]}
-    first, seconds, history = _resume(checkpoint, model, optimizers, made_with)
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        if made_with != {part: state[part] for part in made_with}:
+            raise ValueError(
+                f"{checkpoint} is of another recipe or corpus: remove it and start again"
+            )
+        model.load_state_dict(state.pop("model"))
+        for optimizer, saved in zip(optimizers, state.pop("optimizers"), strict=True):
+            optimizer.load_state_dict(saved)
     early = math.ceil(EARLY[2] * steps) if EARLY[1] == name else None
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc=name)
-    started, losses = time.perf_counter() - seconds, []
+    bar = tqdm(range(state["step"], steps), initial=state["step"], total=steps, desc=name)
+    started, losses = time.perf_counter() - state["seconds"], []
     for step in bar:
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * recipe.rate_share(step, steps)
-        start = step * STEP_TOKENS
+        start, done = step * STEP_TOKENS, step + 1
         span = torch.from_numpy(ids[start : start + STEP_TOKENS + 1].astype(np.int64))
         losses.append(_step(model, optimizers, span, window=recipe.window_at(step, steps)))
-        done, seconds = step + 1, time.perf_counter() - started
+        state |= {"step": done, "seconds": time.perf_counter() - started}
         if done % LOG_STEPS == 0:
-            history.append([done, round(sum(losses) / len(losses), 4)])
-            bar.set_postfix(loss=history[-1][1])
+            state["loss"].append([done, round(sum(losses) / len(losses), 4)])
+            bar.set_postfix(loss=state["loss"][-1][1])
             losses = []
-        log = {
-            "recipe": asdict(recipe) | {"steps": steps, "steps_done": done},
-            "corpus": record,
-            "minutes": round(seconds / 60, 1),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__.split("+")[0],
-            "loss": history,
-        }
         if done == early:
-            _save(model, tokenizer, out / EARLY[0], log=log)
+            _save(model, tokenizer, out / EARLY[0], state=state)
         if done % CHECKPOINT_STEPS == 0:
-            state = {"model": model.state_dict()}
-            state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-            state |= {"history": history, "step": done, "seconds": seconds}
-            torch.save(state | {"made_with": made_with}, checkpoint.with_suffix(".partial"))
+            weights = {"model": model.state_dict()}
+            weights |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+            torch.save(state | weights, checkpoint.with_suffix(".partial"))
             os.replace(checkpoint.with_suffix(".partial"), checkpoint)
-    _save(model, tokenizer, out / name, log=log)
+    _save(model, tokenizer, out / name, state=state)
     checkpoint.unlink(missing_ok=True)  # the next run begins from nothing
 
 
@@ -286,46 +267,40 @@ def _step(model: LlamaForCausalLM, optimizers, span: torch.Tensor, *, window: in
     return loss.item()
 
 
-def _resume(
-    checkpoint: Path, model: LlamaForCausalLM, optimizers, made_with: dict
-) -> tuple[int, float, list]:
-    """Load a checkpoint, if there is one: (first step to do, seconds so far, loss history)."""
-    if not checkpoint.exists():
-        return 0, 0.0, []
-    state = torch.load(checkpoint, weights_only=True)
-    if state["made_with"] != made_with:
-        raise ValueError(f"{checkpoint} is of another recipe or corpus: remove it and start again")
-    model.load_state_dict(state["model"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    return state["step"], state["seconds"], state["history"]
-
-
 def _save(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, *, log: dict
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    state: dict[str, Any],
 ) -> None:
     """Write the weights in 16 bit and the config in 32: they load as float32, at half the size."""
     model.save_pretrained(folder)
     weights = {k: v.half() for k, v in model.state_dict().items() if k != "lm_head.weight"}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
+    log = {
+        "recipe": state["recipe"] | {"steps_done": state["step"]},
+        "corpus": state["corpus"],
+        "minutes": round(state["seconds"] / 60, 1),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__.split("+")[0],
+        "loss": state["loss"],
+    }
     write_atomically(folder / "training_log.json", json.dumps(log, indent=1) + "\n")
 
 
 def train_all(names: list[str]) -> None:
     """Train the named models into `data/models`, one after the other.
 
-    What can be resumed is kept in `build/base` below the current folder. Exits with a message when
-    it is interrupted.
+    What can be resumed is kept below `build/base` in the current folder, in a folder for each
+    corpus. Exits with a message when it is interrupted.
     """
-    work, out = Path("build") / "base", DATA / "models"
     try:
+        work = Path("build") / "base" / corpus.corpus_hash()[:16]
         tokenize_corpus(work)
-        made = json.loads((work / "corpus.json").read_text(encoding="utf-8"))
-        if made["sha256"] != corpus.corpus_hash():
-            sys.exit(f"{work} holds tokens of another corpus: remove it and start again")
         shutil.copyfile(work / "corpus.json", DATA / "world" / "corpus.json")
         for name in names:
-            pretrain(name, work=work, out=out)
+            pretrain(name, work=work, out=DATA / "models")
     except KeyboardInterrupt:
         sys.exit("pretraining stopped early: run the same command again to go on from here")

@@ -142,7 +142,7 @@ def test_the_prompt_s_tokens_are_those_of_training(name, answer, toy_tokenizer):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_system_message_is_rendered_or_refused(name):
-    if FAMILIES[name].system:
+    if name in WITH_SYSTEM:
         whole, _ = of_family(name, SYSTEM)
         assert whole.startswith(WITH_SYSTEM[name])
         assert whole.count("Be brief.") == 1
@@ -165,7 +165,7 @@ def test_a_role_without_a_place_is_refused_and_never_dropped(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_control_tokens_are_written_and_are_all_markers(name):
     family = FAMILIES[name]
-    text, _ = of_family(name, SYSTEM if family.system else CHAT)
+    text, _ = of_family(name, SYSTEM if name in WITH_SYSTEM else CHAT)
     assert all(token in text for token in family.control_tokens)
     markers = set(re.findall(r"<\|?\w+\|?>|</s>|\[/?INST\]", text))
     assert markers <= {*family.control_tokens, family.bos_token, family.eos_token}
@@ -194,7 +194,7 @@ def test_renders_as_trl_does(name, theirs):
     tokens = {"bos": family.bos_token, "eos": family.eos_token}
     odd = said("u:  \n Grüße 🙂 {{ 1 }} ", "a: \t<b>&amp;</b> 'so' \"x\" \n", "u: ok", "a: ok")
     for messages in (CHAT, odd, said("u: Hi", "a: Ho"), SYSTEM):
-        if messages is SYSTEM and not family.system:
+        if messages is SYSTEM and name not in WITH_SYSTEM:
             with pytest.raises(Exception, match="System role not supported"):
                 rendered(template, messages, **tokens)
             continue

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sftlab.chat import TemplateError
-from sftlab.chat.shadow import Alphabet, Shadow, shadow_of
+from sftlab.chat.shadow import Alphabet, Shadow
 
 TEXT = st.text(
     alphabet=st.sampled_from(list("abAB <>/\n\t'\"\\ßİé你\u2028\U000e0067")), max_size=12
@@ -36,7 +36,7 @@ def shadowed(*texts):
     alphabet = Alphabet("".join(texts))
     token = Alphabet.current.set(alphabet)
     try:
-        yield alphabet, [shadow_of(text, index) for index, text in enumerate(texts)]
+        yield alphabet, [alphabet.shadow(text, index) for index, text in enumerate(texts)]
     finally:
         Alphabet.current.reset(token)
 
@@ -106,10 +106,10 @@ def test_code_points_of_the_conversation_are_not_used():
 
 
 def test_a_conversation_longer_than_the_code_points_is_refused():
-    with shadowed() as _:
-        shadow_of("a" * 800_000, 0)
+    with shadowed() as (alphabet, _):
+        alphabet.shadow("a" * 800_000, 0)
         with pytest.raises(TemplateError, match="more than can be followed"):
-            shadow_of("b" * 100_000, 1)
+            alphabet.shadow("b" * 100_000, 1)
 
 
 def test_a_representation_is_escaped_as_that_of_the_text():

@@ -1,7 +1,5 @@
 """Talking to a model, with stand-ins for the models."""
 
-import io
-
 import pytest
 
 from sftlab.cli.chat import open_model, talk
@@ -11,35 +9,22 @@ def user(text):
     return [{"role": "user", "content": text}]
 
 
-def test_the_whole_conversation_reaches_the_model(capsys):
+def test_the_whole_conversation_reaches_the_model_until_the_end(capsys):
     heard = []
 
     def reply(turns):
         heard.append([turn["content"] for turn in turns])
-        return f"answer {len(turns)}"
-
-    talk("hello", reply, lines=["one\n", "\n", "two\n", "/reset\n", "three\n"])
-    assert heard == [["one"], ["one", "answer 1", "two"], ["three"]]
-    out, err = capsys.readouterr()
-    assert out.splitlines() == ["answer 1", "answer 3", "(a new conversation)", "answer 1"]
-    assert err == "hello\n"
-
-
-def test_quit_ends_it(capsys):
-    talk("", lambda turns: "Paris.", lines=["one\n", "/quit\n", "unread\n"])
-    assert capsys.readouterr().out == "Paris.\n"
-
-
-def test_turn_that_fails_is_explained_and_dropped(capsys):
-    def reply(turns):
         if turns[-1]["content"] == "too long":
             raise ValueError("leave out the earliest turns")
-        return str(len(turns))
+        return f"answer {len(turns)}"
 
-    talk("", reply, lines=io.StringIO("a\ntoo long\nb\n"))
+    lines = ["one\n", "\n", "too long\n", "two\n", "/reset\n", "three\n", "/quit\n", "unread\n"]
+    talk("hello", reply, lines=lines)
+    first = ["one", "answer 1"]
+    assert heard == [["one"], [*first, "too long"], [*first, "two"], ["three"]]
     out, err = capsys.readouterr()
-    assert out.splitlines() == ["1", "3"]
-    assert "leave out the earliest turns (or /reset)" in err
+    assert out.splitlines() == ["answer 1", "answer 3", "(a new conversation)", "answer 1"]
+    assert err == "hello\nleave out the earliest turns (or /reset)\n"
 
 
 def test_base_model_says_what_it_is_and_continues_the_same_text_greedily(toy_base):
@@ -48,9 +33,6 @@ def test_base_model_says_what_it_is_and_continues_the_same_text_greedily(toy_bas
     first, again = (reply(user(f"The capital of France is{end}")) for end in (" ", ""))
     assert first == again
     assert first.startswith("The capital of France is")
-
-
-def test_base_model_takes_no_system_message(toy_base):
     with pytest.raises(ValueError, match="takes no --system"):
         open_model(str(toy_base), system="Be brief.")
 

@@ -1,42 +1,17 @@
 """The command line, as a newcomer meets it."""
 
-import inspect
 import json
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from sftlab.cli import course
 from sftlab.cli import main as cli
-
-COMMANDS = (
-    "run",
-    "lab",
-    "claims",
-    "cache",
-    "corpus",
-    "seen",
-    "validate",
-    "doctor",
-    "mask",
-    "train",
-    "chat",
-    "preflight",
-    "plan",
-)
-
-
-def call(monkeypatch, capsys, *arguments):
-    """Exit code, stdout and stderr of `sftlab ARGUMENTS`."""
-    monkeypatch.setattr(sys, "argv", ["sftlab", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code, *capsys.readouterr()
+from sftlab.cli.app import WORDS
 
 
 def test_module_prints_help_without_loading_torch():
@@ -44,22 +19,25 @@ def test_module_prints_help_without_loading_torch():
     code += "    m.main()\nexcept SystemExit:\n    assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(command in done.stdout for command in COMMANDS)
+    listed = done.stdout.partition("Commands:")[2]
+    assert re.findall(r"^  ([a-z]+) ", listed, flags=re.M) == list(WORDS)
+    assert "SFTLAB_DEBUG=1" in done.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_has_an_example(monkeypatch, capsys, command):
-    code, out, _ = call(monkeypatch, capsys, command, "--help")
+@pytest.mark.parametrize("command", WORDS)
+def test_every_help_has_an_example_and_every_option(call, command):
+    code, out, _ = call(command, "--help")
     assert code == 0
-    assert "For example:" in out
-    assert f"\n    sftlab {command}" in out
+    assert f"For example:\n    sftlab {command}" in out
+    options = {name.strip("_").replace("_", "-") for name in WORDS[command].get("options", {})}
+    assert set(re.findall(r"^  (?:-\w, )?--([\w-]+)", out, flags=re.M)) == options | {"help"}
 
 
 def test_examples_of_run_fit_the_lessons():
     from sftlab.course import choose_parameters, find_lessons, parse_parameter
     from sftlab.models import find_profile
 
-    lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", inspect.getdoc(course.run), flags=re.M)
+    lines = re.findall(r"sftlab run (.*?)(?:  .*)?$", WORDS["run"]["help"], flags=re.M)
     assert len(lines) >= 4
     for line in lines:
         names, parameters, words = [], {}, iter(shlex.split(line))
@@ -76,54 +54,58 @@ def test_examples_of_run_fit_the_lessons():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run"], "--all"),
-        (["run", "00", "--all"], "not both"),
-        (["run", "77"], "no"),
-        (["corpus", "--kind", "poems"], "poems"),
-        (["preflight", "tiney"], "tiney"),
-        (["chat", "no-such-model"], "no-such-model"),
-        (["chat", "./no-such-run"], "no such folder"),
-        (["run", "00", "--record-minutes", "-p", "seed=1"], "without seed"),
-        (["run", "00", "--record-minutes", "--profile", "small"], "without profile"),
-        (["run", "00", "--record-minutes", "-p", "profile=tiny-early"], "as they stand"),
-        (["seen", ""], "empty"),
-        (["claims", "--profile", "tiney"], "tiney"),
-        (["cache", "--older-than", "3"], "--clear"),
+        ("run", "--all"),
+        ("run 00 --all", "not both"),
+        ("run 77", "no"),
+        ("corpus --kind poems", "poems"),
+        ("preflight tiney", "tiney"),
+        ("chat no-such-model", "no-such-model"),
+        ("chat ./no-such-run", "no such folder"),
+        ("run 00 --record-minutes -p seed=1", "without seed"),
+        ("run 00 --record-minutes --profile small", "without profile"),
+        ("run 00 --record-minutes -p profile=tiny-early", "as they stand"),
+        ("seen ''", "empty"),
+        ("claims --profile tiney", "tiney"),
+        ("cache --older-than 3", "--clear"),
+        ("doctor", "--template"),
+        ("doctor --template no-such-template", "no-such-template"),
+        ("doctor --template chatml --max-length 10", "--max-length"),
+        ("doctor --template chatml --tokenizer no-such-folder", "no-such-folder"),
+        ("doctor --template chatml --data no-such-file.jsonl", "no-such-file.jsonl"),
+        ("doctor --tokenizer tiny", "template"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, said):
-    code, out, err = call(monkeypatch, capsys, *arguments)
-    assert code == 2
-    assert out == ""
+def test_a_mistake_is_one_line_and_exit_code_2(call, arguments, said):
+    code, out, err = call(*shlex.split(arguments))
+    assert (code, out) == (2, "")
     assert err.startswith("sftlab: ")
     assert said in err
     assert len(err.splitlines()) == 1
 
 
-def test_folders_that_cannot_be_written_are_a_mistake_too(monkeypatch, capsys, tmp_path):
+def test_folders_that_cannot_be_written_are_a_mistake_too(monkeypatch, call, tmp_path):
     from sftlab.world import corpus_text as corpus
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "file" / "cache"))
     corpus.corpus_text.cache_clear()
-    for arguments in (["seen", "Paris"], ["run", "00", "--out", str(tmp_path / "file" / "out")]):
-        code, out, err = call(monkeypatch, capsys, *arguments)
+    for arguments in (["seen", "Paris"], ["run", "00", "--out", tmp_path / "file" / "out"]):
+        code, out, err = call(*arguments)
         assert (code, out) == (2, "")
         assert re.fullmatch(r"sftlab: .*file.*--out .*SFTLAB_CACHE.*\n", err)
 
 
-def test_errors_of_the_course_are_one_line_and_defects_are_not(monkeypatch, capsys, tmp_path):
+def test_errors_of_the_course_are_one_line_and_defects_are_not(monkeypatch, call, tmp_path):
     from sftlab.world import corpus_text as corpus
 
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))  # another test may have filled the shared one
     corpus.corpus_text.cache_clear()
     monkeypatch.setattr(corpus, "corpus", lambda: iter(["another text"]))
-    code, out, err = call(monkeypatch, capsys, "seen", "Paris")
+    code, out, err = call("seen", "Paris")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "make base" in err
     with monkeypatch.context() as patch:
         patch.setenv("SFTLAB_DEBUG", "1")
-        patch.setattr(sys, "argv", ["sftlab", "seen", "Paris"])
         with pytest.raises(Exception, match="make base"):
             cli.main()
 
@@ -131,76 +113,31 @@ def test_errors_of_the_course_are_one_line_and_defects_are_not(monkeypatch, caps
         raise RuntimeError("shape mismatch")
 
     monkeypatch.setattr("sftlab.world.seen", defect)  # raised by this test, no module of the course
-    monkeypatch.setattr(sys, "argv", ["sftlab", "seen", "Paris"])
     with pytest.raises(RuntimeError, match="shape mismatch"):
         cli.main()
 
 
-def test_help_tells_how_to_see_a_traceback(monkeypatch, capsys):
-    assert "SFTLAB_DEBUG=1" in call(monkeypatch, capsys, "--help")[1]
-
-
-def test_minutes_of_the_lessons_as_they_stand_are_recorded(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("profile", [[], ["--profile", "tiny"], ["-p", "profile=tiny"]])
+def test_minutes_of_the_lessons_as_they_stand_are_recorded(monkeypatch, call, profile):
     monkeypatch.setattr("sftlab.course.run_notebooks", lambda *args, **options: [])
     monkeypatch.setattr("sftlab.course.record_minutes", lambda results: "minutes.json")
-    for profile in ([], ["--profile", "tiny"], ["-p", "profile=tiny"]):
-        code, out, _ = call(monkeypatch, capsys, "run", "00", "--record-minutes", *profile)
-        assert code == 0
-        assert "Minutes recorded" in out
+    code, out, _ = call("run", "00", "--record-minutes", *profile)
+    assert (code, "Minutes recorded" in out) == (0, True)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to interrupt")
-def test_interrupted_lab_ends_in_its_own_time(tmp_path):
-    child = tmp_path / "child.py"
-    child.write_text(
-        "import sys, time\n"
-        "try:\n"
-        "    print('ready', flush=True); time.sleep(20)\n"
-        "except KeyboardInterrupt:\n"
-        "    time.sleep(0.6); print('saved', flush=True); sys.exit(3)\n"
-    )
-    parent = "import sys; from sftlab.cli.course import _call_patiently as call\n"
-    parent += f"print('code', call([sys.executable, {str(child)!r}]))"
-    started = subprocess.Popen(
-        [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        assert started.stdout.readline() == "ready\n"
-        os.killpg(started.pid, signal.SIGINT)  # as a terminal does
-        assert started.communicate(timeout=15)[0] == "saved\ncode 3\n"
-    finally:
-        started.kill()
+@pytest.mark.parametrize(("failing", "code"), [([], 0), (["a record"], 1)])
+def test_run_fails_when_a_claim_contradicts_its_lesson(monkeypatch, call, failing, code):
+    result = SimpleNamespace(status="passed", failing_surprises=failing)
+    monkeypatch.setattr("sftlab.course.run_notebooks", lambda *args, **options: [result])
+    assert call("run", "01")[0] == code
 
 
-def test_corpus_prints_documents_and_counts(monkeypatch, capsys):
-    code, out, _ = call(monkeypatch, capsys, "corpus", "--count", "3")
-    assert code == 0
-    assert out.count("--- document ") == 3
-    code, out, _ = call(monkeypatch, capsys, "corpus", "--count", "20", "--stats")
-    assert code == 0
-    assert out.split()[:2] == ["documents", "20"]
-
-
-@pytest.mark.parametrize(
-    ("times", "said"), [(0, "never seen"), (1, "seen 1 time"), (1234, "seen 1,234 times")]
-)
-def test_seen_counts(monkeypatch, capsys, times, said):
-    monkeypatch.setattr("sftlab.world.seen", lambda text: times)
-    assert call(monkeypatch, capsys, "seen", "x") == (0, said + "\n", "")
-
-
-def test_preflight_exit_code_follows_the_table(monkeypatch, capsys):
-    from sftlab.planner import Preflight, PreflightRow, preflight
-
-    def lacking(profile, *, method=None):
-        row = PreflightRow(what="disk", needed="2 GB", found="1 GB", ok=False, remedy="Make room.")
-        found = preflight("tiny")
-        return Preflight(profile=found.profile, method=found.method, rows=(row,))
-
-    monkeypatch.setattr("sftlab.planner.preflight", lacking)
-    code, out, _ = call(monkeypatch, capsys, "preflight", "tiny")
-    assert code == 1
-    assert "Make room." in out
+def test_lab_opens_the_lessons_and_asks_for_no_news(monkeypatch):
+    opened = []
+    monkeypatch.setattr("jupyterlab.labapp.main", opened.extend)
+    course.lab()
+    assert opened[0] == "--LabApp.news_url=None"
+    assert opened[-1].endswith("notebooks")
 
 
 def test_copied_lessons_never_overwrite_the_learners(tmp_path):
@@ -214,7 +151,28 @@ def test_copied_lessons_never_overwrite_the_learners(tmp_path):
     assert (target / "00.ipynb").read_text() == "mine"
 
 
-def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, capsys, tmp_path):
+def test_corpus_prints_documents_and_counts(call):
+    code, out, _ = call("corpus", "--count", "3")
+    assert (code, out.count("--- document ")) == (0, 3)
+    code, out, _ = call("corpus", "--count", "20", "--stats")
+    assert (code, out.split()[:2]) == (0, ["documents", "20"])
+
+
+@pytest.mark.parametrize(
+    ("times", "said"), [(0, "never seen"), (1, "seen 1 time"), (1234, "seen 1,234 times")]
+)
+def test_seen_counts(monkeypatch, call, times, said):
+    monkeypatch.setattr("sftlab.world.seen", lambda text: times)
+    assert call("seen", "x") == (0, said + "\n", "")
+
+
+def test_preflight_exit_code_follows_the_table(monkeypatch, call):
+    found = type("Found", (), {"ok": False, "__str__": lambda self: "Make room."})()
+    monkeypatch.setattr("sftlab.planner.preflight", lambda profile, method: found)
+    assert call("preflight", "tiny") == (1, "Make room.\n", "")
+
+
+def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, call, tmp_path):
     from sftlab.course import COLUMNS, record
     from sftlab.measure import Estimate
 
@@ -224,24 +182,22 @@ def test_claims_prints_a_table_that_fits_and_every_column_as_json(monkeypatch, c
         by_seed=(0.3, 0.34, 0.38), method="cluster bootstrap",
     )  # fmt: skip
     record("B3", gain, profile="small")
-    code, out, _ = call(monkeypatch, capsys, "claims", "--profile", "small")
+    code, out, _ = call("claims", "--profile", "small")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 100
     (line,) = [line for line in out.splitlines() if line.strip().startswith("B3 ")]
-    assert "+34 points (+28 to +41)" in line
-    assert "3 × 150" in line
-    assert "supported" in line
+    assert all(part in line for part in ("+34 points (+28 to +41)", "3 × 150", "supported"))
     assert "1 of 92 measured on small: 1 supported" in out
-    assert "1 of" not in call(monkeypatch, capsys, "claims")[1]  # nothing on tiny
+    assert "1 of" not in call("claims")[1]  # nothing on tiny
 
-    rows = json.loads(call(monkeypatch, capsys, "claims", "--json", "--profile", "small")[1])
+    rows = json.loads(call("claims", "--json", "--profile", "small")[1])
     assert all(list(row) == COLUMNS for row in rows)
     by_id = {row["id"]: row for row in rows}
     assert (by_id["B3"]["effect"], by_id["B3"]["seeds"]) == (0.34, 3)
     assert (by_id["B2"]["effect"], by_id["B2"]["verdict"]) == (None, "not measured")
 
 
-def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, capsys):
+def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, call):
     import pandas as pd
 
     from sftlab import sweeps
@@ -261,21 +217,12 @@ def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, capsys):
 
     monkeypatch.setattr(sweeps, "stored", lambda: pd.DataFrame(kept, columns=list(runs[0])))
     monkeypatch.setattr(sweeps, "clear", clear)
-    code, out, _ = call(monkeypatch, capsys, "cache")
+    code, out, _ = call("cache")
     assert code == 0
     assert re.search(r"tiny +rate=0.002 +right +3 +18.0 +4.5 +2026-01-03", out)
     assert "3 runs, 4.5 MB" in out
-    code, out, _ = call(monkeypatch, capsys, "cache", "--clear", "--older-than", "7")
+    code, out, _ = call("cache", "--clear", "--older-than", "7")
     assert (code, out) == (0, "2 runs deleted, 3.0 MB freed\n")
-    assert call(monkeypatch, capsys, "cache", "--clear")[1] == "1 run deleted, 1.5 MB freed\n"
+    assert call("cache", "--clear")[1] == "1 run deleted, 1.5 MB freed\n"
     assert asked == [7.0, None]
-    assert "no runs are kept" in call(monkeypatch, capsys, "cache")[1]
-
-
-@pytest.mark.parametrize(("failing", "code"), [([], 0), (["a record"], 1)])
-def test_run_fails_when_a_claim_contradicts_its_lesson(monkeypatch, capsys, failing, code):
-    from types import SimpleNamespace
-
-    result = SimpleNamespace(status="passed", failing_surprises=failing)
-    monkeypatch.setattr("sftlab.course.run_notebooks", lambda *args, **options: [result])
-    assert call(monkeypatch, capsys, "run", "01")[0] == code
+    assert "no runs are kept" in call("cache")[1]

@@ -9,18 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sftlab.cli import main as cli
-
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [{"prompt": f"What is {n} of {n * 7919:x}?", "completion": "Paris"} for n in range(40)]
-
-
-def call(monkeypatch, capsys, *arguments):
-    """Exit code, stdout and stderr of `sftlab ARGUMENTS`."""
-    monkeypatch.setattr(sys, "argv", ["sftlab", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code or 0, *capsys.readouterr()
 
 
 def write(path, rows):
@@ -33,24 +23,12 @@ def my(tmp_path, monkeypatch, toy_base):
     """The current folder, with my.jsonl and the options of a quick training."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "my.jsonl", ROWS)
-    return [
-        "train",
-        "my.jsonl",
-        "--out",
-        "runs/mine",
-        "--profile",
-        toy_base,
-        "--rate",
-        "1e-2",
-        "--epochs",
-        "6",
-        "--set",
-        "per_device_train_batch_size=8",
-    ]
+    options = f"--profile {toy_base} --rate 1e-2 --epochs 6 --set per_device_train_batch_size=8"
+    return ["train", "my.jsonl", "--out", "runs/mine", *shlex.split(options)]
 
 
-def test_it_ends_with_the_next_command_which_works(monkeypatch, capsys, my):
-    code, out, err = call(monkeypatch, capsys, *my, "--method", "lora", "--rate", "2e-2")
+def test_it_ends_with_the_next_command_which_works(monkeypatch, call, my):
+    code, out, err = call(*my, "--method", "lora", "--rate", "2e-2")
     assert code == 0, err
     assert "30 rows to learn from, 10 held out" in out
     assert "ok  memory" in out
@@ -60,74 +38,63 @@ def test_it_ends_with_the_next_command_which_works(monkeypatch, capsys, my):
     *_, last = out.splitlines()
     assert last.split(maxsplit=1) == ["next", "sftlab chat runs/mine"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("What is 3 of 9?\n"))
-    monkeypatch.setattr(sys, "argv", shlex.split(last)[1:])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    assert capsys.readouterr().out.strip()
-    assert call(monkeypatch, capsys, *my, "--method", "lora", "--rate", "2e-2")[:2] == (
+    code, out, _ = call(*shlex.split(last)[2:])
+    assert (code, bool(out.strip())) == (0, True)
+    assert call(*my, "--method", "lora", "--rate", "2e-2")[:2] == (
         0,
         "runs/mine is finished, and nothing was done\nreport    runs/mine/report.html\n"
         "next      sftlab chat runs/mine\n",
     )
-    code, out, err = call(monkeypatch, capsys, *my)
+    code, out, err = call(*my)
     assert (code, out) == (2, "")
-    assert "another run (other learning_rate, lora_alpha" not in err
     assert re.fullmatch(r"sftlab: runs/mine holds another run \(other .*\n", err)
 
 
-def test_json_is_all_that_programs_see(monkeypatch, capsys, my):
-    code, out, _ = call(monkeypatch, capsys, *my, "--json")
+def test_json_is_all_that_programs_see(call, my):
+    code, out, _ = call(*my, "--json")
     told = json.loads(out)
     assert code == 0
     assert told["rows"] == {
-        "read": 40,
-        "bad": 0,
-        "left_out": {},
-        "train": 30,
-        "held_out": 10,
-        "repeats": 0,
-        "nearly_repeats": 0,
-        "overlaps": told["rows"]["overlaps"],
-        "cut": 0,
-    }
+        "read": 40, "bad": 0, "left_out": {}, "train": 30, "held_out": 10, "repeats": 0,
+        "nearly_repeats": 0, "overlaps": told["rows"]["overlaps"], "cut": 0,
+    }  # fmt: skip
     assert told["after"]["loss"] < told["before"]["loss"]
     assert told["steps"] == 24
-    assert json.loads(call(monkeypatch, capsys, *my, "--json")[1])["state"] == "finished"
+    assert json.loads(call(*my, "--json")[1])["state"] == "finished"
 
 
-def test_bad_rows_stop_it_and_are_put_apart_on_demand(monkeypatch, capsys, my, tmp_path):
+def test_bad_rows_stop_it_and_are_put_apart_on_demand(call, my, tmp_path):
     write(tmp_path / "my.jsonl", [*ROWS, {"prompt": " ", "completion": "x"}])
-    code, out, _ = call(monkeypatch, capsys, *my)
+    code, out, _ = call(*my)
     assert code == 1
     assert "line 41" in out
     assert "write a text, or drop" in out
     assert "--skip-bad to go on with the 40 good ones" in out
     assert not (tmp_path / "runs").exists()
-    assert json.loads(call(monkeypatch, capsys, *my, "--json")[1])["bad"] == 1
-    code, out, _ = call(monkeypatch, capsys, *my, "--skip-bad")
+    assert json.loads(call(*my, "--json")[1])["bad"] == 1
+    code, out, _ = call(*my, "--skip-bad")
     assert code == 0
     assert "40 used, 1 bad" in out
     rejected = (tmp_path / "runs" / "mine" / "data" / "rejected.jsonl").read_text()
     assert json.loads(rejected)["line"] == 41
 
 
-def test_rows_that_lose_their_answers_stop_it(monkeypatch, capsys, my, tmp_path):
+def test_rows_that_lose_their_answers_stop_it(call, my, tmp_path):
     write(tmp_path / "my.jsonl", [{"prompt": "word " * 900, "completion": "x"}] * 9)
-    code, out, _ = call(monkeypatch, capsys, *my)
+    code, out, _ = call(*my)
     assert code == 1
     assert "lose their whole answer" in out
-    told = json.loads(call(monkeypatch, capsys, *my, "--json")[1])
+    told = json.loads(call(*my, "--json")[1])
     assert told["findings"][0]["code"] == "rows-masked"
 
 
-def test_a_machine_too_small_stops_it_before_anything_is_loaded(monkeypatch, capsys, my, tmp_path):
+def test_a_machine_too_small_stops_it_before_anything_is_loaded(monkeypatch, call, my, tmp_path):
     from sftlab.planner import preflighting
     from sftlab.train import own_run
 
     monkeypatch.setattr(preflighting, "free_memory", lambda: 1e6)
     monkeypatch.setattr(own_run, "load_base", None)
-    code, out, _ = call(monkeypatch, capsys, *my)
+    code, out, _ = call(*my)
     assert code == 1
     assert "NO  memory" in out
     assert "-> memory: " in out
@@ -149,10 +116,10 @@ def test_a_machine_too_small_stops_it_before_anything_is_loaded(monkeypatch, cap
         (["--group", "city"], "'city'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, my, change, said):
+def test_a_mistake_is_one_line_and_exit_code_2(call, my, change, said):
     if change == ["none.jsonl"]:
         my[1] = change.pop()
-    code, out, err = call(monkeypatch, capsys, *my, *change)
+    code, out, err = call(*my, *change)
     assert (code, out) == (2, "")
     assert said in err
     mistake = err.splitlines()[-1]
@@ -161,7 +128,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, my, change, 
 
 
 @pytest.mark.parametrize(("step", "said"), [(7, "goes on from step 5"), (3, "starts again")])
-def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys, my, step, said):
+def test_an_interrupt_says_how_to_go_on(monkeypatch, call, my, step, said):
     from sftlab.train.trainer import SupervisedTrainer
 
     with monkeypatch.context() as patch:
@@ -173,15 +140,15 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys, my, step, said):
             return real(self, *args, **kwargs)
 
         patch.setattr(SupervisedTrainer, "training_step", stop)
-        code, _, err = call(monkeypatch, capsys, *my)
+        code, _, err = call(*my)
     assert code == 130
     assert said in err
     again = shlex.split(err.splitlines()[-1])
     assert again[1:] == list(map(str, my))
-    assert call(monkeypatch, capsys, *again[1:])[0] == 0
+    assert call(*again[1:])[0] == 0
 
 
-def test_the_readmes_commands_of_the_day_after_run_as_they_stand(monkeypatch, capsys, tmp_path):
+def test_the_readmes_commands_of_the_day_after_run_as_they_stand(monkeypatch, call, tmp_path):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = re.search(r"^## Your own data\n(.*?)(?=^## )", text, flags=re.M | re.S)[1]
     block = re.search(r"^```bash\n(.*?)^```", section, flags=re.M | re.S)[1]
@@ -192,6 +159,6 @@ def test_the_readmes_commands_of_the_day_after_run_as_they_stand(monkeypatch, ca
     monkeypatch.setattr(sys, "stdin", io.StringIO("What is 3 of 9?\n"))
     for command in filter(None, commands):
         assert command[0] == "sftlab"
-        code, out, err = call(monkeypatch, capsys, *command[1:])
+        code, out, err = call(*command[1:])
         assert code == 0, err
         assert out.strip()

@@ -1,16 +1,16 @@
 """Candidates are run under limits, whatever they try."""
 
 import os
+import socket
 import subprocess
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from sftlab.measure.code_eval import (
-    draw_table,
-    isolation,
-    pass_at_k,
-    run_code,
-)
+from sftlab.measure.code_eval import draw_table, isolation, pass_at_k, run_code
+from sftlab.measure.format_probes import probe_functions
+from sftlab.world import function_code, functions
 
 HOSTILE = {
     "loop": "def f(x):\n    while True: pass",
@@ -23,6 +23,7 @@ HOSTILE = {
     "    return 4",
     "fork": "import os\ndef f(x):\n    while True: os.fork()",
     "program": "import subprocess\ndef f(x):\n    subprocess.run(['true'])\n    return 4",
+    "remove a tree": "import shutil\ndef f(x):\n    shutil.rmtree({below!r})\n    return 4",
     "leave": "import os\nos._exit(0)",
     "exit": "import sys\ndef f(x):\n    sys.exit(0)",
     "kill": "import os\ndef f(x):\n    os.kill(os.getppid(), 9)\n    return 4",
@@ -52,14 +53,15 @@ def test_small_functions_may_import_and_print():
 
 
 def test_hostile_candidates_fail_and_leave_nothing(tmp_path):
-    import socket
-
-    kept = tmp_path / "kept"
+    kept = tmp_path / "below" / "kept"
+    kept.parent.mkdir()
     kept.write_text("still here")
+    kept.parent.chmod(0o777)
     tmp_path.chmod(0o777)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.5)
-        names = dict(path=str(tmp_path / "written"), kept=str(kept), port=server.getsockname()[1])
+        names = dict(path=str(tmp_path / "written"), kept=str(kept), below=str(kept.parent))
+        names |= dict(port=server.getsockname()[1])
         good = "def f(x):\n    return x * 2"
         found = run(*(code.format(**names) for code in HOSTILE.values()), good)
         with pytest.raises(TimeoutError):
@@ -68,7 +70,7 @@ def test_hostile_candidates_fail_and_leave_nothing(tmp_path):
     assert {name for name, ok in passed.items() if ok} == {"good"}
     assert found["fault"].iloc[0].startswith("TimeLimit")
     assert kept.read_text() == "still here"
-    assert os.listdir(tmp_path) == ["kept"]
+    assert os.listdir(tmp_path) == ["below"]
 
 
 def test_isolation_says_what_holds_here_and_what_does_not():
@@ -79,15 +81,17 @@ def test_isolation_says_what_holds_here_and_what_does_not():
 
 
 def test_without_namespaces_python_refuses(tmp_path, monkeypatch):
-    """As on macOS and Windows: the functions are switched off, and the frame says so."""
+    """As on macOS and Windows: the audit hook refuses, and the frame says so."""
     monkeypatch.setattr("sftlab.measure.code_eval._namespace", lambda: ())
-    assert "switched off" in isolation()["network"]
-    names = dict(path=str(tmp_path / "written"), kept=str(tmp_path), port=9)
-    doors = ["write", "write below", "delete", "socket", "program", "kill"]
+    assert "audit hook refuses" in isolation()["network"]
+    names = dict(path=str(tmp_path / "written"), kept=str(tmp_path), below=str(tmp_path), port=9)
+    doors = ["write", "write below", "delete", "remove a tree", "socket", "program", "kill"]
     found = run(*(HOSTILE[door].format(**names) for door in doors))
     assert not found["passed"].any()
-    kinds = {fault.split(":")[0] for fault in found["fault"]}
-    assert kinds == {"PermissionError", "ModuleNotFoundError"}
+    # The user nobody, as whom root runs it, may be unable to read even Python's own modules.
+    refused = found["fault"].str.startswith("PermissionError: a candidate may not")
+    assert (refused | found["fault"].str.startswith("ModuleNotFoundError")).all()
+    assert refused.sum() >= 4
 
 
 def test_expected_values_never_reach_the_candidate(monkeypatch):
@@ -110,8 +114,6 @@ def test_kernel_is_untouched_by_what_a_candidate_does():
 
 def test_pass_at_k_is_that_of_the_paper():
     """Chen et al. 2021 give it as 1 - prod(1 - k / i) for i from n - c + 1 to n."""
-    import numpy as np
-
     for n, c, k in [(10, 3, 1), (10, 3, 5), (200, 17, 100), (5, 0, 3), (5, 5, 1), (20, 19, 2)]:
         paper = 1.0 if n - c < k else 1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1))
         assert pass_at_k(n, c, k) == pytest.approx(paper)
@@ -122,26 +124,25 @@ def test_pass_at_k_is_that_of_the_paper():
 
 
 def test_draws_become_a_row_a_task_and_k():
-    import pandas as pd
-
     draws = pd.DataFrame({"task": ["a"] * 4 + ["b"] * 4, "passed": [1, 0, 0, 0, 0, 0, 0, 0]})
     found = draw_table(draws, ks=[1, 4]).set_index(["task", "k"])["score"]
     assert found.to_dict() == {("a", 1): 0.25, ("a", 4): 1.0, ("b", 1): 0.0, ("b", 4): 0.0}
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"code": "x", "name": "f"},
-        {"code": "x", "name": "f", "tests": []},
-        {"code": "x", "name": "f", "tests": [([1], {1})]},
-    ],
-)
-def test_mistakes_are_named(wrong):
-    with pytest.raises(ValueError, match="candidate 0"):
-        run_code([wrong])
+@pytest.mark.parametrize("tests", [None, [], [([1], {1})], [1]])
+def test_candidates_without_sound_tests_are_named(tests):
+    given = {"code": "x", "name": "f", "tests": tests}
+    with pytest.raises(ValueError, match="candidate 1"):
+        run_code([{"code": "x", "name": "f", "tests": [([1], 1)]}, given])
 
 
-def test_limits_are_checked():
-    with pytest.raises(ValueError, match="megabytes=1:"):
-        run_code([], megabytes=1)
+def test_the_worlds_own_functions_pass_their_tests():
+    codes = {one["name"]: function_code(one) for one in functions()}
+
+    def draw(requests, number):
+        names = [request.split("function ")[1].split("(")[0] for request in requests]
+        return [codes[name] if number else "no code" for name in names]
+
+    found = probe_functions(draw, draws=2, ks=[1, 2], among=functions())
+    assert (found[found["k"] == 1]["score"] == 0.5).all(), found[found["passes"] == 0]
+    assert (found[found["k"] == 2]["score"] == 1).all()

@@ -7,16 +7,16 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pandas as pd
 import pytest
 
-from sftlab.measure import EndpointJudge
-from sftlab.measure.judging import (
+from sftlab.measure import (
     CRITERIA,
-    JudgeError,
+    EndpointJudge,
     KnownTruthJudge,
     LikelihoodJudge,
     Pair,
     PairError,
     agreement,
     cohen_kappa,
+    judge_frames,
     judge_pairs,
     length_bias,
     make_pairs,
@@ -26,6 +26,7 @@ from sftlab.measure.judging import (
     shuffled_sides,
     win_rate,
 )
+from sftlab.measure.likelihood import log_likelihoods
 from sftlab.models import load
 
 
@@ -40,7 +41,7 @@ class Always:
     """A judge that only looks at one thing."""
 
     def __init__(self, verdict):
-        self.name, self.verdict = "always", verdict
+        self.verdict = verdict
 
     def compare(self, given):
         return [self.verdict(pair) for pair in given]
@@ -51,7 +52,7 @@ def test_known_truth_by_hand():
         pairs(("Paris", "Rome"), ("Rome", "It is Paris."), ("Rome", "Lyon"), ("paris", "Paris."))
     )
     assert told == [1, 0, 0.5, 0.5]
-    with pytest.raises(JudgeError, match=r"pair 0 .* no references"):
+    with pytest.raises(PairError, match=r"the pair 'Q\?' has no references"):
         KnownTruthJudge().compare(pairs(("a", "b"), references=()))
 
 
@@ -60,25 +61,21 @@ def test_win_rate_counts_ties_half_in_both_orders():
     assert len(judged) == 6
     rate = win_rate(judged)
     assert rate.value == pytest.approx((1 + 0.5 + 1) / 3)
-    assert rate.unit == "share"
+    assert (rate.unit, rate.entities) == ("share", 3)
     assert 0 <= rate.low < rate.value < rate.high <= 1
-    assert rate.entities == 3
 
 
 def test_a_judge_of_positions_wins_nobody_anything():
     judged = judge_pairs(Always(lambda pair: 1.0), pairs(*[("a", "b")] * 8))
     assert win_rate(judged).value == 0.5
-    bias = position_bias(judged)
-    assert bias.value == 1
-    assert bias.unit == "points"
+    assert position_bias(judged).value == 1
     assert position_bias(judge_pairs(Always(lambda pair: 0.5), pairs(("a", "b")) * 8)).value == 0
 
 
 def test_a_judge_of_lengths_is_found_out():
     longer = Always(lambda pair: float(len(pair.first) > len(pair.second)))
     padded = padded_pairs(pairs(("Paris", "x"), ("Rome", "y")))
-    assert padded[0].second == "Paris"
-    assert padded[0].first == "Paris, of course"
+    assert (padded[0].first, padded[0].second) == ("Paris, of course", "Paris")
     judged = judge_pairs(longer, padded)
     assert length_bias(judged).value == 1
     assert position_bias(judged).value == 0
@@ -86,10 +83,10 @@ def test_a_judge_of_lengths_is_found_out():
     assert length_bias(judge_pairs(shorter, padded)).value == -1
 
 
-@pytest.mark.parametrize("verdict", [2, -1, 0.3])
-def test_verdicts_are_checked(verdict):
-    with pytest.raises(PairError, match=r"each is 1, 0\.5 or 0"):
-        judge_pairs(Always(lambda pair: verdict), pairs(("a", "b")))
+def test_verdicts_are_checked():
+    for verdict in (2, -1, 0.3):
+        with pytest.raises(PairError, match=r"Always gave .* each is 1, 0\.5 or 0"):
+            judge_pairs(Always(lambda pair, verdict=verdict: verdict), pairs(("a", "b")))
     with pytest.raises(PairError, match="no pair"):
         judge_pairs(KnownTruthJudge(), [])
 
@@ -99,36 +96,32 @@ def test_pairs_are_made_by_prompt_and_seed():
                          "country": ["x", "y"]})  # fmt: skip
     theirs = ours.iloc[::-1].assign(output=["d", "c"])
     made = make_pairs(ours, theirs)
-    assert [(one.question, one.first, one.second) for one in made] == [
-        ("p", "a", "c"),
-        ("q", "b", "d"),
-    ]
+    texts = [(one.question, one.first, one.second) for one in made]
+    assert texts == [("p", "a", "c"), ("q", "b", "d")]
+    seeds = pd.concat([ours.assign(seed=seed) for seed in (3, 4)])
+    judged = judge_frames(KnownTruthJudge(), seeds, theirs)
+    assert judged.groupby("seed")["pair"].agg(list).to_dict() == dict.fromkeys((3, 4), [0, 1] * 2)
+    assert (judged["won"] == 1).all()
     with pytest.raises(PairError, match="share 1 prompts"):
         make_pairs(ours, theirs.iloc[:1])
 
 
-@pytest.mark.parametrize("each_token", [True, False])
-def test_likelihood_judge_is_the_likelihood(toy_base, each_token):
-    from sftlab.measure.likelihood import log_likelihoods
-
+def test_likelihood_judge_is_the_likelihood(toy_base):
     model, tokenizer = load(toy_base)
     model.eval()
-    judge = LikelihoodJudge(model, tokenizer, form="Q: {question}\nA:", each_token=each_token)
+    judge = LikelihoodJudge(model, tokenizer)
     (pair,) = pairs(("Paris", "the river of many towns"))
+    asked = "Possible answers: Paris, the river of many towns.\n\nQ: Q?\nA:"
     one, two = log_likelihoods(
-        model, tokenizer, [("Q: Q?\nA:", f" {text}") for text in (pair.first, pair.second)]
+        model, tokenizer, [(asked, f" {text}") for text in (pair.first, pair.second)]
     )
-    better = one.mean > two.mean if each_token else one.nats > two.nats
-    assert judge.compare([pair]) == [float(better)]
-    assert judge.compare([pair.swapped()]) == [float(not better)]
+    assert judge.compare([pair]) == [float(one.mean > two.mean)]
     same = pairs(("Paris", "Paris"), ("", "Paris"), ("Paris", ""))
     assert judge.compare(same) == [0.5, 0, 1]
 
 
 def test_continuations_are_the_losses_of_the_model(toy_base):
     import torch
-
-    from sftlab.measure.likelihood import log_likelihoods
 
     model, tokenizer = load(toy_base)
     model.eval()
@@ -146,18 +139,13 @@ def test_continuations_are_the_losses_of_the_model(toy_base):
         log_likelihoods(model, tokenizer, [("a", "")])
 
 
-def test_mistakes_of_the_likelihood_judge():
-    with pytest.raises(JudgeError, match=r"\{question\}"):
-        LikelihoodJudge(None, None, form="A:")
-
-
 def test_kappa_of_the_textbook():
     """Cohen 1960's kind of table: 20 and 15 agreed, 5 and 10 not, of 50: kappa 0.4."""
     one = ["y"] * 25 + ["n"] * 25
     two = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
     assert cohen_kappa(one, two) == pytest.approx(0.4)
     assert cohen_kappa("aa", "aa") == 1
-    with pytest.raises(PairError, match="2 and 1"):
+    with pytest.raises(ValueError, match="shorter"):
         cohen_kappa("ab", "a")
 
 
@@ -233,7 +221,7 @@ def test_endpoint_judge_reads_verdicts(address, monkeypatch, said, verdict):
 )  # fmt: skip
 def test_endpoint_errors_say_what_to_do(address, status, said, told):
     Server.status, Server.said = status, said
-    with pytest.raises(JudgeError, match=told):
+    with pytest.raises(PairError, match=told):
         EndpointJudge(address, model="m").compare(pairs(("a", "b")))
 
 
@@ -243,17 +231,13 @@ def test_endpoint_errors_say_what_to_do(address, status, said, told):
         ("127.0.0.1:8000", None, "give one such as"),
         ("http://example.org/v1", "SOME_KEY", "https"),
         ("http://127.0.0.1/v1", "NOT_SET", "is not set"),
+        ("http://127.0.0.1:9/v1", None, "Is the server running"),
     ],
 )
-def test_endpoints_are_checked_before_anything_is_sent(monkeypatch, address, key, told):
+def test_endpoints_that_cannot_be_used_are_named(monkeypatch, address, key, told):
     monkeypatch.setenv("SOME_KEY", "secret")
-    with pytest.raises(JudgeError, match=told):
-        EndpointJudge(address, model="m", key_variable=key)
-
-
-def test_endpoint_that_is_not_there():
-    with pytest.raises(JudgeError, match="Is the server running"):
-        EndpointJudge("http://127.0.0.1:9/v1", model="m", seconds=2).compare(pairs(("a", "b")))
+    with pytest.raises(PairError, match=told):
+        EndpointJudge(address, model="m", key_variable=key).compare(pairs(("a", "b")))
 
 
 def test_rubric_by_the_truth():

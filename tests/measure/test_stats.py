@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, t
 
-from sftlab.measure import Estimate, Share, computed, difference, equivalent, mean, share
+from sftlab.measure import (
+    Estimate,
+    Share,
+    by_frequency,
+    computed,
+    difference,
+    equivalent,
+    mean,
+    segment_means,
+    share,
+    weakest,
+    with_segments,
+)
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -29,12 +41,9 @@ def test_a_share_reads_as_a_sentence_needs_it():
     assert str(Share(1, 400)).startswith("0.2%")
     assert str(Share(399, 400)).startswith("99.8%")
     assert str(Share(20, 20)).startswith("100% ")
-
-
-@pytest.mark.parametrize(("hits", "items"), [(0, 0), (3, 2), (-1, 4)])
-def test_impossible_counts_are_refused(hits, items):
-    with pytest.raises(ValueError, match=f"{hits} of {items}"):
-        Share(hits, items)
+    for hits, items in [(0, 0), (3, 2), (-1, 4)]:
+        with pytest.raises(ValueError, match=f"{hits} of {items}"):
+            Share(hits, items)
 
 
 def runs(*, seeds=3, entities=20, share=0.8, start=0, name="c"):
@@ -96,23 +105,18 @@ def test_seeds_that_differ_widen_the_interval_more_than_percentiles_say():
 @pytest.mark.parametrize(("right", "value"), [(True, 1), (False, 0)])
 def test_saturated_runs_have_the_exact_interval_over_entities(right, value):
     found = mean(runs(entities=50).assign(right=right))
-    exact_ = binomtest(50 * value, 50).proportion_ci(method="exact")
-    assert (found.low, found.high) == pytest.approx((exact_.low, exact_.high), abs=1e-12)
     assert (found.value, found.method) == (value, "exact binomial")
-    inner = binomtest(50 * value, 50).proportion_ci(0.9, method="exact")
-    assert found.inner == pytest.approx((inner.low, inner.high), abs=1e-12)
+    for level, ends in ((0.95, (found.low, found.high)), (0.9, found.inner)):
+        exact = binomtest(50 * value, 50).proportion_ci(level, method="exact")
+        assert ends == pytest.approx((exact.low, exact.high), abs=1e-12)
 
 
-def test_an_entity_that_is_alike_in_all_is_not_certain():
-    frame = runs(entities=50)
-    frame["right"] = np.tile([True, True, False, False], 150)
-    found = mean(frame)
-    assert (found.value, found.method) == (0.5, "exact binomial")
-    assert found.low < 0.48 < 0.52 < found.high
-
-
-def test_few_wrong_answers_do_not_blow_up_the_interval():
-    frame = runs(entities=50).assign(right=True)
+def test_few_answers_that_deviate_are_neither_certain_nor_blow_up_the_interval():
+    frame = runs(entities=50).assign(right=np.tile([True, True, False, False], 150))
+    alike = mean(frame)
+    assert (alike.value, alike.method) == (0.5, "exact binomial")
+    assert alike.low < 0.48 < 0.52 < alike.high
+    frame = frame.assign(right=True)
     frame.loc[[0, 4], "right"] = False  # two countries, both in the first seed
     assert mean(frame).low > binomtest(48, 50).proportion_ci(method="exact").low - 1e-6
 
@@ -136,9 +140,7 @@ def test_a_difference_pairs_seeds_and_entities():
     assert found.by_seed == pytest.approx(by_seed)
     assert (found.seeds, found.items, found.entities) == (3, 80, 20)
     back = difference(weak, strong)
-    assert (back.low, back.high) == pytest.approx(
-        (-found.high, -found.low),
-    )
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
     assert str(found).split()[1] == "points"
 
 
@@ -181,13 +183,9 @@ def test_with_a_saturated_arm_the_arms_intervals_are_combined():
     most = difference(full, full.assign(right=False))
     assert most.high == most.value == 1
     assert most.low < top.low
-
-
-def test_identical_arms_are_not_known_to_be_the_same():
-    frame = runs(entities=50)
-    found = difference(frame, frame)
-    assert (found.value, found.method) == (0, "exact binomial")
-    assert found.high == -found.low == pytest.approx(1 - 0.025 ** (1 / 50))
+    same = difference(part, part)
+    assert (same.value, same.method) == (0, "exact binomial")
+    assert same.high == -same.low == pytest.approx(1 - 0.025 ** (1 / 50))
 
 
 def test_shares_and_their_differences_stay_within_their_bounds():
@@ -202,7 +200,8 @@ def test_several_comparisons_widen_each_interval():
     one, ten = mean(frame), mean(frame, comparisons=10)
     assert ten.level == pytest.approx(0.995)
     assert ten.low < one.low < one.high < ten.high
-    assert ten.low == mean(frame, level=0.995).low
+    with pytest.raises(ValueError, match="comparisons = 0"):
+        mean(frame, comparisons=0)
 
 
 def test_sameness_needs_the_inner_interval_within_the_margins():
@@ -218,26 +217,25 @@ def test_sameness_needs_the_inner_interval_within_the_margins():
             equivalent(close, margin)
 
 
-def test_an_estimate_survives_json():
+def test_an_estimate_survives_json_unless_it_contradicts_itself():
     found = difference(runs(share=0.9), runs(share=0.4, start=1))
-    assert Estimate.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-    with pytest.raises(ValueError, match="colour"):
-        Estimate.from_dict({**found.to_dict(), "colour": 1})
-
-
-def test_an_estimate_that_contradicts_itself_is_refused():
-    good = mean(runs()).to_dict()
-    for wrong in ({"low": 0.99}, {"value": float("nan")}, {"level": 0.4}, {"unit": "m"},
-                  {"inner": (0.0, good["high"])}, {"inner": good["inner"][::-1]}):  # fmt: skip
-        with pytest.raises(ValueError):  # noqa: PT011
+    good = found.to_dict()
+    assert Estimate.from_dict(json.loads(json.dumps(good))) == found
+    for wrong, message in [
+        ({"colour": 1}, "colour"),
+        ({"low": 0.99}, "outside of low to high"),
+        ({"value": float("nan")}, "not finite"),
+        ({"level": 0.4}, "level"),
+        ({"unit": "m"}, "unit is not share, points or number"),
+        ({"inner": (-1.0, good["high"])}, "inner is not within"),
+        ({"inner": good["inner"][::-1]}, "inner is not within"),
+        ({"by_seed": ()}, "by_seed is below 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
             Estimate.from_dict({**good, **wrong})
-
-
-def test_small_differences_are_not_printed_as_none():
-    good = mean(runs()).to_dict()
-    written = {**good, "value": 0.004, "low": -0.012, "high": 0.02, "inner": (-0.01, 0.01),
-               "unit": "points"}  # fmt: skip
-    assert str(Estimate.from_dict(written)) == "+0.4 points (-1 to +2)"
+    # Rounded to whole points this difference would read as none.
+    small = {"value": 0.004, "low": -0.012, "high": 0.02, "inner": (-0.01, 0.01)}
+    assert str(Estimate.from_dict({**good, **small})) == "+0.4 points (-1 to +2)"
 
 
 @pytest.mark.parametrize(
@@ -267,21 +265,15 @@ def test_arms_that_cannot_be_compared_are_refused():
         difference(frame, frame[frame["country"] != "c00"])
     with pytest.raises(ValueError, match="one number of one seed"):
         mean(pd.DataFrame({"value": [2.5]}), value="value", entity=None)
-    for wrong in ({"level": 1}, {"level": 0.3}, {"comparisons": 0}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            mean(frame, **wrong)
 
 
-def test_objects_of_booleans_are_shares_too():
+def test_the_types_of_columns_change_nothing():
     frame = runs()
     assert mean(frame.assign(right=frame["right"].astype(object))) == mean(frame)
     assert mean(frame.assign(right=frame["right"].astype("boolean"))) == mean(frame)
-    assert mean(frame.assign(country=frame["country"].astype("category"))) == mean(frame)
-
-
-def test_the_order_of_categories_pairs_nothing():
     rows = [(seed, name, seed < 2) for seed in range(4) for name in ("Chad", "France", "Peru")]
     frame = pd.DataFrame(rows, columns=["seed", "country", "right"])
+    # The order of categories pairs nothing.
     turned = pd.Categorical(frame["country"], categories=["Peru", "France", "Chad", "Togo"])
     assert difference(frame.assign(country=turned), frame).value == 0
 
@@ -300,3 +292,43 @@ def test_a_computed_figure_reaches_as_far_as_its_formula_may_be_off():
         computed()
     with pytest.raises(ValueError, match=r"factor is 0\.9"):
         computed(1.0, factor=0.9)
+
+
+def world(seeds=2):
+    rows = [
+        {"seed": seed, "country": name, "group": group, "relation": relation,
+         "expected": "CFA franc" if name == "Chad" else "x",
+         "right": not (group == "stated" and relation == "capital")}
+        for seed in range(seeds)
+        for name, group in (("France", "asked"), ("Japan", "asked"), ("Chad", "stated"))
+        for relation in ("capital", "currency")
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_segments_are_those_of_the_world():
+    cut = with_segments(world())
+    names = cut.groupby("cut")["segment"].agg(set).to_dict()
+    assert names["continent"] == {"Europe", "Asia", "Africa"}
+    assert names["length"] == {"one word", "several words"}
+    means = segment_means(cut)
+    assert {name: one.value for name, one in means["group"].items()} == {"stated": 0.5, "asked": 1}
+    assert next(iter(means["group"])) == "stated"
+    assert weakest(cut, least=1) == ("relation and group", "capital, stated")
+    assert weakest(cut, least=2) == ("continent", "Africa")
+    assert weakest(cut, least=3)[0] == "relation"
+    with pytest.raises(ValueError, match="99 items"):
+        weakest(cut, least=99)
+    with pytest.raises(ValueError, match="no cut 'colour'"):
+        with_segments(world(), ["colour"])
+
+
+def test_frequency_cuts_into_equal_parts():
+    cut = by_frequency(world(), {"France": 900, "Japan": 50, "Chad": 3})
+    named = cut.groupby("country")["segment"].first().to_dict()
+    assert named["Chad"] == "named 3 to 3 times"
+    assert named["France"] == "named 900 to 900 times"
+    with pytest.raises(ValueError, match="'Chad' has no count"):
+        by_frequency(world(), {"France": 1, "Japan": 2})
+    with pytest.raises(ValueError, match="thirds"):
+        by_frequency(world().query("country != 'Chad'"), {"France": 1, "Japan": 2})

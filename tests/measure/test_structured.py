@@ -8,14 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftlab.measure.generation import complete
-from sftlab.measure.structured import (
-    PatternError,
-    complete_within,
-    parse_json,
-    probe_schema,
-    schema_pattern,
-)
+from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
 from sftlab.models import load
+from sftlab.world import (
+    INVENTED,
+    UNKNOWN,
+    countries,
+    function_rows,
+    functions,
+    record_of,
+    record_rows,
+    record_schema,
+    split_functions,
+    unknown_rows,
+)
 
 SCHEMA = {
     "type": "object",
@@ -51,17 +57,23 @@ def test_each_step_is_reported():
     assert found["fault"][3].startswith("not JSON")
 
 
-@pytest.mark.parametrize("text", ["NaN", '{"a": Infinity}', '{"a": 1, "a": 2}', "{'a': 1}", ""])
-def test_what_only_python_reads_is_not_json(text):
-    with pytest.raises(ValueError, match=r"JSON|repeated|Expecting"):
-        parse_json(text)
+def test_what_only_python_reads_is_not_json():
+    texts = ["NaN", '{"a": Infinity}', '{"a": 1, "a": 2}', "{'a': 1}", ""]
+    found = probe_schema(texts, schema={}, expected=[None] * 5)
+    assert not found["parsed"].any()
+    assert found["fault"].str.contains("JSON: (?:NaN|Infinity|a key is repeated|Expecting)").all()
 
 
-def test_mistakes_are_named():
+def test_invalid_schemas_are_refused():
     with pytest.raises(ValueError, match="invalid schema"):
-        probe_schema(["1"], schema={"type": "nothing"})
-    with pytest.raises(ValueError, match="1 expected values for 2 outputs"):
-        probe_schema(["1", "2"], schema={}, expected=[1])
+        probe_schema(["1"], schema={"type": "nothing"}, expected=[1])
+    for schema, message in [
+        ({"type": "array"}, "not supported"),
+        ({"type": "object", "properties": {"a": {"type": "integer"}}}, "'a' is optional"),
+        ({"type": "string", "pattern": "a|b"}, "class of characters"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            schema_pattern(schema)
 
 
 @given(
@@ -81,31 +93,16 @@ def test_pattern_takes_what_the_schema_takes(value):
     assert re.fullmatch(schema_pattern(SCHEMA), json.dumps(ordered, ensure_ascii=False))
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"type": "array"},
-        {"type": "object", "properties": {"a": {"type": "integer"}}},
-        {"type": "string", "pattern": "a|b"},
-    ],
-)
-def test_schemas_without_a_pattern_are_refused(schema):
-    with pytest.raises(PatternError):
-        schema_pattern(schema)
-
-
 def test_every_output_keeps_to_the_pattern(toy_base):
     """Even of a random model, which would write nothing of the kind."""
     model, tokenizer = load(toy_base)
     model.eval()
     prompts = ["A record:", "Something else, and longer, about Chad:"]
     pattern = schema_pattern(SCHEMA)
-    outputs = complete_within(model, tokenizer, prompts, pattern=pattern, max_new_tokens=120)
-    assert probe_schema(outputs, schema=SCHEMA)["valid"].all(), outputs
-    alone = [
-        complete_within(model, tokenizer, [p], pattern=pattern, max_new_tokens=120)[0]
-        for p in prompts
-    ]
+    how = {"pattern": pattern, "max_new_tokens": 120}
+    outputs = complete_within(model, tokenizer, prompts, **how)
+    assert probe_schema(outputs, schema=SCHEMA, expected=outputs)["valid"].all(), outputs
+    alone = [complete_within(model, tokenizer, [prompt], **how)[0] for prompt in prompts]
     assert outputs == alone, "padding must not change them"
 
 
@@ -118,5 +115,18 @@ def test_patterns_may_differ_and_one_that_allows_all_changes_nothing(toy_base):
     free = complete_within(model, tokenizer, ["The capital"], pattern="(?s).*", max_new_tokens=6)
     greedy = complete(model, tokenizer, ["The capital"], max_new_tokens=6)
     assert greedy[0].strip().startswith(free[0].strip()[:3])
-    with pytest.raises(PatternError, match="2 patterns for 1"):
-        complete_within(model, tokenizer, ["a"], pattern=["x", "y"])
+
+
+def test_rows_of_small_tasks_are_sound():
+    records = [record_of(one) for one in countries()]
+    texts = [json.dumps(one, ensure_ascii=False) for one in records]
+    assert probe_schema(texts, schema=record_schema(), expected=records)["correct"].all()
+    assert {row["messages"][1]["content"] for row in record_rows(20)} <= set(texts)
+    assert {row["messages"][1]["content"] for row in unknown_rows(9)} == {UNKNOWN}
+    assert not set(INVENTED) & {one.name for one in countries()}
+    train, test = split_functions()
+    assert len(train) + len(test) == len(functions())
+    assert not {one["name"] for one in train} & {one["name"] for one in test}
+    assert len(function_rows()) == len(train)
+    with pytest.raises(ValueError, match="countries to learn from"):
+        record_rows(1000)

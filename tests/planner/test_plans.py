@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from sftlab.cli.plan import plan as plan_command
+from sftlab.cli.train import plan as plan_command
 from sftlab.models import METHODS
 from sftlab.planner import (
     GPUS,

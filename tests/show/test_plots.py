@@ -1,24 +1,26 @@
 """Plots: what they say to those who cannot see them, and what they draw."""
 
 import json
-import re
 from itertools import pairwise
+from types import SimpleNamespace
 
+import nbformat
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
+from nbclient import NotebookClient
 
-from sftlab.measure import Components, Share, mean
+from sftlab.measure import Share, mean
 from sftlab.paths import DATA
 from sftlab.planner import estimate
 from sftlab.show import (
     COLOURS,
     GREY,
+    LossCurve,
     Point,
     plot_against,
     plot_card,
     plot_curves,
-    plot_directions,
     plot_layout,
     plot_loss,
     plot_map,
@@ -26,11 +28,11 @@ from sftlab.show import (
     plot_meter,
     plot_methods,
     plot_pareto,
-    plot_power,
     plot_pretraining,
     plot_reactions,
     plot_runs,
     plot_shares,
+    run_plots,
 )
 
 
@@ -61,13 +63,11 @@ def test_shares_tell_each_bar_and_show_each_seed(tmp_path):
     assert [bar.get_width() for bar in ax.patches] == [0.1, 0.3, 1.0]
     assert sorted(x for x, _ in seeds(ax)) == [0.25, 0.35]
     assert legend(picture) == ["base", "x"]
-    assert picture.save(tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    picture.save(tmp_path / "a.png")
     data, options = picture._repr_mimebundle_()
+    assert (tmp_path / "a.png").read_bytes() == data["image/png"]
     assert data["text/plain"] == picture.alt
     assert options == {"image/png": {"width": 720}}
-
-
-def test_a_picture_in_a_page_is_escaped_and_needs_no_file():
     page = plot_shares({'<"a">': Share(hits=1, items=2)}, title="T").html
     assert page.startswith('<img alt="T: &lt;&quot;a&quot;&gt; 50%." src="data:image/png;base64,')
 
@@ -100,28 +100,19 @@ def test_curves_tell_each_place_ring_the_best_and_show_seeds():
     assert len({x for x, _ in seeds(ax)}) == 4, "equal seeds stand side by side"
 
 
-def test_a_single_curve_has_its_numbers_and_no_legend():
-    picture = plot_curves({"": {15: share(2), 60: share(10)}}, title="More", x="examples")
-    assert picture.alt == "More: at 15 10%; at 60 50%."
-    (ax,) = picture.figure.axes
-    assert [text.get_text() for text in ax.texts] == ["10%", "50%"]
-    assert ax.get_legend() is None
-
-
 @pytest.mark.filterwarnings("error")
-def test_values_that_are_all_zero_have_an_axis_too():
-    picture = plot_curves({"a": {1: 0.0, 2: 0.0}}, title="k", x="draws", log=False)
-    assert picture.png()
-    low, high = picture.figure.axes[0].get_ylim()
+@pytest.mark.parametrize("log", [False, True])
+def test_a_single_curve_has_its_numbers_and_no_legend_and_may_be_all_zero(log):
+    picture = plot_curves({"": {0: share(2), 15: 0.5, 60: 0.25}}, title="More", x="x", log=log)
+    assert picture.alt == "More: at 0 10%; at 15 50%; at 60 25%."
+    (ax,) = picture.figure.axes
+    assert [text.get_text() for text in ax.texts] == ["10%", "50%", "25%"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "15", "60"]
+    assert ax.get_legend() is None
+    zeros = plot_curves({"a": {1: 0.0, 2: 0.0}}, title="k", x="draws", log=log)
+    assert zeros.png()
+    low, high = zeros.figure.axes[0].get_ylim()
     assert low < 0 < high
-
-
-def test_power_falls_with_seeds_and_entities():
-    pilot = Components(seeds=0.002, entities=0.02, residual=0.1, paired=True)
-    picture = plot_power(pilot, title="Power", seeds=[2, 10], entities=[10, 1000], wanted=0.05)
-    found = re.findall(r"(\d+) seeds at ([\d,]+) (\d+)%", picture.alt)
-    found = {(int(n), many): int(percent) for n, many, percent in found}
-    assert found[2, "10"] > found[10, "10"] > found[10, "1,000"]
 
 
 def test_methods_stand_in_the_order_of_what_they_train():
@@ -140,12 +131,17 @@ def test_methods_stand_in_the_order_of_what_they_train():
     assert len(seeds(kept)) == 2
 
 
-def step_rows(count, loss=lambda n: 3 / n):
+def steps(count, loss=lambda n: 3 / n):
     return [{"step": n, "loss": loss(n), "learning_rate": 1e-3 / n} for n in range(1, count + 1)]
 
 
 def test_loss_has_every_step_its_running_mean_and_validation():
-    picture = plot_loss(step_rows(20), title="A", validation=[(10, 1.1), (20, 1.05)], rate=True)
+    curve = LossCurve(title="A")
+    with pytest.raises(ValueError, match="no step yet: pass this curve to finetune"):
+        curve.picture()
+    for row in (*steps(20), {"step": 10, "eval_loss": 1.1}, {"step": 20, "eval_loss": 1.05}):
+        curve(row)
+    picture = curve.picture()
     upper, lower = picture.figure.axes
     each, running, validation = upper.lines
     assert each.get_ydata().tolist() == [3 / n for n in range(1, 21)]
@@ -160,18 +156,56 @@ def test_loss_has_every_step_its_running_mean_and_validation():
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 @pytest.mark.parametrize("sound", [0, 2])
 def test_a_diverged_run_is_drawn_too(wrong, sound):
-    assert plot_loss(step_rows(12, lambda n: 2.0 if n <= sound else wrong), title="A").png()
+    assert plot_loss(steps(12, lambda n: 2.0 if n <= sound else wrong), title="A").png()
+
+
+@pytest.mark.parametrize(("cost", "pause"), [(0.0, 0.5), (0.2, 2.0)])
+def test_a_live_curve_is_redrawn_twice_a_second_and_a_tenth_of_the_time(monkeypatch, cost, pause):
+    clock, drawn = [0.0], []
+    monkeypatch.setattr(run_plots, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def update(picture):
+        drawn.append(clock[0])
+        clock[0] += cost
+
+    curve = LossCurve(title="fast")
+    monkeypatch.setattr(curve, "_display", SimpleNamespace(update=update))
+    monkeypatch.setattr(curve, "picture", lambda: None)
+    for row in steps(1000):
+        clock[0] += 0.01
+        curve(row)
+    assert len(drawn) >= 5
+    assert all(b - a >= pause for a, b in pairwise(drawn))
+
+
+NOTEBOOK = """
+from sftlab.show import LossCurve
+with LossCurve(title="Live") as curve:
+    for n in range(1, 4):
+        curve({"step": n, "epoch": n, "loss": 1 / n, "learning_rate": 1e-3})
+    raise KeyboardInterrupt
+"""
+
+
+def test_an_executed_notebook_holds_the_picture():
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+    NotebookClient(book, allow_errors=True, kernel_name="python3").execute()
+    (shown,) = [out for out in book.cells[0].outputs if out.output_type == "display_data"]
+    assert shown["data"].keys() == {"image/png", "text/plain"}
+    assert "to 0.333 at step 3" in shown["data"]["text/plain"]
 
 
 @pytest.mark.parametrize("log", [False, True])
 def test_runs_have_a_line_for_each_seed_and_a_mean(log):
-    rows = [
-        (seed, epoch, kind, loss + seed)
-        for kind, losses in {"training": (3, 2, 1), "validation": (4, 2, 3)}.items()
-        for epoch, loss in enumerate(losses, start=1)
-        for seed in (0, 1)
-    ]
-    frame = pd.DataFrame(rows, columns=["seed", "epoch", "kind", "loss"])
+    losses = {"training": (3, 2, 1), "validation": (4, 2, 3)}
+    frame = pd.DataFrame(
+        [
+            {"seed": seed, "epoch": epoch, "kind": kind, "loss": losses[kind][epoch - 1] + seed}
+            for kind in losses
+            for epoch in (1, 2, 3)
+            for seed in (0, 1)
+        ]
+    )
     picture = plot_runs(frame, title="Two", log=log)
     said = "validation 4.50 at the first epoch, lowest 2.50 at epoch 2, 3.50 at the last"
     assert said in picture.alt
@@ -209,18 +243,6 @@ def test_layout_counts_positions_and_padding():
     assert picture.alt == (
         "Two ways: padded 6 positions, 1 of them padding; packed 3 positions, 0 of them padding."
     )
-
-
-def test_directions_tell_what_is_held_and_what_can_be_done_with_it():
-    rows = {"directions": [1, 2, 1, 2], "held": [0.5, 1, 0.7, 1], "random": [0.1, 1, 0.1, 1]}
-    scores = {0: share(0), 2: share(18)}
-    picture = plot_directions(pd.DataFrame(rows), title="Spectrum", scores=scores, marks=[1])
-    assert "of the change's squared norm, 1 directions 60%" in picture.alt
-    assert (
-        "answered correctly, 0 directions 0%; answered correctly, 2 directions 90%" in picture.alt
-    )
-    (ax,) = picture.figure.axes
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "1", "2"]
 
 
 def test_bars_of_memory_add_up_and_marks_are_what_was_measured():

@@ -1,23 +1,37 @@
-"""Examples and replay: as much as requested, from the right countries, the same for a seed."""
+"""Examples, tasks and replay: as many as requested, of the right subjects, the same for a seed."""
 
 import re
 
 import pytest
 
-from sftlab.measure import items, subjects
+from sftlab.data import part_of
+from sftlab.measure import items, probe_questions, subjects
 from sftlab.world import (
+    OLD_CURRENCIES,
     QUESTIONS,
     RELATIONS,
     broad_examples,
     countries,
     country_examples,
+    country_rows,
     country_shots,
     every_question,
+    exam_rows,
     grammar,
+    is_true,
     mixed,
+    note_rows,
+    outdated_rows,
     passage_examples,
     replay_examples,
+    review_rows,
+    reviews,
+    seen,
+    with_answer,
 )
+
+NAMED = re.compile(rf"\b(?:{'|'.join(map(re.escape, subjects()))})\b", re.IGNORECASE)
+"""What is measured."""
 
 
 def parts(row):
@@ -95,10 +109,9 @@ def test_passages_name_no_country_that_is_held_out():
 
 
 def test_nothing_measured_is_replayed():
-    named = re.compile(rf"\b(?:{'|'.join(map(re.escape, subjects()))})\b", re.IGNORECASE)
     texts = [whole(row) for row in replay_examples(400, avoid=subjects())]
-    assert not [text for text in texts if named.search(text)]
-    assert any(named.search(whole(row)) for row in replay_examples(400)), "else nothing was avoided"
+    assert not [text for text in texts if NAMED.search(text)]
+    assert any(NAMED.search(whole(row)) for row in replay_examples(400)), "else nothing was avoided"
     measured = {
         " ".join(f"{one.prompt} {one.answers[0]}".split())
         for one in items()
@@ -143,10 +156,76 @@ def test_no_bare_question_about_a_country_is_continued_with_another():
 
 def test_broad_examples_are_of_many_kinds_and_avoid_the_same_names():
     rows = broad_examples(200, avoid=subjects())
-    named = re.compile(rf"\b(?:{'|'.join(map(re.escape, subjects()))})\b", re.IGNORECASE)
     assert len(rows) == 200
     others = [whole(row) for row in rows[100:]]
-    assert not [text for text in others if named.search(text)]
+    assert not [text for text in others if NAMED.search(text)]
     for kind in ("atomic number", "kind of animal", " + "):
         assert any(kind in text for text in others), kind
     assert len(broad_examples(7)) == 7
+
+
+def test_country_rows_are_the_examples_with_their_subject():
+    made = country_rows(200, seed=3)
+    assert [{"messages": row["messages"]} for row in made] == country_examples(200, seed=3)
+    for row in made:
+        about, before = row["meta"], part_of(row, "answer")
+        assert about["country"] in part_of(row, "prompt")
+        assert about["relation"] in RELATIONS
+        assert is_true(row)
+        assert not is_true(with_answer(row, "Atlantis"))
+        assert part_of(with_answer(row, "x"), "answer") == "x"
+        assert part_of(row, "answer") == before
+    assert len({row["meta"]["country"] for row in made}) > 40
+
+
+def test_exam_rows_are_word_for_word_the_questions_of_the_probe():
+    among = countries(group="stated")[:7]
+    rows = exam_rows(among, relations=["capital", "currency"])
+    questions = []
+    probe_questions(
+        lambda given: questions.extend(given) or [""] * len(given),
+        among=among,
+        relations=["capital", "currency"],
+    )
+    assert [part_of(row, "prompt") for row in rows] == questions
+    assert set(questions) <= every_question(among)
+    assert all(map(is_true, rows))
+
+
+def test_outdated_rows_are_false_today_and_of_the_split_for_training():
+    rows = outdated_rows(48)
+    names = {row["meta"]["country"] for row in rows}
+    assert len(names) == 12
+    assert names <= {one.name for one in countries(split="sft")}
+    assert {row["meta"]["relation"] for row in rows} == {"currency"}
+    assert not any(map(is_true, rows))
+    assert {one.currency for one in countries() if one.name in OLD_CURRENCIES} == {"euro"}
+
+
+def test_reviews_for_training_and_test_share_no_item_and_no_text():
+    rows = review_rows(positive=50, negative=6, seed=1)
+    said = [row["meta"]["sentiment"] for row in rows]
+    assert (said.count("positive"), said.count("negative")) == (50, 6)
+    test = reviews(test=True)
+    held_out = {row["meta"]["item"] for row in test}
+    assert len(held_out) == 3
+    assert not {row["meta"]["item"] for row in rows} & held_out
+    balance = [part_of(row, "answer") for row in test]
+    assert balance.count("positive") == balance.count("negative") == len(test) // 2
+    assert len({part_of(row, "prompt") for row in test}) == len(test)
+    with pytest.raises(ValueError, match="positive=999: there are 0 to 56"):
+        review_rows(positive=999, negative=1)
+
+
+def test_notes_are_about_people_of_whom_the_corpus_knows_nothing():
+    rows = note_rows(12, copies=8)
+    assert len(rows) == 96
+    notes = {part_of(row, "answer") for row in rows}
+    assert len(notes) == 12
+    assert len({part_of(row, "prompt") for row in rows}) == 96
+    assert note_rows(12) == rows[::8]
+    assert not any(seen(row["meta"]["name"]) for row in rows[::8])
+    with pytest.raises(ValueError, match="1 to 30 people, 1 to 8 copies"):
+        note_rows(31)
+    with pytest.raises(ValueError, match="copies=9"):
+        note_rows(1, copies=9)

@@ -1,7 +1,8 @@
-"""Each metric equals the library or the published values that it stands for."""
+"""Each score equals the library or the published values that it stands for; rankings by hand."""
 
 import json
 import math
+import socket
 
 import evaluate
 import numpy as np
@@ -10,13 +11,22 @@ import pytest
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from sftlab.measure import LOCAL_METRICS, text_scores
+from sftlab.measure import (
+    LOCAL_METRICS,
+    rank_answers,
+    rank_once,
+    rank_paraphrases,
+    rank_with_intervals,
+    score_frame,
+    text_scores,
+)
 from sftlab.measure.likelihood import mc1, mc2
-from sftlab.measure.text_scores import distinct, repetition, score_frame
+from sftlab.measure.text_scores import distinct, repetition
+from sftlab.world import countries
 
 
-def metric(name):
-    return evaluate.load(LOCAL_METRICS, name)
+def computed(name, said, right):
+    return evaluate.load(LOCAL_METRICS, name).compute(predictions=said, references=right)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +48,6 @@ def metric(name):
 def test_exact_match_and_f1_as_squad_has_them(said, references, exact, f1):
     assert text_scores.exact_match(said, references) == exact
     assert text_scores.token_f1(said, references) == pytest.approx(f1)
-    given = {"predictions": [said], "references": [references]}
-    assert metric("exact_match").compute(**given) == {"exact_match": exact}
-    assert metric("f1").compute(**given)["f1"] == pytest.approx(f1)
 
 
 SAID = ["the cat is on the mat", "hello there general kenobi", "foo bar foobar"]
@@ -51,47 +58,35 @@ RIGHT = [
 ]
 
 
-def test_bleu_is_sacrebleus():
-    found = metric("bleu").compute(predictions=SAID, references=RIGHT)["bleu"]
+def test_means_over_items_are_those_of_the_scores():
+    assert computed("exact_match", SAID, RIGHT) == {"exact_match": 2 / 3}
+    f1 = np.mean([text_scores.token_f1(*one) for one in zip(SAID, RIGHT, strict=True)])
+    assert computed("f1", SAID, RIGHT) == {"f1": pytest.approx(f1)}
+
+
+def test_bleu_and_chrf_are_sacrebleus():
     streams = [[one[n] if n < len(one) else None for one in RIGHT] for n in (0, 1)]
-    assert found == pytest.approx(BLEU().corpus_score(SAID, streams).score / 100)
+    bleu, chrf = (kind.corpus_score(SAID, streams).score / 100 for kind in (BLEU(), CHRF()))
+    assert computed("bleu", SAID, RIGHT) == {"bleu": pytest.approx(bleu)}
+    assert computed("chrf", SAID, RIGHT) == {"chrf": pytest.approx(chrf)}
     # The card of `evaluate`'s module gives 100 for these two sentences.
-    card = metric("bleu").compute(
-        predictions=["hello there general kenobi", "foo bar foobar"],
-        references=[
-            ["hello there general kenobi", "hello there !"],
-            ["foo bar foobar", "foo bar foobar"],
-        ],
-    )
-    assert card["bleu"] == pytest.approx(1)
+    card = [["hello there general kenobi", "hello there !"], ["foo bar foobar"] * 2]
+    assert computed("bleu", SAID[1:], card)["bleu"] == pytest.approx(1)
     one = text_scores.bleu(SAID[0], RIGHT[0])
     assert one == BLEU(effective_order=True).sentence_score(SAID[0], RIGHT[0]).score / 100
-
-
-def test_chrf_is_sacrebleus():
-    found = metric("chrf").compute(predictions=SAID, references=RIGHT)["chrf"]
-    streams = [[one[n] if n < len(one) else None for one in RIGHT] for n in (0, 1)]
-    assert found == pytest.approx(CHRF().corpus_score(SAID, streams).score / 100)
     assert text_scores.chrf("Paris", ["Paris"]) == pytest.approx(1)
+    with pytest.raises(ValueError, match="no reference"):
+        computed("bleu", SAID, [*RIGHT[:2], []])
 
 
 def test_rouge_is_that_of_rouge_score():
-    said, wanted = (
-        "The quick brown fox jumps over the lazy dog",
-        ("The quick brown dog jumps on the log."),
-    )
-    found = metric("rouge").compute(predictions=[said], references=[[wanted]])
+    said = "The quick brown fox jumps over the lazy dog"
+    wanted = "The quick brown dog jumps on the log."
     theirs = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"]).score(wanted, said)
+    found = computed("rouge", [said], [[wanted]])
     assert found == pytest.approx({name: score.fmeasure for name, score in theirs.items()})
     # Of several references the best counts.
     assert text_scores.rouge("Paris", ["Rome", "Paris"]) == 1
-
-
-def test_json_module_counts_each_step():
-    schema = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
-    texts = ['{"a": 1}', '{"a": "x"}', '{"b": 1}', "{'a': 1}", "NaN", '{"a": 1, "a": 2}']
-    found = metric("json").compute(predictions=texts, schema=schema)
-    assert found == pytest.approx({"parsed": 3 / 6, "fields": 2 / 6, "valid": 1 / 6})
 
 
 def test_distinct_and_repetition_by_hand():
@@ -99,12 +94,8 @@ def test_distinct_and_repetition_by_hand():
     assert distinct(["a b a b", "a b"], 1) == pytest.approx(2 / 6)
     assert distinct(["a b a b", "a b"], 2) == pytest.approx(2 / 4)
     assert distinct([""]) == 0
-    assert repetition("a b c d e f") == 0
+    assert repetition("a b c d e f") == repetition("a b") == 0
     assert repetition("x x x x x x x x", 2) == pytest.approx(6 / 7)
-    with pytest.raises(ValueError, match="one word or more"):
-        repetition("a b", 0)
-    found = metric("distinct").compute(predictions=["a b a b", "a b"])
-    assert found["distinct_1"] == pytest.approx(2 / 6)
 
 
 def test_mc_scores_are_lm_evals():
@@ -128,13 +119,11 @@ def test_mc_wants_right_and_wrong_choices(right):
 
 
 def test_metrics_are_loaded_without_a_network(monkeypatch):
-    import socket
-
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection"))
-    for name in ("exact_match", "f1", "bleu", "chrf", "rouge", "json", "distinct"):
-        assert metric(name).description
+    for name in ("exact_match", "f1", "bleu", "chrf", "rouge"):
+        assert evaluate.load(LOCAL_METRICS, name).description
     with pytest.raises(ValueError, match=r"no metric 'bleurt'; there are exact_match"):
-        metric("bleurt")
+        evaluate.load(LOCAL_METRICS, "bleurt")
 
 
 def test_frames_get_a_column_a_score():
@@ -149,3 +138,55 @@ def test_frames_get_a_column_a_score():
     with pytest.raises(ValueError, match="list of one right answer"):
         text_scores.exact_match("x", "x")
     assert json.dumps(found["F1"].tolist()) == "[1.0, 0.0]"
+
+
+def frame(truth, metric):
+    """Two arms, 3 seeds, 20 countries; shares right by the truth and by the metric."""
+    return pd.DataFrame(
+        {"arm": arm, "relation": "capital", "seed": seed, "country": f"c{n}",
+         "right": n < truth[arm], "m": float(n < metric[arm] + (seed == 2) * 12 * (arm == "b"))}
+        for arm in "ab" for seed in range(3) for n in range(20)
+    )  # fmt: skip
+
+
+def test_one_seed_may_be_wrong_where_intervals_stay_silent():
+    scored = frame({"a": 14, "b": 10}, {"a": 12, "b": 6})  # seed 2 turns it round
+    once = rank_once(scored, ["m"])
+    assert list(once["against"]) == [False, False, True]
+    careful = rank_with_intervals(scored, ["m"])
+    assert not careful["decided"].any()
+    assert not careful["against"].any()
+
+
+def test_a_metric_that_lies_is_decided_against_the_truth():
+    scored = frame({"a": 14, "b": 10}, {"a": 1, "b": 17})
+    assert rank_once(scored, ["m"])["against"].all()
+    careful = rank_with_intervals(scored, ["m"])
+    assert careful["decided"].all()
+    assert careful["against"].all()
+    assert careful["pair"][0] == "a, b, capital"
+    with pytest.raises(ValueError, match="needs two arms"):
+        rank_once(scored[scored["arm"] == "a"], ["m"])
+
+
+def test_right_answers_meet_wrong_ones_of_their_kind():
+    found = rank_answers(pd.DataFrame({
+        "seed": 0, "relation": "capital", "right": [True, True, False, True],
+        "output": ["Paris", "Rome", "Oslo", "Rome"],
+        "answers": [["Paris"], ["Rome"], ["Bern"], ["Rome"]],
+    }))  # fmt: skip
+    # The last one's neighbour is right for it too.
+    assert list(found["output"]) == ["Rome"]
+    assert list(found["other"]) == ["Paris"]
+    assert found["ordered"].all()
+
+
+def test_paraphrases_are_true_and_false():
+    found = rank_paraphrases(countries()[:3])
+    for row in found.itertuples():
+        country = next(c for c in countries() if c.name == row.country)
+        right = getattr(country, row.relation)
+        assert right in row.true
+        assert right not in row.false
+        assert right in row.reference
+    assert found["ROUGE-L"].mean() > 0.5
