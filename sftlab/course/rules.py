@@ -238,7 +238,8 @@ def combine(verdicts: list[str]) -> str:
 
 def in_unit(value: float, unit: str) -> str:
     """A value as text: `81%`, `+34 points`, `−0.31 nats`, `1.5 times`, `12%` for relative."""
-    size, minus, sign = abs(value), *(("−", "−") if value < 0 else ("", "+"))
+    size, minus = abs(value), "−" if value < 0 else ""
+    sign = minus or "+"
     if unit == "share":
         return percent(value)
     if unit == "difference of shares":
