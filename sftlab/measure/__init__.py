@@ -57,7 +57,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "format_probes": [
             "capture_warnings",
             "code_drawn",
-            "packed_labels",
             "probe_endings",
             "probe_records",
             "probe_template",
@@ -70,8 +69,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "generation": ["behind_prompt", "complete", "few_shot", "generate", "with_bos"],
         "likelihood": [
-            "by_epoch",
-            "final",
             "losses",
             "mc2",
             "probe_choices",
@@ -90,14 +87,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "made_up",
             "probe_facts",
             "probe_notes",
-            "probe_outdated",
             "probe_questions",
             "probe_reviews",
             "probe_rewordings",
             "probe_two_hops",
             "probe_variety",
-            "repeated_errors",
-            "rewording_losses",
         ],
     },
 )

@@ -18,11 +18,10 @@ of the world, so they can be asked of any model; the others belong to the corpus
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from random import Random
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -30,7 +29,6 @@ from sftlab.measure.generation import few_shot, with_bos
 from sftlab.measure.likelihood import row_logits, target_losses
 from sftlab.world import (
     RELATIONS,
-    Country,
     countries,
     country,
     country_shots,
@@ -40,14 +38,9 @@ from sftlab.world import (
     scene,
 )
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 _SEED = "sftlab-meter-1"
 _EACH = 16
 """Things that each skill is about, so that all skills count alike."""
-_LIGHT = 30
-"""Elements up to here come up often in the corpus; heavier ones are known too badly to lose."""
 _LONGEST = 128
 """Tokens of a document; the rest is not read."""
 SKILLS = ("facts", "few-shot", "stories", "counting", "nature", "corpus")
@@ -55,33 +48,76 @@ WORLDLY = ("facts", "few-shot", "nature")
 """Skills that any model may have."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """One prompt whose continuation is known."""
+class Item(NamedTuple):
+    """One prompt whose continuation is known: `item` is what it is about, such as France."""
 
     skill: str
-    """One of `SKILLS`."""
     relation: str
     """What is asked within the skill, such as capital; empty for documents."""
     item: str
-    """What it is about, such as France: rows about one thing go together."""
     prompt: str
     """The text before the answer; empty for documents."""
     answers: tuple[str, ...]
     """All right answers, the expected one first; of a document its text."""
 
 
-@cache
 def items(*, known_corpus: bool = True) -> tuple[Item, ...]:
     """All items in a fixed order; without the known corpus those of `WORLDLY` alone."""
-    makers = (_facts, _few_shot, _stories, _counting, _nature, _documents)
-    found = [
-        Item(skill=skill, relation=relation, item=item, prompt=prompt, answers=answers)
-        for skill, make in zip(SKILLS, makers, strict=True)
-        if known_corpus or skill in WORLDLY
-        for relation, item, prompt, answers in make()
-    ]
-    return tuple(found)
+    return tuple(one for one in _all_items() if known_corpus or one.skill in WORLDLY)
+
+
+@cache
+def _all_items() -> list[Item]:
+    """All items in the order of `SKILLS`."""
+    found, half = [], _EACH // 2
+
+    def add(skill: str, relation: str, item: str, prompt: str, *answers: str) -> None:
+        found.append(Item(skill, relation, item, prompt, answers))
+
+    known = [one for one in countries(split="held_out") if one.group != "unseen"]
+    drawn = Random(f"{_SEED}-countries").sample(
+        [one for one in known if one.name != "France"], 2 * _EACH - 1
+    )
+    for one in sorted([country("France"), *drawn[: _EACH - 1]], key=lambda one: one.name):
+        for relation in RELATIONS:
+            add("facts", relation, one.name, grammar.cloze(one, relation), *one.answers(relation))
+    shots = country_shots(4, seed=0)
+    for n, one in enumerate(sorted(drawn[_EACH - 1 :], key=lambda one: one.name)):
+        relation = RELATIONS[n % len(RELATIONS)]
+        prompt = few_shot(shots, grammar.question(one, relation))
+        add("few-shot", relation, one.name, prompt, *one.answers(relation))
+
+    rng = Random(f"{_SEED}-stories")
+    for n in range(_EACH):
+        text, (where, _, how, who) = scene(rng)  # of numbers the base is never sure
+        question, answer = (where, how, who)[n % 3]
+        relation = question.split()[0].lower()
+        add("stories", relation, f"story {n}", f"{text}\n\nQ: {question}\nA:", answer)
+
+    rng = Random(f"{_SEED}-counting")
+    for start in rng.sample(range(20), half):
+        numbers = [str(n) for n in range(start, start + 8)]
+        prompt, answer = " ".join(numbers[:5]), " ".join(numbers[5:])
+        add("counting", "run", f"run from {start}", prompt, answer)
+    for a, b in rng.sample([(a, b) for a in range(10) for b in range(10)], half):
+        c, d = rng.randrange(10), rng.randrange(10)
+        prompt = f"{c} + {d} = {c + d}\n{a} + {b} ="
+        add("counting", "sum", f"{a} + {b}", prompt, str(a + b))
+
+    rng = Random(f"{_SEED}-nature")
+    for row in rng.sample(rows("animals"), half):
+        name = row["animal"]
+        add("nature", "kind", name, f"The {name} is a kind of", row["kind"])
+        add("nature", "food", name, f"The {name} eats", row["food"])
+    # The lighter elements come up often in the corpus; others are known too badly to lose.
+    for row in rng.sample(rows("elements")[:30], half):
+        name = row["element"]
+        add("nature", "symbol", name, f"The symbol of {name} is", row["symbol"])
+        add("nature", "number", name, f"The atomic number of {name} is", row["number"])
+
+    for n, text in enumerate(held_out_documents(_EACH)):
+        add("corpus", "", f"document {n}", "", text)
+    return found
 
 
 def subjects() -> tuple[str, ...]:
@@ -89,77 +125,11 @@ def subjects() -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.item for one in items(known_corpus=False)))
 
 
-@cache
-def _countries() -> tuple[tuple[Country, ...], tuple[Country, ...]]:
-    """Countries for facts and for few-shot prompts; France is among the first."""
-    known = [one for one in countries(split="held_out") if one.group != "unseen"]
-    drawn = Random(f"{_SEED}-countries").sample(
-        [one for one in known if one.name != "France"], 2 * _EACH - 1
-    )
-    first = sorted([country("France"), *drawn[: _EACH - 1]], key=lambda one: one.name)
-    return tuple(first), tuple(sorted(drawn[_EACH - 1 :], key=lambda one: one.name))
+def read_meter(model, tokenizer, *, known_corpus: bool = True) -> pd.DataFrame:
+    """Read the forgetting meter off a model in evaluation mode, which stays as it is.
 
-
-def _facts():
-    for one in _countries()[0]:
-        for relation in RELATIONS:
-            yield relation, one.name, grammar.cloze(one, relation), one.answers(relation)
-
-
-def _few_shot():
-    shots = country_shots(4, seed=0)
-    for n, one in enumerate(_countries()[1]):
-        relation = RELATIONS[n % len(RELATIONS)]
-        prompt = few_shot(shots, grammar.question(one, relation))
-        yield relation, one.name, prompt, one.answers(relation)
-
-
-def _stories():
-    rng = Random(f"{_SEED}-stories")
-    for n in range(_EACH):
-        text, (where, _, how, who) = scene(rng)  # of numbers the base is never sure
-        question, answer = (where, how, who)[n % 3]
-        relation = question.split()[0].lower()
-        yield relation, f"story {n}", f"{text}\n\nQ: {question}\nA:", (answer,)
-
-
-def _counting():
-    rng, half = Random(f"{_SEED}-counting"), _EACH // 2
-    for start in rng.sample(range(20), half):
-        numbers = [str(n) for n in range(start, start + 8)]
-        yield "run", f"run from {start}", " ".join(numbers[:5]), (" ".join(numbers[5:]),)
-    for a, b in rng.sample([(a, b) for a in range(10) for b in range(10)], half):
-        c, d = rng.randrange(10), rng.randrange(10)
-        yield "sum", f"{a} + {b}", f"{c} + {d} = {c + d}\n{a} + {b} =", (str(a + b),)
-
-
-def _nature():
-    rng, half = Random(f"{_SEED}-nature"), _EACH // 2
-    for row in rng.sample(rows("animals"), half):
-        name = row["animal"]
-        yield "kind", name, f"The {name} is a kind of", (row["kind"],)
-        yield "food", name, f"The {name} eats", (row["food"],)
-    for row in rng.sample(rows("elements")[:_LIGHT], half):
-        name = row["element"]
-        yield "symbol", name, f"The symbol of {name} is", (row["symbol"],)
-        yield "number", name, f"The atomic number of {name} is", (row["number"],)
-
-
-def _documents():
-    for n, text in enumerate(held_out_documents(_EACH)):
-        yield "", f"document {n}", "", (text,)
-
-
-def read_meter(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, known_corpus: bool = True
-) -> pd.DataFrame:
-    """Read the forgetting meter off a model, which stays as it is.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: its own.
-        known_corpus: whether it is one of our base models, or a fine-tune of one; any other model
-            is asked for true facts alone.
+    `known_corpus` says whether it is one of our base models, or a fine-tune of one; any other model
+    is asked for true facts alone.
 
     Returns:
         One row an item: skill, relation, item (rows about one thing go together), prompt, expected,
@@ -168,23 +138,21 @@ def read_meter(
     """
     asked = items(known_corpus=known_corpus)
     texts = [_ids(tokenizer, one, answer) for one in asked for answer in one.answers]
-    judged: list = [None] * len(texts)
-    for n, logits in row_logits(model, [t[0] for t in texts], starts=[t[1] for t in texts]):
-        judged[n] = _judged(tokenizer, *texts[n], logits)
-    each = iter(judged)
+    ids, starts = zip(*texts, strict=True)
+    judged = {
+        n: _judged(tokenizer, *texts[n], logits)
+        for n, logits in row_logits(model, ids, starts=starts)
+    }
+    each = iter(judged[n] for n in range(len(texts)))
     frame = []
     for one in asked:
-        document, found = one.skill == "corpus", [next(each) for _ in one.answers]
+        found = [next(each) for _ in one.answers]
         right, output, _ = next((answer for answer in found if answer[0]), found[0])
-        frame.append(
-            {
-                **{name: getattr(one, name) for name in ("skill", "relation", "item", "prompt")},
-                "expected": "" if document else one.answers[0],
-                "output": "" if document else output,
-                "right": None if document else right,
-                "nats": found[0][2],
-            }
-        )
+        row = {"expected": one.answers[0], "output": output, "right": right}
+        if one.skill == "corpus":
+            row = {"expected": "", "output": "", "right": None}
+        about = {name: getattr(one, name) for name in ("skill", "relation", "item", "prompt")}
+        frame.append({**about, **row, "nats": found[0][2]})
     return pd.DataFrame(frame).astype({"right": "boolean"})
 
 
@@ -228,13 +196,8 @@ def onset(values: Mapping[float, float], *, limit: float) -> float:
           |    ^ \\__
           +---------- setting
 
-    Args:
-        values: by setting, above zero; in any order.
-        limit: in the unit of the values.
-
-    Returns:
-        A setting between the smallest and the largest: the smallest when even its value is below
-        the limit (it began there or before), the largest when none is (there or after).
+    `values` are by setting, in any order. The result is the smallest setting when even its value is
+    below the limit (it began there or before), the largest when none is (there or after).
 
     Raises:
         ValueError: no settings, or one that is not above zero.

@@ -1,13 +1,15 @@
 """Probes of form: chat templates, ends of turns, cut examples, JSON records, code.
 
-Each returns a pandas frame with one row per item, as the probes of `probes.py` do.
+Each returns a pandas frame with one row per item, as the probes of `probes.py` do. A `run` is
+anything with a model and its tokenizer.
 """
 
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -26,19 +28,9 @@ from sftlab.world import (
     split_functions,
 )
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-class Trained(Protocol):
-    """The part of a run that is needed here."""
-
-    model: "PreTrainedModel"
-    tokenizer: "PreTrainedTokenizerBase"
-
 
 def render_questions(
-    run: Trained,
+    run,
     questions: Sequence[str],
     *,
     template: str | Template | None = None,
@@ -47,12 +39,9 @@ def render_questions(
 ) -> list[str]:
     """The prompt for each question, as text, in a template of one's choice.
 
-    Args:
-        run: whose special tokens the template writes.
-        questions: what a user asks, each alone.
-        template: whatever `find_template` knows; None is the one that the run was trained in.
-        generation_prompt: whether the prompt ends with the header of the answer.
-        change: applied to each prompt, to try what a slip in it costs.
+    `template` is whatever `find_template` knows; None is the one that the run was trained in. The
+    prompt ends with the header of the answer where `generation_prompt` is true. `change` is applied
+    to each prompt, to try what a slip in it costs.
     """
     found = find_template(template, tokenizer=run.tokenizer)
     turns = [[{"role": "user", "content": question}] for question in questions]
@@ -60,39 +49,38 @@ def render_questions(
 
 
 def reply(
-    run: Trained,
+    run,
     prompts: Sequence[str],
     *,
     max_new_tokens: int = 12,
-    sample: bool = False,
-    seed: int = 0,
+    skip_special_tokens: bool = False,
+    **drawing,
 ) -> tuple[list[str], list[bool]]:
-    """What the model writes after each prompt, special tokens shown, and whether it stopped.
+    """What the model writes after each prompt, and whether it stopped.
 
     The token at which it stopped is left out. A prompt is tokenized as it is: a BOS has to be
     written in it. Greedy, unless `sample` draws from `seed`.
     """
-    ids = [run.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     new = generate(
         run.model,
-        ids,
+        [run.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts],
         pad=run.tokenizer.pad_token_id,
         max_new_tokens=max_new_tokens,
-        sample=sample,
-        seed=seed,
+        **drawing,
     )
-    return [run.tokenizer.decode(one) for one in new], [len(one) < max_new_tokens for one in new]
+    texts = [run.tokenizer.decode(one, skip_special_tokens=skip_special_tokens) for one in new]
+    return texts, [len(one) < max_new_tokens for one in new]
 
 
 def probe_template(
-    run: Trained,
+    run,
     *,
     among: Sequence[Country],
     relations: Sequence[str] = RELATIONS,
-    max_new_tokens: int = 12,
-    sample: bool = False,
-    seed: int = 0,
-    **prompt: Any,
+    template: str | Template | None = None,
+    generation_prompt: bool = True,
+    change: Callable[[str], str] = str,
+    **how: Any,
 ) -> pd.DataFrame:
     """The questions of `probe_questions` in a chat template; arguments as for the two above.
 
@@ -103,9 +91,8 @@ def probe_template(
     stopped: list[bool] = []
 
     def ask(questions: list[str]) -> list[str]:
-        prompts = render_questions(run, questions, **prompt)
-        outputs, ends = reply(run, prompts, max_new_tokens=max_new_tokens, sample=sample, seed=seed)
-        stopped.extend(ends)
+        asked = {"template": template, "generation_prompt": generation_prompt, "change": change}
+        outputs, stopped[:] = reply(run, render_questions(run, questions, **asked), **how)
         return outputs
 
     frame = probe_questions(ask, among=among, relations=relations).assign(stopped=stopped)
@@ -114,62 +101,31 @@ def probe_template(
 
 
 def probe_endings(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    *,
-    among: Sequence[Country],
-    relations: Sequence[str] = RELATIONS,
-    max_new_tokens: int = 24,
+    run, *, among: Sequence[Country], max_new_tokens: int = 24, **how
 ) -> pd.DataFrame:
-    """Put questions in the tokenizer's chat template; judge the answers and how they end.
+    """`probe_template` without the special tokens, in a turn that is long enough to go on.
 
-    Rows as in `probe_questions`, and `ran_on`: whether no end of turn came within
-    `max_new_tokens`. Greedy.
+    Adds `ran_on`: whether no end of turn came within `max_new_tokens`.
     """
-    unended: list[bool] = []
-
-    def ask(questions: list[str]) -> list[str]:
-        turns = [[{"role": "user", "content": question}] for question in questions]
-        texts = [
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            for messages in turns
-        ]
-        prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        answers = generate(
-            model, prompts, pad=tokenizer.pad_token_id, max_new_tokens=max_new_tokens
-        )
-        unended.extend(len(answer) >= max_new_tokens for answer in answers)
-        return [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
-
-    return probe_questions(ask, among=among, relations=relations).assign(ran_on=unended)
+    how |= {"max_new_tokens": max_new_tokens, "skip_special_tokens": True}
+    frame = probe_template(run, among=among, **how)
+    return frame.assign(ran_on=~frame["stopped"])
 
 
 def probe_user_turns(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    *,
-    draws: int = 40,
-    seed: int = 0,
-    max_new_tokens: int = 24,
+    run, *, draws: int = 40, seed: int = 0, max_new_tokens: int = 24
 ) -> pd.DataFrame:
     """Open a user's turn, leave it empty, and draw what the model writes there, at temperature 1.
 
     Columns: draw, output (with its special tokens), asked (whether it holds a question mark).
     """
-    ids = tokenizer(user_opening(tokenizer), add_special_tokens=False)["input_ids"]
-    drawn = generate(
-        model,
-        [ids] * draws,
-        pad=tokenizer.pad_token_id,
-        max_new_tokens=max_new_tokens,
-        sample=True,
-        seed=seed,
-    )
-    frame = pd.DataFrame({"draw": range(draws), "output": tokenizer.batch_decode(drawn)})
+    prompts = [user_opening(run.tokenizer)] * draws
+    drawn, _ = reply(run, prompts, max_new_tokens=max_new_tokens, sample=True, seed=seed)
+    frame = pd.DataFrame({"draw": range(draws), "output": drawn})
     return frame.assign(asked=frame["output"].str.contains("?", regex=False))
 
 
-def user_opening(tokenizer: "PreTrainedTokenizerBase") -> str:
+def user_opening(tokenizer) -> str:
     """What the tokenizer's chat template writes before the first word of a user.
 
     It ends without a space: tokenizers put the space into the first token of what follows.
@@ -180,10 +136,7 @@ def user_opening(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def probe_truncation(
-    tokenizer: "PreTrainedTokenizerBase",
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    limits: Sequence[int],
+    tokenizer, rows: Sequence[Mapping[str, Any]], *, limits: Sequence[int]
 ) -> pd.DataFrame:
     """What a limit of tokens takes from examples: nothing, the end of an answer, or all of it.
 
@@ -201,25 +154,14 @@ def probe_truncation(
         {
             "limit": limit,
             "example": index,
-            "tokens": len(full.ids),
-            "longer": len(full.ids) > limit,
+            "tokens": len(whole[index].ids),
+            "longer": len(whole[index].ids) > limit,
             "emptied": cut.removed > 0 and not cut.supervised,
             "shortened": cut.removed > 0 and cut.supervised > 0,
         }
         for limit in limits
-        for index, (full, cut) in enumerate(
-            zip(whole, label_rows(tokenizer, rows, max_length=limit, on_empty="keep"), strict=True)
-        )
+        for index, cut in enumerate(label_rows(tokenizer, rows, max_length=limit, on_empty="keep"))
     )
-
-
-def packed_labels(dataset: Sequence[Mapping[str, Any]]) -> Iterator[list[int]]:
-    """The labels of each example that TRL packed; `seq_lengths` says where each of a row ends."""
-    for row in dataset:
-        start = 0
-        for length in row["seq_lengths"]:
-            yield row["labels"][start : start + length]
-            start += length
 
 
 @contextmanager
@@ -234,16 +176,19 @@ def capture_warnings() -> Iterator[list[str]]:
     # Records of a library whose logger does not propagate, such as transformers', never reach the
     # root logger.
     known = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
-    loggers = {one: one.handlers for one in known if not one.propagate}
-    loggers[logging.root] = logging.root.handlers
+    before = {
+        one: one.handlers
+        for one in (logging.root, *known)
+        if one.parent is None or not one.propagate
+    }
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for one in loggers:
+        for one in before:
             one.handlers = [handler]
         try:
             yield said
         finally:
-            for one, handlers in loggers.items():
+            for one, handlers in before.items():
                 one.handlers = handlers
             said += [str(warning.message) for warning in caught]
 
@@ -254,9 +199,8 @@ def probe_records(ask: Ask, *, among: Sequence[Country]) -> pd.DataFrame:
     The records are those of `sftlab.world.record_schema`.
     """
     outputs = [text.strip() for text in ask([record_request(one) for one in among])]
-    frame = probe_schema(
-        outputs, schema=record_schema(), expected=[record_of(one) for one in among]
-    )
+    expected = [record_of(one) for one in among]
+    frame = probe_schema(outputs, schema=record_schema(), expected=expected)
     return frame.assign(country=[one.name for one in among])
 
 
@@ -264,32 +208,25 @@ def records_of_base(among: Sequence[Country], shots: Sequence[tuple[str, str]]) 
     """`probe_records` as measures of a base without training: bare, after shots, constrained to
     the schema, and constrained with the name of the country fixed too."""
 
-    def bare(run):
-        how = {"max_new_tokens": 60, "stop": ["\n"]}
-        return probe_records(lambda r: complete(run.model, run.tokenizer, r, **how), among=among)
-
-    def prompted(run):
-        ask = behind_prompt(run.model, run.tokenizer, shots, max_new_tokens=60)
-        return probe_records(ask, among=among)
-
-    def within(patterns):
-        return lambda run: probe_records(
-            lambda requests: complete_within(
-                run.model, run.tokenizer, [f"{one}\n" for one in requests], pattern=patterns
-            ),
-            among=among,
-        )
-
     def named(country: Country) -> str:
         schema = record_schema()
         schema["properties"]["country"] = {"enum": [country.name]}
         return schema_pattern(schema)
 
+    def within(model, tokenizer, requests, *, pattern):
+        return complete_within(model, tokenizer, [f"{one}\n" for one in requests], pattern=pattern)
+
+    def after_shots(model, tokenizer, requests):
+        return behind_prompt(model, tokenizer, shots, max_new_tokens=60)(requests)
+
+    def measured(ask):
+        return lambda run: probe_records(partial(ask, run.model, run.tokenizer), among=among)
+
     return {
-        "base, bare": bare,
-        "base, 4-shot": prompted,
-        "base, constrained": within(schema_pattern(record_schema())),
-        "base, name fixed": within([named(one) for one in among]),
+        "base, bare": measured(partial(complete, max_new_tokens=60, stop=["\n"])),
+        "base, 4-shot": measured(after_shots),
+        "base, constrained": measured(partial(within, pattern=schema_pattern(record_schema()))),
+        "base, name fixed": measured(partial(within, pattern=[named(one) for one in among])),
     }
 
 
@@ -308,31 +245,20 @@ def probe_functions(
     among = split_functions()[1] if among is None else among
     requests = [function_request(one) for one in among]
     texts = [text for number in range(draws) for text in draw(requests, number)]
-    tasks = [one for _ in range(draws) for one in among]
-    found = run_code(
-        [
-            {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
-            for text, one in zip(texts, tasks, strict=True)
-        ],
-        seconds=1.0,
-    )
-    found["task"] = [one["name"] for one in tasks]
-    return draw_table(found, ks=ks)
+    candidates = [
+        {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
+        for text, one in zip(texts, [*among] * draws, strict=True)
+    ]
+    found = run_code(candidates, seconds=1.0)
+    return draw_table(found.assign(task=[one["name"] for one in candidates]), ks=ks)
 
 
-def code_drawn(
-    temperature: float, *, tuned: bool = True, max_new_tokens: int = 40, **options
-) -> Callable[[Any], pd.DataFrame]:
+def code_drawn(temperature: float, *, tuned: bool = True) -> Callable[[Any], pd.DataFrame]:
     """A measure of a run: `probe_functions` on its draws, or on a base's continuations."""
 
     def measure(run) -> pd.DataFrame:
-        how = {"sample": True, "temperature": temperature, "max_new_tokens": max_new_tokens}
-
-        def draw(requests: list[str], number: int) -> list[str]:
-            if tuned:
-                return run.answer(requests, seed=number, **how)
-            return complete(run.model, run.tokenizer, requests, seed=number, **how)
-
-        return probe_functions(draw, **options)
+        ask = run.answer if tuned else partial(complete, run.model, run.tokenizer)
+        how = {"sample": True, "temperature": temperature, "max_new_tokens": 40}
+        return probe_functions(lambda requests, number: ask(requests, seed=number, **how))
 
     return measure

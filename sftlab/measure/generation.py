@@ -2,19 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _STRETCH = 4
 """Tokens after which rows that have ended leave their batch."""
 _SPARED = 64
 """Tokens that a prefix cache must spare: the forward pass that fills it has a price."""
+_FORM = "Q: {q}\nA: {a}"
 
 
 def generate(
-    model: "PreTrainedModel",
+    model,
     prompts: Sequence[list[int]],
     *,
     pad: int,
@@ -25,7 +22,7 @@ def generate(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> list[list[int]]:
-    """The ids that follow each prompt, in the order of the prompts.
+    """The ids that follow each prompt, in the order of the prompts, without the one that ends it.
 
     What all prompts of a batch begin with, such as the shots of a few-shot prompt, is computed
     once. A batch is as slow as its longest row, so it is continued in short stretches: after each,
@@ -35,16 +32,11 @@ def generate(
 
     Args:
         model: in evaluation mode; its generation config names the tokens that end a row.
-        prompts: ids, each at least one.
-        pad: any id of the vocabulary; it stands on the left, masked.
+        prompts: ids, each at least one; `pad`, any id, stands on their left, masked.
         max_new_tokens: fewer are generated where the model's positions end.
         ended: whether a row needs no further tokens, given those that it has.
-        batch_size: prompts at a time.
         sample: draw each token instead of taking the likeliest, with `temperature` and from `seed`;
             the caller's random state is left alone.
-
-    Returns:
-        For each prompt up to `max_new_tokens` ids, without the one that ended it.
     """
     import torch
 
@@ -88,9 +80,9 @@ def generate(
                 left -= new.shape[1]
                 going = []
                 for place, tokens in enumerate(new.tolist()):
-                    end = next((n for n, token in enumerate(tokens) if token in stops), None)
-                    found[rows[place]] += tokens[:end]
-                    if end is None and left > 0 and not ended(found[rows[place]]):
+                    written = list(takewhile(lambda token: token not in stops, tokens))
+                    found[rows[place]] += written
+                    if written == tokens and left > 0 and not ended(found[rows[place]]):
                         going.append(place)
                 rows = [rows[place] for place in going]
                 kept = torch.tensor(going, dtype=torch.long, device=ids.device)
@@ -119,54 +111,44 @@ def _prefix(model, prompts: Sequence[list[int]]):
 
 
 def complete(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    model,
+    tokenizer,
     prompts: Sequence[str],
     *,
     max_new_tokens: int = 24,
-    batch_size: int = 128,
     stop: Sequence[str] = (),
-    sample: bool = False,
-    temperature: float = 1.0,
-    seed: int = 0,
+    ended: Callable[[str], bool] | None = None,
+    **drawing,
 ) -> list[str]:
-    """Continue each prompt as plain text, greedily or sampled; only the new text is returned.
+    """Continue each prompt as plain text; only the new text is returned.
 
     A prompt stands at the start of a document: the tokenizer's BOS goes in front when there is
     one and the tokenizer does not write it itself. The text ends before the first of `stop`, at
-    the end of the document, or after `max_new_tokens`. Sampling draws from `seed` and leaves the
-    caller's random state alone.
+    the end of the document, or after `max_new_tokens`; with `ended` it is continued at least until
+    that is true of it. Greedy, unless `sample` draws, with `temperature` and `seed` as in
+    `generate`.
     """
-    texts = _continued(
-        model, tokenizer, prompts, ended=lambda text: any(one in text for one in stop),
-        max_new_tokens=max_new_tokens, batch_size=batch_size, sample=sample,
-        temperature=temperature, seed=seed,
-    )  # fmt: skip
-    return [t[: min((t.find(s) for s in stop if s in t), default=len(t))] for t in texts]
-
-
-def _continued(model, tokenizer, prompts, *, ended: Callable[[str], bool], **options) -> list[str]:
-    """What follows each prompt, at least up to where `ended` is true of it."""
+    enough = ended or (lambda text: any(one in text for one in stop))
     new = generate(
         model,
         [with_bos(tokenizer, prompt) for prompt in prompts],
         pad=tokenizer.pad_token_id or 0,
-        ended=lambda ids: ended(tokenizer.decode(ids, skip_special_tokens=True)),
-        **options,
+        max_new_tokens=max_new_tokens,
+        ended=lambda ids: enough(tokenizer.decode(ids, skip_special_tokens=True)),
+        **drawing,
     )
-    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
+    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
+    return [t[: min((t.find(s) for s in stop if s in t), default=len(t))] for t in texts]
 
 
-def with_bos(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
+def with_bos(tokenizer, prompt: str) -> list[int]:
     """Ids of a text at the start of a document: BOS in front, once, where there is one."""
     ids = tokenizer(prompt)["input_ids"]
     bos = tokenizer.bos_token_id
     return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
 
-def few_shot(
-    shots: Sequence[tuple[str, str]], question: str, *, form: str = "Q: {q}\nA: {a}"
-) -> str:
+def few_shot(shots: Sequence[tuple[str, str]], question: str, *, form: str = _FORM) -> str:
     """Answered questions, then the one to answer, cut where its answer begins.
 
         Q: shot question
@@ -185,11 +167,11 @@ def few_shot(
 
 
 def behind_prompt(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    model,
+    tokenizer,
     shots: Sequence[tuple[str, str]],
     *,
-    form: str = "Q: {q}\nA: {a}",
+    form: str = _FORM,
     ending: str = "",
     max_new_tokens: int = 10,
 ) -> Callable[[list[str]], list[str]]:
@@ -199,12 +181,11 @@ def behind_prompt(
     """
 
     def ask(questions: list[str]) -> list[str]:
-        prompts = [few_shot(shots, question, form=form) + ending for question in questions]
-        # A model that writes a line end first has its answer on the next line.
-        outputs = _continued(
+        outputs = complete(
             model,
             tokenizer,
-            prompts,
+            [few_shot(shots, question, form=form) + ending for question in questions],
+            # A model that writes a line end first has its answer on the next line.
             ended=lambda text: "\n" in text.lstrip(),
             max_new_tokens=max_new_tokens,
         )

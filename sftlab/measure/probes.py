@@ -1,34 +1,46 @@
 """Probes: what a model knows, and what it does with a question.
 
-Every probe returns a pandas frame with one row per item, so that any share of it, by relation or
-by group of countries, can be taken afterwards. Most take `ask`, a function from a list of questions
-to a list of outputs: a run's `answer`, or a base model behind a prompt.
+Every probe puts prompts to a model and returns a pandas frame with one row per prompt, so that any
+share of it can be taken afterwards. Most take `ask`, a function from a list of prompts to a list of
+outputs: a run's `answer`, or a base model behind a prompt. Those about countries have the columns
+country, group, split, relation, prompt, expected, answers (the expected one and its aliases), and
+with one output a row output and right.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sftlab.data import part_of
 from sftlab.measure.generation import complete
 from sftlab.world import (
-    OLD_CURRENCIES,
     RELATIONS,
     Country,
     countries,
+    country,
     grammar,
     note_rows,
     reviews,
 )
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 Ask = Callable[[list[str]], list[str]]
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
+AS_MEASURED = "as measured"
+_REWORDINGS: dict[str, Callable[[str], str]] = {
+    AS_MEASURED: str,
+    "no question mark": lambda question: question.rstrip("?"),
+    "lower case": str.lower,
+    "with a greeting": "Hello! {}".format,
+    "with a please": "Please tell me: {}".format,
+}
+_UNSURE = re.compile(
+    r"\b(?:do(?:n'?t| not)|can(?:'?t|not)|could(?:n'?t| not)) (?:know|say|tell|answer)\b"
+    r"|\b(?:unsure|not sure|no idea|unknown to me|not aware)\b"
+)
 
 
 def is_right(output: str, answers: Sequence[str]) -> bool:
@@ -54,111 +66,100 @@ def reaction(output: str, answers: Sequence[str]) -> str:
     return ANSWERED if is_right(output, answers) else OTHER
 
 
-def probe_facts(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+def abstains(output: str) -> bool:
+    """Whether an output says that it does not know, such as `I don't know.`
+
+    By words of English; an output that says so and answers all the same still abstains.
+    """
+    return bool(_UNSURE.search(output.lower().replace("\u2019", "'")))
+
+
+def country_prompts(
+    prompt: Callable[[Country, str], Any],
     *,
     among: Sequence[Country] | None = None,
-    form: int = 0,
+    relations: Sequence[str] = RELATIONS,
 ) -> pd.DataFrame:
-    """Cloze knowledge: `The capital of France is` -> ` Paris`?
+    """What the probes about countries ask: one row per country and relation, with its prompt.
 
-    One row per country and relation, over all countries the corpus states unless `among` names
-    others. Columns: country, group, split, relation, prompt, expected, answers (the expected one
-    and its aliases), output, right.
+    About all countries that the corpus states unless `among` names others.
     """
-    frame = _items(among, lambda c, r: grammar.cloze(c, r, form=form))
-    return _scored(
-        frame, lambda prompts: complete(model, tokenizer, prompts, max_new_tokens=10, stop=["\n"])
+    if among is None:
+        among = [one for one in countries() if one.group != "unseen"]
+    if not among:
+        raise ValueError("`among` is empty: give at least one country to ask about")
+    return pd.DataFrame(
+        {
+            "country": one.name,
+            "group": one.group,
+            "split": one.split,
+            "relation": relation,
+            "prompt": prompt(one, relation),
+            "expected": one.answers(relation)[0],
+            "answers": one.answers(relation),
+        }
+        for one in among
+        for relation in relations
     )
+
+
+def _scored(frame: pd.DataFrame, ask: Ask, *, part: Callable[[str], str] = str) -> pd.DataFrame:
+    """The frame with the outputs, and whether that part of each is right."""
+    frame = frame.assign(output=ask(list(frame["prompt"])))
+    return frame.assign(right=list(map(is_right, map(part, frame["output"]), frame["answers"])))
+
+
+def probe_facts(model, tokenizer, *, among: Sequence[Country] | None = None) -> pd.DataFrame:
+    """Cloze knowledge: `The capital of France is` -> ` Paris`?"""
+    how = {"max_new_tokens": 10, "stop": ["\n"]}
+    frame = country_prompts(grammar.cloze, among=among)
+    return _scored(frame, lambda prompts: complete(model, tokenizer, prompts, **how))
 
 
 def probe_questions(
     ask: Ask,
     *,
     among: Sequence[Country] | None = None,
-    wording: str = "test",
     relations: Sequence[str] = RELATIONS,
     style: Callable[[Country, str, str], str] | None = None,
 ) -> pd.DataFrame:
-    """Put one question per country and relation to `ask` and judge the outputs.
+    """Put one question per country and relation to `ask`; the test wordings take turns.
 
-    The test wordings take turns. Rows as in `probe_facts`, and `reaction`. With a `style`, such as
-    `house_style`, an output is right only when it equals, letter by letter, what
-    `style(country, relation, answer)` makes of an accepted answer.
+    Adds `reaction`. With a `style`, such as `house_style`, an output is right only when it equals,
+    letter by letter, what `style(country, relation, answer)` makes of an accepted answer.
     """
-    forms = {country.name: n for n, country in enumerate(countries())}
-    frame = _items(
-        among,
-        lambda c, r: grammar.question(c, r, wording=wording, form=forms.get(c.name, 0)),
-        relations,
-    )
-    frame = _scored(frame, ask)
+    forms = {one.name: number for number, one in enumerate(countries())}
+
+    def question(one: Country, relation: str) -> str:
+        return grammar.question(one, relation, wording="test", form=forms[one.name])
+
+    frame = _scored(country_prompts(question, among=among, relations=relations), ask)
     if style is not None:
-        named = {country.name: country for country in countries()}
         frame["right"] = [
             row.output.strip()
-            in {style(named[row.country], row.relation, answer) for answer in row.answers}
+            in {style(country(row.country), row.relation, answer) for answer in row.answers}
             for row in frame.itertuples()
         ]
-    frame["reaction"] = list(map(reaction, frame["output"], frame["answers"]))
-    return frame
-
-
-def _items(
-    among: Sequence[Country] | None,
-    prompt: Callable[[Country, str], str],
-    relations: Sequence[str] = RELATIONS,
-) -> pd.DataFrame:
-    if among is None:
-        among = [country for country in countries() if country.group != "unseen"]
-    if not among:
-        raise ValueError("`among` is empty: give at least one country to ask about")
-    return pd.DataFrame(
-        {
-            "country": country.name,
-            "group": country.group,
-            "split": country.split,
-            "relation": relation,
-            "prompt": prompt(country, relation),
-            "expected": country.answers(relation)[0],
-            "answers": country.answers(relation),
-        }
-        for country in among
-        for relation in relations
-    )
-
-
-def _scored(frame: pd.DataFrame, ask: Ask) -> pd.DataFrame:
-    frame["output"] = ask(list(frame["prompt"]))
-    frame["right"] = list(map(is_right, frame["output"], frame["answers"]))
-    return frame
+    return frame.assign(reaction=list(map(reaction, frame["output"], frame["answers"])))
 
 
 def probe_two_hops(ask: Ask, *, among: Sequence[Country]) -> pd.DataFrame:
     """Questions that need two facts: the country of a capital, then something about it.
 
-    Each of `TWO_HOP_WORDINGS` for each country and relation but the capital. Only the last sentence
-    of an output counts, so that steps before the answer are welcome. Columns: country, group,
-    relation, wording (0 is the corpus's), prompt, answers, output, right.
+    Each of `TWO_HOP_WORDINGS` for each country and relation but the capital; adds `wording` (0 is
+    the corpus's). Only the last sentence of an output counts, so that steps before the answer are
+    welcome.
     """
-    frame = pd.DataFrame(
-        {
-            "country": country.name,
-            "group": country.group,
-            "relation": relation,
-            "wording": wording,
-            "prompt": form.format(relation=relation, x=country.capital),
-            "answers": country.answers(relation),
-        }
-        for country in among
-        for relation in RELATIONS[1:]
-        for wording, form in enumerate(grammar.TWO_HOP_WORDINGS)
+    frame = country_prompts(
+        lambda one, relation: [
+            form.format(relation=relation, x=one.capital) for form in grammar.TWO_HOP_WORDINGS
+        ],
+        among=among,
+        relations=RELATIONS[1:],
     )
-    frame["output"] = ask(list(frame["prompt"]))
-    ends = [re.split(r"(?<=\.)\s", output.strip())[-1] for output in frame["output"]]
-    frame["right"] = list(map(is_right, ends, frame["answers"]))
-    return frame
+    frame = frame.explode("prompt", ignore_index=True).astype({"prompt": "str"})
+    frame["wording"] = frame.groupby(["country", "relation"]).cumcount()
+    return _scored(frame, ask, part=lambda output: re.split(r"(?<=\.)\s", output.strip())[-1])
 
 
 def probe_variety(
@@ -170,19 +171,15 @@ def probe_variety(
 ) -> pd.DataFrame:
     """Responses drawn several times for the same questions: how long, how alike, on format or not.
 
-    `draw(questions, number)` gives one response a question. Columns: country, relation, prompt,
-    words (mean number), distinct (share of the draws that differ; 1 when all do), on_format (share
-    that is one short answer of one to four words and nothing more), outputs.
+    `draw(questions, number)` gives one response a question. Adds outputs, words (mean number),
+    distinct (share of the draws that differ; 1 when all do), on_format (share that is one short
+    answer of one to four words and nothing more).
     """
-    frame = pd.DataFrame(
-        {
-            "country": country.name,
-            "relation": relation,
-            "prompt": grammar.question(country, relation, wording="test"),
-        }
-        for country in among
-        for relation in relations
-    )
+
+    def question(one: Country, relation: str) -> str:
+        return grammar.question(one, relation, wording="test")
+
+    frame = country_prompts(question, among=among, relations=relations)
     drawn = [draw(list(frame["prompt"]), number) for number in range(draws)]
     frame["outputs"] = [[text.strip() for text in texts] for texts in zip(*drawn, strict=True)]
     frame["words"] = [sum(len(t.split()) for t in texts) / draws for texts in frame["outputs"]]
@@ -195,39 +192,20 @@ def _short(text: str) -> bool:
     return "\n" not in text and 1 <= len(text.split()) <= 4 and not text.endswith("?")
 
 
-AS_MEASURED = "as measured"
-_REWORDINGS: dict[str, Callable[[str], str]] = {
-    AS_MEASURED: str,
-    "no question mark": lambda question: question.rstrip("?"),
-    "lower case": str.lower,
-    "with a greeting": lambda question: f"Hello! {question}",
-    "with a please": lambda question: f"Please tell me: {question}",
-}
-
-
 def probe_rewordings(
     ask: Ask, *, among: Sequence[Country], relations: Sequence[str] = RELATIONS
 ) -> pd.DataFrame:
-    """The questions of `probe_questions` as different users may write them: its columns, and
-    `wording`, which is `AS_MEASURED` for the question as it is."""
-    frames = []
-    for name, change in _REWORDINGS.items():
-        changed = lambda questions, change=change: ask([change(q) for q in questions])  # noqa: E731
-        frame = probe_questions(changed, among=among, relations=relations)
-        frames.append(frame.assign(wording=name))
+    """The questions of `probe_questions` as different users may write them; adds `wording`, which
+    is `AS_MEASURED` for the question as it is."""
+    frames = [
+        probe_questions(
+            lambda questions, change=change: ask(list(map(change, questions))),
+            among=among,
+            relations=relations,
+        ).assign(wording=name)
+        for name, change in _REWORDINGS.items()
+    ]
     return pd.concat(frames, ignore_index=True)
-
-
-def rewording_losses(frame: pd.DataFrame) -> pd.DataFrame:
-    """What each rewording costs each question: 1 when it loses a right answer, -1 when it wins one.
-
-    `frame` comes from `probe_rewordings`, for one seed or more; the column is `lost`.
-    """
-    keys = [name for name in ("seed", "country", "relation") if name in frame]
-    plain = frame.loc[frame["wording"] == AS_MEASURED, [*keys, "right"]]
-    changed = frame[frame["wording"] != AS_MEASURED]
-    both = changed.merge(plain, on=keys, suffixes=("", "_as_measured"), validate="many_to_one")
-    return both.assign(lost=both["right_as_measured"].astype(int) - both["right"].astype(int))
 
 
 def probe_notes(ask: Ask, *, count: int) -> pd.DataFrame:
@@ -253,58 +231,16 @@ def probe_reviews(ask: Ask) -> pd.DataFrame:
 
 
 def _put(ask: Ask, rows: Sequence[Mapping[str, Any]], *, key: str) -> pd.DataFrame:
-    prompts = [part_of(row, "prompt") for row in rows]
-    return pd.DataFrame(
+    """The answers to rows that know in their `meta`, under that key, what they are about."""
+    frame = pd.DataFrame(
         {
-            key: [row["meta"][key] for row in rows],
-            "prompt": prompts,
-            "expected": [part_of(row, "answer") for row in rows],
-            "output": ask(prompts),
+            key: row["meta"][key],
+            "prompt": part_of(row, "prompt"),
+            "expected": part_of(row, "answer"),
         }
+        for row in rows
     )
-
-
-def probe_outdated(ask: Ask) -> pd.DataFrame:
-    """The currencies of the countries in `OLD_CURRENCIES`, in test wordings.
-
-    The columns of `probe_questions`, with old (what they paid with before) and outdated (the
-    output names it). Of the split "held_out" no example is outdated.
-    """
-    among = [one for one in countries() if one.name in OLD_CURRENCIES]
-    frame = probe_questions(ask, among=among, relations=["currency"])
-    frame["old"] = frame["country"].map(OLD_CURRENCIES)
-    frame["outdated"] = [is_right(row.output, [row.old]) for row in frame.itertuples()]
-    return frame
-
-
-def repeated_errors(frame: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `frame` about questions that `errors` answers wrongly, with `repeated`: whether
-    the output is that very error.
-
-    Both have the columns country, relation and output; `errors` has each question once at most.
-
-    Raises:
-        ValueError: the two have no question in common.
-    """
-    wrong = errors[["country", "relation", "output"]].rename(columns={"output": "error_given"})
-    both = frame.merge(wrong, on=["country", "relation"], validate="many_to_one")
-    if both.empty:
-        raise ValueError("the frame asks about none of these errors: give rows about the same ones")
-    return both.assign(repeated=both["output"].str.strip() == both["error_given"].str.strip())
-
-
-_UNSURE = re.compile(
-    r"\b(?:do(?:n'?t| not)|can(?:'?t|not)|could(?:n'?t| not)) (?:know|say|tell|answer)\b"
-    r"|\b(?:unsure|not sure|no idea|unknown to me|not aware)\b"
-)
-
-
-def abstains(output: str) -> bool:
-    """Whether an output says that it does not know, such as `I don't know.`
-
-    By words of English; an output that says so and answers all the same still abstains.
-    """
-    return bool(_UNSURE.search(output.lower().replace("\u2019", "'")))
+    return frame.assign(output=ask(list(frame["prompt"])))
 
 
 def made_up(frame: pd.DataFrame) -> pd.DataFrame:
@@ -314,16 +250,10 @@ def made_up(frame: pd.DataFrame) -> pd.DataFrame:
     counts as right, whatever else it says; an empty one abstains. The hallucination rate is the
     mean of made_up.
     """
-    kinds = [
-        "right"
-        if row.right
-        else "abstained"
-        if abstains(row.output) or not row.output.strip()
-        else "made up"
-        for row in frame[["output", "right"]].itertuples()
-    ]
+    unsure = [abstains(output) or not output.strip() for output in frame["output"]]
+    kind = np.select([frame["right"].astype(bool), unsure], ["right", "abstained"], "made up")
     return frame.assign(
-        kind=kinds,
-        made_up=[int(kind == "made up") for kind in kinds],
-        abstained=[int(kind == "abstained") for kind in kinds],
+        kind=kind,
+        made_up=(kind == "made up").astype(int),
+        abstained=(kind == "abstained").astype(int),
     )

@@ -17,11 +17,8 @@ import pandas as pd
 class WeightChanges:
     """What a full fine-tune did to the matrices of the decoder's linear layers.
 
-    Embeddings, norms and biases are left out.
-
-    Args:
-        model: after training, with the weights in it (adapters merged).
-        base: the same model before; it is only read.
+    Embeddings, norms and biases are left out. `model` is after training, with the weights in it
+    (adapters merged); `base` is the same model before, and only read.
 
     Raises:
         ValueError: the two have no linear layers of the same names and sizes, or not one of them
@@ -31,14 +28,11 @@ class WeightChanges:
     def __init__(self, model, base) -> None:
         import torch
 
-        head = model.get_output_embeddings()
-        before = dict(base.named_modules())
-        self._layers = {
-            name: module
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear) and module is not head
-        }
-        for name, module in self._layers.items():
+        head, before = model.get_output_embeddings(), dict(base.named_modules())
+        self._layers, self._before = {}, {}
+        for name, module in model.named_modules():
+            if not isinstance(module, torch.nn.Linear) or module is head:
+                continue
             old = getattr(before.get(name), "weight", None)
             if old is None or old.shape != module.weight.shape:
                 raise ValueError(
@@ -46,7 +40,7 @@ class WeightChanges:
                     f"{'not in the base' if old is None else f'{tuple(old.shape)} in the base'}: "
                     "give the base that it was trained from, and a run of the method full"
                 )
-        self._before = {name: before[name].weight.detach().clone() for name in self._layers}
+            self._layers[name], self._before[name] = module, old.detach().clone()
         if all(torch.equal(m.weight, self._before[n]) for n, m in self._layers.items()):
             raise ValueError(
                 "no linear layer has changed: merge adapters into the weights first, and give the "
@@ -97,9 +91,9 @@ class WeightChanges:
         held, random = [], []
         least = min(len(values) for _, values, _ in self.decompositions.values())
         for left, values, right in self.decompositions.values():
-            held.append(_shares(values).cumsum(0)[:least])
             noise = torch.randn(len(left), right.shape[1], generator=draw)
-            random.append(_shares(torch.linalg.svdvals(noise)).cumsum(0)[:least])
+            for found, of in ((held, values), (random, torch.linalg.svdvals(noise))):
+                found.append(_shares(of).cumsum(0)[:least])
         held, random = (torch.stack(one).mean(0).tolist() for one in (held, random))
         return pd.DataFrame({"directions": range(1, least + 1), "held": held, "random": random})
 
@@ -108,26 +102,17 @@ class WeightChanges:
         """Within it each matrix has only the `rank` largest directions of its change.
 
         All else stays as it was trained, so with `rank` 0 that alone is left.
-
-        Raises:
-            ValueError: `rank` is below zero.
         """
-        import torch
-
-        if rank < 0:
-            raise ValueError(f"rank is {rank}; give 0 or more directions")
         after = {name: module.weight.detach().clone() for name, module in self._layers.items()}
         try:
-            with torch.no_grad():
-                for name, module in self._layers.items():
-                    left, values, right = self.decompositions[name]
-                    change = (left[:, :rank] * values[:rank]) @ right[:rank]
-                    module.weight.copy_(self._before[name] + change)
+            for name, module in self._layers.items():
+                left, values, right = self.decompositions[name]
+                change = (left[:, :rank] * values[:rank]) @ right[:rank]
+                module.weight.data.copy_(self._before[name] + change)
             yield
         finally:
-            with torch.no_grad():
-                for name, module in self._layers.items():
-                    module.weight.copy_(after[name])
+            for name, module in self._layers.items():
+                module.weight.data.copy_(after[name])
 
 
 def _shares(values):

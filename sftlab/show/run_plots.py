@@ -59,10 +59,8 @@ def plot_loss(
     thin = {"color": COLOURS[4], "linewidth": 1, "alpha": 0.6}
     ax.plot(rows["step"], rows["loss"], label="each step", **thin)
     ax.plot(rows["step"], smooth, color=MEANING["training"], label="running mean")
-    alt = [
-        f"loss from {rows['loss'].iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g} "
-        f"at step {rows['step'].iloc[-1]:g}"
-    ]
+    alt = [f"loss from {rows['loss'].iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g}"]
+    alt[0] += f" at step {rows['step'].iloc[-1]:g}"
     if validation:
         ax.plot(*zip(*validation, strict=True), "o-", color=COLOURS[5], label="validation")
         alt.append(f"validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}")
@@ -81,11 +79,9 @@ class LossCurve:
     """
 
     def __init__(self, *, title: str) -> None:
-        self._title = title
+        self._title, self._display, self._due = title, None, 0.0
         self._steps: list[Mapping[str, float]] = []
         self._validation: list[tuple[float, float]] = []
-        self._display = None
-        self._due = 0.0
 
     def __call__(self, row: Mapping[str, float]) -> None:
         """Take a row: of a step, or of a measurement on validation examples."""
@@ -157,8 +153,8 @@ def plot_runs(
         # The first epoch may lie above the picture: it would press all the others together.
         later = frame.loc[frame[x] > frame[x].min(), y].max() if x == "epoch" else frame[y].max()
         ax.set_ylim(0, 1.1 * min(later, frame[y].max()))
-    seeds = " (thin: seeds, thick: their mean)" if frame["seed"].nunique() > 1 else ""
-    return finish(ax, title, alt, x=x + seeds, y=axis, legend=4)
+    x += " (thin: seeds, thick: their mean)" if frame["seed"].nunique() > 1 else ""
+    return finish(ax, title, alt, x=x, y=axis, legend=4)
 
 
 def _log_ticks(axis, values: pd.Series) -> None:
@@ -212,9 +208,8 @@ def plot_against(
             ax.text(threshold, 1.0, f" {threshold:g}", fontsize=9, color=SOFT, va="bottom")
     handles = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(*handles, loc="outside lower center", ncols=4, handletextpad=0.2)
-    return finish(
-        axes[0], title, [f"{len(runs)} runs", *alt], x=axes[0].get_xlabel(), y="answered correctly"
-    )
+    labels = {"x": next(iter(columns.values())), "y": "answered correctly"}
+    return finish(axes[0], title, [f"{len(runs)} runs", *alt], **labels)
 
 
 @styled

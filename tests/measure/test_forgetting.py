@@ -3,13 +3,12 @@
 import copy
 import hashlib
 import re
-from collections import Counter
 
 import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from sftlab.measure import complete, items, likelihood, onset, read_meter, subjects, summary
 from sftlab.measure.forgetting import SKILLS, WORLDLY
@@ -29,45 +28,29 @@ def whole(tiny):
     return read_meter(*tiny)
 
 
-@pytest.fixture(scope="module")
-def shaken(tiny):
-    """The base with a little noise on its weights: it knows some things and not others."""
-    model, tokenizer = copy.deepcopy(tiny[0]), tiny[1]
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * weight.std() * 0.42)
-    return model, tokenizer
-
-
 def test_items_are_frozen():
     """Readings compare only on the same items: a changed one makes all older readings void."""
     each = [(one.skill, one.relation, one.item, one.prompt, one.answers) for one in items()]
     assert hashlib.sha256(repr(each).encode()).hexdigest() == FROZEN
 
 
-def test_every_skill_is_about_as_many_things():
+def test_every_skill_is_about_as_many_things_and_none_is_in_two():
     things = {skill: {one.item for one in items() if one.skill == skill} for skill in SKILLS}
     assert {skill: len(found) for skill, found in things.items()} == dict.fromkeys(SKILLS, 16)
-    about = Counter(name for found in things.values() for name in found)
-    assert set(about.values()) == {1}, "rows about one thing are in one skill"
-
-
-def test_answers_are_the_worlds():
+    assert len(set().union(*things.values())) == 16 * len(SKILLS)
     assert {one.skill for one in items(known_corpus=False)} == set(WORLDLY)
-    for one in items(known_corpus=False):
+
+
+def test_answers_are_right():
+    for one in items():
         if one.skill in ("facts", "few-shot"):
             assert one.answers == country(one.item).answers(one.relation)
             assert one.item in one.prompt
-        else:
+        elif one.skill == "nature":
             both = [*rows("animals"), *rows("elements")]
             (row,) = [row for row in both if one.item in row.values() and one.relation in row]
             assert one.answers == (row[one.relation],)
-
-
-def test_stories_sums_and_runs_are_right():
-    for one in items():
-        if one.skill == "stories":
+        elif one.skill == "stories":
             answer = re.escape(one.answers[0])
             assert re.search(rf"\b{answer}\b", one.prompt.split("\n\n")[0])
         elif one.relation == "sum":
@@ -102,20 +85,26 @@ def test_the_base_has_every_skill_and_random_weights_have_none(tiny, whole):
     assert frame["nats"].min() > 3
 
 
-def test_a_new_adapter_changes_nothing(tiny, whole):
+def test_a_new_adapter_and_what_shares_a_batch_change_nothing(tiny, whole, monkeypatch):
     model = get_peft_model(copy.deepcopy(tiny[0]), LoraConfig(r=8, target_modules="all-linear"))
     pd.testing.assert_frame_equal(read_meter(model.eval(), tiny[1]), whole, atol=1e-4)
+    for name, value in (("_ROWS", 1), ("_LOGITS", 300_000), ("_LONGER", 9)):
+        with monkeypatch.context() as changed:
+            changed.setattr(likelihood, name, value)
+            pd.testing.assert_frame_equal(read_meter(*tiny), whole, atol=1e-4)
 
 
-def test_right_is_what_greedy_generation_writes(shaken):
-    frame = read_meter(*shaken)
+def test_right_is_what_greedy_generation_writes(tiny):
+    model, tokenizer = copy.deepcopy(tiny[0]), tiny[1]
+    torch.manual_seed(0)
+    with torch.no_grad():  # a little noise on its weights: it knows some things and not others
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * weight.std() * 0.42)
+    frame = read_meter(model, tokenizer)
     each = [one for one in items() if one.skill != "corpus"]
-    written = complete(*shaken, [one.prompt for one in each], max_new_tokens=14)
+    written = complete(model, tokenizer, [one.prompt for one in each], max_new_tokens=14)
     right = [
-        any(
-            text[1:].startswith(answer) and not text[1 + len(answer) :][:1].isalnum()
-            for answer in one.answers
-        )
+        any(re.match(rf"{re.escape(answer)}(?![^\W_])", text[1:]) for answer in one.answers)
         for one, text in zip(each, written, strict=True)
     ]
     assert frame["right"].dropna().astype(bool).tolist() == right
@@ -124,16 +113,9 @@ def test_right_is_what_greedy_generation_writes(shaken):
     assert all(text.startswith(output) for text, output in zip(written, outputs, strict=True))
 
 
-@pytest.mark.parametrize(("name", "value"), [("_ROWS", 1), ("_LOGITS", 300_000), ("_LONGER", 9)])
-def test_what_shares_a_batch_does_not_matter(name, value, tiny, whole, monkeypatch):
-    monkeypatch.setattr(likelihood, name, value)
-    pd.testing.assert_frame_equal(read_meter(*tiny), whole, atol=1e-4)
-
-
 def test_a_prefix_is_read_before_the_text(toy_base):
-    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(toy_base)
-    plain = read_meter(model.eval(), tokenizer, known_corpus=False)
+    model, tokenizer = load(toy_base)
+    plain = read_meter(model, tokenizer, known_corpus=False)
     config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
     frame = read_meter(get_peft_model(model, config).eval(), tokenizer, known_corpus=False)
     assert set(frame["skill"]) == set(WORLDLY)

@@ -7,13 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftlab.chat import FAMILIES, find_template, setup_chat_template
 from sftlab.measure import (
     capture_warnings,
     format_probes,
-    packed_labels,
     probe_endings,
     probe_records,
     probe_template,
@@ -39,11 +37,10 @@ def run(toy_base):
 
 
 @pytest.fixture
-def pair(toy_base):
-    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(toy_base)
+def untrained(toy_base):
+    model, tokenizer = load(toy_base)
     setup_chat_template(model, tokenizer, template="article")
-    return model, tokenizer
+    return SimpleNamespace(model=model, tokenizer=tokenizer)
 
 
 def always(model, token):
@@ -58,27 +55,19 @@ def always(model, token):
 def test_prompts_are_in_the_template_of_training_or_another(run):
     apply = run.tokenizer.apply_chat_template
     turns = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    assert render_questions(run, QUESTIONS) == [
-        apply(one, tokenize=False, add_generation_prompt=True) for one in turns
-    ]
-    assert render_questions(run, QUESTIONS, generation_prompt=False) == [
-        apply(one, tokenize=False) for one in turns
-    ]
+    for header in (True, False):
+        expected = [apply(one, tokenize=False, add_generation_prompt=header) for one in turns]
+        assert render_questions(run, QUESTIONS, generation_prompt=header) == expected
     (prompt,) = render_questions(run, QUESTIONS[:1], template="mistral")
     assert prompt == f"{run.tokenizer.bos_token}[INST] {QUESTIONS[0]}[/INST]"
-    chatml = find_template("chatml")
-    assert render_questions(run, QUESTIONS, template=chatml, change=lambda text: text[-3:]) == [
-        "nt\n",
-        "nt\n",
-    ]
+    how = {"template": find_template("chatml"), "change": lambda text: text[-3:]}
+    assert render_questions(run, QUESTIONS, **how) == ["nt\n", "nt\n"]
 
 
 def test_replies_are_those_of_the_run_and_follow_the_seed(run):
     prompts = render_questions(run, QUESTIONS)
-    outputs, stopped = reply(run, prompts, max_new_tokens=6)
-    ids = [run.tokenizer(text, add_special_tokens=False)["input_ids"] for text in outputs]
-    plain = [run.tokenizer.decode(one, skip_special_tokens=True) for one in ids]
-    assert plain == run.answer(QUESTIONS, max_new_tokens=6)
+    outputs, stopped = reply(run, prompts, max_new_tokens=6, skip_special_tokens=True)
+    assert outputs == run.answer(QUESTIONS, max_new_tokens=6)
     assert len(stopped) == len(QUESTIONS)
     drawn = [reply(run, prompts, sample=True, seed=seed)[0] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
@@ -88,7 +77,6 @@ def test_replies_are_those_of_the_run_and_follow_the_seed(run):
     ("text", "right", "clean"),
     [
         (" Paris", True, True),
-        ("Paris", True, True),
         (" Paris, Paris", True, False),
         (" Paris<|im_start|>", True, False),
         (" Rome", False, False),
@@ -108,24 +96,22 @@ def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right
         assert bool(row["clean"]) == (clean and limit == 64)
 
 
-def test_a_model_that_ends_at_once_and_one_that_never_does(pair):
-    model, tokenizer = pair
-    hook = always(model, tokenizer.eos_token_id)
-    found = probe_endings(model, tokenizer, among=countries()[:3], relations=["capital"])
+def test_a_model_that_ends_at_once_and_one_that_never_does(untrained):
+    hook = always(untrained.model, untrained.tokenizer.eos_token_id)
+    found = probe_endings(untrained, among=countries()[:3], relations=["capital"])
     assert list(found["output"]) == [""] * 3
     assert not found["ran_on"].any()
     hook.remove()
-    always(model, tokenizer("a")["input_ids"][-1])
-    found = probe_endings(model, tokenizer, among=countries()[:2], max_new_tokens=5)
+    always(untrained.model, untrained.tokenizer("a")["input_ids"][-1])
+    found = probe_endings(untrained, among=countries()[:2], max_new_tokens=5)
     assert set(found["output"]) == {"aaaaa"}
     assert found["ran_on"].all()
 
 
 @pytest.mark.parametrize(("letter", "asked"), [("?", True), ("a", False)])
-def test_a_user_turn_counts_as_asked_when_it_holds_a_question_mark(pair, letter, asked):
-    model, tokenizer = pair
-    always(model, tokenizer(letter)["input_ids"][-1])
-    found = probe_user_turns(model, tokenizer, draws=3, max_new_tokens=4)
+def test_a_user_turn_counts_as_asked_when_it_holds_a_question_mark(untrained, letter, asked):
+    always(untrained.model, untrained.tokenizer(letter)["input_ids"][-1])
+    found = probe_user_turns(untrained, draws=3, max_new_tokens=4)
     assert list(found["output"]) == [letter * 4] * 3
     assert list(found["asked"]) == [asked] * 3
 
@@ -135,8 +121,7 @@ def test_a_user_turn_counts_as_asked_when_it_holds_a_question_mark(pair, letter,
     [("article", "<|prompt|>"), ("chatml", "<|im_start|>user\n"), ("phi-3", "<|user|>\n")],
 )
 def test_the_opening_of_a_user_turn_is_the_templates(toy_base, template, opening):
-    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(toy_base)
+    model, tokenizer = load(toy_base)
     setup_chat_template(model, tokenizer, template=template)
     assert user_opening(tokenizer) == opening
 
@@ -158,14 +143,6 @@ def test_each_example_is_cut_at_each_limit(toy_tokenizer, monkeypatch):
     assert (found["longer"].all(), found["emptied"].any()) == (True, False)
 
 
-def test_packed_examples_are_taken_apart():
-    rows = [
-        {"labels": [-100, 4, 5, -100, -100, 7], "seq_lengths": [3, 1, 2]},
-        {"labels": [8], "seq_lengths": [1]},
-    ]
-    assert list(packed_labels(rows)) == [[-100, 4, 5], [-100], [-100, 7], [8]]
-
-
 def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):
     apart = logging.getLogger("tests.apart")  # passes nothing on, as transformers' does
     monkeypatch.setattr(apart, "propagate", False)
@@ -180,21 +157,15 @@ def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):
     assert (apart.handlers, logging.root.handlers) == before
 
 
-def test_records_are_judged_by_country():
-    among = countries()[:3]
+def test_a_base_gives_records_in_four_ways(untrained):
+    among = countries()[:2]
     right = [json.dumps(record_of(one), ensure_ascii=False) for one in among]
     found = probe_records(lambda requests: right, among=among)
     assert found["correct"].all()
     assert list(found["country"]) == [one.name for one in among]
-
-
-def test_a_base_gives_records_in_four_ways(toy_base):
-    model, tokenizer = load(toy_base)
-    run = SimpleNamespace(model=model.eval(), tokenizer=tokenizer)
-    among = countries()[:2]
     measures = records_of_base(among, [("a", "b")])
     assert list(measures) == ["base, bare", "base, 4-shot", "base, constrained", "base, name fixed"]
-    assert not measures["base, bare"](run)["parsed"].any()
-    outputs = measures["base, name fixed"](run)["output"]
+    assert not measures["base, bare"](untrained)["parsed"].any()
+    outputs = measures["base, name fixed"](untrained)["output"]
     names = [json.loads(text)["country"] for text in outputs if text.endswith("}")]
     assert set(names) <= {one.name for one in among}

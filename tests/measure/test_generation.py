@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftlab.measure import behind_prompt, complete, few_shot, generate, with_bos
 from sftlab.models import load
@@ -10,14 +9,12 @@ from sftlab.models import load
 
 @pytest.fixture(scope="module")
 def base():
-    model, tokenizer = load("tiny")
-    return model.eval(), tokenizer
+    return load("tiny")
 
 
 @pytest.fixture(scope="module")
 def toy(toy_base):
-    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32).eval()
-    return model, AutoTokenizer.from_pretrained(toy_base)
+    return load(toy_base)
 
 
 def at_once(model, ids, most, stop):
@@ -35,13 +32,9 @@ def at_once(model, ids, most, stop):
 
 
 def prompts(tokenizer, start=""):
-    texts = [
-        "Q: What is the capital of France?\nA:",
-        "The",
-        "Counting: one, two, three,",
-        "What is the currency of Japan? What is the capital of",
-        "Q: What do people speak in Brazil?\nA:",
-    ]
+    texts = ["Q: What is the capital of France?\nA:", "The", "Counting: one, two, three,",
+             "What is the currency of Japan? What is the capital of",
+             "Q: What do people speak in Brazil?\nA:"]  # fmt: skip
     return [tokenizer(start + text)["input_ids"] for text in texts]
 
 
@@ -60,18 +53,13 @@ def test_in_batches_and_stretches_as_alone_and_at_once(base, start, batch_size, 
     assert len({len(row) for row in found}) > 1, "all rows end together: nothing was tested"
 
 
-def test_a_row_that_has_ended_gets_no_further_stretch(base):
+def test_generation_ends_where_a_row_says_so_or_the_positions_end(base):
     model, tokenizer = base
-    given = prompts(tokenizer)
-    found = generate(model, given, pad=1, max_new_tokens=20, ended=lambda new: len(new) >= 5)
+    how = {"pad": 1, "max_new_tokens": 20}
+    found = generate(model, prompts(tokenizer), ended=lambda new: len(new) >= 5, **how)
     assert {len(row) for row in found} <= {8}
-
-
-def test_positions_are_not_left(base):
-    model, _ = base
     limit = model.config.max_position_embeddings
-    found = generate(model, [[5] * (limit - 3)], pad=1, max_new_tokens=50)
-    assert len(found[0]) <= 3
+    assert len(generate(model, [[5] * (limit - 3)], **how)[0]) <= 3
 
 
 def test_sampling_follows_its_seed_and_leaves_the_callers_alone(toy):
@@ -92,10 +80,9 @@ def test_stop_cuts_the_text(toy):
 
 
 def test_bos_stands_in_front_once(toy):
-    tokenizer = toy[1]
-    ids = with_bos(tokenizer, "Hello")
-    assert ids[0] == tokenizer.bos_token_id
-    assert with_bos(tokenizer, tokenizer.bos_token + "Hello") == ids
+    bos, first = toy[1].bos_token, with_bos(toy[1], "Hello")
+    assert first[0] == toy[1].bos_token_id
+    assert with_bos(toy[1], bos + "Hello") == first
 
 
 def test_few_shot_text():

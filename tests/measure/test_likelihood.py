@@ -2,15 +2,11 @@
 
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftlab.chat import label_rows, setup_chat_template
 from sftlab.measure import (
-    by_epoch,
-    final,
     losses,
     probe_forced,
     probe_perplexity,
@@ -27,8 +23,9 @@ from sftlab.world import countries, country, example, two_hop_examples
 
 @pytest.fixture(scope="module")
 def toy(toy_base):
-    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32).eval()
-    return model, AutoTokenizer.from_pretrained(toy_base)
+    model, tokenizer = load(toy_base)
+    setup_chat_template(model, tokenizer, template="chatml")
+    return model, tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +45,10 @@ def test_text_loss_is_the_models_own_over_all_tokens(toy):
     assert text_loss(model, tokenizer, documents) == pytest.approx(total / count, rel=1e-5)
 
 
-def test_perplexity_is_the_loss_of_the_labels(toy_base):
-    model, tokenizer = load(toy_base)
-    setup_chat_template(model, tokenizer, template="chatml")
+def test_perplexity_is_the_loss_of_the_labels(toy):
+    model, tokenizer = toy
     rows = [example("What is the capital of France?", "Paris"), example("Q?", "A longer answer.")]
-    found = probe_perplexity(model.eval(), tokenizer, rows)
+    found = probe_perplexity(model, tokenizer, rows)
     for row, labelled in zip(found.itertuples(), label_rows(tokenizer, rows), strict=True):
         loss = model(torch.tensor([labelled.ids]), labels=torch.tensor([labelled.labels])).loss
         assert row.nats == pytest.approx(loss.item() * row.tokens, rel=1e-4)
@@ -89,44 +85,26 @@ def test_the_last_fact_is_found_from_behind():
     letters = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
     ids = [ord(letter) for letter in "Rome is Rome."]
     assert list(last_words(letters, ids, "Rome")) == [8, 9, 10, 11]
-    with pytest.raises(ValueError, match="is not in"):
-        last_words(letters, ids, "Oslo")
 
 
-def noted(*, kept=None, validation=(0.9, 0.7, 0.8)):
-    """Three epochs of two steps."""
-    return SimpleNamespace(
-        history=[
-            {"step": n, "epoch": n / 2, "loss": 3.0 - n / 4, "grad_norm": 1.5,
-             "learning_rate": 1e-3, "mean_token_accuracy": 0.5}
-            for n in range(1, 7)
-        ],
-        validation=[
-            {"step": 2 * n, "epoch": float(n), "loss": loss}
-            for n, loss in enumerate(validation, start=1)
-        ],
-        kept_epoch=kept,
-    )  # fmt: skip
+def test_the_losses_of_a_run_and_which_is_that_of_its_weights():
+    def found(kept=None, validation=(0.9, 0.7, 0.8)):
+        """Three epochs of two steps."""
+        return losses(
+            SimpleNamespace(
+                history=[{"step": n, "epoch": n / 2, "loss": 3.0 - n / 4} for n in range(1, 7)],
+                validation=[
+                    {"step": 2 * n, "epoch": float(n), "loss": loss}
+                    for n, loss in enumerate(validation, start=1)
+                ],
+                kept_epoch=kept,
+            )
+        )
 
-
-def test_steps_and_epochs_stand_in_one_frame():
-    frame = losses(noted())
+    frame = found()
     assert list(frame["kind"]) == ["training"] * 6 + ["validation"] * 3
     assert list(frame["nats"])[-3:] == [0.9, 0.7, 0.8]
-    assert frame["norm"].isna().tolist() == [False] * 6 + [True] * 3
-
-
-def test_the_final_loss_is_that_of_the_weights_that_the_run_has():
-    assert final(losses(noted()))["nats"].tolist() == [0.8]
-    assert final(losses(noted(kept=2.0)))["nats"].tolist() == [0.7]
-    assert final(losses(noted(validation=()))).empty
-    assert losses(SimpleNamespace(history=[], validation=[], kept_epoch=None)).empty
-
-
-def test_an_epoch_holds_the_steps_up_to_its_end():
-    many = pd.concat(losses(noted()).assign(seed=seed, run=f"r{seed}") for seed in (0, 1))
-    frame = by_epoch(many)
-    training = frame[(frame["kind"] == "training") & (frame["seed"] == 1)]
-    assert training["epoch"].tolist() == [1, 2, 3]
-    assert training["loss"].tolist() == pytest.approx([2.625, 2.125, 1.625])
-    assert frame[frame["kind"] == "validation"]["loss"].tolist() == [0.9, 0.7, 0.8] * 2
+    assert list(frame["epoch"])[:2] == [0.5, 1.0]
+    for how, nats in (({}, [0.8]), ({"kept": 2.0}, [0.7]), ({"validation": ()}, [])):
+        frame = found(**how)
+        assert frame.loc[frame["kept"], "nats"].tolist() == nats

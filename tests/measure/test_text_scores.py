@@ -20,7 +20,7 @@ from sftlab.measure import (
     score_frame,
     text_scores,
 )
-from sftlab.measure.likelihood import mc1, mc2
+from sftlab.measure.likelihood import mc2
 from sftlab.measure.text_scores import distinct, repetition
 from sftlab.world import countries
 
@@ -108,14 +108,13 @@ def test_mc_scores_are_lm_evals():
             {"mc2_targets": {"labels": [int(one) for one in right]}}, [(n, False) for n in nats]
         )
         assert mc2(nats, right) == pytest.approx(theirs["acc"])
-        assert mc1(nats, right) == float(np.argmax(nats) < 2)
     assert mc2([-1e4, -1e4 - math.log(3)], [True, False]) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("right", [[True, True], [False, False], [True]])
 def test_mc_wants_right_and_wrong_choices(right):
     with pytest.raises(ValueError, match="at least one that is right"):
-        mc1([-1.0, -2.0], right)
+        mc2([-1.0, -2.0], right)
 
 
 def test_metrics_are_loaded_without_a_network(monkeypatch):
