@@ -186,9 +186,8 @@ def plot_against(
 ) -> Picture:
     """One dot a run: its score against a loss or another cost, on logarithmic axes.
 
-    `runs` has a row for each run, with the columns `score` (0 to 1), `by` (which decides colour and
-    marker), and those of `columns`, which maps a cost to the label of its panel. A dashed line
-    stands at the cost `threshold`.
+    `runs` has a row for each run: `score` (0 to 1), `by` (which decides colour and marker), and the
+    `columns`, which map a cost to the label of its panel. A dashed line stands at `threshold`.
     """
     axes = new_axes(3.4, columns=len(columns))
     colours = [*COLOURS, GREY]
@@ -246,8 +245,7 @@ def plot_memory(
     """Stacked bars of what each plan needs at the peak of a training step, in GB.
 
     `gpus` maps the name of a GPU to its bytes, a dashed line each; `measured` maps a plan to the
-    bytes of tensors that a GPU counted, a mark on its bar. The bars then leave out the process,
-    which that count leaves out too.
+    bytes of tensors that a GPU counted, a mark on its bar. Neither then holds the process.
     """
     gpus, marks = gpus or {}, measured or {}
     rows = pd.DataFrame({name: plan.at_peak() for name, plan in plans.items()}).T
@@ -297,9 +295,8 @@ def plot_meter(
 ) -> Picture:
     """A row for each skill: a grey mark for the base, and for each run a dot with a line to it.
 
-    On the right the loss on documents of the corpus, where the readings have them. `readings` maps
-    a name to a frame of `Run.meter`, of one seed or several (a column `seed`); `before` is the
-    base's.
+    On the right is the loss on the corpus, where it was read. `readings` maps a name to a frame of
+    `Run.meter`, of one seed or several (a column `seed`); `before` is the base's.
     """
     skills = [skill for skill in METER if skill in SKILLS and (before["skill"] == skill).any()]
     documents = (before["skill"] == "corpus").any()
@@ -343,10 +340,8 @@ def plot_meter(
 class Point(NamedTuple):
     """One setting of the map of forgetting, measured."""
 
-    task: Estimate
-    """Share of the task's questions that are answered correctly."""
-    kept: Estimate
-    """Share of the meter's items that are right."""
+    task: Estimate  # share of the task's questions that are answered correctly
+    kept: Estimate  # share of the meter's items that are right
 
     @property
     def means(self) -> tuple[float, float]:
@@ -375,10 +370,9 @@ def plot_pareto(
 ) -> Picture:
     """What was kept against what was gained (up and to the right is better): a curve each.
 
-    A dot is the mean of the seeds; along a curve dots grow. The thin cross on it reaches from the
-    lowest seed to the highest both ways, and the dashed line joins the settings that no other
-    beats. A grey line shows the base's old skills. `chosen` is the curve and label of a setting to
-    mark with a ring, its seeds with white dots.
+    A dot is the mean of the seeds, its thin cross reaches from the lowest to the highest, and the
+    dashed line joins the settings that no other beats. A grey line shows the base's old skills.
+    `chosen` is the curve and label of a setting to ring, its seeds with white dots.
     """
     (ax,) = new_axes(5.0)
     ax.axhline(before, color=GREY, alpha=0.6)
