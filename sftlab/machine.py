@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TextIO
@@ -33,8 +34,8 @@ def fast_precision() -> str:
     return "bfloat16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
 
 
-def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, to use it again; whether that was possible.
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, to use it again.
 
     A training step frees and asks for the same tensors again and again. glibc gives large ones back
     to the system, which clears each page anew: a fifth of a step of the tiny model, measured on
@@ -43,11 +44,10 @@ def keep_freed_memory() -> bool:
     import ctypes
     import platform
 
-    if platform.libc_ver()[0] != "glibc":
-        return False
     trim, top, large = -1, -2, -3  # malloc.h
-    tune = ctypes.CDLL(None).mallopt
-    return all([tune(large, 2**30), tune(trim, 2**30), tune(top, 2**26)])
+    if platform.libc_ver()[0] == "glibc":
+        for option, most in ((large, 2**30), (trim, 2**30), (top, 2**26)):
+            ctypes.CDLL(None).mallopt(option, most)
 
 
 def choose_threads(parameters: int | None) -> None:
@@ -59,7 +59,7 @@ def choose_threads(parameters: int | None) -> None:
     """
     import torch
 
-    most = _threads_at_start()
+    most = _threads_at_start()  # asked for in any case, before it is changed
     torch.set_num_threads(1 if parameters and parameters <= SMALL else most)
 
 
@@ -94,33 +94,20 @@ def free_memory() -> float:
         import torch
 
         return torch.cuda.mem_get_info()[0]
-    available = psutil.virtual_memory().available
-    return max(min([available, *_container_rooms()]), 0)
-
-
-def _container_rooms() -> list[int]:
-    """Bytes that the container may still take, by cgroup v2 and v1; none outside a container.
-
-    What it uses counts the files that the kernel caches for it and drops when memory gets short:
-    after reading a few large files almost nothing would seem left.
-    """
-    versions = (
+    rooms = [psutil.virtual_memory().available]
+    for folder, limit, used, prefix in (  # cgroup v2 and v1; neither is there without a container
         (CGROUP, "memory.max", "memory.current", ""),
         (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
-    )
-    rooms = []
-    for folder, limit, used, prefix in versions:
-        try:
+    ):
+        # What is used counts the files that the kernel caches and drops when memory gets short:
+        # after reading a few large files almost nothing would seem left.
+        with suppress(OSError, ValueError):  # no such version, or the limit is the word `max`
             room = int((folder / limit).read_text()) - int((folder / used).read_text())
-        except (OSError, ValueError):  # no such version, or the limit is the word `max`
-            continue
-        try:
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            room += sum(int(stat[f"{prefix}{kind}_file"]) for kind in ("inactive", "active"))
-        except (OSError, ValueError, KeyError):
-            pass  # without the details, all that is used counts as needed
-        rooms.append(room)
-    return rooms
+            with suppress(OSError, ValueError, KeyError):  # without details, all of it is needed
+                stat = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                room += sum(int(stat[f"{prefix}{kind}_file"]) for kind in ("inactive", "active"))
+            rooms.append(room)
+    return max(min(rooms), 0)
 
 
 def matrix_speed(device: str) -> float:

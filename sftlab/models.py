@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,6 @@ from sftlab.quiet import progress_bars, silence_known_lines
 METHODS = ("full", "lora", "qlora", "int8", "prefix", "frozen", "gradual", "head")
 ADAPTED = ("lora", "qlora", "int8", "prefix")
 """Methods that leave the base's weights as they are and train others in addition."""
-PREFIX_TIMES = 100
-"""A prefix's learning rate over LoRA's: of 0.03, 0.1 and 0.3 only with the largest did the 3.7M
-model learn about as much as with LoRA at 2e-3."""
 QUANTISED = ("qlora", "int8")
 """Methods whose base is held in 4 or 8 bits."""
 PADDING = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>")
@@ -48,39 +46,22 @@ class ModelNotAvailableError(ValueError):
 class Profile:
     """A model with what is needed to plan and train it."""
 
-    name: str
-    """What the learner types."""
-    source: str
-    """An absolute folder, or a repository of the Hugging Face hub."""
-    revision: str = "main"
-    """Branch, tag or commit of a hub repository; a folder has none."""
-    parameters: int | None = None
-    """Number of weights, `None` when nothing on this machine says it."""
-    method: str = "full"
-    """How `finetune` trains it by default."""
-    rate_full: float = 2e-5
-    """Peak learning rate when every weight is trained."""
-    rate_lora: float = 2e-4
-    """Peak learning rate when adapters are trained; they want a several times larger one."""
-    max_length: int = 512
-    """Tokens of the longest training example."""
+    name: str  # what the learner types
+    source: str  # an absolute folder, or a repository of the Hugging Face hub
+    revision: str = "main"  # branch, tag or commit of a hub repository
+    parameters: int | None = None  # number of weights, None when nothing on this machine says it
+    method: str = "full"  # how `finetune` trains it by default
+    rate_full: float = 2e-5  # peak learning rate when every weight is trained
+    rate_lora: float = 2e-4  # and of adapters, which want a several times larger one
+    max_length: int = 512  # tokens of the longest training example
     per_device_train_batch_size: int = 16
-    """Examples in one batch."""
-    embedded: bool = False
-    """Whether the weights ship with the course."""
-    download_bytes: int = 0
-    """Bytes fetched from the hub the first time."""
-    gated: bool = False
-    """Whether the hub wants an accepted licence and a token."""
-    needs_gpu: bool = False
-    """Whether training it without a GPU would take days."""
+    embedded: bool = False  # whether the weights ship with the course
+    download_bytes: int = 0  # fetched from the hub the first time
+    needs_gpu: bool = False  # whether training it without a GPU would take days
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
-        for field in ("rate_full", "rate_lora", "max_length", "per_device_train_batch_size"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field} is {getattr(self, field)!r}; it must be above zero")
 
     @property
     def on_hub(self) -> bool:
@@ -91,43 +72,31 @@ class Profile:
         """The peak learning rate for a method; adapters share one, quantised base or not.
 
         Frozen, gradual and head train weights of the base itself, at the rate of full. A prefix
-        starts at a standard normal, far above the size of weights, and wants steps as large.
+        starts at a standard normal, far above the size of weights, and wants steps as large: of
+        0.03, 0.1 and 0.3 only with the largest did the 3.7M model learn about as much as with LoRA
+        at 2e-3.
         """
         method = method or self.method
         if method == "prefix":
-            return PREFIX_TIMES * self.rate_lora
+            return 100 * self.rate_lora
         return self.rate_lora if method in ADAPTED else self.rate_full
 
 
-def _embedded(name: str, parameters: int) -> Profile:
+def _read_profiles() -> dict[str, Profile]:
     # Measured on the 3.7M model: 7e-4 in batches of 32 learns every relation as 5e-4 in batches of
     # 16 does, in four fifths of the time, and keeps all knowledge; 5e-3 destroys it. LoRA r=16
     # needs 2e-3 to learn as much.
-    return Profile(
-        name=name, source=str(DATA / "models" / name), parameters=parameters, rate_full=7e-4,
-        rate_lora=2e-3, max_length=256, per_device_train_batch_size=32, embedded=True,
-    )  # fmt: skip
+    small = {"rate_full": 7e-4, "rate_lora": 2e-3, "max_length": 256}
+    small |= {"per_device_train_batch_size": 32}
+    found = {}
+    for name, stated in tomllib.loads((DATA / "profiles.toml").read_text("utf-8")).items():
+        if stated.get("embedded"):
+            stated |= {"source": str(DATA / "models" / name)} | small
+        found[name] = Profile(name=name, **stated)
+    return found
 
 
-# Tests build each architecture from the published sizes and count its weights. Rates of the hub
-# models are the usual starting points for their size.
-_ALL = (
-    _embedded("tiny", 3_700_000),
-    _embedded("small", 5_700_000),
-    _embedded("tiny-early", 3_700_000),
-    Profile(name="smollm2-135m", source="HuggingFaceTB/SmolLM2-135M", parameters=134_515_008,
-            rate_full=1e-4, rate_lora=5e-4, per_device_train_batch_size=8,
-            download_bytes=275_000_000),
-    Profile(name="qwen3-0.6b", source="Qwen/Qwen3-0.6B-Base", parameters=596_049_920,
-            per_device_train_batch_size=4, download_bytes=1_210_000_000),
-    Profile(name="llama-3.2-1b", source="meta-llama/Llama-3.2-1B", parameters=1_235_814_400,
-            method="lora", per_device_train_batch_size=4, download_bytes=2_490_000_000,
-            gated=True),
-    Profile(name="llama-3.1-8b-qlora", source="meta-llama/Llama-3.1-8B", parameters=8_030_261_248,
-            method="qlora", per_device_train_batch_size=4, download_bytes=16_080_000_000,
-            gated=True, needs_gpu=True),
-)  # fmt: skip
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in _ALL}
+PROFILES = _read_profiles()
 
 
 def find_profile(name: str | Path | Profile) -> Profile:
@@ -163,8 +132,14 @@ def find_profile(name: str | Path | Profile) -> Profile:
         raise UnknownProfileError(f"{name} holds an adapter, not a model; open it with load_run")
     if folder.is_dir():
         raise UnknownProfileError(f"{name} is a folder without config.json, so it is not a model")
-    if isinstance(name, Path) or _looks_like_path(name):
-        raise UnknownProfileError(_no_folder(folder))
+    parts = re.split(r"[/\\]", str(name))
+    begun = len(parts) > 1 and Path(parts[0]).is_dir()
+    path = _absolute(str(name)) or str(name).startswith(".") or len(parts) > 2 or begun
+    if isinstance(name, Path) or path or "\\" in name:
+        there = [one.name for one in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        near = difflib.get_close_matches(folder.name, there, n=1)
+        meant = f"did you mean {folder.parent / near[0]}?" if near else "check the spelling"
+        raise UnknownProfileError(f"no such folder: {folder} (looked for in {Path.cwd()}); {meant}")
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
         return _by_size(name, source=name)
     raise UnknownProfileError(
@@ -178,40 +153,26 @@ def _absolute(text: str) -> bool:
     return text[:1] in ("/", "~", "\\") or bool(re.match(r"[A-Za-z]:", text))
 
 
-def _looks_like_path(text: str) -> bool:
-    parts = re.split(r"[/\\]", text)
-    begun = len(parts) > 1 and Path(parts[0]).is_dir()
-    return _absolute(text) or text[:1] == "." or len(parts) > 2 or "\\" in text or begun
-
-
-def _no_folder(folder: Path) -> str:
-    """One sentence on a folder that is not there, with the likeliest of its neighbours."""
-    try:
-        there = [found.name for found in folder.parent.iterdir() if found.is_dir()]
-    except OSError:
-        there = []
-    near = difflib.get_close_matches(folder.name, there, n=1)
-    meant = f"did you mean {folder.parent / near[0]}?" if near else "check the spelling"
-    return f"no such folder: {folder} (looked for in {Path.cwd()}); {meant}"
-
-
 def _by_size(name: str, *, source: str) -> Profile:
     profile = Profile(name=name, source=source)
     folder = local_folder(profile)
     count = parameters_in(folder) if folder else None
-    full, lora, method, batch = 2e-5, 2e-4, "lora", 4
-    for limit, *settings in (
+    sizes = (
         (2e7, 7e-4, 2e-3, "full", 32),
         (2e8, 1e-4, 5e-4, "full", 8),
         (1e9, 2e-5, 2e-4, "full", 4),
-    ):
-        if count and count < limit:
-            full, lora, method, batch = settings
-            break
+        (math.inf, 2e-5, 2e-4, "lora", 4),
+    )
+    _, full, lora, method, batch = next(row for row in sizes if (count or 1e9) < row[0])
     return replace(
-        profile, parameters=count, rate_full=full, rate_lora=lora, method=method,
-        per_device_train_batch_size=batch, needs_gpu=bool(count and count > 3e9),
-    )  # fmt: skip
+        profile,
+        parameters=count,
+        rate_full=full,
+        rate_lora=lora,
+        method=method,
+        per_device_train_batch_size=batch,
+        needs_gpu=bool(count and count > 3e9),
+    )
 
 
 def local_folder(profile: Profile) -> Path | None:
@@ -219,16 +180,14 @@ def local_folder(profile: Profile) -> Path | None:
     if not profile.on_hub:
         folder = Path(profile.source).expanduser()
         return folder if (folder / "config.json").is_file() else None
-    paths = {}
-    for name in ("config.json", "model.safetensors", "model.safetensors.index.json"):
-        path = try_to_load_from_cache(profile.source, name, revision=profile.revision)
-        if isinstance(path, str):
-            paths[name] = Path(path)
-    weights = "model.safetensors" in paths
-    if index := paths.get("model.safetensors.index.json"):  # sharded: all shards must be here
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        weights = all((index.parent / shard).is_file() for shard in shards)
-    return paths["config.json"].parent if weights and "config.json" in paths else None
+    found = try_to_load_from_cache(profile.source, "config.json", revision=profile.revision)
+    if not isinstance(found, str):
+        return None
+    folder, files = Path(found).parent, ["model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():  # sharded: all shards must be here
+        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return folder if all((folder / file).is_file() for file in files) else None
 
 
 def parameters_in(folder: Path) -> int | None:
@@ -246,15 +205,13 @@ def parameters_in(folder: Path) -> int | None:
                 for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
                     total += math.prod(tensors.get_slice(name).get_shape())
         except SafetensorError as error:
+            reason = f"cut short or damaged ({error}): delete it and fetch it again (in a clone, "
+            reason += "`git lfs pull` or clone again)"
             with file.open("rb") as stream:
-                pointer = stream.read(30).startswith(b"version https://git-lfs")
-            raise BrokenWeightsError(
-                f"{file} is a git-lfs pointer to the weights, not the weights themselves: run "
-                "`git lfs pull` in the clone, or clone again with git-lfs installed"
-                if pointer
-                else f"{file} is cut short or damaged ({error}): delete it and fetch it again (in "
-                "a clone, `git lfs pull` or clone again)"
-            ) from error
+                if stream.read(30).startswith(b"version https://git-lfs"):
+                    reason = "a git-lfs pointer to the weights, not the weights themselves: run "
+                    reason += "`git lfs pull` in the clone, or clone again with git-lfs installed"
+            raise BrokenWeightsError(f"{file} is {reason}") from error
     return total or None
 
 
@@ -264,18 +221,17 @@ def load(
     """A fresh model in evaluation mode, and its tokenizer, which can pad.
 
     An embedded model stays on the CPU, where a seed gives the same numbers on every machine; any
-    other goes to the GPU when there is one. A tokenizer without a padding token gets one.
-
-    Only a hub profile that is not yet in the cache uses the network. Weights are read from
-    safetensors alone, and code that a repository ships is never run.
+    other goes to the GPU when there is one. Only a hub profile that is not yet in the cache uses
+    the network. Weights are read from safetensors alone, and code of a repository is never run.
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
         dtype: torch type of the weights; by default float32 however they are stored, because Adam's
             small updates vanish in bfloat16. Where the profile's method is qlora or int8 the
-            linear layers are held in NF4 (Dettmers et al., arXiv 2305.14314) or 8 bits, on the GPU
-            when there is one, and `dtype` (bfloat16 by default) is the type of all else and that
-            they compute in. Such a model may be evaluated before and while it is trained.
+            linear layers are held in NF4 (Dettmers et al., arXiv 2305.14314) or 8 bits (arXiv
+            2208.07339), on the GPU when there is one, and `dtype` (bfloat16 by default) is the type
+            of all else and that they compute in. Such a model may be evaluated before and while it
+            is trained.
         bnb_4bit_use_double_quant: whether NF4's scales are quantised too.
 
     Raises:
@@ -283,32 +239,30 @@ def load(
         ModelNotAvailableError: offline, gated, misspelt or incomplete; the cause is chained.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     silence_known_lines()
     profile = find_profile(profile)
-    source, options = _place(profile)
-    folder = local_folder(profile)
-    if folder:
-        try:
-            parameters_in(folder)  # reads the headers alone: transformers' own error names no file
-        except BrokenWeightsError as error:
-            raise ModelNotAvailableError(f"profile {profile.name!r}: {error}") from error
-    quantised = profile.method in QUANTISED
+    quantised, folder = profile.method in QUANTISED, local_folder(profile)
+    dtype = dtype or (torch.bfloat16 if quantised else torch.float32)
+    options = {"dtype": dtype, "use_safetensors": True}
     if quantised:
-        dtype = dtype or torch.bfloat16
-        options["quantization_config"] = _quantisation(
-            profile.method, dtype=dtype, double=bnb_4bit_use_double_quant
-        )
         options["device_map"] = {"": pick_device()}
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=profile.method == "int8",
+            load_in_4bit=profile.method == "qlora",
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=bnb_4bit_use_double_quant,
+            bnb_4bit_compute_dtype=dtype,
+        )
     tokenizer = load_tokenizer(profile)
     try:
-        with progress_bars(shown=folder is None):  # of a download
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype or torch.float32, use_safetensors=True, **options
-            )
-    except (OSError, ValueError) as error:  # every hub error is an OSError, a bad folder either
-        raise ModelNotAvailableError(_explain(profile, error)) from error
+        if folder:
+            parameters_in(folder)  # reads the headers alone: transformers' error names no file
+    except BrokenWeightsError as error:
+        raise ModelNotAvailableError(f"profile {profile.name!r}: {error}") from error
+    with progress_bars(shown=folder is None):  # of a download
+        model = _from_pretrained(AutoModelForCausalLM, profile, **options)
     if quantised:
         keep_layout(model)
     elif not profile.embedded:
@@ -318,62 +272,42 @@ def load(
 
 
 def load_tokenizer(profile: str | Path | Profile) -> Any:
-    """A profile's tokenizer, which can pad; no weight is read.
+    """A profile's tokenizer, which can pad; no weight is read. Errors are those of `load`.
 
-    Raises:
-        UnknownProfileError: there is no such profile.
-        ModelNotAvailableError: as for `load`.
+    Where no padding token is named (Llama's base models) no batch can be made. A token that no text
+    holds is the best. Failing that it is eos: what is padding is known from the attention mask and
+    from the labels of -100 that TRL's collator appends, never from the token.
     """
     from transformers import AutoTokenizer
 
     tokenizer = _from_pretrained(AutoTokenizer, find_profile(profile))
-    _let_pad(tokenizer)
+    if tokenizer.pad_token is None:
+        vocabulary = tokenizer.get_vocab()
+        taken = (None, tokenizer.bos_token, tokenizer.eos_token)
+        free = [t for t in (*PADDING, tokenizer.unk_token) if t not in taken and t in vocabulary]
+        tokenizer.pad_token = free[0] if free else tokenizer.eos_token or tokenizer.bos_token
     return tokenizer
 
 
 def load_config(profile: Profile) -> Any:
     """The transformers configuration of a profile; of a hub model config.json alone is fetched.
-
-    Raises:
-        ModelNotAvailableError: as for `load`.
-    """
+    Errors are those of `load`."""
     from transformers import AutoConfig
 
     return _from_pretrained(AutoConfig, profile)
 
 
-def _from_pretrained(kind: Any, profile: Profile) -> Any:
-    source, options = _place(profile)
-    try:
-        return kind.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
-        raise ModelNotAvailableError(_explain(profile, error)) from error
-
-
-def _place(profile: Profile) -> tuple[str, dict[str, Any]]:
-    """What transformers is to load, and how; ModelNotAvailableError when the folder is not here."""
+def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:
     folder = local_folder(profile)
     if folder is None and not profile.on_hub:
         raise ModelNotAvailableError(_explain(profile, None))
-    options = {"local_files_only": folder is not None, "trust_remote_code": False}
+    options |= {"local_files_only": folder is not None, "trust_remote_code": False}
     if profile.on_hub:
-        return profile.source, options | {"revision": profile.revision}
-    return str(folder), options
-
-
-def _quantisation(method: str, *, dtype: Any, double: bool) -> Any:
-    """How bitsandbytes is to hold the linear layers: qlora in NF4 (arXiv 2305.14314), int8 in a
-    byte a weight (arXiv 2208.07339)."""
-    from transformers import BitsAndBytesConfig
-
-    if method == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=double,
-        bnb_4bit_compute_dtype=dtype,
-    )
+        options["revision"] = profile.revision
+    try:
+        return kind.from_pretrained(profile.source if profile.on_hub else str(folder), **options)
+    except (OSError, ValueError) as error:  # every hub error is an OSError, a bad folder either
+        raise ModelNotAvailableError(_explain(profile, error)) from error
 
 
 def keep_layout(model: Any) -> None:
@@ -392,72 +326,46 @@ def keep_layout(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _let_pad(tokenizer: Any) -> None:
-    """Name a padding token where there is none (Llama's base models), or no batch can be made.
-
-    A token that no text holds is the best. Failing that it is eos: what is padding is known from
-    the attention mask and from the labels of -100 that TRL's collator appends, never from the
-    token.
-    """
-    if tokenizer.pad_token is not None:
-        return
-    vocabulary = tokenizer.get_vocab()
-    taken = (None, tokenizer.bos_token, tokenizer.eos_token)
-    free = [t for t in (*PADDING, tokenizer.unk_token) if t not in taken and t in vocabulary]
-    tokenizer.pad_token = free[0] if free else tokenizer.eos_token or tokenizer.bos_token
-
-
 def _explain(profile: Profile, error: Exception | None) -> str:
     """One sentence: which profile, why not, and the remedy."""
     from huggingface_hub import errors
 
-    causes, cause = [], error
-    while cause is not None:  # transformers wraps the hub's errors in its own
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-
-    def caused_by(*kinds: type[Exception]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
     what = f"profile {profile.name!r}: the model {profile.source} can't be loaded: "
+    lines = filter(None, map(str.strip, str(error).splitlines()))
+    said = next(lines, type(error).__name__)
     if profile.embedded and error is None:
         return what + "its folder is missing. Run `make base`, or clone the repository again"
     if not profile.on_hub:
-        here = Path(profile.source).expanduser().is_dir()
-        reason = "there is no config.json" if here else "there is no such folder"
-        reason = reason if error is None else _first_line(error)
-        return what + f"{reason}. A folder needs config.json, *.safetensors and a tokenizer"
-    if caused_by(errors.GatedRepoError):
-        return what + (
-            f"it is gated. Accept its licence on the page of {profile.source} on the hub, then "
-            "run `hf auth login` with a token of that account"
-        )
-    if caused_by(errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
-        return what + (
-            f"the hub has no such model or no revision {profile.revision!r} (or it is private). "
-            f"Check the spelling; the course's own profiles are {', '.join(PROFILES)}"
-        )
-    if caused_by(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError):
-        return what + (
-            "it is not in the cache and the hub can't be reached. Connect to the network (and "
-            "unset HF_HUB_OFFLINE), or use an embedded profile such as 'tiny'"
-        )
-    return what + f"{_first_line(error)}. It needs config.json, safetensors and a tokenizer"
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, or its kind when it says nothing."""
-    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+        if error is None:
+            here = Path(profile.source).expanduser().is_dir()
+            said = "there is no config.json" if here else "there is no such folder"
+        return what + f"{said}. A folder needs config.json, *.safetensors and a tokenizer"
+    causes = []
+    while error is not None:  # transformers wraps the hub's errors in its own
+        causes.append(type(error))
+        error = error.__cause__ or error.__context__
+    remedies = {
+        (errors.GatedRepoError,): f"it is gated. Accept its licence on the page of "
+        f"{profile.source} on the hub, then run `hf auth login` with a token of that account",
+        (errors.RepositoryNotFoundError, errors.RevisionNotFoundError): "the hub has no such "
+        f"model or no revision {profile.revision!r} (or it is private). Check the spelling; the "
+        f"course's own profiles are {', '.join(PROFILES)}",
+        (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError): "it is "
+        "not in the cache and the hub can't be reached. Connect to the network (and unset "
+        "HF_HUB_OFFLINE), or use an embedded profile such as 'tiny'",
+    }
+    for kinds, remedy in remedies.items():
+        if any(issubclass(cause, kinds) for cause in causes):
+            return what + remedy
+    return what + f"{said}. It needs config.json, safetensors and a tokenizer"
 
 
 def weights_hash(folder: str | Path) -> str:
     """SHA-256 of a folder's weights, as hexadecimal text.
 
     With one safetensors file it equals `sha256sum model.safetensors`; with several it is the hash
-    of the lines `name digest`, in order of the names.
-
-    Raises:
-        ModelNotAvailableError: the folder holds no safetensors.
+    of the lines `name digest`, in order of the names. Raises ModelNotAvailableError when there is
+    none.
     """
     digests = {}
     for file in sorted(Path(folder).glob("*.safetensors")):

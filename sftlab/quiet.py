@@ -51,7 +51,7 @@ def quiet_libraries() -> Iterator[None]:
     import datasets
     from huggingface_hub import constants
 
-    bars, report = datasets.are_progress_bars_disabled(), constants.HF_HUB_DISABLE_TELEMETRY
+    hidden, report = datasets.are_progress_bars_disabled(), constants.HF_HUB_DISABLE_TELEMETRY
     silence_known_lines()
     datasets.disable_progress_bars()
     constants.HF_HUB_DISABLE_TELEMETRY = True
@@ -60,7 +60,7 @@ def quiet_libraries() -> Iterator[None]:
             yield
     finally:
         constants.HF_HUB_DISABLE_TELEMETRY = report
-        if not bars:
+        if not hidden:
             datasets.enable_progress_bars()
 
 
@@ -84,14 +84,11 @@ def randomness_kept() -> Iterator[None]:
     import numpy
     import torch
 
-    python, array, tensor = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
-    used = torch.cuda.is_available() and torch.cuda.is_initialized()
-    gpus = torch.cuda.get_rng_state_all() if used else []
+    python, array = random.getstate(), numpy.random.get_state()
+    gpus = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
     try:
-        yield
+        with torch.random.fork_rng(range(gpus), device_type="cuda"):
+            yield
     finally:
         random.setstate(python)
         numpy.random.set_state(array)
-        torch.set_rng_state(tensor)
-        if used:
-            torch.cuda.set_rng_state_all(gpus)

@@ -13,13 +13,10 @@ from sftlab.machine import progress_stream
 from sftlab.models import load
 
 
-def test_a_program_that_only_imports_ipykernel_is_no_notebook():
+def test_a_kernel_is_a_notebook_and_a_program_that_only_imports_it_is_none():
     import ipykernel.kernelapp  # noqa: F401 - as ipywidgets and papermill do
 
     assert progress_stream() is sys.stderr
-
-
-def test_a_kernel_is_one():
     code = (
         "import sys; from ipykernel.kernelapp import IPKernelApp; IPKernelApp.instance();"
         "from sftlab.machine import progress_stream; print(progress_stream() is sys.stdout)"

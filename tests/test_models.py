@@ -1,16 +1,17 @@
 """Profiles, loading and preflight, without a network."""
 
 import hashlib
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import HfApi, errors
+from huggingface_hub import HfApi, constants, errors
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sftlab import models
 from sftlab.measure import complete, text_loss
@@ -50,8 +51,6 @@ def snapshot(folder, dtype=torch.float32, unk="<unk>", extra=()):
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
     """An empty cache of the hub, and a hub that must not be asked."""
-    from huggingface_hub import constants
-
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(HfApi, "auth_check", lambda self, name: None)
@@ -69,10 +68,6 @@ def test_profiles_state_their_size():
             assert find_architecture(profile.source).parameters == profile.parameters
             # The published files hold two bytes a weight.
             assert 2.0 <= profile.download_bytes / profile.parameters < 2.1
-
-
-def test_adapters_want_a_larger_rate():
-    for profile in PROFILES.values():
         assert profile.rate("lora") == profile.rate("qlora") > profile.rate("full")
 
 
@@ -90,15 +85,17 @@ def test_names_folders_and_hub_ids_are_found(tmp_path, hub_cache):
 
 
 def test_other_names_are_answered_with_those_that_exist(tmp_path):
-    with pytest.raises(UnknownProfileError, match=r"'tinny'.*tiny, small, tiny-early"):
-        find_profile("tinny")
-    with pytest.raises(UnknownProfileError, match=r"without config\.json"):
-        find_profile(tmp_path)
-    with pytest.raises(UnknownProfileError, match="got int"):
-        find_profile(3)
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(UnknownProfileError, match="load_run"):
-        find_profile(tmp_path)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    for name, said in (
+        ("tinny", r"'tinny'.*tiny, small, tiny-early"),
+        (tmp_path, r"without config\.json"),
+        (3, "got int"),
+        (tmp_path / "adapter", "load_run"),
+        (tmp_path / "adaptr", r"did you mean .*adapter\?"),
+    ):
+        with pytest.raises(UnknownProfileError, match=said):
+            find_profile(name)
 
 
 def test_folder_s_source_is_absolute(tmp_path, monkeypatch):
@@ -126,13 +123,6 @@ def test_what_looks_like_a_path_is_never_asked_of_the_hub(tmp_path, monkeypatch,
     monkeypatch.setattr(models, "try_to_load_from_cache", raising(None))
     with pytest.raises(UnknownProfileError, match="no such folder"):
         find_profile(name)
-
-
-def test_misspelt_folder_is_answered_with_its_neighbour(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "my-first-assistant").mkdir(parents=True)
-    with pytest.raises(UnknownProfileError, match=r"did you mean runs.my-first-assistant\?"):
-        find_profile("runs/my-first-assistnt")
 
 
 @pytest.mark.parametrize(
@@ -194,12 +184,8 @@ def test_weights_load_as_float32_whatever_is_stored(tmp_path, capfd):
 
 
 def test_loading_a_model_imports_no_library_that_only_training_needs():
-    code = (
-        "import sys\n"
-        "from sftlab.models import load\n"
-        "load('tiny')\n"
-        "print(sorted({'datasets', 'trl', 'peft'} & set(sys.modules)))\n"
-    )
+    code = "import sys; from sftlab.models import load; load('tiny');"
+    code += "print(sorted({'datasets', 'trl', 'peft'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
@@ -249,15 +235,13 @@ def hub_error(kind):
     ],
 )
 def test_hub_failures_name_profile_and_remedy(hub_cache, monkeypatch, error, said):
-    import transformers
-
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", raising(error))
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", raising(error))
     with pytest.raises(ModelNotAvailableError, match=r"'llama-3.2-1b'.*" + said) as caught:
         load("llama-3.2-1b")
     assert caught.value.__cause__.__cause__ is error
 
 
-def test_missing_embedded_model_says_how_to_make_it(tmp_path, monkeypatch):
+def test_missing_embedded_model_says_how_to_make_it(tmp_path):
     gone = models.Profile(name="tiny", source=str(tmp_path / "no"), embedded=True)
     with pytest.raises(ModelNotAvailableError, match="make base"):
         load(gone)
@@ -293,11 +277,10 @@ def test_preflight_of_a_folder_asks_no_hub(tmp_path, monkeypatch):
         preflight.preflight(tmp_path / "model", method="magic")
 
 
-@pytest.mark.parametrize(("busy", "found"), [(0.1, "2, idle"), (1.4, "2, 1.4 busy with other")])
-def test_preflight_says_when_the_machine_is_busy(monkeypatch, busy, found):
-    monkeypatch.setattr(preflight, "cores", lambda: (2, busy))
-    rows = {row.what: row for row in preflight.preflight("tiny").require().rows}
-    assert rows["cores"].found.startswith(found)
+def test_preflight_says_when_the_machine_is_busy(monkeypatch):
+    for busy, found in ((0.1, "2, idle"), (1.4, "2, 1.4 busy with other")):
+        monkeypatch.setattr(preflight, "cores", lambda busy=busy: (2, busy))
+        assert found in str(preflight.preflight("tiny").require())
 
 
 def test_weights_hash_is_that_of_the_file(tmp_path):
@@ -321,8 +304,6 @@ def test_a_package_outside_the_course_s_range_is_named(monkeypatch):
 
 def test_what_bitsandbytes_logs_at_its_import_is_silent_once_a_model_was_loaded(caplog):
     """PEFT imports it, in whatever cell of the learner's comes first."""
-    import logging
-
     load("tiny")
     log = logging.getLogger("bitsandbytes.backends.cpu.ops")
     log.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "no kernels")

@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from sftlab.models import find_profile, load_tokenizer
-from sftlab.planner import GPUS, Case, Measured, read_configuration, read_measured, speed
+from sftlab.planner import GPUS, Case, Measured, on_gpus, read_configuration, speed
 from sftlab.quiet import quiet_libraries
 from sftlab.train import Settings, load_base, make_trainer
 
@@ -167,7 +167,7 @@ def print_table(file: Path) -> None:
     """Print, as Markdown, what was measured next to what the planner says now."""
     print("| case | measured GB | planned GB | off by | tokens a second | planned |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for gpu, case, found in read_measured(file):
+    for gpu, case, found in on_gpus(file):
         total = case.plan().total
         print(
             f"| {case} | {found.peak_bytes / 1e9:.2f} | {total / 1e9:.2f} "
@@ -187,7 +187,7 @@ def measure(cases: list[Case], scratch: Path, file: Path | None) -> int:
     name, failed = torch.cuda.get_device_name(), 0
     written = {}
     if file and file.is_file():
-        keys = [(gpu, case) for gpu, case, _ in read_measured(file)]
+        keys = [(gpu, case) for gpu, case, _ in on_gpus(file)]
         written = dict(zip(keys, rows_in(file), strict=True))
     print(f"{name}, torch {torch.__version__}, {len(cases)} cases")
     for case in cases:

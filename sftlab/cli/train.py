@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -113,7 +114,7 @@ def _as_dict(done: Any) -> dict[str, Any]:
         "steps": done.run.history[-1]["step"],
         "seconds": done.run.seconds,
         "validation": done.run.validation,
-        **{name: side and side.as_dict() for name, side in sides.items()},
+        **{name: side and asdict(side) for name, side in sides.items()},
         "provenance": {**done.run.provenance, "file": data.sha256},
     }
 

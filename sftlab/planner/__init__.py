@@ -21,7 +21,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "find_gpu",
             "on_gpus",
             "operations_per_token",
-            "read_measured",
             "speed",
         ],
         "memory": ["Memory", "PARTS", "PlanError", "estimate"],

@@ -73,36 +73,29 @@ def find_architecture(model: str | Path) -> Architecture:
 
 
 def read_configuration(model: str | Path) -> Any:
-    """The transformers configuration of what `find_architecture` takes.
-
-    Raises:
-        ArchitectureError: there is none, or it can't be read or fetched.
-    """
-    files = {name: json.loads(file.read_text("utf-8")) for name, file in built_in().items()}
-    if str(model) in files:
-        return _parsed(files[str(model)]["config"], model)
-    path = Path(model).expanduser()
-    if path.suffix == ".json":
-        if not path.is_file():
-            raise ArchitectureError(f"{model}: no such file; give the path of a config.json")
-        return _from_file(path)
-    try:
-        profile = find_profile(model)
-    except UnknownProfileError as error:
-        raise ArchitectureError(f"{error}; built-in architectures: {', '.join(files)}") from error
-    for stated in files.values():
-        if stated["hub"] == profile.source:
-            return _parsed(stated["config"], model)
-    if not profile.on_hub:
-        return _from_file(Path(profile.source) / "config.json")
-    try:
-        return load_config(profile)
-    except ModelNotAvailableError as error:
-        remedy = f"Or give the path of a config.json, or choose a built-in: {', '.join(files)}"
-        raise ArchitectureError(f"{error}. {remedy}") from error
-
-
-def _from_file(file: Path) -> Any:
+    """The transformers configuration of what `find_architecture` takes, with its errors."""
+    shipped = {name: json.loads(file.read_text("utf-8")) for name, file in built_in().items()}
+    if str(model) in shipped:
+        return _parsed(shipped[str(model)]["config"], model)
+    file = Path(model).expanduser()
+    if file.suffix != ".json":
+        try:
+            profile = find_profile(model)
+        except UnknownProfileError as error:
+            listed = ", ".join(shipped)
+            raise ArchitectureError(f"{error}; built-in architectures: {listed}") from error
+        for stated in shipped.values():
+            if stated["hub"] == profile.source:
+                return _parsed(stated["config"], model)
+        if profile.on_hub:
+            try:
+                return load_config(profile)
+            except ModelNotAvailableError as error:
+                remedy = "Or give the path of a config.json, or choose a built-in: "
+                raise ArchitectureError(f"{error}. {remedy}{', '.join(shipped)}") from error
+        file = Path(profile.source) / "config.json"
+    if not file.is_file():
+        raise ArchitectureError(f"{file}: no such file; give the path of a config.json")
     try:
         return _parsed(json.loads(file.read_text(encoding="utf-8")), file)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -128,11 +121,8 @@ def _parsed(stated: Any, where: str | Path) -> Any:
 
 
 def meta_model(config: Any, *, name: str) -> Any:
-    """The model of a configuration, on the meta device.
-
-    Raises:
-        ArchitectureError: it is not a causal language model, or its sizes don't fit together.
-    """
+    """The model of a configuration, on the meta device. Raises ArchitectureError when it is not a
+    causal language model, or its sizes don't fit together."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
@@ -167,12 +157,8 @@ def sizes(model: Any, *, name: str) -> Architecture:
     }
     weights = [a * b for a, b in shapes.values()]
     layers, hidden = config.num_hidden_layers, config.hidden_size
-    stacks = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == layers
-    ]
-    stack = stacks[0] if stacks else ()
+    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
+    blocks = stacks[0] if stacks else ()
     heads = config.num_attention_heads
     each = getattr(config, "head_dim", None) or hidden // heads
     return Architecture(
@@ -186,9 +172,7 @@ def sizes(model: Any, *, name: str) -> Architecture:
         queries=heads * each,
         keys=(getattr(config, "num_key_value_heads", None) or heads) * each,
         vocabulary=model.get_input_embeddings().weight.shape[0],
-        layer_weights=max(
-            (sum(w.numel() for w in layer.parameters()) for layer in stack), default=0
-        ),
+        layer_weights=max((sum(w.numel() for w in one.parameters()) for one in blocks), default=0),
         tied=head.weight is model.get_input_embeddings().weight,
         normed_queries=any(path.endswith("q_norm") for path, _ in model.named_modules()),
         linear_weights=sum(weights),

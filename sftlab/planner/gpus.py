@@ -16,6 +16,7 @@ Python; int8 11 to 22%; 0.6 to 1.2 billion weights 9 to 31%. Large pretraining r
 (Llama 3, arXiv 2407.21783) and 46% (PaLM, arXiv 2204.02311).
 """
 
+import tomllib
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -35,33 +36,15 @@ ON_CPU = 0.8
 
 
 class Gpu(NamedTuple):
-    """Operations a second, dense, in bfloat16 with sums in float32 (float16 where it has no
-    bfloat16); bytes of memory, as sold; where the figures are from."""
+    """Operations a second; bytes of memory; where they are from (see data/gpus/gpus.toml)."""
 
     peak: float
     memory: float
     source: str
 
 
-# Data sheets often print the doubled figure "with sparsity"; these are the dense ones.
-GPUS = {
-    "t4": Gpu(65e12, 16e9, "NVIDIA T4 data sheet (float16; no bfloat16)"),
-    "rtx-3060-12gb": Gpu(
-        25.5e12,
-        12e9,
-        "the GA102 white paper's figure for the RTX 3090, scaled to 28 "
-        "multiprocessors at 1.78 GHz, of NVIDIA's page on the RTX 3060",
-    ),
-    "rtx-3090": Gpu(71e12, 24e9, "NVIDIA Ampere GA102 white paper"),
-    "rtx-4090": Gpu(165.2e12, 24e9, "NVIDIA Ada GPU architecture white paper"),
-    "a10": Gpu(125e12, 24e9, "NVIDIA A10 data sheet"),
-    "l4": Gpu(121e12, 24e9, "NVIDIA L4 data sheet, half of the sparse figure"),
-    "l40s": Gpu(362e12, 48e9, "NVIDIA L40S data sheet"),
-    "a100-40gb": Gpu(312e12, 40e9, "NVIDIA A100 data sheet"),
-    "a100-80gb": Gpu(312e12, 80e9, "NVIDIA A100 data sheet"),
-    "h100": Gpu(989e12, 80e9, "NVIDIA H100 SXM data sheet, half of sparse"),
-    "h200": Gpu(989e12, 141e9, "NVIDIA H200 SXM data sheet, half of sparse"),
-}
+_TABLE = tomllib.loads((DATA / "gpus" / "gpus.toml").read_text(encoding="utf-8"))
+GPUS = {name: Gpu(**figures) for name, figures in _TABLE.items()}
 
 
 class Speed(NamedTuple):
@@ -92,11 +75,7 @@ def operations_per_token(plan: Memory) -> float:
 
 
 def find_gpu(name: str) -> Gpu:
-    """A GPU of the table by name.
-
-    Raises:
-        PlanError: it is not in the table; the message lists those that are.
-    """
+    """A GPU of the table by name; PlanError, which lists those that are there, for another."""
     if name.lower() not in GPUS:
         raise PlanError(
             f"gpu is {name!r}; choose one of {', '.join(GPUS)}, or give the tokens a second "
@@ -117,23 +96,21 @@ def speed(plan: Memory, *, gpu: str | None = None, throughput: float | None = No
         if not throughput > 0:
             raise PlanError(f"throughput is {throughput!r}; give tokens a second, above zero")
         return Speed(throughput, operations, "as given")
+    share = UTILISATION
     if gpu is not None:
-        found = find_gpu(gpu)
+        peak, _, source = find_gpu(gpu)
         if not plan.step.bf16:
             raise PlanError(
                 "the table of GPUs has peaks of bfloat16: choose bfloat16, or give the tokens a "
                 "second (throughput)"
             )
-        share, peak = UTILISATION, found.peak
-        source = f"{share:.0%} of {peak / 1e12:g} TFLOP/s ({found.source})"
+        shown = f"{peak / 1e12:g} TFLOP/s ({source})"
     else:
-        device = plan.step.device
-        share, peak = ON_CPU if device == "cpu" else UTILISATION, matrix_speed(device)
-        source = (
-            f"{share:.0%} of {peak / 1e9:.0f} GFLOP/s, a float32 matrix multiplication timed "
-            "on this machine now"
-        )
-    return Speed(share * peak / operations, operations, f"estimate: {source}")
+        share = ON_CPU if plan.step.device == "cpu" else UTILISATION
+        peak = matrix_speed(plan.step.device)
+        shown = f"{peak / 1e9:.0f} GFLOP/s, a float32 matrix multiplication timed on this machine"
+        shown += " now"
+    return Speed(share * peak / operations, operations, f"estimate: {share:.0%} of {shown}")
 
 
 @dataclass(frozen=True)
@@ -184,20 +161,16 @@ class Measured:
     tokens_per_second: float
 
 
-def on_gpus(folder: Path = DATA / "gpus") -> list[tuple[str, Case, Measured]]:
-    """(GPU, case, what it took) of all that `benchmarks/gpu/memory.py` measured and wrote down: it
-    trained models of published sizes with random weights for a few steps."""
-    return [row for file in sorted(folder.glob("*.csv")) for row in read_measured(file)]
-
-
-def read_measured(file: Path) -> list[tuple[str, Case, Measured]]:
-    """The same of one file."""
-    rows = pd.read_csv(file).to_dict("records")
+def on_gpus(*files: Path) -> list[tuple[str, Case, Measured]]:
+    """(GPU, case, what it took) of all that `benchmarks/gpu/memory.py` measured and wrote down, or
+    of some of its files: it trained models of published sizes with random weights for a few steps.
+    """
+    files = files or sorted((DATA / "gpus").glob("*.csv"))
     return [
         (
             row["gpu"],
             Case(**{field.name: row[field.name] for field in fields(Case)}),
             Measured(**{field.name: row[field.name] for field in fields(Measured)}),
         )
-        for row in rows
+        for row in pd.concat(map(pd.read_csv, files)).to_dict("records")
     ]

@@ -30,15 +30,7 @@ from sftlab.machine import pick_device
 from sftlab.models import ADAPTED, METHODS, QUANTISED
 from sftlab.planner.architectures import Architecture, ArchitectureError, find_architecture
 
-PARTS = (
-    "weights",
-    "adapters",
-    "optimizer",
-    "gradients",
-    "activations",
-    "logits",
-    "temporary",
-)
+PARTS = ("weights", "adapters", "optimizer", "gradients", "activations", "logits", "temporary")
 """In the order in which a bar stacks them."""
 PROCESS = {"cpu": 0.7e9, "cuda": 0.9e9}
 """Bytes besides tensors. cpu: Python, torch, transformers and TRL once imported, measured on Linux.
@@ -53,45 +45,31 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """How a batch is computed.
+    """How a batch is computed."""
 
-    Args:
-        method: one of METHODS; gradual is planned for its last steps, which need the most.
-        per_device_train_batch_size: examples in one forward and backward pass.
-        max_length: tokens of each example.
-        gradient_checkpointing: whether layers are computed again in the backward pass.
-        r: rank of the adapters, on every linear layer.
-        bf16: whether matrices are multiplied in bfloat16, else in float32; of a quantised base also
-            the type of what is not quantised.
-        supervised: share of the tokens that have a label: logits are computed for these alone.
-        gradient_accumulation_steps: batches of one optimizer step.
-        device: cpu or cuda; by default this machine's.
-        num_virtual_tokens: positions of a prefix.
-        trained_layers: upper layers that the method frozen trains; by default half of them.
-        padded: whether examples differ in length, and `max_length` is that of the longest. Give
-            `supervised` as a share of batch x max_length then too.
-    """
-
-    method: str = "full"
-    per_device_train_batch_size: int = 1
-    max_length: int = 2048
-    gradient_checkpointing: bool = False
-    r: int = 16
+    method: str = "full"  # one of METHODS; gradual is planned for its last steps, the largest
+    per_device_train_batch_size: int = 1  # examples in one forward and backward pass
+    max_length: int = 2048  # tokens of each example
+    gradient_checkpointing: bool = False  # layers are computed again in the backward pass
+    r: int = 16  # rank of the adapters, on every linear layer
+    # Whether matrices are multiplied in bfloat16, else in float32; of a quantised base also the
+    # type of what is not quantised.
     bf16: bool = True
-    supervised: float = 1.0
-    gradient_accumulation_steps: int = 1
-    device: str | None = None
-    num_virtual_tokens: int = 16
-    trained_layers: int | None = None
+    supervised: float = 1.0  # share of the tokens that have a label: only these have logits
+    gradient_accumulation_steps: int = 1  # batches of one optimizer step
+    device: str | None = None  # cpu or cuda; by default this machine's
+    num_virtual_tokens: int = 16  # positions of a prefix
+    trained_layers: int | None = None  # upper layers that frozen trains; by default half of them
+    # Whether examples differ in length, and `max_length` is that of the longest; `supervised` is a
+    # share of batch x max_length then too.
     padded: bool = False
 
     def __post_init__(self) -> None:
         names = ("per_device_train_batch_size", "max_length", "r", "gradient_accumulation_steps")
         for name in (*names, "num_virtual_tokens", "trained_layers"):
             value = getattr(self, name)
-            if value is None and name == "trained_layers":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if not whole and (name, value) != ("trained_layers", None):
                 raise PlanError(f"{name} is {value!r}; give a whole number above zero")
         if self.max_length < 2:
             raise PlanError("max_length is 1; one token has nothing to predict: give at least 2")
@@ -113,20 +91,9 @@ class Step:
         return self.per_device_train_batch_size * self.max_length
 
     @property
-    def scored(self) -> int:
-        """Positions whose logits are computed; the first token of an example is not a target."""
-        most = self.tokens - self.per_device_train_batch_size
-        return max(min(round(self.tokens * self.supervised), most), 1)
-
-    @property
     def quantised(self) -> bool:
         """Whether the base is held in 4 or 8 bits."""
         return self.method in QUANTISED
-
-    @property
-    def trained(self) -> bool:
-        """Whether weights of the base's layers are trained."""
-        return self.method in ("full", "gradual", "frozen")
 
     @property
     def width(self) -> int:
@@ -223,7 +190,15 @@ def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
     if step.method in ("lora", *QUANTISED) and not a.linear_weights:
         raise ArchitectureError(f"{a.name}: no linear layer to adapt; choose the method full")
     again, accumulated = step.gradient_checkpointing, step.gradient_accumulation_steps > 1
-    trained = _trained_weights(a, step)
+    linear = {"qlora": 1 / 2 + 1 / 64 + 4 / (64 * 256), "int8": 1}.get(step.method, 4)
+    rest = step.width if step.quantised else 4
+    trained = {
+        "full": a.parameters,
+        "gradual": a.parameters,
+        "frozen": upper * a.layer_weights + a.hidden + (0 if a.tied else a.head_weights),
+        "head": a.head_weights,
+        "prefix": 2 * step.num_virtual_tokens * a.layers * a.keys,
+    }.get(step.method, a.adapters(step.r))
     gradients = (2 if step.quantised else 4) * trained
     # The layers that a gradient passes: none below the lowest that is trained.
     passed = 0 if step.method == "head" and not a.tied else upper
@@ -238,8 +213,11 @@ def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
     copies = 0
     if step.bf16 and not step.quantised:
         copies = 2 * (a.head_weights + (0 if again else a.linear_weights * passed // a.layers))
-    logits, backward = 12 * step.scored * a.vocabulary, layer if again else working
-    temporary = copies if logits > backward else copies + backward
+    # The first token of an example is not a target.
+    targets = step.tokens - step.per_device_train_batch_size
+    scored = max(min(round(step.tokens * step.supervised), targets), 1)
+    logits, backward = 12 * scored * a.vocabulary, layer if again else working
+    temporary = copies + (0 if logits > backward else backward)
     logits = logits if logits > backward else 0
     start = activations + logits + temporary + gradients * accumulated
     if late := gradients + layer > start:
@@ -248,7 +226,7 @@ def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
         architecture=a,
         step=step,
         trained=trained,
-        weights=_weights(a, step),
+        weights=round(linear * a.linear_weights) + rest * (a.parameters - a.linear_weights),
         adapters=gradients if step.method in ADAPTED else 0,
         optimizer=2 * gradients,
         gradients=gradients,
@@ -257,25 +235,6 @@ def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
         temporary=temporary,
         peak="end" if late else "start",
     )
-
-
-def _weights(a: Architecture, step: Step) -> int:
-    each = {"qlora": 1 / 2 + 1 / 64 + 4 / (64 * 256), "int8": 1}.get(step.method, 4)
-    rest = step.width if step.quantised else 4
-    return round(each * a.linear_weights) + rest * (a.parameters - a.linear_weights)
-
-
-def _trained_weights(a: Architecture, step: Step) -> int:
-    if step.method in ("full", "gradual"):
-        return a.parameters
-    if step.method == "head":
-        return a.head_weights
-    if step.method == "prefix":
-        return 2 * step.num_virtual_tokens * a.layers * a.keys
-    if step.method == "frozen":
-        head = 0 if a.tied else a.head_weights
-        return step.trained_layers * a.layer_weights + a.hidden + head
-    return a.adapters(step.r)
 
 
 def _kept_per_token(a: Architecture, step: Step) -> int:
@@ -298,14 +257,15 @@ def _kept_per_token(a: Architecture, step: Step) -> int:
     p, h, q, k, m = step.width, a.hidden, a.queries, a.keys, a.mlp
     wide = step.max_length + (step.num_virtual_tokens if step.method == "prefix" else 0)
     normed = 2 * h + (q + k if a.normed_queries else 0)
-    kept = (8 if step.trained else 4) * normed + 3 * p * m
+    trained = step.method in ("full", "gradual", "frozen")
+    kept = (8 if trained else 4) * normed + 3 * p * m
     if step.device == "cpu" and step.max_length <= PLAIN_ATTENTION:
         kept += (12 + p) * q + 4 * a.heads * wide
     elif step.padded or step.method == "prefix":
         kept += p * (4 * q + wide) + 4 * a.heads
     else:
         kept += p * (2 * q + 2 * k) + 4 * a.heads
-    if step.trained or step.method in ("lora", *QUANTISED):
+    if trained or step.method in ("lora", *QUANTISED):
         cast = step.bf16 != step.quantised  # adapters next to a float32 stream are bfloat16 too
         kept += 2 * (5 * h + m) if cast else p * (2 * h + m)
     if step.method == "int8":

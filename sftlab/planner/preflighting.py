@@ -2,7 +2,6 @@
 for a profile (`preflight`) or for the rows of a file (`needs`)."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -20,32 +19,28 @@ from sftlab.models import (
     local_folder,
     parameters_in,
 )
-from sftlab.planner.architectures import ArchitectureError, find_architecture
+from sftlab.planner.architectures import Architecture, ArchitectureError, find_architecture
 from sftlab.planner.gpus import speed
 from sftlab.planner.memory import Memory, PlanError, estimate
 
-REFERENCE_TOKENS = 26_000
-"""Tokens of 400 short examples, three epochs."""
-CHECKPOINTS = 3
-"""Checkpoints that are on the disk at once: two are kept, and the next one is written."""
-BUSY = 0.25
-"""Cores in use by others from which a note is made of it."""
+REFERENCE_TOKENS = 26_000  # of 400 short examples, three epochs
+CHECKPOINTS = 3  # on the disk at once: two are kept, and the next one is written
+BUSY = 0.25  # cores in use by others from which a note is made of it
 
 
 class PreflightError(ValueError):
     """This machine can't run the profile; the message lists what to do."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PreflightRow:
-    """One thing that is needed."""
+    """One thing that is needed, and what to do when it is not there."""
 
     what: str
     needed: str
     found: str
     ok: bool = True
     remedy: str = ""
-    """What to do when it is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +57,13 @@ class Preflight:
         return all(row.ok for row in self.rows)
 
     def require(self) -> "Preflight":
-        """Return itself when all is well.
-
-        Raises:
-            PreflightError: something is missing; the message has each remedy.
-        """
-        lines = [
-            f"- {row.what}: needs {row.needed}, found {row.found}. {row.remedy}"
-            for row in self.rows
-            if not row.ok
-        ]
-        if lines:
+        """Return itself when all is well; else raise PreflightError, which has each remedy."""
+        if not self.ok:
+            lines = [
+                f"- {row.what}: needs {row.needed}, found {row.found}. {row.remedy}"
+                for row in self.rows
+                if not row.ok
+            ]
             text = "\n".join([f"profile {self.profile.name!r} can't run here:", *lines])
             raise PreflightError(text)
         return self
@@ -111,8 +102,11 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
         rows += [_disk_of_hub(profile, folder), _network(profile, folder)]
     if profile.needs_gpu:
         found, remedy = pick_device() == "cuda", "Choose a GPU runtime, or a smaller profile"
-        rows.append(_row("GPU", "one with CUDA", "yes" if found else "none", found, remedy))
-    rows.append(_cores())
+        row = PreflightRow("GPU", "one with CUDA", "yes" if found else "none", found, remedy)
+        rows.append(row)
+    here, busy = cores()
+    others = f"{busy:.1f} busy with other programs: it will take longer" if busy > BUSY else "idle"
+    rows.append(PreflightRow("cores", "1 or more", f"{here}, {others}"))
     try:
         if not (folder or profile.parameters):
             raise ArchitectureError("a hub model that is not here yet")
@@ -128,13 +122,13 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
         needed = plan.needed + estimate(sizes, method=own).weights
     except (ArchitectureError, BrokenWeightsError):  # no sizes that the planner can build
         needed = "unknown" + ("" if folder else " until the weights are here")
-        rows.append(_row("memory", needed, _size(free_memory())))
+        rows.append(PreflightRow("memory", needed, _size(free_memory())))
     else:
         remedy = (
             "Close other programs, choose a smaller profile (tiny needs about 2 GB), train "
             "adapters (method='lora'), or use another machine"
         )
-        rows.append(_memory(needed, f"about {_size(needed)}", lambda room: remedy))
+        rows.append(_memory(needed, f"about {_size(needed)}", remedy))
         rows.append(_time(plan, REFERENCE_TOKENS, "400 short examples x 3"))
     return Preflight(profile=profile, method=method, rows=tuple(rows))
 
@@ -150,46 +144,22 @@ def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
     settings = data.settings
     found = preflight(replace(profile, method=settings.method))
     used = [data.lengths[n] for n in data.split.train]
+    batch = min(settings.per_device_train_batch_size, len(used))
+    longest = max(2, *(min(one.tokens, settings.max_length) for one in used))
     names = ("method", "r", "bf16", "gradient_accumulation_steps", "gradient_checkpointing")
     names += ("num_virtual_tokens", "trained_layers")
-    chosen = {name: getattr(settings, name) for name in names} | {
-        "per_device_train_batch_size": min(settings.per_device_train_batch_size, len(used)),
-        "max_length": max(2, *(min(one.tokens, settings.max_length) for one in used)),
-        "supervised": sum(one.learned for one in used) / data.tokens,
-    }
+    chosen = {name: getattr(settings, name) for name in names}
+    chosen |= {"per_device_train_batch_size": batch, "max_length": longest}
+    chosen |= {"supervised": sum(one.learned for one in used) / data.tokens}
     try:
         sizes = find_architecture(profile.source)
     except ArchitectureError:  # sizes that the planner can't build
         return found
     plan = estimate(sizes, **chosen)
-
-    def smaller(room: float) -> str:
-        """What would need less, each with its figure."""
-        whole = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-        one, again = {"per_device_train_batch_size": 1}, {"gradient_checkpointing": True}
-        single = "--set per_device_train_batch_size=1"
-        ways = {
-            f"{single} --set gradient_accumulation_steps={whole}": one
-            | {"gradient_accumulation_steps": whole},
-            "--set gradient_checkpointing=True": again,
-            "--method lora": {"method": "lora"},
-            f"--method lora {single}": {"method": "lora"} | one,
-            f"--method qlora {single}": {"method": "qlora"} | one | again,
-        }
-        lines = []
-        for words, change in ways.items():
-            try:
-                needed = estimate(sizes, **(chosen | change)).needed
-            except PlanError:  # it does not go with the method
-                continue
-            lines.append(f"{words} needs {_size(needed)}" + ", too much too" * (needed > room))
-        return f"{'; '.join(lines)}. Or close other programs, or take a smaller profile"
-
+    words = f"about {_size(plan.needed)} (rows of {longest} tokens, {batch} at a time)"
+    whole = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     rows = [row for row in found.rows if row.what not in ("memory", "GPU memory", "time")]
-    most = (
-        f"rows of {chosen['max_length']} tokens, {plan.step.per_device_train_batch_size} at a time"
-    )
-    rows.append(_memory(plan.needed, f"about {_size(plan.needed)} ({most})", smaller))
+    rows.append(_memory(plan.needed, words, _smaller(sizes, chosen, whole)))
     disk = plan.result + CHECKPOINTS * plan.checkpoint
     words = f"{_size(disk)} (result {_size(plan.result)}, the rest while it trains)"
     remedy = "Give --out a folder on a larger disk, or train adapters (--method lora)"
@@ -199,24 +169,35 @@ def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
     return replace(found, rows=tuple(rows))
 
 
+def _smaller(sizes: Architecture, chosen: dict[str, Any], whole: int) -> str:
+    """What would need less than the chosen step, of `whole` examples, each with its figure."""
+    single, one = "--set per_device_train_batch_size=1", {"per_device_train_batch_size": 1}
+    again, lora = {"gradient_checkpointing": True}, {"method": "lora"}
+    ways = {
+        f"{single} --set gradient_accumulation_steps={whole}": one
+        | {"gradient_accumulation_steps": whole},
+        "--set gradient_checkpointing=True": again,
+        "--method lora": lora,
+        f"--method lora {single}": lora | one,
+        f"--method qlora {single}": {"method": "qlora"} | one | again,
+    }
+    room, lines = free_memory(), []
+    for words, change in ways.items():
+        try:
+            needed = estimate(sizes, **(chosen | change)).needed
+        except PlanError:  # it does not go with the method
+            continue
+        lines.append(f"{words} needs {_size(needed)}" + ", too much too" * (needed > room))
+    return f"{'; '.join(lines)}. Or close other programs, or take a smaller profile"
+
+
 def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 or not count else f"{count / 1e6:.0f} MB"
 
 
-def _row(what: str, needed: str, found: str, ok: bool = True, remedy: str = "") -> PreflightRow:
-    return PreflightRow(what=what, needed=needed, found=found, ok=ok, remedy=remedy)
-
-
-def _cores() -> PreflightRow:
-    here, busy = cores()
-    others = f"{busy:.1f} busy with other programs: it will take longer" if busy > BUSY else "idle"
-    return _row("cores", "1 or more", f"{here}, {others}")
-
-
-def _memory(needed: float, words: str, remedy: Callable[[float], str]) -> PreflightRow:
+def _memory(needed: float, words: str, remedy: str) -> PreflightRow:
     room, what = free_memory(), "GPU memory" if pick_device() == "cuda" else "memory"
-    fits = needed <= room
-    return _row(what, words, f"{_size(room)} free", fits, "" if fits else remedy(room))
+    return PreflightRow(what, words, f"{_size(room)} free", needed <= room, remedy)
 
 
 def _time(plan: Memory, tokens: float, what: str) -> PreflightRow:
@@ -224,22 +205,31 @@ def _time(plan: Memory, tokens: float, what: str) -> PreflightRow:
     minutes = 60 * pace.hours(tokens)
     shown = "under a minute" if minutes < 1 else f"about {minutes:,.0f} min"
     found = f"{pace.tokens_per_second:,.3g} tokens a second, estimated now"
-    return _row("time", f"{shown} for {what}", found)
+    return PreflightRow("time", f"{shown} for {what}", found)
 
 
 def _disk(needed: float, place: Path, words: str, where: str, remedy: str) -> PreflightRow:
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    return _row("disk", words, f"{_size(free)} free {where}", needed <= free, remedy)
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    return PreflightRow("disk", words, f"{_size(free)} free {where}", needed <= free, remedy)
+
+
+def _disk_of_hub(profile: Profile, folder: Path | None) -> PreflightRow:
+    from huggingface_hub import constants
+
+    needed = 0 if folder else profile.download_bytes
+    words = _size(needed) if folder or needed else "unknown"
+    remedy = "Free some space, or set HF_HOME to a larger disk before Python starts"
+    place = Path(constants.HF_HUB_CACHE).expanduser()
+    return _disk(1.1 * needed, place, words, "for the hub's cache", remedy)
 
 
 def _packages(method: str) -> PreflightRow:
     """Whether each package is there, in a version of the range in pyproject.toml."""
     names = ["torch", "transformers", "trl", "peft"] + ["bitsandbytes"] * (method in QUANTISED)
-    wrong, found = [], []
+    wrong, found, ranges = [], [], _ranges()
     for name in names:
-        wanted = _ranges().get(name, SpecifierSet())
+        wanted = ranges.get(name, SpecifierSet())
         try:
             installed = version(name)
         except PackageNotFoundError:
@@ -249,7 +239,7 @@ def _packages(method: str) -> PreflightRow:
             found.append(f"{name} {installed}")
     found = ", ".join(found) or "all, in the right versions"
     remedy = f"Run `pip install {' '.join(wrong)}`, then restart the kernel"
-    return _row("packages", ", ".join(names), found, not wrong, remedy)
+    return PreflightRow("packages", ", ".join(names), found, not wrong, remedy)
 
 
 def _ranges() -> dict[str, SpecifierSet]:
@@ -263,45 +253,35 @@ def _ranges() -> dict[str, SpecifierSet]:
 def _weights(profile: Profile, folder: Path | None) -> PreflightRow:
     if profile.on_hub and not folder:
         size = _size(profile.download_bytes) if profile.download_bytes else "size unknown"
-        return _row("weights", profile.source, f"on the hub, {size}")
+        return PreflightRow("weights", profile.source, f"on the hub, {size}")
     name = profile.source if profile.on_hub else Path(profile.source).name
     remedy = "A model folder needs config.json and *.safetensors"
     if profile.embedded:
         remedy = "Run `make base`, or clone the repository again"
     try:
-        found = "missing"
         if folder and parameters_in(folder):
-            found = "in the cache" if profile.on_hub else "here"
+            return PreflightRow("weights", name, "in the cache" if profile.on_hub else "here")
     except BrokenWeightsError as error:
-        found, remedy = "broken", str(error)
-    return _row("weights", name, found, found not in ("missing", "broken"), remedy)
-
-
-def _disk_of_hub(profile: Profile, folder: Path | None) -> PreflightRow:
-    from huggingface_hub import constants
-
-    needed = 0 if folder else profile.download_bytes
-    words = _size(needed) if folder or needed else "unknown"
-    remedy = "Free some space, or set HF_HOME to a larger disk before Python starts"
-    place = Path(constants.HF_HUB_CACHE).expanduser()
-    return _disk(1.1 * needed, place, words, "for the hub's cache", remedy)
+        return PreflightRow("weights", name, "broken", False, str(error))
+    return PreflightRow("weights", name, "missing", False, remedy)
 
 
 def _network(profile: Profile, folder: Path | None) -> PreflightRow:
     if folder:
-        return _row("network", "no", "not used")
+        return PreflightRow("network", "no", "not used")
     from huggingface_hub import HfApi, errors
 
+    once = ("network", "yes, once")
     try:
         HfApi().auth_check(profile.source)
     except errors.GatedRepoError:
-        where = f"the page of {profile.source} on the hub"
-        remedy = f"Accept the licence on {where}, then run `hf auth login`"
-        return _row("licence", "accepted, and a token", "no access", False, remedy)
+        remedy = f"Accept the licence on the page of {profile.source} on the hub, then run "
+        remedy += "`hf auth login`"
+        return PreflightRow("licence", "accepted, and a token", "no access", False, remedy)
     except errors.RepositoryNotFoundError:
-        return _row("network", "yes, once", "no such model", False, "Check the spelling")
+        return PreflightRow(*once, "no such model", False, "Check the spelling")
     except Exception as error:  # whatever the network raises means the same to the learner
         found = f"the hub can't be reached ({type(error).__name__})"
         remedy = "Connect and unset HF_HUB_OFFLINE, or use the profile tiny"
-        return _row("network", "yes, once", found, False, remedy)
-    return _row("network", "yes, once", "the hub answers")
+        return PreflightRow(*once, found, False, remedy)
+    return PreflightRow(*once, "the hub answers")

@@ -25,7 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "train_own_data",
         ],
         "run": ["Run", "RunError", "load_run"],
-        "settings": ["METHODS", "Settings", "SettingsError", "table"],
+        "settings": ["Settings", "SettingsError", "table"],
         "trainer": ["Batches", "POOL", "make_trainer", "quick_attention", "supervised_loss"],
     },
 )

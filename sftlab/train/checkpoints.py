@@ -8,6 +8,7 @@ Whatever else lies in the folder is its owner's: it is neither read nor removed.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,9 +18,6 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState
 
 from sftlab.paths import write_atomically
-from sftlab.train.settings import Settings
-
-STATE = "trainer_state.json"
 
 
 class CheckpointError(ValueError):
@@ -35,19 +33,21 @@ class KeepNewestCheckpoints(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         found = checkpoints_in(Path(args.output_dir))
-        for step in sorted(found)[:-2]:
+        for step in list(found)[:-2]:
             if step != state.best_global_step:
                 shutil.rmtree(found[step], ignore_errors=True)  # no reason to end a training
 
 
 def checkpoints_in(folder: Path) -> dict[int, Path]:
-    """The trainer's checkpoints in a folder, by step; links are not among them."""
-    found = {}
-    for path in folder.glob("checkpoint-*"):
-        step = path.name.removeprefix("checkpoint-")
-        if step.isdecimal() and step[0] != "0" and path.is_dir() and not path.is_symlink():
-            found[int(step)] = path
-    return found
+    """The trainer's checkpoints in a folder by step, oldest first; links are not among them."""
+    named = [one for one in folder.glob("*") if re.fullmatch("checkpoint-[1-9][0-9]*", one.name)]
+    found = [one for one in named if one.is_dir() and not one.is_symlink()]
+    return {step_of(one): one for one in sorted(found, key=step_of)}
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The step after which a checkpoint was written; 0 without one."""
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
 def newest_checkpoint(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
@@ -59,38 +59,31 @@ def newest_checkpoint(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
     Raises:
         CheckpointError: the folder holds another run, or something else.
     """
-    described = json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False)
     file = folder / "training.json"
     if not file.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CheckpointError(f"{folder} holds something else; give a new folder")
-        write_atomically(file, described)
+        write_atomically(file, json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False))
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} can't be read: {error}; give a new folder") from error
-    now = json.loads(described)
-    other = [
-        key for key in sorted({*before, *now} - {"platform"}) if before.get(key) != now.get(key)
-    ]
-    if other:
+    now = json.loads(json.dumps(wanted))
+    keys = sorted({*before, *now} - {"platform"})
+    if other := [key for key in keys if before.get(key) != now.get(key)]:
         raise CheckpointError(
             f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "
             "give a new folder, or delete that one"
         )
     for path in checkpoints_in(folder).values():
-        if not _is_whole(path):
+        if not _state(path):
             shutil.rmtree(path)
-    left = checkpoints_in(folder)
-    return left[max(left)] if left else None
+    return checkpoints_in(folder).get(last_step(folder))
 
 
 def last_step(folder: Path) -> int:
     """The step of the last whole checkpoint in a folder; 0 when there is none."""
-    return max(
-        (step for step, path in checkpoints_in(folder).items() if _is_whole(path)),
-        default=0,
-    )
+    return max((step for step, path in checkpoints_in(folder).items() if _state(path)), default=0)
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -102,24 +95,18 @@ def remove_checkpoints(folder: Path) -> None:
         folder.rmdir()
 
 
-def step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+def stopped_at(checkpoint: Path, patience: int | None) -> float | None:
+    """The epoch at which early stopping had ended the training; resumed, it would go on."""
+    state = _state(checkpoint)
+    found = state.stateful_callbacks.get("EarlyStoppingCallback")
+    if patience and found and found["attributes"]["early_stopping_patience_counter"] >= patience:
+        return state.epoch
+    return None
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _state(checkpoint: Path) -> TrainerState | None:
+    """What the Trainer writes last; `None` where a kill left the checkpoint half-written."""
     try:
-        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     except (OSError, ValueError):
-        return False
-    return True
-
-
-def state_of(checkpoint: Path) -> TrainerState:
-    return TrainerState.load_from_json(str(checkpoint / STATE))
-
-
-def stopped_early(checkpoint: Path, settings: Settings) -> bool:
-    """Whether the training had been ended by early stopping; resumed, it would go on."""
-    found = state_of(checkpoint).stateful_callbacks.get("EarlyStoppingCallback")
-    waited = found["attributes"]["early_stopping_patience_counter"] if found else 0
-    return bool(found) and waited >= settings.early_stopping_patience
+        return None

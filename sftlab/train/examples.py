@@ -37,11 +37,8 @@ def check_examples(
 ) -> list[dict[str, list[Message]]]:
     """Plain copies of the examples, `messages` alone, when every one is sound.
 
-    Args:
-        examples: a list, or a `datasets.Dataset`, of rows in a shape that `sftlab.data.read` reads,
-            such as `{"messages": [...]}`; other columns are dropped.
-        control: tokens of the chat template that no content may hold.
-        name: what an error calls one of them.
+    They are a list, or a `datasets.Dataset`, of rows in a shape that `sftlab.data.read` reads. No
+    content may hold one of the template's tokens, `control`; an error calls one of them `name`.
 
     Raises:
         ExampleError: there is none, or one is wrong.
@@ -52,7 +49,7 @@ def check_examples(
             '{"messages": [...]} or a Dataset with that column (one split of a DatasetDict)'
         )
     checked = [
-        {"messages": _sound(example, where=f"{name} {index}", control=control, answered=True)}
+        {"messages": check_row(example, where=f"{name} {index}", control=control)}
         for index, example in enumerate(examples)
     ]
     if not checked:
@@ -60,16 +57,14 @@ def check_examples(
     return checked
 
 
-def check_messages(messages: Any, *, where: str) -> list[Message]:
-    """Plain copies of a conversation that waits for its next answer; `where` opens any error.
+def check_row(
+    row: Any, *, where: str, control: Sequence[str] = (), answered: bool = True
+) -> list[Message]:
+    """Plain copies of a row's messages; not `answered`, they may wait for their next answer.
 
     Raises:
-        ExampleError: a message, a role, the order of roles or a content is wrong.
+        ExampleError: a message, a role, the order of roles or a content is wrong; `where` opens it.
     """
-    return _sound({"messages": messages}, where=where, control=(), answered=False)
-
-
-def _sound(row: Any, *, where: str, control: Sequence[str], answered: bool) -> list[Message]:
     found = read_row(row, answered=answered, control=control)
     if found.problems:
         first = found.problems[0]
@@ -99,20 +94,14 @@ def supervise(
     *,
     name: str = "example",
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Rows for the trainer, cut to `settings.max_length`, and their numbers of tokens.
+    """Rows for the trainer of checked examples, and the numbers of tokens of one epoch.
 
     They are masked first and cut afterwards: so rows that lose their answer are known and named.
 
-    Args:
-        examples: checked conversations.
-        tokenizer: with the chat template of the training.
-        settings: filled in.
-        name: what an error calls an example.
-
     Returns:
         Rows with `input_ids`, `labels` (unshifted, -100 where nothing is learned) and `row`, the
-        index of the example; and the numbers of tokens of one epoch: total, supervised, examples,
-        longest, cut (rows that lost a part of what is learned).
+        index of the example; and total, supervised, examples, longest, cut (rows that lost a part
+        of what is learned).
 
     Raises:
         ExampleError: the template does not render an example, or nothing of its answers is left.
@@ -157,12 +146,6 @@ def supervise(
 
 def masked(examples: Sequence, tokenizer, settings: Settings, **options) -> list:
     """Ids and labels of examples, uncut, with the supervision of the settings."""
-    return label_rows(
-        tokenizer,
-        examples,
-        turns="last" if settings.supervised == "last" else "all",
-        end_of_turn=settings.end_of_turn,
-        append_eos=settings.end_of_turn,
-        on_empty="keep",
-        **options,
-    )
+    turns = "last" if settings.supervised == "last" else "all"
+    ends = {"end_of_turn": settings.end_of_turn, "append_eos": settings.end_of_turn}
+    return label_rows(tokenizer, examples, turns=turns, on_empty="keep", **ends, **options)

@@ -3,25 +3,34 @@
 Counts of positions, bytes and operations, no times: so they say the same on a busy machine.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 import torch
-from torch.utils.flop_counter import (
-    FlopCounterMode,
-    sdpa_backward_flop_count,
-    sdpa_flop_count,
-)
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from sftlab.models import Profile, find_profile
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.finetuning import prepare_training
 from sftlab.train.methods import dropping
 from sftlab.train.settings import Settings
-from sftlab.train.trainer import make_trainer, trimmed
+from sftlab.train.trainer import SupervisedTrainer, trimmed
+
+# torch counts attention's multiplications on a GPU alone (2.13); the formulas hold on a CPU too.
+_FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda query, key, value, *given, **named: sdpa_flop_count(query, key, value)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda gradient, query, key, value, *given, **named: sdpa_backward_flop_count(
+            gradient, query, key, value
+        )
+    ),
+}
 
 
 def batches(
@@ -31,22 +40,14 @@ def batches(
     settings: Settings | None = None,
     **overrides: Any,
 ) -> pd.DataFrame:
-    """The batches of the first epoch of a fine-tune, which is not begun.
+    """The batches of the first epoch of a fine-tune, whose arguments it takes; it is not begun.
 
-    Arguments and errors are those of `finetune`.
-
-    Returns:
-        One row a batch: batch (from 1), examples, tokens (theirs), positions (those that are
-        computed: with the padding, without the columns right of the last prediction).
+    One row a batch: batch (from 1), examples, tokens (theirs), positions (those that are computed:
+    with the padding, without the columns right of the last prediction).
     """
-    found: list[dict] = []
-
-    def look(trainer) -> None:
-        for inputs in trainer.get_train_dataloader():
-            found.append({"batch": len(found) + 1, **_sizes(inputs)})
-
-    _with_trainer(profile, examples, settings, overrides, look)
-    return pd.DataFrame(found)
+    with _trainer(profile, examples, settings, overrides) as trainer:
+        found = [_sizes(inputs) for inputs in trainer.get_train_dataloader()]
+    return pd.DataFrame([{"batch": n, **sizes} for n, sizes in enumerate(found, 1)])
 
 
 def batch_costs(
@@ -57,20 +58,15 @@ def batch_costs(
     settings: Settings | None = None,
     **overrides: Any,
 ) -> pd.DataFrame:
-    """What the first batches of a fine-tune cost, counted while they are computed.
+    """What the batches of the first optimizer steps of a fine-tune cost, counted as they run.
 
-    The other arguments and the errors are those of `finetune`; `steps` is a number of optimizer
-    steps.
-
-    Returns:
-        One row a batch: the columns of `batches`, and operations (of the matrix multiplications of
-        the forward and the backward pass, two for a multiplication and its sum; by
-        torch.utils.flop_counter), kept (bytes that autograd saves for the backward pass, the
-        model's weights left out).
+    One row a batch: the columns of `batches`, and operations (of the matrix multiplications of the
+    forward and the backward pass, two for a multiplication and its sum; by
+    torch.utils.flop_counter), kept (bytes that autograd saves for the backward pass, the model's
+    weights left out).
     """
     found: list[dict] = []
-
-    def look(trainer) -> None:
+    with _trainer(profile, examples, settings, overrides) as trainer:
         step, loss, saved = trainer.training_step, trainer.compute_loss, {}
 
         def counted_loss(model, *given, **named):
@@ -87,44 +83,29 @@ def batch_costs(
                 return loss(model, *given, **named)
 
         def counted_step(model, inputs, *given):
-            sizes = _sizes(inputs)
-            with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
+            row = {"batch": len(found) + 1, **_sizes(inputs)}
+            with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
                 made = step(model, inputs, *given)
-            found.append({"batch": len(found) + 1, **sizes,
-                          "operations": counter.get_total_flops(),
-                          "kept": sum(saved.values())})  # fmt: skip
+            costs = {"operations": counter.get_total_flops(), "kept": sum(saved.values())}
+            found.append(row | costs)
             return made
 
         trainer.training_step, trainer.compute_loss = counted_step, counted_loss
         trainer.args.max_steps = steps
         trainer.train()
-
-    _with_trainer(profile, examples, settings, overrides, look)
     return pd.DataFrame(found)
 
 
-def _with_trainer(
-    profile: str | Path | Profile,
-    examples: Iterable[Mapping[str, Any]],
-    settings: Settings | None,
-    overrides: Mapping[str, Any],
-    look: Callable[[Any], None],
-) -> None:
-    """Show the trainer that `finetune` would set up."""
+@contextmanager
+def _trainer(profile, examples, settings, overrides) -> Iterator[SupervisedTrainer]:
+    """The trainer that `finetune` would set up."""
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         start = prepare_training(profile, examples, settings)
-        trainer = make_trainer(
-            start.model,
-            start.tokenizer,
-            start.rows,
-            start.settings,
-            start.added,
-            folder=Path(scratch),
-        )
+        trainer = start.trainer(scratch)
         with dropping(trainer.model, settings.dropout):
-            look(trainer)
+            yield trainer
 
 
 def _sizes(inputs: Mapping[str, Any]) -> dict[str, int]:
@@ -136,20 +117,4 @@ def _sizes(inputs: Mapping[str, Any]) -> dict[str, int]:
         "examples": int((inputs["position_ids"] == 0).sum()) if packed else len(ids),
         "tokens": ids.numel() if packed else int(mask.sum()),
         "positions": kept["input_ids"].numel(),
-    }
-
-
-def _formulas() -> dict:
-    """torch counts attention's multiplications on a GPU alone; the formulas hold on a CPU too."""
-
-    def forward(query, key, value, *given, **named) -> int:
-        return sdpa_flop_count(query, key, value)
-
-    def backward(gradient, query, key, value, *given, **named) -> int:
-        return sdpa_backward_flop_count(gradient, query, key, value)
-
-    ops = torch.ops.aten
-    return {
-        ops._scaled_dot_product_flash_attention_for_cpu: forward,
-        ops._scaled_dot_product_flash_attention_for_cpu_backward: backward,
     }

@@ -7,12 +7,12 @@ read_logs("logs/a")                   the same numbers as a frame
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from sftlab.machine import progress_stream
 
@@ -35,74 +35,72 @@ def validation_losses(log: Sequence[Mapping[str, float]]) -> list[dict[str, floa
     return [{"epoch": row["epoch"], "step": row["step"], "loss": row["eval_loss"]} for row in rows]
 
 
-class Report(TrainerCallback):
-    """Calls a function with the row of each step and of each evaluation."""
-
-    def __init__(self, on_step: Callable[[dict[str, float]], object]) -> None:
-        self._on_step = on_step
-
-    def on_log(self, args, state, control, logs, **kwargs):
-        if "loss" in logs:
-            self._on_step(history(state.log_history[-1:])[0])
-        elif "eval_loss" in logs:
-            last = state.log_history[-1]
-            self._on_step({name: last[name] for name in ("epoch", "step", "eval_loss")})
+def kept_epoch(state: TrainerState) -> float | None:
+    """The epoch with the lowest loss, whose weights the Trainer reads back."""
+    epochs = {point["step"]: point["epoch"] for point in validation_losses(state.log_history)}
+    return epochs.get(state.best_global_step)
 
 
-class ProgressBar(TrainerCallback):
-    """One bar of plain text: it renders alike in a terminal, in Jupyter and in an exported page."""
+class Listener(TrainerCallback):
+    """Moves a bar, and calls a function with the row of each step and of each evaluation."""
 
-    def __init__(self, name: str) -> None:
-        stream = progress_stream()
-        self._bar = tqdm(desc=f"fine-tuning {name}", unit="step", file=stream, mininterval=0.5,
-                         dynamic_ncols=stream.isatty())  # fmt: skip
+    def __init__(self, bar: tqdm, on_step: Callable[[dict[str, float]], object] | None) -> None:
+        self._bar, self._on_step = bar, on_step or (lambda row: None)
 
     def on_log(self, args, state, control, logs, **kwargs):
+        last = state.log_history[-1]
         if "loss" in logs:
             self._bar.total = state.max_steps
             self._bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
             self._bar.update(state.global_step - self._bar.n)
-
-    def close(self) -> None:
-        self._bar.close()
+            self._on_step(history([last])[0])
+        elif "eval_loss" in logs:
+            self._on_step({name: last[name] for name in ("epoch", "step", "eval_loss")})
 
 
 @contextmanager
-def event_files(folder: Path, step: int | None) -> Iterator[TrainerCallback]:
-    """What writes event files to a folder, and closes them whatever happens.
+def listeners(
+    name: str,
+    progress: bool,
+    on_step: Callable | None,
+    logging_dir: str | Path | None,
+    *,
+    step: int | None,
+) -> Iterator[list[TrainerCallback]]:
+    """The callbacks of a training that `finetune` was asked for, closed whatever happens.
 
-    Args:
-        folder: new, or of a run that goes on.
-        step: at which the run goes on, and what was written of later ones no longer counts; `None`
-            for a run without checkpoints, which can only begin.
-
-    Raises:
-        LogError: the folder holds a run already.
+    `step` is where the training goes on, and event files of later ones no longer count; `None` for
+    one without checkpoints, which can only begin.
     """
-    from torch.utils.tensorboard import SummaryWriter
-    from transformers.integrations import TensorBoardCallback
+    # One line of plain text renders alike in a terminal, in Jupyter and in an exported page.
+    stream = progress_stream()
+    bar = {"file": stream, "dynamic_ncols": stream.isatty(), "mininterval": 0.5, "unit": "step"}
+    with ExitStack() as stack:
+        shown = stack.enter_context(tqdm(desc=f"fine-tuning {name}", disable=not progress, **bar))
+        found: list[TrainerCallback] = [Listener(shown, on_step)]
+        if logging_dir is not None:
+            from torch.utils.tensorboard import SummaryWriter
+            from transformers.integrations import TensorBoardCallback
 
-    if step is None and any(folder.glob(EVENTS)):
-        raise LogError(f"{folder} holds the logs of a run; give each run a folder of its own")
-    purge = None if step is None else step + 1
-    with closing(SummaryWriter(log_dir=str(folder), purge_step=purge)) as writer:
-        yield TensorBoardCallback(writer)
+            if step is None and any(Path(logging_dir).glob(EVENTS)):
+                raise LogError(
+                    f"{logging_dir} holds the logs of a run; give each run a folder of its own"
+                )
+            purge = None if step is None else step + 1
+            writer = SummaryWriter(log_dir=str(logging_dir), purge_step=purge)
+            found.append(TensorBoardCallback(stack.enter_context(writer)))
+        yield found
 
 
 def read_logs(folder: str | Path) -> pd.DataFrame:
     """The numbers in a folder's event files, whoever wrote them.
 
-    Returns:
-        One row a number: step, name (such as train/loss), value (float32, as these files hold it);
-        by name, then by step.
-
-    Raises:
-        LogError: there are no event files.
+    One row a number: step, name (such as train/loss), value (float32, as these files hold it); by
+    name, then by step.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = Path(folder)
-    if not any(folder.glob(EVENTS)):
+    if not any(Path(folder).glob(EVENTS)):
         raise LogError(f"{folder} has no event files ({EVENTS}); give the folder of one run")
     # Without a size of zero it keeps a sample of 10,000 numbers of each name.
     found = EventAccumulator(str(folder), size_guidance={"scalars": 0})

@@ -22,23 +22,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sftlab.models import ADAPTED, QUANTISED, Profile, load
-from sftlab.train.settings import Settings, SettingsError
+from sftlab.train.settings import LORA_CONFIG, Settings, SettingsError
 
 
 def load_base(
     profile: Profile, settings: Settings
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer.
-
-    Raises:
-        ModelNotAvailableError: it can't be loaded.
-    """
+    """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer."""
     options = {}
     if settings.method in QUANTISED:
-        options = {
-            "dtype": getattr(torch, settings.dtype),
-            "bnb_4bit_use_double_quant": settings.bnb_4bit_use_double_quant,
-        }
+        double = settings.bnb_4bit_use_double_quant
+        options = {"dtype": getattr(torch, settings.dtype), "bnb_4bit_use_double_quant": double}
     return load(replace(profile, method=settings.method), **options)
 
 
@@ -54,10 +48,9 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
         return None
     if settings.method == "prefix":
         # PEFT takes a head's width to be hidden / heads; Qwen3's is not.
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        heads = getattr(config, "num_key_value_heads", None) or heads
         return PrefixTuningConfig(
             num_virtual_tokens=settings.num_virtual_tokens,
             num_layers=config.num_hidden_layers,
@@ -75,13 +68,8 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
     }
     layers = settings.target_modules
     return LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
+        **{name: getattr(settings, name) for name in LORA_CONFIG},
         target_modules=layers if isinstance(layers, str) else list(layers),
-        use_rslora=settings.use_rslora,
-        use_dora=settings.use_dora,
-        init_lora_weights=settings.init_lora_weights,
         task_type="CAUSAL_LM",
         trainable_token_indices=rows or None,
     )
@@ -111,19 +99,11 @@ def parts(model: PreTrainedModel) -> list[list[nn.Parameter]]:
     bottom = dict.fromkeys(weight for module in embeddings for weight in module.parameters())
     inner = set(layers.parameters())
     top = [one for one in model.parameters() if one not in inner and one not in bottom]
-    return [
-        top,
-        *(list(layer.parameters()) for layer in reversed(layers)),
-        list(bottom),
-    ]
+    return [top, *(list(layer.parameters()) for layer in reversed(layers)), list(bottom)]
 
 
 def freeze(model: PreTrainedModel, settings: Settings, *, added: Sequence[int]) -> None:
-    """Freeze what the methods frozen and head leave alone; `added` rows are trained too.
-
-    Raises:
-        SettingsError: the model has fewer layers than `trained_layers`.
-    """
+    """Freeze what the methods frozen and head leave alone; `added` rows are trained too."""
     if settings.method not in ("frozen", "head"):
         return
     trained = [model.get_output_embeddings().weight]
@@ -159,8 +139,7 @@ def freeze_rows(model: PreTrainedModel, rows: Sequence[int]) -> None:
     """Keep some rows of the embeddings, in and out, as they are."""
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         if module.weight.requires_grad and not hasattr(module.weight, "partial"):
-            others = set(range(len(module.weight))) - set(rows)
-            train_rows_only(module.weight, sorted(others))
+            train_rows_only(module.weight, sorted(set(range(len(module.weight))) - set(rows)))
 
 
 class GradualUnfreezing(TrainerCallback):
@@ -194,8 +173,7 @@ class GradualUnfreezing(TrainerCallback):
 def count_weights(model: PreTrainedModel, method: str) -> tuple[int, int]:
     """Numbers of weights that are trained, and of the base's own.
 
-    A quantised matrix counts by its shape, weights that two places share count once, and of a
-    matrix with a few trained rows these alone are trained.
+    A quantised matrix counts by its shape, and of one with a few trained rows these alone.
     """
     trained = base = 0
     for weight in model.parameters():
@@ -219,31 +197,40 @@ def dropping(model: nn.Module, share: float) -> Iterator[None]:
     what attention and MLP add to the residual stream by hooks, where GPT-2 has it. What is left is
     scaled by 1 / (1 - share). A model that has dropout layers uses those. Afterwards the model is
     as it was. Source: Srivastava et al., Dropout, JMLR 2014.
-
-    Raises:
-        SettingsError: it is not known where this model has its layers.
     """
+
+    def drop(module: nn.Module, given: Any, output: Any) -> Any:
+        if not module.training:
+            return None
+        if isinstance(output, tuple):
+            return (nn.functional.dropout(output[0], share), *output[1:])
+        return nn.functional.dropout(output, share)
+
+    modules = dict(model.named_modules())
     own = [
         module
-        for name, module in model.named_modules()
+        for name, module in modules.items()
         if isinstance(module, nn.Dropout) and ".lora_dropout." not in name
     ]
-    places = [(module, "p") for module in own]
-    for module in model.modules():
-        if isinstance(getattr(module, "attention_dropout", None), int | float):
-            places.append((module, "attention_dropout"))
-    layers = [one for one in model.modules() if isinstance(one, GradientCheckpointingLayer)]
-    sublayers = [part for layer in layers for part in layer.children() if _has_matrix(part)]
+    before = [(module, "p", module.p) for module in own]
+    for module in modules.values():
+        if isinstance(kept := getattr(module, "attention_dropout", None), int | float):
+            before.append((module, "attention_dropout", kept))
+    sublayers = [
+        part
+        for layer in modules.values()
+        if isinstance(layer, GradientCheckpointingLayer)
+        for part in layer.children()
+        if any(weight.ndim > 1 for weight in part.parameters())
+    ]
     if share and not own and not sublayers:
         raise SettingsError(
             f"dropout is {share!r}, and where {type(model).__name__} has its layers is not known; "
             "leave dropout at 0, or use LoRA with lora_dropout"
         )
-    before = [(module, name, getattr(module, name)) for module, name in places]
-    for module, name in places:
+    for module, name, _ in before:
         setattr(module, name, float(share))
-    hooked = sublayers if share and not own else []
-    hooks = [part.register_forward_hook(_drop(share)) for part in hooked]
+    hooks = [part.register_forward_hook(drop) for part in sublayers if share and not own]
     try:
         yield
     finally:
@@ -251,18 +238,3 @@ def dropping(model: nn.Module, share: float) -> Iterator[None]:
             hook.remove()
         for module, name, value in before:
             setattr(module, name, value)
-
-
-def _has_matrix(module: nn.Module) -> bool:
-    return any(weight.ndim > 1 for weight in module.parameters())
-
-
-def _drop(share: float):
-    def hook(module: nn.Module, given: Any, output: Any) -> Any:
-        if not module.training:
-            return None
-        if isinstance(output, tuple):
-            return (nn.functional.dropout(output[0], share), *output[1:])
-        return nn.functional.dropout(output, share)
-
-    return hook

@@ -10,24 +10,17 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sftlab.chat import (
-    IGNORED,
-    Diagnosis,
-    Finding,
-    examine,
-    find_template,
-    setup_tokenizer,
-)
+from sftlab.chat import IGNORED, Diagnosis, Finding, examine, find_template, setup_tokenizer
 from sftlab.data import WORDS, HeldOut, RecordsError, Report, hold_out, read, validate
 from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import masked
-from sftlab.train.settings import Settings, SettingsError, added_refusal
+from sftlab.train.settings import Settings, check_added
 
 Row = dict[str, Any]
 FEW_STEPS = 30
@@ -54,48 +47,32 @@ class TrainingFaults(ValueError):
     """A template, or rows under it, that training would go wrong with; `findings` has them."""
 
     def __init__(self, findings: Sequence[Finding], *, advice: str):
-        self.findings = tuple(findings)
-        self.advice = advice
-        lines = [f"{one.what}: {one.remedy}" for one in self.findings]
-        super().__init__("\n".join([*lines, advice]))
+        self.findings, self.advice = tuple(findings), advice
+        super().__init__("\n".join([*(f"{one.what}: {one.remedy}" for one in findings), advice]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Length:
+class Length(NamedTuple):
     """One row as the model will see it."""
 
-    tokens: int
-    """Before anything is cut."""
-    learned: int
-    """Tokens with a label, after the cut."""
-    lost: int
-    """Tokens with a label that were cut off."""
+    tokens: int  # before anything is cut
+    learned: int  # with a label, after the cut
+    lost: int  # with a label that were cut off
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnData:
     """What `prepare` made of a file; `print` shows it."""
 
-    file: str
-    """The path as it was given."""
-    sha256: str
-    """Of the file's bytes."""
-    report: Report
-    """What the reader found, bad rows included."""
-    diagnosis: Diagnosis
-    """What the template doctor found."""
-    settings: Settings
-    """How to train, the profile's values filled in, max_length within what the model reads."""
-    train: list[Row]
-    """Rows to learn from: `messages` and `meta`."""
-    held_out: list[Row]
-    """Rows to measure on; empty where there are too few."""
-    split: HeldOut
-    """How they were chosen, and the repeats that were found."""
-    lengths: list[Length]
-    """Of the rows that are used, in the order of the file."""
-    left_out: list[tuple[str, Row]] = field(default_factory=list)
-    """Sound rows that are not used, each with the reason."""
+    file: str  # the path as it was given
+    sha256: str  # of its bytes
+    report: Report  # what the reader found, bad rows included
+    diagnosis: Diagnosis  # what the template doctor found
+    settings: Settings  # all filled in, max_length within what the model reads
+    train: list[Row]  # to learn from: `messages` and `meta`
+    held_out: list[Row]  # to measure on; empty where there are too few
+    split: HeldOut  # how they were chosen, and the repeats that were found
+    lengths: list[Length]  # of the rows that are used, in the order of the file
+    left_out: list[tuple[str, Row]]  # sound rows that are not used, each with the reason
 
     @property
     def used(self) -> int:
@@ -150,34 +127,33 @@ class OwnData:
         """What was found, a name and a line each."""
         tokens = sorted(one.tokens for one in self.lengths)
         learned = sum(one.learned for one in self.lengths)
-        held = len(self.held_out)
+        report, split, held = self.report, self.split, len(self.held_out)
         levels = Counter(one.level for one in self._problems())
         doctor = ", ".join(f"{n} {level}{'s' * (n != 1)}" for level, n in levels.items())
-        shown = {
-            "rows": f"{self.report.rows:,} in {self.file}: {self.used:,} used, "
-            f"{self.report.bad:,} bad, {len(self.left_out):,} left out",
+        together = ", on one side of the split" if split.near_together and held else ""
+        lines = {
+            "rows": f"{report.rows:,} in {self.file}: {self.used:,} used, {report.bad:,} bad, "
+            f"{len(self.left_out):,} left out",
             "left out": "; ".join(f"{n:,}: {why}" for why, n in self.reasons().most_common()),
-            "shapes": ", ".join(f"{name} {n:,}" for name, n in self.report.shapes.most_common()),
-            "template": f"{self.diagnosis.template}; the doctor found "
-            + (doctor or "nothing wrong"),
-            "repeats": f"{self.split.repeats:,} rows say what an earlier one says, "
-            f"{self.split.near:,} nearly; all stay"
-            + (", on one side of the split" if self.split.near_together and held else ""),
+            "shapes": ", ".join(f"{name} {n:,}" for name, n in report.shapes.most_common()),
+            "template": f"{self.diagnosis.template}; the doctor found {doctor or 'nothing wrong'}",
+            "repeats": f"{split.repeats:,} rows say what an earlier one says, {split.near:,} "
+            f"nearly; all stay{together}",
             "split": f"{len(self.train):,} rows to learn from, {held:,} held out",
-            "overlap": f"{self.split.overlaps:,} of {held:,} held-out rows share {WORDS} words in "
-            "a row with one that is learned from"
-            if held
-            else "",
+            "overlap": f"{split.overlaps:,} of {held:,} held-out rows share {WORDS} words in a row "
+            "with one that is learned from",
             "length": f"the median row has {tokens[len(tokens) // 2]:,} tokens, the longest "
             f"{tokens[-1]:,}; max_length {self.settings.max_length:,} cuts {self.cut:,} rows",
             "learned": f"{learned:,} of {sum(tokens):,} tokens ({learned / sum(tokens):.0%}): the "
             "rest is masked",
         }
-        return [(name, lines) for name, lines in shown.items() if lines]
+        if not held:
+            del lines["overlap"]
+        return [(name, line) for name, line in lines.items() if line]
 
     def __str__(self) -> str:
         lines = [*self.table(), *(("note", note) for note in self.notes)]
-        return "\n".join(f"{name:<9} {lines}" for name, lines in lines)
+        return "\n".join(f"{name:<9} {line}" for name, line in lines)
 
 
 def prepare(
@@ -194,12 +170,9 @@ def prepare(
 
     Args:
         file: JSONL, JSON, CSV, TSV or Parquet, in any shape that `sftlab.data` reads.
-        profile: the model to train.
-        settings: how to train it.
         skip_bad: go on without rows that are wrong, or that nothing can be learned from.
         anyway: go on although the doctor found an error in the template.
         group: a column; rows with the same value of it stand on the same side of the split.
-        **overrides: single settings by name.
 
     Raises:
         RecordsError: there is no such file, or its format is not known.
@@ -207,7 +180,6 @@ def prepare(
         TrainingFaults: the template, or rows under it, would make training fail or teach the wrong
             thing.
         RowsError: a row has no value of `group`.
-        SettingsError, UnknownProfileError, ModelNotAvailableError: as for `finetune`.
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
@@ -216,32 +188,26 @@ def prepare(
         raise DataFaults(report)
     rows = list(read(file, bad="drop"))
     tokenizer = load_tokenizer(profile)
-    added = setup_tokenizer(tokenizer, template=settings.template)
-    if why := added_refusal(settings.method, added):
-        raise SettingsError(why)
-    limit = _limit(profile)
+    check_added(settings.method, setup_tokenizer(tokenizer, template=settings.template))
+    config = read_configuration(profile.source).get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
     settings = replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
     # The very text that is trained on: a bos that the template lacked is in it by now.
     template = replace(find_template(settings.template), text=tokenizer.chat_template)
+    how = {"tokenizer": tokenizer, "max_length": settings.max_length}
     with quiet_libraries():
-        diagnosis = examine(
-            template,
-            tokenizer=tokenizer,
-            conversations=rows,
-            max_length=settings.max_length,
-        )
+        diagnosis = examine(template, conversations=rows, **how)
     errors = [finding for finding in diagnosis.findings if finding.level == "error"]
     if (wrong := [one for one in errors if not one.rows]) and not anyway:
         raise TrainingFaults(wrong, advice="nothing was trained: mend it, or add --anyway")
     refused = {row - 1: REASONS[one.code] for one in errors for row in one.rows}
     kept = [index for index in range(len(rows)) if index not in refused]
-    lengths = _lengths([rows[index] for index in kept], tokenizer, settings)
-    left = dict(zip(kept, lengths, strict=True))
-    refused |= {index: MASKED for index, one in left.items() if not one.learned}
+    lengths = dict(zip(kept, _lengths([rows[n] for n in kept], tokenizer, settings), strict=True))
+    refused |= {index: MASKED for index, one in lengths.items() if not one.learned}
     if refused and (not skip_bad or len(refused) == len(rows)):
-        found = [one for one in errors if one.rows] or [_masked(refused)]
-        raise TrainingFaults(found, advice=_advice(refused, rows, settings, limit))
-    used = [index for index in left if index not in refused]
+        found = [one for one in errors if one.rows]
+        raise _faults(found, refused, len(rows), settings.max_length, limit)
+    used = [index for index in kept if index not in refused]
     split = hold_out([rows[index] for index in used], group=group)
     return OwnData(
         file=str(file),
@@ -252,7 +218,7 @@ def prepare(
         train=[rows[used[n]] for n in split.train],
         held_out=[rows[used[n]] for n in split.held_out],
         split=split,
-        lengths=[left[index] for index in used],
+        lengths=[lengths[index] for index in used],
         left_out=[(refused[index], rows[index]) for index in sorted(refused)],
     )
 
@@ -261,38 +227,6 @@ def file_hash(file: str | Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal text."""
     with Path(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _limit(profile: Profile) -> int | None:
-    """Tokens that the model reads, where its configuration tells."""
-    config = read_configuration(profile.source).get_text_config()
-    return getattr(config, "max_position_embeddings", None)
-
-
-def _masked(refused: dict[int, str]) -> Finding:
-    """What the doctor would say, had it known that the last answer alone is learned."""
-    first = min(refused)
-    return Finding(
-        level="error",
-        code="rows-masked",
-        what=f"{MASKED} of {len(refused):,} rows (the first is row {first + 1})",
-        remedy="raise max_length, or shorten or drop them",
-        rows=tuple(index + 1 for index in refused),
-    )
-
-
-def _advice(refused: dict[int, str], rows: list[Row], settings: Settings, limit: int | None) -> str:
-    lines = []
-    if MASKED in refused.values():
-        most = f", and the model reads {limit} at most" if limit else ""
-        lines.append(f"max_length is {settings.max_length}{most} (--set max_length=...)")
-    if len(refused) == len(rows):
-        lines.append("no row is left to train on")
-    else:
-        lines.append(
-            f"to train without these {len(refused):,} of {len(rows):,} rows, add --skip-bad"
-        )
-    return "; ".join(lines)
 
 
 def _lengths(rows: Sequence[Row], tokenizer, settings: Settings) -> list[Length]:
@@ -304,3 +238,25 @@ def _lengths(rows: Sequence[Row], tokenizer, settings: Settings) -> list[Length]
         learned = min(len(one.ids), most) if everything else answers
         found.append(Length(tokens=len(one.ids), learned=learned, lost=one.supervised - answers))
     return found
+
+
+def _faults(
+    found: list[Finding], refused: dict[int, str], rows: int, most: int, limit: int | None
+) -> TrainingFaults:
+    """What is wrong with rows that nothing can be learned from, and what to do."""
+    if not found:  # the doctor does not know that the last answer alone is learned
+        one = Finding(
+            level="error",
+            code="rows-masked",
+            what=f"{MASKED} of {len(refused):,} rows (the first is row {min(refused) + 1})",
+            remedy="raise max_length, or shorten or drop them",
+            rows=tuple(index + 1 for index in refused),
+        )
+        found = [one]
+    advice = "no row is left to train on"
+    if len(refused) < rows:
+        advice = f"to train without these {len(refused):,} of {rows:,} rows, add --skip-bad"
+    if MASKED in refused.values():
+        reads = f", and the model reads {limit} at most" if limit else ""
+        advice = f"max_length is {most}{reads} (--set max_length=...); {advice}"
+    return TrainingFaults(found, advice=advice)

@@ -10,10 +10,8 @@ RUN/after.json       what the trained model does with them
 """
 
 import json
-import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from sftlab.chat import find_template, setup_chat_template
 from sftlab.data import normalise, part_of, validate
-from sftlab.measure import generate, read_meter
+from sftlab.measure import generate
 from sftlab.models import Profile
 from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries
@@ -33,17 +31,13 @@ from sftlab.train.checkpoints import last_step, remove_checkpoints
 from sftlab.train.examples import supervise
 from sftlab.train.finetuning import finetune
 from sftlab.train.methods import load_base
-from sftlab.train.own_data import OwnData, file_hash
+from sftlab.train.own_data import OwnData, Row, file_hash
 from sftlab.train.run import Run, load_run
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.trainer import mean_loss
 
-IDENTITY = "own_data.json"
-CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 """What is written last: a run that has it is finished."""
-LOCK = ".lock"
-"""Held while a process is at work in the folder; the system lets it go when that is killed."""
 SAVES = 10
 """Checkpoints of a training, about; on the disk are never more than three."""
 ANSWERED = 64
@@ -60,12 +54,9 @@ class OwnRunError(ValueError):
 class Answer:
     """What a model makes of one row."""
 
-    row: int
-    """Index of the row among the rows held out."""
-    text: str
-    """What the model wrote."""
-    ended: bool
-    """Whether it ended by itself; else it was stopped."""
+    row: int  # index among the rows held out
+    text: str  # what the model wrote
+    ended: bool  # by itself; else it was stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,39 +68,21 @@ class Outcome:
     answer    what the model writes after `Capital of Peru?` on its own, greedily
     """
 
-    losses: list[float]
-    """Of each row: mean nats of its learned tokens."""
-    loss: float
-    """Mean nats over the learned tokens of all rows."""
-    answers: list[Answer]
-    """Of some rows."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Outcome":
-        """The same from plain values."""
-        return cls(**{**values, "answers": [Answer(**one) for one in values["answers"]]})
+    losses: list[float]  # of each row: mean nats of its learned tokens
+    loss: float  # mean nats over the learned tokens of all rows
+    answers: list[Answer]  # of some rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnRun:
     """A training that is done, and what came of it."""
 
-    folder: Path
-    """Where all of it is."""
-    data: OwnData
-    """What it was trained and measured on."""
-    run: Run
-    """The trained model."""
-    before: Outcome | None
-    """The base on the held-out rows, with the same template; `None` when none is held out."""
-    after: Outcome | None
-    """The trained model on them."""
-    skills: dict[str, pd.DataFrame]
-    """What the model could before, and what it can after: `sftlab.measure.read_meter` of both."""
+    folder: Path  # where all of it is
+    data: OwnData  # what it was trained and measured on
+    run: Run  # the trained model
+    before: Outcome | None  # the base, with the same template; `None` when no row is held out
+    after: Outcome | None  # the trained model
+    skills: dict[str, pd.DataFrame]  # `sftlab.measure.read_meter` of both, before and after
 
 
 def train_own_data(
@@ -123,16 +96,9 @@ def train_own_data(
 ) -> OwnRun:
     """Measure the base, train, measure again; what an earlier call did is not done again.
 
-    Interrupted (`KeyboardInterrupt`) or killed, the same call goes on from the last checkpoint and
-    ends at the same weights, bit for bit on the same CPU.
-
-    Args:
-        data: what `prepare` gave.
-        profile: the model to train.
-        folder: new, or of this very run.
-        wanted: its `run_identity`.
-        progress: show the bar of the training.
-        tell: called with a line before each thing that takes its time.
+    Interrupted or killed, the same call goes on from the last checkpoint and ends at the same
+    weights, bit for bit on the same CPU. The folder is new, or of this very run, whose
+    `run_identity` is `wanted`; `tell` gets a line before each thing that takes its time.
 
     Raises:
         OwnRunError: the folder holds another run, or something else; or another process is at work
@@ -147,87 +113,77 @@ def train_own_data(
         )
     run_state(folder, wanted)  # before anything is made in a folder of others
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        if run_state(folder, wanted) == "new":
-            _write_json(folder / IDENTITY, dict(wanted))
-        _write_data(folder / "data", data)
-        before, meter = _before(data, profile, folder, tell)
-        if step := last_step(folder / CHECKPOINTS):
-            tell(f"going on from step {step}")
-        run = _trained(folder, data, profile, progress)
-        after = _outcome("after", lambda: run, data, folder, tell)
-        skills = {"before": meter, "after": run.meter()}
-        return OwnRun(folder=folder, data=data, run=run, before=before, after=after, skills=skills)
+    try:
+        # Two processes would write over each other's checkpoints. The system lets the lock of one
+        # that is killed go.
+        with FileLock(folder / ".lock", timeout=0):
+            if run_state(folder, wanted) == "new":
+                _write_json(folder / "own_data.json", dict(wanted))
+            return _measure_and_train(data, profile, folder, progress, tell)
+    except Timeout:
+        raise OwnRunError(
+            f"{folder}: another `sftlab train` is at work in it; wait until that ends, or give "
+            "--out another folder"
+        ) from None
 
 
-def _before(
-    data: OwnData, profile: Profile, folder: Path, tell
-) -> tuple[Outcome | None, pd.DataFrame]:
-    """What the base does with the held-out rows, and its reading of the forgetting meter."""
-    base = cache(lambda: _base(profile, data.settings))  # loaded when something is missing, once
+def _measure_and_train(data: OwnData, profile: Profile, folder: Path, progress, tell) -> OwnRun:
+    _write_data(folder / "data", data)
+    base = cache(lambda: _base(profile, data.settings))  # once, when something is missing
+    before, meter = _outcome("before", base, data, folder, tell), folder / "before.parquet"
+    if not meter.is_file():
+        write_atomically(meter, base().meter().to_parquet())
+    base.cache_clear()  # the training wants its memory
+    if step := last_step(folder / "checkpoints"):
+        tell(f"going on from step {step}")
+    run = _trained(folder, data, profile, progress)
+    after = _outcome("after", lambda: run, data, folder, tell)
+    skills = {"before": pd.read_parquet(meter), "after": run.meter()}
+    return OwnRun(folder=folder, data=data, run=run, before=before, after=after, skills=skills)
 
-    def read() -> pd.DataFrame:
-        # Of the base as it is trained, perhaps in 4 bits: `base_meter` would load it in full.
-        return read_meter(base().model, base().tokenizer, known_corpus=profile.embedded)
 
-    return _outcome("before", base, data, folder, tell), _kept_meter(
-        folder / "before.parquet", read
-    )
+def _base(profile: Profile, settings: Settings) -> Run:
+    """The base as it is trained, perhaps in 4 bits, with the template of the training."""
+    model, tokenizer = load_base(profile, settings)
+    setup_chat_template(model, tokenizer, template=settings.template)
+    about = {"seconds": 0.0, "tokens": {}, "provenance": {"profile": asdict(profile)}}
+    return Run(model=model.eval(), tokenizer=tokenizer, history=[], settings=settings, **about)
 
 
 def _outcome(
     name: str, run: Callable[[], Run], data: OwnData, folder: Path, tell
 ) -> Outcome | None:
+    """What a model does with the held-out rows, from its file, or measured now."""
     if not data.held_out:
         return None
     tell(f"measuring the model {name} the training on {len(data.held_out):,} held-out rows")
     file = folder / f"{name}.json"
     if not file.is_file():
-        _write_json(file, measure(run(), data.held_out).as_dict())
-    return Outcome.from_dict(json.loads(file.read_text(encoding="utf-8")))
-
-
-def _kept_meter(file: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """A reading of the forgetting meter from its file, or taken now and written to it."""
-    if not file.is_file():
-        write_atomically(file, make().to_parquet())
-    return pd.read_parquet(file)
-
-
-def _base(profile: Profile, settings: Settings) -> Run:
-    """The base with the template of the training: answers to the same prompts can be compared."""
-    model, tokenizer = load_base(profile, settings)
-    setup_chat_template(model, tokenizer, template=settings.template)
-    return Run(model=model.eval(), tokenizer=tokenizer, history=[], settings=settings,
-               seconds=0.0, tokens={}, provenance={})  # fmt: skip
+        _write_json(file, asdict(measure(run(), data.held_out)))
+    values = json.loads(file.read_text(encoding="utf-8"))
+    return Outcome(**values | {"answers": [Answer(**one) for one in values["answers"]]})
 
 
 def _trained(folder: Path, data: OwnData, profile: Profile, progress: bool) -> Run:
+    checkpoints = folder / "checkpoints"
     if (folder / "run.json").is_file():
-        remove_checkpoints(folder / CHECKPOINTS)  # stopped before they were
+        remove_checkpoints(checkpoints)  # stopped before they were
         return load_run(folder)
-    settings = data.settings
     with warnings.catch_warnings():
         # It was counted before, and stands in the report.
         warnings.filterwarnings("ignore", message=r".* are longer than max_length=")
         run = finetune(
             profile,
             [{"messages": row["messages"]} for row in data.train],
-            settings=settings,
+            settings=data.settings,
             eval_dataset=[{"messages": row["messages"]} for row in data.held_out] or None,
             progress=progress,
-            output_dir=folder / CHECKPOINTS,
+            output_dir=checkpoints,
             save_steps=max(5, min(50, data.steps // SAVES)),
         )
-    unfinished = folder / "unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
     run.meter()  # what was taken is saved with the run
-    run.save(unfinished)
-    # run.json says that a run is there, so it comes last.
-    for file in sorted(unfinished.iterdir(), key=lambda file: file.name == "run.json"):
-        file.replace(folder / file.name)
-    unfinished.rmdir()
-    remove_checkpoints(folder / CHECKPOINTS)
+    run.write(folder)
+    remove_checkpoints(checkpoints)
     return run
 
 
@@ -250,7 +206,7 @@ def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
         OwnRunError: the folder holds another run, or something else.
     """
     folder = Path(folder)
-    file = folder / IDENTITY
+    file = folder / "own_data.json"
     if folder.exists() and not folder.is_dir():
         raise OwnRunError(f"{folder} is a file; give --out a new folder")
     if not file.is_file():
@@ -264,36 +220,14 @@ def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
         before = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OwnRunError(f"{file} can't be read: {error}; give --out a new folder") from error
-    if other := _differing(before, dict(wanted)):
+    # Settings that differ are named by themselves.
+    one, two = ({**v, **v.get("settings", {}), "settings": None} for v in (before, wanted))
+    if other := sorted(key for key in {*one, *two} if one.get(key) != two.get(key)):
         raise OwnRunError(
             f"{folder} holds another run (other {', '.join(other)}), and nothing of it is "
             "overwritten; give --out a new folder, or repeat the command it was begun with"
         )
     return "finished" if (folder / REPORT).is_file() else "begun"
-
-
-def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Names of what differs, those of settings by themselves."""
-    flat = [{**values, **values.get("settings", {}), "settings": None} for values in (before, now)]
-    return sorted(key for key in {*flat[0], *flat[1]} if flat[0].get(key) != flat[1].get(key))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Refuse a second process: two trainings would write over each other's checkpoints."""
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OwnRunError(
-            f"{folder}: another `sftlab train` is at work in it; wait until that ends, or give "
-            "--out another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-        (folder / LOCK).unlink(missing_ok=True)
 
 
 def _write_data(folder: Path, data: OwnData) -> None:
@@ -302,94 +236,67 @@ def _write_data(folder: Path, data: OwnData) -> None:
     _write_rows(folder / "train.jsonl", data.train)
     _write_rows(folder / "held_out.jsonl", data.held_out)
     if data.left_out:
-        _write_rows(
-            folder / "left_out.jsonl",
-            [{"left_out": why, **row} for why, row in data.left_out],
-        )
+        left_out = [{"left_out": why, **row} for why, row in data.left_out]
+        _write_rows(folder / "left_out.jsonl", left_out)
     if data.report.bad:
         validate(data.file, bad=folder / "rejected.jsonl")
 
 
-def _write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
-    flat = ({**row, **row["meta"], "messages": row["messages"]} for row in rows)
-    lines = [
-        json.dumps({k: v for k, v in row.items() if k != "meta"}, ensure_ascii=False) + "\n"
-        for row in flat
-    ]
-    file.write_text("".join(lines), encoding="utf-8")
+def _write_rows(file: Path, rows: Iterable[Row]) -> None:
+    with file.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            flat = {**row, **row["meta"], "messages": row["messages"]}
+            plain = {key: value for key, value in flat.items() if key != "meta"}
+            stream.write(json.dumps(plain, ensure_ascii=False) + "\n")
 
 
 def _write_json(file: Path, values: Any) -> None:
     write_atomically(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
-def measure(run: Run, rows: Sequence[dict[str, Any]]) -> Outcome:
+def measure(run: Run, rows: Sequence[Row]) -> Outcome:
     """Measure a run, trained or not, on rows that it was not trained on.
 
     Which rows are answered, and how long an answer may get, depends on the rows alone.
-
-    Raises:
-        ExampleError: a row can't be masked with the run's template.
     """
+    tokenizer, pad = run.tokenizer, run.tokenizer.pad_token_id
     plain = [{"messages": row["messages"]} for row in rows]
-    labelled, _ = supervise(plain, run.tokenizer, run.settings)
-    pad = run.tokenizer.pad_token_id
-    with quiet_libraries():
-        return Outcome(
-            losses=[mean_loss(run.model, [row], pad) for row in labelled],
-            loss=mean_loss(run.model, labelled, pad),
-            answers=_answers(run, plain, pad),
-        )
+    labelled, _ = supervise(plain, tokenizer, run.settings)
 
-
-def _answers(run: Run, rows: list[dict[str, Any]], pad: int) -> list[Answer]:
     def ids(text: str) -> list[int]:
-        return run.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    prompts = {
-        index: ids(
-            run.tokenizer.apply_chat_template(
-                row["messages"][:-1], tokenize=False, add_generation_prompt=True
-            )
-        )
-        for index, row in enumerate(rows)
-    }
+    form = {"tokenize": False, "add_generation_prompt": True}
+    prompts = [ids(tokenizer.apply_chat_template(row["messages"][:-1], **form)) for row in plain]
     # A question longer than what was trained on, or than the model reads, leaves no room.
-    fitting = [n for n, prompt in prompts.items() if len(prompt) < run.settings.max_length]
+    fitting = [n for n, prompt in enumerate(prompts) if len(prompt) < run.settings.max_length]
     chosen = sorted(Random("answered").sample(fitting, min(ANSWERED, len(fitting))))
-    if not chosen:
-        return []
-    longest = max(len(ids(part_of(rows[n], "answer"))) for n in chosen)
+    longest = max((len(ids(part_of(plain[n], "answer"))) for n in chosen), default=0)
     most = min(longest + longest // 2 + 8, 256)
-    new = generate(
-        run.model,
-        [prompts[n] for n in chosen],
-        pad=pad,
-        max_new_tokens=most,
-        batch_size=16,
-    )
-    return [
-        Answer(
-            row=n,
-            text=run.tokenizer.decode(made, skip_special_tokens=True),
-            ended=len(made) < most,
-        )
-        for n, made in zip(chosen, new, strict=True)
+    with quiet_libraries():
+        losses = [mean_loss(run.model, [row], pad) for row in labelled]
+        loss = mean_loss(run.model, labelled, pad)
+        asked, how = [prompts[n] for n in chosen], {"max_new_tokens": most, "batch_size": 16}
+        made = generate(run.model, asked, pad=pad, **how) if chosen else []
+    answers = [
+        Answer(row=n, text=tokenizer.decode(new, skip_special_tokens=True), ended=len(new) < most)
+        for n, new in zip(chosen, made, strict=True)
     ]
+    return Outcome(losses=losses, loss=loss, answers=answers)
 
 
-def is_short(rows: Sequence[dict[str, Any]]) -> bool:
+def is_short(rows: Sequence[Row]) -> bool:
     """Whether answers are so short that a good one is the reference, word for word."""
     words = sorted(len(part_of(row, "answer").split()) for row in rows)
     return words[len(words) // 2] <= SHORT
 
 
-def is_exact(answer: str, row: dict[str, Any]) -> bool:
+def is_exact(answer: str, row: Row) -> bool:
     """Whether an answer is the row's, but for case and white space."""
     return normalise(answer) == normalise(part_of(row, "answer"))
 
 
-def first_difference(answer: str, row: dict[str, Any]) -> int:
+def first_difference(answer: str, row: Row) -> int:
     """Words of an answer that agree with the row's before the first that does not."""
     given, wanted = answer.split(), part_of(row, "answer").split()
     pairs = zip(given, wanted, strict=False)

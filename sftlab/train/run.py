@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sftlab.chat import resize_embeddings
 from sftlab.data import Message
@@ -14,49 +16,42 @@ from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
 from sftlab.models import ADAPTED, Profile, find_profile, local_folder, weights_hash
 from sftlab.quiet import quiet_libraries
-from sftlab.train.examples import ExampleError, check_messages
-from sftlab.train.recipe import recipe_text
-from sftlab.train.settings import Settings
+from sftlab.train.examples import ExampleError, check_row
+from sftlab.train.settings import LORA_CONFIG, SFT_CONFIG, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_RECORD = ("seconds", "tokens", "provenance", "history", "validation", "kept_epoch", "trained",
-           "weights")  # fmt: skip
+_RECORD = "seconds tokens provenance history validation kept_epoch trained weights".split()
 METER = "meter.parquet"
-"""The file of a saved run with its reading of the forgetting meter."""
 
 
 class RunError(ValueError):
     """A folder that can't be saved to, or opened as a run."""
 
 
+class RecipeError(ValueError):
+    """A run that plain TRL and PEFT can't do."""
+
+
 @dataclass(kw_only=True)
 class Run:
     """What `finetune` returns."""
 
-    model: "PreTrainedModel"
-    """The trained model, in evaluation mode; with adapters, PEFT's wrapper around the base."""
-    tokenizer: "PreTrainedTokenizerBase"
-    """Its tokenizer, with the chat template it was trained on."""
+    model: "PreTrainedModel"  # in evaluation mode; with adapters, PEFT's wrapper around the base
+    tokenizer: "PreTrainedTokenizerBase"  # with the chat template it was trained on
+    # One row a step: step, epoch, loss, learning_rate, grad_norm, mean_token_accuracy.
     history: list[dict[str, float]]
-    """One row a step: step, epoch, loss, learning_rate, grad_norm, mean_token_accuracy."""
+    # One row an epoch: epoch, step, loss on the validation examples; empty without any.
     validation: list[dict[str, float]] = field(default_factory=list)
-    """One row an epoch: epoch, step, loss on the validation examples; empty without any."""
-    kept_epoch: float | None = None
-    """With early stopping, the epoch whose weights these are; else they are those of the last."""
-    trained: int = 0
-    """Number of weights that were trained; of rows of added tokens those alone."""
-    weights: int = 0
-    """Number of the base's weights, rows of added tokens among them."""
-    settings: Settings
-    """The settings used, with the profile's values filled in."""
-    seconds: float
-    """Seconds of training alone, without loading, tokenising and what came before a resumption."""
+    kept_epoch: float | None = None  # whose weights these are, after early stopping
+    trained: int = 0  # number of weights that were trained; of rows of added tokens those alone
+    weights: int = 0  # number of the base's weights, rows of added tokens among them
+    settings: Settings  # those used, with the profile's values filled in
+    seconds: float  # of training alone, without loading and what came before a resumption
+    # Of one epoch: total, supervised, examples, longest, and cut (examples that lost an end).
     tokens: dict[str, int]
-    """Of one epoch: total, supervised, examples, longest, and cut (examples that lost an end)."""
-    provenance: dict[str, Any]
-    """Profile, hashes of data and base weights, added tokens, versions, device."""
+    provenance: dict[str, Any]  # profile, hashes of data and base weights, versions, device
     _meter: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
@@ -65,35 +60,14 @@ class Run:
         return self.trained / self.weights if self.weights else 0.0
 
     def chat(
-        self,
-        messages: str | Sequence[Message],
-        *,
-        sample: bool = False,
-        temperature: float = 1.0,
-        max_new_tokens: int = 64,
-        seed: int = 0,
+        self, messages: str | Sequence[Message], *, max_new_tokens: int = 64, **options: Any
     ) -> str:
-        """The assistant's next words, without its end of turn.
-
-        Args:
-            messages: one question, or a conversation that ends with the user's turn.
-            sample: draw from the distribution instead of taking the likeliest token.
-            temperature: divides the logits when sampling; below 1 is more careful.
-            max_new_tokens: stop here if no end of turn came.
-            seed: of the sampling; the caller's random generators are not touched.
-
-        Raises:
-            ExampleError: the conversation is not sound, or leaves no room for an answer.
-        """
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        draw = _drawing(sample, temperature)
-        prompt = self._prompt(messages, where="the conversation")
-        return self._continue([prompt], max_new_tokens, seed=seed, **draw)[0]
+        """The assistant's next words, without its end of turn; options are those of `answer`."""
+        return self.answer([messages], max_new_tokens=max_new_tokens, **options)[0]
 
     def answer(
         self,
-        questions: Sequence[str],
+        questions: Sequence[str | Sequence[Message]],
         *,
         max_new_tokens: int = 24,
         batch_size: int = 128,
@@ -101,74 +75,81 @@ class Run:
         temperature: float = 1.0,
         seed: int = 0,
     ) -> list[str]:
-        """Answers to single questions, in their order, computed in left-padded batches.
+        """Answers to questions or conversations, in their order, computed in left-padded batches.
 
-        Greedy, unless `sample` draws them with a temperature and a seed, as in `chat`.
+        Greedy, unless `sample` draws them with a temperature (below 1 is more careful) and a seed;
+        the caller's random generators are not touched.
 
         Raises:
-            ExampleError: a question is empty or too long.
+            ExampleError: a conversation is not sound, or leaves no room for an answer.
         """
-        draw = _drawing(sample, temperature)
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
-        prompts = [
-            self._prompt([{"role": "user", "content": question}], where=f"question {index}")
-            for index, question in enumerate(questions)
-        ]
-        return self._continue(prompts, max_new_tokens, seed=seed, batch_size=batch_size, **draw)
-
-    def _prompt(self, messages: Sequence[Message], *, where: str) -> list[int]:
-        messages = check_messages(messages, where=where)
-        if messages[-1]["role"] != "user":
-            raise ExampleError(
-                f"{where} ends with the role {messages[-1]['role']!r}; it is the user's turn"
+        limit, prompts = self.model.config.get_text_config().max_position_embeddings, []
+        for index, asked in enumerate(questions):
+            where = f"question {index}" if len(questions) > 1 else "the question"
+            messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+            messages = check_row({"messages": messages}, where=where, answered=False)
+            if (role := messages[-1]["role"]) != "user":
+                raise ExampleError(f"{where} ends with the role {role!r}; it is the user's turn")
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
             )
-        text = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        limit = self.model.config.get_text_config().max_position_embeddings
-        if len(ids) >= limit:
-            raise ExampleError(
-                f"{where} has {len(ids)} tokens and the model reads {limit}; leave out the earliest"
-                " turns"
-            )
-        return ids
-
-    def _continue(self, prompts: list[list[int]], max_new_tokens: int, **options) -> list[str]:
+            prompts.append(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            if (count := len(prompts[-1])) >= limit:
+                raise ExampleError(
+                    f"{where} has {count} tokens and the model reads {limit}; leave out the "
+                    "earliest turns"
+                )
+        how = {"sample": sample, "temperature": temperature, "seed": seed, "batch_size": batch_size}
+        pad = self.tokenizer.pad_token_id
         with quiet_libraries():
-            new = generate(
-                self.model,
-                prompts,
-                pad=self.tokenizer.pad_token_id,
-                max_new_tokens=max_new_tokens,
-                **options,
-            )
+            new = generate(self.model, prompts, pad=pad, max_new_tokens=max_new_tokens, **how)
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
 
     def meter(self) -> pd.DataFrame:
-        """The old skills that are left: `sftlab.measure.read_meter` of this model, taken once.
-
-        A saved run keeps what was taken.
-        """
+        """The old skills that are left: `sftlab.measure.read_meter` of this model, taken once."""
         if self._meter is None:
             embedded = self.provenance["profile"]["embedded"]
             self._meter = read_meter(self.model, self.tokenizer, known_corpus=embedded)
         return self._meter.copy()
 
     def recipe(self) -> str:
-        """The same fine-tune as a Python script in plain TRL, PEFT and bitsandbytes.
+        """The same fine-tune as a script in plain TRL, PEFT and bitsandbytes, without the lab.
 
-        It runs without the lab, on a JSONL file of examples: `python recipe.py train.jsonl`.
+        Raises:
+            RecipeError: it used what the libraries do not have, such as gradual unfreezing.
         """
-        return recipe_text(self)
+        settings, profile = self.settings, self.provenance["profile"]
+        lacking = {
+            "method='gradual'": settings.method == "gradual",
+            "dropout": settings.dropout,
+            "train_control_tokens=False": not settings.train_control_tokens,
+        }
+        if named := [name for name, used in lacking.items() if used]:
+            raise RecipeError(f"TRL and PEFT have no {', '.join(named)}: train a run without")
+        form = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+        loader = FileSystemLoader(Path(__file__).parent)
+        environment = Environment(loader=loader, undefined=StrictUndefined, **form)
+        environment.filters["repr"] = repr
+        embedded = profile["embedded"]
+        return environment.get_template("recipe.jinja").render(
+            settings=settings,
+            tokenizer=self.tokenizer,
+            model=find_profile(profile["name"]).source if embedded else profile["source"],
+            revision=profile["revision"],
+            added=pformat(self.provenance["added_tokens"], width=90),
+            config=self.model.config.get_text_config(),
+            peft=self.model.peft_config["default"] if settings.method in ADAPTED else None,
+            same=SFT_CONFIG,
+            lora=LORA_CONFIG,
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write the weights (safetensors), the tokenizer with its template, and run.json.
 
-        With full fine-tuning the folder is a model that plain transformers loads; with adapters it
-        holds these alone, and opening it needs the base that run.json names; for a base in a local
-        folder that is a path of this machine, the only one in the saved files.
+        With full fine-tuning the folder is a model that plain transformers loads; adapters need the
+        base that run.json names, for a local folder by the only path of this machine in it.
 
         Raises:
             RunError: the folder exists and is not empty.
@@ -177,6 +158,11 @@ class Run:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder} exists and is not empty; save to a new folder")
         folder.mkdir(parents=True, exist_ok=True)
+        self.write(folder)
+        return folder
+
+    def write(self, folder: Path) -> None:
+        """The same beside what else is in the folder; run.json, which says so, comes last."""
         options = {}
         if self.settings.method in ADAPTED:
             profile = self.provenance["profile"]
@@ -186,25 +172,17 @@ class Run:
             base = profile["name" if local else "source"]
             self.model.peft_config["default"].base_model_name_or_path = base
             below = self.model.get_base_model()
-            below.name_or_path = below.config._name_or_path = base
+            below.name_or_path = below.config.name_or_path = base
             options["save_embedding_layers"] = False
         with quiet_libraries():
             self.model.save_pretrained(folder, **options)
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)
-        record = {"settings": asdict(self.settings)}
-        record |= {name: getattr(self, name) for name in _RECORD}
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        (folder / "run.json").write_text(text + "\n", encoding="utf-8")
         if self._meter is not None:
             self._meter.to_parquet(folder / METER)
-        return folder
-
-
-def _drawing(sample: bool, temperature: float) -> dict[str, Any]:
-    if sample and not temperature > 0:
-        raise ValueError(f"temperature is {temperature!r}; give one above zero")
-    return {"sample": sample, "temperature": temperature}
+        record = {"settings": asdict(self.settings), **{n: getattr(self, n) for n in _RECORD}}
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        (folder / "run.json").write_text(text + "\n", encoding="utf-8")
 
 
 def load_run(folder: str | Path) -> Run:
@@ -214,8 +192,7 @@ def load_run(folder: str | Path) -> Run:
         RunError: there is no run in the folder, it can't be read, or the base below its adapters
             is no longer the one it was trained on.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     folder = Path(folder)
     try:
@@ -228,40 +205,31 @@ def load_run(folder: str | Path) -> Run:
         ) from error
     with quiet_libraries():
         try:
-            options = {"local_files_only": True, "trust_remote_code": False}
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-            if settings.method not in ADAPTED:
-                model = AutoModelForCausalLM.from_pretrained(
-                    folder,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    dtype=torch.float32,
-                )
-                if not fields["provenance"]["profile"]["embedded"]:  # as `load` places its base
-                    model.to(pick_device())
-            else:
-                model = _with_adapters(folder, tokenizer, settings, fields["provenance"])
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            model = _load_model(folder, tokenizer, settings, record["provenance"])
         except OSError as error:
             raise RunError(f"{folder} is incomplete: {error}") from error
     meter = pd.read_parquet(folder / METER) if (folder / METER).is_file() else None
-    return Run(
-        model=model.eval(),
-        tokenizer=tokenizer,
-        settings=settings,
-        _meter=meter,
-        **fields,
-    )
+    model.eval()
+    return Run(model=model, tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
 
 
-def _with_adapters(folder: Path, tokenizer, settings: Settings, provenance: dict[str, Any]):
+def _load_model(folder: Path, tokenizer, settings: Settings, provenance: dict[str, Any]):
+    import torch
     from peft import PeftModel
-    from transformers import GenerationConfig
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     from sftlab.train.methods import cast_adapters, load_base
 
     profile = Profile(**provenance["profile"])
+    if settings.method not in ADAPTED:
+        options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        return model if profile.embedded else model.to(pick_device())  # as `load` places its base
     if profile.embedded:
-        profile = Profile(**{**vars(find_profile(profile.name)), "method": profile.method})
+        profile = replace(find_profile(profile.name), method=profile.method)
     elif not profile.on_hub and local_folder(profile) is None:
         raise RunError(
             f"{folder} holds adapters, and the model below them is no longer in {profile.source}; "

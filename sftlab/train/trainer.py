@@ -9,13 +9,14 @@ Evaluation, early stopping, the best weights, checkpoints and TensorBoard are th
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, Sampler
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
@@ -30,40 +31,26 @@ from sftlab.train.methods import (
     freeze,
     freeze_rows,
 )
-from sftlab.train.settings import Settings
+from sftlab.train.settings import SFT_CONFIG, Settings
 
 POOL = 8
 """Batches whose examples are sorted by length together: enough that a batch has next to no padding,
 few enough that which examples meet still changes with every epoch."""
 
 
-class Batches(torch.utils.data.Sampler):
+class Batches(Sampler):
     """Order of the examples of an epoch, the same for the same seed and epoch.
 
     All are shuffled. Then, unless `pool` is 1, those of `pool` batches are sorted by length and cut
-    into batches, and the batches are shuffled. `size` counts the examples of a whole optimiser
-    step, so that accumulating parts of a step sees the same examples as one large batch. Not
-    `shuffled`, they come in every epoch as they stand.
+    into batches of `size`, which are shuffled: the examples of a whole optimiser step, so that
+    accumulating parts of it sees the same ones.
 
         lengths 9 3 8 4 2 7   size 2, pool 3   ->   [3 2] [9 8] [7 4], in a random order
     """
 
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        *,
-        size: int,
-        pool: int,
-        seed: int,
-        shuffled: bool = True,
-    ) -> None:
-        self._lengths, self._size, self._pool, self._seed = (
-            list(lengths),
-            size,
-            pool,
-            seed,
-        )
-        self._shuffled, self._epoch = shuffled, 0
+    def __init__(self, lengths: Sequence[int], *, size: int, pool: int, seed: int) -> None:
+        self._lengths, self._size, self._pool = list(lengths), size, pool
+        self._seed, self._epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer; a resumed run thereby finds the order it left."""
@@ -73,9 +60,6 @@ class Batches(torch.utils.data.Sampler):
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
-        if not self._shuffled:
-            yield from range(len(self))
-            return
         draw = torch.Generator().manual_seed(self._seed * 100_003 + self._epoch)
         order = torch.randperm(len(self), generator=draw).tolist()
         batches = []
@@ -107,37 +91,20 @@ def trimmed(inputs: dict, labels: torch.Tensor) -> tuple[dict, torch.Tensor]:
     return inputs | {name: one[:, :width] for name, one in tensors.items()}, targets[:, :width]
 
 
-@contextmanager
-def only_positions(model: torch.nn.Module, kept: torch.Tensor) -> Iterator[None]:
-    """Compute logits for some positions only, in whatever way the model computes them.
-
-    `kept` is boolean, (batch, length). Within the context the model's logits have the shape
-    (1, positions kept, vocabulary). What a model does to its logits afterwards, such as Gemma's
-    soft cap, still happens.
-    """
-    head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, given: (given[0][kept][None], *given[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
 def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None):
     """Loss of the supervised tokens, and whether each was the likeliest.
 
-    Args:
-        model: what is called, perhaps wrapped; it has `get_output_embeddings`.
-        inputs: what it is called with, without labels.
-        labels: (batch, length), unshifted; -100 is ignored.
-        count: the loss's divisor; by default the number of supervised tokens here.
+    Logits are computed for them alone, by a hook before the model's own head. What a model does to
+    its logits afterwards, such as Gemma's soft cap, still happens.
 
     Returns:
-        The sum of the losses over `count`, in nats a token, and a boolean tensor (supervised,).
+        The sum of the losses over `count`, by default their number, in nats a token, of labels
+        (batch, length) that are not shifted yet; and a boolean tensor (supervised,).
     """
     inputs, targets = trimmed(inputs, labels)
     kept = targets != IGNORED
-    with only_positions(model, kept):
+    head = model.get_output_embeddings()
+    with head.register_forward_pre_hook(lambda _, given: (given[0][kept][None], *given[1:])):
         logits = model(**inputs, use_cache=False).logits[0].float()
     targets = targets[kept]
     loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
@@ -147,21 +114,18 @@ def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None):
 def mean_loss(model, rows: Sequence[dict], pad: int, *, batch_size: int = 64) -> float:
     """Mean loss of the supervised tokens of labelled rows, nats; padded on the right.
 
-    The model computes in its own precision, which during a training is the training's, and is left
-    in the mode that it was in.
+    In the model's own precision, which during a training is the training's.
     """
     collate = DataCollatorForLanguageModeling(pad_token_id=pad)
+    rows = [{key: row[key] for key in ("input_ids", "labels")} for row in rows]
+    rows.sort(key=lambda row: len(row["input_ids"]))
     training = model.training
     model.eval()
     total, count = 0.0, 0
-    rows = sorted(rows, key=lambda row: len(row["input_ids"]))
     with torch.no_grad():
         for start in range(0, len(rows), batch_size):
-            batch = [
-                {key: row[key] for key in ("input_ids", "labels")}
-                for row in rows[start : start + batch_size]
-            ]
-            inputs = {name: value.to(model.device) for name, value in collate(batch).items()}
+            batch = collate(rows[start : start + batch_size])
+            inputs = {name: value.to(model.device) for name, value in batch.items()}
             loss, right = supervised_loss(model, inputs, inputs.pop("labels"), count=1)
             total, count = total + loss.item(), count + len(right)
     model.train(training)
@@ -182,21 +146,26 @@ class SupervisedTrainer(SFTTrainer):
     """Set before training, such as `Batches`."""
     adapter_dtype: str | None = None
 
-    def _get_train_sampler(self, train_dataset=None):
-        return self.order
+    def get_train_dataloader(self) -> DataLoader:
+        """Of the examples in their order; `accelerate` tells it the epoch."""
+        loader = DataLoader(
+            self.train_dataset,
+            batch_size=self.args.per_device_train_batch_size,
+            sampler=self.order,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
 
     def get_decay_parameter_names(self, model):
         """A matrix of which some rows are frozen does not decay."""
         partial = {name for name, one in model.named_parameters() if hasattr(one, "partial")}
         return [name for name in super().get_decay_parameter_names(model) if name not in partial]
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        cast_adapters(self.model, self.adapter_dtype)  # PEFT reads bfloat16 adapters as float32
-
-    def floating_point_ops(self, inputs) -> int:
-        """A count that nobody reads: each step would walk all weights for it."""
-        return 0
+    def create_optimizer(self, *given):
+        """PEFT reads a checkpoint's adapters as float32; the optimizer's state takes their type."""
+        cast_adapters(self.model, self.adapter_dtype)
+        return super().create_optimizer(*given)
 
     def create_model_card(self, *args, **kwargs) -> None:
         """None is written with a checkpoint: TRL's describes a model that is on the hub."""
@@ -207,17 +176,22 @@ class SupervisedTrainer(SFTTrainer):
             return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if return_outputs or self.aux_loss_enabled:  # experts' balance needs all of the outputs
+        if self.aux_loss_enabled:  # experts' balance needs all of the outputs
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs.pop("labels")
-        loss, right = supervised_loss(model, inputs, labels, num_items_in_batch)
+        loss, right = supervised_loss(model, inputs, inputs.pop("labels"), num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # which divides by it
-        mode = "train" if self.model.training else "eval"
-        self._metrics[mode]["mean_token_accuracy"].append(right.float().mean().item())
+        self.accuracies.append(right.float().mean().item())
         return loss
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+    def log(self, logs, start_time=None) -> None:
+        """With the mean accuracy of a step's batches, as TRL's own `compute_loss` has it."""
+        if "loss" in logs and self.accuracies:
+            logs["mean_token_accuracy"] = sum(self.accuracies) / len(self.accuracies)
+            self.accuracies.clear()
+        super().log(logs, start_time)
+
+    def evaluate(self, eval_dataset=None, *args, **kwargs):
         """The mean over tokens; the Trainer's own is one of batches' means."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics = {"eval_loss": mean_loss(self.model, rows, self.processing_class.pad_token_id)}
@@ -242,42 +216,25 @@ def make_trainer(
 ) -> SupervisedTrainer:
     """TRL's trainer for a model and labelled rows; both are changed by it.
 
-    Args:
-        model: the base, with its embeddings grown for the template.
-        rows: `input_ids` and `labels`, unshifted and cut to length.
-        settings: filled in.
-        added: tokens that the template added to the vocabulary.
-        folder: for checkpoints.
-        eval_rows: rows like those, to measure the loss on.
-        save_steps: steps from one checkpoint to the next. With early stopping one is written after
-            each epoch instead: the best epoch's weights are read from its checkpoint.
+    The rows are unshifted and cut to length, the settings filled in, and the model's embeddings
+    grown for the tokens that the template added. With early stopping a checkpoint is written after
+    each epoch instead of after `save_steps`: the best epoch's weights are read from its own.
     """
     cpu = pick_device() == "cpu"
     step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     epoch = -(-len(rows) // step_size)
     stops_early = settings.early_stopping_patience is not None
-    # What TRL's settings call gradient checkpointing, before and since transformers renamed it.
-    known = {one.name for one in fields(SFTConfig)}
-    checkpointing = "activation_checkpointing"
-    checkpointing = checkpointing if checkpointing in known else "gradient_checkpointing"
+    same = {name: getattr(settings, name) for name in SFT_CONFIG}
+    if "activation_checkpointing" in {one.name for one in fields(SFTConfig)}:
+        # So it is called since transformers 5.23; the old name warns.
+        same["activation_checkpointing"] = same.pop("gradient_checkpointing")
     options = SFTConfig(
+        **same,
         output_dir=str(folder),
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,  # the rows are cut already
-        padding_free=settings.padding_free,
         eos_token=tokenizer.eos_token,
-        per_device_train_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        num_train_epochs=settings.num_train_epochs,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_scheduler_type,
-        warmup_steps=settings.warmup_steps,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        seed=settings.seed,
         use_cpu=cpu,
-        bf16=settings.bf16,
-        **{checkpointing: settings.gradient_checkpointing},
         dataloader_pin_memory=not cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # a diverged run must show it
@@ -304,15 +261,18 @@ def make_trainer(
         processing_class=tokenizer,
         peft_config=adapter_config(model, settings, added=new),
     )
+    trainer.accuracies = []
     trainer.adapter_dtype = settings.adapter_dtype
     cast_adapters(trainer.model, settings.adapter_dtype)
-    trainer.order = Batches(
-        [len(row["input_ids"]) for row in rows],
-        size=step_size,
-        pool=POOL if settings.train_sampling_strategy == "group_by_length" else 1,
-        seed=settings.seed,
-        shuffled=settings.train_sampling_strategy != "sequential",
-    )
+    trainer.order = range(len(rows))
+    if settings.train_sampling_strategy != "sequential":
+        pool = POOL if settings.train_sampling_strategy == "group_by_length" else 1
+        lengths = [len(row["input_ids"]) for row in rows]
+        trainer.order = Batches(lengths, size=step_size, pool=pool, seed=settings.seed)
+    if settings.gradient_checkpointing:
+        # TRL's hook so that inputs want gradients. The Trainer adds the same again when it begins,
+        # and only the last can be removed (transformers 5.23).
+        model.disable_input_require_grads()
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):
         # TRL 1.16 reads `lm_head.bias`, which PEFT 0.21's wrapper of trainable rows hides.

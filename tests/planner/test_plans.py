@@ -74,11 +74,6 @@ def test_a_mask_costs_where_examples_differ_in_length(llama_8b):
     assert one == alone, "one row has nothing to be padded to"
 
 
-def test_gradual_ends_as_full(llama_8b):
-    full, gradual = (estimate(llama_8b, method=method) for method in ("full", "gradual"))
-    assert gradual.at_peak() == full.at_peak()
-
-
 def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     for method in METHODS:
@@ -88,7 +83,9 @@ def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
         assert estimate(toy_base, method=method, max_length=8).trained == made.trained, method
 
 
-def test_frozen_layers_need_less_the_fewer_are_trained(llama_8b):
+def test_frozen_layers_need_less_the_fewer_are_trained_and_gradual_ends_as_full(llama_8b):
+    full, gradual = (estimate(llama_8b, method=method) for method in ("full", "gradual"))
+    assert gradual.at_peak() == full.at_peak()
     totals = [estimate(llama_8b, method="frozen", trained_layers=n).total for n in (1, 8, 16, 32)]
     assert totals == sorted(set(totals))
     assert estimate(llama_8b, method="frozen").total == totals[2]
@@ -165,25 +162,15 @@ def test_configuration_that_can_not_be_planned(tmp_path, content, said):
         ({"method": "prefix", "gradient_checkpointing": True}, "gets no cache"),
         ({"method": "prefix", "num_virtual_tokens": 0}, "num_virtual_tokens is 0"),
         ({"method": "frozen", "trained_layers": 33}, "trained_layers is 33.*32 layers"),
-    ],
-)
-def test_value_that_a_step_can_not_have(llama_8b, asked, said):
-    with pytest.raises(PlanError, match=said):
-        estimate(llama_8b, **asked)
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
         ({"gpu": "abacus"}, "abacus.*a100-80gb"),
         ({"throughput": 0.0}, "throughput is 0.0"),
         ({"gpu": "t4", "bf16": False}, "bfloat16"),
     ],
 )
-def test_speed_that_is_not_known(llama_8b, asked, said):
-    plan = estimate(llama_8b, bf16=asked.pop("bf16", True))
+def test_value_that_a_plan_can_not_have(llama_8b, asked, said):
+    pace = {name: asked.pop(name) for name in ("gpu", "throughput") if name in asked}
     with pytest.raises(PlanError, match=said):
-        speed(plan, **asked)
+        speed(estimate(llama_8b, **asked), **pace)
 
 
 APP = typer.Typer()

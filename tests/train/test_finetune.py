@@ -7,23 +7,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
-from toy_run import EXAMPLES, equal, train, weights
+from tokenizers.processors import TemplateProcessing
+from toy_run import EXAMPLES, equal, stop_at, talk, train, weights
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedTokenizerFast,
     Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from sftlab.chat import CHATML, FAMILIES, IGNORED, control_tokens, setup_chat_template
 from sftlab.models import load
-from sftlab.train import ExampleError, RunError, Settings, SettingsError, load_run
+from sftlab.train import ExampleError, RunError, Settings, SettingsError, load_run, untrained
 from sftlab.train import finetuning as module
 from sftlab.train.examples import supervise
 from sftlab.train.trainer import SupervisedTrainer
@@ -35,44 +36,26 @@ LEARN = {"num_train_epochs": 8, "learning_rate": 1e-2}
 
 def make_base(folder, *, reserved=True, tied=True, kind="llama", bos=False):
     """A random model and a byte-level BPE; without `reserved` it knows no chat token."""
-    special = ["<|endoftext|>"] + ["<|pad|>", "<|im_start|>", "<|im_end|>"] * reserved
+    end = "<|endoftext|>"
     bpe = Tokenizer(BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(
-        ["What is the capital? Paris user assistant system"] * 3,
-        trainers.BpeTrainer(
-            vocab_size=320, special_tokens=special, show_progress=False, initial_alphabet=alphabet
-        ),
-    )
+    how = {"special_tokens": [end] + ["<|pad|>", "<|im_start|>", "<|im_end|>"] * reserved}
+    how |= {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
+    words = ["What is the capital? Paris user assistant system"] * 3
+    bpe.train_from_iterator(words, trainers.BpeTrainer(vocab_size=320, **how))
     if bos:
-        from tokenizers.processors import TemplateProcessing
-
-        bpe.post_processor = TemplateProcessing(
-            single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
-        )
+        bpe.post_processor = TemplateProcessing(single=f"{end} $A", special_tokens=[(end, 0)])
     pad = {"pad_token": "<|pad|>"} if reserved else {}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token="<|endoftext|>", eos_token="<|endoftext|>", **pad
-    )
-    sizes = dict(
-        hidden_size=64,
-        num_hidden_layers=2,
-        intermediate_size=128,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        vocab_size=len(tokenizer),
-        max_position_embeddings=128,
-        tie_word_embeddings=tied,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=end, eos_token=end, **pad)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32}
+    sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 128}
+    config = LlamaConfig if kind == "llama" else Qwen3Config
     torch.manual_seed(0)
-    if kind == "llama":
-        model = LlamaForCausalLM(LlamaConfig(**sizes))
-    else:
-        model = Qwen3ForCausalLM(Qwen3Config(head_dim=32, **sizes))
+    model = AutoModelForCausalLM.from_config(
+        config(tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0, **sizes)
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -107,88 +90,89 @@ def test_labels_that_reach_the_model(base, monkeypatch):
     assert made.tokens["supervised"] == len(EXAMPLES) * len(answer)
 
 
-def test_run_learns_stops_and_says_where_it_came_from(run, base):
+def test_run_learns_stops_and_says_where_it_came_from(run):
     assert run.history[-1]["loss"] < run.history[0]["loss"] / 2
     assert [row["step"] for row in run.history] == list(range(1, 25))
     assert not run.model.training
-    assert run.tokenizer.eos_token == "<|im_end|>"
-    assert run.tokenizer.pad_token == "<|pad|>"
+    assert (run.tokenizer.eos_token, run.tokenizer.pad_token) == ("<|im_end|>", "<|pad|>")
     assert run.model.generation_config.eos_token_id == [3, 0]
     assert run.chat("What is 7?") == "Paris"
     assert run.seconds > 0
-    assert run.tokens["examples"] == 24
-    assert run.tokens["cut"] == 0
-    assert run.settings.learning_rate == 1e-2
-    assert run.settings.max_length == 128
+    assert (run.tokens["examples"], run.tokens["cut"]) == (24, 0)
+    assert (run.settings.learning_rate, run.settings.max_length) == (1e-2, 128)
     assert len(run.provenance["data"]) == len(run.provenance["base_weights"]) == 64
     assert run.provenance["added_tokens"] == []
-
-
-def test_the_callers_random_generators_are_left_as_they_were(base):
-    random.seed(5), torch.manual_seed(5)
-    before = random.getstate(), torch.get_rng_state()
-    one = train(base)
-    assert random.getstate() == before[0]
-    assert torch.equal(torch.get_rng_state(), before[1])
-    torch.manual_seed(6)
-    assert equal(one, train(base))
-
-
-def test_copy_of_a_trained_model_computes_with_its_own_weights(run):
-    twin = copy.deepcopy(run.model)
+    twin = copy.deepcopy(run.model)  # which computes with its own weights
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.zero_()
     assert twin(torch.tensor([[5, 6]])).logits.abs().max() == 0
 
 
-def test_batched_answers_equal_single_ones(run):
+def test_the_callers_random_generators_are_left_as_they_were_and_a_dataset_is_a_list(base):
+    random.seed(5), torch.manual_seed(5)
+    before = random.getstate(), torch.get_rng_state()
+    one = train(base)
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    torch.manual_seed(6)
+    rows = Dataset.from_list([{**example, "source": "x"} for example in EXAMPLES])
+    assert equal(one, train(base, rows))
+
+
+def test_answers_come_in_batches_and_sampling_has_a_seed(run):
     questions = ["What is 3?", "What is the capital of 30 user assistants?", "is?"]
     assert run.answer(questions) == [run.chat(q, max_new_tokens=24) for q in questions]
     assert run.answer([]) == []
-
-
-def test_sampling_has_a_seed_and_conversations_go_on(base):
-    made = train(base)
-    first = made.chat("a", sample=True, seed=1)
-    assert first == made.chat("a", sample=True, seed=1) != made.chat("a", sample=True, seed=2)
+    how = {"sample": True, "temperature": 9.0}
+    first = run.chat("a", seed=1, **how)
+    assert first == run.chat("a", seed=1, **how) != run.chat("a", seed=2, **how)
     talk = [*EXAMPLES[0]["messages"], {"role": "user", "content": "And?"}]
-    assert isinstance(made.chat(talk, max_new_tokens=3), str)
+    assert isinstance(run.chat(talk, max_new_tokens=3), str)
     with pytest.raises(ExampleError, match="the user's turn"):
-        made.chat(EXAMPLES[0]["messages"])
+        run.chat(EXAMPLES[0]["messages"])
     with pytest.raises(ExampleError, match="the model reads 128"):
-        made.chat("long " * 200)
+        run.chat("long " * 200)
 
 
-def test_saved_run_is_a_plain_model(base, tmp_path):
-    made = train(base)
-    folder = made.save(tmp_path / "run")
+def test_saved_run_is_a_plain_model(run, tmp_path):
+    folder = run.save(tmp_path / "run")
     assert not list(folder.glob("*.bin"))
     opened = load_run(folder)
-    assert (opened.settings, opened.history) == (made.settings, made.history)
-    assert opened.provenance == made.provenance
+    assert (opened.settings, opened.history) == (run.settings, run.history)
+    assert opened.provenance == run.provenance
     assert opened.tokenizer.chat_template == CHATML
     assert opened.model.generation_config.eos_token_id == [3, 0]
     with pytest.raises(RunError, match="not empty"):
-        made.save(folder)
+        run.save(folder)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    before = weights(made.model)
+    before = weights(run.model)
     assert all(torch.equal(before[name], one) for name, one in weights(plain).items())
+
+
+def test_a_run_reads_its_meter_once_and_keeps_it(run, base, monkeypatch, tmp_path):
+    taken, folder = run.meter(), tmp_path / "run"
+    monkeypatch.setattr("sftlab.train.run.read_meter", lambda *a, **k: pytest.fail("read twice"))
+    pd.testing.assert_frame_equal(run.meter(), taken)
+    pd.testing.assert_frame_equal(load_run(run.save(folder)).meter(), taken)
+    monkeypatch.undo()
+    moved = taken["nats"] - untrained(base).meter()["nats"]
+    assert moved.abs().max() > 0.1
+    taken["nats"] = 0.0
+    assert (run.meter()["nats"] > 0).all(), "a caller's change is not the run's"
+    untrained(base).save(tmp_path / "untrained")
+    assert not (tmp_path / "untrained" / "meter.parquet").exists()
 
 
 def test_adapters_for_another_base_are_refused(base, tmp_path):
     moved = make_base(tmp_path / "base")
     folder = train(moved, method="lora").save(tmp_path / "run")
-    model = LlamaForCausalLM.from_pretrained(moved)
+    model = AutoModelForCausalLM.from_pretrained(moved)
     with torch.no_grad():
         model.lm_head.weight += 1
     model.save_pretrained(moved)
     with pytest.raises(RunError, match="another version"):
         load_run(folder)
-
-
-def files_naming(text, folder):
-    return sorted(f.name for f in folder.iterdir() if str(text).encode() in f.read_bytes())
 
 
 def test_run_on_a_relative_folder_opens_from_another(tmp_path, monkeypatch):
@@ -201,38 +185,43 @@ def test_run_on_a_relative_folder_opens_from_another(tmp_path, monkeypatch):
     for method, run in made.items():
         assert load_run(saved[method]).answer(["What is 3?"]) == run.answer(["What is 3?"])
         assert run.provenance["profile"]["name"] == "base"
+
+    def naming(folder):
+        return [f.name for f in folder.iterdir() if str(tmp_path).encode() in f.read_bytes()]
+
     # Only adapters on a local folder need this machine's path.
-    assert files_naming(tmp_path, saved["full"]) == []
-    assert files_naming(tmp_path, saved["lora"]) == ["run.json"]
+    assert naming(saved["full"]) == []
+    assert naming(saved["lora"]) == ["run.json"]
     (tmp_path / "base").rename(tmp_path / "moved")
     with pytest.raises(RunError, match=r"no longer in .*base"):
         load_run(saved["lora"])
 
 
 def test_provenance_is_known_before_training(base, monkeypatch):
-    from trl import SFTTrainer
-
     def gone(folder):
         raise ValueError("the weights are gone")
 
-    trained = []
     monkeypatch.setattr(module, "weights_hash", gone)
-    monkeypatch.setattr(SFTTrainer, "train", lambda self: trained.append(1))
+    monkeypatch.setattr(SupervisedTrainer, "train", lambda self: pytest.fail("it was trained"))
     with pytest.raises(ValueError, match="the weights are gone"):
         train(base)
-    assert trained == []
 
 
-def test_base_that_pads_with_its_end_learns_to_stop(tmp_path):
-    bare = make_base(tmp_path / "base", reserved=False)
-    made = train(bare, **LEARN)
+def test_base_that_pads_with_its_end_learns_to_stop_and_one_with_bos_gets_exactly_one(tmp_path):
+    made = train(make_base(tmp_path / "bare", reserved=False), **LEARN)
     assert made.tokenizer.pad_token == "<|endoftext|>"
     assert made.chat("What is 7?") == "Paris"
+    made = train(make_base(tmp_path / "bos", bos=True))
+    ids = made.tokenizer.apply_chat_template(EXAMPLES[0]["messages"])["input_ids"]
+    assert ids[:2] == [0, 2]
+    assert ids.count(0) == 1
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(
+    ("method", "tied", "kind"),
+    [("full", True, "qwen3"), ("full", False, "llama"), ("lora", True, "llama"),
+     ("lora", False, "qwen3")],
+)  # fmt: skip
 def test_base_without_chat_tokens_gets_them(tmp_path, method, tied, kind):
     bare = make_base(tmp_path / "base", reserved=False, tied=tied, kind=kind)
     made = train(bare, method=method)
@@ -244,13 +233,6 @@ def test_base_without_chat_tokens_gets_them(tmp_path, method, tied, kind):
     assert made.tokenizer.pad_token == "<|endoftext|>"
     folder = made.save(tmp_path / "run")
     assert load_run(folder).answer(["What is 3?"]) == made.answer(["What is 3?"])
-
-
-def test_tokenizer_that_writes_bos_gets_exactly_one(tmp_path):
-    made = train(make_base(tmp_path / "base", bos=True))
-    ids = made.tokenizer.apply_chat_template(EXAMPLES[0]["messages"])["input_ids"]
-    assert ids[:2] == [0, 2]
-    assert ids.count(0) == 1
 
 
 def wrong(messages):
@@ -265,35 +247,17 @@ USER, ASSISTANT = EXAMPLES[0]["messages"]
     [
         ([], "no examples"),
         ("text", "examples is a str"),
-        (
-            [*EXAMPLES[:1], {"text": "a"}],
-            r"example 1: the row has no known shape \(it has 'text'\)",
-        ),
+        ([*EXAMPLES[:1], {"text": "a"}], r"example 1: the row has no known shape"),
         (wrong([]), "example 2, messages: the list of messages is empty"),
         (wrong([USER]), "example 2, .*there is no message of the assistant"),
-        (
-            wrong([USER, USER, ASSISTANT]),
-            r"example 2, messages\[1\].role: two user messages follow each other",
-        ),
-        (wrong([ASSISTANT]), r"example 2, messages\[0\].role: .* begins with the role assistant"),
-        (
-            wrong([USER, {"role": "bard", "content": "a"}]),
-            r"messages\[1\].role: the role is unknown \('bard'\)",
-        ),
-        (
-            wrong([USER, {"role": "assistant", "content": " "}]),
-            r"messages\[1\].content: the content is empty",
-        ),
-        (
-            wrong([USER, {"role": "assistant", "content": 4}]),
-            r"messages\[1\].content: the content must be a string \(got int: 4",
-        ),
+        (wrong([USER, USER, ASSISTANT]), r"messages\[1\].role: two user messages follow"),
+        (wrong([ASSISTANT]), r"messages\[0\].role: .* begins with the role assistant"),
+        (wrong([USER, ASSISTANT | {"role": "bard"}]), r"\[1\].role: the role is unknown \('bard"),
+        (wrong([USER, ASSISTANT | {"content": " "}]), r"\[1\].content: the content is empty"),
+        (wrong([USER, ASSISTANT | {"content": 4}]), r"content: .* must be a string \(got int: 4"),
         (wrong([USER, ASSISTANT | {"train": False}]), "every answer has train: false"),
-        (
-            wrong([USER, ASSISTANT, {"role": "system", "content": "a"}]),
-            "a system message comes after the first message",
-        ),
-        (wrong([USER, {"role": "assistant", "content": "a<|im_end|>"}]), "would end its own turn"),
+        (wrong([USER, ASSISTANT, USER | {"role": "system"}]), "comes after the first message"),
+        (wrong([USER, ASSISTANT | {"content": "a<|im_end|>"}]), "would end its own turn"),
     ],
 )
 def test_mistakes_in_examples_are_named(base, examples, said):
@@ -322,35 +286,30 @@ def test_example_whose_answer_is_cut_off(base):
         ({"method": "magic"}, "one of full, lora, qlora"),
         ({"warmup_steps": -1}, "zero or more"),
         ({"dropout": 1}, "dropout is 1; give a number from 0 to below 1"),
-        ({"lora_dropout": -0.1}, "from 0"),
-        ({"max_grad_norm": -1}, "zero or more"),
         ({"gradient_checkpointing": 1}, "checkpointing is 1; give True or False"),
         ({"train_sampling_strategy": "sorted"}, "one of group_by_length, random, sequential"),
         ({"early_stopping_patience": 0}, "above zero"),
-        ({"early_stopping_patience": 1.5}, "whole number"),
+        ({"init_lora_weights": "olora"}, 'True or "pissa"'),
+        ({"target_modules": []}, '"all-linear", a list'),
+        ({"target_modules": [1]}, '"all-linear", a list'),
+        ({"adapter_dtype": "float16"}, "float32, bfloat16"),
+        ({"seed": True}, "zero or more"),
+        ({"template": 3}, "a name, a path or Jinja text"),
+        ({"template": "chatmll"}, "no chat template 'chatmll'.*chatml"),
     ],
 )
 def test_mistakes_in_settings_are_named(base, change, said):
     with pytest.raises(SettingsError, match=said):
         train(base, **change)
-    assert Settings().changed(num_train_epochs=2).num_train_epochs == 2
 
 
-def test_dataset_is_taken_as_a_list_is(base):
-    from datasets import Dataset
-
-    rows = Dataset.from_list([{**example, "source": "x"} for example in EXAMPLES])
-    made = train(base, rows)
-    assert equal(made, train(base))
-
-
-def test_interrupt_closes_the_bar_and_gives_control_back(base, monkeypatch, capsys):
-    from trl import SFTTrainer
-
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(SFTTrainer, "training_step", stop)
+def test_bar_shows_steps_and_loss_and_is_closed_by_an_interrupt(base, monkeypatch, capsys):
+    train(base, progress=True)
+    shown = capsys.readouterr()
+    assert "3/3" in shown.err
+    assert "loss=" in shown.err
+    assert shown.out == ""
+    stop_at(monkeypatch, 0, KeyboardInterrupt)
     state = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
         train(base, progress=True)
@@ -358,63 +317,47 @@ def test_interrupt_closes_the_bar_and_gives_control_back(base, monkeypatch, caps
     assert capsys.readouterr().err.count("\n") == 1  # the bar's line is ended
 
 
-def test_bar_shows_steps_and_loss(base, capsys):
-    train(base, **{"progress": True})
-    shown = capsys.readouterr()
-    assert "3/3" in shown.err
-    assert "loss=" in shown.err
-    assert shown.out == ""
-
-
 COUNTRIES = country_examples(16, seed=0)
 TURNS = {
     "messages": [
-        {"role": "user", "content": "What is the capital of France?"},
-        {"role": "assistant", "content": "Paris"},
-        {"role": "user", "content": "And its currency?"},
-        {"role": "assistant", "content": "euro"},
+        *talk("What is the capital of France?", "Paris")["messages"],
+        *talk("And its currency?", "euro")["messages"],
     ]
 }
 
 
-def labelled(template, example=TURNS, **settings):
-    """Tokenizer, ids, labels and the supervised text of one example."""
+PLAIN = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+"""A template that ends no turn."""
+HALF = [m | {"train": False} if m["content"] == "Paris" else m for m in TURNS["messages"]]
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "how", "said"),
+    [
+        *((family, TURNS["messages"], {}, "Paris{end}euro{end}") for family in FAMILIES),
+        ("chatml", TURNS["messages"], {"supervised": "last"}, "euro{end}"),
+        ("chatml", TURNS["messages"], {"end_of_turn": False}, "Pariseuro"),
+        ("chatml", HALF, {}, "euro{end}"),
+        (PLAIN, TURNS["messages"], {}, "Pariseuro{end}"),
+        ("chatml", TURNS["messages"], {"supervised": "everything"}, None),
+    ],
+)
+def test_what_is_learned(template, messages, how, said):
     model, tokenizer = load("tiny")
-    settings = Settings(template=template, max_length=512, **settings)
     setup_chat_template(model, tokenizer, template=template)
-    rows, counted = supervise([example], tokenizer, settings)
-    row = rows[0]
+    settings = Settings(template=template, max_length=512, **how)
+    (row,), counted = supervise([{"messages": messages}], tokenizer, settings)
     pairs = list(zip(row["input_ids"], row["labels"], strict=True))
     kept = [i for i, label in pairs if label != IGNORED]
     assert counted["supervised"] == len(kept)
     assert all(label in (i, IGNORED) for i, label in pairs)
-    return tokenizer, row, tokenizer.decode(kept)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_answers_and_their_ends_are_learned_in_every_family(family):
-    tokenizer, row, learned = labelled(family)
-    end = tokenizer.eos_token
-    assert learned.replace(" ", "") == f"Paris{end}euro{end}"
-    assert row["input_ids"].count(tokenizer.eos_token_id) >= 2
-    for token in control_tokens(family):
+    if said is None:
+        assert kept == row["input_ids"]
+    else:
+        learned = tokenizer.decode(kept).replace(" ", "")
+        assert learned == said.format(end=tokenizer.eos_token)
+    for token in control_tokens(template):
         assert len(tokenizer(token, add_special_tokens=False)["input_ids"]) == 1
-
-
-def test_what_the_settings_leave_out_is_not_learned():
-    assert labelled("chatml", supervised="last")[2].replace(" ", "") == "euro<|im_end|>"
-    assert labelled("chatml", end_of_turn=False)[2].replace(" ", "") == "Pariseuro"
-    _, row, _ = labelled("chatml", supervised="everything")
-    assert row["labels"] == row["input_ids"]
-    untrained = [m | {"train": False} if m["content"] == "Paris" else m for m in TURNS["messages"]]
-    learned = labelled("chatml", {"messages": untrained})[2]
-    assert learned.replace(" ", "") == "euro<|im_end|>"
-
-
-def test_template_that_ends_no_turn_gets_the_eos_behind_the_last_answer():
-    plain = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
-    tokenizer, _, learned = labelled(plain)
-    assert learned.replace(" ", "") == f"Pariseuro{tokenizer.eos_token}"
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -451,20 +394,16 @@ def test_content_that_would_end_its_own_turn_is_refused(family):
         train("tiny", [TURNS], eval_dataset=[bad], template=family)
 
 
-@pytest.mark.parametrize("whole_folder", [False, True])
-def test_template_of_a_file_travels_as_its_text(tmp_path, whole_folder):
+def test_template_of_a_file_travels_as_its_text(tmp_path):
     file = tmp_path / "chat_template.jinja"
     file.write_text(FAMILIES["article"].text, encoding="utf-8")
-    given = tmp_path if whole_folder else file
-    made = train("tiny", COUNTRIES, template=str(given))
+    made = train("tiny", COUNTRIES, template=str(tmp_path))  # the folder with that file
     assert made.settings.template == FAMILIES["article"].text
     file.unlink()
     assert load_run(made.save(tmp_path / "run")).settings == made.settings
 
 
-def test_unknown_templates_and_refused_examples_are_named():
-    with pytest.raises(SettingsError, match=r"no chat template 'chatmll'.*chatml"):
-        Settings(template="chatmll")
+def test_examples_that_a_template_refuses_are_named():
     system = {"messages": [{"role": "system", "content": "Be brief."}, *TURNS["messages"]]}
     with pytest.raises(ExampleError, match=r"example 1: .*Gemma has no system role"):
         train("tiny", [TURNS, system], template="gemma")

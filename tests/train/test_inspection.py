@@ -11,47 +11,7 @@ from sftlab.train.trainer import SupervisedTrainer
 EXACT = {name: value for name, value in QUICK.items() if name != "progress"}
 
 
-@pytest.fixture(scope="module")
-def run(toy_base):
-    return train(toy_base, MIXED)
-
-
-@pytest.fixture(scope="module")
-def lengths(run):
-    """(tokens, tokens up to the last prediction) of each example."""
-    found = []
-    for row in MIXED:
-        out = run.tokenizer.apply_chat_template(
-            row["messages"], return_dict=True, return_assistant_tokens_mask=True
-        )
-        learned = [place for place, m in enumerate(out["assistant_masks"]) if m]
-        found.append((len(out["input_ids"]), max(learned)))
-    return found
-
-
-def test_batches_by_hand(toy_base, lengths):
-    frame = batches(str(toy_base), MIXED, train_sampling_strategy="sequential", **EXACT)
-    cut = [lengths[n : n + 8] for n in (0, 8, 16)]
-    assert frame["batch"].tolist() == [1, 2, 3]
-    assert frame["examples"].tolist() == [8] * 3
-    assert frame["tokens"].tolist() == [sum(t for t, _ in rows) for rows in cut]
-    assert frame["positions"].tolist() == [8 * max(last for _, last in rows) for rows in cut]
-
-
-def test_the_three_batchings_hold_the_same_tokens_on_fewer_and_fewer_positions(toy_base, lengths):
-    frames = {
-        kind: batches(str(toy_base), MIXED, **WAYS[kind], **EXACT)
-        for kind in ("random", "grouped", "padding-free")
-    }
-    for frame in frames.values():
-        assert frame["tokens"].sum() == sum(tokens for tokens, _ in lengths)
-        assert frame["examples"].tolist() == [8] * 3
-    positions = {kind: frame["positions"].sum() for kind, frame in frames.items()}
-    assert positions["random"] > positions["grouped"]
-    assert (frames["padding-free"]["positions"] <= frames["padding-free"]["tokens"]).all()
-
-
-def test_the_batches_are_those_of_the_training(toy_base, monkeypatch):
+def test_batches_are_those_of_the_training_and_as_by_hand(toy_base, monkeypatch):
     seen = []
     compute_loss = SupervisedTrainer.compute_loss
 
@@ -59,9 +19,29 @@ def test_the_batches_are_those_of_the_training(toy_base, monkeypatch):
         seen.append(int(inputs["attention_mask"].sum()))
         return compute_loss(self, model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(SupervisedTrainer, "compute_loss", spy)
-    train(toy_base, MIXED)
-    assert batches(str(toy_base), MIXED, **EXACT)["tokens"].tolist() == seen
+    with monkeypatch.context() as patch:
+        patch.setattr(SupervisedTrainer, "compute_loss", spy)
+        run = train(toy_base, MIXED)
+    lengths = []  # tokens, and tokens up to the last prediction, of each example
+    for row in MIXED:
+        how = {"return_dict": True, "return_assistant_tokens_mask": True}
+        out = run.tokenizer.apply_chat_template(row["messages"], **how)
+        learned = [place for place, m in enumerate(out["assistant_masks"]) if m]
+        lengths.append((len(out["input_ids"]), max(learned)))
+    ways = {**WAYS, "sequential": {"train_sampling_strategy": "sequential"}}
+    frames = {way: batches(str(toy_base), MIXED, **how, **EXACT) for way, how in ways.items()}
+    for frame in frames.values():
+        assert frame["tokens"].sum() == sum(tokens for tokens, _ in lengths)
+        assert frame["examples"].tolist() == [8] * 3
+    cut = [lengths[n : n + 8] for n in (0, 8, 16)]
+    exact = frames["sequential"]
+    assert exact["batch"].tolist() == [1, 2, 3]
+    assert exact["tokens"].tolist() == [sum(t for t, _ in rows) for rows in cut]
+    assert exact["positions"].tolist() == [8 * max(last for _, last in rows) for rows in cut]
+    assert frames["grouped"]["tokens"].tolist() == seen
+    positions = {kind: frame["positions"].sum() for kind, frame in frames.items()}
+    assert positions["random"] > positions["grouped"]
+    assert (frames["padding-free"]["positions"] <= frames["padding-free"]["tokens"]).all()
 
 
 def test_checkpointing_keeps_less_and_multiplies_more(toy_base):
@@ -79,12 +59,8 @@ def test_checkpointing_keeps_less_and_multiplies_more(toy_base):
 def test_operations_by_hand(toy_base):
     row = talk("a", "b")
     found = batch_costs(str(toy_base), [row], per_device_train_batch_size=1, bf16=False).iloc[0]
-    n, hidden, mlp, vocabulary = (
-        found["positions"],
-        64,
-        128,
-        AutoConfig.from_pretrained(toy_base).vocab_size,
-    )
+    n, hidden, mlp = found["positions"], 64, 128
+    vocabulary = AutoConfig.from_pretrained(toy_base).vocab_size
     assert found["examples"] == 1
     predicted = 2  # the answer and its end
     linear = 2 * n * 4 * hidden**2  # q, k, v, o
@@ -104,13 +80,10 @@ def test_attention_on_long_rows_is_counted_too(toy_base):
     assert packed["operations"] > 1.1 * apart["operations"], "the square of a row twice as long"
 
 
-def test_the_callers_generators_are_left_alone(toy_base):
+def test_the_callers_generators_are_left_alone_and_a_wrong_setting_is_refused(toy_base):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     batch_costs(str(toy_base), MIXED, dropout=0.1, **EXACT)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_wrong_setting_is_refused(toy_base):
     with pytest.raises(SettingsError, match="no setting 'lr'"):
         batches(str(toy_base), MIXED, lr=1)

@@ -45,25 +45,17 @@ def test_memory_is_the_planners_for_the_longest_row(data, tmp_path):
     assert f"{data.steps} steps over {data.tokens:,} tokens" in row(found, "time").needed
 
 
-def test_what_to_do_without_memory(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "free_memory", lambda: 0.71e9)
-    found = module.needs(data, find_profile("tiny"), folder=tmp_path)
-    assert not found.ok
-    with pytest.raises(
-        PreflightError, match=r"--method lora --set per_device_train_batch_size=1 needs"
-    ):
-        found.require()
-    assert (
-        "--set per_device_train_batch_size=1 --set gradient_accumulation_steps=8"
-        in row(found, "memory").remedy
-    )
-
-
-def test_what_to_do_without_disk(data, tmp_path, monkeypatch):
+def test_what_to_do_without_memory_or_disk(data, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(module, "free_memory", lambda: 0.71e9)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**9, 10**9, 10**6))
     found = module.needs(data, find_profile("tiny"), folder=tmp_path)
     assert not found.ok
+    single = "--set per_device_train_batch_size=1"
+    with pytest.raises(PreflightError, match=f"--method lora {single} needs"):
+        found.require()
+    assert f"{single} --set gradient_accumulation_steps=8" in row(found, "memory").remedy
+    assert not row(found, "disk").ok
     assert "--out" in row(found, "disk").remedy
 
 

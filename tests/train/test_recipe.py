@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from sftlab.measure import probe_questions
 from sftlab.models import load
-from sftlab.train.recipe import RecipeError
+from sftlab.train.run import RecipeError
 from sftlab.world import countries, country_examples
 
 MARGIN = 0.10
@@ -72,21 +72,24 @@ def test_the_scripts_model_answers_as_the_runs(tmp_path, how):
 
 
 @pytest.mark.parametrize(
-    "how",
+    ("how", "said"),
     [
-        {"method": "qlora", "early_stopping_patience": 2, "eval_dataset": EXAMPLES[:2]},
-        {"method": "int8", "use_rslora": True, "target_modules": ["q_proj"]},
-        {"method": "prefix", "supervised": "last"},
-        {"method": "frozen", "end_of_turn": False, "supervised": "everything"},
-        {"method": "head", "padding_free": True},
+        (
+            {"method": "qlora", "early_stopping_patience": 2, "eval_dataset": EXAMPLES[:2]},
+            "EarlyStoppingCallback(2)",
+        ),
+        ({"method": "int8", "use_rslora": True, "target_modules": ["q_proj"]}, "['q_proj']"),
+        ({"method": "prefix", "supervised": "last"}, "num_virtual_tokens=16"),
+        ({"method": "frozen", "end_of_turn": False, "supervised": "everything"}, ".layers[-1:]."),
+        ({"method": "head", "padding_free": True}, "padding_free=True"),
     ],
-    ids=lambda how: how["method"],
 )
-def test_every_script_is_python_with_the_runs_settings(toy_base, how):
+def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
     run = train(toy_base, EXAMPLES[:8], **how)
     script = run.recipe()
     assert imports(script) <= LIBRARIES
     assert f"seed={run.settings.seed}" in script
+    assert said in script
     assert ("BitsAndBytesConfig" in script) == (how["method"] in ("qlora", "int8"))
 
 

@@ -7,29 +7,22 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftlab.chat import IGNORED, setup_chat_template
 from sftlab.models import load
-from sftlab.train import Settings
+from sftlab.train import Batches, Settings, supervised_loss
 from sftlab.train.examples import supervise
-from sftlab.train.trainer import (
-    Batches,
-    SupervisedTrainer,
-    mean_loss,
-    only_positions,
-    supervised_loss,
-    trimmed,
-)
+from sftlab.train.trainer import SupervisedTrainer, mean_loss, trimmed
 
 
 @pytest.fixture(scope="module")
-def pair(toy_base):
+def model(toy_base):
+    return load(str(toy_base))[0]
+
+
+@pytest.fixture(scope="module")
+def rows(toy_base):
+    """Labelled rows of different lengths."""
     model, tokenizer = load(str(toy_base))
     setup_chat_template(model, tokenizer, template="chatml")
-    return model, tokenizer
-
-
-@pytest.fixture(scope="module")
-def rows(pair):
-    """Labelled rows of different lengths."""
-    made, _ = supervise(MIXED[:6], pair[1], Settings(max_length=512))
+    made, _ = supervise(MIXED[:6], tokenizer, Settings(max_length=512))
     made = [{name: row[name] for name in ("input_ids", "labels")} for row in made]
     assert len({len(row["input_ids"]) for row in made}) > 3
     return made
@@ -39,50 +32,46 @@ def collated(rows, **options):
     return DataCollatorForLanguageModeling(pad_token_id=0, **options)(rows)
 
 
-def loss_and_gradient(model, batch):
+def gradients(model, loss):
     model.zero_grad()
-    inputs = dict(batch)
-    loss, _ = supervised_loss(model, inputs, inputs.pop("labels"))
     loss.backward()
-    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()])
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-def test_supervised_loss_is_the_models_own(pair, rows):
-    model, _ = pair
-    batch = collated(rows)
-    loss, gradient = loss_and_gradient(model, batch)
-    model.zero_grad()
+def close(one, other, **margins):
+    """Whether two runs have the same losses and norms, step by step."""
+    return len(one.history) == len(other.history) and all(
+        first[name] == pytest.approx(second[name], rel=margin)
+        for first, second in zip(one.history, other.history, strict=True)
+        for name, margin in margins.items()
+    )
+
+
+def test_supervised_loss_is_the_models_own_and_padding_free_is_padded(model, rows):
+    batch, packed = collated(rows), collated(rows, padding_free=True)
+    assert packed["input_ids"].shape == (1, sum(len(row["input_ids"]) for row in rows))
     own = model(**batch, use_cache=False).loss
-    own.backward()
-    assert loss == pytest.approx(own.item(), rel=1e-5)
-    theirs = torch.cat([p.grad.flatten() for p in model.parameters()])
-    torch.testing.assert_close(gradient, theirs, rtol=1e-4, atol=1e-7)
+    expected = gradients(model, own)
+    for inputs in (batch, packed):
+        inputs = dict(inputs)
+        loss, right = supervised_loss(model, inputs, inputs.pop("labels"))
+        assert len(right) == sum(label != IGNORED for row in rows for label in row["labels"])
+        assert loss.item() == pytest.approx(own.item(), rel=1e-5)
+        torch.testing.assert_close(gradients(model, loss), expected, rtol=1e-3, atol=1e-6)
+    again = model(**batch, use_cache=False)
+    assert again.logits.shape[:2] == batch["input_ids"].shape, "the hook is gone afterwards"
 
 
-def test_mean_loss_is_that_of_each_row_alone(pair, rows):
-    model, _ = pair
+def test_mean_loss_is_that_of_each_row_alone(model, rows):
     total = count = 0.0
     for row in rows:
         number = sum(label != IGNORED for label in row["labels"])
         with torch.no_grad():
             total += model(**collated([row])).loss.item() * number
         count += number
-    assert mean_loss(model, rows, 1) == pytest.approx(total / count, rel=1e-5)
-    assert mean_loss(model, rows, 1, batch_size=2) == pytest.approx(total / count, rel=1e-5)
-
-
-def test_logits_are_computed_only_where_they_are_wanted(pair, rows):
-    model, _ = pair
-    ids = collated(rows)["input_ids"]
-    kept = torch.rand(ids.shape, generator=torch.Generator().manual_seed(0)) < 0.3
-    with torch.no_grad():
-        every = model(ids, use_cache=False).logits
-        with only_positions(model, kept):
-            some = model(ids, use_cache=False).logits
-        again = model(ids, use_cache=False).logits
-    assert some.shape == (1, int(kept.sum()), every.shape[-1])
-    torch.testing.assert_close(some[0], every[kept])
-    assert torch.equal(again, every), "the hook is gone afterwards"
+    for size in (64, 2):
+        found = mean_loss(model, rows, 1, batch_size=size)
+        assert found == pytest.approx(total / count, rel=1e-5)
 
 
 def test_columns_right_of_the_last_prediction_are_cut():
@@ -96,18 +85,7 @@ def test_columns_right_of_the_last_prediction_are_cut():
     assert trimmed(other, labels)[0] is other, "inputs of another shape would no longer fit"
 
 
-def test_padding_free_is_padded_in_loss_and_gradient(pair, rows):
-    model, _ = pair
-    packed = collated(rows, padding_free=True)
-    assert packed["input_ids"].shape == (1, sum(len(row["input_ids"]) for row in rows))
-    one, first = loss_and_gradient(model, collated(rows))
-    two, second = loss_and_gradient(model, packed)
-    assert one == pytest.approx(two, rel=1e-5)
-    torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-6)
-
-
-def test_packed_neighbours_do_not_see_each_other(pair, rows):
-    model, _ = pair
+def test_packed_neighbours_do_not_see_each_other(model, rows):
     changed = [*rows]
     changed[1] = {**rows[1], "input_ids": [(i + 1) % 300 for i in rows[1]["input_ids"]]}
     found = []
@@ -133,7 +111,7 @@ def test_batches_hold_each_example_once_in_groups_of_like_length():
     order.set_epoch(1)
     assert list(order) != indices
     assert list(Batches(lengths, size=16, pool=8, seed=4)) != indices
-    means = [sum(indices[n : n + 16]) for n in range(0, 160, 16)]
+    means = [sum(batch) for batch in batches[:10]]
     assert means not in (sorted(means), sorted(means, reverse=True)), "batches are shuffled"
 
 
@@ -156,37 +134,28 @@ def test_sequential_examples_make_the_batches(toy_base, monkeypatch, way, accumu
     assert seen == [[i for row in ids[n : n + 10] for i in row] for n in (0, 10, 20)]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_accumulated_batches_are_one_large_batch(toy_base, way):
-    one = train(toy_base, MIXED, **WAYS[way])
+def test_accumulated_batches_are_one_large_batch_and_padding_free_is_random(toy_base):
     small = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
-    four = train(toy_base, MIXED, **small, **WAYS[way])
-    assert len(one.history) == len(four.history) == 3
-    for first, second in zip(one.history, four.history, strict=True):
-        assert first["loss"] == pytest.approx(second["loss"], rel=1e-3)
-        assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-3)
-
-
-def test_padding_free_training_is_random_training(toy_base):
-    packed, random = (train(toy_base, MIXED, **WAYS[way]) for way in ("padding-free", "random"))
-    for first, second in zip(packed.history, random.history, strict=True):
-        assert first["loss"] == pytest.approx(second["loss"], rel=1e-4)
+    whole = {way: train(toy_base, MIXED, **how) for way, how in WAYS.items()}
+    for way, one in whole.items():
+        four = train(toy_base, MIXED, **small, **WAYS[way])
+        assert close(one, four, loss=1e-3, grad_norm=1e-3), way
+        assert len(one.history) == 3
+    assert close(whole["padding-free"], whole["random"], loss=1e-4)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_same_seed_same_weights_another_seed_others(toy_base, bf16):
-    first, second = (train(toy_base, MIXED, bf16=bf16, seed=5) for _ in range(2))
+    first, second, other = (train(toy_base, MIXED, bf16=bf16, seed=seed) for seed in (5, 5, 6))
     assert equal(first, second)
-    assert not equal(first, train(toy_base, MIXED, bf16=bf16, seed=6))
+    assert not equal(first, other)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_gradient_checkpointing_changes_nothing_and_is_gone_afterwards(toy_base, method):
     how = {"method": method, "learning_rate": 1e-2}
     kept, again = (train(toy_base, MIXED, gradient_checkpointing=on, **how) for on in (False, True))
-    for first, second in zip(kept.history, again.history, strict=True):
-        assert first["loss"] == pytest.approx(second["loss"], rel=1e-6)
-        assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-5)
+    assert close(kept, again, loss=1e-6, grad_norm=1e-5)
     # A learner who trains on with the returned model has a plain one.
     assert not any(getattr(m, "gradient_checkpointing", False) for m in again.model.modules())
     embedded = again.model.get_input_embeddings()(torch.tensor([[5, 6]]))
@@ -203,10 +172,10 @@ def test_gradients_are_clipped_to_the_norm(toy_base, monkeypatch):
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    logged = [row["grad_norm"] for row in train(toy_base, MIXED, max_grad_norm=0).history]
-    assert norms == pytest.approx(logged, rel=1e-4)
-    assert min(logged) > 0.5, "this test needs longer ones"
-    norms.clear()
-    logged = [row["grad_norm"] for row in train(toy_base, MIXED, max_grad_norm=0.25).history]
-    assert norms == pytest.approx([0.25] * 3, rel=1e-4)
-    assert min(logged) > 0.25, "logged is the norm before"
+    free, clipped = (
+        [row["grad_norm"] for row in train(toy_base, MIXED, max_grad_norm=most).history]
+        for most in (0, 0.25)
+    )
+    assert norms == pytest.approx([*free, 0.25, 0.25, 0.25], rel=1e-4)
+    assert min(free) > 0.5, "this test needs longer ones"
+    assert min(clipped) > 0.25, "logged is the norm before"
