@@ -72,19 +72,13 @@ def test_replies_are_those_of_the_run_and_follow_the_seed(run):
 
 
 @pytest.mark.parametrize(
-    ("text", "right", "clean"),
-    [
-        (" Paris", True, True),
-        (" Paris, Paris", True, False),
-        (" Paris<|im_start|>", True, False),
-        (" Rome", False, False),
-        ("", False, False),
-    ],
+    ("text", "right"),
+    [(" Paris", True), (" Paris, Paris", True), (" Paris<|im_start|>", True), ("", False)],
 )
-def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right, clean):
+def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right):
     ids = run.tokenizer(text, add_special_tokens=False)["input_ids"]
     monkeypatch.setattr(format_probes, "generate", lambda model, prompts, **options: [ids])
-    among = [country("France")]
+    among, clean = [country("France")], text == " Paris"
     for limit in (64, len(ids)):
         frame = probe_template(run, among=among, relations=["capital"], max_new_tokens=limit)
         found = frame[["output", "right", "stopped", "clean"]].iloc[0].tolist()
