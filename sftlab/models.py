@@ -108,9 +108,8 @@ def find_profile(name: str | Path | Profile) -> Profile:
     What looks like a path is never sent to the hub: it begins with `.`, `/`, `~` or a drive, has
     more than one slash, or its first part is a folder that is here.
 
-    Raises:
-        UnknownProfileError: the name is none of these; the message lists the profiles.
-        BrokenWeightsError: the folder's weights are incomplete.
+    Raises UnknownProfileError, which lists the profiles, when it is none of these;
+    BrokenWeightsError when the folder's weights are incomplete.
     """
     if isinstance(name, Profile):
         return name
@@ -193,8 +192,7 @@ def local_folder(profile: Profile) -> Path | None:
 def parameters_in(folder: Path) -> int | None:
     """Number of weights in a folder's safetensors, read from their headers; `None` when none.
 
-    Raises:
-        BrokenWeightsError: a file is cut short, or is git-lfs's pointer to the weights.
+    Raises BrokenWeightsError when a file is cut short, or is git-lfs's pointer to the weights.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -344,20 +342,22 @@ def _explain(profile: Profile, error: Exception | None) -> str:
     while error is not None:  # transformers wraps the hub's errors in its own
         causes.append(type(error))
         error = error.__cause__ or error.__context__
-    remedies = {
-        (errors.GatedRepoError,): f"it is gated. Accept its licence on the page of "
-        f"{profile.source} on the hub, then run `hf auth login` with a token of that account",
-        (errors.RepositoryNotFoundError, errors.RevisionNotFoundError): "the hub has no such "
-        f"model or no revision {profile.revision!r} (or it is private). Check the spelling; the "
-        f"course's own profiles are {', '.join(PROFILES)}",
-        (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError): "it is "
-        "not in the cache and the hub can't be reached. Connect to the network (and unset "
-        "HF_HUB_OFFLINE), or use an embedded profile such as 'tiny'",
-    }
-    for kinds, remedy in remedies.items():
-        if any(issubclass(cause, kinds) for cause in causes):
-            return what + remedy
-    return what + f"{said}. It needs config.json, safetensors and a tokenizer"
+
+    def caused_by(*kinds: type[Exception]) -> bool:
+        return any(issubclass(cause, kinds) for cause in causes)
+
+    if caused_by(errors.GatedRepoError):
+        said = f"it is gated. Accept its licence on the page of {profile.source} on the hub, then "
+        said += "run `hf auth login` with a token of that account"
+    elif caused_by(errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        said = f"the hub has no such model or no revision {profile.revision!r} (or it is private). "
+        said += f"Check the spelling; the course's own profiles are {', '.join(PROFILES)}"
+    elif caused_by(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError):
+        said = "it is not in the cache and the hub can't be reached. Connect to the network (and "
+        said += "unset HF_HUB_OFFLINE), or use an embedded profile such as 'tiny'"
+    else:
+        said += ". It needs config.json, safetensors and a tokenizer"
+    return what + said
 
 
 def weights_hash(folder: str | Path) -> str:

@@ -24,6 +24,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "speed",
         ],
         "memory": ["Memory", "PARTS", "PlanError", "estimate"],
-        "preflighting": ["Preflight", "PreflightError", "PreflightRow", "needs", "preflight"],
+        "preflighting": ["PreflightError", "needs", "preflight"],
     },
 )

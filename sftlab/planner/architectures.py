@@ -59,15 +59,11 @@ def built_in() -> dict[str, Path]:
 
 
 def find_architecture(model: str | Path) -> Architecture:
-    """The sizes of a model.
+    """The sizes of a model: of a built-in name or its hub id, a profile, a config.json, a model
+    folder, or a hub id, of which config.json alone is fetched unless it is in the cache.
 
-    Args:
-        model: a built-in name or its hub id, a profile, a config.json, a model folder, or a hub id,
-            of which config.json alone is fetched unless it is in the cache.
-
-    Raises:
-        ArchitectureError: there is no such model, its configuration can't be read or fetched, or
-            it is not a causal language model.
+    Raises ArchitectureError when there is no such model, its configuration can't be read or
+    fetched, or it is not a causal language model.
     """
     return sizes(meta_model(read_configuration(model), name=str(model)), name=str(model))
 

@@ -87,9 +87,8 @@ def find_gpu(name: str) -> Gpu:
 def speed(plan: Memory, *, gpu: str | None = None, throughput: float | None = None) -> Speed:
     """Tokens a second: as given, by a GPU's peak, or by a matrix multiplication timed here.
 
-    Raises:
-        PlanError: an unknown GPU, a throughput that is not above zero, or float32 on a GPU, for
-            which the table has no figure.
+    Raises PlanError for an unknown GPU, a throughput that is not above zero, or float32 on a GPU,
+    for which the table has no figure.
     """
     operations = operations_per_token(plan)
     if throughput is not None:

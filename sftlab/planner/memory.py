@@ -168,13 +168,9 @@ class Memory:
 def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
     """The memory of one training step of the lab's own `finetune`, from the second step on.
 
-    Args:
-        model: what `find_architecture` takes, or its answer.
-        settings: fields of `Step`: method, per_device_train_batch_size, max_length, and so on.
-
-    Raises:
-        ArchitectureError: there is no such model, or it can't be trained with this method.
-        PlanError: a value that the step can't have.
+    `model` is what `find_architecture` takes, or its answer; `settings` are fields of `Step`.
+    Raises ArchitectureError when there is no such model, or it can't be trained with this method;
+    PlanError for a value that the step can't have.
     """
     a = model if isinstance(model, Architecture) else find_architecture(model)
     step = Step(**settings)

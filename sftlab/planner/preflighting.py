@@ -84,15 +84,9 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
     """Compare what training a profile needs with what this machine has.
 
     Memory is that of the largest batch, with the base that lessons keep to compare with. Only a hub
-    profile that is not in the cache asks the hub anything: whether it may be downloaded.
-
-    Args:
-        profile: a profile, its name, a model folder, or a hub id.
-        method: one of METHODS; by default the profile's own.
-
-    Raises:
-        UnknownProfileError: there is no such profile.
-        ValueError: there is no such method.
+    profile that is not in the cache asks the hub anything: whether it may be downloaded. The method
+    is the profile's own unless given. Raises UnknownProfileError where there is no such profile,
+    ValueError where there is no such method.
     """
     profile = find_profile(profile)
     own, method = profile.method, replace(profile, method=method or profile.method).method
@@ -101,9 +95,9 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
     if profile.on_hub:
         rows += [_disk_of_hub(profile, folder), _network(profile, folder)]
     if profile.needs_gpu:
-        found, remedy = pick_device() == "cuda", "Choose a GPU runtime, or a smaller profile"
-        row = PreflightRow("GPU", "one with CUDA", "yes" if found else "none", found, remedy)
-        rows.append(row)
+        words, remedy = ("GPU", "one with CUDA"), "Choose a GPU runtime, or a smaller profile"
+        found = pick_device() == "cuda"
+        rows.append(PreflightRow(*words, "yes" if found else "none", found, remedy))
     here, busy = cores()
     others = f"{busy:.1f} busy with other programs: it will take longer" if busy > BUSY else "idle"
     rows.append(PreflightRow("cores", "1 or more", f"{here}, {others}"))
@@ -136,10 +130,7 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
 def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
     """The table for a training on the rows of a file: the longest decide memory, all of them time.
 
-    Args:
-        data: what `sftlab.train.prepare` made of the file.
-        profile: the model to train.
-        folder: where the files of the training go.
+    `data` is what `sftlab.train.prepare` made of it; the training's files go to `folder`.
     """
     settings = data.settings
     found = preflight(replace(profile, method=settings.method))
@@ -232,9 +223,10 @@ def _packages(method: str) -> PreflightRow:
         wanted = ranges.get(name, SpecifierSet())
         try:
             installed = version(name)
+            fits = wanted.contains(installed, prereleases=True)
         except PackageNotFoundError:
-            installed = "missing"
-        if installed == "missing" or not wanted.contains(installed, prereleases=True):
+            installed, fits = "missing", False
+        if not fits:
             wrong.append(f"'{name}{wanted}'")
             found.append(f"{name} {installed}")
     found = ", ".join(found) or "all, in the right versions"

@@ -13,8 +13,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "side_by_side",
             "time_note",
         ],
-        "claims": ["claim_card"],
-        "explorer": ["mask_explorer"],
         "mask": ["MASK_KEY", "show_mask"],
         "plots": [
             "COLOURS",
@@ -26,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_reactions",
             "plot_shares",
         ],
-        "report": ["evaluation_report", "next_command", "summary", "write_report"],
+        "report": ["claim_card", "evaluation_report", "next_command", "summary", "write_report"],
         "run_plots": [
             "LossCurve",
             "Point",
@@ -40,6 +38,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_pretraining",
             "plot_runs",
         ],
-        "widgets": ["Rating", "decision_guide", "decision_table", "map_walker", "votes_sentence"],
+        "widgets": [
+            "Rating",
+            "decision_guide",
+            "decision_table",
+            "map_walker",
+            "mask_explorer",
+            "votes_sentence",
+        ],
     },
 )

@@ -5,7 +5,6 @@ the theme of the page: JupyterLab, Colab, VS Code and nbconvert's pages say whet
 """
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,19 @@ from markupsafe import Markup, escape
 
 from sftlab.chat import FAMILIES, Diagnosis, Messages, TemplateError, assistant_spans, find_template
 
-LEVELS = {
-    "error": "✖\u00a0error",
-    "warning": "▲\u00a0warning",
-    "note": "●\u00a0note",
-    "ok": "✓\u00a0ok",
-}
-"""With a space that does not break."""
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=lambda name: not name.endswith(".md"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+_MARKS = {"error": "✖", "warning": "▲", "note": "●", "ok": "✓"}
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=lambda name: not name.endswith(".md"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def render(template: str, **values: Any) -> str:
     """A template of `templates/` filled in; in HTML every value is escaped."""
-    return _environment().get_template(template).render(**values)
+    return _ENVIRONMENT.get_template(template).render(**values)
 
 
 class Card:
@@ -99,17 +88,12 @@ def side_by_side(
     tokenizer: Any = None,
     add_generation_prompt: bool = False,
 ) -> Card:
-    """One conversation in several templates, one a row.
+    """One conversation in several templates (whatever `find_template` knows), one a row.
 
     Bold are the tokens that the template writes, shaded what training would supervise, `↵` is a
-    line break. Where a template refuses the conversation, its row says why.
-
-    Args:
-        names: whatever `find_template` knows.
-        messages: the conversation.
-        tokenizer: its bos and eos are written, and it counts the tokens; without it those of the
-            published families are written and nothing is counted.
-        add_generation_prompt: end with the header of the next answer.
+    line break. Where a template refuses the conversation, its row says why. The bos and eos of the
+    tokenizer are written, and it counts the tokens; without it those of the published families are
+    written and nothing is counted.
     """
     rows = []
     for name in names:
@@ -125,25 +109,20 @@ def side_by_side(
             continue
         count = len(tokenizer(text, add_special_tokens=False)["input_ids"]) if tokenizer else ""
         family = FAMILIES[name].control_tokens if name in FAMILIES else ()
-        bold = [*family, template.bos_token, template.eos_token]
-        learned = [(span.start, span.end) for span in spans]
-        rows.append([template.name, _painted(text, learned, bold), str(count)])
+        bold = dict.fromkeys([*family, template.bos_token, template.eos_token])
+        parts, learned = [], {(span.start, span.end) for span in spans}
+        ends = sorted({0, len(text), *(place for span in learned for place in span)})
+        for start, end in pairwise(ends):
+            part = str(escape(text[start:end]))
+            for token in map(str, map(escape, filter(None, bold))):
+                part = part.replace(token, f"<b>{token}</b>")
+            part = part.replace("\n", '<i class="break">↵</i>\n')
+            parts.append(f"<mark>{part}</mark>" if (start, end) in learned else part)
+        painted = Markup(f'<div class="text">{"".join(parts)}</div>')
+        rows.append([template.name, painted, str(count)])
     head = ["template", "text", "tokens"][: 3 if tokenizer else 2]
     rows = [row[: len(head)] for row in rows]
     return table(head, rows, label="One conversation in several templates")
-
-
-def _painted(text: str, learned: Sequence[tuple[int, int]], bold: Sequence[str]) -> Markup:
-    """The text with what is learned shaded, and the tokens in `bold` bold."""
-    parts = []
-    for start, end in pairwise(sorted({0, len(text), *(end for span in learned for end in span)})):
-        part = str(escape(text[start:end]))
-        for token in map(str, map(escape, filter(None, dict.fromkeys(bold)))):
-            part = part.replace(token, f"<b>{token}</b>")
-        part = part.replace("\n", '<i class="break">↵</i>\n')
-        inside = any(first <= start and end <= last for first, last in learned)
-        parts.append(f"<mark>{part}</mark>" if inside else part)
-    return Markup(f'<div class="text">{"".join(parts)}</div>')
 
 
 def findings(*diagnoses: Diagnosis) -> Card:
@@ -152,10 +131,14 @@ def findings(*diagnoses: Diagnosis) -> Card:
     for found in diagnoses:
         for one in found.problems:
             remedy = Markup(" <br><b>Do:</b> {}").format(one.remedy) if one.remedy else ""
-            rows.append([found.template, LEVELS[one.level], escape(one.what) + remedy])
+            rows.append([found.template, _level(one.level), escape(one.what) + remedy])
         if sound := [one.code for one in found.findings if one.level == "ok"]:
-            rows.append([found.template, LEVELS["ok"], ", ".join(sound)])
+            rows.append([found.template, _level("ok"), ", ".join(sound)])
     return table(["template", "level", "found"], rows, label="Findings of the template doctor")
+
+
+def _level(name: str) -> str:
+    return f"{_MARKS[name]}\u00a0{name}"  # a space that does not break
 
 
 def time_note(lesson: str) -> Markdown:

@@ -40,8 +40,7 @@ class Picture:
     """A finished figure with a sentence for those who cannot see it."""
 
     def __init__(self, figure: Figure, *, alt: str) -> None:
-        self.figure = figure
-        self.alt = alt
+        self.figure, self.alt = figure, alt
 
     def png(self) -> bytes:
         """The figure as PNG."""
@@ -56,9 +55,8 @@ class Picture:
         return f'<img alt="{escape(self.alt)}" src="data:image/png;base64,{data}">'
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        width = int(self.figure.get_figwidth() * 100)
-        data = {"image/png": self.png(), "text/plain": self.alt}
-        return data, {"image/png": {"width": width}}
+        options = {"width": int(self.figure.get_figwidth() * 100)}
+        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": options}
 
     def save(self, path: str | Path) -> None:
         """Write the picture as PNG."""
@@ -179,18 +177,14 @@ def plot_reactions(frames: Mapping[str, pd.DataFrame], *, title: str) -> Picture
 
     `frames` maps a row label to a frame of `probe_questions`.
     """
-    names = {
-        ANSWERED: "answered correctly",
-        CONTINUED: "continued with a question",
-        OTHER: "anything else",
-    }
-    shares = {
-        label: frame["reaction"].value_counts(normalize=True) for label, frame in frames.items()
-    }
-    rows = pd.DataFrame(shares).T.reindex(columns=list(names)).fillna(0.0)
+    names = {ANSWERED: "answered correctly", CONTINUED: "continued with a question"}
+    names |= {OTHER: "anything else"}
+    found = {label: frame["reaction"].value_counts() for label, frame in frames.items()}
+    counts = pd.DataFrame(found).T.reindex(columns=list(names)).fillna(0)
+    rows = counts.div(counts.sum(axis=1), axis=0)
     (ax,) = new_axes(1.0 + 0.5 * len(rows))
     stacked(ax, rows, MEANING)
-    for reaction, bars in zip(names, ax.containers, strict=True):
+    for reaction, bars in zip(rows, ax.containers, strict=True):
         numbers = [f"{share:.0%}" if share >= 0.06 else "" for share in rows[reaction]]
         colour = "white" if reaction == ANSWERED else INK
         ax.bar_label(bars, numbers, label_type="center", color=colour)

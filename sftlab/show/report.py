@@ -1,23 +1,116 @@
-"""Reports of a training on your own file and of an evaluation, as Markdown and as an HTML page."""
+"""Pages of results: the card of a claim, the report of an evaluation, that of your own training.
+
+B3  claim
+Supported                            what is expected
+reason
+---------------------------------------------------  for each part of the rule:
+gain                        +34 points (+28 to +41)  its effect
+what is measured                5 seeds × 150 items
+      :::::::::o:o::o:::::::::::::::::               every seed
+      :::::::::--O------::::::::::::::               mean and interval
+ 0   10        30       50                           shaded: where the rule holds
+---------------------------------------------------
+article (P): its number
+here: ours
+"""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from sftlab.course import UNITS, Part, Record, in_unit, interval
 from sftlab.data import part_of
 from sftlab.measure import Estimate, share
 from sftlab.paths import write_atomically
-from sftlab.show.cards import render
-from sftlab.show.plots import COLOURS, GREY, Picture, finish, new_axes, styled
+from sftlab.show.cards import Card, render
+from sftlab.show.plots import COLOURS, GREY, Picture, finish, new_axes, seed_dots, styled
 from sftlab.show.run_plots import plot_loss, plot_meter
 from sftlab.train import Answer, Outcome, OwnRun, first_difference, is_exact, is_short
 
-_SAMPLES = 8
-"""Rows whose answers are shown."""
-_LOSS = 0.1
-"""The loss of old skills from which the summary speaks of forgetting."""
+
+def claim_card(record: Record) -> Card:
+    """A claim with all that was measured for it, every seed visible, and the verdict."""
+    claim, deciding = record.claim, record.deciding
+    parts = [_read(part, record.estimates[part.name]) for part in claim.rule]
+    foot = [
+        f"article ({' '.join(claim.source)}): {claim.quoted or 'no number given'}",
+        f"here, {deciding.name}: {interval(record.estimate, deciding.unit)}, on {record.profile}",
+        *([record.note] if record.note else []),
+    ]
+    lines = [
+        f"{claim.id}  {claim.claim}",
+        f"{record.verdict.capitalize()} (expected: {claim.expected}). {record.reason}",
+    ]
+    for part in parts:
+        lines.append("  {name}: {effect}, {verdict} ({asks})".format(**part))
+        lines.append("    {measures}\n    {counts}: {seeds}".format(**part))
+    return Card("claim.html", text="\n".join(lines + foot), record=record, parts=parts, foot=foot)
+
+
+def _read(part: Part, estimate: Estimate) -> dict[str, Any]:
+    """All that the card says about one part."""
+    seeds, items = estimate.seeds, estimate.items
+    unit = {"difference of shares": "difference, percentage points"}.get(part.unit, part.unit)
+    line = "thick line: two one-sided tests" if part.kind == "within" else "line: interval"
+    said = {
+        "name": part.name,
+        "measures": part.measures,
+        "verdict": part.judge(estimate),
+        "effect": interval(estimate, part.unit),
+        "asks": part.asks,
+        "counts": f"{seeds} seed{'s' * (seeds != 1)} × {items:,} item{'s' * (items != 1)}",
+        "seeds": ", ".join(in_unit(value, part.unit) for value in estimate.by_seed),
+        "axis": f"{unit} (dots: seeds; {line})",
+    }
+    alt = f"{said['effect']}; seeds: {said['seeds']}; the rule: {part.asks}"
+    return said | {"strip": Markup(Picture(_draw(part, estimate), alt=alt).html)}
+
+
+@styled
+def _draw(part: Part, estimate: Estimate) -> Figure:
+    """Seeds, mean and interval over the side of the rule, without a ground of its own."""
+    seeds, within = estimate.by_seed, part.kind == "within"
+    bounds = (-part.bound, part.bound) if within else (part.bound,)
+    # The axis spans all that was measured, the bound, and zero for a difference.
+    shown = [estimate.low, estimate.high, *estimate.inner, *seeds, *bounds]
+    shown += [] if part.unit in ("share", "ratio") else [0.0]
+    low, high = min(shown), max(shown)
+    least = 0.2 if "share" in part.unit else 0.2 * max(abs(high), 1e-9)
+    room = max(0.08 * (high - low), (least - (high - low)) / 2)
+    edge = 0.02 * (high - low + 2 * room)  # a dot on the edge stays whole
+    left = max(low - room, UNITS[part.unit][0] - edge)
+    right = min(high + room, UNITS[part.unit][1] + edge)
+    rows = [1 + min(1, 6 / len(seeds)) * n for n in range(len(seeds))]  # all of them visible
+    figure = Figure(figsize=(7.0, 0.5 + 0.09 * max(rows)), layout="constrained", facecolor="none")
+    ax = figure.add_subplot(facecolor="none")
+    holds = {"at_least": (part.bound, right), "at_most": (left, part.bound), "within": bounds}
+    ax.axvspan(*holds[part.kind], color=COLOURS[2], alpha=0.18, linewidth=0, zorder=0)
+    for line in bounds:
+        ax.axvline(line, color=COLOURS[2], linewidth=1.4, linestyle=(0, (4, 2)), gid="bound")
+    grey = "#767e87"  # read on a light and on a dark card alike: contrast 4 to 1 on both
+    if left < 0 < right and part.unit != "share":
+        ax.axvline(0, color=grey, linewidth=0.8)
+    thin = {"color": COLOURS[4], "solid_capstyle": "butt"}
+    ax.plot([estimate.low, estimate.high], [0, 0], linewidth=1.8, gid="interval", **thin)
+    if within:  # the interval that decides
+        ax.plot(estimate.inner, [0, 0], linewidth=4.5, gid="inner", **thin)
+    ax.plot(estimate.value, 0, "D", color=COLOURS[0], markersize=6, markeredgecolor="white")
+    seed_dots(ax, seeds, rows, COLOURS[0], size=20)
+    ax.set(xlim=(left, right), ylim=(-0.9, max(rows) + 0.9), yticks=[])
+    ax.spines["left"].set_visible(False)
+    ax.spines["bottom"].set_color(grey)
+    ax.tick_params(colors=grey, length=3)
+    ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    number = FuncFormatter(lambda value, _: in_unit(value, part.unit).partition(" ")[0])
+    ax.xaxis.set_major_formatter(number)
+    return figure
 
 
 class Report:
@@ -26,21 +119,17 @@ class Report:
     def __init__(self, template: str, *, pictures: Mapping[str, Picture], **values: Any) -> None:
         self.pictures = dict(pictures)
         """File name -> picture; the Markdown refers to these files."""
-        self._template, self._values = template, values
-
-    def _render(self, kind: str) -> str:
-        values = {"pictures": self.pictures, "fence_for": _fence, **self._values}
-        return render(self._template, kind=kind, **values)
+        self._render = partial(render, template, pictures=self.pictures, fence_for=_fence, **values)
 
     @property
     def markdown(self) -> str:
         """The report as Markdown."""
-        return self._render("md")
+        return self._render(kind="md")
 
     @property
     def html(self) -> str:
         """The report as one page."""
-        return self._render("html")
+        return self._render(kind="html")
 
     def save(self, folder: Path) -> None:
         """Write report.md, its pictures, and last report.html, whole or not at all."""
@@ -76,12 +165,7 @@ def evaluation_report(
         losses: what the run does worse than before, and what was not measured.
         samples: (question, answer, right answer) of answers that are wrong.
         pictures: by file name.
-
-    Raises:
-        ValueError: there is no score.
     """
-    if not scores:
-        raise ValueError("scores is empty: give at least one measure with its estimate")
     others, rows = baselines or {}, []
     for name, found in scores.items():
         compared = [one.get(name, "") for one in others.values()]
@@ -103,26 +187,26 @@ def evaluation_report(
 
 def write_report(done: OwnRun) -> Report:
     """Write report.md, report.html and their pictures into the folder of a run on your own file."""
-    run, before = done.run, done.before
+    run, before, data = done.run, done.before, done.data
     points = [(0, before.loss)] if before else []
     points += [(point["step"], point["loss"]) for point in run.validation]
-    meter = {"before": done.skills["before"], "title": "Old skills"}
+    skills = {"before": done.skills["before"], "title": "Old skills"}
     report = Report(
         "own_run.report",
         title=f"{done.folder.resolve().name}: {run.provenance['profile']['name']} fine-tuned on "
-        f"{done.data.file}",
+        f"{data.file}",
         summary=summary(done),
         next_command=next_command(done),
-        data=done.data,
-        problems=[(f"{n:,}", what) for what, n in done.data.report.kinds.most_common()],
+        data=data,
+        problems=[(f"{n:,}", what) for what, n in data.report.kinds.most_common()],
         epochs=[(f"{point['epoch']:g}", f"{point['loss']:.3f}") for point in run.validation],
         measures=_measures(done) if before else [],
         samples=_samples(done) if before else [],
         provenance=_provenance(done),
         pictures={
-            "lengths.png": _lengths(done),
+            "lengths.png": _lengths([one.tokens for one in data.lengths], data.settings.max_length),
             "curves.png": plot_loss(run.history, title="Loss during training", validation=points),
-            "meter.png": plot_meter({"trained": done.skills["after"]}, **meter),
+            "meter.png": plot_meter({"trained": done.skills["after"]}, **skills),
         },
     )
     report.save(done.folder)
@@ -157,7 +241,7 @@ def summary(done: OwnRun) -> list[str]:
         f"Old skills, by the forgetting meter: {kept:.0%} of {len(right['before'])} items right "
         f"before the training, {left:.0%} after it."
     )
-    if kept - left > _LOSS:
+    if kept - left > 0.1:
         lines[-1] += " That is forgetting: a lower learning rate or general examples help."
     if not done.before:
         lines.append("No row was held out, so nothing is known about untrained questions.")
@@ -173,17 +257,18 @@ def summary(done: OwnRun) -> list[str]:
         shares = " to ".join(_exact(one, held) for one in (before, after))
         lines.append(f"Exact matches: from {shares} of {count:,} held-out rows.")
     if count:
-        ended = [sum(one.ended for one in found.answers) for found in (before, after)]
-        lines.append(
-            f"Answers that end by themselves: from {ended[0]:,} to {ended[1]:,} of {count:,}."
-        )
-        if ended[1] < count:
-            lines[-1] += " The others run on: more epochs often help."
+        first, now = _ended(before), _ended(after)
+        lines.append(f"Answers that end by themselves: from {first:,} to {now:,} of {count:,}.")
+        lines[-1] += " The others run on: more epochs often help." if now < count else ""
     return lines
 
 
 def _exact(found: Outcome, held: Sequence[dict]) -> str:
     return str(share([is_exact(one.text, held[one.row]) for one in found.answers]))
+
+
+def _ended(found: Outcome) -> int:
+    return sum(answer.ended for answer in found.answers)
 
 
 def _measures(done: OwnRun) -> list[tuple[str, ...]]:
@@ -193,8 +278,9 @@ def _measures(done: OwnRun) -> list[tuple[str, ...]]:
     if n := len(done.after.answers):
         if is_short(held):
             rows.append((f"exact matches, of {n}", *(_exact(one, held) for one in both)))
-        ended = [str(sum(answer.ended for answer in one.answers)) for one in both]
-        rows.append((f"answers that end by themselves, of {n}", *ended))
+        rows.append(
+            (f"answers that end by themselves, of {n}", *(str(_ended(one)) for one in both))
+        )
         agreed = [[first_difference(a.text, held[a.row]) for a in one.answers] for one in both]
         label = "words that agree before the first that differs, median"
         rows.append((label, *(str(sorted(found)[n // 2]) for found in agreed)))
@@ -202,14 +288,16 @@ def _measures(done: OwnRun) -> list[tuple[str, ...]]:
 
 
 def _samples(done: OwnRun) -> list[list[tuple[str, str, int]]]:
-    """Who said what, and how many characters of it agree with the reference."""
+    """Of some rows who said what, and how many characters of it agree with the reference."""
     samples = []
-    pairs = zip(done.before.answers, done.after.answers, strict=True)
-    for base, trained in list(pairs)[:_SAMPLES]:
+    for base, trained in list(zip(done.before.answers, done.after.answers, strict=True))[:8]:
         row = done.data.held_out[trained.row]
         said = [("question", _question(row), 0), ("reference", part_of(row, "answer"), 0)]
         for who, answer in (("base", base), ("trained", trained)):
-            said.append((who, _shown(answer), _marked(answer.text, row)))
+            marked = 0
+            for word in answer.text.split()[: first_difference(answer.text, row)]:
+                marked = answer.text.index(word, marked) + len(word)
+            said.append((who, _shown(answer), marked))
         samples.append(said)
     return samples
 
@@ -228,45 +316,34 @@ def _shown(answer: Answer) -> str:
     return answer.text if answer.text.strip() else "[nothing]"
 
 
-def _marked(answer: str, row: dict) -> int:
-    """Characters of the words that agree with the reference."""
-    place = 0
-    for word in answer.split()[: first_difference(answer, row)]:
-        place = answer.index(word, place) + len(word)
-    return place
-
-
 def _provenance(done: OwnRun) -> list[tuple[str, str]]:
-    from_run = done.run.provenance
+    origin = done.run.provenance
     settings = {k: v for k, v in vars(done.run.settings).items() if v is not None}
     shown = " ".join(str(settings.pop("template")).split())
     shown = shown if len(shown) < 100 else f"{shown[:100]}... (run.json has all of it)"
-    added = ", ".join(from_run["added_tokens"])
-    return [
+    rows = [
         ("file", f"{done.data.file}, SHA-256 {done.data.sha256}"),
-        ("training rows", f"SHA-256 {from_run['data']}"),
-        ("base", f"{from_run['profile']['name']}, weights SHA-256 {from_run['base_weights']}"),
+        ("training rows", f"SHA-256 {origin['data']}"),
+        ("base", f"{origin['profile']['name']}, weights SHA-256 {origin['base_weights']}"),
         ("template", shown),
-        *([("added tokens", added)] if added else []),
+        ("added tokens", ", ".join(origin["added_tokens"])),
         ("settings", ", ".join(f"{k} {v}" for k, v in settings.items())),
-        ("versions", ", ".join(f"{k} {v}" for k, v in from_run["packages"].items())),
-        ("machine", f"Python {from_run['python']}, {from_run['platform']}, {from_run['device']}"),
+        ("versions", ", ".join(f"{k} {v}" for k, v in origin["packages"].items())),
+        ("machine", f"Python {origin['python']}, {origin['platform']}, {origin['device']}"),
         ("seconds of training", f"{done.run.seconds:.1f} (after the last resumption)"),
     ]
+    return [row for row in rows if row[1]]
 
 
 @styled
-def _lengths(done: OwnRun) -> Picture:
+def _lengths(tokens: Sequence[int], limit: int) -> Picture:
     """How long the rows are, and the limit where it is near."""
-    tokens = [one.tokens for one in done.data.lengths]
-    limit = done.data.settings.max_length
     (ax,) = new_axes(2.3)
     ax.hist(tokens, bins=min(40, max(5, len(set(tokens)))), color=COLOURS[0])
     near = limit < 1.5 * max(tokens)
     if near:
         ax.axvline(limit, color=GREY, linewidth=1.2, linestyle="--")
-    where = "dashed" if near else "beyond the picture"
-    x = f"tokens of a row (max_length {limit:,}: {where})"
+    x = f"tokens of a row (max_length {limit:,}: {'dashed' if near else 'beyond the picture'})"
     longer = sum(count > limit for count in tokens)
     alt = [f"{min(tokens):,} to {max(tokens):,} tokens, {longer:,} rows over the limit {limit:,}"]
     return finish(ax, "How long the rows are", alt, x=x, y="rows")

@@ -59,10 +59,8 @@ def plot_loss(
     thin = {"color": COLOURS[4], "linewidth": 1, "alpha": 0.6}
     ax.plot(rows["step"], rows["loss"], label="each step", **thin)
     ax.plot(rows["step"], smooth, color=MEANING["training"], label="running mean")
-    alt = [
-        f"loss from {rows['loss'].iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g} "
-        f"at step {rows['step'].iloc[-1]:g}"
-    ]
+    alt = [f"loss from {rows['loss'].iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g}"]
+    alt[0] += f" at step {rows['step'].iloc[-1]:g}"
     if validation:
         ax.plot(*zip(*validation, strict=True), "o-", color=COLOURS[5], label="validation")
         alt.append(f"validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}")
@@ -81,11 +79,9 @@ class LossCurve:
     """
 
     def __init__(self, *, title: str) -> None:
-        self._title = title
+        self._title, self._display, self._due = title, None, 0.0
         self._steps: list[Mapping[str, float]] = []
         self._validation: list[tuple[float, float]] = []
-        self._display = None
-        self._due = 0.0
 
     def __call__(self, row: Mapping[str, float]) -> None:
         """Take a row: of a step, or of a measurement on validation examples."""
@@ -157,8 +153,8 @@ def plot_runs(
         # The first epoch may lie above the picture: it would press all the others together.
         later = frame.loc[frame[x] > frame[x].min(), y].max() if x == "epoch" else frame[y].max()
         ax.set_ylim(0, 1.1 * min(later, frame[y].max()))
-    seeds = " (thin: seeds, thick: their mean)" if frame["seed"].nunique() > 1 else ""
-    return finish(ax, title, alt, x=x + seeds, y=axis, legend=4)
+    x += " (thin: seeds, thick: their mean)" if frame["seed"].nunique() > 1 else ""
+    return finish(ax, title, alt, x=x, y=axis, legend=4)
 
 
 def _log_ticks(axis, values: pd.Series) -> None:
@@ -190,9 +186,8 @@ def plot_against(
 ) -> Picture:
     """One dot a run: its score against a loss or another cost, on logarithmic axes.
 
-    `runs` has a row for each run, with the columns `score` (0 to 1), `by` (which decides colour and
-    marker), and those of `columns`, which maps a cost to the label of its panel. A dashed line
-    stands at the cost `threshold`.
+    `runs` has a row for each run: `score` (0 to 1), `by` (which decides colour and marker), and the
+    `columns`, which map a cost to the label of its panel. A dashed line stands at `threshold`.
     """
     axes = new_axes(3.4, columns=len(columns))
     colours = [*COLOURS, GREY]
@@ -212,9 +207,8 @@ def plot_against(
             ax.text(threshold, 1.0, f" {threshold:g}", fontsize=9, color=SOFT, va="bottom")
     handles = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(*handles, loc="outside lower center", ncols=4, handletextpad=0.2)
-    return finish(
-        axes[0], title, [f"{len(runs)} runs", *alt], x=axes[0].get_xlabel(), y="answered correctly"
-    )
+    labels = {"x": next(iter(columns.values())), "y": "answered correctly"}
+    return finish(axes[0], title, [f"{len(runs)} runs", *alt], **labels)
 
 
 @styled
@@ -251,8 +245,7 @@ def plot_memory(
     """Stacked bars of what each plan needs at the peak of a training step, in GB.
 
     `gpus` maps the name of a GPU to its bytes, a dashed line each; `measured` maps a plan to the
-    bytes of tensors that a GPU counted, a mark on its bar. The bars then leave out the process,
-    which that count leaves out too.
+    bytes of tensors that a GPU counted, a mark on its bar. Neither then holds the process.
     """
     gpus, marks = gpus or {}, measured or {}
     rows = pd.DataFrame({name: plan.at_peak() for name, plan in plans.items()}).T
@@ -302,9 +295,8 @@ def plot_meter(
 ) -> Picture:
     """A row for each skill: a grey mark for the base, and for each run a dot with a line to it.
 
-    On the right the loss on documents of the corpus, where the readings have them. `readings` maps
-    a name to a frame of `Run.meter`, of one seed or several (a column `seed`); `before` is the
-    base's.
+    On the right is the loss on the corpus, where it was read. `readings` maps a name to a frame of
+    `Run.meter`, of one seed or several (a column `seed`); `before` is the base's.
     """
     skills = [skill for skill in METER if skill in SKILLS and (before["skill"] == skill).any()]
     documents = (before["skill"] == "corpus").any()
@@ -348,10 +340,8 @@ def plot_meter(
 class Point(NamedTuple):
     """One setting of the map of forgetting, measured."""
 
-    task: Estimate
-    """Share of the task's questions that are answered correctly."""
-    kept: Estimate
-    """Share of the meter's items that are right."""
+    task: Estimate  # share of the task's questions that are answered correctly
+    kept: Estimate  # share of the meter's items that are right
 
     @property
     def means(self) -> tuple[float, float]:
@@ -380,10 +370,9 @@ def plot_pareto(
 ) -> Picture:
     """What was kept against what was gained (up and to the right is better): a curve each.
 
-    A dot is the mean of the seeds; along a curve dots grow. The thin cross on it reaches from the
-    lowest seed to the highest both ways, and the dashed line joins the settings that no other
-    beats. A grey line shows the base's old skills. `chosen` is the curve and label of a setting to
-    mark with a ring, its seeds with white dots.
+    A dot is the mean of the seeds, its thin cross reaches from the lowest to the highest, and the
+    dashed line joins the settings that no other beats. A grey line shows the base's old skills.
+    `chosen` is the curve and label of a setting to ring, its seeds with white dots.
     """
     (ax,) = new_axes(5.0)
     ax.axhline(before, color=GREY, alpha=0.6)

@@ -1,11 +1,13 @@
-"""Widgets: the decision guide, a walk along the map of forgetting, blind rating.
+"""Widgets: the decision guide, the mask explorer, a walk along the map of forgetting, blind rating.
 
 Each of them needs a running kernel, and shows a static twin where there is none: its output holds
 both. They work with ipywidgets 7.7 (which Colab has) and 8.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import ipywidgets as widgets
 import pandas as pd
 from markupsafe import Markup
 
+from sftlab.chat import FAMILIES, IGNORED, Messages, TemplateError
 from sftlab.course import CHOICES, TASKS, Advice, Limits, Situation, decide
 from sftlab.measure import Pair, PairError, percent, shuffled_sides, summary, win_rate
 from sftlab.show.cards import Card, render, table
+from sftlab.show.mask import Token, Xray, show_mask
 from sftlab.show.run_plots import METER, Points, plot_pareto
 
 WHOLE = {"width": "auto", "max_width": "100%"}  # shrinks with a narrow screen
@@ -24,13 +28,35 @@ WIDE = {"layout": WHOLE, "style": {"description_width": "initial"}}
 
 
 class TwinBox(widgets.VBox):
-    """A column of widgets whose output also holds a static twin, for pages without a kernel."""
+    """Controls above a panel, and a static twin of the panel for pages without a kernel.
+
+    `show` gives the panel's HTML and the same as plain text, at once and again at each change of a
+    control. What stands around the panel are `rows` above it and rows `below` it.
+    """
 
     _ipython_display_ = None  # ipywidgets 7 would display the view alone
 
+    def __init__(
+        self,
+        rows: Sequence[Any],
+        *,
+        show: Callable[[], tuple[str, str]],
+        controls: Mapping[str, Any],
+        below: Sequence[Any] = (),
+    ) -> None:
+        self.panel, self._show, self.controls = widgets.HTML(layout=WHOLE), show, controls
+        super().__init__([*rows, self.panel, *below], layout=WHOLE | {"max_width": "740px"})
+        for control in controls.values():
+            control.observe(self.update, names="value")
+        self.update()
+
+    def update(self, change: Any = None) -> None:
+        """Show what is chosen now."""
+        self.panel.value, self.text = self._show()
+
     def twin(self) -> tuple[str, str]:
         """What to show without a kernel, as HTML and as plain text."""
-        raise NotImplementedError
+        return self.panel.value, self.text
 
     def _repr_mimebundle_(self, include=None, exclude=None, **options) -> dict[str, Any]:
         html, text = self.twin()
@@ -39,18 +65,7 @@ class TwinBox(widgets.VBox):
         return bundle | {"application/vnd.jupyter.widget-view+json": view}
 
 
-# A field's name stands in the reasons of an advice, so the form shows it too.
-_LABELS = {
-    "task": "What must the answers show? (task)",
-    "examples": "Clean, checked examples; for reasoning, with every step (examples)",
-    "needed_score": "Score that the task needs (needed_score)",
-    "prompt_score": "Score of the best prompt so far (prompt_score)",
-    "prompt_fits": "Is that prompt short enough for latency and price? (prompt_fits)",
-    "stable_weeks": "How often does the task change? (stable_weeks)",
-    "base_knows": "Does the base complete the facts that answers need? (base_knows)",
-    "model_billions": "Base to train, billions of parameters (model_billions)",
-    "memory_gb": "GPU memory for training (memory_gb)",
-}
+WORDS = tomllib.loads(Path(__file__).with_name("widgets.toml").read_text(encoding="utf-8"))
 _OPEN = "open"  # a menu can't show a choice whose value is None: it looks empty
 _YES_NO = {True: "yes", False: "no"}
 _CHOICES: dict[str, dict[Any, str]] = {
@@ -59,11 +74,12 @@ _CHOICES: dict[str, dict[Any, str]] = {
     "prompt_fits": _YES_NO,
     "stable_weeks": {1: "every week", 4: "every 4 weeks", 13: "every 13 weeks", 52: "once a year"},
     "base_knows": {_OPEN: "not measured", **_YES_NO},
-    "model_billions": {0.0037: "0.0037 (tiny)", 0.0057: "0.0057 (small)", 0.135: "0.135",
-                       0.6: "0.6", 1: "1", 3: "3", 8: "8", 13: "13", 70: "70"},
+    "model_billions": {0.0037: "0.0037 (tiny)", 0.0057: "0.0057 (small)"}
+    | {n: f"{n}" for n in (0.135, 0.6, 1, 3, 8, 13, 70)},
     "memory_gb": {0: "none: CPU only"} | {n: f"{n} GB" for n in (6, 12, 16, 24, 48, 80)},
-}  # fmt: skip
-_MEASURED = {"prompt_score": ("measured", 0.5), "needed_score": ("decided", 0.9)}
+}
+# Scores that may not be known: the word on the tick that says so, and where its slider starts.
+_SCORES = {"prompt_score": ("measured", 0.5), "needed_score": ("decided", 0.9)}
 
 
 def decision_card(advice: Advice) -> Card:
@@ -84,14 +100,14 @@ def _title(advice: Advice) -> str:
     return advice.choice[0].upper() + advice.choice[1:]
 
 
-def decision_table(situations: Mapping[str, Situation], *, limits: Limits | None = None) -> Card:
+def decision_table(situations: Mapping[str, Situation]) -> Card:
     """Named situations and their advice in a static table.
 
     Each row has the reason that decided and the first two answers that would change it.
     """
     rows = []
     for name, situation in situations.items():
-        advice = decide(situation, limits=limits)
+        advice = decide(situation)
         changes = Markup("; <br>").join(map(str, advice.would_change[:2]))
         choice = Markup("<b>{}</b>").format(_title(advice))
         rows.append([name, choice, advice.reasons[0], changes or "no single answer"])
@@ -99,62 +115,41 @@ def decision_table(situations: Mapping[str, Situation], *, limits: Limits | None
     return table(head, rows, label="Advice for each situation")
 
 
-class _DecisionGuide(TwinBox):
-    """A form whose answers update the card below it.
+def decision_guide(situation: Situation | None = None, *, limits: Limits | None = None) -> TwinBox:
+    """The decision guide as a form that answers at once; `decision_table` needs no kernel.
 
-    `controls` maps a field of `Situation` to its control; `situation` and `advice` follow them.
-    The tick of a score in `measured` says whether it is known: without it the score is `None`.
+    It starts with the answers of `situation`; by default nothing is measured yet. `controls` maps a
+    field of `Situation` to its control, and the words on a tick to it.
     """
+    start = situation or Situation(task="format", examples=200, needed_score=0.9)
+    controls, ticks, rows = {}, {}, []
+    for name, label in WORDS["labels"].items():
+        value = getattr(start, name)
+        controls[name] = _control(name, value)
+        rows.append(widgets.HTML(f"<strong>{escape(label)}</strong>", layout=WHOLE))
+        if name in _SCORES:
+            words = f"{name} is {_SCORES[name][0]}"
+            known = {"value": value is not None, "indent": False}
+            ticks[name] = controls[words] = widgets.Checkbox(description=words, **known, **WIDE)
+            rows.append(ticks[name])
+        rows.append(controls[name])
 
-    def __init__(self, situation: Situation, *, limits: Limits | None = None) -> None:
-        self.limits = limits
-        self.controls = {name: _control(name, getattr(situation, name)) for name in _LABELS}
-        self.measured = {
-            name: widgets.Checkbox(
-                value=getattr(situation, name) is not None,
-                description=f"{name} is {word}",
-                indent=False,
-                **WIDE,
-            )
-            for name, (word, _) in _MEASURED.items()
-        }
-        self.card = widgets.HTML(layout=WHOLE)
-        rows = []
-        for name, control in self.controls.items():
-            label = widgets.HTML(f"<strong>{escape(_LABELS[name])}</strong>", layout=WHOLE)
-            tick = [self.measured[name]] if name in self.measured else []
-            rows.append(widgets.VBox([label, *tick, control], layout=WHOLE))
-        for control in (*self.controls.values(), *self.measured.values()):
-            control.observe(self._update, names="value")
-        super().__init__([*rows, self.card], layout=WHOLE | {"max_width": "46em"})
-        self._update()
-
-    @property
-    def situation(self) -> Situation:
-        """The situation that the controls describe."""
-        values = {name: control.value for name, control in self.controls.items()}
-        unknown = {name for name, tick in self.measured.items() if not tick.value}
-        unknown |= {name for name, value in values.items() if value == _OPEN}
-        return Situation(**values | dict.fromkeys(unknown))
-
-    @property
-    def advice(self) -> Advice:
-        """The advice for it."""
-        return decide(self.situation, limits=self.limits)
-
-    def twin(self) -> tuple[str, str]:
-        card = decision_card(self.advice)
+    def show() -> tuple[str, str]:
+        for name, tick in ticks.items():
+            controls[name].disabled = not tick.value
+        answers = {name: controls[name].value for name in WORDS["labels"]}
+        unknown = [name for name, tick in ticks.items() if not tick.value]
+        unknown += [name for name, answer in answers.items() if answer == _OPEN]
+        situation = Situation(**answers | dict.fromkeys(unknown))
+        card = decision_card(decide(situation, limits=limits))
         return card.html, card.text
 
-    def _update(self, change: Any = None) -> None:
-        for name, tick in self.measured.items():
-            self.controls[name].disabled = not tick.value
-        self.card.value = decision_card(self.advice).html
+    return TwinBox(rows, show=show, controls=controls)
 
 
 def _control(name: str, value: Any) -> Any:
-    if name in _MEASURED:
-        start = _MEASURED[name][1] if value is None else value
+    if name in _SCORES:
+        start = _SCORES[name][1] if value is None else value
         # two digits are shown, and a finer value is kept
         return widgets.FloatSlider(start, min=0, max=1, step=0.01, readout_format=".2f", **WIDE)
     words, value = _CHOICES[name], _OPEN if value is None else value
@@ -164,89 +159,122 @@ def _control(name: str, value: Any) -> Any:
     return kind(options=[(word, one) for one, word in words.items()], value=value, **WIDE)
 
 
-def decision_guide(
-    situation: Situation | None = None, *, limits: Limits | None = None
-) -> _DecisionGuide:
-    """The decision guide as a form that answers at once; `decision_table` needs no kernel.
+PADS = 3
+"""Tokens of padding that are shown where padding matters: the batch has a longer row."""
 
-    It starts with the answers of `situation`; by default nothing is measured yet.
+
+def explore(
+    tokenizer: Any,
+    messages: Messages,
+    *,
+    family: str,
+    strategy: str = "all",
+    start: str = "content",
+    breaks: Sequence[str] = (),
+) -> tuple[Xray, list[str]]:
+    """The X-ray of a mask broken on purpose, and sentences on what a model trained so would do."""
+    options = {"turns": strategy, "start": start, "end_of_turn": "drop_end" not in breaks}
+    xray = show_mask(messages, tokenizer=tokenizer, template=family, **options)
+    tokens, words, pad = list(xray.tokens), WORDS["said"], tokenizer.pad_token_id
+    said = [words["mask_nothing" if "mask_nothing" in breaks else strategy]]
+    if "drop_end" in breaks and "mask_nothing" not in breaks:
+        said.append(words["nothing_dropped" if strategy == "everything" else "drop_end"])
+    if "double_bos" in breaks and tokens[0].id == tokenizer.bos_token_id:
+        tokens.insert(0, tokens[0])
+        said.append(words["double_bos"])
+    elif "double_bos" in breaks:
+        names = ", ".join(name for name, one in FAMILIES.items() if one.writes_bos)
+        said.append(words["no_bos"].format(names=names))
+    if "pad_is_eos" in breaks:  # a fine-tune makes the end of a turn the tokenizer's eos
+        end = FAMILIES[family].end(tokenizer.eos_token)
+        ids = tokenizer(end, add_special_tokens=False)["input_ids"]
+        pad = ids[0] if len(ids) == 1 else tokenizer.eos_token_id
+    if {"pad_is_eos", "mask_nothing"} & set(breaks) and pad is not None:
+        text = tokenizer.convert_ids_to_tokens(pad)
+        tokens += [Token(id=pad, text=text, label=IGNORED, role="padding", special=True)] * PADS
+    if "mask_nothing" in breaks:
+        tokens = [replace(token, label=token.id) for token in tokens]
+    if "pad_is_eos" in breaks:
+        ends = sum(t.supervised and t.id == pad and t.role == "assistant" for t in tokens)
+        tokens = [replace(t, label=IGNORED) if t.id == pad else t for t in tokens]
+        count = "the end of turn" if ends == 1 else f"{ends} ends of turn"
+        said.append(words["pad_is_eos" if ends else "pad_only"].format(ends=count))
+    if not {"drop_end", "pad_is_eos", "mask_nothing"} & set(breaks):
+        said.append(words["stops"])
+    return replace(xray, tokens=tuple(tokens)), said
+
+
+def mask_explorer(tokenizer: Any, *, messages: Messages | None = None) -> TwinBox:
+    """A mask to play with: other templates, other strategies, and four ways to break it.
+
+    `messages` are by default two questions with their answers. `controls` has family, strategy and
+    start by name, and the ticks of what to break. The tokenizer is a fast one.
     """
-    start = situation or Situation(task="format", examples=200, needed_score=0.9)
-    return _DecisionGuide(start, limits=limits)
+    messages = messages or WORDS["messages"]
+    menus = {
+        "family": ("Template", {name: name for name in FAMILIES}),
+        "strategy": ("Learn", WORDS["strategies"]),
+        "start": ("From", WORDS["starts"]),
+    }
+    for name, (label, words) in menus.items():
+        options = [(word, one) for one, word in words.items()]
+        menus[name] = widgets.Dropdown(description=label, options=options, **WIDE)
+    ticks = {
+        name: widgets.Checkbox(description=words, indent=False, **WIDE)
+        for name, words in WORDS["breaks"].items()
+    }
+    wrap = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "2px 14px"}
+    rows = [menus.values(), [widgets.HTML("Break it:"), *ticks.values()]]
+    rows = [widgets.Box(list(row), layout=wrap) for row in rows]
 
+    def show() -> tuple[str, str]:
+        chosen = {name: menu.value for name, menu in menus.items()}
+        breaks = [name for name, tick in ticks.items() if tick.value]
+        menus["start"].disabled = chosen["strategy"] == "everything"
+        head, html, text = "A model trained this way", "", ""
+        try:
+            xray, said = explore(tokenizer, messages, breaks=breaks, **chosen)
+            html, text = xray.html, str(xray)
+        except TemplateError as error:
+            head, said = "Refused", [str(error)]
+        items = "".join(f"<li>{escape(one)}</li>" for one in said)
+        style = "margin:0;line-height:1.4"
+        return f"<strong>{head}:</strong><ul style='{style}'>{items}</ul>{html}", text
 
-class _MapWalker(TwinBox):
-    """Two sliders above the map and a table. `controls` has curve and label by name."""
-
-    def __init__(
-        self,
-        points: Points,
-        readings: Mapping[tuple[str, str], pd.DataFrame],
-        before: pd.DataFrame,
-        names: tuple[str, str],
-    ) -> None:
-        self._points, self._before = points, before
-        self._readings = {at: summary(frame) for at, frame in readings.items()}
-        choices = list(points), list(next(iter(points.values())))
-        self.controls = {
-            key: widgets.SelectionSlider(description=name, options=options, **WIDE)
-            for key, name, options in zip(("curve", "label"), names, choices, strict=True)
-        }
-        self.map, self.table = widgets.HTML(layout=WHOLE), widgets.HTML(layout=WHOLE)
-        for control in self.controls.values():
-            control.observe(self._update, names="value")
-        row = widgets.Box(list(self.controls.values()), layout={"flex_flow": "row wrap"})
-        super().__init__([row, self.map, self.table], layout=WHOLE | {"max_width": "740px"})
-        self._update()
-
-    @property
-    def chosen(self) -> tuple[str, str]:
-        """Curve and label of the controls."""
-        return self.controls["curve"].value, self.controls["label"].value
-
-    def picture(self, chosen: tuple[str, str] | None = None):
-        """The map, with a ring around the chosen setting."""
-        before = float(self._before["right"].dropna().astype(float).mean())
-        title = f"{', '.join(chosen)}" if chosen else "What was gained, and what was kept"
-        return plot_pareto(self._points, before=before, title=title, chosen=chosen)
-
-    def twin(self) -> tuple[str, str]:
-        picture = self.picture()
-        return picture.html, picture.alt
-
-    def _update(self, change: object = None) -> None:
-        curve, label = self.chosen
-        self.map.value = self.picture(self.chosen).html
-        point, after = self._points[curve][label], self._readings[curve, label]
-        before = summary(self._before)
-        rows = [["task", "", str(point.task)], ["old skills", "", str(point.kept)]]
-        for skill, name in METER.items():
-            if skill in after.index:
-                shares = (frame.loc[skill, "right"] for frame in (before, after))
-                rows.append([name, *(percent(float(share)) for share in shares)])
-        head = [f"{curve}, {label}", "before", "after"]
-        self.table.value = table(head, rows, label="The chosen setting").html
+    return TwinBox(rows, show=show, controls=menus | ticks)
 
 
 def map_walker(
-    points: Points,
-    *,
-    readings: Mapping[tuple[str, str], pd.DataFrame],
-    before: pd.DataFrame,
-    names: tuple[str, str] = ("learning rate", "general examples"),
-) -> _MapWalker:
+    points: Points, *, readings: Mapping[tuple[str, str], pd.DataFrame], before: pd.DataFrame
+) -> TwinBox:
     """The map to walk on: two sliders choose a setting, and its seeds and its meter are shown.
 
     Nothing is computed on the way. `readings` maps each (curve, label) of `points` to the meter's
-    frame of all seeds, `before` is the base's frame, `names` are those of the sliders.
-
-    Raises:
-        ValueError: a setting has no reading.
+    frame of all seeds, `before` is the base's frame. `controls` has curve and label by name.
     """
-    for at in ((name, label) for name, row in points.items() for label in row):
-        if at not in readings:
-            raise ValueError(f"readings has no entry for {at}; give one for each setting")
-    return _MapWalker(points, readings, before, names)
+    choices = {"learning rate": list(points), "general examples": list(next(iter(points.values())))}
+    sliders = [
+        widgets.SelectionSlider(description=name, options=options, **WIDE)
+        for name, options in choices.items()
+    ]
+    kept = float(before["right"].dropna().astype(float).mean())
+    was, now = summary(before), {at: summary(frame) for at, frame in readings.items()}
+
+    def show() -> tuple[str, str]:
+        curve, label = chosen = tuple(slider.value for slider in sliders)
+        title = f"{curve}, {label}"
+        picture = plot_pareto(points, before=kept, title=title, chosen=chosen)
+        point, after = points[curve][label], now[chosen]
+        rows = [["task", "", str(point.task)], ["old skills", "", str(point.kept)]]
+        for skill in (one for one in METER if one in after.index):
+            shares = (percent(float(frame.loc[skill, "right"])) for frame in (was, after))
+            rows.append([METER[skill], *shares])
+        cells = table([title, "before", "after"], rows, label="The chosen setting")
+        return picture.html + cells.html, f"{picture.alt}\n{cells.text}"
+
+    row = widgets.Box(sliders, layout={"flex_flow": "row wrap"})
+    controls = dict(zip(("curve", "label"), sliders, strict=True))
+    return TwinBox([row], show=show, controls=controls)
 
 
 _VOTES = {"left is better": 1.0, "no difference": 0.5, "right is better": 0.0}
@@ -256,13 +284,11 @@ def read_votes(path: str | Path, pairs: Sequence[Pair]) -> pd.DataFrame:
     """The votes in a file that belong to these pairs, the last of each; a row a vote.
 
     Columns: pair (its index), country (the entity), question, order, won (by the pair's first
-    answer: 1, 0.5 or 0), shown_first. Ready for `win_rate`; empty when nobody rated.
-
-    Raises:
-        PairError: a line is not a vote.
+    answer: 1, 0.5 or 0), shown_first. Ready for `win_rate`; empty when nobody rated. PairError: a
+    line is not a vote.
     """
     path, index = Path(path), {_key(pair): n for n, pair in enumerate(pairs)}
-    votes: dict[int, dict[str, Any]] = {}
+    votes: dict[int, tuple] = {}
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
@@ -275,14 +301,9 @@ def read_votes(path: str | Path, pairs: Sequence[Pair]) -> pd.DataFrame:
             said = f"{path}, line {number} is not a vote ({error}): remove the line"
             raise PairError(said) from error
         if place is not None:
-            votes[place] = {
-                "pair": place,
-                "country": pairs[place].entity or str(place),
-                "question": vote["question"],
-                "order": "backward" if swapped else "forward",
-                "won": won,
-                "shown_first": 1 - won if swapped else won,
-            }
+            entity, order = pairs[place].entity or str(place), "backward" if swapped else "forward"
+            shown = 1 - won if swapped else won
+            votes[place] = (place, entity, vote["question"], order, won, shown)
     columns = ["pair", "country", "question", "order", "won", "shown_first"]
     return pd.DataFrame([votes[place] for place in sorted(votes)], columns=columns)
 
@@ -328,18 +349,13 @@ class Rating(TwinBox):
         self.pairs, self.path, self.ours = list(pairs), Path(votes), ours
         self._sides = shuffled_sides(len(self.pairs), seed=seed)
         self._order = pd.Series(range(len(self.pairs))).sample(frac=1, random_state=seed).tolist()
-        self.question, self.said = widgets.HTML(), widgets.HTML()
-        half = {"width": "50%", "margin": "0 .3em 0 0"}
-        self.left, self.right = widgets.HTML(layout=half), widgets.HTML(layout=half)
         self.buttons = {
             name: widgets.Button(description=name, layout={"width": "auto"}) for name in _VOTES
         }
         for name, button in self.buttons.items():
-            button.on_click(lambda _, won=_VOTES[name]: self.vote(won))
-        answers, buttons = [self.left, self.right], list(self.buttons.values())
-        rows = [self.question, widgets.HBox(answers), widgets.HBox(buttons), self.said]
-        super().__init__(rows)
-        self._show()
+            button.on_click(lambda _, won=_VOTES[name]: self._vote(won))
+        below = [widgets.HBox(list(self.buttons.values()))]
+        super().__init__([], show=self._pair, controls={}, below=below)
 
     @property
     def place(self) -> int | None:
@@ -347,45 +363,30 @@ class Rating(TwinBox):
         rated = set(read_votes(self.path, self.pairs)["pair"])
         return next((n for n in self._order if n not in rated), None)
 
-    def vote(self, left: float) -> None:
-        """Keep a vote for the pair that is shown: 1 the left one is better, 0 the right, 0.5 tie.
-
-        Raises:
-            PairError: another number, or all pairs are rated.
-        """
-        if left not in (0, 0.5, 1):
-            raise PairError(f"a vote must be 1, 0.5 or 0, got {left!r}")
-        if (place := self.place) is None:
-            raise PairError("all pairs are rated; remove the file of votes to begin again")
-        swapped = self._sides[place]
+    def _vote(self, left: float) -> None:
+        """Keep a vote: 1 the left answer is better, 0 the right one, 0.5 neither."""
+        place = self.place
         vote = dict(zip(("question", "first", "second"), _key(self.pairs[place]), strict=True))
-        vote |= {"swapped": swapped, "won": 1 - left if swapped else left}
+        vote |= {"swapped": self._sides[place], "won": 1 - left if self._sides[place] else left}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(vote, ensure_ascii=False) + "\n")
-        self._show()
+        self.update()
 
     def twin(self) -> tuple[str, str]:
-        said = votes_sentence(self.path, self.pairs, ours=self.ours)
-        return f"<p>{escape(said)}</p>", said
+        return f"<p>{escape(self.text)}</p>", self.text
 
-    def _show(self) -> None:
+    def _pair(self) -> tuple[str, str]:
+        """The pair to rate, without a win rate: it would reveal how the earlier votes fell."""
         place = self.place
         for button in self.buttons.values():
             button.disabled = place is None
+        said = votes_sentence(self.path, self.pairs, ours=self.ours)
         if place is None:
-            self.question.value = "<strong>All pairs are rated.</strong>"
-            self.left.value = self.right.value = ""
-            self.said.value = escape(votes_sentence(self.path, self.pairs, ours=self.ours))
-            return
-        pair = self.pairs[place]
-        pair = pair.swapped() if self._sides[place] else pair
-        self.question.value = f"<strong>{escape(pair.question)}</strong>"
-        self.left.value = render("rating.html", text=pair.first)
-        self.right.value = render("rating.html", text=pair.second)
-        # No win rate before the end: it would reveal how the earlier votes fell.
+            return f"<strong>All pairs are rated.</strong><p>{escape(said)}</p>", said
+        pair = self.pairs[place].swapped() if self._sides[place] else self.pairs[place]
         rated = len(read_votes(self.path, self.pairs))
-        self.said.value = f"{rated} of {len(self.pairs)} rated"
+        return render("rating.html", pair=pair, said=f"{rated} of {len(self.pairs)} rated"), said
 
 
 def _key(pair: Pair) -> tuple[str, str, str]:

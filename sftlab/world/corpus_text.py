@@ -337,17 +337,9 @@ def held_out_documents(count: int = 200) -> list[str]:
     return list(islice(documents(seed=HELD_OUT_SEED), count))
 
 
-def corpus_hash() -> str:
-    """SHA-256 of the corpus as UTF-8, each document followed by `SEPARATOR`; about 30 s."""
-    return hashlib.sha256(_encoded()).hexdigest()
-
-
-def _encoded() -> bytes:
-    return "".join(document + SEPARATOR for document in corpus()).encode()
-
-
 def recorded() -> dict:
-    """What `data/world/corpus.json` records: seed, documents, characters, tokens, sha256."""
+    """What `data/world/corpus.json` records: seed, documents, characters, tokens, and the SHA-256
+    of the documents as UTF-8, each followed by `SEPARATOR`."""
     return json.loads((DATA / "world" / "corpus.json").read_text(encoding="utf-8"))
 
 
@@ -363,7 +355,7 @@ def corpus_text() -> str:
     path = cache_folder() / f"corpus-{expected[:16]}.txt"
     content = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(content).hexdigest() != expected:
-        content = _encoded()
+        content = "".join(document + SEPARATOR for document in corpus()).encode()
         if hashlib.sha256(content).hexdigest() != expected:
             raise RuntimeError(
                 "the regenerated corpus is not the recorded one: the world's files or grammar have "

@@ -59,24 +59,14 @@ def rows(name: str) -> tuple[dict[str, str], ...]:
 
 @cache
 def _countries() -> tuple[Country, ...]:
-    splits = {
-        row["country"]: {"group": row["group"], "split": row["split"]} for row in rows("splits")
-    }
-    return tuple(
-        Country(
-            name=row["country"],
-            **{relation: row[relation] for relation in RELATIONS},
-            aliases=_aliases(row["aliases"]),
-            **splits[row["country"]],
-        )
-        for row in rows("countries")
-    )
-
-
-def _aliases(text: str) -> dict[str, tuple[str, ...]]:
-    """`capital=The Hague;language=Frisian|Dutch` as a dict of tuples."""
-    pairs = (part.split("=", 1) for part in text.split(";") if part)
-    return {relation.strip(): tuple(value.split("|")) for relation, value in pairs}
+    found, splits = [], {row["country"]: row for row in rows("splits")}
+    for row in rows("countries"):
+        # capital=The Hague;language=Frisian|Dutch
+        pairs = (part.split("=", 1) for part in row["aliases"].split(";") if part)
+        aliases = {relation.strip(): tuple(value.split("|")) for relation, value in pairs}
+        stated = {**row, **splits[row["country"]], "aliases": aliases}
+        found.append(Country(name=stated.pop("country"), **stated))
+    return tuple(found)
 
 
 def countries(*, group: str | None = None, split: str | None = None) -> tuple[Country, ...]:

@@ -9,16 +9,17 @@ to the long window are trained at little cost. A step holds `STEP_TOKENS` tokens
 interrupted run goes on from its last checkpoint and ends with the same weights.
 """
 
+import hashlib
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -129,9 +130,6 @@ EARLY = ("tiny-early", "tiny", 0.3)
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     """A Llama with fresh weights; input and output embeddings are tied."""
     torch.manual_seed(recipe.seed)
-    ids = {
-        name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
-    }
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=recipe.hidden,
@@ -141,7 +139,9 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
         num_key_value_heads=recipe.hidden // 64,
         max_position_embeddings=512,
         tie_word_embeddings=True,
-        **ids,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     return LlamaForCausalLM(config)
 
@@ -173,45 +173,43 @@ def build_optimizers(
     )
 
 
-def tokenize_corpus(work: Path) -> tuple[PreTrainedTokenizerBase, np.ndarray]:
-    """Train the tokenizer, tokenize the corpus: (tokenizer, ids [tokens] of uint16).
-
-    Both are kept in `work`, with the corpus's size and hash in `corpus.json`.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    if not (work / "tokens.npy").exists():
-        print("making the corpus and its tokens")
-        tokenizer = train_tokenizer(islice(corpus.documents(), TOKENIZER_DOCUMENTS))
-        tokenizer.save_pretrained(work / "tokenizer")
-        parts, characters, stream = [], 0, corpus.corpus()
-        while batch := list(islice(stream, 5000)):
-            characters += sum(map(len, batch))
-            rows = tokenizer([DOCUMENT_SEPARATOR + document for document in batch])["input_ids"]
-            parts.append(np.fromiter((i for row in rows for i in row), dtype=np.uint16))
-        ids = np.concatenate(parts)
-        record = {
-            "seed": corpus.SEED,
-            "documents": corpus.DOCUMENTS,
-            "characters": characters,
-            "tokens": len(ids),
-            "sha256": corpus.corpus_hash(),
-        }
-        write_atomically(work / "corpus.json", json.dumps(record, indent=2) + "\n")
-        np.save(work / "tokens.partial.npy", ids)
-        (work / "tokens.partial.npy").replace(work / "tokens.npy")
-    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer", trust_remote_code=False)
-    return tokenizer, np.load(work / "tokens.npy")
+def tokenize_corpus() -> tuple[PreTrainedTokenizerBase, np.ndarray, dict[str, Any]]:
+    """Train the tokenizer, tokenize the corpus: (tokenizer, ids [tokens] of uint16, record), the
+    record being what `data/world/corpus.json` holds."""
+    with TemporaryDirectory() as folder:  # its configuration is written as one that was loaded
+        train_tokenizer(islice(corpus.documents(), TOKENIZER_DOCUMENTS)).save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    parts, characters, digest, stream = [], 0, hashlib.sha256(), corpus.corpus()
+    while batch := list(islice(stream, 5000)):
+        characters += sum(map(len, batch))
+        digest.update("".join(document + corpus.SEPARATOR for document in batch).encode())
+        rows = tokenizer([DOCUMENT_SEPARATOR + document for document in batch])["input_ids"]
+        parts.append(np.fromiter((i for row in rows for i in row), dtype=np.uint16))
+    ids = np.concatenate(parts)
+    record = {
+        "seed": corpus.SEED,
+        "documents": corpus.DOCUMENTS,
+        "characters": characters,
+        "tokens": len(ids),
+        "sha256": digest.hexdigest(),
+    }
+    return tokenizer, ids, record
 
 
-def pretrain(name: str, *, work: Path, out: Path) -> None:
+def pretrain(
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: np.ndarray,
+    record: dict[str, Any],
+    *,
+    work: Path,
+    out: Path,
+) -> None:
     """Train one base model of `RECIPES`, writing it and its early checkpoint under `out`.
 
-    Raises:
-        ValueError: the checkpoint in `work` is of another recipe, number of steps or corpus.
+    Raises ValueError when the checkpoint in `work` is of another recipe or corpus.
     """
     recipe = RECIPES[name]
-    tokenizer, ids = tokenize_corpus(work)
-    record = json.loads((work / "corpus.json").read_text(encoding="utf-8"))
     steps = (len(ids) - 1) // STEP_TOKENS
     model = build_model(recipe, tokenizer)
     optimizers = build_optimizers(model, recipe)
@@ -293,14 +291,16 @@ def _save(
 def train_all(names: list[str]) -> None:
     """Train the named models into `data/models`, one after the other.
 
-    What can be resumed is kept below `build/base` in the current folder, in a folder for each
-    corpus. Exits with a message when it is interrupted.
+    What can be resumed is kept in `build/base` below the current folder. Exits with a message when
+    it is interrupted.
     """
+    work = Path("build") / "base"
+    work.mkdir(parents=True, exist_ok=True)
     try:
-        work = Path("build") / "base" / corpus.corpus_hash()[:16]
-        tokenize_corpus(work)
-        shutil.copyfile(work / "corpus.json", DATA / "world" / "corpus.json")
+        print("making the corpus and its tokens")
+        tokenizer, ids, record = tokenize_corpus()
+        write_atomically(DATA / "world" / "corpus.json", json.dumps(record, indent=2) + "\n")
         for name in names:
-            pretrain(name, work=work, out=DATA / "models")
+            pretrain(name, tokenizer, ids, record, work=work, out=DATA / "models")
     except KeyboardInterrupt:
         sys.exit("pretraining stopped early: run the same command again to go on from here")

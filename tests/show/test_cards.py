@@ -2,7 +2,6 @@
 
 import re
 from html import unescape
-from html.parser import HTMLParser
 
 import pytest
 
@@ -17,28 +16,9 @@ from sftlab.show import (
     findings,
     side_by_side,
 )
-from sftlab.show.claims import _draw
+from sftlab.show.report import _draw
 
 TALK = [{"role": "user", "content": "Hi <i>"}, {"role": "assistant", "content": "Ho"}]
-SYSTEM = [{"role": "system", "content": "Brief."}, *TALK]
-
-
-class Balance(HTMLParser):
-    """Fails where a tag is not closed in order."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.tags = [], set()
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        if tag not in ("br", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def plain(cell):
@@ -82,11 +62,24 @@ CASES = {
 }
 
 
+def test_a_card_says_all_of_a_claim_needs_no_network_and_follows_the_theme():
+    card = claim_card(CASES["one"]())
+    seeds = "+30 points, +32 points, +34 points, +36 points, +38 points"
+    counted = ("+34 points (+28 to +41)", "5 seeds × 1,200 items", seeds)
+    for said in ("Supported", "expected: supported", *counted, "25-40%", "a note"):
+        assert said in card.text
+        assert said in card.html
+    assert repr(card) == card.text == card._repr_mimebundle_()["text/plain"]
+    assert "inconclusive: +47 points" in claim_card(CASES["three"]()).html
+    assert "[data-jp-theme-light=false] .sl" in card.html
+    assert "http" not in card.html
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_a_claim_shows_every_seed_its_interval_and_its_bound(name):
+def test_a_claim_shows_every_seed_its_interval_and_its_bound(name, page):
     record = CASES[name]()
     card = claim_card(record)
-    assert not {"b", "script"} & Balance(card.html).tags
+    assert not {"b", "script"} & set(page(card.html).tags)
     assert card.html.count("<img ") == len(record.claim.rule)
     for part in record.claim.rule:
         estimate = record.estimates[part.name]
@@ -107,49 +100,26 @@ def test_a_claim_shows_every_seed_its_interval_and_its_bound(name):
             assert part.measures in text
 
 
-def test_words_of_a_claim_in_html_and_in_text():
-    card = claim_card(CASES["one"]())
-    effect, counts = "+34 points (+28 to +41)", "5 seeds × 1,200 items"
-    every_seed = "+30 points, +32 points, +34 points, +36 points, +38 points"
-    for said in (
-        "Supported",
-        "expected: supported",
-        effect,
-        counts,
-        every_seed,
-        "25-40%",
-        "a note",
-    ):
-        assert said in card.text
-        assert said in card.html
-    assert repr(card) == card.text == card._repr_mimebundle_()["text/plain"]
-    assert "inconclusive: +47 points" in claim_card(CASES["three"]()).html
-
-
-def test_transcripts_shade_what_the_model_wrote():
+def test_transcripts_shade_what_the_model_wrote(page):
     card = conversation(TALK)
     assert card.text == "user: Hi <i>\nassistant: [Ho]"
     assert re.findall("<mark>(.*?)</mark>", card.html) == ["Ho"]
-    assert "i" not in Balance(card.html).tags
+    assert "i" not in set(page(card.html).tags)
     card = continuations(["1 + 1 ="], [" 2"], label="base")
     assert card.text == "base: 1 + 1 =[ 2]"
     assert "1 + 1 =<mark> 2</mark>" in card.html
 
 
-def test_each_row_reads_as_the_template_renders(toy_tokenizer):
+def test_each_row_reads_as_rendered_and_shades_the_answer_with_its_end(toy_tokenizer, page):
     card = side_by_side(list(FAMILIES), TALK, tokenizer=toy_tokenizer)
-    Balance(card.html)
+    page(card.html)
     for (name, text, count), family in zip(rows(card), FAMILIES, strict=True):
         rendered = find_template(family, tokenizer=toy_tokenizer).render(TALK)
         assert name == family
         assert plain(text) == rendered
         assert int(count) == len(toy_tokenizer(rendered, add_special_tokens=False)["input_ids"])
-
-
-def test_answer_with_its_end_is_shaded_and_nothing_else():
-    for (_, text), family in zip(rows(side_by_side(list(FAMILIES), TALK)), FAMILIES, strict=True):
-        marked = re.findall(r"<mark[^>]*>(.*?)</mark>", text, flags=re.S)
-        assert [plain(one) for one in marked] == [f"Ho{FAMILIES[family].end()}"], family
+        (marked,) = re.findall(r"<mark[^>]*>(.*?)</mark>", text, flags=re.S)
+        assert plain(marked) == f"Ho{FAMILIES[family].end(toy_tokenizer.eos_token)}"
 
 
 def test_tokens_of_the_template_are_bold_and_breaks_are_seen():
@@ -163,7 +133,8 @@ def test_tokens_of_the_template_are_bold_and_breaks_are_seen():
 
 
 def test_a_refusal_is_said_in_the_templates_words():
-    (_, refused), (_, rendered) = rows(side_by_side(["gemma", "chatml"], SYSTEM))
+    system = {"role": "system", "content": "Brief."}
+    (_, refused), (_, rendered) = rows(side_by_side(["gemma", "chatml"], [system, *TALK]))
     assert plain(refused).startswith("refused: Gemma has no system role")
     assert "Brief." in rendered
 
@@ -178,16 +149,9 @@ def test_findings_say_what_to_do_and_name_what_is_sound():
     assert "level: ✓" in card.text
 
 
-def test_table_of_decisions_has_a_row_for_each_situation_and_escapes_names():
+def test_table_of_decisions_has_a_row_for_each_situation_and_escapes_names(page):
     card = decision_table({"<b>bot</b>": ARCHETYPES["General assistant"], **ARCHETYPES})
     assert card.html.count('scope="row"') == len(ARCHETYPES) + 1
     assert "&lt;b&gt;bot" in card.html
     assert "Situation: General assistant\nAdvice: Neither" in card.text
-    Balance(card.html)
-
-
-def test_cards_need_no_network_and_follow_the_theme():
-    for card in (conversation(TALK), claim_card(CASES["one"]()), decision_table(ARCHETYPES)):
-        assert "[data-jp-theme-light=false] .sl" in card.html
-        assert "http" not in card.html
-        assert "<script" not in card.html
+    page(card.html)

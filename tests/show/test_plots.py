@@ -10,7 +10,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from nbclient import NotebookClient
 
-from sftlab.measure import Share, mean
+from sftlab.measure import Share
 from sftlab.paths import DATA
 from sftlab.planner import estimate
 from sftlab.show import (
@@ -36,14 +36,12 @@ from sftlab.show import (
 )
 
 
-def share(*hits, of=20):
-    """An estimate with one seed for each number of right items."""
-    rows = [(f"c{c}", seed, c < n) for seed, n in enumerate(hits) for c in range(of)]
-    return mean(pd.DataFrame(rows, columns=["country", "seed", "right"]))
-
-
 def legend(picture):
     return [text.get_text() for text in picture.figure.axes[0].get_legend().get_texts()]
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
 
 
 def seeds(ax):
@@ -52,7 +50,7 @@ def seeds(ax):
     return [tuple(dot) for dots in found for dot in dots.get_offsets()]
 
 
-def test_shares_tell_each_bar_and_show_each_seed(tmp_path):
+def test_shares_tell_each_bar_and_show_each_seed(tmp_path, share):
     rows = {
         "bare": {"base": Share(hits=1, items=10)},
         "house": {"base": share(5, 7), "x": share(20)},
@@ -75,14 +73,13 @@ def test_shares_tell_each_bar_and_show_each_seed(tmp_path):
 def test_reactions_add_up():
     frame = pd.DataFrame({"reaction": ["answered"] * 3 + ["continued"]})
     picture = plot_reactions({"base": frame}, title="What")
-    assert picture.alt == (
-        "What: base answered correctly 75%; base continued with a question 25%; "
-        "base anything else 0%."
-    )
+    said = "base answered correctly 75%; base continued with a question 25%; base anything else 0%"
+    assert picture.alt == f"What: {said}."
     assert sum(bar.get_width() for bar in picture.figure.axes[0].patches) == 1
+    assert texts(picture.figure.axes[0]) == ["75%", "25%", ""]
 
 
-def test_curves_tell_each_place_ring_the_best_and_show_seeds():
+def test_curves_tell_each_place_ring_the_best_and_show_seeds(share):
     curves = {
         "full": {1e-3: share(18, 20), 1e-2: share(2, 2)},
         "base": {1e-3: share(4, 4), 1e-2: share(16, 16)},
@@ -102,11 +99,11 @@ def test_curves_tell_each_place_ring_the_best_and_show_seeds():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("log", [False, True])
-def test_a_single_curve_has_its_numbers_and_no_legend_and_may_be_all_zero(log):
+def test_a_single_curve_has_its_numbers_and_no_legend_and_may_be_all_zero(log, share):
     picture = plot_curves({"": {0: share(2), 15: 0.5, 60: 0.25}}, title="More", x="x", log=log)
     assert picture.alt == "More: at 0 10%; at 15 50%; at 60 25%."
     (ax,) = picture.figure.axes
-    assert [text.get_text() for text in ax.texts] == ["10%", "50%", "25%"]
+    assert texts(ax) == ["10%", "50%", "25%"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "15", "60"]
     assert ax.get_legend() is None
     zeros = plot_curves({"a": {1: 0.0, 2: 0.0}}, title="k", x="draws", log=log)
@@ -115,7 +112,7 @@ def test_a_single_curve_has_its_numbers_and_no_legend_and_may_be_all_zero(log):
     assert low < 0 < high
 
 
-def test_methods_stand_in_the_order_of_what_they_train():
+def test_methods_stand_in_the_order_of_what_they_train(share):
     scores = {
         "full": {"right": share(18), "kept": share(10)},
         "LoRA": {"right": share(16), "kept": share(20, 20)},
@@ -148,9 +145,8 @@ def test_loss_has_every_step_its_running_mean_and_validation():
     assert running.get_ydata()[1] == pytest.approx((3 + 1.5) / 2)
     assert list(zip(*validation.get_data(), strict=True)) == [(10, 1.1), (20, 1.05)]
     assert lower.lines[0].get_ydata()[-1] == pytest.approx(5e-5)
-    assert picture.alt == (
-        "A: loss from 3 at the first step to 0.154 at step 20; validation loss from 1.1 to 1.05."
-    )
+    said = "loss from 3 at the first step to 0.154 at step 20; validation loss from 1.1 to 1.05"
+    assert picture.alt == f"A: {said}."
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
@@ -198,14 +194,13 @@ def test_an_executed_notebook_holds_the_picture():
 @pytest.mark.parametrize("log", [False, True])
 def test_runs_have_a_line_for_each_seed_and_a_mean(log):
     losses = {"training": (3, 2, 1), "validation": (4, 2, 3)}
-    frame = pd.DataFrame(
-        [
-            {"seed": seed, "epoch": epoch, "kind": kind, "loss": losses[kind][epoch - 1] + seed}
-            for kind in losses
-            for epoch in (1, 2, 3)
-            for seed in (0, 1)
-        ]
-    )
+    rows = [
+        (seed, epoch, kind, losses[kind][epoch - 1] + seed)
+        for kind in losses
+        for epoch in (1, 2, 3)
+        for seed in (0, 1)
+    ]
+    frame = pd.DataFrame(rows, columns=["seed", "epoch", "kind", "loss"])
     picture = plot_runs(frame, title="Two", log=log)
     said = "validation 4.50 at the first epoch, lowest 2.50 at epoch 2, 3.50 at the last"
     assert said in picture.alt
@@ -271,9 +266,8 @@ def test_pictures_of_the_base_model():
 
 def reading(**shares):
     rows = [(skill, n < 10 * share, 0.5) for skill, share in shares.items() for n in range(10)]
-    frame = pd.DataFrame(rows, columns=["skill", "right", "nats"]).astype({"right": "boolean"})
-    corpus = pd.DataFrame({"skill": "corpus", "right": pd.NA, "nats": [1.0, 2.0]})
-    return pd.concat([frame, corpus.astype({"right": "boolean"})], ignore_index=True)
+    rows += [("corpus", pd.NA, 1.0), ("corpus", pd.NA, 2.0)]
+    return pd.DataFrame(rows, columns=["skill", "right", "nats"]).astype({"right": "boolean"})
 
 
 def test_meter_tells_before_and_after():
@@ -292,15 +286,11 @@ def test_meter_tells_before_and_after():
     assert len(plot_meter({"run": known}, before=known, title="Meter").figure.axes) == 1
 
 
-@pytest.fixture
-def points():
-    return {
+def test_pareto_and_map_tell_every_setting_and_its_seeds(share):
+    points = {
         "slow": {"0%": Point(share(18, 18), share(19, 19)), "20%": Point(share(16), share(20))},
         "fast": {"0%": Point(share(19), share(2)), "20%": Point(share(10, 12), share(8, 14))},
     }
-
-
-def test_pareto_tells_every_setting_and_spans_its_seeds(points):
     picture = plot_pareto(points, before=1.0, title="Map", chosen=("fast", "20%"))
     assert "fast 20 percent task 55%; fast 20 percent kept 55%" in picture.alt
     assert picture.alt.count("%") == 8, "a percentage for each number and no other"
@@ -311,11 +301,8 @@ def test_pareto_tells_every_setting_and_spans_its_seeds(points):
     dashed = next(line for line in ax.lines if line.get_linestyle() == "--")
     assert list(dashed.get_xdata()) == [0.8, 0.9, 0.95], "the settings that no other beats"
     assert seeds(ax) == [(0.5, 0.4), (0.6, 0.7)], "the chosen setting shows its seeds"
-
-
-def test_map_has_both_numbers_in_its_cells(points):
     picture = plot_map(points, title="Map", rows="rate", columns="general")
     task, kept = picture.figure.axes
-    assert [text.get_text() for text in task.texts] == ["90%", "80%", "95%", "55%"]
-    assert [text.get_text() for text in kept.texts] == ["95%", "100%", "10%", "55%"]
+    assert texts(task) == ["90%", "80%", "95%", "55%"]
+    assert texts(kept) == ["95%", "100%", "10%", "55%"]
     assert "slow 0 percent task 90%" in picture.alt
