@@ -17,14 +17,13 @@ import json
 import re
 import string
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftlab.chat.masking import labels
-from sftlab.chat.spans import MARKER, Messages, Spans, assistant_spans, shared
+from sftlab.chat.spans import MARKER, Messages, assistant_spans, listed, shared
 from sftlab.chat.templates import Template, TemplateError, find_template
 from sftlab.data import shown
 
@@ -37,16 +36,15 @@ LEVELS = ("error", "warning", "note", "ok")
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was checked."""
+    """One thing that was checked: one sentence on what was seen, and one on what to do."""
 
     level: str
     'One of LEVELS; "ok" when it was checked and is right.'
     code: str
     "A stable name, for programs: `no-end-of-turn`."
     what: str
-    "One sentence: what was seen, and why it matters."
     remedy: str = ""
-    "One sentence: what to do. Empty when nothing has to be done."
+    "Empty when nothing has to be done."
     rows: tuple[int, ...] = ()
     "The rows of the data that it is about, counted from 1."
 
@@ -73,10 +71,6 @@ class Diagnosis:
         """Whether no finding is an error."""
         return all(finding.level != "error" for finding in self.findings)
 
-    def of(self, code: str) -> Finding:
-        """The finding of that name; KeyError when there is none."""
-        return {finding.code: finding for finding in self.findings}[code]
-
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values with stable names, for JSON."""
         return asdict(self) | {"ok": self.ok}
@@ -89,78 +83,25 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-@cache
-def _texts() -> dict[str, dict[str, str]]:
-    file = Path(__file__).with_name("findings.toml")
-    return tomllib.loads(file.read_text(encoding="utf-8"))
+_TEXTS = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
 
 
 def _finding(name: str, rows: Iterable[int] = (), **values: Any) -> Finding:
     """The finding of findings.toml with the values filled in."""
-    texts = {"code": name} | _texts()[name]
+    texts = {"code": name} | _TEXTS[name]
     filled = {key: string.Template(text).substitute(values) for key, text in texts.items()}
     return Finding(**filled, rows=tuple(rows))
 
 
-def _conversation(**contents: str) -> list[dict[str, str]]:
-    """Messages of the roles that the names begin with: `user`, `user2`, `assistant`, `system`."""
-    return [{"role": name.rstrip("0123456789"), "content": c} for name, c in contents.items()]
+def _said(*contents: str) -> list[dict[str, str]]:
+    roles = {"Q": "user", "A": "assistant", "S": "system"}
+    return [{"role": roles[content[0]], "content": content} for content in contents]
 
 
-_QUESTION = _conversation(user="QuestionOne")
-_SHORT = _conversation(user="QuestionOne", assistant="AnswerOne")
-_LONG = _SHORT + _conversation(user="QuestionTwo", assistant="AnswerTwo")
-_SYSTEM = _conversation(system="SystemText")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    """A template that renders the conversations, and what it is examined with."""
-
-    template: Template
-    short: Spans
-    long: Spans
-    tokenizer: Any = None
-    rows: list[Messages] | None = None
-    max_length: int | None = None
-
-    def render(self, messages: Messages, **options: Any) -> str | None:
-        """The text, or None where the template refuses."""
-        try:
-            return self.template.render(messages, **options)
-        except TemplateError:
-            return None
-
-    @property
-    def prompt(self) -> str | None:
-        """The prompt of a question, or None where the template refuses one."""
-        return self.render(_QUESTION, add_generation_prompt=True)
-
-    @property
-    def endings(self) -> tuple[str, str]:
-        """What ends the first answer, which a message follows, and what ends the last."""
-        first, last = (self.long.text[span.start : span.end] for span in self.long.spans)
-        return first.removeprefix("AnswerOne").strip(), last.removeprefix("AnswerTwo").strip()
-
-    @property
-    def end_of_turn(self) -> str | None:
-        return self.endings[1] or self.endings[0] or None
-
-    @property
-    def markers(self) -> list[str]:
-        """The markers that the template itself writes, in the order in which they come."""
-        texts = [self.long.text, self.prompt or "", self.render(_SYSTEM + _LONG) or ""]
-        return list(dict.fromkeys(re.findall(MARKER, "\n".join(texts))))
-
-    def ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def count_of(self, ids: list[int]) -> str:
-        """`3 tokens ('a' 'b' 'c')`, without the brackets where one is a piece of a letter."""
-        texts = " ".join(repr(self.tokenizer.decode([i])) for i in ids[:6]) + " ..." * (
-            len(ids) > 6
-        )
-        return f"{len(ids)} tokens" + (f" ({texts})" if "\ufffd" not in texts else "")
+_SYSTEM = _said("SystemText")
+_QUESTION = _said("QuestionOne")
+_SHORT = _said("QuestionOne", "AnswerOne")
+_LONG = _said("QuestionOne", "AnswerOne", "QuestionTwo", "AnswerTwo")
 
 
 def examine(
@@ -191,66 +132,103 @@ def examine(
     rows = None
     if conversations is not None:
         rows = [list(row["messages"] if isinstance(row, Mapping) else row) for row in conversations]
+    case = None
     try:
         found = find_template(template, tokenizer=tokenizer)
+        name = found.name
         if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
             tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
             found = replace(found, **tokens)
-        name, case = found.name, _open(found)
     except TemplateError as error:
         name = str(template)
         if "{" not in name and not Path(name).is_file():
             raise
-        name, case = "(given text)" if "{" in name else name, _finding("not-rendered", error=error)
-    findings = [case]
-    if isinstance(case, _Case):
-        case = replace(case, tokenizer=tokenizer, rows=rows, max_length=max_length)
-        findings = [finding for check in _checks(case) for finding in check(case)]
+        name = "(given text)" if "{" in name else name
+        findings = [_finding("not-rendered", error=error)]
+    else:
+        findings = _unusable(found)
+    if not findings:
+        case = _Case(found, tokenizer, rows, max_length)
+        findings = sorted(_checks(case), key=lambda finding: LEVELS.index(finding.level))
     return Diagnosis(
         template=name,
-        end_of_turn=getattr(case, "end_of_turn", None),
+        end_of_turn=case and case.end_of_turn,
         rows=None if rows is None else len(rows),
-        findings=tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level))),
+        findings=tuple(findings),
     )
 
 
-def _open(template: Template) -> _Case | Finding:
-    """Render the two conversations and find their answers; or say why nothing can be examined."""
+def _unusable(template: Template) -> list[Finding]:
+    """Why nothing can be examined, if a conversation is not rendered or its answers not found."""
     for messages in (_SHORT, _LONG):
         try:
             text = template.render(messages)
+            roles = sorted({m["role"] for m in messages if m["content"] not in text})
+            fault = _finding("content-lost", roles=" and ".join(roles)) if roles else None
         except TemplateError as error:
-            return _parts_wanted(template) or _finding("not-rendered", error=error)
-        lost = {message["role"] for message in messages if message["content"] not in text}
-        if lost:
-            roles = " and ".join(sorted(lost))
-            return _parts_wanted(template) or _finding("content-lost", roles=roles)
+            fault = _finding("not-rendered", error=error)
+        if fault:
+            parts = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in _LONG]
+            text = _rendered(template, parts) or ""
+            wanted = all(message["content"] in text for message in _LONG)
+            return [_finding("parts-wanted") if wanted else fault]
     try:
-        short, long = (assistant_spans(template, messages) for messages in (_SHORT, _LONG))
+        for messages in (_SHORT, _LONG):
+            assistant_spans(template, messages)
     except TemplateError as error:
-        return _finding("answers-not-found", error=error)
-    return _Case(template=template, short=short, long=long)
+        return [_finding("answers-not-found", error=error)]
+    return []
 
 
-def _parts_wanted(template: Template) -> Finding | None:
-    parts = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in _LONG]
+def _rendered(template: Template, messages: Messages, **options: Any) -> str | None:
+    """The text, or None where the template refuses."""
     try:
-        text = template.render(parts)
+        return template.render(messages, **options)
     except TemplateError:
         return None
-    return _finding("parts-wanted") if all(m["content"] in text for m in _LONG) else None
 
 
-def _checks(case: _Case) -> list[Callable[[_Case], Iterator[Finding]]]:
-    checks = [
-        _end_of_turn, _prompt, _history, _thinking, _system_message, _alternation, _added_text,
-        _white_space, _date, _generation_marks,
-    ]  # fmt: skip
+class _Case:
+    """A template that renders the conversations, and what it is examined with."""
+
+    def __init__(
+        self, template: Template, tokenizer: Any, rows: list[Messages] | None, most: int | None
+    ) -> None:
+        self.template, self.tokenizer, self.rows, self.max_length = template, tokenizer, rows, most
+        self.short, self.long = (assistant_spans(template, chat) for chat in (_SHORT, _LONG))
+        self.prompt = self.render(_QUESTION, add_generation_prompt=True)
+        texts = (self.long.text[span.start : span.end] for span in self.long.spans)
+        # What ends the first answer, which a message follows, and what ends the last.
+        middle, last = (re.sub(r"\AAnswer(One|Two)", "", text).strip() for text in texts)
+        self.endings, self.end_of_turn = (middle, last), last or middle or None
+        texts = (self.long.text, self.prompt, self.render(_SYSTEM + _LONG))
+        # Those that the template itself writes, in the order in which they come.
+        self.markers = list(dict.fromkeys(re.findall(MARKER, "\n".join(filter(None, texts)))))
+
+    def render(self, messages: Messages, **options: Any) -> str | None:
+        return _rendered(self.template, messages, **options)
+
+    def ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def pieces(self, text: str) -> str:
+        """`3 tokens ('a' 'b' 'c')`, without the brackets where one is a piece of a letter."""
+        ids = self.ids(text)
+        texts = " ".join(repr(self.tokenizer.decode([i])) for i in ids[:6])
+        texts += " ..." * (len(ids) > 6)
+        return f"{len(ids)} tokens" + (f" ({texts})" if "\ufffd" not in texts else "")
+
+
+def _checks(case: _Case) -> Iterator[Finding]:
+    for check in (_end_of_turn, _prompt, _history, _thinking, _roles, _writing):
+        yield from check(case)
     if case.tokenizer is not None and not case.tokenizer.is_fast:
-        return [*checks, lambda case: iter([_finding("slow-tokenizer")])]
+        yield _finding("slow-tokenizer")
+        return
     if case.tokenizer is not None:
-        checks += [_end_token, _marker_tokens, _bos, _padding, _straddling]
-    return [*checks, _rows] if case.rows is not None else checks
+        yield from _tokens(case)
+    if case.rows is not None:
+        yield from _rows(case)
 
 
 # The template alone.
@@ -305,9 +283,8 @@ def _history(case: _Case) -> Iterator[Finding]:
 def _thinking(case: _Case) -> Iterator[Finding]:
     """Is a model's thinking removed from its answers, or from the earlier ones?"""
     question, answer, *rest = _LONG
-    inline = {**answer, "content": "<think>\nThought\n</think>\n\nAnswerOne"}
-    apart = {**answer, "reasoning_content": "Thought"}
-    for thoughtful in (inline, apart):
+    inline = answer | {"content": "<think>\nThought\n</think>\n\nAnswerOne"}
+    for thoughtful in (inline, answer | {"reasoning_content": "Thought"}):
         now = case.render([question, thoughtful]) or ""
         later = case.render([question, thoughtful, *rest]) or ""
         if "Thought" in now and "Thought" not in later:
@@ -317,7 +294,8 @@ def _thinking(case: _Case) -> Iterator[Finding]:
         yield _finding("thinking-dropped")
 
 
-def _system_message(case: _Case) -> Iterator[Finding]:
+def _roles(case: _Case) -> Iterator[Finding]:
+    """Is a system message rendered, and may two messages of one role follow each other?"""
     texts = {
         "a question": case.render(_SYSTEM + _QUESTION, add_generation_prompt=True),
         "a finished turn": case.render(_SYSTEM + _SHORT),
@@ -325,18 +303,14 @@ def _system_message(case: _Case) -> Iterator[Finding]:
     }
     rendered = {name: text for name, text in texts.items() if text is not None}
     dropped = [name for name, text in rendered.items() if "SystemText" not in text]
-    if texts["a finished turn"] is None:
+    if "a finished turn" not in rendered:
         yield _finding("system-refused")
     elif dropped:
         some = len(dropped) < len(rendered)
         yield _finding("system-dropped", where=f" from {' and '.join(dropped)}" if some else "")
     else:
         yield _finding("system")
-
-
-def _alternation(case: _Case) -> Iterator[Finding]:
-    """May two messages of one role follow each other?"""
-    twice = _conversation(user="QuestionOne", user2="QuestionTwo", assistant="AnswerTwo")
+    twice = _said("QuestionOne", "QuestionTwo", "AnswerTwo")
     text = case.render(twice)
     if text is None:
         yield _finding("alternation-required")
@@ -344,32 +318,23 @@ def _alternation(case: _Case) -> Iterator[Finding]:
         yield _finding("message-dropped")
 
 
-def _added_text(case: _Case) -> Iterator[Finding]:
-    """Does the template write a text of its own before the first message?"""
+def _writing(case: _Case) -> Iterator[Finding]:
+    """What does the template add, cut off, or make of the day?"""
     text = case.long.text
     before = text.partition("QuestionOne")[0]
     between = text[case.long.spans[0].end :].partition("QuestionTwo")[0]
     header = shared(before[::-1], between[::-1])
-    added = before[: len(before) - header]
+    added = before[: len(before) - header]  # before the first message, and before no other
     if len(re.findall(r"[^\W\d_]{2,}", re.sub(MARKER, "", added))) >= 4:
         yield _finding("adds-text", added=shown(added.strip()))
-
-
-def _white_space(case: _Case) -> Iterator[Finding]:
     padded = [message | {"content": f"\t {message['content']} \t"} for message in _SHORT]
     text = case.render(padded)
     lost = [message["role"] for message in padded if message["content"] not in (text or "")]
     if text is not None and lost:
         yield _finding("content-trimmed", roles=" and ".join(lost))
-
-
-def _date(case: _Case) -> Iterator[Finding]:
     days = {case.render(_SHORT, strftime_now=lambda form, day=day: day) for day in ("Mon", "Tue")}
     if len(days) > 1:
         yield _finding("date-dependent")
-
-
-def _generation_marks(case: _Case) -> Iterator[Finding]:
     if not re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", case.template.text):
         yield _finding("no-generation-marks")
 
@@ -377,20 +342,41 @@ def _generation_marks(case: _Case) -> Iterator[Finding]:
 # With a tokenizer.
 
 
-def _end_token(case: _Case) -> Iterator[Finding]:
-    """Is the end of turn one token, and does generation stop at it?"""
-    end = case.end_of_turn
-    if end is None:
-        return
-    markers = re.findall(MARKER, end)  # Cohere ends an answer and then the turn, each with a token.
-    if len(markers) > 1 and "".join(markers) == end:
-        end = markers[-1]
-    ids, eos = case.ids(end), repr(case.tokenizer.eos_token)
-    if len(ids) != 1:
-        yield _finding("end-split", end=shown(end), tokens=case.count_of(ids))
-    else:
-        name = "end-stops" if ids[0] in _stops(case.tokenizer) else "end-not-stop"
-        yield _finding(name, end=shown(end), eos=eos, id=ids[0])
+def _tokens(case: _Case) -> Iterator[Finding]:
+    """Is the end one token and a stop, each marker a token, bos there once, pad apart, none cut?"""
+    tokenizer, text, end = case.tokenizer, case.long.text, case.end_of_turn
+    bos, eos, pad = tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token
+    if end is not None:
+        parts = re.findall(MARKER, end)  # Cohere ends an answer and then the turn, each with one.
+        stop = parts[-1] if "".join(parts) == end else end
+        ids = case.ids(stop)
+        if len(ids) != 1:
+            yield _finding("end-split", end=shown(stop), tokens=case.pieces(stop))
+        else:
+            name = "end-stops" if ids[0] in _stops(tokenizer) else "end-not-stop"
+            yield _finding(name, end=shown(stop), eos=repr(eos), id=ids[0])
+    markers = [marker for marker in case.markers if marker != end]
+    if split := [marker for marker in markers if len(case.ids(marker)) > 1]:
+        first, tokens = shown(split[0]), case.pieces(split[0])
+        yield _finding("markers-split", markers=listed(split, 4, repr), first=first, tokens=tokens)
+    elif markers:
+        each = "each of " * (len(markers) > 1)
+        yield _finding("markers", markers=each + listed(markers, 4, repr))
+    if bos is not None:
+        adds = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+        if text.startswith(bos + bos) or (adds and text.startswith(bos)):
+            who = "the tokenizer adds another" if adds else "writes it twice"
+            yield _finding("double-bos", bos=repr(bos), who=who)
+        elif adds:
+            yield _finding("missing-bos", bos=repr(bos))
+    if pad is None:
+        yield _finding("no-pad")
+    elif pad in (end, eos):
+        yield _finding("pad-is-end" if pad == end else "pad-is-eos", pad=repr(pad))
+    made = labels(tokenizer, _LONG, template=case.template, on_full="keep")
+    held = dict.fromkeys(made.text[slice(*made.offsets[token])] for token in made.straddling)
+    if held:  # tokens with a piece of an answer, and a piece of what is not
+        yield _finding("straddling", texts=listed(list(held), 4, repr))
 
 
 def _stops(tokenizer: "PreTrainedTokenizerBase") -> set[int | None]:
@@ -401,56 +387,20 @@ def _stops(tokenizer: "PreTrainedTokenizerBase") -> set[int | None]:
     return {tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])}
 
 
-def _marker_tokens(case: _Case) -> Iterator[Finding]:
-    """Are the markers that structure a conversation single tokens?"""
-    markers = [marker for marker in case.markers if marker != case.end_of_turn]
-    split = [marker for marker in markers if len(case.ids(marker)) > 1]
-    if split:
-        tokens = case.count_of(case.ids(split[0]))
-        yield _finding(
-            "markers-split", markers=_listed(split), first=shown(split[0]), tokens=tokens
-        )
-    elif markers:
-        yield _finding("markers", markers="each of " * (len(markers) > 1) + _listed(markers))
-
-
-def _bos(case: _Case) -> Iterator[Finding]:
-    """Does the token that begins a text come exactly as often as it should?"""
-    bos, text = case.tokenizer.bos_token, case.long.text
-    if bos is None:
-        return
-    added = case.tokenizer("a")["input_ids"][:1] == [case.tokenizer.bos_token_id]
-    if text.startswith(bos + bos) or (added and text.startswith(bos)):
-        who = "the tokenizer adds another" if added else "writes it twice"
-        yield _finding("double-bos", bos=repr(bos), who=who)
-    elif added and not text.startswith(bos):
-        yield _finding("missing-bos", bos=repr(bos))
-
-
-def _padding(case: _Case) -> Iterator[Finding]:
-    pad = case.tokenizer.pad_token
-    if pad is None:
-        yield _finding("no-pad")
-    elif pad in (case.end_of_turn, case.tokenizer.eos_token):
-        name = "pad-is-end" if pad == case.end_of_turn else "pad-is-eos"
-        yield _finding(name, pad=repr(pad))
-
-
-def _straddling(case: _Case) -> Iterator[Finding]:
-    """Does a token hold both a piece of an answer and a piece of what is not?"""
-    made = labels(case.tokenizer, _LONG, template=case.template, on_full="keep")
-    texts = dict.fromkeys(made.text[slice(*made.offsets[token])] for token in made.straddling)
-    if texts:
-        yield _finding("straddling", texts=_listed(list(texts)))
-
-
 # With data.
 
 
 def _rows(case: _Case) -> Iterator[Finding]:
     """Everything that goes wrong in the given conversations, each counted over all of them."""
-    found = {name: {} for name in _texts() if name.startswith("rows-")}  # each row -> detail
-    markers, lost, total = _control_tokens(case), 0, len(case.rows)
+    found = {name: {} for name in _TEXTS if name.startswith("rows-")}  # each row -> detail
+    lost, total = 0, len(case.rows)
+    # No content may hold the template's markers and special tokens, but for thinking's.
+    markers = dict.fromkeys(case.markers)
+    if case.tokenizer is not None:
+        added = case.tokenizer.added_tokens_decoder.values()
+        markers |= dict.fromkeys(case.tokenizer.all_special_tokens)
+        markers |= dict.fromkeys(token.content for token in added if token.special)
+    markers = [marker for marker in markers if marker not in ("<think>", "</think>")]
     for row, messages in enumerate(case.rows, start=1):
         text = "\n".join(str(message.get("content") or "") for message in messages)
         if held := [marker for marker in markers if marker in text]:
@@ -481,18 +431,3 @@ def _rows(case: _Case) -> Iterator[Finding]:
     if not any(found.values()):
         kept = " and keeps its answers" if case.tokenizer else ""
         yield _finding("rows", count=f"{total:,}", kept=kept)
-
-
-def _control_tokens(case: _Case) -> list[str]:
-    """What no content may hold: the template's markers and special tokens, but for thinking's."""
-    tokens = dict.fromkeys(case.markers)
-    if case.tokenizer is not None:
-        added = case.tokenizer.added_tokens_decoder.values()
-        tokens |= dict.fromkeys(case.tokenizer.all_special_tokens)
-        tokens |= dict.fromkeys(token.content for token in added if token.special)
-    return [token for token in tokens if token not in ("<think>", "</think>")]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(map(repr, names[:4])) + more

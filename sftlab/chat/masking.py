@@ -4,21 +4,17 @@ r"""Token ids and labels of conversations, for any chat template and any fast to
     ids                  7       101  9 41 5          8  9
     labels            -100      -100 -100 41 5        8 -100        unshifted: the model shifts
 
-The loss mask is made on the whole conversation and cut with it: truncation never moves a mask, but
-it may remove supervised tokens, which are counted.
-
-No token is added to what the template writes: one template writes `bos_token`, another does not, as
-with `apply_chat_template`. Whoever tokenizes the text again must pass `add_special_tokens=False`
-too, or the model sees two.
+The mask is made on the whole conversation and cut with it: truncation never moves a mask, but it
+may remove supervised tokens, which are counted. No token is added to what the template writes.
+Whoever tokenizes the text again must pass `add_special_tokens=False` too, or it has two bos.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sftlab.chat.spans import Messages, Span, Spans, assistant_spans, check_choice
+from sftlab.chat.spans import Messages, Spans, assistant_spans, check_choice
 from sftlab.chat.templates import Template, TemplateError, find_template, frozen_clock
 
 if TYPE_CHECKING:
@@ -33,26 +29,20 @@ class MaskError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
-    """One conversation as the model is trained on it."""
+class Labels(Spans):
+    """One conversation as the model is trained on it, beside its whole render."""
 
     ids: list[int]
     "Token ids, after truncation."
     labels: list[int]
     "For each token its own id if it is supervised, else -100."
-    text: str
-    "The render, whole."
     offsets: list[tuple[int, int]]
     "For each token its characters in `text`."
-    spans: tuple[Span, ...]
-    "What is supervised, in characters of `text`."
     removed: int = 0
     "Supervised tokens that truncation removed."
     straddling: tuple[int, ...] = ()
     """Tokens that hold characters of a span and others outside, not counting white space. They are
     not supervised. Tokens that overlap only white space outside stay supervised, unlisted."""
-    warnings: tuple[str, ...] = ()
-    "As `Spans.warnings`."
 
     @property
     def supervised(self) -> int:
@@ -79,7 +69,7 @@ def label_rows(
     """Ids and labels of many conversations, tokenized in one batch.
 
     Args:
-        tokenizer: a fast one, because its offsets say which characters a token holds.
+        tokenizer: a fast one: its offsets say which characters a token holds.
         rows: lists of messages, or mappings with `messages` and perhaps `tools`.
         template: whatever `find_template` takes; None is the tokenizer's own.
         tools: as for `Template.render`, for rows that bring none.
@@ -114,21 +104,18 @@ def label_rows(
                 raise TemplateError(f"row {index}: {error}") from error
     if not rendered:
         return []
-    encoded = tokenizer(
-        [one.text for one in rendered],
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
+    options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+    encoded = tokenizer([one.text for one in rendered], **options)
     made = []
     for index, one in enumerate(rendered):
-        row = _labelled(encoded["input_ids"][index], encoded["offset_mapping"][index], one)
-        made.append(_cut(row, max_length))
+        ids, offsets = encoded["input_ids"][index], encoded["offset_mapping"][index]
+        made.append(_labelled(ids, offsets, one, len(ids) if max_length is None else max_length))
         _check(made[-1], index, max_length, on_empty, on_full)
     return made
 
 
-def _labelled(ids: list[int], offsets: list[tuple[int, int]], one: Spans) -> Labels:
+def _labelled(ids: list[int], offsets: list[tuple[int, int]], one: Spans, most: int) -> Labels:
+    """The row, cut to `most` tokens."""
     inside = bytearray(len(one.text))
     for span in one.spans:
         inside[span.start : span.end] = b"\1" * (span.end - span.start)
@@ -138,36 +125,20 @@ def _labelled(ids: list[int], offsets: list[tuple[int, int]], one: Spans) -> Lab
         while first and offsets[first - 1][1] > span.start:
             first -= 1
         labels[first:stop] = ids[first:stop]
-        # Only tokens at the two ends can hold characters outside.
-        tokens = range(first, stop)
-        begin = takewhile(lambda token, at=span.start: offsets[token][0] < at, tokens)
-        end = takewhile(lambda token, at=span.end: offsets[token][1] > at, reversed(tokens))
-        for token in (*begin, *end):
-            held = range(*offsets[token])
-            if any(not inside[at] and not one.text[at].isspace() for at in held):
+        for token in range(first, stop):
+            start, end = offsets[token]
+            if (start < span.start or end > span.end) and any(
+                not inside[at] and not one.text[at].isspace() for at in range(start, end)
+            ):
                 labels[token] = IGNORED
                 straddling.add(token)
     return Labels(
-        ids=ids,
-        labels=labels,
-        text=one.text,
-        offsets=offsets,
-        spans=one.spans,
-        straddling=tuple(sorted(straddling)),
-        warnings=one.warnings,
-    )
-
-
-def _cut(row: Labels, max_length: int | None) -> Labels:
-    if max_length is None or len(row.ids) <= max_length:
-        return row
-    return replace(
-        row,
-        ids=row.ids[:max_length],
-        labels=row.labels[:max_length],
-        offsets=row.offsets[:max_length],
-        removed=len(row.ids) - max_length - row.labels[max_length:].count(IGNORED),
-        straddling=tuple(token for token in row.straddling if token < max_length),
+        **vars(one),
+        ids=ids[:most],
+        labels=labels[:most],
+        offsets=offsets[:most],
+        removed=len(labels[most:]) - labels[most:].count(IGNORED),
+        straddling=tuple(sorted(token for token in straddling if token < most)),
     )
 
 

@@ -68,7 +68,6 @@ class Alphabet:
         self.letters: dict[int, str] = {}
         self.places: dict[int, tuple[int, int]] = {}
         self._written: Counter[int] = Counter()
-        self._respelled: dict[tuple[tuple[int, int], str], str] = {}
 
     def shadow(self, text: str, message: int) -> str:
         """The shadow of a text of the message: a new code point for each character."""
@@ -79,24 +78,19 @@ class Alphabet:
         places = zip(repeat(message), range(start, self._written[message]), strict=False)
         self.letters.update(zip(points, text, strict=True))
         self.places.update(zip(points, places, strict=True))
-        shadow = Shadow("".join(map(chr, points)))
-        shadow.real = text
-        return shadow
+        return Shadow("".join(map(chr, points)))
 
     def read(self, value: str) -> str:
         """The text that a string with code points stands for."""
         return str.translate(value, self.letters)
 
     def spell(self, shadow: str, character: str) -> str:
-        """The code point for `character` that comes from the same place as `shadow`."""
+        """A code point for `character` that comes from the same place as `shadow`."""
         if self.letters[ord(shadow)] == character:
             return shadow
-        key = self.places[ord(shadow)], character
-        if key not in self._respelled:
-            (point,) = self._take(1)
-            self.places[point], self.letters[point] = key
-            self._respelled[key] = chr(point)
-        return self._respelled[key]
+        (point,) = self._take(1)
+        self.places[point], self.letters[point] = self.places[ord(shadow)], character
+        return chr(point)
 
     def rewrite(self, value: str, spelling: Callable[[str], str]) -> str:
         """The string with each character that a shadow stands for spelled as `spelling` says."""
@@ -119,10 +113,10 @@ class Alphabet:
 
 
 class Shadow(str):
-    """A string of code points that behaves as the text that it stands for.
+    """A string of code points that behaves as the text that it stands for; more in `_METHODS`.
 
     No method returns real text in place of a shadow: where one can't be followed, the shadow comes
-    out wrong, and the comparison with the real render finds it. `_METHODS` has more of them.
+    out wrong, and the comparison with the real render finds it.
     """
 
     @cached_property
@@ -144,10 +138,7 @@ class Shadow(str):
         return quote + wrap(Alphabet.current.get().rewrite(self, spelling)) + quote
 
     def __getitem__(self, index: Any) -> str:
-        part = wrap(str.__getitem__(self, index))
-        if type(part) is Shadow:
-            part.real = self.real[index]
-        return part
+        return wrap(str.__getitem__(self, index))
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
@@ -314,8 +305,7 @@ def _shadow_environment() -> jinja2.Environment:
 class Piece(NamedTuple):
     """Characters `text[start:end]` of the render that come from one message, in its order.
 
-    `first` and `last` are the places of its first and last character in the message's own texts,
-    which come one after another.
+    They are the message's own from `first` to `last`, its texts coming one after another.
     """
 
     start: int

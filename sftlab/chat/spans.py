@@ -3,23 +3,21 @@ r"""Find the characters of a rendered conversation that a model learns, for any 
     <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n[Ho.<|im_end|>]\n
                                                            ^---- Span ----^
 
-A span is what one assistant turn supervises: the characters of the answer and what ends the turn.
-The header before it and the line break after it are written by the program. Nothing is searched for
-in the text: the template itself shows where it puts each character (`trace`), and how it ends a
-turn (`find_turn_end`).
-
-With `start="generation"` a span begins where the generation prompt ends, so that what the model
-writes before its content (reasoning) and after it (tool calls) is in the span too:
+A span is what one assistant turn supervises: the answer and what ends the turn, but not the header
+before and the line break after, which the program writes. Nothing is searched for in the text: the
+template itself shows where it puts each character (`trace`), and how it ends a turn. With
+`start="generation"` a span begins where the generation prompt ends, and holds reasoning and calls:
 
     ...<|im_end|>\n<|im_start|>assistant\n[<think>\nso\n</think>\n\nHo.<tool_call>...<|im_end|>]\n
                   ^-generation prompt---^
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise, takewhile
+from itertools import pairwise, product, takewhile
 from typing import Any, Literal, NamedTuple
 
 from sftlab.chat.shadow import Piece, Trace, trace
@@ -62,13 +60,12 @@ class _Turn(NamedTuple):
     ending: str | None = None
 
 
-@dataclass(frozen=True)
-class _Chat:
+class _Chat(NamedTuple):
     """A conversation and the template that renders it."""
 
     template: Template
     messages: Messages
-    tools: Sequence[Any] | None
+    tools: Sequence[Any] | None = None
 
     def trace(self, **options: Any) -> Trace:
         return trace(self.template, self.messages, tools=self.tools, **options)
@@ -77,7 +74,7 @@ class _Chat:
         return self.template.render(self.messages, tools=self.tools, **options)
 
     def first(self, count: int) -> "_Chat":
-        return replace(self, messages=self.messages[:count])
+        return self._replace(messages=self.messages[:count])
 
 
 def assistant_spans(
@@ -92,15 +89,13 @@ def assistant_spans(
 ) -> Spans:
     """Render a conversation and find the characters that are to be supervised.
 
-    A message with `train: false` is rendered, and not supervised.
-
     Args:
         template: whatever `find_template` takes.
-        messages: role and content each; a content is a string or a list of parts with texts.
+        messages: role and content (a string, or a list of parts with texts) each; one with
+            `train: false` is rendered, and not supervised.
         tools: as for `Template.render`.
         turns: supervise every assistant turn, or the last one only.
-        start: begin each span with the answer's `content`, or where the generation prompt ends:
-            then reasoning and tool calls are in it.
+        start: begin each span with the answer's `content`, or where the generation prompt ends.
         end_of_turn: supervise what ends the turn too; without it a model does not learn to stop.
         append_eos: where nothing ends the last answer, write a supervised `eos_token` after it.
 
@@ -130,7 +125,7 @@ def assistant_spans(
     if lost and len(lost) == len(wanted) and any(_has_text(messages[i]) for i in lost):
         raise TemplateError(
             f"the chat template {template.name} renders the content of no answer (messages "
-            f"{_listed(lost)}); where it takes a content as a list of parts, give "
+            f"{listed(lost)}); where it takes a content as a list of parts, give "
             '[{"type": "text", "text": ...}], else use another template'
         )
     if append_eos and open_turns and open_turns[-1] == last:
@@ -140,11 +135,19 @@ def assistant_spans(
         spans[-1] = Span(spans[-1].start, len(text), open_turns.pop())
     if lost:
         warnings.append(
-            f"the render has no text of messages {_listed(lost)}, so nothing of them is learned; "
+            f"the render has no text of messages {listed(lost)}, so nothing of them is learned; "
             "an empty answer, reasoning and tool calls are learned with start='generation'"
         )
     if open_turns:
-        warnings.append(_open_turns(template, open_turns, end))
+        warnings.append(f"nothing ends the turn of messages {listed(open_turns)}")
+        if "eos_token" in template.text and not template.eos_token:
+            warnings[-1] += ": the template writes eos_token there, and it is empty; give eos_token"
+        else:
+            others = f" (others end with {end.token!r})" if end.token else ""
+            warnings[-1] += (
+                f"{others}, so from them the model can't learn to stop; end the last one with "
+                "append_eos=True, or use a template that ends every turn"
+            )
     spans.sort(key=lambda span: span.start)
     return Spans(text=text, spans=tuple(spans), end_of_turn=end.token, warnings=tuple(warnings))
 
@@ -167,86 +170,58 @@ def _has_text(message: Mapping[str, Any]) -> bool:
     return bool(content.strip() if isinstance(content, str) else content)
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:5]))
-    return shown + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-
-
-def _open_turns(template: Template, messages: Sequence[int], end: "TurnEnd") -> str:
-    what = f"nothing ends the turn of messages {_listed(messages)}"
-    if "eos_token" in template.text and not template.eos_token:
-        return f"{what}: the template writes eos_token there, and it is empty; give eos_token"
-    if end.token:
-        what += f" (others end with {end.token!r})"
-    return (
-        f"{what}, so from them the model can't learn to stop; end the last one with "
-        "append_eos=True, or use a template that ends every turn"
-    )
-
-
-# From the content on.
+def listed(items: Sequence[Any], most: int = 5, written: Callable[[Any], str] = str) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(written, items[:most])) + more
 
 
 def _contents(chat: _Chat, wanted: Sequence[int]) -> tuple[str, dict[int, _Turn]]:
     """The render, and where the content of each wanted answer is, if it is in it."""
-    traced = chat.trace()
-    found = {}
+    traced, found = chat.trace(), {}
     for message in wanted:
         pieces = [piece for piece in traced.pieces if piece.message == message]
-        if len(pieces) > 1:
-            _check_order(chat, pieces)
-        if pieces:
-            start = _start_of_content(traced.text, pieces[0], chat.messages[message])
-            found[message] = _Turn(start, pieces[-1].end)
+        if not pieces:
+            continue
+        first, end = pieces[0], pieces[-1].end
+        # What a template writes between the pieces of one answer is a part of it (the `</think>`
+        # between thoughts and answer), unless it repeats the answer, or puts others' words there.
+        twice = any(after.first <= before.last for before, after in pairwise(pieces))
+        others = chat.trace(roles=None).pieces if len(pieces) > 1 and not twice else ()
+        if twice or any(p.message != message and first.start <= p.start < end for p in others):
+            raise TemplateError(
+                f"the chat template {chat.template.name} writes the content of message {message} "
+                f"in more than one place (characters {first.start} to {first.end}, and from "
+                f"{pieces[1].start}), so it is unclear which of them the model answers with; use a "
+                "template that writes it once"
+            )
+        start, content = first.start, chat.messages[message].get("content")
+        if isinstance(content, str):
+            # A template may cut off an answer's first words, such as `<think>`, and write its own.
+            cut, before = content[: first.first].strip(), traced.text[:start].rstrip()
+            start = len(before) - len(cut) if cut and before.endswith(cut) else start
+        found[message] = _Turn(start, end)
     return traced.text, found
 
 
-def _check_order(chat: _Chat, pieces: Sequence[Piece]) -> None:
-    """What a template writes between the pieces of one answer is a part of it (the `</think>`
-    between thoughts and answer), unless it repeats the answer, or puts others' words there."""
-    message, start, end = pieces[0].message, pieces[0].start, pieces[-1].end
-    twice = any(after.first <= before.last for before, after in pairwise(pieces))
-    others = () if twice else chat.trace(roles=None).pieces
-    if twice or any(p.message != message and start <= p.start < end for p in others):
-        raise TemplateError(
-            f"the chat template {chat.template.name} writes the content of message {message} in "
-            f"more than one place (characters {pieces[0].start} to {pieces[0].end}, and from "
-            f"{pieces[1].start}), so it is unclear which of them the model answers with; use a "
-            "template that writes it once"
-        )
-
-
-def _start_of_content(text: str, piece: Piece, message: Mapping[str, Any]) -> int:
-    """Where an answer begins, also if the template cut off its first words and wrote them itself,
-    such as the `<think>` that opens a content."""
-    content = message.get("content")
-    if not isinstance(content, str):
-        return piece.start
-    cut = content[: piece.first].strip()
-    before = text[: piece.start].rstrip()
-    return len(before) - len(cut) if cut and before.endswith(cut) else piece.start
-
-
-# From the generation prompt on. It is looked for only between the last character of the message
-# before and the first of this one, so a template may write earlier turns differently later on.
-
-
 def _generated(chat: _Chat, wanted: Sequence[int], end: "TurnEnd") -> tuple[str, dict[int, _Turn]]:
-    """The render, and the wanted turns that have something in it.
+    """The render, and the wanted turns that have something in it, from the generation prompt on.
 
-    Raises:
-        TemplateError: the template refuses a part of the conversation, or renders it so differently
-            that the place can't be found.
+    The prompt is looked for only between the last character of the message before and the first of
+    this one, so a template may write earlier turns differently later on.
     """
-    follows_calls = True
+    follows_calls, turns = True, {}
     try:
         traced = chat.trace(roles=None, calls=True)
     except TemplateError:
         traced, follows_calls = chat.trace(roles=None), False
-    turns = {}
     for index in wanted:
         calls = bool(chat.messages[index].get("tool_calls"))
-        own, others = _own(traced, index), [p for p in traced.pieces if p.message != index]
+        others = [piece for piece in traced.pieces if piece.message != index]
+        # Without repetitions: a called tool's name is written again before the tool's result.
+        own: list[Piece] = []
+        for piece in (piece for piece in traced.pieces if piece.message == index):
+            if not any(piece.first <= seen.last and seen.first <= piece.last for seen in own):
+                own.append(piece)
         if own:
             start, stop = own[0].start, own[-1].end
         elif _has_text(chat.messages[index]) or (calls and follows_calls):
@@ -255,24 +230,12 @@ def _generated(chat: _Chat, wanted: Sequence[int], end: "TurnEnd") -> tuple[str,
             start = stop = max((p.end for p in others if p.message < index), default=0)
         before = max((p for p in others if p.end <= start), key=lambda p: p.end, default=None)
         begin = _start_of_turn(chat.first(index), traced.text, before, own)
-        turn = _Turn(begin, max([begin, *(piece.end for piece in own)]))
+        turns[index] = _Turn(begin, max(begin, stop) if own else begin)
         if calls:
             after = min((p.start for p in others if p.start >= stop), default=len(traced.text))
-            turn = _with_calls(chat.first(index + 1), traced.text[:after], turn, end)
-        turns[index] = turn
+            until = chat.first(index + 1)
+            turns[index] = _with_calls(until, traced.text[:after], turns[index], end)
     return traced.text, turns
-
-
-def _own(traced: Trace, message: int) -> list[Piece]:
-    """The message's pieces, without repetitions: the name of a called tool is written again before
-    the tool's result."""
-    own: list[Piece] = []
-    for piece in traced.pieces:
-        if piece.message == message and not any(
-            piece.first <= seen.last and seen.first <= piece.last for seen in own
-        ):
-            own.append(piece)
-    return own
 
 
 def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequence[Piece]) -> int:
@@ -289,7 +252,7 @@ def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequenc
             f"{len(earlier.messages)} differently once it is there, so where the model began to "
             "write can't be found; use start='content'"
         )
-    header = _units(prompt[same[-1].end :], earlier.template)
+    header = _units(earlier.template, prompt[same[-1].end :])
     region = text[before.end : own[0].start if own else len(text)]
     # Where the header is written differently here, the longest end of it that is found counts.
     for skipped in range(len(header)):
@@ -307,9 +270,7 @@ def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequenc
 def _with_calls(until: _Chat, text: str, turn: _Turn, end: "TurnEnd") -> _Turn:
     """The turn with all of its tool calls, whose last characters are the template's own.
 
-    Args:
-        until: the conversation up to this message.
-        text: the render up to the next message's first character.
+    `until` is the conversation up to this message, `text` the render up to the next one's content.
     """
     endings = [e.strip() for e in (end.middle, end.last) if e and not end.borrowed]
     whole = until.render().rstrip()
@@ -328,11 +289,7 @@ def _with_calls(until: _Chat, text: str, turn: _Turn, end: "TurnEnd") -> _Turn:
     return _Turn(turn.start, len(whole) - (len(marker[0]) if marker else 0), marker and marker[0])
 
 
-# The end of turn.
-
-
-@dataclass(frozen=True, kw_only=True)
-class TurnEnd:
+class TurnEnd(NamedTuple):
     r"""What a template writes from an answer's last character to the end of its turn.
 
     It is found by rendering a conversation of four messages:
@@ -345,18 +302,15 @@ class TurnEnd:
                                   ^---final---^
 
     What `between` and `final` have in common, up to the header of the next message (which is what
-    `between` and `opener` have in common at their ends), is the end of turn. A turn in the middle
-    may end differently from the last one (gpt-oss: `<|end|>` and `<|return|>`), not at all
-    (Alpaca's form), or with the token that opens the next message (GLM-4), which is then what stops
-    the model.
+    `between` and `opener` have in common at their ends), is the end of turn. The `middle` of a
+    conversation may end an answer differently from its `last` (gpt-oss: `<|end|>`, `<|return|>`),
+    not at all (Alpaca's form: None), or with a `borrowed` token: that which opens the next message
+    (GLM-4), and is then what stops the model.
     """
 
     middle: str | None = None
-    "After an answer that another message follows; None where nothing ends it."
     last: str | None = None
-    "After the last answer."
     borrowed: bool = False
-    "Whether `middle` is the token that opens the next message."
 
     @property
     def token(self) -> str | None:
@@ -365,18 +319,10 @@ class TurnEnd:
         return end.strip() if end else None
 
 
-_ROUND = (("user", "What is it?"), ("assistant", "It is so."))
-
-
 def find_turn_end(
     template: Template, messages: Messages = (), *, tools: Sequence[Any] | None = None
 ) -> TurnEnd:
-    """The end of turn, tried out once for each template.
-
-    Args:
-        messages: the conversation to try it out on, if the template renders none of ours.
-        tools: as for `Template.render`, for that conversation.
-    """
+    """The end of turn, tried out once for each template; on `messages` if ours are refused."""
     if known := _usual_turn_end(template):
         return known
     try:
@@ -385,35 +331,27 @@ def find_turn_end(
         return TurnEnd()
 
 
+_ROUNDS = [("user", "What is it?"), ("assistant", "It is so.")] * 2
+
+
 @lru_cache(maxsize=256)
 def _usual_turn_end(template: Template) -> TurnEnd | None:
-    for system in ((), (("system", "Be brief."),)):
-        for parts in (False, True):
-            messages = [
-                {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
-                for role, text in (*system, *_ROUND, *_ROUND)
-            ]
-            try:
-                return _turn_end(_Chat(template, messages, None))
-            except TemplateError:
-                continue  # It needs another form.
+    for system, parts in product(([], [("system", "Be brief.")]), (False, True)):
+        messages = [
+            {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
+            for role, text in system + _ROUNDS
+        ]
+        with suppress(TemplateError):  # It needs another form.
+            return _turn_end(_Chat(template, messages))
     return None
 
 
 def _turn_end(chat: _Chat) -> TurnEnd:
-    """The end of turn as this conversation shows it.
-
-    Raises:
-        TemplateError: it does not render, or the answers are not in the render.
-    """
+    """The end of turn as this conversation shows it; TemplateError where it shows no answers."""
     template, traced = chat.template, chat.trace(roles=None)
     ends = {piece.message: piece.end for piece in traced.pieces}
-    rendered = [
-        index
-        for index, message in enumerate(chat.messages)
-        if message["role"] == "assistant" and index in ends
-    ]
-    if not rendered:
+    answers = [i for i, m in enumerate(chat.messages) if m["role"] == "assistant" and i in ends]
+    if not answers:
         raise TemplateError(f"the chat template {template.name} does not render the answers")
 
     def text_from(at: int) -> str:
@@ -421,12 +359,10 @@ def _turn_end(chat: _Chat) -> TurnEnd:
         starts = (piece.start for piece in traced.pieces if piece.start >= at)
         return traced.text[at : min(starts, default=len(traced.text))]
 
-    final = ""
-    if rendered[-1] == len(chat.messages) - 1:
-        final = traced.text[ends[rendered[-1]] :]
-    if len(rendered) == 1:
+    final = traced.text[ends[answers[-1]] :] if answers[-1] == len(chat.messages) - 1 else ""
+    if len(answers) == 1:
         return _compared(template, "", final, "", "")
-    between, prompt = text_from(ends[rendered[0]]), text_from(ends.get(rendered[0] - 1, 0))
+    between, prompt = text_from(ends[answers[0]]), text_from(ends.get(answers[0] - 1, 0))
     return _compared(template, between, final, text_from(0), prompt)
 
 
@@ -437,8 +373,9 @@ def _compared(template: Template, between: str, final: str, opener: str, prompt:
     """
     if final.strip() and between.startswith(final.rstrip()):
         return TurnEnd(middle=final.rstrip(), last=final.rstrip())
-    middle, last = _units(between, template), _units(final, template)
-    before = _units(opener.removeprefix(template.bos_token), template)
+    middle, last, before = (
+        _units(template, text) for text in (between, final, opener.removeprefix(template.bos_token))
+    )
     is_marker = re.compile(_marker(template)).fullmatch
 
     def is_word(unit: str) -> bool:
@@ -473,13 +410,12 @@ def _compared(template: Template, between: str, final: str, opener: str, prompt:
 
 def _ending(template: Template, text: str, at: int, final: bool, end: TurnEnd) -> str:
     """What ends the turn whose last character is before `at`, with white space before it."""
-    for candidate in (end.last, end.middle) if final else (end.middle, end.last):
-        if candidate and text.startswith(candidate, at):
-            return candidate
-    patterns = [re.escape(e.strip()) for e in (end.last, end.middle) if e]
+    ends = (end.last, end.middle) if final else (end.middle, end.last)
+    patterns = [re.escape(one) for one in ends if one]
+    patterns += [rf"\s*{re.escape(one.strip())}" for one in (end.last, end.middle) if one]
     if end.borrowed and not final:
-        patterns.append(f"(?:{_marker(template)})")
-    found = (re.compile(rf"\s*{pattern}").match(text, at) for pattern in patterns)
+        patterns.append(rf"\s*(?:{_marker(template)})")
+    found = (re.compile(pattern).match(text, at) for pattern in patterns)
     return next((match[0] for match in found if match), "")
 
 
@@ -487,7 +423,7 @@ def _marker(template: Template) -> str:
     return (re.escape(template.eos_token) + "|" if template.eos_token else "") + MARKER
 
 
-def _units(text: str, template: Template) -> list[str]:
+def _units(template: Template, text: str) -> list[str]:
     """The text in pieces that are never cut: markers, words, white space."""
     marker = _marker(template)
     return re.findall(rf"{marker}|\s+|(?:(?!{marker})\S)+", text)

@@ -114,7 +114,7 @@ class Template:
     """
 
     name: str
-    "The name in error messages: a family's, a file's, or `(given text)`."
+    "In error messages: a family's, a file's, or `(given text)`."
     text: str
     bos_token: str = ""
     eos_token: str = ""
@@ -233,9 +233,8 @@ def find_template(
     """The template, with the special tokens that it may write.
 
     Args:
-        which: a family's name, the name of a template that TRL installs, a `.jinja` file, a
-            `tokenizer_config.json` or `chat_template.json`, a folder that holds one of them, a
-            Jinja text, a `Template`, or None for the tokenizer's own.
+        which: a family's name, a template that TRL installs, a file (`.jinja`, `.json`) or a
+            folder, a Jinja text, a `Template`, or None for the tokenizer's own.
         tokenizer: a transformers tokenizer, whose special tokens the template writes.
         bos_token: what `bos_token` renders as; by default the tokenizer's, else the file's, else
             that of the published family, else nothing. `eos_token` is the same.
@@ -272,9 +271,8 @@ def find_template(
 
 def installed_templates() -> dict[str, Path]:
     """Files of the chat templates that TRL brings, by name."""
-    spec = find_spec("trl")
-    roots = (spec and spec.submodule_search_locations) or ()
-    return {f.stem: f for root in roots for f in Path(root, "chat_templates").glob("*.jinja")}
+    folder = Path(find_spec("trl").origin).with_name("chat_templates")
+    return {file.stem: file for file in folder.glob("*.jinja")}
 
 
 def _from_path(path: Path) -> tuple[str, str, dict[str, Any]]:

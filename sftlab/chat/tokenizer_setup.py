@@ -11,14 +11,11 @@ if TYPE_CHECKING:
 
 def control_tokens(template: str) -> tuple[str, ...]:
     """The tokens by which a family structures a conversation; no content may hold them."""
-    return FAMILIES[template].control_tokens if template in FAMILIES else ()
+    return tuple(FAMILIES[template].control_tokens) if template in FAMILIES else ()
 
 
 def setup_chat_template(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    *,
-    template: str,
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, template: str
 ) -> list[str]:
     """Set up a freshly loaded pair in place; return the tokens that had to be added.
 
@@ -44,59 +41,47 @@ def setup_chat_template(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
     )
-    # Set here, or the trainer sets it itself, with a warning.
     config = model.config.get_text_config()
-    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    config.bos_token_id = tokenizer.bos_token_id
+    for key in ("eos_token_id", "pad_token_id", "bos_token_id"):
+        setattr(config, key, getattr(tokenizer, key))  # or the trainer does it, with a warning
     return added
 
 
 def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> list[str]:
     """Give a tokenizer a chat template, in place; return the tokens that had to be added.
 
-    A vocabulary without the template's control tokens gets them. What ends a turn becomes the
-    tokenizer's eos; padding gets a token that is neither, or the base's eos where that ends no turn
-    (were the end of turn the padding, a collator that masks padding would mask the stops).
+    A vocabulary without the template's control tokens gets them. What ends a turn (the family's, or
+    what another template is seen to write, or else the eos) becomes the tokenizer's eos; padding
+    gets a token that is neither, or the base's eos where that ends no turn (were the end of turn
+    the padding, a collator that masks padding would mask the stops).
 
     Raises:
         TemplateError: there is no such template.
     """
-    base_eos = tokenizer.eos_token
-    bos, eos = tokenizer.bos_token or "", base_eos or ""
-    found = find_template(template, bos_token=bos, eos_token=eos)
-    text, end = found.text, _end_of_turn(template, base_eos, found)
-    vocabulary = tokenizer.get_vocab()
-    pad = tokenizer.pad_token
+    base_eos, pad = tokenizer.eos_token, tokenizer.pad_token
+    bos = tokenizer.bos_token or ""
+    found = find_template(template, bos_token=bos, eos_token=base_eos or "")
+    if template in FAMILIES:
+        end = FAMILIES[template].end(base_eos)
+    else:
+        end = find_turn_end(found).token or base_eos or "<|end|>"
     if pad is None or pad in (base_eos, end):
         pad = base_eos if base_eos not in (None, end) else "<|pad|>"
+    vocabulary = tokenizer.get_vocab()
     wanted = dict.fromkeys([*control_tokens(template), end, pad])
     added = [token for token in wanted if token not in vocabulary]
     if added:
         tokenizer.add_special_tokens({"additional_special_tokens": added})
     tokenizer.pad_token = pad
-    # The render is tokenised without special tokens, so it writes the bos itself.
-    if _writes_bos(tokenizer) and not find_template(found).render(_PROBE).startswith(bos):
+    # The render is tokenised without special tokens, so it writes the bos itself if the tokenizer
+    # puts its bos before every text, as Llama's does.
+    text, talk = found.text, [{"role": role, "content": "a"} for role in ("user", "assistant")]
+    writes = bos and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    if writes and not found.render(talk).startswith(bos):
         text = "{{- bos_token }}" + text
     tokenizer.chat_template = text
     tokenizer.eos_token = end
     return added
-
-
-_PROBE = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
-
-
-def _end_of_turn(name: str, base_eos: str | None, template) -> str:
-    """What ends an answer: the family's, what the template is seen to write, or else the eos."""
-    if name in FAMILIES:
-        return FAMILIES[name].end(base_eos)
-    found = find_turn_end(template)
-    return (found.token if found else None) or base_eos or "<|end|>"
-
-
-def _writes_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Whether the tokenizer puts its bos before every text, as Llama's does."""
-    ids = tokenizer("a")["input_ids"]
-    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
 def resize_embeddings(model: "PreTrainedModel", size: int) -> None:

@@ -24,6 +24,7 @@ from sftlab.data.messages import (
     RecordsError,
     explain,
     parse_json,
+    problem,
     read_row,
     shown,
 )
@@ -32,13 +33,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet",
-}
+}  # fmt: skip
 LARGEST_JSON = 256 * 2**20
 """Bytes of a JSON document, which is held in memory as a whole."""
 
@@ -55,11 +52,27 @@ class FileRow:
 
 
 class DataFile:
-    """Iterates over the rows of a file; the attributes are complete when all were taken."""
+    """Iterates over the rows of a file; the attributes are complete when all were taken.
+
+    Raises RecordsError when the file's name says no format, or there is no such file.
+    """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.format = _format(self.path)
+        self.path = path = Path(path)
+        folder = path if path.is_dir() else path.parent
+        files = folder.iterdir() if folder.is_dir() else ()
+        near = ", ".join(sorted(file.name for file in files if file.suffix in FORMATS)[:4])
+        known = ", ".join(FORMATS)
+        wrong = None
+        if path.is_dir():
+            wrong = problem("folder", near=near or known)
+        elif not path.exists():
+            wrong = problem("no-file", near=f"; in that folder there are {near}" if near else "")
+        elif path.suffix.lower() not in FORMATS:
+            wrong = problem("format", known=known)
+        if wrong:
+            raise RecordsError([replace(wrong, file=str(path))])
+        self.format = FORMATS[path.suffix.lower()]
         self.notes: list[str] = []
         self.blank_lines = 0
         self.stopped_at: int | None = None  # the line from which on nothing could be read
@@ -67,7 +80,7 @@ class DataFile:
     def __iter__(self) -> Iterator[FileRow]:
         self.notes, self.blank_lines, self.stopped_at = [], 0, None
         if self.path.stat().st_size == 0:
-            yield _of_file(None, Problem("the file is empty", "give a file with rows"))
+            yield _of_file(None, "no-bytes")
         elif self.format == "parquet":
             yield from self._parquet_rows()
         else:
@@ -79,29 +92,23 @@ class DataFile:
         file.seek(0)
         if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]:
             self.stopped_at = 1
-            remedy = "save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW"
-            yield _of_file(1, Problem("the file is UTF-16, not UTF-8", remedy, "", shown(head)))
+            yield _of_file(1, "utf16", shown(head))
             return
         if head.startswith(b"\xef\xbb\xbf"):
             self.notes.append("the byte order mark at the start of the file was skipped")
         if self.format in ("csv", "tsv"):
             yield from self._csv_rows(file)
-        elif self._is_document(head.decode("utf-8-sig", "replace")):
-            yield from self._document_rows(file)
-        else:
-            yield from self._line_rows(file)
-
-    def _is_document(self, head: str) -> bool:
-        """Whether JSON is one document, whatever the file's name says."""
-        first, _, rest = head.strip().partition("\n")
+            return
+        # JSON is one document or one row a line, whatever the file's name says.
+        first, _, rest = head.decode("utf-8-sig", "replace").strip().partition("\n")
         array, lines = first.startswith("["), rest and isinstance(parse_json(first)[0], dict)
         if array and self.format == "jsonl":
             self.notes.append("the file is one JSON array, and was read as that")
         if lines and self.format == "json":
             self.notes.append("the file has one JSON object a line, and was read as JSON Lines")
-        return array or (self.format == "json" and not lines)
-
-    def _line_rows(self, file: BinaryIO) -> Iterator[FileRow]:
+        if array or (self.format == "json" and not lines):
+            yield from self._document_rows(file)
+            return
         for number, raw in enumerate(file, start=1):
             if raw.strip():
                 text = raw.decode("utf-8", "surrogateescape")
@@ -112,9 +119,8 @@ class DataFile:
     def _document_rows(self, file: BinaryIO) -> Iterator[FileRow]:
         """The elements of an array, or of the one array in an object; or one object as the row."""
         if (size := self.path.stat().st_size) > LARGEST_JSON:
-            what = f"a JSON document is read whole, and may have {LARGEST_JSON // 2**20} MiB"
-            remedy = "write one row a line (jq -c '.[]' FILE > NEW.jsonl); JSON Lines have no limit"
-            yield _of_file(None, Problem(what, remedy, "", f"{size / 2**20:,.0f} MiB"))
+            most = LARGEST_JSON // 2**20
+            yield _of_file(None, "large-json", f"{size / 2**20:,.0f} MiB", most=most)
             return
         # Bytes that are not UTF-8 become lone surrogates, so that they cost their row alone.
         text = file.read().decode("utf-8-sig", "surrogateescape").rstrip()
@@ -129,8 +135,7 @@ class DataFile:
             if isinstance(one, list) and one and isinstance(one[0], dict)
         ]
         if len(arrays) > 1:
-            what = "the object has more than one array of rows"
-            yield _of_file(None, Problem(what, "keep one a file", "", shown(arrays)))
+            yield _of_file(None, "arrays", shown(arrays))
         elif arrays:
             self.notes.append(f"the rows are those of {arrays[0]!r} in the document's object")
             yield from (FileRow(None, one) for one in members[arrays[0]])
@@ -154,7 +159,8 @@ class DataFile:
         except (json.JSONDecodeError, RecursionError) as error:
             at = getattr(error, "pos", at)
             self.stopped_at = text.count("\n", 0, at) + 1
-            yield _of_file(self.stopped_at, replace(explain(error, text[: at + 60]), field=""))
+            wrong = replace(explain(error, text[: at + 60]), field="")
+            yield FileRow(self.stopped_at, problems=[wrong], counts=False)
 
     def _csv_rows(self, file: BinaryIO) -> Iterator[FileRow]:
         text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
@@ -173,9 +179,7 @@ class DataFile:
             except StopIteration:
                 return
             except csv.Error as error:
-                remedy = 'write a cell with a quote as "like ""this""", and close every quote'
-                wrong = Problem("the row is not valid CSV", remedy, "", str(error))
-                yield FileRow(line, None, [wrong], "")
+                yield FileRow(line, None, [problem("csv", value=str(error))], "")
                 continue
             written = ",".join(cells)
             if bad := _not_utf8(line, written):
@@ -187,9 +191,7 @@ class DataFile:
                 yield from _header_problems(header, line)
             elif len(cells) != len(header):
                 value = f"{len(cells)} where the header has {len(header)}"
-                what = "a row has another number of cells than the header"
-                remedy = "put a cell with a comma, a quote or a line break in double quotes"
-                yield FileRow(line, None, [Problem(what, remedy, "", value)], written)
+                yield FileRow(line, None, [problem("cells", value=value)], written)
             else:
                 yield FileRow(line, dict(zip(header, cells, strict=True)))
 
@@ -197,20 +199,24 @@ class DataFile:
         import pyarrow as pa
         from pyarrow import parquet
 
+        def text(one: Any) -> str:
+            return one.decode("utf-8", "backslashreplace") if isinstance(one, bytes) else str(one)
+
         try:
             # pre_buffer would hold a whole row group, and a file may be one row group.
             with parquet.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False) as table:
                 yield from _header_problems(table.schema_arrow.names, None)
                 for batch in table.iter_batches(batch_size=256):
-                    yield from (FileRow(None, _plain(row)) for row in batch.to_pylist())
+                    for row in batch.to_pylist():
+                        # As JSON has it: dates, bytes and decimals as text, NaN as nothing.
+                        plain = json.dumps(row, default=text)
+                        yield FileRow(None, json.loads(plain, parse_constant=lambda name: None))
         except (pa.ArrowException, OSError, ValueError) as error:
-            value = shown(" ".join(str(error).split()))
-            remedy = "write or fetch it again: it may be cut off"
-            yield _of_file(None, Problem("the file is not valid Parquet", remedy, "", value))
+            yield _of_file(None, "parquet", shown(" ".join(str(error).split())))
 
 
-def _of_file(line: int | None, problem: Problem) -> FileRow:
-    return FileRow(line, problems=[problem], counts=False)
+def _of_file(line: int | None, kind: str, value: str | None = None, **words: Any) -> FileRow:
+    return FileRow(line, problems=[problem(kind, "", value, **words)], counts=False)
 
 
 _decode = json.JSONDecoder(parse_int=float).raw_decode  # int() refuses more than 4,300 digits
@@ -235,51 +241,16 @@ def _not_utf8(line: int | None, text: str) -> FileRow | None:
     except UnicodeDecodeError as error:
         cut = "; the line ends within a character" if "end of data" in error.reason else ""
         near = shown(raw[max(0, error.start - 20) : error.end + 20]) + cut
-        remedy = "save the file as UTF-8, or correct the line"
-        wrong = [Problem("bytes are not UTF-8", remedy, f"byte {error.start + 1}", near)]
-        return FileRow(line, None, wrong, raw.decode("utf-8", "backslashreplace"))
+        wrong = problem("not-utf8", f"byte {error.start + 1}", near)
+        return FileRow(line, None, [wrong], raw.decode("utf-8", "backslashreplace"))
     return None
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: dates, bytes and decimals as text, NaN as nothing."""
-
-    def text(one: Any) -> str:
-        return one.decode("utf-8", "backslashreplace") if isinstance(one, bytes) else str(one)
-
-    return json.loads(json.dumps(value, default=text), parse_constant=lambda name: None)
 
 
 def _header_problems(header: list[str], line: int | None) -> Iterator[FileRow]:
     if not COLUMNS & set(header):
-        remedy = 'the first line of a CSV is its header, such as "prompt,completion"'
-        what = "the first line names no known column"
-        yield _of_file(line, Problem(what, remedy, "", shown(header)))
+        yield _of_file(line, "header", shown(header))
     if twice := [name for name in header if header.count(name) > 1]:
-        remedy = "rename one: of the two only the last is read"
-        yield _of_file(line, Problem("two columns have the same name", remedy, "", shown(twice)))
-
-
-def _format(path: Path) -> str:
-    """The format by the file's name; RecordsError when it says none, or there is no file."""
-    known = ", ".join(FORMATS)
-    folder = path if path.is_dir() else path.parent
-    files = folder.iterdir() if folder.is_dir() else ()
-    near = ", ".join(sorted(file.name for file in files if file.suffix in FORMATS)[:4])
-    if path.is_dir():
-        what, remedy = "this is a folder", f"give one file of it: {near or known}"
-    elif not path.exists():
-        what = "there is no such file"
-        remedy = "check the path" + (f"; in that folder there are {near}" if near else "")
-    elif path.suffix.lower() not in FORMATS:
-        what = "the format is unknown"
-        remedy = f"{known} are read: unpack the file, or give it the ending of what it holds"
-    else:
-        return FORMATS[path.suffix.lower()]
-    raise RecordsError([Problem(what, remedy, file=str(path))])
-
-
-CHUNK = 2_000  # rows that are Python objects at once while a Dataset is built
+        yield _of_file(line, "same-column", shown(twice))
 
 
 @dataclass(kw_only=True)
@@ -313,11 +284,22 @@ class Report:
     def problems_total(self) -> int:
         return self.kinds.total()
 
-    def count(self, row: FileRow, found: Conversation) -> None:
-        """Add one row, or a problem of the file, to the counts."""
+    def of(self, source: DataFile) -> Iterator[tuple[FileRow, Conversation]]:
+        """Each row with what it became, counted; the report is complete when all were taken."""
+        for row in source:
+            found = Conversation(problems=row.problems) if row.problems else read_row(row.value)
+            self._count(row, found)
+            yield row, found
+        self.notes += source.notes
+        self.blank_lines, self.stopped_at = source.blank_lines, source.stopped_at
+        if len(self.shapes) > 1:
+            self.notes.append("the file mixes shapes; each row was read by its own")
+        if not self.rows and not self.kinds:
+            row = _of_file(None, "no-rows")
+            self._count(row, Conversation(problems=row.problems))
+
+    def _count(self, row: FileRow, found: Conversation) -> None:
         self.rows += row.counts
-        for problem in found.problems:
-            self._add(problem, row)
         self.broken |= not row.counts
         self.bad += row.counts and bool(found.problems)
         self.shapes.update([found.shape] if found.shape else [])
@@ -328,36 +310,25 @@ class Report:
             self.has_train |= any("train" in message for message in found.messages)
             self.meta.update(found.meta.keys())
             self.left_out.update(found.left_out)
-
-    def close(self, source: DataFile) -> None:
-        self.notes += source.notes
-        self.blank_lines, self.stopped_at = source.blank_lines, source.stopped_at
-        if len(self.shapes) > 1:
-            self.notes.append("the file mixes shapes; each row was read by its own")
-        if not self.rows and not self.kinds:
-            problem = Problem("the file has no rows", "give a file with rows")
-            self.count(FileRow(None, counts=False), Conversation(problems=[problem]))
-
-    def _add(self, problem: Problem, row: FileRow) -> None:
-        self.kinds[problem.what] += 1
-        if len(self.problems) == self.limit and self.kinds[problem.what] == 1:
-            # Each kind is to be seen once: the last of a kind that is held twice makes room.
-            held = Counter(one.what for one in self.problems)
-            repeats = [n for n, one in enumerate(self.problems) if held[one.what] > 1]
-            self.problems = [one for n, one in enumerate(self.problems) if n not in repeats[-1:]]
-        if len(self.problems) < self.limit:
-            number = self.rows if row.counts else None
-            self.problems.append(replace(problem, file=self.file, line=row.line, row=number))
+        for one in found.problems:
+            self.kinds[one.what] += 1
+            if len(self.problems) == self.limit and self.kinds[one.what] == 1:
+                # Each kind is to be seen once: the last of a kind that is held twice makes room.
+                held = Counter(other.what for other in self.problems)
+                repeats = [n for n, other in enumerate(self.problems) if held[other.what] > 1]
+                self.problems = [o for n, o in enumerate(self.problems) if n not in repeats[-1:]]
+            if len(self.problems) < self.limit:
+                number = self.rows if row.counts else None
+                self.problems.append(replace(one, file=self.file, line=row.line, row=number))
 
     def as_dict(self) -> dict[str, Any]:
         """The report for programs: keys that stay, values that JSON has."""
-        plain = ("file", "format", "rows", "good", "bad", "messages", "characters",
-                 "blank_lines", "stopped_at", "notes")  # fmt: skip
+        plain = "file format rows good bad messages characters blank_lines stopped_at notes"
         counts = ("shapes", "meta", "left_out", "kinds")
         keys = ("line", "row", "field", "value", "what", "remedy")
         return {
             "ok": self.ok,
-            **{key: getattr(self, key) for key in plain},
+            **{key: getattr(self, key) for key in plain.split()},
             **{key: dict(getattr(self, key).most_common()) for key in counts},
             "problems": [{key: getattr(one, key) for key in keys} for one in self.problems],
             "problems_not_shown": self.problems_total - len(self.problems),
@@ -366,35 +337,33 @@ class Report:
     def __str__(self) -> str:
         split = "all good" if self.ok else f"{self.good:,} good, {self.bad:,} bad"
         good = f"{_number(self.messages, 'message')}, {_number(self.characters, 'character')}"
-        table = {
-            "shapes": _listed(self.shapes),
-            "good rows": good if self.good else "",
-            "meta": _listed(self.meta),
-            "left out": _listed(self.left_out),
-            "blank lines": f"{self.blank_lines:,}, skipped" if self.blank_lines else "",
-        }
+        at = f"at line {self.stopped_at:,}: what follows was not checked" if self.stopped_at else ""
+        table = [
+            ("shapes", _listed(self.shapes)),
+            ("good rows", good if self.good else ""),
+            ("meta", _listed(self.meta)),
+            ("left out", _listed(self.left_out)),
+            ("blank lines", f"{self.blank_lines:,}, skipped" if self.blank_lines else ""),
+            *(("note", note) for note in self.notes),
+            ("stopped", at),
+        ]
         lines = [f"{self.file}: {_number(self.rows, 'row')}, {split}"]
-        lines += [f"{name:<12} {value}" for name, value in table.items() if value]
-        lines += [f"{'note':<12} {note}" for note in self.notes]
-        if self.stopped_at is not None:
-            at = f"at line {self.stopped_at:,}: what follows was not checked"
-            lines.append(f"{'stopped':<12} {at}")
+        lines += [f"{name:<12} {value}" for name, value in table if value]
         for what, times in self.kinds.most_common():
-            held = [problem for problem in self.problems if problem.what == what]
             lines += ["", f"{times:,} x {what}"]
-            if held:
-                lines += [f"     {held[0].remedy}", *_places(held)]
+            held = [one for one in self.problems if one.what == what]
+            places = max((len(one.place) for one in held), default=0)
+            fields = max((len(one.field) for one in held), default=0)
+            lines += [f"     {one.remedy}" for one in held[:1]]
+            for one in held:
+                where = f"{one.place:<{min(30, places)}}  {one.field:<{min(30, fields)}}"
+                found = f"     {where}  {one.value or ''}".rstrip()
+                lines += [found] if found else []
             if times > len(held):
                 lines.append(f"     {times - len(held):,} more, not shown")
         if self.problems_total > len(self.problems):
             lines += ["", f"--limit {self.problems_total} shows all problems"]
         return "\n".join(lines)
-
-
-def _places(problems: list[Problem]) -> list[str]:
-    rows = [(one.place, one.field, one.value or "") for one in problems]
-    first, second = (min(30, max(len(row[column]) for row in rows)) for column in (0, 1))
-    return [f"     {a:<{first}}  {b:<{second}}  {c}".rstrip() for a, b, c in rows if a or b or c]
 
 
 def _number(count: int, noun: str) -> str:
@@ -429,15 +398,14 @@ def validate(
     report = Report(file=str(path), format=source.format, limit=limit)
     outputs = [target for target in (path, good, bad) if target is not None]
     if len({os.path.realpath(target) for target in outputs}) < len(outputs):
-        what = "rows would be written over each other"
-        value = ", ".join(map(str, outputs))
-        raise RecordsError([Problem(what, "give each its own file", "", value, str(path))])
+        wrong = problem("overwritten", value=", ".join(map(str, outputs)))
+        raise RecordsError([replace(wrong, file=str(path))])
     with ExitStack() as files:
         keep, reject = (
             target and files.enter_context(Path(target).open("w", encoding="utf-8", newline="\n"))
             for target in (good, bad)
         )
-        for row, found in _checked(source, report):
+        for row, found in report.of(source):
             if not found.problems and keep:
                 kept = {"messages": found.messages, **found.meta}
                 print(json.dumps(kept, ensure_ascii=False), file=keep)
@@ -448,8 +416,10 @@ def validate(
                 held = {"value": row.value} if row.text is None else {"text": row.text}
                 rejected = {**where, "problems": wrong, **held}
                 print(json.dumps(rejected, ensure_ascii=False), file=reject)
-    report.close(source)
     return report
+
+
+CHUNK = 2_000  # rows that are Python objects at once while a Dataset is built
 
 
 def read(path: str | Path, *, bad: str | Path = "raise") -> "Dataset":
@@ -472,7 +442,7 @@ def read(path: str | Path, *, bad: str | Path = "raise") -> "Dataset":
     features = Features({"messages": List(message), "meta": Json()})
 
     def rows() -> Iterator[dict[str, Any]]:
-        for _, found in _checked(DataFile(path), Report(file="", format="", limit=0)):
+        for _, found in Report(file="", format="", limit=0).of(DataFile(path)):
             if not found.problems:
                 # Arrow fills what is missing with None, which would pass for "not trained on".
                 filled = [{"train": m["role"] == "assistant"} | m for m in found.messages]
@@ -482,11 +452,3 @@ def read(path: str | Path, *, bad: str | Path = "raise") -> "Dataset":
     every = rows()
     chunks = iter(lambda: list(islice(every, CHUNK)), [])
     return concatenate_datasets([Dataset.from_list(chunk, features=features) for chunk in chunks])
-
-
-def _checked(source: DataFile, report: Report) -> Iterator[tuple[FileRow, Conversation]]:
-    """Each row with what it became; the report has counted it."""
-    for row in source:
-        found = Conversation(problems=row.problems) if row.problems else read_row(row.value)
-        report.count(row, found)
-        yield row, found

@@ -3,7 +3,7 @@
 Every function gives new rows; the same seed gives the same flaws. Rows are those of `country_rows`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from sftlab.data.rows import Row
@@ -32,37 +32,31 @@ def wrong_answers(rows: Sequence[Row], *, share: float, seed: int = 0) -> list[R
     """A share of the rows answers as for another country: the right kind of word, and wrong."""
     rng = Random(f"wrong-{seed}")
     chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
-    return [
-        with_answer(row, _another(row["meta"], rng)) if index in chosen else {**row}
-        for index, row in enumerate(rows)
-    ]
-
-
-def _another(about: Mapping[str, str], rng: Random) -> str:
-    right = country(about["country"]).answers(about["relation"])
-    others = {getattr(one, about["relation"]) for one in countries(split="sft")}
-    return rng.choice(sorted(others - set(right)))
+    made = []
+    for index, row in enumerate(rows):
+        if index in chosen:
+            place, relation = row["meta"]["country"], row["meta"]["relation"]
+            others = {getattr(one, relation) for one in countries(split="sft")}
+            wrong = others - set(country(place).answers(relation))
+            row = with_answer(row, rng.choice(sorted(wrong)))
+        made.append({**row})
+    return made
 
 
 def cluttered(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
     """Every prompt with something of `WRAPPINGS` around it, and half of them in small letters."""
     rng = Random(f"clutter-{seed}")
-    made = []
-    for row in rows:
-        text = rng.choice(WRAPPINGS).format(q=row["messages"][0]["content"])
-        made.append(_with_prompt(row, text.lower() if rng.random() < 0.5 else text))
-    return made
+    return [_asked(row, rng.choice(WRAPPINGS), small=rng.random() < 0.5) for row in rows]
 
 
 def in_formats(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
     """Each prompt in one of `FORMATS`, all of them alike often."""
     order = [FORMATS[n % len(FORMATS)] for n in range(len(rows))]
     Random(f"formats-{seed}").shuffle(order)
-    return [
-        _with_prompt(row, form.format(q=row["messages"][0]["content"]))
-        for row, form in zip(rows, order, strict=True)
-    ]
+    return [_asked(row, form) for row, form in zip(rows, order, strict=True)]
 
 
-def _with_prompt(row: Row, question: str) -> Row:
-    return {**row, "messages": [{"role": "user", "content": question}, *row["messages"][1:]]}
+def _asked(row: Row, form: str, *, small: bool = False) -> Row:
+    question = form.format(q=row["messages"][0]["content"])
+    asked = {"role": "user", "content": question.lower() if small else question}
+    return {**row, "messages": [asked, *row["messages"][1:]]}

@@ -9,7 +9,6 @@ Texts are cut into overlapping pieces, and compared by what they share:
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 
 import pandas as pd
@@ -50,13 +49,15 @@ def near_duplicates(rows: Iterable[Row], *, threshold: float = 0.8) -> list[Dupl
     index is then computed exactly. Rows that differ in one short fact can be near: read them
     before you drop them.
     """
-    from datasketch import MinHashLSH
+    from datasketch import MinHash, MinHashLSH
 
     table = MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
     kept: dict[int, set[str]] = {}
     found = []
     for index, row in enumerate(checked(rows)):
-        own, sketch = _sketch(part_of(row, "conversation"))
+        own = set(pieces(part_of(row, "conversation"), size=5, unit="characters"))
+        sketch = MinHash(num_perm=PERMUTATIONS, seed=0)
+        sketch.update_batch([piece.encode() for piece in own])
         similar = [(jaccard(own, kept[other]), -other) for other in table.query(sketch)]
         similarity, of = max(similar, default=(0.0, 0))
         if similarity >= threshold:
@@ -65,17 +66,6 @@ def near_duplicates(rows: Iterable[Row], *, threshold: float = 0.8) -> list[Dupl
             kept[index] = own
             table.insert(index, sketch, check_duplication=False)
     return found
-
-
-@lru_cache(maxsize=1000)  # sets that differ in a few rows are searched one after another
-def _sketch(text: str):
-    """The pieces of a text and their MinHash, which are only read."""
-    from datasketch import MinHash
-
-    own = set(pieces(text, size=5, unit="characters"))
-    sketch = MinHash(num_perm=PERMUTATIONS, seed=0)
-    sketch.update_batch([piece.encode() for piece in own])
-    return own, sketch
 
 
 def jaccard(one: set, other: set) -> float:
@@ -101,8 +91,8 @@ def drop_duplicates(
 ) -> tuple[list[Row], list[Duplicate]]:
     """(rows kept, what was dropped): exact duplicates, or near ones too from a `threshold` on."""
     rows = checked(rows)
-    near = None if threshold is None else near_duplicates(rows, threshold=threshold)
-    dropped = exact_duplicates(rows) if near is None else near
+    near = threshold is not None
+    dropped = near_duplicates(rows, threshold=threshold) if near else exact_duplicates(rows)
     gone = {duplicate.row for duplicate in dropped}
     return [row for index, row in enumerate(rows) if index not in gone], dropped
 
@@ -141,15 +131,15 @@ def leaks(
     kinds = known if kinds is None else list(kinds)
     if wrong := [kind for kind in kinds if kind not in known]:
         raise RowsError(f"kind {wrong[0]!r}: use {', '.join(KINDS)}; 'group' needs `group`")
-    found = []
+    found, both = [], {"train": train, "test": test}
     if "prompt" in kinds:
-        asked = [[normalise(part_of(row, "prompt")) for row in rows] for rows in (train, test)]
+        asked = [[normalise(part_of(row, "prompt")) for row in rows] for rows in both.values()]
         found += _same(*asked, "prompt")
     if "ngram" in kinds:
-        texts = [[part_of(row, part) for row in rows] for rows in (train, test)]
+        texts = [[part_of(row, part) for row in rows] for rows in both.values()]
         found += _shared_pieces(*texts, size=size, common=common)
     if "group" in kinds:
-        groups = [values_of(train, group, name="train"), values_of(test, group, name="test")]
+        groups = [values_of(rows, group, name=name) for name, rows in both.items()]
         found += _same(*groups, "group")
     found.sort(key=lambda leak: (leak[0], leak[2], -leak[3], leak[1]))
     return pd.DataFrame(found, columns=["test", "train", "kind", "share", "evidence"])
@@ -185,16 +175,12 @@ def _shared_pieces(train: list[str], test: list[str], *, size: int, common: int)
                 for text in where[piece]:
                     shared[text].append(place)
         for text, places in shared.items():
-            evidence = _longest_run(places, own)
+            # The evidence is the text that the longest stretch of neighbouring n-grams covers.
+            stretches = groupby(enumerate(places), lambda one: one[1] - one[0])
+            first, *rest = max(([n for _, n in run] for _, run in stretches), key=len)
+            evidence = " ".join([own[first], *(own[n].rsplit(" ", 1)[-1] for n in rest)])
             for other in copies[text]:
                 yield index, other, "ngram", len(places) / len(own), evidence
-
-
-def _longest_run(places: list[int], own: list[str]) -> str:
-    """The longest stretch of neighbouring n-grams, as the text that they cover."""
-    runs = [[n for _, n in run] for _, run in groupby(enumerate(places), lambda p: p[1] - p[0])]
-    first, *rest = max(runs, key=len)
-    return " ".join([own[first], *(own[place].rsplit(" ", 1)[-1] for place in rest)])
 
 
 def drop_leaks(rows: Iterable[Row], found: pd.DataFrame) -> tuple[list[Row], pd.DataFrame]:

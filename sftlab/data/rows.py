@@ -37,11 +37,8 @@ def checked(rows: Iterable[Row], *, name: str = "rows") -> list[Row]:
             what, remedy = "must be a dict with a list of 'messages'", "use sftlab.data.convert"
             raise RowsError(f"{name}[{index}] {what}, got {shown(row)}: {remedy}")
         for place, one in enumerate(messages):
-            if not (
-                isinstance(one, Mapping)
-                and isinstance(one.get("role"), str)
-                and isinstance(one.get("content"), str)
-            ):
+            values = [one.get("role"), one.get("content")] if isinstance(one, Mapping) else [None]
+            if not all(isinstance(value, str) for value in values):
                 raise RowsError(
                     f"{name}[{index}]: messages[{place}] must have a role and a content that are "
                     f"strings, got {shown(one)}: `sftlab validate` lists all such rows of a file"

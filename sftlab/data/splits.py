@@ -128,6 +128,18 @@ LEAST, SHARE, LARGEST, MOST = 20, 0.10, 0.25, 500
 """A tenth of the rows is held out, but 20 where that is no more than a quarter, and at most 500."""
 WORDS = 8
 """Words in a row that two rows may share by chance."""
+ALIKE = (
+    "most rows are nearly alike, one wording with other words in it, so those are on both sides: "
+    "what is measured holds for questions of this very kind"
+)
+ONE_PROMPT = (
+    "most rows have the same prompt, so a held-out row may share it with one that is learned from: "
+    "what is measured is the answer to a question that was trained"
+)
+TOO_FEW = (
+    "{groups} groups of rows are too few to hold any out ({needed} are needed), so all are learned "
+    "from, and nothing shows what the model does with other questions; add rows"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,33 +167,26 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     one wording, those that are only nearly alike are kept apart, and a note says so.
     """
     rows = checked(rows)
-    near = near_duplicates(rows)
-    repeats = exact_duplicates(rows)
+    near, repeats = near_duplicates(rows), exact_duplicates(rows)
     same = [(one.of, one.row) for one in repeats]
     if group is not None:
         same += _alike(values_of(rows, group))
     prompts = _alike([normalise(part_of(row, "prompt")) for row in rows])
     loose = _joined(len(rows), same)
-    joined = strict = _joined(len(rows), [*same, *prompts, *((one.of, one.row) for one in near)])
+    ways = [  # each keeps less together than the one before
+        (_joined(len(rows), [*same, *prompts, *((one.of, one.row) for one in near)]), None),
+        (_joined(len(rows), [*same, *prompts]), ALIKE),
+        (loose, ONE_PROMPT),
+    ]
+    allowed = max(max(Counter(loose).values()), len(rows) // 2)
     notes, held = [], []
-    if not _fine(joined, loose):
-        joined = _joined(len(rows), [*same, *prompts])
-        notes.append(
-            "most rows are nearly alike, one wording with other words in it, so those are "
-            "on both sides: what is measured holds for questions of this very kind"
-        )
-    if not _fine(joined, loose):
-        joined = loose
-        notes.append(
-            "most rows have the same prompt, so a held-out row may share it with one that is "
-            "learned from: what is measured is the answer to a question that was trained"
-        )
+    for joined, note in ways:
+        notes += [note] if note else []
+        if len(set(joined)) >= FEWEST and max(Counter(joined).values()) <= allowed:
+            break
+    near_together = len(notes) == 0
     if (groups := len(set(joined))) < FEWEST:
-        notes = [
-            f"{groups} groups of rows are too few to hold any out ({FEWEST} are needed), so all "
-            "are learned from, and nothing shows what the model does with other questions; add "
-            "rows"
-        ]
+        notes = [TOO_FEW.format(groups=groups, needed=FEWEST)]
     else:
         share = min(max(SHARE, min(LARGEST, LEAST / len(rows))), MOST / len(rows))
         numbers = iter(joined)
@@ -194,16 +199,10 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         held_out=held,
         repeats=len(repeats),
         near=max(0, len(near) - len(repeats)),
-        near_together=joined is strict,
+        near_together=near_together,
         overlaps=leaks(*sides, kinds=["ngram"], size=WORDS)["test"].nunique() if held else 0,
         notes=tuple(notes),
     )
-
-
-def _fine(joined: list[int], loose: list[int]) -> bool:
-    """Whether there are groups enough, and none has most rows but by repeats or by `group`."""
-    largest, allowed = (Counter(one).most_common(1)[0][1] for one in (joined, loose))
-    return len(set(joined)) >= FEWEST and largest <= max(allowed, len(joined) // 2)
 
 
 def _alike(values: Sequence[Hashable]) -> list[tuple[int, int]]:

@@ -1,6 +1,8 @@
 """Tokenizers of both kinds, trained here in a moment; conversations; what a mask must be."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -65,33 +67,17 @@ def tokenizer(request):
     return request.getfixturevalue(f"{request.param}_tokenizer")
 
 
-def _said(*contents, system=None):
-    before = [{"role": "system", "content": system}] if system else []
+def _said(*contents):
     roles = ("user", "assistant")
-    return before + [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]
-
-
-CHATS = {
-    "single": _said("Question Alfa?", "Answer Bravo."),
-    "three": _said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
-                   "Question Echo?", "Answer Foxtrot."),
-    "system": _said("Question Alfa?", "Answer Bravo.", "Question Charlie?", "Answer Delta.",
-                    system="System Zulu."),
-    "unicode": _said("Wie geht’s? 你好", "Grüße, ßtraße — 你好 \U0001f469\u200d\U0001f467 İ ﬁ.",
-                     "\U0001f44d\U0001f3fd", "مرحبا e\u0301 ẞ"),
-    "edge": _said("  Question Alfa?\n", " \n Answer  Bravo.\n\n ", "\tQ", "\tAnswer\n\n Delta. "),
-    "same": _said("Yes.", "Yes.", "Yes.", "Yes."),
-    "markers": _said(
-        "<|im_end|>", "One <|im_end|>\n<|im_start|>assistant\n<|eot_id|></s><|end|>[INST] two",
-        "Q </think> <stop>", "<end_of_turn></assistant><|user|>\nThree <|assistant|><|end|> four",
-    ),
-}  # fmt: skip
+    return [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]
 
 
 @pytest.fixture(scope="session")
 def chats():
     """Conversations that try a template, by what is odd about them."""
-    return CHATS
+    file = Path(__file__).with_name("chats.toml")
+    chats = {n: _said(*said) for n, said in tomllib.loads(file.read_text("utf-8")).items()}
+    return chats | {"system": [{"role": "system", "content": "System Zulu."}, *chats["system"]]}
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """The built-in families: what they write, character for character, beside what TRL installs."""
 
 import re
+import tomllib
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -19,47 +21,7 @@ def said(*turns):
 CHAT = said("u: Hi", "a: Ho", "u: And?", "a: Yes")
 SYSTEM = said("s: Be brief.") + CHAT
 
-WRITTEN = {
-    "chatml": (
-        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n[Ho<|im_end|>]\n"
-        "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n[Yes<|im_end|>]\n"
-    ),
-    "llama-3": (
-        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n[Ho<|eot_id|>]"
-        "<|start_header_id|>user<|end_header_id|>\n\nAnd?<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n[Yes<|eot_id|>]"
-    ),
-    "mistral": "<s>[INST] Hi[/INST] [Ho</s>][INST] And?[/INST] [Yes</s>]",
-    "gemma": (
-        "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n[Ho<end_of_turn>]\n"
-        "<start_of_turn>user\nAnd?<end_of_turn>\n<start_of_turn>model\n[Yes<end_of_turn>]\n"
-    ),
-    "phi-3": (
-        "<|user|>\nHi<|end|>\n<|assistant|>\n[Ho<|end|>]\n"
-        "<|user|>\nAnd?<|end|>\n<|assistant|>\n[Yes<|end|>]\n"
-    ),
-    "alpaca": (
-        "<s>Below is an instruction that describes a task. Write a response that appropriately "
-        "completes the request.\n\n### Instruction:\nHi\n\n### Response:\n[Ho</s>]\n\n"
-        "### Instruction:\nAnd?\n\n### Response:\n[Yes</s>]"
-    ),
-    "vicuna": (
-        "<s>A chat between a curious user and an artificial intelligence assistant. The assistant "
-        "gives helpful, detailed, and polite answers to the user's questions. "
-        "USER: Hi ASSISTANT: [Ho</s>]USER: And? ASSISTANT: [Yes</s>]"
-    ),
-    "article": ("<|prompt|> Hi <|response|> [Ho</s>]<|prompt|> And? <|response|> [Yes</s>]"),
-}
-
-WITH_SYSTEM = {
-    "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi",
-    "llama-3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>",
-    "mistral": "<s>[INST] Be brief.\n\nHi[/INST] Ho</s>[INST] And?[/INST]",
-    "phi-3": "<|system|>\nBe brief.<|end|>\n<|user|>\nHi<|end|>\n",
-    "alpaca": "<s>Be brief.\n\n### Instruction:\nHi\n\n### Response:\n",
-    "vicuna": "<s>Be brief. USER: Hi ASSISTANT: Ho</s>",
-}
+FORMS = tomllib.loads(Path(__file__).with_name("written.toml").read_text(encoding="utf-8"))
 
 
 def rendered(text, messages, *, bos="", eos="", ask=False):
@@ -86,7 +48,7 @@ def test_two_turns_and_what_is_marked(name):
     shown = text
     for start, end in reversed(spans):
         shown = f"{shown[:start]}[{shown[start:end]}]{shown[end:]}"
-    assert shown == WRITTEN[name]
+    assert shown == FORMS[name]["written"]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -142,9 +104,9 @@ def test_the_prompt_s_tokens_are_those_of_training(name, answer, toy_tokenizer):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_system_message_is_rendered_or_refused(name):
-    if name in WITH_SYSTEM:
+    if "with_system" in FORMS[name]:
         whole, _ = of_family(name, SYSTEM)
-        assert whole.startswith(WITH_SYSTEM[name])
+        assert whole.startswith(FORMS[name]["with_system"])
         assert whole.count("Be brief.") == 1
         assert whole.endswith(of_family(name, CHAT)[0][-20:])
     else:
@@ -165,7 +127,7 @@ def test_a_role_without_a_place_is_refused_and_never_dropped(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_control_tokens_are_written_and_are_all_markers(name):
     family = FAMILIES[name]
-    text, _ = of_family(name, SYSTEM if name in WITH_SYSTEM else CHAT)
+    text, _ = of_family(name, SYSTEM if "with_system" in FORMS[name] else CHAT)
     assert all(token in text for token in family.control_tokens)
     markers = set(re.findall(r"<\|?\w+\|?>|</s>|\[/?INST\]", text))
     assert markers <= {*family.control_tokens, family.bos_token, family.eos_token}
@@ -194,7 +156,7 @@ def test_renders_as_trl_does(name, theirs):
     tokens = {"bos": family.bos_token, "eos": family.eos_token}
     odd = said("u:  \n Grüße 🙂 {{ 1 }} ", "a: \t<b>&amp;</b> 'so' \"x\" \n", "u: ok", "a: ok")
     for messages in (CHAT, odd, said("u: Hi", "a: Ho"), SYSTEM):
-        if messages is SYSTEM and name not in WITH_SYSTEM:
+        if messages is SYSTEM and "with_system" not in FORMS[name]:
             with pytest.raises(Exception, match="System role not supported"):
                 rendered(template, messages, **tokens)
             continue
