@@ -4,7 +4,7 @@
                                                          +-- record() --> Record --> verdict, reason
     Estimate (sftlab.measure) ---------------------------+                   |
                                                                              v
-                        table() <------------------- cache/claims/<profile>/<id>.json
+                        rows() <-------------------- cache/claims/<profile>/<id>.json
 
 A verdict is always computed from the intervals and the rule; no function here takes one.
 """
@@ -16,18 +16,14 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from sftlab.course.rules import (
     CONTRADICTED,
-    LESSONS,
     NOT_MEASURED,
     NOT_TESTABLE,
     SUPPORTED,
@@ -52,10 +48,6 @@ _MIXED = ({POINTS, "share"}, {SHARE, "difference of shares"})
 """Unit of an estimate and of a part, where the two together can only be a mistake."""
 
 
-class StaleRecordError(ClaimsError):
-    """A record that no longer counts; the message says why."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """The measured parts of a claim; raises ClaimsError when they do not fit its rule."""
@@ -66,8 +58,6 @@ class Record:
     """Part name -> effect and interval, each at the level `claim.level`."""
     profile: str
     """The model it was measured on."""
-    notebook: str
-    """The lesson that measured it."""
     note: str = ""
     """A remark for readers of the ledger."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -76,7 +66,40 @@ class Record:
     """Date and time of the measurement, UTC."""
 
     def __post_init__(self) -> None:
-        _check(self.claim, self.estimates)
+        claim, given = self.claim, self.estimates
+        if not claim.rule:
+            raise ClaimsError(
+                f"{claim.id} has no rule (not testable here): nothing can be recorded"
+            )
+        if set(given) != set(claim.part_names):
+            raise ClaimsError(
+                f"{claim.id} has the parts {', '.join(map(repr, claim.part_names))}; got "
+                f"{', '.join(map(repr, given)) or 'none'}"
+            )
+        for part in claim.rule:
+            estimate, where = given[part.name], f"{claim.id}, part {part.name!r}"
+            if not isinstance(estimate, Estimate):
+                raise ClaimsError(
+                    f"{where}: expected the Estimate that mean or difference of sftlab.measure "
+                    f"returns, got {type(estimate).__name__}"
+                )
+            if not math.isclose(estimate.level, claim.level, abs_tol=1e-9):
+                raise ClaimsError(
+                    f"{where} has an interval at {estimate.level:.2%}; {len(claim.rule)} parts "
+                    f"share 5%, so it must be at {claim.level:.2%}: pass comparisons="
+                    f"{claim.comparisons} (claims()[{claim.id!r}].comparisons) and leave level "
+                    "alone"
+                )
+            if {estimate.unit, part.unit} in _MIXED:
+                raise ClaimsError(
+                    f"{where} is a {part.unit}, and the estimate is in {estimate.unit}: mean "
+                    "gives a share, difference gives points"
+                )
+            lowest, highest = UNITS[part.unit]
+            if not lowest <= estimate.value <= highest:
+                raise ClaimsError(
+                    f"{where} is {estimate.value:g}, which no {part.unit} can be; 81% is 0.81"
+                )
 
     @property
     def verdict(self) -> str:
@@ -86,11 +109,10 @@ class Record:
     @property
     def deciding(self) -> Part:
         """The part that decides: the first that fails, or the one that holds most narrowly."""
-        verdict = self.verdict
+        verdict, of = self.verdict, self.estimates
         if verdict == SUPPORTED:
-            return min(self.claim.rule, key=lambda part: part.slack(self.estimates[part.name]))
-        failing = (p for p in self.claim.rule if p.judge(self.estimates[p.name]) == verdict)
-        return next(failing)
+            return min(self.claim.rule, key=lambda part: part.slack(of[part.name]))
+        return next(part for part in self.claim.rule if part.judge(of[part.name]) == verdict)
 
     @property
     def estimate(self) -> Estimate:
@@ -114,17 +136,15 @@ class Record:
         """A sentence when the verdict is the opposite of the expected one, else empty."""
         if {self.verdict, self.claim.expected} != {SUPPORTED, CONTRADICTED}:
             return ""
-        return (
-            f"{self.claim.id} was expected to be {self.claim.expected} and is {self.verdict}. "
-            f"{self.reason}"
-        )
+        expected = f"{self.claim.id} was expected to be {self.claim.expected}"
+        return f"{expected} and is {self.verdict}. {self.reason}"
 
     def to_dict(self) -> dict[str, Any]:
         """All of it for JSON; verdict and reason are for readers, and never read back."""
         return {
             "id": self.claim.id,
             "profile": self.profile,
-            "notebook": self.notebook,
+            "notebook": self.claim.notebook,
             "verdict": self.verdict,
             "reason": self.reason,
             "part": self.deciding.name,
@@ -147,32 +167,10 @@ class Record:
             "when": self.when,
         }
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Record":
-        """The record that `to_dict` wrote, judged by the rule that stands now.
-
-        Raises:
-            StaleRecordError: it was made under another rule, or is incomplete.
-        """
-        try:
-            claim = claims().get(data["id"])
-            if claim is None:
-                raise StaleRecordError(f"{data['id']} is not in claims.toml any more")
-            if data["rule"] != claim.rule_hash:
-                raise StaleRecordError("its rule has changed since it was measured")
-            kept = {key: data[key] for key in ("profile", "notebook", "note", "versions", "when")}
-            estimates = {p["part"]: Estimate.from_dict(p["estimate"]) for p in data["parts"]}
-            return cls(claim=claim, estimates=estimates, **kept)
-        except StaleRecordError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StaleRecordError(f"its record is damaged ({type(error).__name__})") from error
-
-    def write(self, folder: Path) -> Path:
-        """Write `<folder>/<id>.json`; returns the path."""
-        path = folder / f"{self.claim.id}.json"
-        write_atomically(path, json.dumps(self.to_dict(), indent=2) + "\n")
-        return path
+    def write(self, folder: Path) -> None:
+        """Write `<folder>/<id>.json`."""
+        text = json.dumps(self.to_dict(), indent=2)
+        write_atomically(folder / f"{self.claim.id}.json", text + "\n")
 
 
 def record(
@@ -180,7 +178,6 @@ def record(
     parts: Estimate | Mapping[str, Estimate],
     *,
     profile: str | Path | Profile,
-    notebook: str | None = None,
     note: str = "",
 ) -> Record:
     """Enter what was measured for a claim into the ledger, and return it with its verdict.
@@ -194,24 +191,25 @@ def record(
             rule of one part. With k parts, make each with `comparisons=k`: see
             `Claim.comparisons`.
         profile: the model it was measured on.
-        notebook: the lesson that measured it, when not the claim's own.
         note: a remark for readers of the ledger.
 
     Raises:
-        ClaimsError: no such claim, part or lesson, parts are missing, an estimate has another
-            confidence level, or is out of range for its unit.
+        ClaimsError: no such claim or part, parts are missing, an estimate has another confidence
+            level, or is out of range for its unit.
         UnknownProfileError: no such profile.
     """
     claim = find_claim(claim_id)
-    if notebook is not None and notebook not in LESSONS:
-        raise ClaimsError(f"there is no lesson {notebook!r}; choose one of {', '.join(LESSONS)}")
+    if not isinstance(parts, Mapping):
+        if len(claim.rule) > 1:
+            names = ", ".join(map(repr, claim.part_names))
+            raise ClaimsError(f"{claim.id} has {len(claim.rule)} parts; give a dict with {names}")
+        parts = dict.fromkeys(claim.part_names, parts)
     made = Record(
         claim=claim,
-        estimates=_by_part(claim, parts),
-        profile=_name(profile),
-        notebook=notebook or claim.notebook,
+        estimates=dict(parts),
+        profile=profile_name(profile),
         note=note,
-        versions=dict(versions()),
+        versions=versions(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     made.write(records_folder(made.profile))
@@ -220,7 +218,12 @@ def record(
     return made
 
 
-@cache
+def profile_name(profile: str | Path | Profile) -> str:
+    """The name of a profile; of a model folder the whole path, which leads there from anywhere."""
+    found = find_profile(profile)
+    return found.name if found.embedded or found.on_hub else str(Path(found.source).resolve())
+
+
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers; a package that is not installed is left out."""
     found = {"python": platform.python_version()}
@@ -232,89 +235,86 @@ def versions() -> dict[str, str]:
     return found
 
 
-def read_records(folder: Path) -> dict[str, Record | StaleRecordError]:
+def _read(data: Any) -> Record | str:
+    """The record that `to_dict` wrote, judged by the rule that stands now, or why not."""
+    try:
+        claim = claims().get(data["id"])
+        if claim is None:
+            return f"{data['id']} is not in claims.toml any more"
+        if data["rule"] != claim.rule_hash:
+            return "its rule has changed since it was measured"
+        kept = {key: data[key] for key in ("profile", "note", "versions", "when")}
+        estimates = {p["part"]: Estimate.from_dict(p["estimate"]) for p in data["parts"]}
+        return Record(claim=claim, estimates=estimates, **kept)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return f"its record is damaged ({type(error).__name__})"
+
+
+def read_records(folder: Path) -> dict[str, Record | str]:
     """Claim id -> the record in `folder`, or the reason why it does not count."""
-    found: dict[str, Record | StaleRecordError] = {}
+    found: dict[str, Record | str] = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            found[path.stem] = Record.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except StaleRecordError as stale:
-            found[path.stem] = stale
+            found[path.stem] = _read(json.loads(path.read_text(encoding="utf-8")))
         except ValueError:
-            found[path.stem] = StaleRecordError("its record is damaged (not JSON)")
+            found[path.stem] = "its record is damaged (not JSON)"
     return found
 
 
-def stored_records(profile: str | Path | Profile = "tiny") -> dict[str, Record | StaleRecordError]:
+def stored_records(profile: str | Path | Profile = "tiny") -> dict[str, Record | str]:
     """Claim id -> the cache's record on `profile`, or the reason why it does not count."""
-    return read_records(records_folder(_name(profile)))
+    return read_records(records_folder(profile_name(profile)))
 
 
 def records_folder(profile: str) -> Path:
     """The cache's folder for records made on `profile`, whose name may be a path or a hub id."""
-    name = profile
-    if not re.fullmatch(r"\w[\w.-]{0,80}", profile):
-        slug = re.sub(r"[^\w.-]+", "-", profile).strip("-.")[-60:]
-        name = f"{slug}-{hashlib.sha256(profile.encode()).hexdigest()[:8]}"
+    name = re.sub(r"[^\w.-]+", "-", profile).strip("-.")[-60:]
+    if name != profile:
+        name += f"-{hashlib.sha256(profile.encode()).hexdigest()[:8]}"
     return cache_folder() / "claims" / name
 
 
-def table(
-    profile: str | Path | Profile = "tiny",
-    records: Mapping[str, Record | StaleRecordError] | Iterable[Record] | None = None,
-    *,
-    notebooks: Path = NOTEBOOKS,
-) -> pd.DataFrame:
-    """The ledger, one row a claim in the order of the file, with the columns `COLUMNS`.
+def rows(
+    records: Mapping[str, Record | str], *, notebooks: Path = NOTEBOOKS
+) -> list[dict[str, Any]]:
+    """The ledger, one row a claim in the order of the file, for JSON.
 
-    Effect, unit, interval, seeds and items are those of the part that decides; a claim that was
-    not measured says why and holds missing values.
+    Each has `COLUMNS`, and all that `to_dict` gives where the claim was measured. Effect, unit,
+    interval, seeds and items are those of the part that decides; a claim that was not measured
+    says why and holds None.
 
     Args:
-        profile: whose records of the cache to show.
-        records: these instead of the cache's.
+        records: from `stored_records` or `read_records`.
         notebooks: the folder that tells which lessons are written.
     """
-    found = rows(stored_records(profile) if records is None else records, notebooks=notebooks)
-    frame = pd.DataFrame([{key: row[key] for key in COLUMNS} for row in found], columns=COLUMNS)
-    numbers = dict.fromkeys(("effect", "low", "high"), "float64")
-    return frame.astype({**numbers, "seeds": "Int64", "items": "Int64"})
-
-
-def rows(
-    records: Mapping[str, Record | StaleRecordError] | Iterable[Record],
-    *,
-    notebooks: Path = NOTEBOOKS,
-) -> list[dict[str, Any]]:
-    """The rows of `table` for JSON: None for what is missing, and all that `to_dict` gives."""
-    if not isinstance(records, Mapping):
-        records = {found.claim.id: found for found in records}
     written = {path.stem for path in notebooks.glob("*.ipynb")}
-    return [_row(claim, records.get(claim.id), written) for claim in claims().values()]
-
-
-def _row(claim: Claim, found: Record | StaleRecordError | None, written: set[str]) -> dict:
-    row = dict.fromkeys(COLUMNS) | {
-        "id": claim.id,
-        "claim": claim.claim,
-        "source": " ".join(claim.source),
-        "notebook": claim.notebook,
-        "unit": claim.rule[0].unit if claim.rule else "",
-        "parts": [],
-        "profile": None,
-    }
-    if isinstance(found, Record):
-        estimate = found.estimate
-        measured = {"effect": estimate.value, "unit": found.deciding.unit}
-        measured |= {key: getattr(estimate, key) for key in ("low", "high", "seeds", "items")}
-        return row | measured | found.to_dict()
-    number = claim.notebook.split("_")[0]
-    if not claim.rule:
-        return row | {"verdict": NOT_TESTABLE, "reason": claim.not_testable}
-    if claim.notebook not in written:
-        return row | {"verdict": NOT_MEASURED, "reason": f"lesson {number} is not written yet"}
-    stale = f"{found}: " if found is not None else ""
-    return row | {"verdict": NOT_MEASURED, "reason": f"{stale}run lesson {number}"}
+    made = []
+    for claim in claims().values():
+        found = records.get(claim.id)
+        row = dict.fromkeys(COLUMNS) | {
+            "id": claim.id,
+            "claim": claim.claim,
+            "source": " ".join(claim.source),
+            "notebook": claim.notebook,
+            "unit": claim.rule[0].unit if claim.rule else "",
+            "parts": [],
+            "profile": None,
+        }
+        number = claim.notebook.split("_")[0]
+        if isinstance(found, Record):
+            estimate = found.estimate
+            row |= {"effect": estimate.value, "unit": found.deciding.unit}
+            row |= {key: getattr(estimate, key) for key in ("low", "high", "seeds", "items")}
+            row |= found.to_dict()
+        elif not claim.rule:
+            row |= {"verdict": NOT_TESTABLE, "reason": claim.not_testable}
+        elif claim.notebook not in written:
+            row |= {"verdict": NOT_MEASURED, "reason": f"lesson {number} is not written yet"}
+        else:
+            stale = f"{found}: " if found else ""
+            row |= {"verdict": NOT_MEASURED, "reason": f"{stale}run lesson {number}"}
+        made.append(row)
+    return made
 
 
 def write_claims(results: Sequence[Any], *, folder: Path, notebooks: Path) -> list[dict[str, Any]]:
@@ -326,84 +326,25 @@ def write_claims(results: Sequence[Any], *, folder: Path, notebooks: Path) -> li
     keeps the rest.
     """
     file = folder / "claims.json"
+    try:
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+        earlier = [row for row in earlier if row["parts"] and row["profile"] and row["notebook"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        earlier = []  # none, or damaged
     profiles = {result.profile for result in results}
     replaced = {result.name for result in results if result.status == "passed"}
-    records: dict[str, Record | StaleRecordError] = {}
+    records: dict[str, Record | str] = {}
     parameters: dict[str, dict[str, Any]] = {}
-    for row in _earlier(file):
+    for row in earlier:
         used = row.get("parameters") or {}
-        if used.get("profile", row["profile"]) not in profiles or row["notebook"] in replaced:
-            continue
-        try:
-            records[row["id"]] = Record.from_dict(row)
-        except StaleRecordError as stale:
-            records[row["id"]] = stale
-        parameters[row["id"]] = used
+        if used.get("profile", row["profile"]) in profiles and row["notebook"] not in replaced:
+            records[row["id"]], parameters[row["id"]] = _read(row), used
     for result in results:
-        records.update(result.records)
         used = {**result.lesson.defaults, **result.parameters}
+        records.update(result.records)
         parameters.update(dict.fromkeys(result.records, used))
-    found = [
-        {**row, "parameters": parameters.get(row["id"]) if row["parts"] else None}
-        for row in rows(records, notebooks=notebooks)
-    ]
+    found = rows(records, notebooks=notebooks)
+    for row in found:
+        row["parameters"] = parameters.get(row["id"]) if row["parts"] else None
     write_atomically(file, json.dumps(found, indent=2) + "\n")
     return found
-
-
-def _earlier(file: Path) -> list[dict[str, Any]]:
-    """The measured rows of an earlier run; none where the file is missing or damaged."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return [row for row in found if row["parts"] and row["profile"] and row["notebook"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-def _by_part(claim: Claim, parts: Estimate | Mapping[str, Estimate]) -> dict[str, Estimate]:
-    """Part name -> estimate in the order of the rule; one estimate serves a rule of one part."""
-    if isinstance(parts, Mapping):
-        order = [*claim.part_names, *(name for name in parts if name not in claim.part_names)]
-        return {name: parts[name] for name in order if name in parts}
-    if len(claim.rule) == 1:
-        return {claim.rule[0].name: parts}
-    names = ", ".join(map(repr, claim.part_names))
-    raise ClaimsError(f"{claim.id} has {len(claim.rule)} parts; give a dict with {names}")
-
-
-def _check(claim: Claim, estimates: Mapping[str, Estimate]) -> None:
-    if not claim.rule:
-        raise ClaimsError(f"{claim.id} has no rule (not testable here): nothing can be recorded")
-    if set(estimates) != set(claim.part_names):
-        raise ClaimsError(
-            f"{claim.id} has the parts {', '.join(map(repr, claim.part_names))}; got "
-            f"{', '.join(map(repr, estimates)) or 'none'}"
-        )
-    for part in claim.rule:
-        estimate, where = estimates[part.name], f"{claim.id}, part {part.name!r}"
-        if not isinstance(estimate, Estimate):
-            raise ClaimsError(
-                f"{where}: expected the Estimate that mean or difference of sftlab.measure "
-                f"returns, got {type(estimate).__name__}"
-            )
-        if not math.isclose(estimate.level, claim.level, abs_tol=1e-9):
-            raise ClaimsError(
-                f"{where} has an interval at {estimate.level:.2%}; {len(claim.rule)} parts share "
-                f"5%, so it must be at {claim.level:.2%}: pass comparisons={claim.comparisons} "
-                f"(claims()[{claim.id!r}].comparisons) and leave level alone"
-            )
-        if {estimate.unit, part.unit} in _MIXED:
-            raise ClaimsError(
-                f"{where} is a {part.unit}, and the estimate is in {estimate.unit}: mean gives a "
-                "share, difference gives points"
-            )
-        lowest, highest = UNITS[part.unit]
-        if not lowest <= estimate.value <= highest:
-            raise ClaimsError(
-                f"{where} is {estimate.value:g}, which no {part.unit} can be; 81% is 0.81"
-            )
-
-
-def _name(profile: str | Path | Profile) -> str:
-    found = find_profile(profile)
-    return found.name if found.embedded or found.on_hub else str(Path(found.source).resolve())

@@ -10,12 +10,8 @@ from typing import Any
 from sftlab.paths import NOTEBOOKS
 
 
-class UnknownLessonError(ValueError):
-    """A name that no notebook carries."""
-
-
-class UnknownParameterError(ValueError):
-    """A parameter that none of the chosen notebooks has, or a value of another type."""
+class LessonError(ValueError):
+    """A lesson or a parameter that is not there, or a value of another type."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,6 @@ class Lesson:
     name: str
     """File name without `.ipynb`, such as `00_start_here`."""
     path: Path
-    """The notebook file."""
     title: str
     """Text of its first heading; the name when it has none."""
     promise: str
@@ -38,23 +33,21 @@ def find_lessons(names: Sequence[str] = (), *, folder: Path = NOTEBOOKS) -> list
     """The lessons called `names`, in that order; every lesson of `folder` when none is named.
 
     A name may be whole (`00_start_here`), only its number (`00`), or the path of any notebook.
-    Raises `UnknownLessonError` with the names that exist.
+    Raises `LessonError` with the names that exist.
     """
     known = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
     if not names and not known:
-        raise UnknownLessonError(f"there is no notebook in {folder}; run this in a complete clone")
+        raise LessonError(f"there is no notebook in {folder}; run this in a complete clone")
     paths = []
-    for name in names or list(known):
+    for name in names or known:
         if name.endswith(".ipynb") and Path(name).is_file():
             paths.append(Path(name).resolve())
             continue
         stem = name.removesuffix(".ipynb")
-        matches = [stem] if stem in known else [k for k in known if k.split("_")[0] == stem]
-        if len(matches) != 1:
-            raise UnknownLessonError(
-                f"there is no lesson {name!r}; choose one of {', '.join(known)}"
-            )
-        paths.append(known[matches[0]])
+        found = [stem] if stem in known else [k for k in known if k.split("_")[0] == stem]
+        if len(found) != 1:
+            raise LessonError(f"there is no lesson {name!r}; choose one of {', '.join(known)}")
+        paths.append(known[found[0]])
     return [_read(path) for path in dict.fromkeys(paths)]
 
 
@@ -65,19 +58,20 @@ def choose_parameters(
 
     Several lessons may share a command line, so one that lacks a parameter runs without it; a
     parameter that none of them has is refused, since papermill itself only warns and goes on.
-    Raises `UnknownParameterError` naming the parameters that exist, or the type expected.
+    Raises `LessonError` naming the parameters that exist, or the type expected.
     """
     exist = list(dict.fromkeys(name for lesson in lessons for name in lesson.defaults))
     for name, value in parameters.items():
         if name not in exist:
-            raise UnknownParameterError(
-                f"unknown parameter {name!r}; there are: {', '.join(exist) or '(none)'}"
-            )
+            known = ", ".join(exist) or "(none)"
+            raise LessonError(f"unknown parameter {name!r}; there are: {known}")
         for lesson in lessons:
             default = lesson.defaults.get(name)
-            if default is not None and not _fits(value, default):
-                raise UnknownParameterError(
-                    f"parameter {name!r} of {lesson.name} is {type(default).__name__}, such as "
+            kind = type(default)
+            right = type(value) is kind or (kind is float and type(value) is int)
+            if default is not None and not right:
+                raise LessonError(
+                    f"parameter {name!r} of {lesson.name} is {kind.__name__}, such as "
                     f"{default!r}; {value!r} is {type(value).__name__}"
                 )
     return {
@@ -90,62 +84,38 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     """`"seeds=3"` -> `("seeds", 3)`; a value that is not a Python literal stays text."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip().isidentifier():
-        raise UnknownParameterError(
-            f"cannot read the parameter {text!r}; write name=value, such as seeds=3"
-        )
-    return name.strip(), _literal(value)
-
-
-def _literal(text: str) -> Any:
-    lowered = {"true": True, "false": False, "none": None}
-    if text.strip().lower() in lowered:
-        return lowered[text.strip().lower()]
+        raise LessonError(f"cannot read the parameter {text!r}; write name=value, such as seeds=3")
+    literal = value.strip()
+    if literal.lower() in ("true", "false", "none"):
+        literal = literal.capitalize()
     try:
-        return ast.literal_eval(text.strip())
+        return name.strip(), ast.literal_eval(literal)
     except (ValueError, SyntaxError):
-        return text
-
-
-def _fits(value: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, int | float)
-    return isinstance(value, type(default))
+        return name.strip(), value
 
 
 def _read(path: Path) -> Lesson:
+    defaults = {}
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        defaults = _defaults(cells)
+        for cell in cells:
+            if "parameters" in cell["metadata"].get("tags", []):
+                for line in ast.parse("".join(cell["source"])).body:
+                    if isinstance(line, ast.Assign):
+                        defaults[line.targets[0].id] = ast.literal_eval(line.value)
     except (ValueError, KeyError, TypeError, SyntaxError) as error:
-        raise UnknownLessonError(
+        raise LessonError(
             f"cannot read {path} as a notebook: {error}; open and save it in JupyterLab"
         ) from error
-    lines = [
-        line.strip()
-        for cell in cells
-        if cell["cell_type"] == "markdown"
-        for line in "".join(cell["source"]).splitlines()
-        if line.strip()
-    ]
-    first = next((i for i, line in enumerate(lines) if line.startswith("# ")), None)
-    after = lines[first + 1] if first is not None and first + 1 < len(lines) else ""
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    while lines and not lines[0].startswith("# "):
+        del lines[0]
+    title, after = [*lines, "", ""][:2]
     return Lesson(
         name=path.stem,
         path=path,
-        title=lines[first].removeprefix("# ") if first is not None else path.stem,
+        title=title.removeprefix("# ") or path.stem,
         promise="" if after.startswith("#") else after.strip("*_> "),
         defaults=defaults,
     )
-
-
-def _defaults(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """The assignments of the cell tagged `parameters`; they must be literals."""
-    found = {}
-    for cell in cells:
-        if "parameters" in cell["metadata"].get("tags", []):
-            for line in ast.parse("".join(cell["source"])).body:
-                if isinstance(line, ast.Assign):
-                    found[line.targets[0].id] = ast.literal_eval(line.value)
-    return found

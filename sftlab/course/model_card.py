@@ -19,7 +19,7 @@ from sftlab.measure import (
     text_loss,
 )
 from sftlab.models import load, weights_hash
-from sftlab.train import Run, finetune
+from sftlab.train import finetune
 from sftlab.world import (
     RELATIONS,
     countries,
@@ -40,7 +40,6 @@ class Measure:
     """One measured share of a model card, and the bar it is held against."""
 
     what: str
-    """What was counted."""
     part: str
     """The relation, or all of them."""
     share: Share
@@ -60,74 +59,64 @@ class Measure:
         return self.share.value >= self.bar if self.at_least else self.share.value <= self.bar
 
 
-def reference_run(profile: str, *, seed: int, progress: bool = False, **overrides) -> Run:
-    """The reference fine-tune: `EXAMPLES` questions on the countries of the split "sft"."""
-    examples = country_examples(EXAMPLES, seed=seed)
-    return finetune(profile, examples, seed=seed, progress=progress, **overrides)
-
-
 def measure_base(profile: str) -> list[Measure]:
     """What the base does untrained: cloze facts, bare questions, few-shot prompts."""
     model, tokenizer = load(profile)
     model.eval()
-    found = []
+    known = [country for country in countries() if country.group != "unseen"]
+    held_out = [country for country in known if country.split == "held_out"]
     facts = probe_facts(model, tokenizer)
+    bare = probe_questions(lambda questions: complete(model, tokenizer, questions), among=known)
+    found, prompted = [], []
     for relation in RELATIONS:
         right = facts.loc[facts["relation"] == relation, "right"]
         found.append(Measure("cloze facts completed", relation, share(right), bar=0.98))
-    bare = probe_questions(
-        lambda questions: complete(model, tokenizer, questions), among=_stated_or_asked()
-    )
+        answer = behind_prompt(model, tokenizer, country_shots(SHOTS, relations=[relation]))
+        right = probe_questions(answer, among=held_out, relations=[relation])["right"]
+        what = f"{SHOTS}-shot prompts answered"
+        prompted.append(Measure(what, relation, share(right), bar=0.90))
     for reaction, bar, floor in ((ANSWERED, 0.05, False), (CONTINUED, 0.80, True)):
         hits = share(bare["reaction"] == reaction)
-        what = f"bare questions {reaction}"
-        found.append(Measure(what, "all", hits, bar=bar, at_least=floor))
-    for relation in RELATIONS:
-        shots = country_shots(SHOTS, relations=[relation])
-        frame = probe_questions(
-            behind_prompt(model, tokenizer, shots),
-            among=[c for c in _stated_or_asked() if c.split == "held_out"],
-            relations=[relation],
-        )
-        what = f"{SHOTS}-shot prompts answered"
-        found.append(Measure(what, relation, share(frame["right"]), bar=0.90))
-    return found
-
-
-def _stated_or_asked():
-    return [country for country in countries() if country.group != "unseen"]
+        found.append(Measure(f"bare questions {reaction}", "all", hits, bar=bar, at_least=floor))
+    return found + prompted
 
 
 def measure_tunes(profile: str, *, seeds: tuple[int, ...] = SEEDS) -> tuple[list[Measure], dict]:
     """What the reference fine-tune makes of the base, and the same at ten times the rate.
 
-    Returns the measures and the facts of the runs: seconds, tokens, losses.
+    The reference is `EXAMPLES` questions on the countries of the split "sft". Returns the measures
+    and the facts of the runs: seconds, tokens, losses.
     """
     answers, clozes, hot, seconds, losses = [], [], [], [], []
     held_out = held_out_documents()
     for seed in seeds:
-        run = reference_run(profile, seed=seed)
+        examples = country_examples(EXAMPLES, seed=seed)
+        run = finetune(profile, examples, seed=seed, progress=False)
         among = countries(split="held_out")
         answers.append(probe_questions(run.answer, among=among).assign(seed=seed))
         clozes.append(probe_facts(run.model, run.tokenizer).assign(seed=seed))
         losses.append(text_loss(run.model, run.tokenizer, held_out))
         seconds.append(run.seconds)
         rate = 10 * run.settings.learning_rate
-        burnt = reference_run(profile, seed=seed, learning_rate=rate)
+        burnt = finetune(profile, examples, seed=seed, learning_rate=rate, progress=False)
         hot.append(probe_facts(burnt.model, burnt.tokenizer).assign(seed=seed))
-    answers, clozes, hot = pd.concat(answers), pd.concat(clozes), pd.concat(hot)
-    bar = HELD_OUT_BARS.get(profile)
+    answers, clozes = pd.concat(answers), pd.concat(clozes)
     found = []
-    for group, floor in (("asked", bar), ("stated", None), ("unseen", None)):
+
+    def over_seeds(what: str, part: str, rows: pd.DataFrame, **bar) -> None:
+        each = tuple(float(v) for v in rows.groupby("seed")["right"].mean())
+        found.append(Measure(what, part, share(rows["right"]), seeds=each, **bar))
+
+    for group in ("asked", "stated", "unseen"):
         for relation in RELATIONS:
             rows = answers[(answers["group"] == group) & (answers["relation"] == relation)]
-            what = f"reference SFT, held-out countries, {group}"
-            found.append(_over_seeds(what, relation, rows, bar=floor))
+            bar = HELD_OUT_BARS.get(profile) if group == "asked" else None
+            over_seeds(f"reference SFT, held-out countries, {group}", relation, rows, bar=bar)
     for relation in RELATIONS:
         rows = clozes[clozes["relation"] == relation]
-        found.append(_over_seeds("cloze facts after reference SFT", relation, rows, bar=0.97))
+        over_seeds("cloze facts after reference SFT", relation, rows, bar=0.97)
     what = "cloze facts after SFT at 10 times the rate"
-    found.append(_over_seeds(what, "all", hot, bar=0.50, at_least=False))
+    over_seeds(what, "all", pd.concat(hot), bar=0.50, at_least=False)
     model, tokenizer = load(profile)
     facts = {
         "seconds": [round(s, 1) for s in seconds],
@@ -139,48 +128,38 @@ def measure_tunes(profile: str, *, seeds: tuple[int, ...] = SEEDS) -> tuple[list
     return found, facts
 
 
-def _over_seeds(what: str, part: str, rows: pd.DataFrame, *, bar=None, at_least=True) -> Measure:
-    each = tuple(float(v) for v in rows.groupby("seed")["right"].mean())
-    return Measure(what, part, share(rows["right"]), seeds=each, bar=bar, at_least=at_least)
-
-
 def write_card(profile: str, folder: Path) -> list[Measure]:
     """Measure a base model and write `card.json` and the model card `README.md` next to it."""
     base = measure_base(profile)
     tuned, facts = measure_tunes(profile)
-    log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
     model, _ = load(profile)
     facts["weights"] = weights_hash(folder)
     facts["parameters"] = sum(p.numel() for p in model.parameters())
     measures = base + tuned
     if profile not in HELD_OUT_BARS:  # the early checkpoint is there to be worse
         measures = [replace(measure, bar=None) for measure in measures]
-    rows = [asdict(m) | {"value": m.share.value, "interval": m.share.interval} for m in measures]
-    for row, measure in zip(rows, measures, strict=True):
-        row["met"] = measure.met
+    rows = [
+        asdict(m) | {"value": m.share.value, "interval": m.share.interval, "met": m.met}
+        for m in measures
+    ]
     text = json.dumps({"profile": profile, **facts, "measures": rows}, indent=1)
     (folder / "card.json").write_text(text + "\n", encoding="utf-8")
-    card = render_card(profile, measures, facts, log)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    return measures
-
-
-def render_card(profile: str, measures: list[Measure], facts: dict, log: dict) -> str:
-    """The model card as Markdown with the hub's front matter."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sftlab.course"),
         trim_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template("model_card.md.jinja").render(
+    card = environment.get_template("model_card.md.jinja").render(
         profile=profile,
         measures=measures,
         facts=facts,
-        log=log,
+        log=json.loads((folder / "training_log.json").read_text(encoding="utf-8")),
         examples=EXAMPLES,
         last_seed=len(SEEDS) - 1,
         sft_countries=len(countries(split="sft")),
         question=grammar.QUESTIONS["capital"]["test"][0],
         span=lambda values, digits: f"{min(values):.{digits}f} to {max(values):.{digits}f}",
     )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return measures

@@ -7,8 +7,8 @@ import json
 import os
 import platform
 import re
-from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,14 @@ from sftlab.course.rules import CONTRADICTED, INCONCLUSIVE, SUPPORTED, between, 
 from sftlab.course.runner import Result
 from sftlab.paths import NOTEBOOKS, write_atomically
 
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("sftlab.course"), autoescape=True, trim_blocks=True
+)
 # Quotes in the code of a cell are escaped in a page, so only a real link looks like this.
 _LESSON_LINK = re.compile(
     r'<a href="(?P<name>[\w.-]+)\.ipynb(?P<place>(?:#[^"]*)?)"(?P<rest>[^>]*)>(?P<words>.*?)</a>',
     re.DOTALL,
 )
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("sftlab.course"), autoescape=True, trim_blocks=True
-    )
-
-
-@cache
-def _exporter() -> Any:
-    """nbconvert's exporter; it compiles its templates when it is made."""
-    from nbconvert import HTMLExporter
-
-    template = jinja2.PackageLoader("sftlab.course").get_source(_templates(), "lesson.html.jinja")
-    return HTMLExporter(template_name="lab", raw_template=template[0], embed_images=True)
 
 
 def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[str] = ()) -> Path:
@@ -50,6 +37,7 @@ def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[
     lead nowhere, so only its words stay.
     """
     import nbformat
+    from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook = nbformat.read(executed, as_version=4)
@@ -67,7 +55,9 @@ def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[
             return link["words"]
         return f'<a href="{link["name"]}.html{link["place"]}"{link["rest"]}>{link["words"]}</a>'
 
-    body, _ = _exporter().from_notebook_node(notebook)
+    template, *_ = TEMPLATES.loader.get_source(TEMPLATES, "lesson.html.jinja")
+    exporter = HTMLExporter(template_name="lab", raw_template=template, embed_images=True)
+    body, _ = exporter.from_notebook_node(notebook)
     page = folder / f"{executed.stem}.html"
     page.write_text(_LESSON_LINK.sub(to_page, body), encoding="utf-8")
     return page
@@ -78,65 +68,46 @@ def write_index(results: Sequence[Result], *, folder: Path, notebooks: Path = NO
 
     Lessons that did not run this time keep their place on the index while their page is there.
     """
+    import psutil
+
     claims = write_claims(results, folder=folder, notebooks=notebooks)
+    measured = [row for row in claims if row["parts"]]
     here = {claim_id for result in results for claim_id in result.records}
-    ran = {result.name for result in results if result.status != "not run"}
+    pages = {page.name for page in folder.glob("*.html")}
     summary = {
         "notebooks": [_entry(result) for result in results],
-        "earlier": _earlier(folder, ran),
+        "earlier": _earlier(results, folder / "summary.json", pages),
         "minutes": round(sum(result.minutes for result in results), 2),
-        "machine": machine(),
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        },
         "versions": versions(),
         "claims": [
             {key: row[key] for key in ("id", "verdict", "expected", "profile", "reason")}
-            for row in claims
-            if row["parts"] and row["id"] in here
+            for row in measured
+            if row["id"] in here
         ],
     }
     write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-    measured = [_measured(row, folder) for row in claims if row["parts"]]
-    verdicts = [row["verdict"] for row in measured]
-    counts = {verdict: verdicts.count(verdict) for verdict in _VERDICTS}
-    page = (
-        _templates()
-        .get_template("index.html.jinja")
-        .render(
-            summary=summary,
-            measured=measured,
-            counts=[f"{number} {verdict}" for verdict, number in counts.items() if number],
-            kept=[row["id"] for row in measured if row["id"] not in here],
-            profiles=list(dict.fromkeys(row["profile"] for row in measured)),
-            open_claims=[row for row in claims if not row["parts"]],
-            total=len(claims),
-        )
+    counts = Counter(row["verdict"] for row in measured)
+    page = TEMPLATES.get_template("index.html.jinja").render(
+        summary=summary,
+        claims=claims,
+        counts=[f"{counts[v]} {v}" for v in (SUPPORTED, CONTRADICTED, INCONCLUSIVE) if counts[v]],
+        kept=[row["id"] for row in measured if row["id"] not in here],
+        pages=pages,
+        in_unit=in_unit,
+        between=between,
     )
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
 
 
-_VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE)
-
-
-def machine() -> dict[str, Any]:
-    """System, processor, cores and memory in GiB; `None` where the platform does not say."""
-    import psutil
-
-    processor = platform.processor() or None
-    if Path("/proc/cpuinfo").is_file():
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        if found := re.search(r"^model name\s*:\s*(.+)$", text, flags=re.M):
-            processor = found[1]
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-    }
-
-
 def _entry(result: Result) -> dict[str, Any]:
     entry = {
-        "name": result.name,
+        "name": result.lesson.name,
         "title": result.lesson.title,
         "promise": result.lesson.promise,
         "status": result.status,
@@ -150,25 +121,13 @@ def _entry(result: Result) -> dict[str, Any]:
     return entry
 
 
-def _earlier(folder: Path, now: set[str]) -> list[dict[str, Any]]:
+def _earlier(results: Sequence[Result], file: Path, pages: set[str]) -> list[dict[str, Any]]:
     """Entries of an earlier summary for lessons that did not run now and whose page is there."""
+    ran = {result.name for result in results if result.status != "not run"}
     try:
-        before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        entries = {e["name"]: e for e in [*before["earlier"], *before["notebooks"]] if e["page"]}
-        kept = [e for e in entries.values() if (folder / e["page"]).is_file()]
+        before = json.loads(file.read_text(encoding="utf-8"))
+        entries = [e for e in [*before["earlier"], *before["notebooks"]] if e["page"] in pages]
+        kept = {entry["name"]: entry for entry in entries if entry["name"] not in ran}
     except (OSError, ValueError, KeyError, TypeError):
         return []  # none, or written by another version of the course
-    return sorted((e for e in kept if e["name"] not in now), key=lambda entry: entry["name"])
-
-
-def _measured(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A measured claim as the index shows it."""
-    page = f"{row['notebook']}.html"
-    return {
-        **row,
-        "effect": in_unit(row["effect"], row["unit"]),
-        "ends": between(row["low"], row["high"], row["unit"]),
-        "part": row["part"] if len(row["parts"]) > 1 else "",
-        "surprise": {row["verdict"], row["expected"]} == {SUPPORTED, CONTRADICTED},
-        "page": page if (folder / page).is_file() else None,
-    }
+    return [kept[name] for name in sorted(kept)]

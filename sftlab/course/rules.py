@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 import tomllib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,14 +46,6 @@ LESSONS = """
     06_lora_qlora 07_forgetting 08_evaluation 09_safety 10_shipping 11_classification 12_beyond_sft
 """.split()
 """File stems of the course's notebooks, including those that are not written yet."""
-ARTICLES = {
-    "P": "practical guide",
-    "U": "under the hood",
-    "G": "geeks' primer",
-    "L": "enhancing accuracy",
-    "V": "base-model problem",
-}
-"""Letter -> the article that it stands for."""
 
 Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
 
@@ -86,30 +78,30 @@ class Part(BaseModel):
             raise ValueError(f"within is {self.bound!r}; write a margin above zero, such as 0.1")
         return self
 
+    @property
+    def allowed(self) -> tuple[float, float]:
+        """The values that count."""
+        least = {"at_least": self.bound, "at_most": -math.inf, "within": -self.bound}[self.kind]
+        return least, math.inf if self.kind == "at_least" else self.bound
+
     def judge(self, estimate: Estimate) -> str:
         """`supported`, `contradicted` or `inconclusive`."""
-        if estimate.method == CONSTANT:
-            return INCONCLUSIVE
-        low, high = estimate.low, estimate.high
-        if self.kind == "at_least":
-            held, broken = low >= self.bound, high < self.bound
-        elif self.kind == "at_most":
-            held, broken = high <= self.bound, low > self.bound
-        else:
+        least, most = self.allowed
+        if self.kind == "within":
             held = equivalent(estimate, self.bound)
-            broken = low > self.bound or high < -self.bound
-        return SUPPORTED if held else CONTRADICTED if broken else INCONCLUSIVE
+        else:
+            held = least <= estimate.low and estimate.high <= most
+        broken = estimate.low > most or estimate.high < least
+        if estimate.method == CONSTANT or not (held or broken):
+            return INCONCLUSIVE
+        return SUPPORTED if held else CONTRADICTED
 
     def slack(self, estimate: Estimate) -> float:
         """Distance from the interval to the bound that it meets, in widths of the interval."""
-        low, high = estimate.inner if self.kind == "within" else (estimate.low, estimate.high)
-        room = {
-            "at_least": low - self.bound,
-            "at_most": self.bound - high,
-            "within": min(low + self.bound, self.bound - high),
-        }[self.kind]
-        width = high - low
-        return room / width if width > 0 else math.inf
+        least, most = self.allowed
+        within = self.kind == "within"
+        low, high = estimate.inner if within else (estimate.low, estimate.high)
+        return min(low - least, most - high) / (high - low) if high > low else math.inf
 
     @property
     def asks(self) -> str:
@@ -144,8 +136,8 @@ class Claim(BaseModel):
     """Such as `B3`."""
     claim: Text
     """The statement, in the course's words."""
-    source: tuple[Literal[tuple(ARTICLES)], ...]
-    """Letters of `ARTICLES`."""
+    source: tuple[Literal["P", "U", "G", "L", "V"], ...]
+    """The articles, by the letters that the head of claims.toml explains."""
     notebook: Literal[tuple(LESSONS)]
     """The lesson that measures it."""
     quoted: Text | Literal[""] = ""
@@ -189,17 +181,19 @@ class Claim(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@cache
 def claims(path: Path | str | None = None) -> dict[str, Claim]:
-    """Id -> claim, in the order of the file.
-
-    Args:
-        path: a file other than the course's own.
+    """Id -> claim, in the order of the file, by default the course's own; read once.
 
     Raises:
         ClaimsError: names the id, the key and what is wrong with it.
     """
-    path = Path(path or DATA / "claims.toml")
-    return dict(_read(path, path.stat().st_mtime_ns))
+    file = Path(path or DATA / "claims.toml")
+    try:
+        rows = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ClaimsError(f"{file.name} cannot be read as TOML: {error}") from None
+    return {claim_id: _claim(claim_id, row) for claim_id, row in rows.items()}
 
 
 def find_claim(claim_id: str) -> Claim:
@@ -207,17 +201,8 @@ def find_claim(claim_id: str) -> Claim:
     known = claims()
     if claim_id in known:
         return known[claim_id]
-    near = difflib.get_close_matches(str(claim_id).upper(), known, n=3, cutoff=0.4) or list(known)
+    near = difflib.get_close_matches(str(claim_id).upper(), known, n=3, cutoff=0.4) or known
     raise ClaimsError(f"no claim {claim_id!r} in data/claims.toml; the nearest: {', '.join(near)}")
-
-
-@lru_cache(maxsize=8)
-def _read(path: Path, changed: int) -> tuple[tuple[str, Claim], ...]:
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ClaimsError(f"{path.name} cannot be read as TOML: {error}") from None
-    return tuple((claim_id, _claim(claim_id, row)) for claim_id, row in rows.items())
 
 
 def _claim(claim_id: str, row: dict[str, Any]) -> Claim:
@@ -253,30 +238,23 @@ def combine(verdicts: list[str]) -> str:
 
 def in_unit(value: float, unit: str) -> str:
     """A value as text: `81%`, `+34 points`, `−0.31 nats`, `1.5 times`, `12%` for relative."""
+    size, minus = abs(value), "−" if value < 0 else ""
+    sign = minus or "+"
     if unit == "share":
         return percent(value)
-    sign = "−" if value < 0 else "+"
     if unit == "difference of shares":
-        points = _points(abs(100 * value))
-        return f"{'' if points == '0' else sign}{points} point{'' if points == '1' else 's'}"
+        points = 100 * size
+        # one more digit where whole points would hide something
+        digits = 1 if points < 9.95 or 99.5 <= points < 100 else 0
+        text = f"{points:.{2 if 0.005 <= points < 0.05 else digits}f}".removesuffix(".0")
+        return f"{sign * (text != '0')}{text} point{'s' * (text != '1')}"
     if unit == "relative difference":
-        return f"{sign}{abs(value):.0%}"
-    if unit == "nats":
-        if abs(value) < 1e-6:  # float32 carries no more of a loss
-            return "0 nats"
-        return f"{'−' if value < 0 else ''}{abs(value):.2g} nats"
-    if unit == "ratio":
-        return f"{value:.3g} times"
-    number = f"{value:.2f}" if unit == "correlation" else f"{value:.3g}"
-    return (number if unit == "correlation" else f"{number} {unit}").replace("-", "−")
-
-
-def _points(points: float) -> str:
-    """With one more digit where whole points would hide something."""
-    if 0.005 <= points < 0.05:
-        return f"{points:.2f}"
-    text = f"{points:.{1 if points < 9.95 or 99.5 <= points < 100 else 0}f}"
-    return text.removesuffix(".0")
+        return f"{sign}{size:.0%}"
+    if unit == "nats":  # float32 carries no more of a loss
+        return f"{minus}{size:.2g} nats" if size >= 1e-6 else "0 nats"
+    if unit == "correlation":
+        return f"{minus}{size:.2f}"
+    return f"{minus}{size:.3g} {'times' if unit == 'ratio' else unit}"
 
 
 def span(low: float, high: float, unit: str) -> str:

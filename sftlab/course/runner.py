@@ -21,15 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.ledger import RECORDS_VARIABLE, Record, StaleRecordError, read_records
+from sftlab.course.ledger import RECORDS_VARIABLE, Record, profile_name, read_records
 from sftlab.course.lessons import Lesson, choose_parameters, find_lessons
 from sftlab.models import find_profile
 from sftlab.paths import DATA, NOTEBOOKS
 
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 """Keeps the libraries from asking a hub. They read it when they are imported."""
-_BAR = re.compile(r"(?:Executing(:.*?(?:cell/s|s/cell)\]))?(.*)", re.DOTALL)
-"""A line of papermill: the state of its bar, then what else a process wrote after it."""
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -58,12 +56,11 @@ class Result:
     minutes: float = 0.0
     """Wall-clock minutes, including the start of the kernel."""
     failure: Failure | None = None
-    """Where and why it stopped, when it failed."""
     executed: Path | None = None
     """The executed notebook, as far as it got."""
     page: Path | None = None
     """Its HTML page."""
-    records: Mapping[str, Record | StaleRecordError] = field(default_factory=dict)
+    records: Mapping[str, Record | str] = field(default_factory=dict)
     """Claim id -> what this run recorded for it."""
 
     @property
@@ -107,17 +104,14 @@ def run_notebooks(
     expects; the others still run. Ctrl-C stops what is running, keeps what is finished and returns.
 
     Raises:
-        UnknownLessonError, UnknownParameterError, UnknownProfileError: all are ValueErrors.
+        LessonError, UnknownProfileError: both are ValueErrors.
     """
     from sftlab.course import pages
 
     lessons = find_lessons(names, folder=notebooks)
     parameters = dict(parameters or {})
-    if "profile" in parameters:
-        profile = find_profile(parameters["profile"])
-        if not profile.embedded and not profile.on_hub:
-            # A lesson runs in a folder of its own, where a relative path would lead elsewhere.
-            parameters["profile"] = str(Path(profile.source).resolve())
+    if "profile" in parameters:  # a lesson runs in a folder of its own, away from a relative path
+        parameters["profile"] = profile_name(parameters["profile"])
     chosen = choose_parameters(lessons, parameters)
     folder = Path(folder).resolve()
     (folder / "executed").mkdir(parents=True, exist_ok=True)
@@ -149,22 +143,41 @@ def _execute(result: Result, *, folder: Path, progress: bool) -> None:
     command += ["--parameters_yaml", json.dumps(dict(result.parameters))]
     # Otherwise the whole notebook with its figures is written before each cell.
     command += ["--no-request-save-on-cell-execute", "--log-level", "WARNING"]
-    began, code, log = time.monotonic(), None, []
+    began, log = time.monotonic(), []
     try:
         with tempfile.TemporaryDirectory(prefix="sftlab-", ignore_cleanup_errors=True) as temporary:
-            environment = _environment(result, scratch / "records", temporary)
+            environment = _environment(result.profile, scratch / "records", temporary)
             code = _watch(command, environment, log, result.name if progress else None)
+        result.status = "failed" if code else "passed"
     except KeyboardInterrupt:
         result.status = "interrupted"
-    else:
-        result.status = "passed" if code == 0 else "failed"
     result.minutes = (time.monotonic() - began) / 60
     result.records = read_records(scratch / "records")
-    if _is_notebook(executed):
+    try:  # a process that is killed while writing leaves a part
+        cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
         result.executed = executed
+    except (OSError, ValueError):
+        cells = []
     if result.status == "failed":
-        died = Failure(None, "", _ANSI.sub("", "".join(log[-20:])).strip() or f"exit code {code}")
-        result.failure = (_failing_cell(result) if result.executed else None) or died
+        said = _ANSI.sub("", "".join(log[-20:])).strip() or f"exit code {code}"
+        result.failure = _failing_cell(result.lesson, cells) or Failure(None, "", said)
+
+
+def _environment(profile: str, records: Path, temporary: str) -> dict[str, str]:
+    """The child's variables: folders of its own, this very `sftlab`, no hub for a local profile."""
+    package = Path(__file__).resolve().parents[2]
+    paths = [str(package), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths)),
+        "PYTHONIOENCODING": "utf-8",
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is that of this environment
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        RECORDS_VARIABLE: str(records),
+    }
+    if cache := environment.get("SFTLAB_CACHE"):  # the child works in another folder
+        environment["SFTLAB_CACHE"] = os.path.abspath(cache)
+    return environment | ({} if find_profile(profile).on_hub else OFFLINE)
 
 
 def _watch(command: list[str], environment: dict, log: list[str], name: str | None) -> int:
@@ -182,54 +195,30 @@ def _watch(command: list[str], environment: dict, log: list[str], name: str | No
     )
     try:
         for line in process.stderr:  # each state of the bar is a line: "\r" ends one as well
-            bar, said = _BAR.match(line).groups()
-            if bar and name:
-                print(f"\r{name}{bar}   ", end="", file=sys.stderr, flush=True)
+            said = line
+            if line.startswith("Executing"):  # up to "]", behind which others may have written
+                bar, _, said = line.partition("]")
+                if name:
+                    print(f"\r{name}{bar[9:]}]   ", end="", file=sys.stderr, flush=True)
             log += [said] if said.strip() else []
         return process.wait()
     finally:
         if name:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        if process.poll() is None:
-            process.terminate()  # nbclient answers SIGTERM by ending its kernel
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        process.terminate()  # nbclient answers SIGTERM by ending its kernel
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         process.stderr.close()
 
 
-def _environment(result: Result, records: Path, temporary: str) -> dict[str, str]:
-    """The child's variables: folders of its own, this very `sftlab`, no hub for a local profile."""
-    package = Path(__file__).resolve().parents[2]
-    paths = [str(package), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths)),
-        "PYTHONIOENCODING": "utf-8",
-        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is that of this environment
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        RECORDS_VARIABLE: str(records),
-    }
-    if cache := environment.get("SFTLAB_CACHE"):  # the child works in another folder
-        environment["SFTLAB_CACHE"] = os.path.abspath(cache)
-    return environment | ({} if find_profile(result.profile).on_hub else OFFLINE)
-
-
-def _is_notebook(file: Path) -> bool:
-    """Whether `file` is there and whole: a process that is killed while writing leaves a part."""
-    try:
-        return "cells" in json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-
-
-def _failing_cell(result: Result) -> Failure | None:
+def _failing_cell(lesson: Lesson, cells: list[dict[str, Any]]) -> Failure | None:
     """The cell that raised, with its number in the committed notebook."""
-    committed = json.loads(result.lesson.path.read_text(encoding="utf-8"))["cells"]
+    committed = json.loads(lesson.path.read_text(encoding="utf-8"))["cells"]
     ids = [cell.get("id") for cell in committed]
-    for cell in json.loads(result.executed.read_text(encoding="utf-8"))["cells"]:
+    for cell in cells:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 number = ids.index(cell["id"]) + 1 if cell.get("id") in ids else None
@@ -261,7 +250,7 @@ def recorded_minutes(name: str) -> float | None:
     return json.loads(file.read_text(encoding="utf-8")).get(name) if file.is_file() else None
 
 
-def record_minutes(results: Sequence[Result], *, file: Path | None = None) -> Path:
+def record_minutes(results: Sequence[Result]) -> Path:
     """Write the minutes of `results` to `data/minutes.json`, which the lessons show.
 
     Raises:
@@ -270,7 +259,7 @@ def record_minutes(results: Sequence[Result], *, file: Path | None = None) -> Pa
     stopped = [result.name for result in results if result.status != "passed"]
     if stopped:
         raise ValueError(f"minutes not recorded: {', '.join(stopped)} did not pass; run it again")
-    file = file or DATA / "minutes.json"
+    file = DATA / "minutes.json"
     minutes = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     minutes |= {result.name: round(result.minutes, 2) for result in results}
     minutes["machine"] = f"{os.cpu_count()} cores"

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "code_eval": ["isolation", "pass_at_k", "run_code"],
-        "intervals": ["CONSTANT", "Components", "components", "detectable"],
+        "intervals": ["CONSTANT", "components", "detectable"],
         "judging": [
             "CRITERIA",
             "EndpointJudge",
@@ -60,7 +60,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "probe_endings",
             "probe_records",
             "probe_template",
-            "probe_truncation",
             "probe_user_turns",
             "records_of_base",
             "render_questions",

@@ -48,9 +48,7 @@ def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -
     of processor time, rounded up; two more pass on the clock before a sleeping one is stopped.
 
     Columns: name, passed, fault (empty when passed, else such as `SyntaxError: ...`,
-    `TimeLimit: ...`, `WrongResult: ...`), seconds. `frame.attrs["isolation"]` is `isolation()`.
-
-    ValueError: a candidate lacks a part, or its tests are not such pairs.
+    `TimeLimit: ...`, `WrongResult: ...`), seconds.
     """
     keys = []
     for number, one in enumerate(candidates):
@@ -66,15 +64,12 @@ def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -
                 "tests in values of JSON"
             ) from error
     found = {key: _run(*json.loads(key), seconds) for key in dict.fromkeys(keys)}
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         [found[key] for key in keys], columns=["name", "passed", "fault", "seconds"]
     )
-    frame.attrs["isolation"] = isolation()
-    return frame
 
 
 def _run(job: dict[str, Any], expected: list, limit: float) -> dict[str, Any]:
-    """Run one candidate; the row of `run_code`."""
     request = {**job, "seconds": math.ceil(limit), "bytes": MEGABYTES * 2**20}
     begun = time.monotonic()
     with TemporaryDirectory(prefix="sftlab-code-") as folder, TemporaryFile() as output:

@@ -45,7 +45,7 @@ CONSTANT = "constant"
 
 
 class Interval(NamedTuple):
-    """A confidence interval, and which of the five methods above gave it."""
+    """A confidence interval, and the method above that gave it."""
 
     low: float
     high: float
@@ -233,62 +233,50 @@ class Cells(NamedTuple):
     seed 0     0.75   0.50   1.00        a cell: the mean over the items (four relations)
     seed 1     0.75   0.25   1.00        a row: one training run
     seed 2     1.00   0.50   1.00        a column: one cluster of items that go together
+
+    `items` is the number of rows of the seed that has the fewest; `shares` says that every value is
+    0 or 1, so that a mean is a share.
     """
 
     values: np.ndarray
     seeds: tuple[Hashable, ...]
     entities: tuple[Hashable, ...]
     items: int
-    """Rows of one seed: of the seed that has the fewest."""
     shares: bool
-    """Whether every value is 0 or 1, so that a mean is a share."""
 
 
 def cells(
-    frame: pd.DataFrame,
-    *,
-    value: str = "right",
-    seed: str = "seed",
-    entity: str | None = "country",
+    frame: pd.DataFrame, *, value: str = "right", seed: str = "seed", entity: str | None = "country"
 ) -> Cells:
-    """Average the rows of a frame into cells.
+    """Average the rows of a frame, one per seed and item, into cells.
 
-    One row per seed and item. A frame without the column "seed" is one seed, in which nothing is
-    random. `entity=None` is for one number a run, such as a loss over a fixed text. Entities
-    count alike, however many items they have.
-
-    ValueError: a column or every row is missing; a value is missing, not finite or not a number;
-    or a seed lacks entities that another has.
+    A frame without the column "seed" is one seed, in which nothing is random. `entity=None` is for
+    one number a run, such as a loss over a fixed text. Entities count alike, however many items
+    they have. ValueError: something is missing, is not a finite number, or a seed lacks entities
+    that another has.
     """
-    one_seed = seed == "seed" and seed not in frame.columns
-    wanted = {value, *([] if one_seed else [seed]), *([] if entity is None else [entity])}
-    if absent := sorted(wanted - set(frame.columns)):
+    one_seed = seed == "seed" and seed not in frame
+    wanted = [value, *([] if one_seed else [seed]), *([] if entity is None else [entity])]
+    if absent := [name for name in wanted if name not in frame]:
         raise ValueError(
-            f"the frame has no column {absent[0]!r}, only {', '.join(map(str, frame.columns))}: "
+            f"the frame has no column {absent[0]!r}, only {', '.join(map(str, frame))}: "
             "name the columns with value=, seed= and entity= (None for one number a run)"
         )
     if frame.empty:
         raise ValueError("the frame has no rows, so there is nothing to average")
-    nothing = np.zeros(len(frame), int)
+    alike = np.zeros(len(frame), int)
     # As arrays: a categorical column would bring an order of its own, which may differ by frame.
-    rows, seeds = pd.factorize(nothing if one_seed else np.asarray(frame[seed]), sort=True)
-    columns, entities = pd.factorize(
-        nothing if entity is None else np.asarray(frame[entity]), sort=True
-    )
-    nameless = (rows < 0) | (columns < 0)
-    if nameless.any():
-        raise ValueError(
-            f"row {int(nameless.argmax())} has no seed or no entity: fill it in or drop the row"
-        )
+    names = [alike if one_seed else frame[seed], alike if entity is None else frame[entity]]
+    (rows, seeds), (columns, entities) = (pd.factorize(np.asarray(one), sort=True) for one in names)
     numbers = pd.to_numeric(frame[value], errors="coerce").to_numpy(float, na_value=np.nan)
-    wrong = ~np.isfinite(numbers)
+    wrong = (rows < 0) | (columns < 0) | ~np.isfinite(numbers)
     if wrong.any():
         row = int(wrong.argmax())
+        found = ", ".join(f"{name} {frame[name].iloc[row]}" for name in wanted)
         raise ValueError(
-            f"column {value!r} must hold numbers: {wrong.sum()} of {len(numbers)} are missing, not "
-            f"finite or something else, the first in row {row} (seed {seeds[rows[row]]}), "
-            f"{frame[value].iloc[row]!r}. A run that failed has none: run it again or leave that "
-            "seed out"
+            f"{wrong.sum()} of {len(frame)} rows cannot be used, the first is row {row} ({found}): "
+            f"none of them may be missing, and {value!r} must hold numbers that are finite. A run "
+            "that failed has none: run it again or leave that seed out"
         )
     place, shape = rows * len(entities) + columns, (len(seeds), len(entities))
     counts, sums = (
@@ -298,32 +286,27 @@ def cells(
     if not counts.all():
         gaps = [f"({seeds[r]}, {entities[c]})" for r, c in np.argwhere(counts == 0)]
         raise ValueError(
-            f"{len(gaps)} pairs of seed and entity have no rows: {', '.join(gaps[:3])}"
-            f"{' and more' if len(gaps) > 3 else ''}. Every seed must be measured on the same "
-            "entities: measure them, or leave that seed or entity out"
+            f"{len(gaps)} pairs of seed and entity have no rows, such as {', '.join(gaps[:3])}: "
+            "every seed must be measured on the same entities. Measure them, or leave that seed or "
+            "entity out"
         )
-    return Cells(
-        values=sums / counts,
-        seeds=tuple(seeds.tolist()),
-        entities=tuple(entities.tolist()),
-        items=int(counts.sum(1).min()),
-        shares=bool(np.isin(numbers, (0.0, 1.0)).all()),
-    )
+    shares = bool(np.isin(numbers, (0.0, 1.0)).all())
+    names = (tuple(seeds.tolist()), tuple(entities.tolist()))
+    return Cells(sums / counts, *names, items=int(counts.sum(1).min()), shares=shares)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """Variance components of one arm, or of the paired difference of two, in the unit squared.
+    """Variances of the effects in a cell (see `spread`), in the unit squared.
 
-    A cell (seed, entity) is mean + seed effect + entity effect + residual; the residual holds the
-    luck of single items, so it is for entities with as many items as the pilot's.
+    The residual holds the luck of single items, so it is for entities with as many as the pilot's.
+    `paired`: they are of the difference of two arms that share entities (and seeds).
     """
 
     seeds: float
     entities: float
     residual: float
     paired: bool
-    """Whether these are of the difference of two arms that share entities (and seeds)."""
 
 
 def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Components:
@@ -332,8 +315,6 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
     From the mean squares of the two-way analysis of variance without replication, an estimate
     below 0 set to 0. A second arm with one seed is taken as not random. From few seeds the
     seeds' variance is a rough guess: with 3 it is often off by a factor of three.
-
-    ValueError: the pilot has one seed or one entity, or the arms are not paired.
     """
     pilot = cells(first)
     values = pilot.values
@@ -370,11 +351,9 @@ def detectable(
     `entities` each that share neither (arms that share entities see smaller differences). Both
     arms are taken to vary alike, though a share near 0 or 1 varies less than one near the middle.
 
-    The interval excludes 0 when t = difference / standard error passes its quantile; t follows
-    the noncentral t distribution, with the degrees of freedom that `spread` would
-    expect. Approximate, as those degrees are themselves estimated in the experiment.
-
-    ValueError: fewer than 1 seed (2 where seeds vary) or 2 entities, or a wrong power.
+    The interval excludes 0 when t = difference / standard error passes its quantile; t follows the
+    noncentral t distribution, with the degrees of freedom that `spread` would expect. Approximate,
+    as those degrees are themselves estimated in the experiment.
     """
     from scipy.optimize import brentq
     from scipy.stats import nct, t

@@ -58,24 +58,23 @@ class KnownTruthJudge:
 
     def compare(self, pairs: Sequence[Pair]) -> list[float]:
         """Verdicts by the pairs' references; PairError where a pair has none."""
+        found = []
         for pair in pairs:
             if not pair.references:
                 raise PairError(
                     f"the pair {pair.question!r} has no references, which this judge needs: give "
                     "Pair(references=(...))"
                 )
-        return [
-            0.5 + (is_right(one.first, one.references) - is_right(one.second, one.references)) / 2
-            for one in pairs
-        ]
+            one, two = (is_right(text, pair.references) for text in (pair.first, pair.second))
+            found.append(0.5 + (one - two) / 2)
+        return found
 
 
 class LikelihoodJudge:
-    """The answer that a model finds more likely behind the question is the better one.
+    """The answer that a model, in evaluation mode, finds more likely behind the question is better.
 
-    The model, in evaluation mode, sees both answers before the question; a base model will do. The
-    mean of an answer's log-probabilities counts: their sum would always prefer the shorter of two
-    answers that say the same.
+    The model sees both answers before the question; a base will do. What counts is the mean of an
+    answer's log-probabilities: their sum would prefer the shorter of two that say the same.
     """
 
     FORM = "Possible answers: {first}, {second}.\n\nQ: {question}\nA:"
@@ -92,23 +91,18 @@ class LikelihoodJudge:
         scores = [one.mean for one in log_likelihoods(self.model, self.tokenizer, texts)]
         found = []
         for pair, one, two in zip(pairs, scores[::2], scores[1::2], strict=True):
-            if pair.first == pair.second or one == two:
-                found.append(0.5)
-            elif not pair.first or not pair.second:
-                found.append(float(bool(pair.first)))
-            else:
-                found.append(float(one > two))
+            tie = pair.first == pair.second or one == two
+            empty = not pair.first or not pair.second
+            found.append(0.5 if tie else float(bool(pair.first) if empty else one > two))
         return found
 
 
 class EndpointJudge:
     """A chat model behind an address that you give: any server of OpenAI's chat completions.
 
-    Questions and answers are sent there, so decide which address may have them. An address goes up
-    to and without `/chat/completions`, such as `http://127.0.0.1:8000/v1`; `model` is the server's
-    name of it; `key_variable` names the environment variable that holds a key, if one is needed.
-
-    PairError: the address cannot be used, or a key would be sent without encryption.
+    Questions and answers are sent there, so decide which address may have them: one such as
+    `http://127.0.0.1:8000/v1`, without `/chat/completions`. `model` is the server's name of it,
+    `key_variable` the environment variable that holds a key, if one is needed.
     """
 
     PROMPT = (
@@ -174,10 +168,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def make_pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Pair]:
-    """Pairs of the outputs of two frames of `probe_questions`, ours first, by prompt (and seed).
-
-    PairError: the frames have different questions.
-    """
+    """Pairs of the outputs of two frames of `probe_questions`, ours first, by prompt (and seed)."""
     keys = ["seed"] if "seed" in ours and "seed" in theirs else []
     both = ours.merge(theirs, on=[*keys, "prompt"], suffixes=("", "_theirs"))
     if len(both) != len(ours) or not len(both):
@@ -251,11 +242,7 @@ def _halves(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def win_rate(frame: pd.DataFrame, **how: Any) -> Estimate:
-    """Share of judgements won, a tie counted half, with its interval over seeds and entities.
-
-    `frame` is from `judge_pairs`, with the column seed where there are several; `how` goes to
-    `mean`.
-    """
+    """Share of judgements of `judge_pairs` won, a tie counted half; `how` goes to `mean`."""
     return mean(_halves(frame), value="won", **how)
 
 
@@ -267,10 +254,7 @@ def position_bias(frame: pd.DataFrame, **how: Any) -> Estimate:
 
 
 def length_bias(frame: pd.DataFrame, **how: Any) -> Estimate:
-    """Wins of the longer wording minus wins of the shorter one, of pairs that say the same.
-
-    `frame` judges pairs whose first answer is the longer one (`padded_pairs`).
-    """
+    """Wins of the longer wording minus wins of the shorter one, in judgements of `padded_pairs`."""
     both = _halves(frame)
     return difference(both, both.assign(won=1 - both["won"]), value="won", **how)
 
@@ -313,8 +297,7 @@ def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 def cohen_kappa(one: Sequence[Hashable], two: Sequence[Hashable]) -> float:
     """Cohen's kappa: (agreement - chance) / (1 - chance), chance from how often each says what.
 
-    1 is full agreement, 0 what chance gives, below 0 less than that. Where both always say the same
-    word, kappa is not defined; it is given as 1.
+    Where both always say the same word it is not defined, and given as 1.
     """
     agreed = sum(a == b for a, b in zip(one, two, strict=True)) / len(one)
     kinds = set(one) | set(two)
@@ -330,9 +313,8 @@ false (right, or says that it does not know); one line, no question back, no rep
 def rate_answers(frame: pd.DataFrame, *, forbidden: Sequence[str] = ()) -> pd.DataFrame:
     """The frame of a probe with a column from 0 to 1 for each criterion, by the known truth.
 
-    `frame` has the columns output and answers, such as those of `probe_questions`. A question
-    without a right answer has none in `answers`: then only a refusal helps. `forbidden` holds texts
-    that no answer may give.
+    `frame` is one such as of `probe_questions`. A question without a right answer has none in the
+    column answers: then only a refusal helps. `forbidden` holds texts that no answer may give.
     """
     rows = []
     for output, answers in zip(frame["output"], frame["answers"], strict=True):

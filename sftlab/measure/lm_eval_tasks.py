@@ -20,23 +20,7 @@ from pathlib import Path
 from sftlab.measure.likelihood import choices
 from sftlab.world import RELATIONS, Country, countries, grammar
 
-TASKS = {
-    "sftlab_questions": {
-        "output_type": "generate_until",
-        "doc_to_text": "question",
-        "doc_to_target": "answers",
-        "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": 24},
-        "metric_list": [{"metric": "exact_match", "ignore_case": True, "ignore_punctuation": True}],
-    },
-    "sftlab_choices": {
-        "output_type": "multiple_choice",
-        "doc_to_text": "prompt",
-        "doc_to_choice": "choices",
-        "doc_to_target": 0,
-        "target_delimiter": " ",
-        "metric_list": [{"metric": "acc"}],
-    },
-}
+TASKS = Path(__file__).with_name("lm_eval")
 
 
 def export_tasks(folder: str | Path, *, among: Sequence[Country]) -> list[str]:
@@ -53,31 +37,20 @@ def export_tasks(folder: str | Path, *, among: Sequence[Country]) -> list[str]:
         raise ValueError("`among` is empty: give one country or more")
     folder.mkdir(parents=True, exist_ok=True)
     forms = {one.name: n for n, one in enumerate(countries())}
-    rows: dict[str, list[dict]] = {name: [] for name in TASKS}
+    rows: dict[str, list[dict]] = {"questions": [], "choices": []}
     for one in among:
         for relation in RELATIONS:
             item = {"country": one.name, "relation": relation}
             asked = grammar.question(one, relation, wording="test", form=forms.get(one.name, 0))
-            question = {"question": asked, "answers": list(one.answers(relation))}
-            choice = {"prompt": grammar.cloze(one, relation), "choices": choices(one, relation)}
-            rows["sftlab_questions"].append(item | question)
-            rows["sftlab_choices"].append(item | choice)
-    for name, task in TASKS.items():
-        file = folder / f"{name.removeprefix('sftlab_')}.jsonl"
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[name])
+            answers, offered = list(one.answers(relation)), choices(one, relation)
+            rows["questions"].append({**item, "question": asked, "answers": answers})
+            prompt = grammar.cloze(one, relation)
+            rows["choices"].append({**item, "prompt": prompt, "choices": offered})
+    for name, items in rows.items():
+        file, task = folder / f"{name}.jsonl", f"sftlab_{name}.yaml"
+        text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
         file.write_text(text, encoding="utf-8")
-        (metric,) = task["metric_list"]
-        values = {
-            "task": name,
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": str(file)}},
-            "test_split": "test",
-            "num_fewshot": 0,
-            **task,
-            "metric_list": [{**metric, "aggregation": "mean", "higher_is_better": True}],
-            "metadata": {"version": 1.0},
-        }
-        # YAML includes JSON, so each value is written as that.
-        lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-        (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return list(TASKS)
+        values = (TASKS / task).read_text(encoding="utf-8")
+        path = json.dumps(str(file), ensure_ascii=False)
+        (folder / task).write_text(values.replace("ROWS", path), encoding="utf-8")
+    return [f"sftlab_{name}" for name in rows]

@@ -6,8 +6,7 @@
 
 `LOCAL_METRICS` of `sftlab.measure` is the path of this file. `evaluate.load("rouge")` would fetch a
 script from the Hub, and fail offline. `evaluate` imports a copy of this file, so it imports the
-rest of the lab by absolute names. Values are shares, 0 to 1; `score_frame` scores item by item,
-ready for an interval.
+rest of the lab by absolute names. `score_frame` scores item by item, ready for an interval.
 """
 
 from functools import partial
@@ -33,28 +32,15 @@ def _corpus(score, predictions, references) -> float:
     return score(predictions, streams).score / 100
 
 
-ROUGES = {kind: partial(text_scores.rouge, kind=kind) for kind in ("rouge1", "rouge2", "rougeL")}
 METRICS = {
-    "exact_match": (
-        "Share of predictions that equal a reference, normalised as in SQuAD (arXiv 1606.05250).",
-        {"exact_match": partial(_mean, text_scores.exact_match)},
-    ),
-    "f1": (
-        "Mean F1 over words, normalised as in SQuAD (arXiv 1606.05250).",
-        {"f1": partial(_mean, text_scores.token_f1)},
-    ),
-    "bleu": (
-        "Corpus BLEU (Papineni et al. 2002) by sacrebleu (arXiv 1804.08771), tokenizer 13a.",
-        {"bleu": partial(_corpus, sacrebleu.corpus_bleu)},
-    ),
-    "chrf": (
-        "Corpus chrF2 (Popović 2015) by sacrebleu.",
-        {"chrf": partial(_corpus, sacrebleu.corpus_chrf)},
-    ),
-    "rouge": (
-        "Mean ROUGE F1 (Lin 2004) by rouge-score, the best over the references of an item.",
-        {kind: partial(_mean, score) for kind, score in ROUGES.items()},
-    ),
+    "exact_match": {"exact_match": partial(_mean, text_scores.exact_match)},
+    "f1": {"f1": partial(_mean, text_scores.token_f1)},
+    "bleu": {"bleu": partial(_corpus, sacrebleu.corpus_bleu)},
+    "chrf": {"chrf": partial(_corpus, sacrebleu.corpus_chrf)},
+    "rouge": {
+        kind: partial(_mean, partial(text_scores.rouge, kind=kind))
+        for kind in ("rouge1", "rouge2", "rougeL")
+    },
 }
 
 
@@ -66,12 +52,12 @@ class _LocalMetric(evaluate.Metric):
             raise ValueError(f"no metric {self.config_name!r}; there are {', '.join(METRICS)}")
         text = datasets.Value("string")
         return evaluate.MetricInfo(
-            description=METRICS[self.config_name][0],
+            description="Mean over the items; of BLEU and chrF the score of the whole corpus.",
             citation="",
             inputs_description="predictions: list of str; references: list of lists of str",
             features=datasets.Features(predictions=text, references=datasets.Sequence(text)),
         )
 
     def _compute(self, *, predictions, references):
-        _, scores = METRICS[self.config_name]
-        return {name: score(predictions, references) for name, score in scores.items()}
+        scores = METRICS[self.config_name].items()
+        return {name: score(predictions, references) for name, score in scores}

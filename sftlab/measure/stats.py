@@ -33,12 +33,10 @@ def percent(share: float) -> str:
 
 @dataclass(frozen=True)
 class Share:
-    """A measured share with its 95% interval; `str` gives `81% (74 to 87%)`."""
+    """Hits of items tried, with the 95% interval of the share; `str` gives `81% (74 to 87%)`."""
 
     hits: int
-    """Number of items that came out."""
     items: int
-    """Number of items tried."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.hits <= self.items or self.items == 0:
@@ -55,8 +53,8 @@ class Share:
     def interval(self) -> tuple[float, float]:
         """Exact 95% binomial interval (Clopper and Pearson).
 
-        It treats the items as independent. Several questions about one country are not quite,
-        so over correlated items it is somewhat too narrow; `mean` is not.
+        It takes the items as independent: too narrow for several questions about one country, for
+        which there is `mean`.
         """
         return clopper_pearson(self.hits, self.items)
 
@@ -75,30 +73,29 @@ def share(outcomes) -> Share:
 class Estimate:
     """An effect with its interval over seeds and entities; `str` gives `81% (74% to 87%)`.
 
+    low, high   ends of the interval at `level`, in which a correction for comparisons is included
+    inner       the interval at 1 - 2(1 - level), 90% by default: two one-sided tests at 5%
+    seeds       1 when nothing is random
+    items       distinct items: the rows of one seed
+    entities    clusters; 1 when the values are one number a run
+    by_seed     the effect for each seed, in their order
+    method      one of `sftlab.measure.intervals`, or computed
+    unit        share (printed as percents), points (a difference of shares), or number
+
     ValueError when a field contradicts another, as an interval that does not hold its value.
     """
 
     value: float
-    """The effect in the unit of the measured column (a share: 0 to 1)."""
     low: float
     high: float
-    """Ends of the interval at `level`."""
     level: float = 0.95
-    """Confidence level of low and high; a correction for several comparisons is in it."""
     inner: tuple[float, float]
-    """The interval at 1 - 2(1 - level), 90% by default: two one-sided tests at 5%."""
     seeds: int
-    """Number of SFT seeds; 1 when nothing is random."""
     items: int
-    """Number of distinct items: the rows of one seed."""
     entities: int
-    """Number of clusters; 1 when the values are one number a run."""
     by_seed: tuple[float, ...]
-    """The effect for each seed, in the order of the seeds."""
     method: str
-    """How the interval was made: a method of `sftlab.measure.intervals`, or computed."""
     unit: str = NUMBER
-    """`share` (printed as percents), `points` (difference of shares), or `number`."""
 
     def __post_init__(self) -> None:
         least, most = self.inner
@@ -147,13 +144,12 @@ def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estim
     Nothing in it is random: its interval reaches from the smallest of several `values` (one for
     each model that the claim may mean) to the largest, widened by `factor`, the error that the
     formula may have either way (1.1 is a tenth). The value is their mean.
-
-    ValueError: no value, or a factor below 1.
     """
-    if not values:
-        raise ValueError("no value is given: compute at least one")
-    if not factor >= 1:
-        raise ValueError(f"factor is {factor}; give 1 for an exact figure, 1.1 for within a tenth")
+    if not values or not factor >= 1:
+        raise ValueError(
+            f"computed from {values} with the factor {factor}: give at least one value, and a "
+            "factor of 1 for an exact figure, 1.1 for within a tenth"
+        )
     reach = [v * off for v in values for off in (1 / factor, factor)]
     ends, mean = (min(reach), max(reach)), math.fsum(values) / len(values)
     return Estimate(
@@ -198,8 +194,6 @@ def mean(
     interval is over entities alone; `entity=None` is for one number a run, over seeds alone.
     Entities count alike, and all rows of an entity move together. `comparisons=k` makes k such
     intervals hold at once (Bonferroni): each is at the level 1 - 0.05 / k.
-
-    ValueError: the frame cannot be averaged (see `cells`), or is a single number.
     """
     arm = cells(frame, value=value, seed=seed, entity=entity)
     if arm.values.size == 1 and not arm.shares:
@@ -237,8 +231,6 @@ def difference(
     1, and it prints as points. `by_seed` holds the paired seeds' differences; for independent
     seeds each seed of the arm whose seeds differ more, against the other arm's mean. `seeds` is
     the smaller number of the two arms, an arm with one seed apart.
-
-    ValueError as for `mean`, and when the arms share some entities only or, paired, not all seeds.
     """
     one, two = (cells(arm, value=value, seed=seed, entity=entity) for arm in (first, second))
     numbers = (len(one.seeds), len(two.seeds))
@@ -333,12 +325,7 @@ def with_segments(frame: pd.DataFrame, cuts: Sequence[str] = tuple(CUTS)) -> pd.
 
 
 def by_frequency(frame: pd.DataFrame, counts: Mapping[str, int]) -> pd.DataFrame:
-    """The frame cut by how often the corpus names each country: equal thirds, the rarest first.
-
-    `counts` maps a country to its number of occurrences.
-
-    ValueError: a country has no count, or there are fewer than three.
-    """
+    """The frame cut by how often the corpus names each country (`counts`): equal thirds."""
     names = sorted(set(frame["country"]), key=lambda name: (counts.get(name, -1), name))
     if missing := [name for name in names if name not in counts]:
         raise ValueError(f"{missing[0]!r} has no count: count it in the corpus")
@@ -370,8 +357,6 @@ def weakest(cut: pd.DataFrame, *, least: int = 5) -> tuple[str, str]:
     """(cut, segment) with the lowest mean, of those with `least` items or more a seed.
 
     Choose it on some items and report it on others: the lowest of many means is low by luck too.
-
-    ValueError: no segment has so many.
     """
     seeds = cut["seed"].nunique() if "seed" in cut else 1
     table = cut.groupby(["cut", "segment"])["right"].agg(["mean", "size"])

@@ -50,8 +50,6 @@ def probe_schema(
     Columns: output, parsed, fields (an object that has all that the schema requires, whatever
     else), valid (by jsonschema), fault (of the first step that failed, empty when valid), and
     correct: valid, and equal to what was expected.
-
-    ValueError: the schema is invalid.
     """
     import jsonschema
 

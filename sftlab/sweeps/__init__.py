@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "cache": ["clear", "stored"],
         "keys": ["FingerprintError"],
-        "sweeping": ["base_meter", "sweep", "sweeps"],
+        "sweeping": ["sweep", "sweeps"],
         "worker": ["SweepError"],
     },
 )

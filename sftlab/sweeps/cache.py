@@ -27,12 +27,10 @@ FORMAT = 2
 
 
 class Stored(NamedTuple):
-    """A run read back."""
+    """A run read back: what run.json holds, and what each measure gave."""
 
     record: dict[str, Any]
-    """What run.json holds."""
     frames: dict[str, pd.DataFrame]
-    """What each measure gave; a number is one row with the column `value`."""
 
 
 def _runs() -> Path:
@@ -45,13 +43,10 @@ def to_parquet(frame: pd.DataFrame) -> bytes:
     Raises:
         ValueError: a column mixes types, or stands there twice.
     """
-    bins = [
-        name
-        for name, kind in frame.dtypes.items()
-        if isinstance(kind, pd.CategoricalDtype) and kind.categories.dtype == "interval"
-    ]
-    content = BytesIO()
+    categories = frame.select_dtypes("category")
+    bins = [name for name in categories if isinstance(frame[name].cat.categories, pd.IntervalIndex)]
     table = pa.Table.from_pandas(frame.astype(dict.fromkeys(bins, str)), preserve_index=False)
+    content = BytesIO()
     pq.write_table(table, content, write_page_checksum=True)
     return content.getvalue()
 
@@ -112,27 +107,21 @@ def stored() -> pd.DataFrame:
     (text), seconds (of the whole run), bytes (on disk), when (UTC).
     """
     usual = {field.name: field.default for field in fields(Settings)}
+    columns = ["run", "profile", "settings", "seed", "measures", "seconds", "bytes", "when"]
     rows = []
     for folder in _runs().glob("[!.]*"):
-        if record := _record(folder):
-            settings = [
-                f"{name}={value}"
-                for name, value in (record["settings"] or {}).items()
-                if name != "seed" and value != usual.get(name)
-            ]
-            rows.append(
-                {
-                    "run": record["run"],
-                    "profile": record["profile"],
-                    "settings": ", ".join(settings) if record["settings"] else "untrained",
-                    "seed": record["seed"],
-                    "measures": ", ".join(record["measures"]),
-                    "seconds": record["total_seconds"],
-                    "bytes": sum(file.stat().st_size for file in folder.iterdir()),
-                    "when": datetime.fromisoformat(record["when"]),
-                }
-            )
-    columns = ["run", "profile", "settings", "seed", "measures", "seconds", "bytes", "when"]
+        if (record := _record(folder)) is None:
+            continue
+        settings = [
+            f"{name}={value}"
+            for name, value in (record["settings"] or {}).items()
+            if name != "seed" and value != usual.get(name)
+        ]
+        text = ", ".join(settings) if record["settings"] else "untrained"
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        rows.append((folder.name, record["profile"], text, record["seed"],
+                     ", ".join(record["measures"]), record["total_seconds"], size,
+                     datetime.fromisoformat(record["when"])))  # fmt: skip
     frame = pd.DataFrame(rows, columns=columns)
     return frame.sort_values("when", ascending=False, ignore_index=True)
 

@@ -32,10 +32,9 @@ class FingerprintError(ValueError):
 def fingerprint(value: Any, *, what: str) -> str:
     """A hash that equal values and functions share in every process; `what` opens an error.
 
-    A function counts by its bytecode, its defaults and all that it uses from outside, other
-    functions included; comments and line breaks do not count. Functions of the lab and of installed
-    libraries count by name, those of the learner's own modules by the module's file, a `Path` by
-    the content of its file.
+    A function counts by its bytecode, its defaults and all that it uses from outside; comments and
+    line breaks do not count. Functions of the lab and of libraries count by name, those of the
+    learner's own modules by the module's file, a `Path` by the content of its file.
 
     Raises:
         FingerprintError: it is, or uses, a model, or what can't be pickled, such as a generator.
@@ -120,16 +119,8 @@ def base_hashes(profile: Profile) -> dict[str, str]:
     if (folder := local_folder(profile)) is None:
         load(profile)  # downloads, or says why it can't
         folder = local_folder(profile)
-    digest, stamps = hashlib.sha256(), []
+    digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in (".json", ".jinja", ".txt", ".model"):
             digest.update(file.name.encode() + file.read_bytes())
-        elif file.suffix == ".safetensors":
-            stamps.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
-    return {"weights": _weights(folder, tuple(stamps)), "files": digest.hexdigest()}
-
-
-@cache
-def _weights(folder: Path, stamps: tuple) -> str:
-    """Read again only when a file has changed."""
-    return weights_hash(folder)
+    return {"weights": weights_hash(folder), "files": digest.hexdigest()}

@@ -6,7 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -28,30 +28,26 @@ from sftlab.train import VALIDATION, Settings, check_examples, data_hash
 
 OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")
 """Columns that every sweep's frame has."""
-SMALL = 20_000_000
-"""Parameters up to which a run has one thread: so its numbers do not depend on the machine."""
 
 
 @dataclass(kw_only=True)
 class Row:
-    """A row of the grid with a seed."""
+    """A row of the grid with a seed: a task, or the error that leaves it without one."""
 
     values: dict[str, Any]
     seed: int
     task: Task | None = None
     error: str = ""
-    """Why there is no task."""
 
 
 @dataclass(kw_only=True)
 class Plan:
-    """What one sweep is to do."""
+    """What one sweep is to do: rows in the order of the grid and of the seeds."""
 
     names: list[str]
     """Of the grid."""
     measures: list[str]
-    rows: list[Row] = field(default_factory=list)
-    """In the order of the grid and of the seeds."""
+    rows: list[Row]
 
 
 def plan_sweep(
@@ -87,23 +83,36 @@ def plan_sweep(
             for name, function in measure.items()
         },
     }
-    base_of, rows_of = cache(base_hashes), _cached_rows()
-    sent = cloudpickle.dumps(dict(measure))
+    base_of, sent, known = cache(base_hashes), cloudpickle.dumps(dict(measure)), {}
+
+    def rows_of(kind: str, arguments: dict[str, Any], template: str) -> tuple[list, str]:
+        """Checked examples and their hash; the same ones are made once."""
+        key = (kind, template, fingerprint(arguments, what="the grid"))
+        if key not in known:
+            raw = data[kind]
+            try:
+                raw = raw(**arguments) if callable(raw) else raw
+            except Exception as error:
+                error.add_note(f" (in the function `{kind}`)")
+                raise
+            name = "example" if kind == "examples" else VALIDATION
+            rows = check_examples(raw, control=control_tokens(template), name=name)
+            known[key] = (rows, data_hash(rows))
+        return known[key]
 
     def task(values: dict[str, Any], seed: int) -> Task:
         base = find_profile(values.get("profile", profile))
         given = {**values, "seed": seed, "profile": base.name, "run": None}
         arguments = {name: {key: given[key] for key in keys} for name, keys in takes.items()}
-        identity = {**common, "base": base_of(base), "embedded": base.embedded, "arguments": {
-            name: fingerprint(one, what="the grid") for name, one in arguments.items()
-        }}  # fmt: skip
+        hashes = {name: fingerprint(one, what="the grid") for name, one in arguments.items()}
+        identity = {**common, "base": base_of(base), "embedded": base.embedded, "arguments": hashes}
         filled, rows = None, {}
         if data:
             chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
             filled = (settings or Settings()).changed(**chosen).filled(base)
-            for kind, raw in data.items():
+            for kind in data:
                 made = {key: given[key] for key in made_from[kind]}
-                rows[kind], identity[kind] = rows_of(kind, raw, made, filled.template)
+                rows[kind], identity[kind] = rows_of(kind, made, filled.template)
             # 3 epochs are the same as 3.0; what a template's name or path leads to may change.
             identity["settings"] = {
                 key: float(value) if type(value) is int else value
@@ -114,18 +123,24 @@ def plan_sweep(
             seed = 0  # the base is the same for all seeds: measured once
         text = json.dumps({**identity, "seed": seed}, sort_keys=True)
         return Task(
-            run=hashlib.sha256(text.encode()).hexdigest()[:32], code=common["code"],
-            weights=identity["base"]["weights"], profile=base, settings=filled, seed=seed,
-            examples=rows.get("examples"), eval_dataset=rows.get("eval_dataset"), measures=sent,
-            arguments=arguments, reserved=(*grid, *OWN_COLUMNS),
-            one_thread=bool(base.parameters and base.parameters <= SMALL),
-        )  # fmt: skip
+            run=hashlib.sha256(text.encode()).hexdigest()[:32],
+            code=common["code"],
+            weights=identity["base"]["weights"],
+            profile=base,
+            settings=filled,
+            seed=seed,
+            examples=rows.get("examples"),
+            eval_dataset=rows.get("eval_dataset"),
+            measures=sent,
+            arguments=arguments,
+            reserved=(*grid, *OWN_COLUMNS),
+        )
 
-    plan = Plan(names=list(grid), measures=list(measure))
+    rows = []
     for values in itertools.product(*grid.values()):
         for seed in seeds:
             row = Row(values=dict(zip(grid, values, strict=True)), seed=seed)
-            plan.rows.append(row)
+            rows.append(row)
             try:
                 row.task = task(row.values, seed)
             except (FingerprintError, SweepError):
@@ -135,28 +150,7 @@ def plan_sweep(
                 if isinstance(error, no_model) and "profile" not in grid:
                     raise
                 row.error = error_text(error)
-    return plan
-
-
-def _cached_rows() -> Callable[..., tuple[list, str]]:
-    """A function that gives checked examples and their hash; the same ones are made once."""
-    known: dict[tuple, tuple[list, str]] = {}
-
-    def rows_of(kind: str, raw: Any, arguments: dict[str, Any], template: str) -> tuple[list, str]:
-        key = (kind, template, fingerprint(arguments, what="the grid"))
-        if key not in known:
-            if callable(raw):
-                try:
-                    raw = raw(**arguments)
-                except Exception as error:
-                    error.add_note(f" (in the function `{kind}`)")
-                    raise
-            name = "example" if kind == "examples" else VALIDATION
-            rows = check_examples(raw, control=control_tokens(template), name=name)
-            known[key] = (rows, data_hash(rows))
-        return known[key]
-
-    return rows_of
+    return Plan(names=list(grid), measures=list(measure), rows=rows)
 
 
 def _checked_grid(grid: Any) -> dict[str, list]:
@@ -216,7 +210,7 @@ def _parameters(what: str, function: Any, given: set[str], *, run: bool = False)
 
 def _taken(
     measure: Mapping[str, Callable], data: Mapping[str, Any], grid: Mapping[str, list]
-) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+) -> list[dict[str, list[str]]]:
     """By measure, and by what makes examples, the names of grid, seed and run that it takes.
 
     Raises:
@@ -227,19 +221,13 @@ def _taken(
         name: _parameters(f"the measure {name!r}", function, given | {"run"}, run=True)
         for name, function in measure.items()
     }
-    makers = {
-        kind: _parameters(kind, raw, given) if callable(raw) else set()
-        for kind, raw in data.items()
-    }
+    makers = {k: _parameters(k, raw, given) if callable(raw) else set() for k, raw in data.items()}
     settings = {f.name for f in fields(Settings)} if data else set()
     known = {"profile"}.union(settings, *takes.values(), *makers.values()) - {"seed", "run"}
     for name in grid:
         if name not in known:
             why = "" if data else " (without examples nothing is trained)"
-            raise SweepError(
-                f"nothing takes {name!r}{why}; the grid may name {', '.join(sorted(known))}"
-            )
-    return tuple(
-        {name: sorted(names & {*given, "run"}) for name, names in of_all.items()}
-        for of_all in (takes, makers)
-    )
+            may = ", ".join(sorted(known))
+            raise SweepError(f"nothing takes {name!r}{why}; the grid may name {may}")
+    given.add("run")
+    return [{k: sorted(names & given) for k, names in one.items()} for one in (takes, makers)]

@@ -58,8 +58,7 @@ def sweep(
     Each run is stored when it ends, under a hash of what made it: settings, seed, base model,
     content of examples and eval_dataset, the measures with what they use, the lab's code, and
     versions. It is not run again: a second call returns at once, and one after an interrupt does
-    what is left. A run that fails is a row with its error; it does not stop the others, and the
-    next call tries it again.
+    what is left. A run that fails is a row with its error, and the next call tries it again.
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
@@ -140,8 +139,12 @@ def sweeps(
             cache.write(task.run, {**known, **outcome["record"]}, outcome["frames"])
         bar.update()
 
+    if jobs is None:  # as memory allows; a model that is not embedded may need the whole machine
+        room = int(psutil.virtual_memory().available / _MEMORY)
+        small = all(task.profile.embedded for task in todo)
+        jobs = max(min(loky.cpu_count(), room), 1) if small else 1
     with bar:
-        _run_all(todo, executor, jobs or _default_jobs(todo), ended)
+        _run_all(todo, executor, jobs, ended)
     found |= {task.run: cache.read(task.run) for task in todo if task.run not in failed}
     errors = [row.error for plan in plans for row in plan.rows if row.error] + [*failed.values()]
     if errors:
@@ -154,27 +157,6 @@ def sweeps(
     for text, count in texts.items():
         warnings.warn(f"{text} (in {count} of {len(found)} runs)", stacklevel=3)
     return [_observations(plan, found, failed) for plan in plans]
-
-
-def base_meter(profile: str | Path | Profile) -> pd.DataFrame:
-    """What `Run.meter` gives for the profile's model before any training; read once, then cached.
-
-    Raises:
-        UnknownProfileError, ModelNotAvailableError: the profile is unknown, or can't be loaded.
-    """
-    found = sweep(profile, measure={"meter": _meter}, seeds=1, progress=False)
-    return found.drop(columns=list(OWN_COLUMNS))
-
-
-def _meter(run: Any) -> pd.DataFrame:
-    return run.meter()
-
-
-def _default_jobs(tasks: list[Task]) -> int:
-    """One a core where memory allows it; one for models that may need the whole machine."""
-    room = int(psutil.virtual_memory().available / _MEMORY)
-    small = all(task.profile.embedded for task in tasks)
-    return max(min(loky.cpu_count(), room), 1) if small else 1
 
 
 def _run_all(tasks: list[Task], executor: Executor | None, jobs: int, ended: Callable) -> None:
@@ -201,15 +183,18 @@ def _run_together(tasks: list[Task], executor: Executor | None, jobs: int, done:
     After an interrupt, or another exception, what has finished is kept, the rest is cancelled, and
     loky's workers are killed.
     """
-    threads = str(max(loky.cpu_count() // jobs, 1))
     pool = executor or loky.get_reusable_executor(
-        jobs, timeout=_IDLE, initializer=start,
-        # Waiting threads must not spin: other programs need the cores too.
-        env={"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE",
-             "TOKENIZERS_PARALLELISM": "false"},
+        jobs,
+        timeout=_IDLE,
+        initializer=start,
+        env={
+            "OMP_NUM_THREADS": str(max(loky.cpu_count() // jobs, 1)),
+            "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads must not spin: others need the cores
+            "TOKENIZERS_PARALLELISM": "false",
+        },
         # Where one of these has changed, such as a learner's module, new workers are started.
         initargs=(os.getpid(), code_hash(), os.getcwd(), [*sys.path], own_files()),
-    )  # fmt: skip
+    )
     futures = {}
     try:
         for task in tasks:
@@ -220,8 +205,7 @@ def _run_together(tasks: list[Task], executor: Executor | None, jobs: int, done:
                 raise error
             if not isinstance(error, BrokenExecutor):
                 outcome = {"error": f"{type(error).__name__}: {error}"} if error else None
-                done(futures[future], outcome or future.result())
-                del futures[future]
+                done(futures.pop(future), outcome or future.result())
     except BrokenExecutor:  # when submitting: a worker has died meanwhile
         return
     except BaseException:
@@ -239,23 +223,20 @@ def _observations(
     """One row an observation, in the order of the plan and of the measures."""
     pieces = []  # of a run and a measure: the items, and what is the same for all of them
     for row in plan.rows:
-        same = {
-            name: getattr(value, "name", value) if name == "profile" else value
-            for name, value in row.values.items()
-        }
         run = row.task.run if row.task else None
-        same |= {"seed": row.seed, "measure": None, "seconds": float("nan"), "loss": float("nan"),
-                 "run": run, "error": row.error or failed.get(run)}  # fmt: skip
         stored = found.get(run)
-        if stored is None:
-            same["error"] = same["error"] or "the cached result is gone: run the sweep again"
+        error = row.error or failed.get(run)
+        if not stored:
+            error = error or "the cached result is gone: run the sweep again"
+        record = stored.record if stored else {}
+        same = {name: getattr(value, "name", value) if name == "profile" else value
+                for name, value in row.values.items()}  # fmt: skip
+        same |= {"seed": row.seed, "measure": None, "run": run, "error": error}
+        for name in ("seconds", "loss"):
+            same[name] = float("nan") if record.get(name) is None else record[name]
+        if not stored:
             pieces.append((pd.DataFrame(index=[0]), same))
             continue
-        same |= {
-            name: stored.record[name]
-            for name in ("seconds", "loss")
-            if stored.record[name] is not None
-        }
         for name in plan.measures:
             for column in stored.frames[name].columns.intersection(plan.names):
                 raise SweepError(
@@ -270,15 +251,12 @@ def _observations(
         values = items[name].dropna() if items[name].dtype == object else ()
         if len(values) and all(isinstance(value, bool | numpy.bool_) for value in values):
             items[name] = items[name].astype("boolean")  # as objects `~` would turn True into -2
-    kinds = dict.fromkeys(("measure", "error"), object)  # texts and `None` share a column
-    same = pd.DataFrame(
-        {
-            name: pd.concat(
-                [pd.Series([of_all[name]], dtype=kinds.get(name)) for _, of_all in pieces]
-            )
-            for name in (*plan.names, *OWN_COLUMNS)
-        }
-    )
+    texts = ("measure", "error")  # they share a column with `None`
+    same = pd.DataFrame({
+        name: pd.concat([pd.Series([of_all[name]], dtype=object if name in texts else None)
+                         for _, of_all in pieces])
+        for name in (*plan.names, *OWN_COLUMNS)
+    })  # fmt: skip
     which = numpy.repeat(range(len(pieces)), [len(piece) for piece, _ in pieces])
     same = same.iloc[which].reset_index(drop=True)
     last = ["seconds", "loss", "run", "error"]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,6 @@ class Task:
     """Of each measure; `run` stands among them where the measure has a parameter of that name."""
     reserved: tuple[str, ...]
     """Names that no column of a measure may have."""
-    one_thread: bool
-    """Whether torch may use one thread alone, so that the numbers are the same everywhere."""
 
 
 def start(parent: int, *_: Any) -> None:
@@ -90,28 +89,26 @@ def carry_out(task: Task) -> dict[str, Any]:
         SweepError: the worker has another version of the lab or of the base model, or a measure
             gives a column that the sweep's frame has already.
     """
-    import torch
-
     if task.code != code_hash():
         raise SweepError(
             "a worker has another version of sftlab than this process: install the same one on all "
             "machines and restart the workers; or, where its files were edited, restart the kernel"
         )
-    if task.one_thread:
-        torch.set_num_threads(1)
     began, messages = time.perf_counter(), []
     try:
         with _warnings_into(messages):
-            run, loss = _train(task)
+            run = _train(task)
             frames = _measure(task, run)
     except SweepError:
         raise
     except (Exception, SystemExit) as error:  # the measures are the learner's and raise anything
         return {"error": error_text(error)}
+    losses = [row["loss"] for row in run.history]
+    last = losses[-math.ceil(len(losses) / 10) :]
     record = {
         "settings": asdict(run.settings) if task.settings else None,
         "seconds": run.seconds,
-        "loss": loss,
+        "loss": sum(last) / len(last) if last and math.isfinite(sum(last)) else None,
         "tokens": run.tokens,
         "warnings": list(dict.fromkeys(messages)),
         "total_seconds": time.perf_counter() - began,
@@ -126,8 +123,7 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}{''.join(getattr(error, '__notes__', []))}"
 
 
-def _train(task: Task) -> tuple[Any, float | None]:
-    """The run, and the mean loss of its last tenth."""
+def _train(task: Task) -> Any:
     from sftlab.train import finetune, untrained
 
     profile = task.profile
@@ -136,13 +132,11 @@ def _train(task: Task) -> tuple[Any, float | None]:
     if task.settings is None:
         run = untrained(profile)
     else:
-        run = finetune(profile, task.examples, eval_dataset=task.eval_dataset,
-                       settings=task.settings, progress=False)  # fmt: skip
+        data = {"examples": task.examples, "eval_dataset": task.eval_dataset}
+        run = finetune(profile, settings=task.settings, progress=False, **data)
     if run.provenance["base_weights"] != task.weights:
         raise SweepError(f"a worker has other weights of {profile.name} than this process")
-    losses = [row["loss"] for row in run.history]
-    last = losses[-math.ceil(len(losses) / 10) :]
-    return run, sum(last) / len(last) if last and math.isfinite(sum(last)) else None
+    return run
 
 
 def _measure(task: Task, run: Any) -> dict[str, bytes]:
@@ -156,11 +150,12 @@ def _measure(task: Task, run: Any) -> dict[str, bytes]:
         numpy.random.seed(task.seed)
         torch.manual_seed(task.seed)
         arguments = task.arguments[name]
+        if "run" in arguments:
+            measure = partial(measure, **{**arguments, "run": run})
+        else:
+            measure = partial(measure, run, **arguments)
         try:
-            if "run" in arguments:
-                frame = _items(measure(**{**arguments, "run": run}))
-            else:
-                frame = _items(measure(run, **arguments))
+            frame = _items(measure())
             frames[name] = to_parquet(frame)
         except (Exception, SystemExit) as error:
             error.add_note(f" (in the measure {name!r}{_place(error)})")

@@ -1,11 +1,13 @@
 """The decision guide: its rules, and that what it says about itself is true."""
 
 import random
+import tomllib
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
-from sftlab.course import ARCHETYPES, CHOICES, TASKS, Limits, Situation, decide
+from sftlab.course import ARCHETYPES, CHOICES, TASKS, Limits, Situation, decide, decision
 from sftlab.course.decision import SituationError
 
 # Everything that fine-tuning needs; each test below changes what it is about.
@@ -13,10 +15,6 @@ READY = Situation(
     task="domain", examples=6_000, prompt_score=0.6, needed_score=0.9, base_knows=True,
     model_billions=8, memory_gb=24,
 )  # fmt: skip
-
-
-def choice(**changed):
-    return decide(replace(READY, **changed)).choice
 
 
 def random_situations(count):
@@ -61,11 +59,23 @@ def random_situations(count):
     ],
 )
 def test_advice(changed, expected):
-    assert choice(**changed) == expected
+    assert decide(replace(READY, **changed)).choice == expected
 
 
-def test_archetypes_show_every_choice():
+def test_archetypes_show_every_choice_and_print_as_text():
     assert {decide(s).choice for s in ARCHETYPES.values()} == set(CHOICES)
+    text = str(decide(ARCHETYPES["Price list of the week"]))
+    assert text.startswith("retrieve: ")
+    assert "no single answer" in text
+
+
+def test_the_table_names_every_condition_and_no_other():
+    guide = tomllib.loads(Path(decision.__file__).with_suffix(".toml").read_text("utf-8"))
+    named = {"always"} | {rule["when"] for rule in guide["rules"]}
+    named |= {when for rule in guide["rules"] for when in rule.get("passed", {})}
+    named |= {step.get("when", "always") for steps in guide["steps"].values() for step in steps}
+    assert named == set(decision._conditions(READY, Limits()))
+    assert {rule["choice"] for rule in guide["rules"]} == set(guide["steps"]) == set(CHOICES)
 
 
 def test_reasons_begin_with_the_rule_that_decided_and_name_fields_and_values():
@@ -75,7 +85,7 @@ def test_reasons_begin_with_the_rule_that_decided_and_name_fields_and_values():
     assert any("model_billions is 8 and memory_gb is 24" in r for r in advice.reasons)
 
 
-def test_every_reason_names_a_field_and_every_choice_has_steps():
+def test_every_reason_names_a_field_and_a_change_really_changes_the_advice():
     names = {f.name for f in fields(Situation)}
     for situation in random_situations(400):
         advice = decide(situation)
@@ -83,11 +93,6 @@ def test_every_reason_names_a_field_and_every_choice_has_steps():
         assert advice.next_steps
         for reason in advice.reasons:
             assert any(f"{name} " in reason for name in names), reason
-
-
-def test_would_change_really_changes_the_advice():
-    for situation in random_situations(400):
-        advice = decide(situation)
         for change in advice.would_change:
             flipped = decide(replace(situation, **{change.field: change.value}))
             assert flipped.choice == change.choice != advice.choice, change
@@ -113,33 +118,20 @@ def test_would_change_misses_nothing():
                 assert other == advice.choice or (name, other) in listed, (situation, name, value)
 
 
-@pytest.mark.parametrize(
-    ("field", "wording", "expected"),
-    [
-        ("examples", "under 500", "collect data first"),
-        ("prompt_score", "at least 0.9", "prompt"),
-        ("needed_score", "at most 0.6", "prompt"),
-        ("memory_gb", "under 12", "neither"),
-        ("stable_weeks", "under 10", "prompt"),
-        ("base_knows", "no", "retrieve"),
-    ],
-)
-def test_would_change_says_where_the_advice_turns(field, wording, expected):
-    assert f"{field} {wording} → {expected}" in [str(c) for c in decide(READY).would_change]
-
-
-def test_limits_of_an_instructor_hold_everywhere():
-    limits = Limits(pilot_examples=10_000, reliable_examples=20_000)
-    advice = decide(READY, limits=limits)
+def test_would_change_says_where_the_advice_turns_and_follows_the_limits():
+    assert [str(change) for change in decide(READY).would_change] == [
+        "prompt_score at least 0.9 → prompt",
+        "needed_score at most 0.6 → prompt",
+        "base_knows no → retrieve",
+        "examples under 500 → collect data first",
+        "stable_weeks under 10 → prompt",
+        "model_billions above 16 → neither",
+        "memory_gb under 12 → neither",
+    ]
+    advice = decide(READY, limits=Limits(pilot_examples=10_000, reliable_examples=20_000))
     assert advice.choice == "collect data first"
     assert "under 10,000" in advice.reasons[0]
     assert "examples at least 10,000 → fine-tune" in [str(c) for c in advice.would_change]
-
-
-def test_advice_prints_as_text():
-    text = str(decide(ARCHETYPES["Price list of the week"]))
-    assert text.startswith("retrieve: ")
-    assert "no single answer" in text
 
 
 @pytest.mark.parametrize(
@@ -164,9 +156,7 @@ def test_wrong_answers_are_named_with_a_remedy(changed, parts):
     assert all(part in str(error.value) for part in parts)
 
 
-@pytest.mark.parametrize(
-    "changed", [{"gb_per_billion": 0}, {"pilot_examples": -1}, {"stable_weeks": -1}]
-)
-def test_wrong_limits_are_refused(changed):
-    with pytest.raises(SituationError, match=next(iter(changed))):
-        Limits(**changed)
+@pytest.mark.parametrize("name", ["gb_per_billion", "pilot_examples", "stable_weeks"])
+def test_wrong_limits_are_refused(name):
+    with pytest.raises(SituationError, match=name):
+        Limits(**{name: 0 if name == "gb_per_billion" else -1})

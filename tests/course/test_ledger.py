@@ -29,7 +29,6 @@ def make_result(name, effects, *, status="passed", items=9, **parameters):
                 for part in claims()[claim_id].rule
             },
             profile=result.profile,
-            notebook=name,
         )
         for claim_id, value in effects.items()
     }  # fmt: skip

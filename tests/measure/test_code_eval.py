@@ -40,16 +40,18 @@ def run(*codes):
 
 
 def test_right_and_wrong_and_broken():
-    found = run("def f(x):\n    return x * 2", "def f(x):\n    return 5", "def f(x:", "def g(x): 0",
-                "def f(x):\n    return 4.0", "def f(x):\n    return True")  # fmt: skip
-    assert list(found["passed"]) == [True, False, False, False, True, False]
-    kinds = [fault.split(":")[0] for fault in found["fault"]]
-    assert kinds == ["", "WrongResult", "SyntaxError", "KeyError", "", "WrongResult"]
-
-
-def test_small_functions_may_import_and_print():
-    found = run("import math\ndef f(x):\n    print('hello' * 10**5)\n    return math.floor(x * 2)")
-    assert found["passed"].all(), found["fault"][0]
+    codes = {
+        "def f(x):\n    return x * 2": "",
+        "def f(x):\n    return 4.0": "",
+        "import math\ndef f(x):\n    print('hello' * 10**5)\n    return math.floor(x * 2)": "",
+        "def f(x):\n    return 5": "WrongResult",
+        "def f(x):\n    return True": "WrongResult",
+        "def f(x:": "SyntaxError",
+        "def g(x): 0": "KeyError",
+    }
+    found = run(*codes)
+    assert [fault.split(":")[0] for fault in found["fault"]] == list(codes.values())
+    assert list(found["passed"]) == [not fault for fault in codes.values()]
 
 
 def test_hostile_candidates_fail_and_leave_nothing(tmp_path):
@@ -77,11 +79,10 @@ def test_isolation_says_what_holds_here_and_what_does_not():
     found = isolation()
     assert list(found) == ["network", "processes", "memory", "time", "files", "not covered"]
     assert "virtual machine" in found["not covered"]
-    assert run("def f(x):\n    return 4").attrs["isolation"] == found
 
 
 def test_without_namespaces_python_refuses(tmp_path, monkeypatch):
-    """As on macOS and Windows: the audit hook refuses, and the frame says so."""
+    """As on macOS and Windows: the audit hook refuses."""
     monkeypatch.setattr("sftlab.measure.code_eval._namespace", lambda: ())
     assert "audit hook refuses" in isolation()["network"]
     names = dict(path=str(tmp_path / "written"), kept=str(tmp_path), below=str(tmp_path), port=9)
@@ -105,11 +106,6 @@ def test_expected_values_never_reach_the_candidate(monkeypatch):
     assert found["fault"][0] == "WrongResult: call 0 gave 7"
     assert b"1234" in sent[-1]
     assert not any(b"98765" in (one or b"") for one in sent)
-
-
-def test_kernel_is_untouched_by_what_a_candidate_does():
-    run("import builtins, sys\nbuiltins.len = None\nsys.modules.clear()\ndef f(x): return 4")
-    assert len([1, 2]) == 2
 
 
 def test_pass_at_k_is_that_of_the_paper():

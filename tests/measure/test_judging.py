@@ -198,17 +198,14 @@ def address():
         server.shutdown()
 
 
-@pytest.mark.parametrize(
-    ("said", "verdict"), [("A", 1), ("B.", 0), ("tie", 0.5), (" **A** because ...", 1)]
-)
-def test_endpoint_judge_reads_verdicts(address, monkeypatch, said, verdict):
+def test_endpoint_judge_reads_verdicts(address, monkeypatch):
     monkeypatch.setenv("SOME_KEY", "secret")
-    Server.said = said
     judge = EndpointJudge(address, model="m", key_variable="SOME_KEY")
-    assert judge.compare(pairs(("Paris", "Rome"), question="Capital?")) == [verdict]
-    ((path, body, key),) = Server.asked
-    assert (path, key) == ("/v1/chat/completions", "Bearer secret")
-    assert body["model"] == "m"
+    for said, verdict in {"A": 1, "B.": 0, "tie": 0.5, " **A** because ...": 1}.items():
+        Server.said = said
+        assert judge.compare(pairs(("Paris", "Rome"), question="Capital?")) == [verdict]
+    path, body, key = Server.asked[-1]
+    assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer secret", "m")
     text = body["messages"][0]["content"]
     assert "Capital?" in text
     assert text.index("Paris") < text.index("Rome")

@@ -40,7 +40,7 @@ def make_record(claim_id, *estimates, note=""):
         counts = {"items": 1200, "seeds": len(by_seed), "entities": 40}
         ends = {"low": low, "high": high, "inner": (low, high), "level": claim.level}
         made[part.name] = Estimate(value=value, by_seed=by_seed, method="x", **counts, **ends)
-    return Record(claim=claim, estimates=made, profile="tiny", notebook=claim.notebook, note=note)
+    return Record(claim=claim, estimates=made, profile="tiny", note=note)
 
 
 B3 = (0.34, 0.28, 0.41, (0.3, 0.32, 0.34, 0.36, 0.38))

@@ -43,8 +43,17 @@ def test_what_was_written_comes_back():
     assert cache.read(RUN).record["seed"] == 5
 
 
-@pytest.mark.parametrize("file", ["run.json", "measure-0.parquet", "measure-1.parquet"])
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "gone"])
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("run.json", "cut"),
+        ("run.json", "gone"),
+        ("measure-0.parquet", "cut"),
+        ("measure-0.parquet", "flipped"),
+        ("measure-1.parquet", "empty"),
+        ("measure-1.parquet", "gone"),
+    ],
+)
 def test_a_damaged_file_counts_as_missing_and_is_replaced(folder, file, damage):
     put()
     path = folder / RUN / file

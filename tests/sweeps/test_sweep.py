@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
-from sftlab.sweeps import FingerprintError, SweepError, base_meter, cache, stored, sweep, sweeps
-from sftlab.train import Settings, finetune, untrained
+from sftlab.models import UnknownProfileError
+from sftlab.sweeps import FingerprintError, SweepError, cache, sweep, sweeps
+from sftlab.train import Settings, finetune
 
 QUICK = Settings(num_train_epochs=1, per_device_train_batch_size=8, learning_rate=1e-3)
 quiet_sweep = functools.partial(sweep, progress=False)
@@ -112,12 +113,9 @@ def test_what_is_stored_is_not_run_again_but_what_is_damaged_is(toy_base, log, s
     damaged.write_bytes(damaged.read_bytes()[:100])
     pd.testing.assert_frame_equal(go(seeds=2), first)
     assert lines(log) == ["a0", "a0", "a1", "a1", "a2"]
-
-
-def test_the_base_is_measured_once_for_all_seeds_when_no_measure_takes_one(toy_base, log):
-    frame = quiet_sweep(toy_base, measure={"once": lambda run: note(log) or 1.0}, seeds=4)
-    assert frame["seed"].tolist() == [0, 1, 2, 3]
-    assert len(lines(log)) == 1
+    once = quiet_sweep(toy_base, measure={"m": lambda run: note(log, "base") or 1.0}, seeds=4)
+    assert once["seed"].tolist() == [0, 1, 2, 3]
+    assert lines(log).count("base") == 1, "no measure takes a seed: one run for all of them"
 
 
 def test_measures_draw_the_same_numbers_in_any_order_and_remember_nothing(toy_base):
@@ -231,16 +229,6 @@ def test_levels_of_an_index_that_have_names_become_columns(toy_base):
     assert not {"index", "level_0"} & set(frame.columns)
 
 
-def test_a_column_with_the_name_of_another_is_an_error(toy_base):
-    with pytest.raises(SweepError, match="column 'form', and the sweep has one"):
-        quiet_sweep(
-            toy_base,
-            measure={"m": lambda run, form: pd.DataFrame({"form": [1]})},
-            grid={"form": [1]},
-            seeds=1,
-        )
-
-
 @pytest.mark.slow
 def test_a_worker_that_dies_takes_no_other_run_along(toy_base, log):
     def measure(run, seed):
@@ -272,11 +260,11 @@ def test_warnings_reach_the_caller_once_also_from_the_cache(toy_base):
         assert texts == ["mind the gap (in 2 of 2 runs)", "mind the step (in 2 of 2 runs)"]
 
 
-def test_the_bases_meter_is_read_once_and_kept(toy_base):
-    found = base_meter(toy_base)
-    pd.testing.assert_frame_equal(found, untrained(toy_base).meter())
-    pd.testing.assert_frame_equal(base_meter(toy_base), found)
-    assert len(stored()) == 1
+LAYER = torch.nn.Linear(1, 1)
+
+
+def same_name(run, form):
+    return pd.DataFrame({"form": [form]})
 
 
 @pytest.mark.parametrize(
@@ -302,20 +290,17 @@ def test_the_bases_meter_is_read_once_and_kept(toy_base):
         ({"measure": {"m": lambda run, n: 1}}, "'m' needs 'n'"),
         ({"examples": lambda n: []}, "examples needs 'n'"),
         ({"eval_dataset": [], "examples": None}, "eval_dataset needs examples"),
+        ({"measure": {"m": lambda run: LAYER(1)}}, "the measure 'm' uses a model from outside"),
+        ({"profile": "tinny"}, "no profile is called 'tinny'"),
+        ({"measure": {"m": same_name}, "grid": {"form": [1]}}, "column 'form', and the sweep has"),
     ],
 )
 def test_a_wrong_argument_is_an_error_with_a_remedy(toy_base, arguments, message):
     usual = {"measure": {"m": lambda run, form="a": 1}, "examples": conversations(2)}
-    with pytest.raises(SweepError, match=message):
-        quiet_sweep(toy_base, **{**usual, **arguments})
-
-
-def test_what_is_wrong_in_every_run_is_refused_at_once(toy_base):
-    layer = torch.nn.Linear(1, 1)
-    with pytest.raises(FingerprintError, match="the measure 'm' uses a model from outside"):
-        quiet_sweep(toy_base, measure={"m": lambda run: layer(1)})
-    with pytest.raises(ValueError, match="no profile is called 'tinny'"):
-        quiet_sweep("tinny", measure={"m": len})
+    with pytest.raises(ValueError, match=message) as caught:
+        quiet_sweep(**{"profile": toy_base, **usual, "settings": QUICK, **arguments})
+    kinds = (SweepError, FingerprintError, UnknownProfileError)
+    assert isinstance(caught.value, kinds)
     with pytest.raises(TypeError, match="argument 'seed'"):
         sweeps({"measure": {"m": len}, "seed": 1}, profile=toy_base)
 
