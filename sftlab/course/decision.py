@@ -7,7 +7,7 @@ the sentence that says why it did not apply. So the reasons of an advice are the
         -> changes too often? -> no worked steps? -> too large? -> too few examples? -> fine-tune
 
 Rules, sentences, next steps and example situations are in decision.toml; the conditions that they
-name are here, in `_conditions`.
+name are here, in `_facts`.
 """
 
 import math
@@ -167,7 +167,7 @@ class Advice:
 def decide(situation: Situation, *, limits: Limits | None = None) -> Advice:
     """Advise on one situation; `limits` are thresholds other than the course's."""
     limits = limits or Limits()
-    holds, values = _conditions(situation, limits), _values(situation, limits)
+    holds, values = _facts(situation, limits)
     rules = _GUIDE["rules"]
     number = next(n for n, rule in enumerate(rules) if holds[rule["when"]])
     reasons = [rules[number]["because"]]
@@ -185,21 +185,24 @@ def decide(situation: Situation, *, limits: Limits | None = None) -> Advice:
     )
 
 
-def _conditions(s: Situation, limits: Limits) -> dict[str, bool]:
-    """Whether each condition that decision.toml names holds."""
+def _facts(s: Situation, limits: Limits) -> tuple[dict[str, bool], dict[str, Any]]:
+    """Whether each condition of decision.toml holds, and the values that its sentences mention."""
     pilot, reliable = limits.examples(s.task)
+    largest = limits.largest_base(s.memory_gb)
+    domain, reasoning = s.task == "domain", s.task == "reasoning"
+    # What has to be measured or decided before the later rules can be asked.
+    needed = ["prompt_score", "needed_score", *["base_knows"] * domain]
+    missing = [name for name in needed if getattr(s, name) is None]
     measured = s.prompt_score is not None and s.needed_score is not None
     enough = measured and s.prompt_score >= s.needed_score
-    unprobed = s.task == "domain" and s.base_knows is None
-    reasoning = s.task == "reasoning"
-    fits = s.model_billions <= limits.largest_base(s.memory_gb) * (1 + 1e-9)  # rounding aside
+    few = reasoning and s.examples < reliable
     small = s.model_billions <= limits.cpu_billions
-    other_base = s.task != "assistant" and not (reasoning and s.examples < reliable)
+    other_base = s.task != "assistant" and not few
     # Bytes for each weight, as in the preflight: 16 for full fine-tuning in float32 with Adam;
     # 4 for LoRA on a float32 base, and some for activations.
     full = small or s.memory_gb >= 16 * s.model_billions
     lora = not full and s.memory_gb >= 5 * s.model_billions
-    return {
+    holds = {
         "always": True,
         "facts change": s.task == "facts",
         "prompt is enough": enough,
@@ -207,18 +210,18 @@ def _conditions(s: Situation, limits: Limits) -> dict[str, bool]:
         "prompt falls short": measured and not enough,
         "prompt too long": not s.prompt_fits,
         "open assistant": s.task == "assistant",
-        "facts missing": s.task == "domain" and s.base_knows is False,
-        "facts known": s.task == "domain" and s.base_knows is True,
-        "facts not probed": unprobed,
+        "facts missing": domain and s.base_knows is False,
+        "facts known": domain and s.base_knows is True,
+        "facts not probed": domain and s.base_knows is None,
         "no prompt score": s.prompt_score is None,
         "no prompt score of a format": s.prompt_score is None and s.task == "format",
         "no needed score": s.needed_score is None,
-        "something is open": not measured or unprobed,
+        "something is open": bool(missing),
         "task changes": s.stable_weeks < limits.stable_weeks,
-        "few worked examples": reasoning and s.examples < reliable,
-        "steps not taught": reasoning and not enough and s.examples < reliable,
-        "steps taught": reasoning and not enough and s.examples >= reliable,
-        "base too large": not fits,
+        "few worked examples": few,
+        "steps not taught": few and not enough,
+        "steps taught": reasoning and not few and not enough,
+        "base too large": s.model_billions > largest * (1 + 1e-9),  # rounding aside
         "base trains on a CPU": small,
         "too few for a pilot": s.examples < pilot,
         "enough for a pilot only": s.examples < reliable,
@@ -226,26 +229,17 @@ def _conditions(s: Situation, limits: Limits) -> dict[str, bool]:
         "room for LoRA": lora,
         "room for QLoRA": not full and not lora,
         "another base is needed": other_base,
-        "a smaller base would do": other_base and limits.largest_base(s.memory_gb) > 0,
+        "a smaller base would do": other_base and largest > 0,
     }
-
-
-def _values(s: Situation, limits: Limits) -> dict[str, Any]:
-    """What the sentences of decision.toml mention."""
-    pilot, reliable = limits.examples(s.task)
-    # What has to be measured or decided before the later rules can be asked.
-    needed = ["prompt_score", "needed_score", *["base_knows"] * (s.task == "domain")]
-    missing = [name for name in needed if getattr(s, name) is None]
-    are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
-    return vars(s) | {
+    return holds, vars(s) | {
         "limits": limits,
         "short": (s.needed_score or 0) - (s.prompt_score or 0),
-        "open": f"{' and '.join(missing)} {are} still open",
-        "them": them,
+        "open": f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} still open",
+        "them": "it" if len(missing) == 1 else "them",
         "pilot": pilot,
         "reliable": reliable,
         "more": pilot - s.examples,
-        "largest": limits.largest_base(s.memory_gb),
+        "largest": largest,
         "need": limits.gb_per_billion * s.model_billions,
     }
 

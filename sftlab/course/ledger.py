@@ -24,6 +24,7 @@ from typing import Any
 
 from sftlab.course.rules import (
     CONTRADICTED,
+    INCONCLUSIVE,
     NOT_MEASURED,
     NOT_TESTABLE,
     SUPPORTED,
@@ -32,7 +33,6 @@ from sftlab.course.rules import (
     ClaimsError,
     Part,
     claims,
-    combine,
     find_claim,
 )
 from sftlab.measure import POINTS, SHARE, Estimate
@@ -90,7 +90,10 @@ class Record:
     @property
     def verdict(self) -> str:
         """`supported` when every part is, `contradicted` when any part is, or `inconclusive`."""
-        return combine([part.judge(self.estimates[part.name]) for part in self.claim.rule])
+        found = {part.judge(self.estimates[part.name]) for part in self.claim.rule}
+        if CONTRADICTED in found:
+            return CONTRADICTED
+        return SUPPORTED if found == {SUPPORTED} else INCONCLUSIVE
 
     @property
     def deciding(self) -> Part:
@@ -153,11 +156,6 @@ class Record:
             "when": self.when,
         }
 
-    def write(self, folder: Path) -> None:
-        """Write `<folder>/<id>.json`."""
-        text = json.dumps(self.to_dict(), indent=2) + "\n"
-        write_atomically(folder / f"{self.claim.id}.json", text)
-
 
 def record(
     claim_id: str,
@@ -195,9 +193,10 @@ def record(
         versions=versions(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    made.write(records_folder(made.profile))
-    if folder := os.environ.get(RECORDS_VARIABLE):
-        made.write(Path(folder))
+    folders = [records_folder(made.profile), os.environ.get(RECORDS_VARIABLE)]
+    for folder in filter(None, folders):
+        text = json.dumps(made.to_dict(), indent=2) + "\n"
+        write_atomically(Path(folder) / f"{claim.id}.json", text)
     return made
 
 

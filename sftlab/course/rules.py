@@ -218,13 +218,6 @@ def _part(row: dict[str, Any], unit: str | None) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in ("part", kinds[0])}
 
 
-def combine(verdicts: list[str]) -> str:
-    """The verdict of a claim from those of its parts."""
-    if CONTRADICTED in verdicts:
-        return CONTRADICTED
-    return SUPPORTED if set(verdicts) == {SUPPORTED} else INCONCLUSIVE
-
-
 def in_unit(value: float, unit: str) -> str:
     """A value as text: `81%`, `+34 points`, `−0.31 nats`, `1.5 times`, `12%` for relative."""
     size, minus = abs(value), "−" if value < 0 else ""

@@ -115,8 +115,7 @@ def seed_dots(ax, x, y, colour: str = INK, size: float = 9) -> None:
 
 def note(ax, text: str, at: tuple[float, float], dx: float = 6, dy: float = 0, **style) -> None:
     """Text next to a place, `dx` and `dy` points away from it."""
-    place = {"xytext": (dx, dy), "textcoords": "offset points"}
-    ax.annotate(text, at, **place, **style)
+    ax.annotate(text, at, xytext=(dx, dy), textcoords="offset points", **style)
 
 
 def stacked(ax, rows: pd.DataFrame, colours: Mapping[str, str]) -> None:
@@ -309,8 +308,8 @@ def plot_card(card: Mapping[str, Any]) -> Picture:
         "fine-tuned: stated in plain sentences": "reference SFT, held-out countries, stated",
         "fine-tuned: never mentioned": "reference SFT, held-out countries, unseen",
     }
-    shares = [row["share"] | {"what": row["what"]} for row in card["measures"] if row["share"]]
-    sums = pd.DataFrame(shares).groupby("what")[["hits", "items"]].sum()
+    shares = pd.DataFrame(row["share"] | {"what": row["what"]} for row in card["measures"])
+    sums = shares.groupby("what")[["hits", "items"]].sum()
     rows = {label: Share(**sums.loc[what].to_dict()) for label, what in wanted.items()}
     title = f"One base model ({card['profile']}), questions about countries: answered correctly"
     return plot_shares(rows, title=title)

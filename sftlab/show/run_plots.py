@@ -73,10 +73,8 @@ def plot_loss(
 class LossCurve:
     """The loss while a run goes: a plot that is redrawn, and stays when the run is over.
 
-        with LossCurve(title="A fine-tune") as curve:
-            run = finetune(..., eval_dataset=held_out, on_step=curve)
-
-    Executed notebooks, their pages and their slides show the last state as a picture.
+    with LossCurve(title="A fine-tune") as curve:
+        run = finetune(..., eval_dataset=held_out, on_step=curve)
     """
 
     def __init__(self, *, title: str) -> None:
@@ -248,13 +246,13 @@ def plot_memory(
     `gpus` maps the name of a GPU to its bytes, a dashed line each; `measured` maps a plan to the
     bytes of tensors that a GPU counted, a mark on its bar. Neither then holds the process.
     """
-    gpus, marks = gpus or {}, measured or {}
+    gpus, marks = gpus or {}, {name: size / _GB for name, size in (measured or {}).items()}
     rows = pd.DataFrame({name: plan.at_peak() for name, plan in plans.items()}).T
     if not marks:
         rows["temporary"] += [plan.process for plan in plans.values()]
     rows = rows.loc[:, rows.any()] / _GB
-    lines = [size / _GB for size in (*gpus.values(), *marks.values())]
-    widest = max([*rows.sum(axis=1), *lines])
+    lines = [size / _GB for size in gpus.values()]
+    widest = max([*rows.sum(axis=1), *lines, *marks.values()])
     colours = dict(zip(PARTS, (*COLOURS, PALE), strict=True))
     (ax,) = new_axes(1.5 + (0.3 if marks else 0.42) * len(rows))
     stacked(ax, rows, colours)
@@ -262,14 +260,14 @@ def plot_memory(
     for y, (name, size) in enumerate(rows.sum(axis=1).items()):
         alt.append(f"{name} {_gb(size)}")
         if name in marks:
-            ax.plot([marks[name] / _GB] * 2, [y - 0.42, y + 0.42], color=INK)
-            alt[-1] += f", measured {_gb(marks[name] / _GB)}"
+            ax.plot([marks[name]] * 2, [y - 0.42, y + 0.42], color=INK)
+            alt[-1] += f", measured {_gb(marks[name])}"
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        end = max(size, marks.get(name, 0) / _GB) + widest * 0.012
+        end = max(size, marks.get(name, 0)) + widest * 0.012
         ax.text(end, y, _gb(size), va="center", fontsize=9, bbox=ground)
-    for name, size in gpus.items():
-        ax.axvline(size / _GB, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
-        ax.text(size / _GB, len(rows) - 0.42, f" {name}", fontsize=8, color=SOFT, va="top")
+    for name, size in zip(gpus, lines, strict=True):
+        ax.axvline(size, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
+        ax.text(size, len(rows) - 0.42, f" {name}", fontsize=8, color=SOFT, va="top")
     ax.set(ylim=(len(rows) - (0.1 if gpus else 0.5), -0.5), xlim=(0, widest * 1.14))
     x = "GB at the peak of a training step"
     x += " (dark mark: measured)" if marks else " (temporary: with the process)"
