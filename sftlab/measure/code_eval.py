@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -33,7 +34,7 @@ def pass_at_k(draws: int, passed: int, k: int) -> float:
     """Probability that at least one of k draws passes, estimated without bias from n draws.
 
     1 - C(n - c, k) / C(n, k) with c of n passed (Chen et al. 2021, arXiv 2107.03374). The plain
-    1 - (1 - c/n)^k is biased: it is too low. ValueError: a number is impossible.
+    1 - (1 - c/n)^k is too low.
     """
     if not 1 <= k <= draws or not 0 <= passed <= draws:
         raise ValueError(f"{passed} of {draws} draws passed, k={k}: give k from 1 to the draws")
@@ -47,8 +48,7 @@ def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -
     tests as (arguments, expected result) in values of JSON. Equal candidates run once. `seconds` is
     of processor time, rounded up; two more pass on the clock before a sleeping one is stopped.
 
-    Columns: name, passed, fault (empty when passed, else such as `SyntaxError: ...`,
-    `TimeLimit: ...`, `WrongResult: ...`), seconds.
+    Columns: name, passed, fault (empty, or such as `SyntaxError: ...`, `TimeLimit: ...`), seconds.
     """
     keys = []
     for number, one in enumerate(candidates):
@@ -59,14 +59,12 @@ def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -
             keys.append(json.dumps([job, expected]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"candidate {number} ({error!r}): give "
-                '{"code": text, "name": function, "tests": [(arguments, expected), ...]}, the '
-                "tests in values of JSON"
+                f'candidate {number} ({error!r}): give {{"code": text, "name": function, "tests": '
+                "[(arguments, expected), ...]}, the tests in values of JSON"
             ) from error
     found = {key: _run(*json.loads(key), seconds) for key in dict.fromkeys(keys)}
-    return pd.DataFrame(
-        [found[key] for key in keys], columns=["name", "passed", "fault", "seconds"]
-    )
+    columns = ["name", "passed", "fault", "seconds"]
+    return pd.DataFrame([found[key] for key in keys], columns=columns)
 
 
 def _run(job: dict[str, Any], expected: list, limit: float) -> dict[str, Any]:
@@ -74,7 +72,7 @@ def _run(job: dict[str, Any], expected: list, limit: float) -> dict[str, Any]:
     begun = time.monotonic()
     with TemporaryDirectory(prefix="sftlab-code-") as folder, TemporaryFile() as output:
         os.chmod(folder, 0o500)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             subprocess.run(
                 [*_namespace(), sys.executable, "-I", "-S", str(WORKER)],
                 cwd=folder,
@@ -83,10 +81,7 @@ def _run(job: dict[str, Any], expected: list, limit: float) -> dict[str, Any]:
                 stdout=output,
                 stderr=subprocess.DEVNULL,
                 timeout=limit + GRACE,
-                check=False,
             )
-        except subprocess.TimeoutExpired:
-            pass
         seconds = time.monotonic() - begun
         output.seek(0)
         fault = _fault(output.read(OUTPUT).splitlines(), expected)
@@ -148,13 +143,13 @@ def isolation() -> dict[str, str]:
 
 
 def draw_table(frame: pd.DataFrame, *, ks: Sequence[int]) -> pd.DataFrame:
-    """pass@k of each task from a frame with a row for each draw (columns task and passed).
+    """pass@k from a frame with a row for each draw (columns task and passed).
 
     A row for each task and k. Columns: task, k, draws, passes, score.
     """
     counts = frame.groupby("task", sort=False)["passed"].agg(["size", "sum"])
     rows = [
-        (task, k, int(draws), int(passes), pass_at_k(int(draws), int(passes), k))
+        (task, k, draws, passes, pass_at_k(draws, passes, k))
         for task, draws, passes in counts.itertuples()
         for k in ks
     ]

@@ -39,36 +39,26 @@ from sftlab.world import (
 )
 
 _SEED = "sftlab-meter-1"
-_EACH = 16
-"""Things that each skill is about, so that all skills count alike."""
-_LONGEST = 128
-"""Tokens of a document; the rest is not read."""
+_EACH = 16  # things that each skill is about, so that all skills count alike
+_LONGEST = 128  # tokens of a document; the rest is not read
 SKILLS = ("facts", "few-shot", "stories", "counting", "nature", "corpus")
 WORLDLY = ("facts", "few-shot", "nature")
 """Skills that any model may have."""
 
 
 class Item(NamedTuple):
-    """One prompt whose continuation is known: `item` is what it is about, such as France."""
+    """One prompt whose continuation is known."""
 
     skill: str
-    relation: str
-    """What is asked within the skill, such as capital; empty for documents."""
-    item: str
-    prompt: str
-    """The text before the answer; empty for documents."""
-    answers: tuple[str, ...]
-    """All right answers, the expected one first; of a document its text."""
-
-
-def items(*, known_corpus: bool = True) -> tuple[Item, ...]:
-    """All items in a fixed order; without the known corpus those of `WORLDLY` alone."""
-    return tuple(one for one in _all_items() if known_corpus or one.skill in WORLDLY)
+    relation: str  # what is asked within the skill, such as capital; empty for documents
+    item: str  # what it is about, such as France
+    prompt: str  # the text before the answer; empty for documents
+    answers: tuple[str, ...]  # all right ones, the expected one first; of a document its text
 
 
 @cache
-def _all_items() -> list[Item]:
-    """All items in the order of `SKILLS`."""
+def items(*, known_corpus: bool = True) -> tuple[Item, ...]:
+    """All items in the order of `SKILLS`; without the known corpus those of `WORLDLY` alone."""
     found, half = [], _EACH // 2
 
     def add(skill: str, relation: str, item: str, prompt: str, *answers: str) -> None:
@@ -117,7 +107,7 @@ def _all_items() -> list[Item]:
 
     for n, text in enumerate(held_out_documents(_EACH)):
         add("corpus", "", f"document {n}", "", text)
-    return found
+    return tuple(one for one in found if known_corpus or one.skill in WORLDLY)
 
 
 def subjects() -> tuple[str, ...]:
@@ -145,8 +135,8 @@ def read_meter(model, tokenizer, *, known_corpus: bool = True) -> pd.DataFrame:
     for one in asked:
         found = [next(each) for _ in one.answers]
         right, output, _ = next((answer for answer in found if answer[0]), found[0])
-        told = one.answers[0], output, right
-        frame.append((*one[:4], *(("", "", None) if one.skill == "corpus" else told), found[0][2]))
+        told = ("", "", None) if one.skill == "corpus" else (one.answers[0], output, right)
+        frame.append((*one[:4], *told, found[0][2]))
     columns = [*Item._fields[:4], "expected", "output", "right", "nats"]
     return pd.DataFrame(frame, columns=columns).astype({"right": "boolean"})
 

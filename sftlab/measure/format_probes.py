@@ -1,7 +1,7 @@
 """Probes of form: chat templates, ends of turns, JSON records, code.
 
-Each returns a pandas frame with one row per item, as the probes of `probes.py` do. A `run` is
-anything with a model and its tokenizer.
+Each returns a frame with one row per item, as the probes of `probes.py` do. A `run` is anything
+with a model and its tokenizer.
 """
 
 import logging
@@ -37,11 +37,10 @@ def render_questions(
     generation_prompt: bool = True,
     change: Callable[[str], str] = str,
 ) -> list[str]:
-    """The prompt for each question, as text, in a template of one's choice.
+    """The prompt for each question, as text, in any template that `find_template` knows.
 
-    `template` is whatever `find_template` knows; None is the one that the run was trained in. The
-    prompt ends with the header of the answer where `generation_prompt` is true. `change` is applied
-    to each prompt, to try what a slip in it costs.
+    None is the template that the run was trained in. `change` is applied to each prompt, to try
+    what a slip in it costs.
     """
     found = find_template(template, tokenizer=run.tokenizer)
     turns = [[{"role": "user", "content": question}] for question in questions]
@@ -88,12 +87,10 @@ def probe_template(
     (whether the output is a right answer and nothing else, and stopped).
     """
     stopped: list[bool] = []
+    shape = {"template": template, "generation_prompt": generation_prompt, "change": change}
 
     def ask(questions: list[str]) -> list[str]:
-        rendered = render_questions(
-            run, questions, template=template, generation_prompt=generation_prompt, change=change
-        )
-        outputs, stopped[:] = reply(run, rendered, **how)
+        outputs, stopped[:] = reply(run, render_questions(run, questions, **shape), **how)
         return outputs
 
     frame = probe_questions(ask, among=among, relations=relations).assign(stopped=stopped)
@@ -119,8 +116,8 @@ def probe_user_turns(
     """
     prompts = [user_opening(run.tokenizer)] * draws
     drawn, _ = reply(run, prompts, max_new_tokens=max_new_tokens, sample=True, seed=seed)
-    frame = pd.DataFrame({"draw": range(draws), "output": drawn})
-    return frame.assign(asked=frame["output"].str.contains("?", regex=False))
+    asked = ["?" in text for text in drawn]
+    return pd.DataFrame({"draw": range(draws), "output": drawn, "asked": asked})
 
 
 def user_opening(tokenizer) -> str:
@@ -135,21 +132,17 @@ def user_opening(tokenizer) -> str:
 
 @contextmanager
 def capture_warnings() -> Iterator[list[str]]:
-    """Collect Python warnings, and log records at WARNING or above of any library.
+    """Collect Python warnings, and log records at WARNING or above, which are shown nowhere else.
 
-    They are shown nowhere else. Yields a list that is filled while and after the block runs.
+    Yields a list that is filled while and after the block runs.
     """
     said: list[str] = []
     handler = logging.Handler(level=logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())
-    # Records of a library whose logger does not propagate, such as transformers', never reach the
-    # root logger.
+    # Records of a logger that does not propagate, as transformers', never reach the root logger.
     known = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
-    before = {
-        one: one.handlers
-        for one in (logging.root, *known)
-        if one.parent is None or not one.propagate
-    }
+    before = {one: one.handlers for one in known if one.parent is None or not one.propagate}
+    before[logging.root] = logging.root.handlers
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for one in before:
@@ -173,27 +166,26 @@ def probe_records(ask: Ask, *, among: Sequence[Country]) -> pd.DataFrame:
 def records_of_base(among: Sequence[Country], shots: Sequence[tuple[str, str]]) -> dict:
     """`probe_records` as measures of a base without training: bare, after shots, constrained to
     the schema, and constrained with the name of the country fixed too."""
+    schema, named = record_schema(), []
+    for one in among:
+        fixed = schema["properties"] | {"country": {"enum": [one.name]}}
+        named.append(schema_pattern(schema | {"properties": fixed}))
 
-    def named(country: Country) -> str:
-        schema = record_schema()
-        schema["properties"]["country"] = {"enum": [country.name]}
-        return schema_pattern(schema)
+    def within(run, pattern) -> Ask:
+        ask = partial(complete_within, run.model, run.tokenizer, pattern=pattern)
+        return lambda requests: ask([f"{one}\n" for one in requests])
 
-    def within(model, tokenizer, requests, *, pattern):
-        return complete_within(model, tokenizer, [f"{one}\n" for one in requests], pattern=pattern)
-
-    def after_shots(model, tokenizer, requests):
-        return behind_prompt(model, tokenizer, shots, max_new_tokens=60)(requests)
-
-    def measured(ask):
-        return lambda run: probe_records(partial(ask, run.model, run.tokenizer), among=among)
-
-    return {
-        "base, bare": measured(partial(complete, max_new_tokens=60, stop=["\n"])),
-        "base, 4-shot": measured(after_shots),
-        "base, constrained": measured(partial(within, pattern=schema_pattern(record_schema()))),
-        "base, name fixed": measured(partial(within, pattern=[named(one) for one in among])),
+    ways: dict[str, Callable[[Any], Ask]] = {
+        "bare": lambda r: partial(complete, r.model, r.tokenizer, max_new_tokens=60, stop=["\n"]),
+        "4-shot": lambda r: behind_prompt(r.model, r.tokenizer, shots, max_new_tokens=60),
+        "constrained": partial(within, pattern=schema_pattern(schema)),
+        "name fixed": partial(within, pattern=named),
     }
+
+    def measured(way):
+        return lambda run: probe_records(way(run), among=among)
+
+    return {f"base, {name}": measured(way) for name, way in ways.items()}
 
 
 def probe_functions(
@@ -209,13 +201,13 @@ def probe_functions(
     """
     among = split_functions()[1] if among is None else among
     requests = [function_request(one) for one in among]
-    texts = [text for number in range(draws) for text in draw(requests, number)]
     candidates = [
         {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
-        for text, one in zip(texts, [*among] * draws, strict=True)
+        for number in range(draws)
+        for text, one in zip(draw(requests, number), among, strict=True)
     ]
     found = run_code(candidates, seconds=1.0)
-    return draw_table(found.assign(task=[one["name"] for one in candidates]), ks=ks)
+    return draw_table(found.rename(columns={"name": "task"}), ks=ks)
 
 
 def code_drawn(temperature: float, *, tuned: bool = True) -> Callable[[Any], pd.DataFrame]:

@@ -1,12 +1,11 @@
 """Getting text out of a model: many continuations at once, plain completion, few-shot prompts."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import takewhile
 
-_STRETCH = 4
-"""Tokens after which rows that have ended leave their batch."""
-_SPARED = 64
-"""Tokens that a prefix cache must spare: the forward pass that fills it has a price."""
+_STRETCH = 4  # tokens after which rows that have ended leave their batch
+_SPARED = 64  # tokens that a prefix cache must spare: the forward pass that fills it has a price
 _FORM = "Q: {q}\nA: {a}"
 
 
@@ -24,11 +23,10 @@ def generate(
 ) -> list[list[int]]:
     """The ids that follow each prompt, in the order of the prompts, without the one that ends it.
 
-    What all prompts of a batch begin with, such as the shots of a few-shot prompt, is computed
-    once. A batch is as slow as its longest row, so it is continued in short stretches: after each,
-    the rows that have ended leave it, and the others go on from their cache of keys and values.
-    Against one padded `model.generate` a batch this takes a third of the time on 4-shot prompts,
-    two thirds on answers.
+    What all prompts of a batch begin with, such as shots, is computed once. A batch is continued in
+    short stretches: after each, the rows that have ended leave it, and the others go on from their
+    cache. Against one padded `model.generate` a batch this takes a third of the time on 4-shot
+    prompts, two thirds on answers.
 
     `pad`, any id, stands masked on the left of prompts. Fewer than `max_new_tokens` are generated
     where the model's positions end, or `ended` is true of a row's new ids. `sample` draws each
@@ -39,12 +37,9 @@ def generate(
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 62
     stops = model.generation_config.eos_token_id
     stops = {stops} if isinstance(stops, int) else set(stops or ())
-    draw = {"do_sample": sample}
-    if sample:
-        draw |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+    drawing = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if sample else {}
     # With PEFT's virtual tokens in it, a cache can not be continued.
-    adapters = getattr(model, "peft_config", {}).values()
-    virtual = any(one.is_prompt_learning for one in adapters)
+    virtual = any(one.is_prompt_learning for one in getattr(model, "peft_config", {}).values())
     # Prompts of like length share a batch, so that little of it is padding.
     order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
     found: list[list[int]] = [[] for _ in prompts]
@@ -68,9 +63,10 @@ def generate(
                     attention_mask=mask,
                     past_key_values=cache,
                     pad_token_id=pad,
-                    **draw,
+                    do_sample=sample,
                     max_new_tokens=left if virtual else min(_STRETCH, left),
                     return_dict_in_generate=True,
+                    **drawing,
                 )
                 new = out.sequences[:, ids.shape[1] :]
                 left -= new.shape[1]
@@ -118,23 +114,21 @@ def complete(
 ) -> list[str]:
     """Continue each prompt as plain text; only the new text is returned.
 
-    A prompt stands at the start of a document: the tokenizer's BOS goes in front when there is
-    one and the tokenizer does not write it itself. The text ends before the first of `stop`, at
-    the end of the document, or after `max_new_tokens`; with `ended` it is continued at least until
-    that is true of it. Greedy, unless `sample` draws, with `temperature` and `seed` as in
-    `generate`.
+    A prompt stands at the start of a document, behind the tokenizer's BOS. The text ends before
+    the first of `stop`, at the end of the document, or after `max_new_tokens`; with `ended` it is
+    continued at least until that is true of it. Greedy, unless `sample` draws as in `generate`.
     """
     enough = ended or (lambda text: any(one in text for one in stop))
+    decode = partial(tokenizer.decode, skip_special_tokens=True)
     new = generate(
         model,
         [with_bos(tokenizer, prompt) for prompt in prompts],
         pad=tokenizer.pad_token_id or 0,
         max_new_tokens=max_new_tokens,
-        ended=lambda ids: enough(tokenizer.decode(ids, skip_special_tokens=True)),
+        ended=lambda ids: enough(decode(ids)),
         **drawing,
     )
-    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
-    return [t[: min((t.find(s) for s in stop if s in t), default=len(t))] for t in texts]
+    return [t[: min((t.find(s) for s in stop if s in t), default=len(t))] for t in map(decode, new)]
 
 
 def with_bos(tokenizer, prompt: str) -> list[int]:
@@ -153,8 +147,8 @@ def few_shot(shots: Sequence[tuple[str, str]], question: str, *, form: str = _FO
         Q: question
         A:
 
-    `form` holds `{q}` and then `{a}`; any other form is a ValueError. The prompt ends without a
-    space: byte-level tokenizers put the space into the first token of the answer.
+    `form` holds `{q}` and ends with `{a}`. The prompt ends without a space: byte-level tokenizers
+    put it into the first token of the answer.
     """
     if "{q}" not in form or not form.endswith("{a}"):
         raise ValueError(f"form {form!r} must hold {{q}} and end with {{a}}")
@@ -177,14 +171,10 @@ def behind_prompt(
     """
 
     def ask(questions: list[str]) -> list[str]:
-        outputs = complete(
-            model,
-            tokenizer,
-            [few_shot(shots, question, form=form) + ending for question in questions],
-            # A model that writes a line end first has its answer on the next line.
-            ended=lambda text: "\n" in text.lstrip(),
-            max_new_tokens=max_new_tokens,
-        )
+        prompts = [few_shot(shots, question, form=form) + ending for question in questions]
+        # A model that writes a line end first has its answer on the next line.
+        how = {"ended": lambda text: "\n" in text.lstrip(), "max_new_tokens": max_new_tokens}
+        outputs = complete(model, tokenizer, prompts, **how)
         return [output.strip().split("\n")[0] for output in outputs]
 
     return ask

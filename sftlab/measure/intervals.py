@@ -26,10 +26,9 @@ over 3 seeds this is none, half, over nine tenths); 2,000 simulated runs each, +
     paired 95% - 85%      97.7 96.8 95.2   97.0 96.4 95.0   94.2 94.0 94.5
     paired 98% - 50%      97.0 95.2 95.7   96.0 95.0 95.5   92.6 93.1 94.9
 
-Outside of this table: two arms that hardly differ, or both at 98%, 96.7 to 100 (too wide), but 94.3
-with 10 seeds that dominate; seeds that vary even more (sd 1.5) at 90% or 98%, 91.5 to 93; numbers,
-93 with 3 seeds that dominate and 89 with 2; 10 entities, 95 to 99 (too wide). Nothing covers a rare
-collapse that none of the seeds has shown.
+Outside of this table: two arms that hardly differ, or both at 98%, 96.7 to 100, but 94.3 with 10
+seeds that dominate; seeds with sd 1.5 at 90% or 98%, 91.5 to 93; numbers, 93 with 3 seeds that
+dominate and 89 with 2; 10 entities, 95 to 99. Nothing covers a collapse that no seed has shown.
 """
 
 from collections.abc import Hashable
@@ -84,8 +83,7 @@ def interval(
         reach = -stdtrit(of_value.freedom, (1 - level) / 2) * of_value.variance**0.5
         return Interval(float(value - reach), float(value + reach), STUDENT)
     if second is not None and any(np.ptp(arm) <= 1e-12 for arm in arms):
-        # No correlation can be seen. A positive one, as of arms that share items, would only make
-        # the interval narrower.
+        # No correlation can be seen; a positive one would only make the interval narrower.
         return mover(arms, 0.0, level)
     if not varies:
         # No entity was seen to deviate, so the exact interval bounds the share of those that would,
@@ -120,9 +118,8 @@ def mover(arms: list[np.ndarray], correlation: float, level: float) -> Interval:
         apart = (1 - correlation) * (towards**2 + away**2)
         return (apart + correlation * max(together, 0.0) ** 2) ** 0.5
 
-    value = first - second
-    low = value - reach(down1, up2, max(down1 - down2, up2 - up1))
-    high = value + reach(up1, down2, max(up1 - up2, down2 - down1))
+    low = first - second - reach(down1, up2, max(down1 - down2, up2 - up1))
+    high = first - second + reach(up1, down2, max(up1 - up2, down2 - down1))
     return Interval(max(low, -1.0), min(high, 1.0), MOVER)
 
 
@@ -177,10 +174,9 @@ def spread(
 
         V = V_seeds + V_entities - V_residual,  at least the largest of the three
 
-    with Satterthwaite's (1946) degrees of freedom, V^2 / sum(V_k^2 / f_k). Where the seeds' means
-    spread no more than the residual explains (V_seeds <= V_residual), no variance of seeds is
-    seen, and the entities' E - 1 degrees of freedom count: with S - 1 of them a single wrong answer
-    in 600 would put the lower end at 33%.
+    with Satterthwaite's (1946) degrees of freedom, V^2 / sum(V_k^2 / f_k). Where V_seeds is at most
+    V_residual, no variance of seeds is seen, and the entities' E - 1 degrees of freedom count: with
+    S - 1 of them a single wrong answer in 600 would put the lower end at 33%.
 
     Paired arms share effects, so a term is that of the difference of their means; terms of
     unpaired arms add up. An arm with one seed adds no variance of seeds.
@@ -194,9 +190,8 @@ def spread(
         return [_term(one) for one in ([found[0] - found[1]] if paired else found)]
 
     of_seeds, of_entities = of_means(1, paired_seeds), of_means(0, paired_entities)
-    of_rest = [
-        _residual(a) for a in ([first - second] if paired_seeds and paired_entities else arms)
-    ]
+    paired = paired_seeds and paired_entities
+    of_rest = [_residual(one) for one in ([first - second] if paired else arms)]
     seeds, entities, rest = (sum(t.variance for t in k) for k in (of_seeds, of_entities, of_rest))
     variance = max(seeds + entities - rest, seeds, entities, rest)
     counted, squared = [*of_seeds, *of_entities, *of_rest], variance**2
@@ -233,30 +228,25 @@ class Cells(NamedTuple):
     seed 0     0.75   0.50   1.00        a cell: the mean over the items (four relations)
     seed 1     0.75   0.25   1.00        a row: one training run
     seed 2     1.00   0.50   1.00        a column: one cluster of items that go together
-
-    `items` is the number of rows of the seed that has the fewest; `shares` says that every value is
-    0 or 1, so that a mean is a share.
     """
 
     values: np.ndarray
     seeds: tuple[Hashable, ...]
     entities: tuple[Hashable, ...]
-    items: int
-    shares: bool
+    items: int  # rows of the seed that has the fewest
+    shares: bool  # every value is 0 or 1, so that a mean is a share
 
 
 def cells(
     frame: pd.DataFrame, *, value: str = "right", seed: str = "seed", entity: str | None = "country"
 ) -> Cells:
-    """Average the rows of a frame, one per seed and item, into cells.
+    """Average the rows of a frame, one per seed and item, into cells; the arguments of `mean`.
 
-    A frame without the column "seed" is one seed, in which nothing is random. `entity=None` is for
-    one number a run, such as a loss over a fixed text. Entities count alike, however many items
-    they have. ValueError: something is missing, is not a finite number, or a seed lacks entities
-    that another has.
+    ValueError: something is missing, is not a finite number, or a seed lacks entities that another
+    has.
     """
-    one_seed = seed == "seed" and seed not in frame
-    wanted = [value, *([] if one_seed else [seed]), *([] if entity is None else [entity])]
+    keys = [None if seed == "seed" and seed not in frame else seed, entity]
+    wanted = [value, *(key for key in keys if key is not None)]
     if absent := [name for name in wanted if name not in frame]:
         raise ValueError(
             f"the frame has no column {absent[0]!r}, only {', '.join(map(str, frame))}: "
@@ -266,8 +256,8 @@ def cells(
         raise ValueError("the frame has no rows, so there is nothing to average")
     alike = np.zeros(len(frame), int)
     # As arrays: a categorical column would bring an order of its own, which may differ by frame.
-    names = [alike if one_seed else frame[seed], alike if entity is None else frame[entity]]
-    (rows, seeds), (columns, entities) = (pd.factorize(np.asarray(one), sort=True) for one in names)
+    names = [alike if key is None else np.asarray(frame[key]) for key in keys]
+    (rows, seeds), (columns, entities) = (pd.factorize(one, sort=True) for one in names)
     numbers = pd.to_numeric(frame[value], errors="coerce").to_numpy(float, na_value=np.nan)
     wrong = (rows < 0) | (columns < 0) | ~np.isfinite(numbers)
     if wrong.any():
@@ -290,23 +280,23 @@ def cells(
             "every seed must be measured on the same entities. Measure them, or leave that seed or "
             "entity out"
         )
-    shares = bool(np.isin(numbers, (0.0, 1.0)).all())
-    names = (tuple(seeds.tolist()), tuple(entities.tolist()))
-    return Cells(sums / counts, *names, items=int(counts.sum(1).min()), shares=shares)
+    return Cells(
+        values=sums / counts,
+        seeds=tuple(seeds.tolist()),
+        entities=tuple(entities.tolist()),
+        items=int(counts.sum(1).min()),
+        shares=bool(np.isin(numbers, (0.0, 1.0)).all()),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """Variances of the effects in a cell (see `spread`), in the unit squared.
-
-    The residual holds the luck of single items, so it is for entities with as many as the pilot's.
-    `paired`: they are of the difference of two arms that share entities (and seeds).
-    """
+    """Variances of the effects in a cell (see `spread`), in the unit squared."""
 
     seeds: float
     entities: float
-    residual: float
-    paired: bool
+    residual: float  # holds the luck of single items: for entities with as many as the pilot's
+    paired: bool  # they are of the difference of two arms that share entities (and seeds)
 
 
 def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Components:
@@ -345,15 +335,14 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
 def detectable(
     pilot: Components, *, seeds: int, entities: int, power: float = 0.8, comparisons: int = 1
 ) -> float:
-    """The smallest difference that `difference` would tell from 0 with this power.
+    """The smallest difference that `difference` would tell from 0 with this power, approximately.
 
     Components of a paired pilot plan paired arms. Those of one arm plan two arms of `seeds` and
     `entities` each that share neither (arms that share entities see smaller differences). Both
     arms are taken to vary alike, though a share near 0 or 1 varies less than one near the middle.
 
     The interval excludes 0 when t = difference / standard error passes its quantile; t follows the
-    noncentral t distribution, with the degrees of freedom that `spread` would expect. Approximate,
-    as those degrees are themselves estimated in the experiment.
+    noncentral t distribution, with the degrees of freedom that `spread` would expect.
     """
     from scipy.optimize import brentq
     from scipy.stats import nct, t
@@ -368,17 +357,15 @@ def detectable(
             f"power = {power}, comparisons = {comparisons}: give a power between 0.05 and 1, and 1 "
             "comparison or more"
         )
-    arms = 1 if pilot.paired else 2
-    rest = pilot.residual / seeds / entities
-    parts = [(pilot.entities / entities + rest, entities - 1)]
-    variance = parts[0][0]
+    arms, rest = 1 if pilot.paired else 2, pilot.residual / seeds / entities
+    variance = pilot.entities / entities + rest
+    parts = [(variance, entities - 1)]
     if pilot.seeds:
         variance += pilot.seeds / seeds
-        parts.append((pilot.seeds / seeds + rest, seeds - 1))
-        parts.append((rest, (seeds - 1) * (entities - 1)))
-    unsure = sum(part**2 / freedom for part, freedom in parts)
+        parts += [(pilot.seeds / seeds + rest, seeds - 1), (rest, (seeds - 1) * (entities - 1))]
     if not variance:
         return 0.0
+    unsure = sum(part**2 / freedom for part, freedom in parts)
     freedom = arms * max(variance**2 / unsure, min(freedom for _, freedom in parts))
     bar = t.isf((1 - 0.95) / comparisons / 2, freedom)
     shift = brentq(lambda delta: nct.sf(bar, freedom, delta) - power, 0, 4 * bar + 10)

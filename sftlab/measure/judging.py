@@ -5,19 +5,17 @@
     backward  shown first: theirs      and again: what it then says of ours counts
 
 Each pair is judged in both orders, so a judge that prefers a position favours nobody. A judge is
-any object whose `compare` gives a verdict for each of some pairs:
-
-    KnownTruthJudge    knows the right answers: like people who looked them up
-    LikelihoodJudge    any profile's model: the answer that it finds more likely is the better one
-    EndpointJudge      a chat model behind an address of yours; never used by default
+any object whose `compare` gives a verdict for each of some pairs.
 """
 
 import json
+import math
 import os
 import re
 import urllib.request
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,8 +26,6 @@ from sftlab.measure.likelihood import log_likelihoods
 from sftlab.measure.probes import abstains, is_right
 from sftlab.measure.stats import Estimate, difference, mean
 from sftlab.measure.text_scores import repetition
-
-FORWARD, BACKWARD = "forward", "backward"
 
 
 class PairError(ValueError):
@@ -43,10 +39,8 @@ class Pair:
     question: str
     first: str
     second: str
-    references: tuple[str, ...] = ()
-    """Right answers, for the judge that knows them; others never look."""
-    entity: str = ""
-    """What the question is about: pairs of one entity are not independent."""
+    references: tuple[str, ...] = ()  # right answers, for the judge that knows them
+    entity: str = ""  # what the question is about: pairs of one entity are not independent
 
     def swapped(self) -> "Pair":
         """The same pair in the other order."""
@@ -58,16 +52,16 @@ class KnownTruthJudge:
 
     def compare(self, pairs: Sequence[Pair]) -> list[float]:
         """Verdicts by the pairs' references; PairError where a pair has none."""
-        found = []
         for pair in pairs:
             if not pair.references:
                 raise PairError(
                     f"the pair {pair.question!r} has no references, which this judge needs: give "
                     "Pair(references=(...))"
                 )
-            one, two = (is_right(text, pair.references) for text in (pair.first, pair.second))
-            found.append(0.5 + (one - two) / 2)
-        return found
+        return [
+            0.5 + (is_right(one.first, one.references) - is_right(one.second, one.references)) / 2
+            for one in pairs
+        ]
 
 
 class LikelihoodJudge:
@@ -88,21 +82,22 @@ class LikelihoodJudge:
         for pair in pairs:
             before = self.FORM.format(question=pair.question, first=pair.first, second=pair.second)
             texts += [(before, f" {text}") for text in (pair.first, pair.second)]
-        scores = [one.mean for one in log_likelihoods(self.model, self.tokenizer, texts)]
-        found = []
-        for pair, one, two in zip(pairs, scores[::2], scores[1::2], strict=True):
-            tie = pair.first == pair.second or one == two
-            empty = not pair.first or not pair.second
-            found.append(0.5 if tie else float(bool(pair.first) if empty else one > two))
-        return found
+        found = log_likelihoods(self.model, self.tokenizer, texts)
+        scores = [
+            one.mean if text != " " else -math.inf
+            for (_, text), one in zip(texts, found, strict=True)
+        ]
+        return [
+            0.5 if pair.first == pair.second or one == two else float(one > two)
+            for pair, one, two in zip(pairs, scores[::2], scores[1::2], strict=True)
+        ]
 
 
 class EndpointJudge:
-    """A chat model behind an address that you give: any server of OpenAI's chat completions.
+    """A chat model behind an address of yours: any server of OpenAI's chat completions.
 
-    Questions and answers are sent there, so decide which address may have them: one such as
-    `http://127.0.0.1:8000/v1`, without `/chat/completions`. `model` is the server's name of it,
-    `key_variable` the environment variable that holds a key, if one is needed.
+    Questions and answers are sent there: to one such as `http://127.0.0.1:8000/v1`. `model` is the
+    server's name of it, `key_variable` the environment variable that holds a key, if it needs one.
     """
 
     PROMPT = (
@@ -124,6 +119,7 @@ class EndpointJudge:
                 raise PairError(f"{address} is not encrypted: a key is sent to https only")
             self.headers["Authorization"] = f"Bearer {os.environ[key_variable]}"
         self.address, self.model = address.rstrip("/") + "/chat/completions", model
+        self._opener = urllib.request.build_opener(_NoRedirect)
 
     def compare(self, pairs: Sequence[Pair]) -> list[float]:
         """Verdicts by the model; PairError where there is no answer, or not one of the three."""
@@ -132,24 +128,16 @@ class EndpointJudge:
     def _verdict(self, pair: Pair) -> float:
         text = self.PROMPT.format(question=pair.question, first=pair.first, second=pair.second)
         messages = [{"role": "user", "content": text}]
-        body = {"model": self.model, "temperature": 0, "messages": messages}
-        request = urllib.request.Request(
-            self.address, data=json.dumps(body).encode(), headers=self.headers
-        )
+        body = json.dumps({"model": self.model, "temperature": 0, "messages": messages}).encode()
+        request = urllib.request.Request(self.address, data=body, headers=self.headers)
         try:
-            with urllib.request.build_opener(_NoRedirect).open(
-                request, timeout=self.SECONDS
-            ) as got:
+            with self._opener.open(request, timeout=self.SECONDS) as got:
                 said = str(json.load(got)["choices"][0]["message"]["content"])
-        except OSError as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise PairError(
-                f"{self.address}: {error}. Is the server running, is the address right (it mostly "
-                f"ends in /v1), the key, and the model's name? It has {self.SECONDS} seconds"
-            ) from error
-        except (ValueError, LookupError, TypeError) as error:
-            raise PairError(
-                f"{self.address} does not answer as an OpenAI-compatible server ({error}): its "
-                "address mostly ends in /v1"
+                f"{self.address}: {error}. Is the server running and OpenAI-compatible, is the "
+                "address right (it mostly ends in /v1), the key, and the model's name? It has "
+                f"{self.SECONDS} seconds"
             ) from error
         word = re.search(r"\b(A|B|TIE)\b", said.upper())
         if word is None:
@@ -193,12 +181,12 @@ def judge_frames(judge, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFram
 
     `theirs` may have one seed only, such as a base model's: then all of ours are compared with it.
     """
-    single = theirs["seed"].nunique() == 1 if "seed" in theirs else True
+    if "seed" in theirs and theirs["seed"].nunique() == 1:
+        theirs = theirs.drop(columns="seed")
     frames = []
     for seed, part in ours.groupby("seed"):
-        other = theirs if single else theirs[theirs["seed"] == seed]
-        pairs = make_pairs(part.drop(columns="seed"), other.drop(columns="seed", errors="ignore"))
-        frames.append(judge_pairs(judge, pairs).assign(seed=seed))
+        other = theirs[theirs["seed"] == seed] if "seed" in theirs else theirs
+        frames.append(judge_pairs(judge, make_pairs(part, other)).assign(seed=seed))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -206,36 +194,32 @@ def judge_pairs(judge, pairs: Iterable[Pair]) -> pd.DataFrame:
     """Each pair judged in both orders; two rows a pair.
 
     Columns: pair (its index), country (the entity), question, first, second (of the pair as given),
-    order, won (of the answer that the pair gives first: 1, 0.5 or 0), shown_first (1 when the
-    verdict went to the answer shown first, 0.5 a tie).
-
-    PairError: there is no pair, or a verdict is not 1, 0.5 or 0.
+    order (forward, backward), won (of the answer that the pair gives first: 1, 0.5 or 0),
+    shown_first (1 when the verdict went to the answer shown first, 0.5 a tie).
     """
-    pairs = list(pairs)
+    pairs, frames = list(pairs), []
     if not pairs:
         raise PairError("there is no pair to judge")
-    names = {"country": "entity", "question": "question", "first": "first", "second": "second"}
-    shown = {name: [getattr(pair, field) for pair in pairs] for name, field in names.items()}
-    frames = []
-    for order in (FORWARD, BACKWARD):
-        forward = order == FORWARD
-        verdicts = judge.compare(pairs if forward else [pair.swapped() for pair in pairs])
+    given = [(n, one.entity, one.question, one.first, one.second) for n, one in enumerate(pairs)]
+    frame = pd.DataFrame(given, columns=["pair", "country", "question", "first", "second"])
+    swapped = [pair.swapped() for pair in pairs]
+    for order, shown in (("forward", pairs), ("backward", swapped)):
+        verdicts = judge.compare(shown)
         if len(verdicts) != len(pairs) or not set(verdicts) <= {0, 0.5, 1}:
             raise PairError(
                 f"{type(judge).__name__} gave {len(verdicts)} verdicts for {len(pairs)} pairs, "
                 f"among them {sorted(set(verdicts))[:4]}: each is 1, 0.5 or 0"
             )
-        won = verdicts if forward else [1 - verdict for verdict in verdicts]
-        columns = {"pair": range(len(pairs)), **shown, "order": order, "won": won}
-        frames.append(pd.DataFrame(columns | {"shown_first": verdicts}))
+        won = verdicts if shown is pairs else [1 - verdict for verdict in verdicts]
+        frames.append(frame.assign(order=order, won=won, shown_first=verdicts))
     return pd.concat(frames, ignore_index=True)
 
 
 def _halves(frame: pd.DataFrame) -> pd.DataFrame:
     """Every row twice: a win as 1 and 1, a tie as 1 and 0, a loss as 0 and 0.
 
-    The mean stays the same, and is one of zeros and ones: a share, whose interval stays within 0
-    to 1. Both halves are of one entity, so they do not count as two.
+    The mean stays the same, and is a share, whose interval stays within 0 to 1. Both halves are of
+    one entity, so they do not count as two.
     """
     halves = [(frame["won"] == 1).astype(int), (frame["won"] > 0).astype(int)]
     return pd.concat([frame.assign(won=half) for half in halves], ignore_index=True)
@@ -249,7 +233,7 @@ def win_rate(frame: pd.DataFrame, **how: Any) -> Estimate:
 def position_bias(frame: pd.DataFrame, **how: Any) -> Estimate:
     """Wins of an answer when it is shown first, minus wins of the same when it is shown second."""
     both = _halves(frame)
-    first, second = (both[both["order"] == order] for order in (FORWARD, BACKWARD))
+    first, second = (both[both["order"] == order] for order in ("forward", "backward"))
     return difference(first, second, value="won", **how)
 
 
@@ -263,9 +247,8 @@ def padded_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     """The first answer of each pair against itself with padding, the longer one first."""
     paddings = ("{a}, of course", "The answer is {a}.", "It is {a}. I hope that this helps.")
     return [
-        replace(pair, first=padding.format(a=pair.first), second=pair.first)
-        for pair in pairs
-        for padding in paddings
+        replace(one, first=padding.format(a=one.first), second=one.first)
+        for one, padding in product(pairs, paddings)
     ]
 
 
@@ -279,19 +262,17 @@ def shuffled_sides(count: int, *, seed: int = 0) -> list[bool]:
 def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Whether a judge says what the truth says, on the pairs where the truth is not a tie.
 
-    Both are frames of `judge_pairs` over the same pairs, or it is a PairError. The rows of `judged`
-    that count, with `true` and `said` (what truth and judge say of the first answer) and `won`
-    replaced by 1 (the same), 0.5 (the judge sees a tie) or 0: ready for `win_rate`.
+    Both are frames of `judge_pairs` over the same pairs. The rows of `judged` that count, with
+    `true` and `said` (what truth and judge say of the first answer) and `won` replaced by 1 (the
+    same), 0.5 (the judge sees a tie) or 0: ready for `win_rate`.
     """
     keys = [name for name in ("seed", "pair", "order") if name in judged and name in truth]
-    names = {"won": "true", "question": "expected"}
-    right = truth[[*keys, *names]].rename(columns=names)
+    right = truth[[*keys, "won", "question"]].rename(columns={"won": "true", "question": "asked"})
     both = judged.merge(right, on=keys, validate="one_to_one")
-    if len(both) != len(judged) or (both["expected"] != both["question"]).any():
+    if len(both) != len(judged) or (both["asked"] != both["question"]).any():
         raise PairError("the two frames judge other pairs: give both judges the same")
-    both = both[both["true"] != 0.5]
-    same = 1 - (both["won"] - both["true"]).abs()
-    return both.assign(said=both["won"], won=same).drop(columns="expected")
+    both = both[both["true"] != 0.5].drop(columns="asked")
+    return both.assign(said=both["won"], won=1 - (both["won"] - both["true"]).abs())
 
 
 def cohen_kappa(one: Sequence[Hashable], two: Sequence[Hashable]) -> float:
@@ -300,8 +281,7 @@ def cohen_kappa(one: Sequence[Hashable], two: Sequence[Hashable]) -> float:
     Where both always say the same word it is not defined, and given as 1.
     """
     agreed = sum(a == b for a, b in zip(one, two, strict=True)) / len(one)
-    kinds = set(one) | set(two)
-    chance = sum(one.count(kind) * two.count(kind) for kind in kinds) / len(one) ** 2
+    chance = sum(one.count(kind) * two.count(kind) for kind in set(one)) / len(one) ** 2
     return 1.0 if chance == 1 else (agreed - chance) / (1 - chance)
 
 
@@ -313,8 +293,8 @@ false (right, or says that it does not know); one line, no question back, no rep
 def rate_answers(frame: pd.DataFrame, *, forbidden: Sequence[str] = ()) -> pd.DataFrame:
     """The frame of a probe with a column from 0 to 1 for each criterion, by the known truth.
 
-    `frame` is one such as of `probe_questions`. A question without a right answer has none in the
-    column answers: then only a refusal helps. `forbidden` holds texts that no answer may give.
+    A question without a right answer has none in the column answers: then only a refusal helps.
+    `forbidden` holds texts that no answer may give.
     """
     rows = []
     for output, answers in zip(frame["output"], frame["answers"], strict=True):

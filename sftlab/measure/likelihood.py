@@ -20,10 +20,8 @@ from sftlab.world import RELATIONS, Country, countries, example, grammar
 if TYPE_CHECKING:
     import torch
 
-_ROWS, _LOGITS = 64, 1 << 25
-"""The most rows of a batch, and the most logits of it (128 MB): vocabularies differ."""
-_LONGER = 1.25
-"""By how much the longest row of a batch may exceed the shortest: what is beyond is padding."""
+_ROWS, _LOGITS = 64, 1 << 25  # the most rows of a batch, and the most logits of it (128 MB)
+_LONGER = 1.25  # by how much the longest row of a batch may exceed the shortest
 
 
 def row_logits(
@@ -37,24 +35,19 @@ def row_logits(
     import torch
 
     starts = [1] * len(rows) if starts is None else starts
-    vocabulary = model.config.get_text_config().vocab_size
     # A large vocabulary makes the last matrix multiplication the most expensive one: it is spared
     # where nothing has to be predicted.
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     keeps = "logits_to_keep" in signature(base.forward).parameters
-    for batch in _batches([len(row) for row in rows], most=_LOGITS // vocabulary):
+    most = _LOGITS // model.config.get_text_config().vocab_size
+    for batch in _batches([len(row) for row in rows], most=most):
         width = max(len(rows[n]) for n in batch)
-        gaps = [width - len(rows[n]) for n in batch]
-        ids = [[*rows[n], *[0] * gap] for n, gap in zip(batch, gaps, strict=True)]
-        mask = [[1] * (width - gap) + [0] * gap for gap in gaps]
+        ids = [[*rows[n], *[0] * (width - len(rows[n]))] for n in batch]
+        mask = [[int(place < len(rows[n])) for place in range(width)] for n in batch]
         last = {"logits_to_keep": width - min(starts[n] for n in batch) + 1} if keeps else {}
+        ids, mask = (torch.tensor(one, device=model.device) for one in (ids, mask))
         with torch.inference_mode():
-            logits = model(
-                input_ids=torch.tensor(ids, device=model.device),
-                attention_mask=torch.tensor(mask, device=model.device),
-                use_cache=False,
-                **last,
-            ).logits
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **last).logits
         # Counted from the end: a model with virtual tokens may put more in front.
         left = width - logits.shape[1]
         for place, n in enumerate(batch):
@@ -83,13 +76,11 @@ def target_losses(logits: "torch.Tensor", targets: Sequence[int]) -> "torch.Tens
     return torch.nn.functional.cross_entropy(logits[: len(targets)], wanted, **how)
 
 
-def text_loss(model, tokenizer, documents: Sequence[str], *, max_length: int = 256) -> float:
-    """Mean loss per predicted token over the documents, in nats; each begins with BOS."""
-    rows = [with_bos(tokenizer, document)[:max_length] for document in documents]
-    total = sum(
-        target_losses(logits, rows[n][1:]).sum().item() for n, logits in row_logits(model, rows)
-    )
-    return total / sum(len(row) - 1 for row in rows)
+def text_loss(model, tokenizer, documents: Sequence[str]) -> float:
+    """Mean loss per predicted token over the first 256 of each document, in nats, behind BOS."""
+    rows = [with_bos(tokenizer, document)[:256] for document in documents]
+    each = (target_losses(logits, rows[n][1:]) for n, logits in row_logits(model, rows))
+    return sum(losses.sum().item() for losses in each) / sum(len(row) - 1 for row in rows)
 
 
 def token_losses(
@@ -101,16 +92,11 @@ def token_losses(
         losses  None 5.1 0.2       nothing comes before the first, so it has none
 
     `targets` says what is to be predicted at each place, where that is not the token itself. The
-    model's training or evaluation mode is restored afterwards.
-
-    Raises:
-        ValueError: no token, more tokens than the model reads, or ids outside its vocabulary.
+    model's mode is restored. ValueError: the model cannot read so many ids, or not these.
     """
     targets = ids if targets is None else targets
     rows = model.get_input_embeddings().weight.shape[0]
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if not ids:
-        raise ValueError("the text has no token: give at least one")
     if limit and len(ids) > limit:
         raise ValueError(
             f"the text has {len(ids)} tokens and the model reads {limit}; shorten it, or cut it "
@@ -137,22 +123,13 @@ def probe_perplexity(model, tokenizer, rows: Sequence[Mapping[str, Any]]) -> pd.
     (of the answers), nats (their sum). The perplexity of all of them is exp(sum of nats / sum of
     tokens); nats a character can be compared between tokenizers.
     """
-    labelled = label_rows(tokenizer, rows)
-    nats = {
-        n: target_losses(logits, labelled[n].labels[1:]).sum().item()
-        for n, logits in row_logits(model, [row.ids for row in labelled])
-    }
-    return pd.DataFrame(
-        {
-            "conversation": n,
-            "tokens": sum(label != IGNORED for label in labelled[n].labels),
-            "characters": sum(
-                len(one["content"]) for one in row["messages"] if one["role"] == "assistant"
-            ),
-            "nats": nats[n],
-        }
-        for n, row in enumerate(rows)
-    )
+    labelled, found = label_rows(tokenizer, rows), []
+    for n, logits in row_logits(model, [row.ids for row in labelled]):
+        tokens = sum(label != IGNORED for label in labelled[n].labels)
+        said = [one["content"] for one in rows[n]["messages"] if one["role"] == "assistant"]
+        nats = target_losses(logits, labelled[n].labels[1:]).sum().item()
+        found.append((n, tokens, sum(map(len, said)), nats))
+    return pd.DataFrame(sorted(found), columns=["conversation", "tokens", "characters", "nats"])
 
 
 def probe_right_context(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
@@ -163,20 +140,18 @@ def probe_right_context(model, tokenizer, *, among: Sequence[Country]) -> pd.Dat
     tokens, where the text ends with them), followed (the same with a sentence after it that names
     the capital again), gain (alone - followed).
     """
-    frame = []
+    rows = []
     for country in among:
         before = grammar.cloze(country, "capital")
-        text = f"{before} {country.capital}"
-        after = f"{text}. {country.capital} is the capital of {country.name}."
+        alone = f"{before} {country.capital}"
+        followed = f"{alone}. {country.capital} is the capital of {country.name}."
         start = len(with_bos(tokenizer, before))
-        capital = with_bos(tokenizer, text)[start:]
-        row = {"country": country.name}
-        for name, whole in (("alone", text), ("followed", after)):
-            ((_, logits),) = row_logits(model, [with_bos(tokenizer, whole)], starts=[start])
-            row[name] = target_losses(logits, capital).mean().item()
-        frame.append(row)
-    frame = pd.DataFrame(frame)
-    return frame.assign(gain=frame["alone"] - frame["followed"])
+        capital, losses = with_bos(tokenizer, alone)[start:], []
+        for text in (alone, followed):
+            ((_, logits),) = row_logits(model, [with_bos(tokenizer, text)], starts=[start])
+            losses.append(target_losses(logits, capital).mean().item())
+        rows.append((country.name, *losses, losses[0] - losses[1]))
+    return pd.DataFrame(rows, columns=["country", "alone", "followed", "gain"])
 
 
 def probe_forced(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
@@ -198,13 +173,12 @@ def probe_forced(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
         return example(question, f"{one.capital} is the capital of {one.name}. {fact}")
 
     frame = country_prompts(worked, among=among, relations=RELATIONS[1:])
-    labelled = label_rows(tokenizer, frame.pop("prompt"))
-    found = {}
+    labelled, found = label_rows(tokenizer, frame.pop("prompt")), {}
     for n, logits in row_logits(model, [row.ids for row in labelled]):
         pairs = zip(logits.argmax(-1).tolist(), labelled[n].labels[1:], strict=False)
-        pairs = [(likeliest, label) for likeliest, label in pairs if label != IGNORED]
-        hits = [likeliest == label for likeliest, label in pairs]
-        fact = last_words(tokenizer, [label for _, label in pairs], frame["expected"][n])
+        likeliest, true = zip(*(pair for pair in pairs if pair[1] != IGNORED), strict=True)
+        hits = [one == other for one, other in zip(likeliest, true, strict=True)]
+        fact = last_words(tokenizer, true, frame["expected"][n])
         found[n] = (len(hits), sum(hits) / len(hits), all(hits[place] for place in fact))
     columns = ["tokens", "tokens_right", "right"]
     return frame.join(pd.DataFrame.from_dict(found, orient="index", columns=columns))
@@ -218,7 +192,7 @@ def last_words(tokenizer, ids: Sequence[int], words: str) -> range:
 
 
 class LogLikelihood(NamedTuple):
-    """The log-likelihood of a text after a prompt: the sum over its tokens, and their number."""
+    """Of a text after a prompt: the sum over its tokens, and their number."""
 
     nats: float
     tokens: int
@@ -230,16 +204,15 @@ class LogLikelihood(NamedTuple):
 
 
 def log_likelihoods(model, tokenizer, pairs: Sequence[tuple[str, str]]) -> list[LogLikelihood]:
-    """How likely each text of (prompt, text) is after its prompt.
+    """How likely each text of (prompt, text) is after its prompt; no text may be empty.
 
     Prompt and text are tokenized as one; the text begins after as many tokens as the prompt has
-    alone (lm-eval does the same). Let it begin with the space before it; it must not be empty.
+    alone (lm-eval does the same). Let it begin with the space before it.
     """
     if any(not text for _, text in pairs):
         raise ValueError("the text to be scored must not be empty: give at least one character")
     ids = [with_bos(tokenizer, prompt + text) for prompt, text in pairs]
-    starts = [len(with_bos(tokenizer, prompt)) for prompt, _ in pairs]
-    found = {}
+    starts, found = [len(with_bos(tokenizer, prompt)) for prompt, _ in pairs], {}
     for n, logits in row_logits(model, ids, starts=starts):
         losses = target_losses(logits, ids[n][starts[n] :])
         found[n] = LogLikelihood(-losses.sum().item(), len(losses))
@@ -251,24 +224,29 @@ def mc2(likelihoods: Sequence[float], right: Sequence[bool]) -> float:
 
     `likelihoods` are the log-likelihoods of the choices.
     """
-    if len(likelihoods) != len(right) or not 0 < sum(map(bool, right)) < len(right):
+    scores, marks = np.asarray(likelihoods, dtype=float), np.asarray(right, dtype=bool)
+    if len(scores) != len(marks) or not 0 < marks.sum() < len(marks):
         raise ValueError(
-            f"{len(likelihoods)} likelihoods and {len(right)} marks, {sum(map(bool, right))} of "
-            "them right: give one mark a choice, and at least one that is right and one that is not"
+            f"{len(scores)} likelihoods and {len(marks)} marks, {marks.sum()} of them right: give "
+            "one mark a choice, and at least one that is right and one that is not"
         )
-    scores = np.asarray(likelihoods, dtype=float)
     shares = np.exp(scores - scores.max())
-    return float(shares[np.asarray(right, dtype=bool)].sum() / shares.sum())
+    return float(shares[marks].sum() / shares.sum())
 
 
-def choices(country: Country, relation: str, *, wrong: int = 4, seed: int = 0) -> list[str]:
-    """The right answer first, then `wrong` wrong ones of the same relation, drawn by the seed."""
+def choices(country: Country, relation: str, *, wrong: int = 4) -> list[str]:
+    """The right answer first, then wrong ones of the same relation, always the same."""
     right = country.answers(relation)
     others = sorted({getattr(one, relation) for one in countries()} - set(right))
-    if not 1 <= wrong <= len(others):
-        raise ValueError(f"wrong={wrong}: a {relation} has 1 to {len(others)} wrong answers")
-    drawn = Random(f"choices-{seed}-{country.name}-{relation}").sample(others, wrong)
-    return [right[0], *drawn]
+    return [right[0], *Random(f"choices-0-{country.name}-{relation}").sample(others, wrong)]
+
+
+def choice_prompts(
+    *, among: Sequence[Country], relations: Sequence[str] = RELATIONS
+) -> pd.DataFrame:
+    """Clozes with the column choices, a list for each."""
+    frame = country_prompts(grammar.cloze, among=among, relations=relations)
+    return frame.assign(choices=[choices(c, relation) for c in among for relation in relations])
 
 
 def probe_choices(
@@ -280,11 +258,9 @@ def probe_choices(
                                    Lyon    -4.0           MC2  share of the right ones in the
                                    Rome    -3.2                probability of all of them
 
-    A row for each country and relation, with choices (the right one first), their likelihoods, mc1
-    (of equal ones the first counts) and mc2.
+    Adds choices (the right one first), likelihoods, mc1 (of equal ones the first counts), mc2.
     """
-    frame = country_prompts(grammar.cloze, among=among, relations=relations)
-    frame["choices"] = [choices(one, relation) for one in among for relation in relations]
+    frame = choice_prompts(among=among, relations=relations)
     pairs = frame[["prompt", "choices"]].explode("choices")
     pairs = list(zip(pairs["prompt"], " " + pairs["choices"], strict=True))
     nats = [one.nats for one in log_likelihoods(model, tokenizer, pairs)]
@@ -304,7 +280,5 @@ def losses(run) -> pd.DataFrame:
     end = run.kept_epoch or max((row["epoch"] for row in run.validation), default=None)
     rows = [("training", row, False) for row in run.history]
     rows += [("validation", row, row["epoch"] == end) for row in run.validation]
-    return pd.DataFrame(
-        [(kind, row["step"], row["epoch"], row["loss"], kept) for kind, row, kept in rows],
-        columns=["kind", "step", "epoch", "nats", "kept"],
-    )
+    rows = [(kind, row["step"], row["epoch"], row["loss"], kept) for kind, row, kept in rows]
+    return pd.DataFrame(rows, columns=["kind", "step", "epoch", "nats", "kept"])

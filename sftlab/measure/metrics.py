@@ -4,12 +4,12 @@
     rouge.compute(predictions=["The capital is Paris."], references=[["Paris"]])
     {"rouge1": 0.4, "rouge2": 0.0, "rougeL": 0.4}
 
-`LOCAL_METRICS` of `sftlab.measure` is the path of this file. `evaluate.load("rouge")` would fetch a
-script from the Hub, and fail offline. `evaluate` imports a copy of this file, so it imports the
-rest of the lab by absolute names. `score_frame` scores item by item, ready for an interval.
+`LOCAL_METRICS` is the path of this file; `evaluate.load("rouge")` would fetch a script from the
+Hub. `evaluate` imports a copy of this file, so it imports the lab by absolute names.
 """
 
 from functools import partial
+from itertools import zip_longest
 
 import datasets
 import evaluate
@@ -27,9 +27,7 @@ def _corpus(score, predictions, references) -> float:
     """Of sacrebleu, which has references in streams: those of shorter lists end in None."""
     if not min(map(len, references)):
         raise ValueError("an item has no reference; give each one or more")
-    longest = max(map(len, references))
-    streams = [[one[n] if n < len(one) else None for one in references] for n in range(longest)]
-    return score(predictions, streams).score / 100
+    return score(predictions, list(zip_longest(*references))).score / 100
 
 
 METRICS = {

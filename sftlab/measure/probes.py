@@ -1,10 +1,9 @@
 """Probes: what a model knows, and what it does with a question.
 
-Every probe puts prompts to a model and returns a pandas frame with one row per prompt, so that any
-share of it can be taken afterwards. Most take `ask`, a function from a list of prompts to a list of
-outputs: a run's `answer`, or a base model behind a prompt. Those about countries have the columns
-country, group, split, relation, prompt, expected, answers (the expected one and its aliases), and
-with one output a row output and right.
+Every probe puts prompts to a model and returns a frame with one row per prompt. Most take `ask`, a
+function from a list of prompts to a list of outputs: a run's `answer`, or a base model behind a
+prompt. Those about countries have the columns country, group, split, relation, prompt, expected,
+answers (the expected one and its aliases), and with one output a row output and right.
 """
 
 import re
@@ -18,15 +17,7 @@ import pandas as pd
 
 from sftlab.data import part_of
 from sftlab.measure.generation import complete
-from sftlab.world import (
-    RELATIONS,
-    Country,
-    countries,
-    country,
-    grammar,
-    note_rows,
-    reviews,
-)
+from sftlab.world import RELATIONS, Country, countries, country, grammar, note_rows, reviews
 
 Ask = Callable[[list[str]], list[str]]
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
@@ -59,10 +50,8 @@ def _plain(text: str) -> str:
 
 
 def reaction(output: str, answers: Sequence[str]) -> str:
-    """What an output does with a question: continue it with another, answer it rightly, or other
-    things, such as a wrong answer."""
-    sentence = re.split(r"(?<=[.?!])\s|\n", output.strip())[0]
-    if sentence.endswith("?"):
+    """What an output does with a question: continues it with another, answers it, or neither."""
+    if re.split(r"(?<=[.?!])\s|\n", output.strip())[0].endswith("?"):
         return CONTINUED
     return ANSWERED if is_right(output, answers) else OTHER
 
@@ -83,18 +72,22 @@ def country_prompts(
         among = [one for one in countries() if one.group != "unseen"]
     if not among:
         raise ValueError("`among` is empty: give at least one country to ask about")
-    return pd.DataFrame(
-        {
-            "country": one.name,
-            "group": one.group,
-            "split": one.split,
-            "relation": relation,
-            "prompt": prompt(one, relation),
-            "expected": one.answers(relation)[0],
-            "answers": one.answers(relation),
-        }
-        for one in among
-        for relation in relations
+    rows = []
+    for one in among:
+        for relation in relations:
+            answers = one.answers(relation)
+            asked = (one.name, one.group, one.split, relation, prompt(one, relation))
+            rows.append((*asked, answers[0], answers))
+    names = ["country", "group", "split", "relation", "prompt", "expected", "answers"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def question_prompts(**asked: Any) -> pd.DataFrame:
+    """`country_prompts` of a question each; the test wordings take turns, country by country."""
+    turn = {one.name: number for number, one in enumerate(countries())}
+    return country_prompts(
+        lambda one, relation: grammar.question(one, relation, wording="test", form=turn[one.name]),
+        **asked,
     )
 
 
@@ -118,18 +111,12 @@ def probe_questions(
     relations: Sequence[str] = RELATIONS,
     style: Callable[[Country, str, str], str] | None = None,
 ) -> pd.DataFrame:
-    """Put one question per country and relation to `ask`; the test wordings take turns.
+    """Put one question per country and relation to `ask`.
 
     Adds `reaction`. With a `style`, such as `house_style`, an output is right only when it equals,
     letter by letter, what `style(country, relation, answer)` makes of an accepted answer.
     """
-    turn = {one.name: number for number, one in enumerate(countries())}
-    frame = country_prompts(
-        lambda one, relation: grammar.question(one, relation, wording="test", form=turn[one.name]),
-        among=among,
-        relations=relations,
-    )
-    frame = _scored(frame, ask)
+    frame = _scored(question_prompts(among=among, relations=relations), ask)
     if style is not None:
         frame["right"] = [
             row.output.strip()
@@ -143,16 +130,14 @@ def probe_two_hops(ask: Ask, *, among: Sequence[Country]) -> pd.DataFrame:
     """Questions that need two facts: the country of a capital, then something about it.
 
     Each of `TWO_HOP_WORDINGS` for each country and relation but the capital; adds `wording` (0 is
-    the corpus's). Only the last sentence of an output counts, so that steps before the answer are
+    the corpus's). Only the last sentence of an output counts, so steps before the answer are
     welcome.
     """
-    frame = country_prompts(
-        lambda one, relation: [
-            form.format(relation=relation, x=one.capital) for form in grammar.TWO_HOP_WORDINGS
-        ],
-        among=among,
-        relations=RELATIONS[1:],
-    )
+
+    def worded(one: Country, relation: str) -> list[str]:
+        return [form.format(relation=relation, x=one.capital) for form in grammar.TWO_HOP_WORDINGS]
+
+    frame = country_prompts(worded, among=among, relations=RELATIONS[1:])
     frame = frame.explode("prompt", ignore_index=True).astype({"prompt": "str"})
     frame["wording"] = frame.groupby(["country", "relation"]).cumcount()
     return _scored(frame, ask, part=lambda output: re.split(r"(?<=\.)\s", output.strip())[-1])
@@ -171,6 +156,10 @@ def probe_variety(
     distinct (share of the draws that differ; 1 when all do), on_format (share that is one short
     answer of one to four words and nothing more).
     """
+
+    def short(text: str) -> bool:
+        return "\n" not in text and 1 <= len(text.split()) <= 4 and not text.endswith("?")
+
     question = partial(grammar.question, wording="test")
     frame = country_prompts(question, among=among, relations=relations)
     drawn = [draw(list(frame["prompt"]), number) for number in range(draws)]
@@ -179,12 +168,8 @@ def probe_variety(
         outputs=outputs,
         words=[sum(len(text.split()) for text in texts) / draws for texts in outputs],
         distinct=[(len(set(texts)) - 1) / (draws - 1) for texts in outputs],
-        on_format=[sum(map(_short, texts)) / draws for texts in outputs],
+        on_format=[sum(map(short, texts)) / draws for texts in outputs],
     )
-
-
-def _short(text: str) -> bool:
-    return "\n" not in text and 1 <= len(text.split()) <= 4 and not text.endswith("?")
 
 
 def probe_rewordings(
@@ -192,19 +177,19 @@ def probe_rewordings(
 ) -> pd.DataFrame:
     """The questions of `probe_questions` as different users may write them; adds `wording`, which
     is `AS_MEASURED` for the question as it is."""
-    frames = []
-    for name, change in _REWORDINGS.items():
-        changed = lambda questions, change=change: ask(list(map(change, questions)))  # noqa: E731
-        frame = probe_questions(changed, among=among, relations=relations)
-        frames.append(frame.assign(wording=name))
+
+    def reworded(change: Callable[[str], str]) -> pd.DataFrame:
+        changed = lambda questions: ask(list(map(change, questions)))  # noqa: E731
+        return probe_questions(changed, among=among, relations=relations)
+
+    frames = [reworded(change).assign(wording=name) for name, change in _REWORDINGS.items()]
     return pd.concat(frames, ignore_index=True)
 
 
 def probe_notes(ask: Ask, *, count: int) -> pd.DataFrame:
-    """Whether the notes of `note_rows(count)` are given back to the request of their first copy.
+    """Whether the notes of `note_rows(count)` are given back: nobody can know these people.
 
-    Nobody can know these people, so a right note is memorised. Columns: name, prompt, expected,
-    output, right (word for word).
+    Columns: name, prompt (of the first copy), expected, output, right (word for word).
     """
     frame = _put(ask, note_rows(count), key="name")
     return frame.assign(right=frame["output"].str.strip() == frame["expected"])
@@ -224,14 +209,8 @@ def probe_reviews(ask: Ask) -> pd.DataFrame:
 
 def _put(ask: Ask, rows: Sequence[Mapping[str, Any]], *, key: str) -> pd.DataFrame:
     """The answers to rows that know in their `meta`, under that key, what they are about."""
-    frame = pd.DataFrame(
-        {
-            key: row["meta"][key],
-            "prompt": part_of(row, "prompt"),
-            "expected": part_of(row, "answer"),
-        }
-        for row in rows
-    )
+    told = [(row["meta"][key], part_of(row, "prompt"), part_of(row, "answer")) for row in rows]
+    frame = pd.DataFrame(told, columns=[key, "prompt", "expected"])
     return frame.assign(output=ask(list(frame["prompt"])))
 
 
@@ -243,8 +222,5 @@ def made_up(frame: pd.DataFrame) -> pd.DataFrame:
     """
     unsure = [abstains(output) or not output.strip() for output in frame["output"]]
     kind = np.select([frame["right"].astype(bool), unsure], ["right", "abstained"], "made up")
-    return frame.assign(
-        kind=kind,
-        made_up=(kind == "made up").astype(int),
-        abstained=(kind == "abstained").astype(int),
-    )
+    made, abstained = ((kind == one).astype(int) for one in ("made up", "abstained"))
+    return frame.assign(kind=kind, made_up=made, abstained=abstained)

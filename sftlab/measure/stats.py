@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from sftlab.measure.intervals import cells, clopper_pearson, interval
+from sftlab.measure.intervals import Cells, cells, clopper_pearson, interval
 from sftlab.world import country
 
 SHARE, POINTS, NUMBER = "share", "points", "number"
@@ -51,11 +51,7 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Exact 95% binomial interval (Clopper and Pearson).
-
-        It takes the items as independent: too narrow for several questions about one country, for
-        which there is `mean`.
-        """
+        """Exact 95% binomial interval of independent items (`mean` is for several a country)."""
         return clopper_pearson(self.hits, self.items)
 
     def __str__(self) -> str:
@@ -73,46 +69,35 @@ def share(outcomes) -> Share:
 class Estimate:
     """An effect with its interval over seeds and entities; `str` gives `81% (74% to 87%)`.
 
-    low, high   ends of the interval at `level`, in which a correction for comparisons is included
-    inner       the interval at 1 - 2(1 - level), 90% by default: two one-sided tests at 5%
-    seeds       1 when nothing is random
-    items       distinct items: the rows of one seed
-    entities    clusters; 1 when the values are one number a run
-    by_seed     the effect for each seed, in their order
-    method      one of `sftlab.measure.intervals`, or computed
-    unit        share (printed as percents), points (a difference of shares), or number
-
     ValueError when a field contradicts another, as an interval that does not hold its value.
     """
 
     value: float
-    low: float
+    low: float  # ends of the interval at `level`, in which a correction for comparisons is included
     high: float
     level: float = 0.95
-    inner: tuple[float, float]
-    seeds: int
-    items: int
-    entities: int
-    by_seed: tuple[float, ...]
-    method: str
-    unit: str = NUMBER
+    inner: tuple[float, float]  # at 1 - 2(1 - level), 90% by default: two one-sided tests at 5%
+    seeds: int  # 1 when nothing is random
+    items: int  # distinct ones: the rows of one seed
+    entities: int  # clusters; 1 when the values are one number a run
+    by_seed: tuple[float, ...]  # the effect for each seed, in their order
+    method: str  # one of `sftlab.measure.intervals`, or computed
+    unit: str = NUMBER  # share (printed as percents), points (a difference of shares), or number
 
     def __post_init__(self) -> None:
         least, most = self.inner
         numbers = (self.value, self.low, self.high, least, most, *self.by_seed)
         counts = (self.seeds, self.items, self.entities, len(self.by_seed))
-        faults = {
-            "a number is not finite": not all(map(math.isfinite, numbers)),
-            "the value is outside of low to high": not self.low <= self.value <= self.high,
-            "inner is not within low to high": (
-                not self.low - 1e-9 <= least <= most <= self.high + 1e-9
-            ),
-            "level is not above 0.5 and below 1": not 0.5 < self.level < 1,
-            f"unit is not {SHARE}, {POINTS} or {NUMBER}": self.unit not in (SHARE, POINTS, NUMBER),
-            "seeds, items, entities or by_seed is below 1": min(counts) < 1,
+        sound = {
+            "a number is not finite": all(map(math.isfinite, numbers)),
+            "the value is outside of low to high": self.low <= self.value <= self.high,
+            "inner is not within low to high": self.low - 1e-9 <= least <= most <= self.high + 1e-9,
+            "level is not above 0.5 and below 1": 0.5 < self.level < 1,
+            f"unit is not {SHARE}, {POINTS} or {NUMBER}": self.unit in (SHARE, POINTS, NUMBER),
+            "seeds, items, entities or by_seed is below 1": min(counts) >= 1,
         }
-        if found := [fault for fault, there in faults.items() if there]:
-            raise ValueError(f"{found[0]} in {self!r}: measure again")
+        if faults := [fault for fault, holds in sound.items() if not holds]:
+            raise ValueError(f"{faults[0]} in {self!r}: measure again")
 
     def __str__(self) -> str:
         written = {
@@ -125,14 +110,13 @@ class Estimate:
         return f"{value}{' points' if self.unit == POINTS else ''} ({low} to {high})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists, ready for JSON and `from_dict`."""
-        return asdict(self) | {"inner": list(self.inner), "by_seed": list(self.by_seed)}
+        """Plain values, ready for JSON and `from_dict`."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
         """The estimate that `to_dict` wrote; ValueError names unknown fields."""
-        unknown = set(record) - {field.name for field in fields(cls)}
-        if unknown:
+        if unknown := set(record) - {field.name for field in fields(cls)}:
             raise ValueError(f"unknown fields of an estimate: {', '.join(sorted(unknown))}")
         tuples = {name: tuple(record[name]) for name in ("inner", "by_seed")}
         return cls(**{**record, **tuples})
@@ -141,9 +125,9 @@ class Estimate:
 def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estimate:
     """A figure that was computed and not measured, such as a planner's, as an estimate.
 
-    Nothing in it is random: its interval reaches from the smallest of several `values` (one for
-    each model that the claim may mean) to the largest, widened by `factor`, the error that the
-    formula may have either way (1.1 is a tenth). The value is their mean.
+    Its interval reaches from the smallest of several `values` (one for each model that the claim
+    may mean) to the largest, widened by `factor`, the error that the formula may have either way
+    (1.1 is a tenth). The value is their mean.
     """
     if not values or not factor >= 1:
         raise ValueError(
@@ -151,27 +135,25 @@ def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estim
             "factor of 1 for an exact figure, 1.1 for within a tenth"
         )
     reach = [v * off for v in values for off in (1 / factor, factor)]
-    ends, mean = (min(reach), max(reach)), math.fsum(values) / len(values)
+    low, high, mean = min(reach), max(reach), math.fsum(values) / len(values)
+    counts = dict(seeds=1, items=len(values), entities=len(values), by_seed=(mean,))
     return Estimate(
-        value=min(max(mean, ends[0]), ends[1]),  # a mean's last bit may lie outside
-        low=ends[0],
-        high=ends[1],
+        value=min(max(mean, low), high),  # a mean's last bit may lie outside
+        low=low,
+        high=high,
         level=1 - (1 - 0.95) / comparisons,
-        inner=ends,
-        seeds=1,
-        items=len(values),
-        entities=len(values),
-        by_seed=(mean,),
+        inner=(low, high),
         method="computed",
+        **counts,
     )
 
 
 def equivalent(estimate: Estimate, margin: float) -> bool:
-    """Equivalence test: whether the effect is shown to lie within +-margin.
+    """Equivalence test: whether the effect is shown to lie within +-margin (0.05 is 5 points).
 
     Two one-sided tests (TOST, Schuirmann 1987), each at 1 - level (5%): both reject exactly when
     `estimate.inner` (90%) lies strictly within the margins. False says that equivalence was not
-    shown, not that there is a difference. `margin` is in the effect's unit: 0.05 is 5 points.
+    shown, not that there is a difference.
     """
     if not (math.isfinite(margin) and margin > 0):
         raise ValueError(f"margin = {margin}: an equivalence test needs a finite margin above 0")
@@ -189,25 +171,13 @@ def mean(
 ) -> Estimate:
     """The mean of a column with its 95% interval over seeds and entities.
 
-    `value` is a column of booleans, or of any numbers; of 0s and 1s alone the mean is a share,
-    and its interval stays within 0 to 1. A frame without the column "seed" is one seed, and the
-    interval is over entities alone; `entity=None` is for one number a run, over seeds alone.
-    Entities count alike, and all rows of an entity move together. `comparisons=k` makes k such
-    intervals hold at once (Bonferroni): each is at the level 1 - 0.05 / k.
+    Of 0s and 1s (or booleans) alone the mean is a share, and its interval stays within 0 to 1. A
+    frame without the column "seed" is one seed, and the interval is over entities alone;
+    `entity=None` is for one number a run, over seeds alone. Entities count alike, and all rows of
+    an entity move together. `comparisons=k` makes k such intervals hold at once (Bonferroni): each
+    is at the level 1 - 0.05 / k.
     """
-    arm = cells(frame, value=value, seed=seed, entity=entity)
-    if arm.values.size == 1 and not arm.shares:
-        raise ValueError(
-            f"{arm.values.item():g} is one number of one seed: an interval needs more seeds, or "
-            "items of several entities"
-        )
-    return _estimate(
-        [arm.values],
-        by_seed=arm.values.mean(1),
-        unit=SHARE if arm.shares else NUMBER,
-        counts=dict(seeds=len(arm.seeds), items=arm.items, entities=len(arm.entities)),
-        comparisons=comparisons,
-    )
+    return _estimate([cells(frame, value=value, seed=seed, entity=entity)], comparisons)
 
 
 def difference(
@@ -233,61 +203,40 @@ def difference(
     the smaller number of the two arms, an arm with one seed apart.
     """
     one, two = (cells(arm, value=value, seed=seed, entity=entity) for arm in (first, second))
-    numbers = (len(one.seeds), len(two.seeds))
-    if paired_seeds and 1 not in numbers and one.seeds != two.seeds:
+    if paired_seeds and 1 not in (len(one.seeds), len(two.seeds)) and one.seeds != two.seeds:
         raise ValueError(
             f"the first arm has the seeds {list(one.seeds)}, the second {list(two.seeds)}: measure "
             "both with the same seeds, or pass paired_seeds=False"
         )
-    paired = one.entities == two.entities
-    common = set(one.entities) & set(two.entities)
-    if common and not paired:
-        lonely = sorted(map(str, set(one.entities) ^ set(two.entities)))
+    common, lonely = (set(one.entities) & set(two.entities), set(one.entities) ^ set(two.entities))
+    if common and lonely:
         raise ValueError(
-            f"the arms share {len(common)} entities, but {', '.join(lonely[:3])}"
-            f"{' and more' if len(lonely) > 3 else ''} are in one arm only: compare them on the "
-            "entities that both have"
+            f"the arms share {len(common)} entities, but {len(lonely)} are in one arm only, such "
+            f"as {', '.join(sorted(map(str, lonely))[:3])}: compare them on those that both have"
         )
-    shares = one.shares and two.shares
-    if one.values.size == two.values.size == 1 and not shares:
-        raise ValueError("both arms are one number: an interval needs seeds or entities")
-    by_one, by_two = one.values.mean(1), two.values.mean(1)
-    if not paired_seeds or 1 in numbers:
-        steady = by_one.std() < by_two.std()
-        by_one, by_two = (by_one.mean(), by_two) if steady else (by_one, by_two.mean())
-    together = min if paired else sum
-    return _estimate(
-        [one.values, two.values],
-        by_seed=by_one - by_two,
-        unit=POINTS if shares else NUMBER,
-        counts=dict(
-            seeds=max(numbers) if 1 in numbers else min(numbers),
-            items=together((one.items, two.items)),
-            entities=together((len(one.entities), len(two.entities))),
-        ),
-        comparisons=comparisons,
-        paired_seeds=paired_seeds,
-        paired_entities=paired,
-    )
+    return _estimate([one, two], comparisons, paired_seeds=paired_seeds)
 
 
-def _estimate(
-    arms: list[np.ndarray],
-    *,
-    by_seed: np.ndarray,
-    unit: str,
-    comparisons: int,
-    counts: dict[str, int],
-    **pairing: bool,
-) -> Estimate:
+def _estimate(arms: list[Cells], comparisons: int, *, paired_seeds: bool = True) -> Estimate:
+    """The estimate of the mean of one arm, or of the difference of two."""
     if comparisons < 1:
         raise ValueError(f"comparisons = {comparisons}: count the intervals, 1 or more")
-    level = 1 - (1 - 0.95) / comparisons
-    outer, inner = (
-        interval(*arms, shares=unit != NUMBER, level=one, **pairing)
-        for one in (level, 1 - 2 * (1 - level))
-    )
-    value = float(arms[0].mean() - (arms[1].mean() if len(arms) == 2 else 0))
+    shares = all(arm.shares for arm in arms)
+    if all(arm.values.size == 1 for arm in arms) and not shares:
+        raise ValueError(
+            "one number of one seed has no interval: measure more seeds, or several entities"
+        )
+    values, by_seed = [arm.values for arm in arms], [arm.values.mean(1) for arm in arms]
+    numbers, paired = [len(arm.seeds) for arm in arms], arms[0].entities == arms[-1].entities
+    if len(arms) == 2:
+        if not paired_seeds or 1 in numbers:
+            steady = 0 if by_seed[0].std() < by_seed[1].std() else 1
+            by_seed[steady] = by_seed[steady].mean()
+        by_seed[0] = by_seed[0] - by_seed[1]
+    level, together = 1 - (1 - 0.95) / comparisons, min if paired else sum
+    how = {"shares": shares, "paired_seeds": paired_seeds, "paired_entities": paired}
+    outer, inner = (interval(*values, level=one, **how) for one in (level, 1 - 2 * (1 - level)))
+    value = float(values[0].mean() - (values[1].mean() if len(arms) == 2 else 0))
     return Estimate(
         value=value,
         low=min(outer.low, value),
@@ -295,10 +244,12 @@ def _estimate(
         level=level,
         # An interval of two correlated arms may grow at one end as the level falls.
         inner=(max(inner.low, outer.low), min(inner.high, outer.high)),
-        by_seed=tuple(float(effect) for effect in np.atleast_1d(by_seed)),
+        seeds=max(numbers) if 1 in numbers else min(numbers),
+        items=together(arm.items for arm in arms),
+        entities=together(len(arm.entities) for arm in arms),
+        by_seed=tuple(by_seed[0].tolist()),
         method=outer.method,
-        unit=unit,
-        **counts,
+        unit=NUMBER if not shares else SHARE if len(arms) == 1 else POINTS,
     )
 
 
@@ -309,8 +260,7 @@ CUTS: dict[str, Callable[[Any], str]] = {
     "group": lambda row: row.group,
     "relation and group": lambda row: f"{row.relation}, {row.group}",
 }
-"""From a row of `probe_questions` to the name of its segment: by relation, continent, length of
-the answer, and how the corpus holds the country (asked about, stated, never mentioned)."""
+"""From a row of `probe_questions` to the name of its segment."""
 
 
 def with_segments(frame: pd.DataFrame, cuts: Sequence[str] = tuple(CUTS)) -> pd.DataFrame:
@@ -332,20 +282,14 @@ def by_frequency(frame: pd.DataFrame, counts: Mapping[str, int]) -> pd.DataFrame
     if len(names) < 3:
         raise ValueError(f"{len(names)} countries cannot be cut into thirds: measure more")
     labels = {}
-    for part in range(3):
-        third = [name for n, name in enumerate(names) if n * 3 // len(names) == part]
+    for third in np.array_split(names, 3):
         rarest, most = counts[third[0]], counts[third[-1]]
-        labels |= dict.fromkeys(third, f"named {rarest:,} to {most:,} times")
+        labels |= dict.fromkeys(third.tolist(), f"named {rarest:,} to {most:,} times")
     return frame.assign(cut="frequency", segment=frame["country"].map(labels))
 
 
 def segment_means(cut: pd.DataFrame, **how: Any) -> dict[str, dict[str, Estimate]]:
-    """Cut -> segment -> mean with its interval, the weakest segment first; `how` goes to `mean`.
-
-    all            ############################## 87%
-    capital        ###################            62%     <- here
-    continent      #################################  99%
-    """
+    """Cut -> segment -> mean with its interval, the weakest segment first; `how` goes to `mean`."""
     found = {}
     for name, part in cut.groupby("cut", sort=False):
         means = {segment: mean(rows, **how) for segment, rows in part.groupby("segment")}

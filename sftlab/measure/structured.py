@@ -60,20 +60,17 @@ def probe_schema(
         raise ValueError(f"invalid schema: {error.message} at {error.json_path}") from error
     validator, required, rows = kind(schema), schema.get("required", ()), []
     for output, right in zip(outputs, expected, strict=True):
-        row = {"output": output, "parsed": False, "fields": False, "valid": False}
         try:
             value = _strict_json(output)
         except (ValueError, RecursionError) as error:
-            row |= {"fault": f"not JSON: {error}", "correct": False}
-        else:
-            fault = next(iter(validator.iter_errors(value)), None)
-            row["parsed"] = True
-            row["fields"] = isinstance(value, dict) and all(name in value for name in required)
-            row["valid"] = fault is None
-            row["fault"] = f"{fault.json_path}: {fault.message}" if fault else ""
-            row["correct"] = fault is None and value == right
-        rows.append(row)
-    return pd.DataFrame(rows)
+            rows.append((output, False, False, False, f"not JSON: {error}", False))
+            continue
+        fault = next(iter(validator.iter_errors(value)), None)
+        fields = isinstance(value, dict) and all(name in value for name in required)
+        said = f"{fault.json_path}: {fault.message}" if fault else ""
+        rows.append((output, True, fields, fault is None, said, fault is None and value == right))
+    columns = ["output", "parsed", "fields", "valid", "fault", "correct"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def schema_pattern(schema: Mapping[str, Any]) -> str:
@@ -83,9 +80,9 @@ def schema_pattern(schema: Mapping[str, Any]) -> str:
     characters such as `^[a-z ]+$`, `maxLength`), integers, booleans, and nested such objects.
     ValueError: the schema has something else.
     """
+    kind = schema.get("type")
     if "enum" in schema:
         return "(?:" + "|".join(re.escape(json.dumps(value)) for value in schema["enum"]) + ")"
-    kind = schema.get("type")
     if kind == "string":
         letters = schema.get("pattern", r'^[^"\\\x00-\x1f]+$')
         if not (letters.startswith("^[") and letters.endswith("]+$")):
@@ -96,19 +93,16 @@ def schema_pattern(schema: Mapping[str, Any]) -> str:
         return r"-?(?:0|[1-9][0-9]{0,8})"
     if kind == "boolean":
         return "(?:true|false)"
-    if kind == "object" and "properties" in schema:
-        optional = set(schema["properties"]) - set(schema.get("required", ()))
-        if optional:
-            raise ValueError(f"property {min(optional)!r} is optional: require it, or drop it")
-        parts = [
-            f"{re.escape(json.dumps(name))}: {schema_pattern(one)}"
-            for name, one in schema["properties"].items()
-        ]
-        return r"\{" + ", ".join(parts) + r"\}"
-    raise ValueError(
-        f"{json.dumps(dict(schema))[:80]}: this kind of schema is not supported; use objects, "
-        "strings, integers, booleans or enum"
-    )
+    if kind != "object" or "properties" not in schema:
+        raise ValueError(
+            f"{json.dumps(dict(schema))[:80]}: this kind of schema is not supported; use objects, "
+            "strings, integers, booleans or enum"
+        )
+    if optional := set(schema["properties"]) - set(schema.get("required", ())):
+        raise ValueError(f"property {min(optional)!r} is optional: require it, or drop it")
+    each = schema["properties"].items()
+    parts = [f"{re.escape(json.dumps(name))}: {schema_pattern(one)}" for name, one in each]
+    return r"\{" + ", ".join(parts) + r"\}"
 
 
 def complete_within(
@@ -130,17 +124,17 @@ def complete_within(
 
     patterns = [pattern] * len(prompts) if isinstance(pattern, str) else pattern
     rules = [regex.compile(one) for one in patterns]
-    words = [tokenizer.decode([n]) for n in range(len(tokenizer))]
     stops = model.generation_config.eos_token_id
     stops = [stops] if isinstance(stops, int) else list(stops or [tokenizer.eos_token_id])
-    special = set(stops) | set(tokenizer.all_special_ids)
+    special = {*stops, *tokenizer.all_special_ids}
+    words = [tokenizer.decode([n]) for n in range(len(tokenizer))]
     rows = [with_bos(tokenizer, prompt) for prompt in prompts]
     width = max(map(len, rows))
     padded = torch.tensor([[stops[0]] * (width - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
 
     def text_of(ids: list[int]) -> str:
-        return "".join("" if n in special else words[n] for n in ids).lstrip(" ")
+        return "".join(words[n] for n in ids if n not in special).lstrip(" ")
 
     def next_token(order: list[int], text: str, rule) -> int:
         whole = bool(rule.fullmatch(text))

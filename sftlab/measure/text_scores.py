@@ -1,26 +1,22 @@
 """How near a text comes to its references, and how often such metrics rank against the truth.
 
-Exact match, token F1, BLEU, chrF, ROUGE: each takes one prediction and its references, and gives
-0 to 1. With several references exact match, F1 and ROUGE take the best of them, BLEU and chrF their
-own way of using all.
+Each metric takes one prediction and its references, and gives 0 to 1. With several references exact
+match, F1 and ROUGE take the best of them, BLEU and chrF their own way of using all.
 
                                   reference: The capital of France is Paris.
     prediction                    exact match   F1    ROUGE-L
     Paris                             0         0.33    0.29     right, with a low score
     The capital of France is Rome.    0         0.80    0.83     wrong, with a high one
-
-    truth    run A 90%   run B 70%          A is better
-    metric   run A 0.1   run B 0.7          the metric ranks against the truth
 """
 
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from sftlab.measure.likelihood import choices
@@ -30,13 +26,11 @@ from sftlab.world import Country, grammar
 
 LOCAL_METRICS = str(Path(__file__).with_name("metrics.py"))
 """Path of the local module for `evaluate.load`, such as `evaluate.load(LOCAL_METRICS, "rouge")`."""
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text as SQuAD compares them (arXiv 1606.05250): lower case, without
-    punctuation and articles."""
-    text = text.lower().translate(_PUNCTUATION)
+    """As SQuAD compares them (arXiv 1606.05250): lower case, no punctuation, no articles."""
+    text = text.lower().translate(str.maketrans("", "", string.punctuation))
     return re.sub(r"\b(?:a|an|the)\b", " ", text).split()
 
 
@@ -78,41 +72,23 @@ def rouge(prediction: str, references: Sequence[str], *, kind: str = "rougeL") -
 
     `kind`: rouge1, rouge2 (shared words, pairs of words), rougeL (the longest common subsequence).
     """
-    found = _rouge(kind).score_multi(_checked(references), prediction)
-    return float(found[kind].fmeasure)
-
-
-@cache
-def _rouge(kind: str):
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer([kind])
+    found = RougeScorer([kind]).score_multi(_checked(references), prediction)
+    return float(found[kind].fmeasure)
 
 
 def _checked(references: Sequence[str]) -> list[str]:
     if isinstance(references, str) or not references:
-        raise ValueError(
-            f"references is {references!r}; give a list of one right answer or more, such as "
-            "['Paris']"
-        )
+        raise ValueError(f"references is {references!r}; give a list of one right answer or more")
     return list(references)
-
-
-def distinct(texts: Sequence[str], size: int = 1) -> float:
-    """distinct-n (Li et al. 2016): different n-grams of words over all n-grams, 0 without any.
-
-    It falls as there are more texts, so compare equal numbers of them.
-    """
-    grams = []
-    for text in texts:
-        words = text.split()
-        grams += [tuple(words[n : n + size]) for n in range(len(words) - size + 1)]
-    return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def repetition(text: str, size: int = 4) -> float:
     """Share of a text's n-grams that occur earlier in it (seq-rep-n, Welleck et al. 2019)."""
-    return 1 - distinct([text], size) if len(text.split()) >= size else 0.0
+    words = text.split()
+    grams = [tuple(words[n : n + size]) for n in range(len(words) - size + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 SCORES: dict[str, Callable[[str, Sequence[str]], float]] = {
@@ -129,32 +105,27 @@ def score_frame(frame: pd.DataFrame, *, scores: Sequence[str] = tuple(SCORES)) -
     """The frame with a column for each score of its outputs against their answers."""
     if unknown := [name for name in scores if name not in SCORES]:
         raise ValueError(f"no score {unknown[0]!r}; there are {', '.join(SCORES)}")
-    outputs = frame["output"].str.strip()
-    rows = list(zip(outputs, frame["answers"].map(tuple), strict=True))
-    # Many rows are equal: of 4,620 rows of the lesson on evaluation 1,249 differ.
-    found = {row: [SCORES[name](*row) for name in scores] for row in dict.fromkeys(rows)}
-    return frame.assign(**{name: [found[row][n] for row in rows] for n, name in enumerate(scores)})
+    rows = list(zip(frame["output"].str.strip(), frame["answers"].map(tuple), strict=True))
+    return frame.assign(**{name: [SCORES[name](*row) for row in rows] for name in scores})
 
 
 def _comparisons(scored: pd.DataFrame) -> Iterator[tuple[dict[str, str], float]]:
-    """The names of each comparison of two arms in a relation, and by how much the truth, the mean
-    of right over all seeds, prefers the first."""
+    """Each comparison of two arms in a relation, and by how much the truth prefers the first."""
     truth = scored.groupby(["arm", "relation"])["right"].mean()
-    arms, relations = scored["arm"].unique(), sorted(scored["relation"].unique())
+    arms = scored["arm"].unique()
     if len(arms) < 2:
         raise ValueError(f"a ranking needs two arms, the frame has {list(arms)}")
-    for one, two in combinations(arms, 2):
-        for relation in relations:
-            names = {"pair": f"{one}, {two}, {relation}", "one": one, "two": two}
-            yield names | {"relation": relation}, truth[one, relation] - truth[two, relation]
+    for (one, two), relation in product(combinations(arms, 2), sorted(set(scored["relation"]))):
+        names = {"pair": f"{one}, {two}, {relation}", "one": one, "two": two}
+        yield names | {"relation": relation}, truth[one, relation] - truth[two, relation]
 
 
 def rank_once(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Rank every two runs by one metric of one seed, in each relation.
 
-    `scored` has the columns arm, relation, seed, country, right (the truth) and the metrics.
-    Columns: pair, one, two, relation, metric, seed, against (the metric prefers the run that the
-    truth does not; never where the truth calls them equal).
+    `scored` has the columns arm, relation, seed, country, right (the truth: its mean over all
+    seeds) and the metrics. Columns: pair, one, two, relation, metric, seed, against (the metric
+    prefers the run that the truth does not; never where the truth calls them equal).
     """
     means = scored.groupby(["arm", "relation", "seed"])[list(metrics)].mean()
     rows = []
@@ -187,8 +158,8 @@ def rank_answers(frame: pd.DataFrame) -> pd.DataFrame:
     right = frame[frame["right"]]
     found = right.assign(other=right.groupby(["seed", "relation"])["output"].shift(1))
     found = found.dropna(subset=["other"])
-    wrong = [not is_right(o, a) for o, a in zip(found["other"], found["answers"], strict=True)]
-    found = found[pd.Series(wrong, index=found.index, dtype=bool)]
+    wrong = [not is_right(row.other, row.answers) for row in found.itertuples()]
+    found = found[np.array(wrong, bool)]
     ordered = [
         token_f1(row.output, row.answers) > token_f1(row.other, row.answers)
         for row in found.itertuples()
@@ -203,17 +174,15 @@ def rank_paraphrases(among: Sequence[Country]) -> pd.DataFrame:
     sentence has more than the true one.
     """
     rows = []
-    for one in among:
-        for relation in ("capital", "language", "currency"):
-            right, wrong = choices(one, relation, wrong=1)
-            first, *others = grammar.STATEMENTS[relation]
-            reference, false = (grammar.fill(first, one, a=answer) for answer in (right, wrong))
-            row = {"country": one.name, "relation": relation, "reference": reference}
-            for form in others:
-                true = grammar.fill(form, one, a=right)
-                higher = {
-                    name: SCORES[name](false, [reference]) > SCORES[name](true, [reference])
-                    for name in ("BLEU", "ROUGE-L")
-                }
-                rows.append({**row, "false": false, "true": true, **higher})
+    for one, relation in product(among, ("capital", "language", "currency")):
+        right, wrong = choices(one, relation, wrong=1)
+        first, *others = grammar.STATEMENTS[relation]
+        reference, false = (grammar.fill(first, one, a=answer) for answer in (right, wrong))
+        row = {"country": one.name, "relation": relation, "reference": reference, "false": false}
+        for form in others:
+            row["true"] = true = grammar.fill(form, one, a=right)
+            for name in ("BLEU", "ROUGE-L"):
+                score = SCORES[name]
+                row[name] = score(false, [reference]) > score(true, [reference])
+            rows.append(dict(row))
     return pd.DataFrame(rows)

@@ -19,9 +19,7 @@ class WeightChanges:
     Embeddings, norms and biases are left out. `model` is after training, with the weights in it
     (adapters merged); `base` is the same model before, and only read.
 
-    Raises:
-        ValueError: the two have no linear layers of the same names and sizes, or not one of them
-            has changed.
+    ValueError: they have not the same linear layers, or not one of these has changed.
     """
 
     def __init__(self, model, base) -> None:
@@ -39,9 +37,8 @@ class WeightChanges:
                     f"{'not in the base' if old is None else f'{tuple(old.shape)} in the base'}: "
                     "give the base that it was trained from, and a run of the method full"
                 )
-            old = old.detach()
-            parts = torch.linalg.svd((new - old).float(), full_matrices=False)
-            self._layers[name] = module, old, parts
+            parts = torch.linalg.svd((new - old.detach()).float(), full_matrices=False)
+            self._layers[name] = module, old.detach(), parts
         if not any(values.any() for _, _, (_, values, _) in self._layers.values()):
             raise ValueError(
                 "no linear layer has changed: merge adapters into the weights first, and give the "
@@ -59,11 +56,11 @@ class WeightChanges:
         rows = []
         for name, (_, old, (_, values, _)) in self._layers.items():
             shares, changed = _shares(values), bool(values.any())
-            number = re.search(r"\.(\d+)\.", name)  # as in model.layers.3.mlp.up_proj
+            layer = re.search(r"\.(\d+)\.", name)  # as in model.layers.3.mlp.up_proj
             rows.append(
                 {
                     "matrix": name,
-                    "layer": int(number[1]) if number else -1,
+                    "layer": int(layer[1]) if layer else -1,
                     "kind": name.rsplit(".", 1)[-1],
                     "moved": float(values.norm() / old.float().norm()),
                     "held": float(shares[:rank].sum()) if changed else 1.0,
@@ -75,13 +72,12 @@ class WeightChanges:
     def spectrum(self) -> pd.DataFrame:
         """How much of the change the largest directions hold together, the mean of all matrices.
 
-        One row for each number of directions from 1 on, with the columns directions, held (of the
-        change), random (of a matrix of the same size with independent normal entries).
+        Columns: directions (from 1 on), held (share of the change), random (the same of a matrix of
+        independent normal entries).
         """
         import torch
 
-        draw = torch.Generator().manual_seed(0)
-        held, random = [], []
+        draw, held, random = torch.Generator().manual_seed(0), [], []
         least = min(len(values) for *_, (_, values, _) in self._layers.values())
         for *_, (left, values, right) in self._layers.values():
             noise = torch.randn(len(left), right.shape[1], generator=draw)
@@ -96,16 +92,15 @@ class WeightChanges:
 
         All else stays as it was trained, so with `rank` 0 that alone is left.
         """
-        after = {}
+        after = {module: module.weight.data for module, _, _ in self._layers.values()}
         try:
-            for name, (module, old, (left, values, right)) in self._layers.items():
-                after[name] = module.weight.data
+            for module, old, (left, values, right) in self._layers.values():
                 change = (left[:, :rank] * values[:rank]) @ right[:rank]
                 module.weight.data = (old + change).to(old.dtype)
             yield
         finally:
-            for name, weight in after.items():
-                self._layers[name][0].weight.data = weight
+            for module, weight in after.items():
+                module.weight.data = weight
 
 
 def _shares(values):

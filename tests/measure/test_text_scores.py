@@ -21,7 +21,7 @@ from sftlab.measure import (
     text_scores,
 )
 from sftlab.measure.likelihood import mc2
-from sftlab.measure.text_scores import distinct, repetition
+from sftlab.measure.text_scores import repetition
 from sftlab.world import countries
 
 
@@ -89,11 +89,7 @@ def test_rouge_is_that_of_rouge_score():
     assert text_scores.rouge("Paris", ["Rome", "Paris"]) == 1
 
 
-def test_distinct_and_repetition_by_hand():
-    # Li et al. 2016: different n-grams over all of them.
-    assert distinct(["a b a b", "a b"], 1) == pytest.approx(2 / 6)
-    assert distinct(["a b a b", "a b"], 2) == pytest.approx(2 / 4)
-    assert distinct([""]) == 0
+def test_repetition_by_hand():
     assert repetition("a b c d e f") == repetition("a b") == 0
     assert repetition("x x x x x x x x", 2) == pytest.approx(6 / 7)
 
