@@ -7,15 +7,15 @@ the sentence that says why it did not apply. So the reasons of an advice are the
         -> changes too often? -> no worked steps? -> too large? -> too few examples? -> fine-tune
 
 Rules, sentences, next steps and example situations are in decision.toml; the conditions that they
-name are here, in `_conditions`.
+name are here, in `_facts`.
 """
 
 import math
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _GUIDE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 TASKS: dict[str, str] = _GUIDE["tasks"]
@@ -28,14 +28,38 @@ class SituationError(ValueError):
     """An answer that the guide can't use; the message says what to write instead."""
 
 
-def _check_number(owner: object, name: str, hint: str) -> None:
-    value = getattr(owner, name)
-    kind = int if name.endswith("examples") else int | float
-    right = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-    if not right or not 0 <= value <= (1 if name.endswith("score") else math.inf):
-        raise SituationError(f"{name} is {value!r}; give {hint}")
-    if value == 0 and "billion" in name and name != "cpu_billions":
-        raise SituationError(f"{name} is 0; give {hint}, above zero")
+_WANTED = {
+    "task": f"choose one of {', '.join(TASKS)}",
+    "prompt_fits": "choose one of True, False",
+    "base_knows": "choose one of True, False, None",
+    "examples": "give how many clean examples there are, a whole number",
+    "prompt_score": "give a share from 0 to 1: 62% is 0.62",
+    "needed_score": "give a share from 0 to 1: 62% is 0.62",
+    "stable_weeks": "give weeks, for example 52 for once a year",
+    "model_billions": "give billions of parameters above zero, such as 8 for 8B",
+    "memory_gb": "give GB, and 0 when there is no GPU",
+}
+
+
+def _check(answers: "Situation | Limits") -> None:
+    """Refuse a value that its field can't have."""
+    for name, value in vars(answers).items():
+        if name == "task":
+            right = value in list(TASKS)
+        elif name in ("prompt_fits", "base_knows"):  # 1 is no answer, though 1 == True
+            right = isinstance(value, bool) or (value is None and name == "base_knows")
+        elif value is None:
+            right = name.endswith("score")
+        else:
+            kind = int if name.endswith("examples") else int | float
+            right = isinstance(value, kind) and not isinstance(value, bool)
+            right = right and 0 <= value < math.inf
+            right = right and (value <= 1 or not name.endswith("score"))
+            right = right and (value > 0 or name not in ("model_billions", "gb_per_billion"))
+        if not right:
+            threshold = "give zero or more; examples are whole, gb_per_billion is above zero"
+            wanted = _WANTED[name] if isinstance(answers, Situation) else threshold
+            raise SituationError(f"{name} is {value!r}; {wanted}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,22 +74,18 @@ class Limits:
     # within that range these are the course's working values.
     format_pilot_examples: int = 200
     format_reliable_examples: int = 2_000
-    # Article P: data takes up to three weeks and 60-70% of a project, so a project takes about
-    # five. The working value asks that its result is used for twice as long.
+    # Fewest weeks between two changes of the task. Article P: data takes up to three weeks and
+    # 60-70% of a project, so a project takes about five; its result is used for twice as long.
     stable_weeks: float = 10
-    """Fewest weeks between two changes of the task for which a fine-tune pays."""
-    # Article P: an 8B model trains on a card of 12 GB (4-bit base and LoRA).
+    # GB of GPU memory for a billion parameters, the base in 4 bits and LoRA. Article P: an 8B model
+    # trains on a card of 12 GB.
     gb_per_billion: float = 1.5
-    """GB of GPU memory for a billion parameters, the base in 4 bits and LoRA."""
-    # Working value: 5,000 examples of 200 tokens, 3 epochs, are 3e6 tokens; at 6 operations for
-    # each token and weight, 0.2e9 weights need 3.6e15, ten hours on two cores of 1e11 a second.
+    # Largest base, in billions of parameters, that trains overnight without a GPU. 5,000 examples
+    # of 200 tokens, 3 epochs, are 3e6 tokens; at 6 operations for each token and weight, 0.2e9
+    # weights need 3.6e15, ten hours on two cores of 1e11 a second.
     cpu_billions: float = 0.2
-    """Largest base, in billions of parameters, that trains overnight without a GPU."""
 
-    def __post_init__(self) -> None:
-        for one in fields(self):
-            whole = ", a whole number" * one.name.endswith("examples")
-            _check_number(self, one.name, f"a threshold of zero or more{whole}")
+    __post_init__ = _check
 
     def examples(self, task: str) -> tuple[int, int]:
         """Examples for a pilot and for a reliable fine-tune of a kind of task."""
@@ -78,72 +98,34 @@ class Limits:
         return max(self.cpu_billions, memory_gb / self.gb_per_billion)
 
 
-_HINTS = {
-    "examples": "how many clean examples there are, a whole number",
-    "prompt_score": "a share from 0 to 1: 62% is 0.62",
-    "needed_score": "a share from 0 to 1: 62% is 0.62",
-    "stable_weeks": "weeks, for example 52 for once a year",
-    "model_billions": "billions of parameters, such as 8 for 8B",
-    "memory_gb": "GB, and 0 when there is no GPU",
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Situation:
     """One task and what there is to do it with."""
 
-    task: str
-    """What the answers must show: a key of `TASKS`."""
-    examples: int = 0
-    """Clean, checked examples at hand; for reasoning, only those that show every step."""
-    prompt_score: float | None = None
-    """Score of the best prompt so far on held-out questions, 0 to 1; `None` if not measured."""
-    needed_score: float | None = None
-    """Score at which the task counts as done, 0 to 1; `None` if not decided."""
-    prompt_fits: bool = True
-    """Whether each request can afford the length of the best prompt, in latency and in price."""
-    stable_weeks: float = 52
-    """Weeks between two changes of the task's rules, format or style."""
-    base_knows: bool | None = None
-    """Whether the base completes the facts that the answers need; `None` if not measured."""
-    model_billions: float = 0.0037
-    """Parameters of the base that would be trained, in billions; the default is `tiny`."""
-    memory_gb: float = 0
-    """GPU memory for training, in GB; 0 for a CPU only."""
+    task: str  # what the answers must show: a key of TASKS
+    examples: int = 0  # clean and checked; for reasoning, only those that show every step
+    prompt_score: float | None = None  # of the best prompt, held-out questions; None: not measured
+    needed_score: float | None = None  # at which the task counts as done; None: not decided
+    prompt_fits: bool = True  # each request can afford the best prompt, in latency and in price
+    stable_weeks: float = 52  # between two changes of the task's rules, format or style
+    base_knows: bool | None = None  # the base completes the facts needed; None: not measured
+    model_billions: float = 0.0037  # parameters of the base to train; the default is `tiny`
+    memory_gb: float = 0  # GPU memory for training; 0 for a CPU only
 
-    def __post_init__(self) -> None:
-        for name, hint in _HINTS.items():
-            if getattr(self, name) is not None or not name.endswith("score"):
-                _check_number(self, name, hint)
-        allowed = {
-            "task": tuple(TASKS),
-            "prompt_fits": (True, False),
-            "base_knows": (True, False, None),
-        }
-        for name, values in allowed.items():
-            value = getattr(self, name)
-            # by type too: 1 == True, and a count is no answer to a yes-or-no question
-            if not any(type(value) is type(one) and value == one for one in values):
-                choices = ", ".join(map(str, values))
-                raise SituationError(f"{name} is {value!r}; choose one of {choices}")
+    __post_init__ = _check
 
 
 ARCHETYPES = {name: Situation(**values) for name, values in _GUIDE["archetypes"].items()}
 """Invented situations, one for each kind of advice; their scores are examples, not measurements."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """One answer that, changed alone, changes the advice."""
 
-    field: str
-    """The field of the situation."""
+    field: str  # of the situation
     value: Any
-    """A value that changes the advice."""
-    wording: str
-    """The same in words, such as `at least 500`."""
-    choice: str
-    """The advice with that value."""
+    wording: str  # the value in words, such as `at least 500`
+    choice: str  # the advice with that value
 
     def __str__(self) -> str:
         return f"{self.field} {self.wording} → {self.choice}"
@@ -155,14 +137,10 @@ class Advice:
 
     situation: Situation
     limits: Limits = field(repr=False)
-    choice: str
-    """The advice: a key of `CHOICES`."""
-    rule: int
-    """Number of the rule that decided, from 1."""
-    reasons: tuple[str, ...]
-    """The rule that decided, then why each rule before it did not."""
-    next_steps: tuple[str, ...]
-    """What to do now, in order."""
+    choice: str  # the advice: a key of CHOICES
+    rule: int  # number of the rule that decided, from 1
+    reasons: tuple[str, ...]  # the rule that decided, then why each rule before it did not
+    next_steps: tuple[str, ...]  # what to do now, in order
 
     @property
     def would_change(self) -> tuple[Change, ...]:
@@ -174,17 +152,14 @@ class Advice:
         for name, value, wording in _flips(self.situation, self.limits):
             choice = decide(replace(self.situation, **{name: value}), limits=self.limits).choice
             if choice != self.choice:
-                change = Change(field=name, value=value, wording=wording, choice=choice)
-                found.setdefault((name, choice), change)  # the first is the nearest
+                # the first is the nearest
+                found.setdefault((name, choice), Change(name, value, wording, choice))
         return tuple(found.values())
 
     def __str__(self) -> str:
         lines = [f"{self.choice}: {CHOICES[self.choice]}"]
-        for title, items in (
-            ("Reasons", self.reasons),
-            ("Next steps", self.next_steps),
-            ("Would change it", self.would_change),
-        ):
+        lists = {"Reasons": self.reasons, "Next steps": self.next_steps}
+        for title, items in (lists | {"Would change it": self.would_change}).items():
             lines += [f"{title}:", *(f"  - {item}" for item in items or ("no single answer",))]
         return "\n".join(lines)
 
@@ -192,15 +167,14 @@ class Advice:
 def decide(situation: Situation, *, limits: Limits | None = None) -> Advice:
     """Advise on one situation; `limits` are thresholds other than the course's."""
     limits = limits or Limits()
-    holds, values = _conditions(situation, limits), _values(situation, limits)
+    holds, values = _facts(situation, limits)
     rules = _GUIDE["rules"]
     number = next(n for n, rule in enumerate(rules) if holds[rule["when"]])
     reasons = [rules[number]["because"]]
     for rule in rules[:number]:
         reasons += [text for when, text in rule.get("passed", {}).items() if holds[when]][:1]
     choice = rules[number]["choice"]
-    steps = _GUIDE["steps"][choice]
-    steps = [step["do"] for step in steps if holds[step.get("when", "always")]]
+    steps = [s["do"] for s in _GUIDE["steps"][choice] if holds[s.get("when", "always")]]
     return Advice(
         situation=situation,
         limits=limits,
@@ -211,20 +185,24 @@ def decide(situation: Situation, *, limits: Limits | None = None) -> Advice:
     )
 
 
-def _conditions(s: Situation, limits: Limits) -> dict[str, bool]:
-    """Whether each condition that decision.toml names holds."""
+def _facts(s: Situation, limits: Limits) -> tuple[dict[str, bool], dict[str, Any]]:
+    """Whether each condition of decision.toml holds, and the values that its sentences mention."""
     pilot, reliable = limits.examples(s.task)
+    largest = limits.largest_base(s.memory_gb)
+    domain, reasoning = s.task == "domain", s.task == "reasoning"
+    # What has to be measured or decided before the later rules can be asked.
+    needed = ["prompt_score", "needed_score", *["base_knows"] * domain]
+    missing = [name for name in needed if getattr(s, name) is None]
     measured = s.prompt_score is not None and s.needed_score is not None
     enough = measured and s.prompt_score >= s.needed_score
-    reasoning = s.task == "reasoning"
-    fits = s.model_billions <= limits.largest_base(s.memory_gb) * (1 + 1e-9)  # rounding aside
+    few = reasoning and s.examples < reliable
     small = s.model_billions <= limits.cpu_billions
-    other_base = s.task != "assistant" and not (reasoning and s.examples < reliable)
+    other_base = s.task != "assistant" and not few
     # Bytes for each weight, as in the preflight: 16 for full fine-tuning in float32 with Adam;
     # 4 for LoRA on a float32 base, and some for activations.
     full = small or s.memory_gb >= 16 * s.model_billions
     lora = not full and s.memory_gb >= 5 * s.model_billions
-    return {
+    holds = {
         "always": True,
         "facts change": s.task == "facts",
         "prompt is enough": enough,
@@ -232,18 +210,18 @@ def _conditions(s: Situation, limits: Limits) -> dict[str, bool]:
         "prompt falls short": measured and not enough,
         "prompt too long": not s.prompt_fits,
         "open assistant": s.task == "assistant",
-        "facts missing": s.task == "domain" and s.base_knows is False,
-        "facts known": s.task == "domain" and s.base_knows is True,
-        "facts not probed": s.task == "domain" and s.base_knows is None,
+        "facts missing": domain and s.base_knows is False,
+        "facts known": domain and s.base_knows is True,
+        "facts not probed": domain and s.base_knows is None,
         "no prompt score": s.prompt_score is None,
         "no prompt score of a format": s.prompt_score is None and s.task == "format",
         "no needed score": s.needed_score is None,
-        "something is open": bool(_open(s)),
+        "something is open": bool(missing),
         "task changes": s.stable_weeks < limits.stable_weeks,
-        "few worked examples": reasoning and s.examples < reliable,
-        "steps not taught": reasoning and not enough and s.examples < reliable,
-        "steps taught": reasoning and not enough and s.examples >= reliable,
-        "base too large": not fits,
+        "few worked examples": few,
+        "steps not taught": few and not enough,
+        "steps taught": reasoning and not few and not enough,
+        "base too large": s.model_billions > largest * (1 + 1e-9),  # rounding aside
         "base trains on a CPU": small,
         "too few for a pilot": s.examples < pilot,
         "enough for a pilot only": s.examples < reliable,
@@ -251,30 +229,17 @@ def _conditions(s: Situation, limits: Limits) -> dict[str, bool]:
         "room for LoRA": lora,
         "room for QLoRA": not full and not lora,
         "another base is needed": other_base,
-        "a smaller base would do": other_base and limits.largest_base(s.memory_gb) > 0,
+        "a smaller base would do": other_base and largest > 0,
     }
-
-
-def _open(s: Situation) -> list[str]:
-    """What has to be measured or decided before the later rules can be asked."""
-    needed = ["prompt_score", "needed_score", *["base_knows"] * (s.task == "domain")]
-    return [name for name in needed if getattr(s, name) is None]
-
-
-def _values(s: Situation, limits: Limits) -> dict[str, Any]:
-    """What the sentences of decision.toml mention."""
-    pilot, reliable = limits.examples(s.task)
-    missing = _open(s)
-    are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
-    return vars(s) | {
+    return holds, vars(s) | {
         "limits": limits,
         "short": (s.needed_score or 0) - (s.prompt_score or 0),
-        "open": f"{' and '.join(missing)} {are} still open",
-        "them": them,
+        "open": f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} still open",
+        "them": "it" if len(missing) == 1 else "them",
         "pilot": pilot,
         "reliable": reliable,
         "more": pilot - s.examples,
-        "largest": limits.largest_base(s.memory_gb),
+        "largest": largest,
         "need": limits.gb_per_billion * s.model_billions,
     }
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from sftlab.course.rules import (
     CONTRADICTED,
+    INCONCLUSIVE,
     NOT_MEASURED,
     NOT_TESTABLE,
     SUPPORTED,
@@ -32,7 +33,6 @@ from sftlab.course.rules import (
     ClaimsError,
     Part,
     claims,
-    combine,
     find_claim,
 )
 from sftlab.measure import POINTS, SHARE, Estimate
@@ -41,9 +41,7 @@ from sftlab.paths import NOTEBOOKS, cache_folder, write_atomically
 
 RECORDS_VARIABLE = "SFTLAB_RECORDS"
 """Names one more folder for records; the runner sets it to gather those of one lesson."""
-COLUMNS = """
-    id claim source notebook effect unit low high seeds items verdict reason
-""".split()
+COLUMNS = "id claim source notebook effect unit low high seeds items verdict reason".split()
 _MIXED = ({POINTS, "share"}, {SHARE, "difference of shares"})
 """Unit of an estimate and of a part, where the two together can only be a mistake."""
 
@@ -52,59 +50,50 @@ _MIXED = ({POINTS, "share"}, {SHARE, "difference of shares"})
 class Record:
     """The measured parts of a claim; raises ClaimsError when they do not fit its rule."""
 
-    claim: Claim
-    """The claim with the rule that judges it."""
-    estimates: Mapping[str, Estimate]
-    """Part name -> effect and interval, each at the level `claim.level`."""
-    profile: str
-    """The model it was measured on."""
-    note: str = ""
-    """A remark for readers of the ledger."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    """Versions of Python and of the packages that decide the numbers."""
-    when: str = ""
-    """Date and time of the measurement, UTC."""
+    claim: Claim  # with the rule that judges it
+    estimates: Mapping[str, Estimate]  # part name -> effect and interval at the level `claim.level`
+    profile: str  # the model it was measured on
+    note: str = ""  # a remark for readers of the ledger
+    versions: Mapping[str, str] = field(default_factory=dict)  # of what decides the numbers
+    when: str = ""  # date and time of the measurement, UTC
 
     def __post_init__(self) -> None:
         claim, given = self.claim, self.estimates
         if not claim.rule:
-            raise ClaimsError(
-                f"{claim.id} has no rule (not testable here): nothing can be recorded"
-            )
+            said = f"{claim.id} has no rule (not testable here): nothing can be recorded"
+            raise ClaimsError(said)
         if set(given) != set(claim.part_names):
             raise ClaimsError(
                 f"{claim.id} has the parts {', '.join(map(repr, claim.part_names))}; got "
                 f"{', '.join(map(repr, given)) or 'none'}"
             )
         for part in claim.rule:
-            estimate, where = given[part.name], f"{claim.id}, part {part.name!r}"
-            if not isinstance(estimate, Estimate):
-                raise ClaimsError(
-                    f"{where}: expected the Estimate that mean or difference of sftlab.measure "
-                    f"returns, got {type(estimate).__name__}"
+            found, (lowest, highest) = given[part.name], UNITS[part.unit]
+            if not isinstance(found, Estimate):
+                kind = type(found).__name__
+                wrong = f"expected the Estimate of sftlab.measure's mean or difference, got {kind}"
+            elif not math.isclose(found.level, claim.level, abs_tol=1e-9):
+                wrong = (
+                    f"it has an interval at {found.level:.2%}; {len(claim.rule)} parts share 5%, "
+                    f"so it must be at {claim.level:.2%}: pass comparisons={claim.comparisons} "
+                    f"(claims()[{claim.id!r}].comparisons) and leave level alone"
                 )
-            if not math.isclose(estimate.level, claim.level, abs_tol=1e-9):
-                raise ClaimsError(
-                    f"{where} has an interval at {estimate.level:.2%}; {len(claim.rule)} parts "
-                    f"share 5%, so it must be at {claim.level:.2%}: pass comparisons="
-                    f"{claim.comparisons} (claims()[{claim.id!r}].comparisons) and leave level "
-                    "alone"
-                )
-            if {estimate.unit, part.unit} in _MIXED:
-                raise ClaimsError(
-                    f"{where} is a {part.unit}, and the estimate is in {estimate.unit}: mean "
-                    "gives a share, difference gives points"
-                )
-            lowest, highest = UNITS[part.unit]
-            if not lowest <= estimate.value <= highest:
-                raise ClaimsError(
-                    f"{where} is {estimate.value:g}, which no {part.unit} can be; 81% is 0.81"
-                )
+            elif {found.unit, part.unit} in _MIXED:
+                units = f"the part is a {part.unit}, the estimate in {found.unit}"
+                wrong = f"{units}: mean gives a share, difference gives points"
+            elif not lowest <= found.value <= highest:
+                wrong = f"it is {found.value:g}, which no {part.unit} can be; 81% is 0.81"
+            else:
+                continue
+            raise ClaimsError(f"{claim.id}, part {part.name!r}: {wrong}")
 
     @property
     def verdict(self) -> str:
         """`supported` when every part is, `contradicted` when any part is, or `inconclusive`."""
-        return combine([part.judge(self.estimates[part.name]) for part in self.claim.rule])
+        found = {part.judge(self.estimates[part.name]) for part in self.claim.rule}
+        if CONTRADICTED in found:
+            return CONTRADICTED
+        return SUPPORTED if found == {SUPPORTED} else INCONCLUSIVE
 
     @property
     def deciding(self) -> Part:
@@ -167,11 +156,6 @@ class Record:
             "when": self.when,
         }
 
-    def write(self, folder: Path) -> None:
-        """Write `<folder>/<id>.json`."""
-        text = json.dumps(self.to_dict(), indent=2)
-        write_atomically(folder / f"{self.claim.id}.json", text + "\n")
-
 
 def record(
     claim_id: str,
@@ -188,14 +172,11 @@ def record(
     Args:
         claim_id: such as `B3`.
         parts: part name -> estimate, for every part of the claim's rule; one estimate alone for a
-            rule of one part. With k parts, make each with `comparisons=k`: see
-            `Claim.comparisons`.
-        profile: the model it was measured on.
-        note: a remark for readers of the ledger.
+            rule of one part. With k parts, make each with `comparisons=k`.
+        profile: the model it was measured on; `note` is a remark for readers of the ledger.
 
     Raises:
-        ClaimsError: no such claim or part, parts are missing, an estimate has another confidence
-            level, or is out of range for its unit.
+        ClaimsError: no such claim or part, or an estimate does not fit it.
         UnknownProfileError: no such profile.
     """
     claim = find_claim(claim_id)
@@ -212,9 +193,10 @@ def record(
         versions=versions(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    made.write(records_folder(made.profile))
-    if folder := os.environ.get(RECORDS_VARIABLE):
-        made.write(Path(folder))
+    folders = [records_folder(made.profile), os.environ.get(RECORDS_VARIABLE)]
+    for folder in filter(None, folders):
+        text = json.dumps(made.to_dict(), indent=2) + "\n"
+        write_atomically(Path(folder) / f"{claim.id}.json", text)
     return made
 
 
@@ -279,13 +261,8 @@ def rows(
 ) -> list[dict[str, Any]]:
     """The ledger, one row a claim in the order of the file, for JSON.
 
-    Each has `COLUMNS`, and all that `to_dict` gives where the claim was measured. Effect, unit,
-    interval, seeds and items are those of the part that decides; a claim that was not measured
-    says why and holds None.
-
-    Args:
-        records: from `stored_records` or `read_records`.
-        notebooks: the folder that tells which lessons are written.
+    Each has `COLUMNS`, and all that `to_dict` gives where the claim was measured; one that was not
+    says why and holds None. `notebooks` is the folder that tells which lessons are written.
     """
     written = {path.stem for path in notebooks.glob("*.ipynb")}
     made = []
@@ -300,7 +277,6 @@ def rows(
             "parts": [],
             "profile": None,
         }
-        number = claim.notebook.split("_")[0]
         if isinstance(found, Record):
             estimate = found.estimate
             row |= {"effect": estimate.value, "unit": found.deciding.unit}
@@ -308,11 +284,11 @@ def rows(
             row |= found.to_dict()
         elif not claim.rule:
             row |= {"verdict": NOT_TESTABLE, "reason": claim.not_testable}
-        elif claim.notebook not in written:
-            row |= {"verdict": NOT_MEASURED, "reason": f"lesson {number} is not written yet"}
         else:
-            stale = f"{found}: " if found else ""
-            row |= {"verdict": NOT_MEASURED, "reason": f"{stale}run lesson {number}"}
+            number, stale = claim.notebook.split("_")[0], f"{found}: " if found else ""
+            missing = f"lesson {number} is not written yet"
+            reason = f"{stale}run lesson {number}" if claim.notebook in written else missing
+            row |= {"verdict": NOT_MEASURED, "reason": reason}
         made.append(row)
     return made
 
@@ -340,9 +316,9 @@ def write_claims(results: Sequence[Any], *, folder: Path, notebooks: Path) -> li
         if used.get("profile", row["profile"]) in profiles and row["notebook"] not in replaced:
             records[row["id"]], parameters[row["id"]] = _read(row), used
     for result in results:
+        records |= result.records
         used = {**result.lesson.defaults, **result.parameters}
-        records.update(result.records)
-        parameters.update(dict.fromkeys(result.records, used))
+        parameters |= dict.fromkeys(result.records, used)
     found = rows(records, notebooks=notebooks)
     for row in found:
         row["parameters"] = parameters.get(row["id"]) if row["parts"] else None

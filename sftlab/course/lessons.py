@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,11 @@ class LessonError(ValueError):
 class Lesson:
     """A notebook as committed."""
 
-    name: str
-    """File name without `.ipynb`, such as `00_start_here`."""
+    name: str  # the file's without `.ipynb`, such as `00_start_here`
     path: Path
-    title: str
-    """Text of its first heading; the name when it has none."""
-    promise: str
-    """The first paragraph under that heading; may be empty."""
-    defaults: Mapping[str, Any]
-    """Parameter -> default, from the cell tagged `parameters`, in its order."""
+    title: str  # text of its first heading; the name when it has none
+    promise: str  # the first line under that heading; may be empty
+    defaults: Mapping[str, Any]  # from the cell tagged `parameters`, in its order
 
 
 def find_lessons(names: Sequence[str] = (), *, folder: Path = NOTEBOOKS) -> list[Lesson]:
@@ -104,18 +101,10 @@ def _read(path: Path) -> Lesson:
                     if isinstance(line, ast.Assign):
                         defaults[line.targets[0].id] = ast.literal_eval(line.value)
     except (ValueError, KeyError, TypeError, SyntaxError) as error:
-        raise LessonError(
-            f"cannot read {path} as a notebook: {error}; open and save it in JupyterLab"
-        ) from error
+        said = f"cannot read {path} as a notebook: {error}; open and save it in JupyterLab"
+        raise LessonError(said) from error
     text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    while lines and not lines[0].startswith("# "):
-        del lines[0]
-    title, after = [*lines, "", ""][:2]
-    return Lesson(
-        name=path.stem,
-        path=path,
-        title=title.removeprefix("# ") or path.stem,
-        promise="" if after.startswith("#") else after.strip("*_> "),
-        defaults=defaults,
-    )
+    heading = re.search(r"^ *# (.+)\s*(.*)", text, re.MULTILINE)
+    title, after = map(str.strip, heading.groups()) if heading else (path.stem, "")
+    promise = "" if after.startswith("#") else after.strip("*_> ")
+    return Lesson(name=path.stem, path=path, title=title, promise=promise, defaults=defaults)

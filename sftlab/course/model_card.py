@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
+from sftlab.course.pages import TEMPLATES
 from sftlab.measure import (
     ANSWERED,
     CONTINUED,
@@ -40,16 +40,11 @@ class Measure:
     """One measured share of a model card, and the bar it is held against."""
 
     what: str
-    part: str
-    """The relation, or all of them."""
-    share: Share
-    """Hits and items, over all seeds where there are several."""
-    seeds: tuple[float, ...] = ()
-    """The share of each SFT seed; empty where nothing was fine-tuned."""
-    bar: float | None = None
-    """The share to reach; None where the card only reports."""
-    at_least: bool = True
-    """Whether the bar is a floor or a ceiling."""
+    part: str  # the relation, or all of them
+    share: Share  # hits and items, over all seeds where there are several
+    seeds: tuple[float, ...] = ()  # the share of each SFT seed; empty where nothing was fine-tuned
+    bar: float | None = None  # the share to reach; None where the card only reports
+    at_least: bool = True  # whether the bar is a floor or a ceiling
 
     @property
     def met(self) -> bool | None:
@@ -66,7 +61,9 @@ def measure_base(profile: str) -> list[Measure]:
     known = [country for country in countries() if country.group != "unseen"]
     held_out = [country for country in known if country.split == "held_out"]
     facts = probe_facts(model, tokenizer)
-    bare = probe_questions(lambda questions: complete(model, tokenizer, questions), among=known)
+    reactions = probe_questions(
+        lambda questions: complete(model, tokenizer, questions), among=known
+    )["reaction"]
     found, prompted = [], []
     for relation in RELATIONS:
         right = facts.loc[facts["relation"] == relation, "right"]
@@ -76,7 +73,7 @@ def measure_base(profile: str) -> list[Measure]:
         what = f"{SHOTS}-shot prompts answered"
         prompted.append(Measure(what, relation, share(right), bar=0.90))
     for reaction, bar, floor in ((ANSWERED, 0.05, False), (CONTINUED, 0.80, True)):
-        hits = share(bare["reaction"] == reaction)
+        hits = share(reactions == reaction)
         found.append(Measure(f"bare questions {reaction}", "all", hits, bar=bar, at_least=floor))
     return found + prompted
 
@@ -87,45 +84,42 @@ def measure_tunes(profile: str, *, seeds: tuple[int, ...] = SEEDS) -> tuple[list
     The reference is `EXAMPLES` questions on the countries of the split "sft". Returns the measures
     and the facts of the runs: seconds, tokens, losses.
     """
-    answers, clozes, hot, seconds, losses = [], [], [], [], []
     held_out = held_out_documents()
+    model, tokenizer = load(profile)
+    base_loss = text_loss(model.eval(), tokenizer, held_out)
+    answers, clozes, hot, seconds, losses = [], [], [], [], []
     for seed in seeds:
         examples = country_examples(EXAMPLES, seed=seed)
         run = finetune(profile, examples, seed=seed, progress=False)
-        among = countries(split="held_out")
-        answers.append(probe_questions(run.answer, among=among).assign(seed=seed))
+        questions = probe_questions(run.answer, among=countries(split="held_out"))
+        answers.append(questions.assign(seed=seed))
         clozes.append(probe_facts(run.model, run.tokenizer).assign(seed=seed))
         losses.append(text_loss(run.model, run.tokenizer, held_out))
         seconds.append(run.seconds)
         rate = 10 * run.settings.learning_rate
         burnt = finetune(profile, examples, seed=seed, learning_rate=rate, progress=False)
         hot.append(probe_facts(burnt.model, burnt.tokenizer).assign(seed=seed))
-    answers, clozes = pd.concat(answers), pd.concat(clozes)
-    found = []
+    answers, clozes, hot = map(pd.concat, (answers, clozes, hot))
 
-    def over_seeds(what: str, part: str, rows: pd.DataFrame, **bar) -> None:
+    def measure(what: str, part: str, rows: pd.DataFrame, **bar) -> Measure:
         each = tuple(float(v) for v in rows.groupby("seed")["right"].mean())
-        found.append(Measure(what, part, share(rows["right"]), seeds=each, **bar))
+        return Measure(what, part, share(rows["right"]), seeds=each, **bar)
 
-    for group in ("asked", "stated", "unseen"):
-        for relation in RELATIONS:
-            rows = answers[(answers["group"] == group) & (answers["relation"] == relation)]
-            bar = HELD_OUT_BARS.get(profile) if group == "asked" else None
-            over_seeds(f"reference SFT, held-out countries, {group}", relation, rows, bar=bar)
-    for relation in RELATIONS:
-        rows = clozes[clozes["relation"] == relation]
-        over_seeds("cloze facts after reference SFT", relation, rows, bar=0.97)
+    found = []
+    for group, bar in (("asked", HELD_OUT_BARS.get(profile)), ("stated", None), ("unseen", None)):
+        what, rows = f"reference SFT, held-out countries, {group}", answers[answers.group == group]
+        found += [measure(what, one, rows[rows.relation == one], bar=bar) for one in RELATIONS]
+    what = "cloze facts after reference SFT"
+    found += [measure(what, one, clozes[clozes.relation == one], bar=0.97) for one in RELATIONS]
     what = "cloze facts after SFT at 10 times the rate"
-    over_seeds(what, "all", pd.concat(hot), bar=0.50, at_least=False)
-    model, tokenizer = load(profile)
-    facts = {
+    found.append(measure(what, "all", hot, bar=0.50, at_least=False))
+    return found, {
         "seconds": [round(s, 1) for s in seconds],
         "settings": asdict(run.settings),
         "tokens": run.tokens,
-        "text_loss_base": round(text_loss(model.eval(), tokenizer, held_out), 3),
+        "text_loss_base": round(base_loss, 3),
         "text_loss_tuned": [round(loss, 3) for loss in losses],
     }
-    return found, facts
 
 
 def write_card(profile: str, folder: Path) -> list[Measure]:
@@ -133,8 +127,7 @@ def write_card(profile: str, folder: Path) -> list[Measure]:
     base = measure_base(profile)
     tuned, facts = measure_tunes(profile)
     model, _ = load(profile)
-    facts["weights"] = weights_hash(folder)
-    facts["parameters"] = sum(p.numel() for p in model.parameters())
+    facts |= {"weights": weights_hash(folder), "parameters": model.num_parameters()}
     measures = base + tuned
     if profile not in HELD_OUT_BARS:  # the early checkpoint is there to be worse
         measures = [replace(measure, bar=None) for measure in measures]
@@ -144,13 +137,7 @@ def write_card(profile: str, folder: Path) -> list[Measure]:
     ]
     text = json.dumps({"profile": profile, **facts, "measures": rows}, indent=1)
     (folder / "card.json").write_text(text + "\n", encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sftlab.course"),
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    card = environment.get_template("model_card.md.jinja").render(
+    card = TEMPLATES.get_template("model_card.md.jinja").render(
         profile=profile,
         measures=measures,
         facts=facts,

@@ -20,7 +20,10 @@ from sftlab.course.runner import Result
 from sftlab.paths import NOTEBOOKS, write_atomically
 
 TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("sftlab.course"), autoescape=True, trim_blocks=True
+    loader=jinja2.PackageLoader("sftlab.course"),
+    autoescape=lambda name: ".html" in name,
+    trim_blocks=True,
+    keep_trailing_newline=True,
 )
 # Quotes in the code of a cell are escaped in a page, so only a real link looks like this.
 _LESSON_LINK = re.compile(

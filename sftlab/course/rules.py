@@ -59,15 +59,12 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Text
-    """The key that `record` expects, such as `gain`."""
-    measures: Text
-    """What is measured, in one sentence."""
+    name: Text  # the key that `record` expects, such as `gain`
+    measures: Text  # what is measured, in one sentence
     unit: Literal[tuple(UNITS)]
-    kind: Literal[KINDS]
-    """Which side of `bound` counts."""
+    kind: Literal[KINDS]  # which side of `bound` counts
+    # The smallest effect that counts, or the margin of the equivalence test, in `unit`.
     bound: Annotated[float, Field(strict=True, allow_inf_nan=False)]
-    """The smallest effect that counts, or the margin of the equivalence test, in `unit`."""
 
     @validator(mode="after")
     def _bound_is_possible(self) -> "Part":
@@ -132,22 +129,14 @@ class Claim(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
-    """Such as `B3`."""
-    claim: Text
-    """The statement, in the course's words."""
-    source: tuple[Literal["P", "U", "G", "L", "V"], ...]
-    """The articles, by the letters that the head of claims.toml explains."""
-    notebook: Literal[tuple(LESSONS)]
-    """The lesson that measures it."""
-    quoted: Text | Literal[""] = ""
-    """The figure that the article gives; empty when it gives none."""
-    expected: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE]
-    """The verdict that the lesson expects."""
-    not_testable: Text | Literal[""] = ""
-    """What of it no run here can test, and why; empty when all of it can."""
-    rule: tuple[Part, ...] = ()
-    """The parts, all of which must hold; empty when nothing of it can be tested here."""
+    id: str  # such as `B3`
+    claim: Text  # the statement, in the course's words
+    source: tuple[Literal["P", "U", "G", "L", "V"], ...]  # articles, as in the head of claims.toml
+    notebook: Literal[tuple(LESSONS)]  # the lesson that measures it
+    quoted: Text | Literal[""] = ""  # the figure that the article gives, if it gives one
+    expected: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE]  # by the lesson
+    not_testable: Text | Literal[""] = ""  # what of it no run here can test, and why
+    rule: tuple[Part, ...] = ()  # all must hold; empty when nothing of it can be tested here
 
     @validator(mode="after")
     def _rule_fits(self) -> "Claim":
@@ -227,13 +216,6 @@ def _part(row: dict[str, Any], unit: str | None) -> dict[str, Any]:
         raise ValueError(f"part {row.get('part')!r}: give exactly one of {', '.join(KINDS)}")
     row = {"unit": unit, "name": row.get("part"), **row, "kind": kinds[0], "bound": row[kinds[0]]}
     return {key: value for key, value in row.items() if key not in ("part", kinds[0])}
-
-
-def combine(verdicts: list[str]) -> str:
-    """The verdict of a claim from those of its parts."""
-    if CONTRADICTED in verdicts:
-        return CONTRADICTED
-    return SUPPORTED if set(verdicts) == {SUPPORTED} else INCONCLUSIVE
 
 
 def in_unit(value: float, unit: str) -> str:

@@ -19,49 +19,36 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sftlab.course.ledger import RECORDS_VARIABLE, Record, profile_name, read_records
 from sftlab.course.lessons import Lesson, choose_parameters, find_lessons
 from sftlab.models import find_profile
-from sftlab.paths import DATA, NOTEBOOKS
+from sftlab.paths import DATA, NOTEBOOKS, cache_folder
 
-OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
-"""Keeps the libraries from asking a hub. They read it when they are imported."""
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-@dataclass
-class Failure:
+class Failure(NamedTuple):
     """What stopped a notebook."""
 
-    cell: int | None
-    """Number of the cell in the notebook, from 1; `None` when no cell is to blame."""
-    source: str
-    """The cell's code."""
-    traceback: str
-    """Its traceback without terminal colours, or what is known instead."""
+    cell: int | None  # its number in the notebook, from 1; None when no cell is to blame
+    source: str  # the cell's code
+    traceback: str  # without terminal colours, or what is known instead
 
 
 @dataclass
 class Result:
     """The outcome of one notebook."""
 
-    lesson: Lesson
-    """The notebook as committed."""
-    parameters: Mapping[str, Any]
-    """The parameters that replaced its defaults."""
-    status: str = "not run"
-    """`passed`, `failed`, `interrupted` or `not run`."""
-    minutes: float = 0.0
-    """Wall-clock minutes, including the start of the kernel."""
+    lesson: Lesson  # the notebook as committed
+    parameters: Mapping[str, Any]  # that replaced its defaults
+    status: str = "not run"  # or `passed`, `failed`, `interrupted`
+    minutes: float = 0.0  # wall-clock, including the start of the kernel
     failure: Failure | None = None
-    executed: Path | None = None
-    """The executed notebook, as far as it got."""
-    page: Path | None = None
-    """Its HTML page."""
-    records: Mapping[str, Record | str] = field(default_factory=dict)
-    """Claim id -> what this run recorded for it."""
+    executed: Path | None = None  # the executed notebook, as far as it got
+    page: Path | None = None  # its HTML page
+    records: Mapping[str, Record | str] = field(default_factory=dict)  # of this run, by claim id
 
     @property
     def name(self) -> str:
@@ -143,10 +130,22 @@ def _execute(result: Result, *, folder: Path, progress: bool) -> None:
     command += ["--parameters_yaml", json.dumps(dict(result.parameters))]
     # Otherwise the whole notebook with its figures is written before each cell.
     command += ["--no-request-save-on-cell-execute", "--log-level", "WARNING"]
+    package = str(Path(__file__).resolve().parents[2])
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]),
+        "PYTHONIOENCODING": "utf-8",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is that of this environment
+        "SFTLAB_CACHE": str(cache_folder().resolve()),  # the kernel works in another folder
+        RECORDS_VARIABLE: str(scratch / "records"),
+    }
+    if not find_profile(result.profile).on_hub:
+        offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+        environment |= dict.fromkeys(offline, "1")
     began, log = time.monotonic(), []
     try:
         with tempfile.TemporaryDirectory(prefix="sftlab-", ignore_cleanup_errors=True) as temporary:
-            environment = _environment(result.profile, scratch / "records", temporary)
+            environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
             code = _watch(command, environment, log, result.name if progress else None)
         result.status = "failed" if code else "passed"
     except KeyboardInterrupt:
@@ -163,36 +162,12 @@ def _execute(result: Result, *, folder: Path, progress: bool) -> None:
         result.failure = _failing_cell(result.lesson, cells) or Failure(None, "", said)
 
 
-def _environment(profile: str, records: Path, temporary: str) -> dict[str, str]:
-    """The child's variables: folders of its own, this very `sftlab`, no hub for a local profile."""
-    package = Path(__file__).resolve().parents[2]
-    paths = [str(package), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths)),
-        "PYTHONIOENCODING": "utf-8",
-        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is that of this environment
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        RECORDS_VARIABLE: str(records),
-    }
-    if cache := environment.get("SFTLAB_CACHE"):  # the child works in another folder
-        environment["SFTLAB_CACHE"] = os.path.abspath(cache)
-    return environment | ({} if find_profile(profile).on_hub else OFFLINE)
-
-
 def _watch(command: list[str], environment: dict, log: list[str], name: str | None) -> int:
     """Run papermill to its end; show its bar after `name`, keep the rest of stderr in `log`."""
     # A session of its own: Ctrl-C reaches this process alone, which then ends papermill.
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    text = {"encoding": "utf-8", "errors": "replace"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **streams, **text)
     try:
         for line in process.stderr:  # each state of the bar is a line: "\r" ends one as well
             said = line
@@ -206,12 +181,7 @@ def _watch(command: list[str], environment: dict, log: list[str], name: str | No
         if name:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
         process.terminate()  # nbclient answers SIGTERM by ending its kernel
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stderr.close()
+        process.communicate()
 
 
 def _failing_cell(lesson: Lesson, cells: list[dict[str, Any]]) -> Failure | None:
@@ -244,10 +214,14 @@ def _report(result: Result, *, progress: bool) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def _minutes() -> dict[str, Any]:
+    file = DATA / "minutes.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
 def recorded_minutes(name: str) -> float | None:
     """Minutes that lesson `name` took when the course was last recorded; `None` if it was not."""
-    file = DATA / "minutes.json"
-    return json.loads(file.read_text(encoding="utf-8")).get(name) if file.is_file() else None
+    return _minutes().get(name)
 
 
 def record_minutes(results: Sequence[Result]) -> Path:
@@ -260,8 +234,7 @@ def record_minutes(results: Sequence[Result]) -> Path:
     if stopped:
         raise ValueError(f"minutes not recorded: {', '.join(stopped)} did not pass; run it again")
     file = DATA / "minutes.json"
-    minutes = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    minutes |= {result.name: round(result.minutes, 2) for result in results}
+    minutes = _minutes() | {result.name: round(result.minutes, 2) for result in results}
     minutes["machine"] = f"{os.cpu_count()} cores"
     file.write_text(json.dumps(minutes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return file

@@ -104,12 +104,13 @@ class Xray:
     def sentence(self) -> str:
         """One sentence that reads the X-ray."""
         share = f" ({self.supervised / self.total:.0%})" if self.total else ""
-        counted = f"{self.supervised:,} of {self.total:,} tokens are supervised{share}"
-        names = [""] if self.losses == ("loss",) else [f" {name}" for name in self.losses]
-        means = [
-            f"{mean:.2f} nats{name}" for mean, name in zip(self.mean_losses, names, strict=False)
-        ]
-        return f"{counted}; their mean loss is {' and '.join(means)}." if means else f"{counted}."
+        said = f"{self.supervised:,} of {self.total:,} tokens are supervised{share}"
+        means = [f"{mean:.2f} nats" for mean in self.mean_losses]
+        if len(means) == 2:
+            said += f"; their mean loss is {means[0]} before and {means[1]} after"
+        elif means:
+            said += f"; their mean loss is {means[0]}"
+        return f"{said}."
 
     @property
     def lines(self) -> list[Line]:
@@ -215,13 +216,11 @@ def show_mask(
         turns: supervise every answer, the last one, or every token, the questions' too.
         start: as for `assistant_spans`, and so `end_of_turn`.
         max_length: tokens to keep, from the beginning.
-        labels: one for each token, not shifted, -100 where nothing is learned; by default they
-            follow from the template.
+        labels: one for each token, not shifted, -100 where nothing is learned.
         model: a model or run whose loss on each token is shown; `after` is the same after training.
 
     Raises:
-        ValueError: arguments that don't fit together; TemplateError, a subclass, when the template
-            refuses the conversation.
+        ValueError: arguments that don't fit together; TemplateError, a subclass: a refusal.
     """
     if after is not None and model is None:
         raise ValueError("after is compared with model: give both, or only model")

@@ -8,7 +8,7 @@ All plots of the course share one grammar:
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from textwrap import fill
@@ -63,11 +63,11 @@ class Picture:
         Path(path).write_bytes(self.png())
 
 
-def new_axes(height: float, *, columns: int = 1, widths: Sequence[float] | None = None):
+def new_axes(height: float, widths: Sequence[float] = (1,)):
     """The axes, from left to right, of a new figure of the course's width."""
     figure = Figure(figsize=(7.2, height), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
-    return figure.subplots(1, columns, squeeze=False, width_ratios=widths)[0]
+    return figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:
@@ -113,12 +113,23 @@ def seed_dots(ax, x, y, colour: str = INK, size: float = 9) -> None:
     ax.scatter(x, y, s=size, color="white", edgecolor=colour, linewidth=0.8, zorder=3)
 
 
+def note(ax, text: str, at: tuple[float, float], dx: float = 6, dy: float = 0, **style) -> None:
+    """Text next to a place, `dx` and `dy` points away from it."""
+    ax.annotate(text, at, xytext=(dx, dy), textcoords="offset points", **style)
+
+
 def stacked(ax, rows: pd.DataFrame, colours: Mapping[str, str]) -> None:
     """A bar for each row, from top to bottom, of all its columns, from left to right."""
     left = rows.cumsum(axis=1) - rows
     for part in rows:
         ax.barh(range(len(rows)), rows[part], left=left[part], height=0.66, color=colours[part])
-    ax.set_yticks(range(len(rows)), [fill(label, 34) for label in rows.index], fontsize=10)
+    name_rows(ax, rows.index)
+
+
+def name_rows(ax, names: Iterable[str]) -> None:
+    """Name the rows of a plot of bars, which stand from top to bottom."""
+    names = [fill(name, 34) for name in names]
+    ax.set_yticks(range(len(names)), names, fontsize=10)
     ax.invert_yaxis()
 
 
@@ -133,8 +144,7 @@ def _bar(ax, found: Estimate | Share, y: float, height: float, colour: str, size
     spread = [y + height * 0.8 * ((k + 0.5) / len(seeds) - 0.5) for k in range(len(seeds))]
     seed_dots(ax, seeds, spread)
     text = percent(found.value)
-    place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
-    ax.annotate(text, (max(found.value, high, *seeds), y), fontsize=size, **place)
+    note(ax, text, (max(found.value, high, *seeds), y), fontsize=size, va="center")
     return text
 
 
@@ -147,8 +157,7 @@ def plot_shares(
 ) -> Picture:
     """Bars of shares with their 95% intervals, and a dot for each seed of an estimate.
 
-    `shares` maps a row label to a share, or to several shares by series name, a bar each. Rows are
-    drawn from top to bottom in the order given.
+    `shares` maps a row label to a share, or to several shares by series name, a bar each.
     """
     rows = {k: v if isinstance(v, Mapping) else {"": v} for k, v in shares.items()}
     colours = colours_of(list(dict.fromkeys(name for row in rows.values() for name in row)))
@@ -164,8 +173,7 @@ def plot_shares(
                 seeds = "; dots: seeds" if getattr(row[name], "seeds", 1) > 1 else seeds
     percent_axis(ax.xaxis)
     ax.set_xlim(0, 1.09)
-    ax.set_yticks(range(len(rows)), [fill(label, 34) for label in rows], fontsize=10)
-    ax.invert_yaxis()
+    name_rows(ax, rows)
     columns = min(4, len(colours)) if len(colours) > 1 else 0
     x = f"{axis} (line: 95% interval{seeds})"
     return finish(ax, title, alt, x=x, legend=columns, colours=colours)
@@ -223,11 +231,12 @@ def plot_curves(
     ax.set_xticks([place or zero for place in every], names)
     alt, top, legend = [], 0.0, ""
     for name, colour in colours_of(list(curves)).items():
-        points = dict(sorted(curves[name].items()))
-        values = {place: getattr(one, "value", one) for place, one in points.items()}
-        ax.plot([at or zero for at in values], values.values(), "o-", color=colour, label=name)
-        alt += [f"{name} at {at:,g} {percent(value)}".lstrip() for at, value in values.items()]
-        found = {at or zero: one for at, one in points.items() if isinstance(one, Estimate)}
+        points = {at or zero: curves[name][at] for at in every if at in curves[name]}
+        values = {at: getattr(one, "value", one) for at, one in points.items()}
+        ax.plot(values.keys(), values.values(), "o-", color=colour, label=name)
+        for at, value in zip(sorted(curves[name]), values.values(), strict=True):
+            alt.append(f"{name} at {at:,g} {percent(value)}".lstrip())
+        found = {at: one for at, one in points.items() if isinstance(one, Estimate)}
         top = max(top, 1 if found else 0, *values.values())
         if found:
             legend = f" (band: 95% interval; dots: seeds{'; ring: its best' if best else ''})"
@@ -240,11 +249,11 @@ def plot_curves(
             seed_dots(ax, spread, one.by_seed, colour)
         for at, value in values.items() if len(curves) == 1 else ():
             # Below the curve, except where the axis would run through the number.
-            offset = {"xytext": (10, -14 if value > 0.15 else 6), "fontsize": 9}
-            ax.annotate(percent(value), (at or zero, value), textcoords="offset points", **offset)
+            note(ax, percent(value), (at, value), 10, -14 if value > 0.15 else 6, fontsize=9)
         if best and name in best:
             ring = {"markersize": 13, "fillstyle": "none", "markeredgewidth": 1.6}
-            ax.plot(best[name], values[best[name]], "o", color=colour, **ring)
+            at = best[name] or zero
+            ax.plot(at, values[at], "o", color=colour, **ring)
     for place in marked:
         ax.axvline(place, color=GREY, linewidth=1, linestyle=":")
     if wanted is not None:
@@ -265,14 +274,13 @@ def plot_methods(
     """
     order = sorted(scores, key=trained.__getitem__)
     panels = list(next(iter(scores.values())))
-    axes = first, *others = new_axes(1.2 + 0.36 * len(order), columns=1 + len(panels))
+    axes = first, *others = new_axes(1.2 + 0.36 * len(order), [1] * (1 + len(panels)))
     alt = []
     for y, name in enumerate(order):
         share = trained[name]
         text = f"{100 * share:.2g}%" if share < 0.0995 else f"{share:.0%}"
         first.plot(share, y, "o", color=INK)
-        place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
-        first.annotate(text, (share, y), **place)
+        note(first, text, (share, y), va="center", fontsize=8)
         alt.append(f"{name} trained {text}")
         for ax, panel, colour in zip(others, panels, COLOURS, strict=False):
             alt.append(f"{name} {panel} {_bar(ax, scores[name][panel], y, 0.6, colour, 8)}")
@@ -300,8 +308,8 @@ def plot_card(card: Mapping[str, Any]) -> Picture:
         "fine-tuned: stated in plain sentences": "reference SFT, held-out countries, stated",
         "fine-tuned: never mentioned": "reference SFT, held-out countries, unseen",
     }
-    shares = [row["share"] | {"what": row["what"]} for row in card["measures"] if row["share"]]
-    sums = pd.DataFrame(shares).groupby("what")[["hits", "items"]].sum()
+    shares = pd.DataFrame(row["share"] | {"what": row["what"]} for row in card["measures"])
+    sums = shares.groupby("what")[["hits", "items"]].sum()
     rows = {label: Share(**sums.loc[what].to_dict()) for label, what in wanted.items()}
     title = f"One base model ({card['profile']}), questions about countries: answered correctly"
     return plot_shares(rows, title=title)

@@ -17,7 +17,6 @@ here: ours
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +55,23 @@ def claim_card(record: Record) -> Card:
 
 def _read(part: Part, estimate: Estimate) -> dict[str, Any]:
     """All that the card says about one part."""
-    seeds, items = estimate.seeds, estimate.items
+    runs, items = estimate.seeds, estimate.items
     unit = {"difference of shares": "difference, percentage points"}.get(part.unit, part.unit)
     line = "thick line: two one-sided tests" if part.kind == "within" else "line: interval"
-    said = {
+    effect = interval(estimate, part.unit)
+    seeds = ", ".join(in_unit(value, part.unit) for value in estimate.by_seed)
+    alt = f"{effect}; seeds: {seeds}; the rule: {part.asks}"
+    return {
         "name": part.name,
         "measures": part.measures,
         "verdict": part.judge(estimate),
-        "effect": interval(estimate, part.unit),
+        "effect": effect,
         "asks": part.asks,
-        "counts": f"{seeds} seed{'s' * (seeds != 1)} × {items:,} item{'s' * (items != 1)}",
-        "seeds": ", ".join(in_unit(value, part.unit) for value in estimate.by_seed),
+        "counts": f"{runs} seed{'s' * (runs != 1)} × {items:,} item{'s' * (items != 1)}",
+        "seeds": seeds,
         "axis": f"{unit} (dots: seeds; {line})",
+        "strip": Markup(Picture(_draw(part, estimate), alt=alt).html),
     }
-    alt = f"{said['effect']}; seeds: {said['seeds']}; the rule: {part.asks}"
-    return said | {"strip": Markup(Picture(_draw(part, estimate), alt=alt).html)}
 
 
 @styled
@@ -117,22 +118,13 @@ class Report:
     """A page from a template, as Markdown and as one HTML file that needs no other."""
 
     def __init__(self, template: str, *, pictures: Mapping[str, Picture], **values: Any) -> None:
-        self.pictures = dict(pictures)
-        """File name -> picture; the Markdown refers to these files."""
-        self._render = partial(render, template, pictures=self.pictures, fence_for=_fence, **values)
-
-    @property
-    def markdown(self) -> str:
-        """The report as Markdown."""
-        return self._render(kind="md")
-
-    @property
-    def html(self) -> str:
-        """The report as one page."""
-        return self._render(kind="html")
+        self.pictures = dict(pictures)  # by file name; the Markdown refers to these files
+        values |= {"pictures": self.pictures, "fence_for": _fence}
+        self.markdown = render(template, kind="md", **values)
+        self.html = render(template, kind="html", **values)
 
     def save(self, folder: Path) -> None:
-        """Write report.md, its pictures, and last report.html, whole or not at all."""
+        """Write report.md, its pictures, and last report.html."""
         for name, picture in self.pictures.items():
             picture.save(folder / name)
         write_atomically(folder / "report.md", self.markdown)
@@ -274,17 +266,15 @@ def _ended(found: Outcome) -> int:
 def _measures(done: OwnRun) -> list[tuple[str, ...]]:
     """Rows of measure, base, trained."""
     both, held = (done.before, done.after), done.data.held_out
-    rows = [("loss, nats per supervised token", *(f"{one.loss:.3f}" for one in both))]
+    rows = {"loss, nats per supervised token": [f"{one.loss:.3f}" for one in both]}
     if n := len(done.after.answers):
         if is_short(held):
-            rows.append((f"exact matches, of {n}", *(_exact(one, held) for one in both)))
-        rows.append(
-            (f"answers that end by themselves, of {n}", *(str(_ended(one)) for one in both))
-        )
+            rows[f"exact matches, of {n}"] = [_exact(one, held) for one in both]
+        rows[f"answers that end by themselves, of {n}"] = [str(_ended(one)) for one in both]
         agreed = [[first_difference(a.text, held[a.row]) for a in one.answers] for one in both]
         label = "words that agree before the first that differs, median"
-        rows.append((label, *(str(sorted(found)[n // 2]) for found in agreed)))
-    return rows
+        rows[label] = [str(sorted(found)[n // 2]) for found in agreed]
+    return [(label, *values) for label, values in rows.items()]
 
 
 def _samples(done: OwnRun) -> list[list[tuple[str, str, int]]]:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from sftlab.measure import SKILLS, Estimate, percent
+from sftlab.measure import Estimate, percent, summary
 from sftlab.planner import PARTS, Memory
 from sftlab.show.plots import (
     COLOURS,
@@ -22,6 +22,7 @@ from sftlab.show.plots import (
     finish,
     finish_panels,
     new_axes,
+    note,
     percent_axis,
     seed_dots,
     stacked,
@@ -72,10 +73,8 @@ def plot_loss(
 class LossCurve:
     """The loss while a run goes: a plot that is redrawn, and stays when the run is over.
 
-        with LossCurve(title="A fine-tune") as curve:
-            run = finetune(..., eval_dataset=held_out, on_step=curve)
-
-    Executed notebooks, their pages and their slides show the last state as a picture.
+    with LossCurve(title="A fine-tune") as curve:
+        run = finetune(..., eval_dataset=held_out, on_step=curve)
     """
 
     def __init__(self, *, title: str) -> None:
@@ -189,7 +188,7 @@ def plot_against(
     `runs` has a row for each run: `score` (0 to 1), `by` (which decides colour and marker), and the
     `columns`, which map a cost to the label of its panel. A dashed line stands at `threshold`.
     """
-    axes = new_axes(3.4, columns=len(columns))
+    axes = new_axes(3.4, [1] * len(columns))
     colours = [*COLOURS, GREY]
     alt = []
     for n, (name, rows) in enumerate(runs.groupby(by, sort=False)):
@@ -247,13 +246,13 @@ def plot_memory(
     `gpus` maps the name of a GPU to its bytes, a dashed line each; `measured` maps a plan to the
     bytes of tensors that a GPU counted, a mark on its bar. Neither then holds the process.
     """
-    gpus, marks = gpus or {}, measured or {}
+    gpus, marks = gpus or {}, {name: size / _GB for name, size in (measured or {}).items()}
     rows = pd.DataFrame({name: plan.at_peak() for name, plan in plans.items()}).T
     if not marks:
         rows["temporary"] += [plan.process for plan in plans.values()]
     rows = rows.loc[:, rows.any()] / _GB
-    lines = [size / _GB for size in (*gpus.values(), *marks.values())]
-    widest = max([*rows.sum(axis=1), *lines])
+    lines = [size / _GB for size in gpus.values()]
+    widest = max([*rows.sum(axis=1), *lines, *marks.values()])
     colours = dict(zip(PARTS, (*COLOURS, PALE), strict=True))
     (ax,) = new_axes(1.5 + (0.3 if marks else 0.42) * len(rows))
     stacked(ax, rows, colours)
@@ -261,14 +260,14 @@ def plot_memory(
     for y, (name, size) in enumerate(rows.sum(axis=1).items()):
         alt.append(f"{name} {_gb(size)}")
         if name in marks:
-            ax.plot([marks[name] / _GB] * 2, [y - 0.42, y + 0.42], color=INK)
-            alt[-1] += f", measured {_gb(marks[name] / _GB)}"
+            ax.plot([marks[name]] * 2, [y - 0.42, y + 0.42], color=INK)
+            alt[-1] += f", measured {_gb(marks[name])}"
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        end = max(size, marks.get(name, 0) / _GB) + widest * 0.012
+        end = max(size, marks.get(name, 0)) + widest * 0.012
         ax.text(end, y, _gb(size), va="center", fontsize=9, bbox=ground)
-    for name, size in gpus.items():
-        ax.axvline(size / _GB, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
-        ax.text(size / _GB, len(rows) - 0.42, f" {name}", fontsize=8, color=SOFT, va="top")
+    for name, size in zip(gpus, lines, strict=True):
+        ax.axvline(size, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
+        ax.text(size, len(rows) - 0.42, f" {name}", fontsize=8, color=SOFT, va="top")
     ax.set(ylim=(len(rows) - (0.1 if gpus else 0.5), -0.5), xlim=(0, widest * 1.14))
     x = "GB at the peak of a training step"
     x += " (dark mark: measured)" if marks else " (temporary: with the process)"
@@ -298,16 +297,14 @@ def plot_meter(
     On the right is the loss on the corpus, where it was read. `readings` maps a name to a frame of
     `Run.meter`, of one seed or several (a column `seed`); `before` is the base's.
     """
-    skills = [skill for skill in METER if skill in SKILLS and (before["skill"] == skill).any()]
-    documents = (before["skill"] == "corpus").any()
-    panels = {"columns": 2, "widths": (3, 1)} if documents else {}
-    ax, *right = new_axes(1.5 + len(skills) * (0.18 + 0.17 * len(readings)), **panels)
-    was = before.astype({"right": float}).groupby("skill")[["right", "nats"]].mean()
+    was = summary(before)
+    skills, documents = [one for one in METER if one in was.index], "corpus" in was.index
+    height = 1.5 + len(skills) * (0.18 + 0.17 * len(readings))
+    ax, *right = new_axes(height, (3, 1) if documents else (1,))
     alt, losses = [f"before {skill} {percent(was.right[skill])}" for skill in skills], []
     for n, (name, colour) in enumerate(colours_of(list(readings)).items()):
         ax.plot([], [], "o", color=colour, markersize=6, label=name)
-        frame = readings[name].astype({"right": float})
-        now = frame.groupby("skill")[["right", "nats"]].mean()
+        frame, now = readings[name].astype({"right": float}), summary(readings[name])
         for y, skill in enumerate(skills):
             at = y + (n - (len(readings) - 1) / 2) * 0.7 / len(readings)
             ax.plot([was.right[skill], now.right[skill]], [at, at], color=colour, alpha=0.55)
@@ -345,7 +342,6 @@ class Point(NamedTuple):
 
     @property
     def means(self) -> tuple[float, float]:
-        """Both values."""
         return self.task.value, self.kept.value
 
 
@@ -376,12 +372,14 @@ def plot_pareto(
     """
     (ax,) = new_axes(5.0)
     ax.axhline(before, color=GREY, alpha=0.6)
-    text = {"xytext": (3, -3), "va": "top", "textcoords": "offset points", "fontsize": 8}
-    ax.annotate("the base", (0, before), xycoords=("axes fraction", "data"), color=SOFT, **text)
-    every = {point.means for row in points.values() for point in row.values()}
-    beaten = lambda one: any(a >= one[0] and b >= one[1] for a, b in every - {one})  # noqa: E731
-    frontier = sorted(one for one in every if not beaten(one))
-    ax.plot(*zip(*frontier, strict=True), "--", color=INK, linewidth=1, zorder=1)
+    edge = {"xycoords": ("axes fraction", "data"), "va": "top", "color": SOFT}
+    note(ax, "the base", (0, before), 3, -3, fontsize=8, **edge)
+    every = [point for row in points.values() for point in row.values()]
+    frontier = []
+    for task, kept in sorted((point.means for point in every), reverse=True):
+        if not frontier or kept > frontier[-1][1]:
+            frontier.append((task, kept))
+    ax.plot(*zip(*reversed(frontier), strict=True), "--", color=INK, linewidth=1, zorder=1)
     labelled = []
     for n, (curve, colour) in enumerate(colours_of(list(points)).items()):
         means = [point.means for point in points[curve].values()]
@@ -397,8 +395,8 @@ def plot_pareto(
             # Of labels that would touch one is enough: the dots grow along a curve.
             if all(max(abs(x - a), abs(y - b)) > 0.03 for a, b in labelled):
                 halo = [withStroke(linewidth=3, foreground="white")]
-                side = {"xytext": (9, (-12, 6)[n % 2]), "path_effects": halo, "zorder": 2.5}
-                ax.annotate(label, (x, y), color=colour, **text | side | {"va": "baseline"})
+                style = {"color": colour, "fontsize": 8, "path_effects": halo, "zorder": 2.5}
+                note(ax, label, (x, y), 9, (-12, 6)[n % 2], **style)
                 labelled.append((x, y))
     if chosen:
         point = points[chosen[0]][chosen[1]]
@@ -406,7 +404,6 @@ def plot_pareto(
         ax.plot(*point.means, "o", markersize=18, fillstyle="none", color=INK, zorder=4)
     percent_axis(ax.xaxis)
     percent_axis(ax.yaxis)
-    every = [point for row in points.values() for point in row.values()]
     left, bottom = (max(min(min(p[k].by_seed) for p in every) - 0.08, -0.03) for k in (0, 1))
     ax.set(xlim=(left, 1.05), ylim=(bottom, 1.05))
     x = "task: answered correctly (cross: lowest to highest seed; dots grow along a curve)"
@@ -420,7 +417,7 @@ def plot_map(points: Points, *, title: str, rows: str, columns: str) -> Picture:
     `rows` and `columns` name what changes along them. Every curve has the same labels.
     """
     names, labels = list(points), list(next(iter(points.values())))
-    axes = new_axes(1.5 + 0.45 * len(names), columns=2)
+    axes = new_axes(1.5 + 0.45 * len(names), (1, 1))
     panels = (("Blues", "task: answered correctly"), ("Greens", "old skills kept"))
     for k, (ax, (colours, head)) in enumerate(zip(axes, panels, strict=True)):
         shares = [[points[name][label].means[k] for label in labels] for name in names]

@@ -54,23 +54,21 @@ class TwinBox(widgets.VBox):
         """Show what is chosen now."""
         self.panel.value, self.text = self._show()
 
-    def twin(self) -> tuple[str, str]:
-        """What to show without a kernel, as HTML and as plain text."""
-        return self.panel.value, self.text
-
     def _repr_mimebundle_(self, include=None, exclude=None, **options) -> dict[str, Any]:
-        html, text = self.twin()
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        bundle = {"text/html": html, "text/plain": text}
+        bundle = {"text/html": self.panel.value, "text/plain": self.text}
         return bundle | {"application/vnd.jupyter.widget-view+json": view}
 
 
 WORDS = tomllib.loads(Path(__file__).with_name("widgets.toml").read_text(encoding="utf-8"))
-_OPEN = "open"  # a menu can't show a choice whose value is None: it looks empty
+_OPEN = -1  # for None, with which a menu looks empty
 _YES_NO = {True: "yes", False: "no"}
+_SCORES = {n / 100: f"{n / 100:.2f}" for n in range(101)}
 _CHOICES: dict[str, dict[Any, str]] = {
     "task": TASKS,
     "examples": {n: f"{n:,}" for n in (0, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000)},
+    "prompt_score": {_OPEN: "not measured", **_SCORES},
+    "needed_score": {_OPEN: "not decided", **_SCORES},
     "prompt_fits": _YES_NO,
     "stable_weeks": {1: "every week", 4: "every 4 weeks", 13: "every 13 weeks", 52: "once a year"},
     "base_knows": {_OPEN: "not measured", **_YES_NO},
@@ -78,8 +76,6 @@ _CHOICES: dict[str, dict[Any, str]] = {
     | {n: f"{n}" for n in (0.135, 0.6, 1, 3, 8, 13, 70)},
     "memory_gb": {0: "none: CPU only"} | {n: f"{n} GB" for n in (6, 12, 16, 24, 48, 80)},
 }
-# Scores that may not be known: the word on the tick that says so, and where its slider starts.
-_SCORES = {"prompt_score": ("measured", 0.5), "needed_score": ("decided", 0.9)}
 
 
 def decision_card(advice: Advice) -> Card:
@@ -90,26 +86,16 @@ def decision_card(advice: Advice) -> Card:
         ("Next steps", "ol", advice.next_steps),
         ("What would change this", "ul", flips or ["No single answer changes it."]),
     )
-    lines = [f"{_title(advice)}: {CHOICES[advice.choice]} (rule {advice.rule})"]
-    for title, _, items in lists:
-        lines += [f"{title}:", *(f"  {item}" for item in items)]
-    return Card("advice.html", text="\n".join(lines), advice=advice, CHOICES=CHOICES, lists=lists)
-
-
-def _title(advice: Advice) -> str:
-    return advice.choice[0].upper() + advice.choice[1:]
+    return Card("advice.html", text=str(advice), advice=advice, CHOICES=CHOICES, lists=lists)
 
 
 def decision_table(situations: Mapping[str, Situation]) -> Card:
-    """Named situations and their advice in a static table.
-
-    Each row has the reason that decided and the first two answers that would change it.
-    """
+    """Named situations in a static table: advice, what decided, what else would change it."""
     rows = []
     for name, situation in situations.items():
         advice = decide(situation)
         changes = Markup("; <br>").join(map(str, advice.would_change[:2]))
-        choice = Markup("<b>{}</b>").format(_title(advice))
+        choice = Markup("<b>{}</b>").format(advice.choice[0].upper() + advice.choice[1:])
         rows.append([name, choice, advice.reasons[0], changes or "no single answer"])
     head = ["Situation", "Advice", "What decided", "What would change it"]
     return table(head, rows, label="Advice for each situation")
@@ -119,44 +105,29 @@ def decision_guide(situation: Situation | None = None, *, limits: Limits | None 
     """The decision guide as a form that answers at once; `decision_table` needs no kernel.
 
     It starts with the answers of `situation`; by default nothing is measured yet. `controls` maps a
-    field of `Situation` to its control, and the words on a tick to it.
+    field of `Situation` to its control.
     """
     start = situation or Situation(task="format", examples=200, needed_score=0.9)
-    controls, ticks, rows = {}, {}, []
+    controls, rows = {}, []
     for name, label in WORDS["labels"].items():
-        value = getattr(start, name)
-        controls[name] = _control(name, value)
+        value, words = getattr(start, name), _CHOICES[name]
+        value = _OPEN if value is None else value
+        if value not in words:
+            words = dict(sorted({**words, value: f"{value:,g}"}.items()))
+        slides = name == "examples" or name.endswith("score")
+        kind = widgets.SelectionSlider if slides else widgets.Dropdown
+        options = [(word, one) for one, word in words.items()]
+        controls[name] = kind(options=options, value=value, **WIDE)
         rows.append(widgets.HTML(f"<strong>{escape(label)}</strong>", layout=WHOLE))
-        if name in _SCORES:
-            words = f"{name} is {_SCORES[name][0]}"
-            known = {"value": value is not None, "indent": False}
-            ticks[name] = controls[words] = widgets.Checkbox(description=words, **known, **WIDE)
-            rows.append(ticks[name])
         rows.append(controls[name])
 
     def show() -> tuple[str, str]:
-        for name, tick in ticks.items():
-            controls[name].disabled = not tick.value
-        answers = {name: controls[name].value for name in WORDS["labels"]}
-        unknown = [name for name, tick in ticks.items() if not tick.value]
-        unknown += [name for name, answer in answers.items() if answer == _OPEN]
-        situation = Situation(**answers | dict.fromkeys(unknown))
-        card = decision_card(decide(situation, limits=limits))
+        answers = {name: control.value for name, control in controls.items()}
+        answers |= {name: None for name, answer in answers.items() if answer == _OPEN}
+        card = decision_card(decide(Situation(**answers), limits=limits))
         return card.html, card.text
 
     return TwinBox(rows, show=show, controls=controls)
-
-
-def _control(name: str, value: Any) -> Any:
-    if name in _SCORES:
-        start = _SCORES[name][1] if value is None else value
-        # two digits are shown, and a finer value is kept
-        return widgets.FloatSlider(start, min=0, max=1, step=0.01, readout_format=".2f", **WIDE)
-    words, value = _CHOICES[name], _OPEN if value is None else value
-    if value not in words:
-        words = dict(sorted({**words, value: f"{value:,g}"}.items()))
-    kind = widgets.SelectionSlider if name == "examples" else widgets.Dropdown
-    return kind(options=[(word, one) for one, word in words.items()], value=value, **WIDE)
 
 
 PADS = 3
@@ -283,29 +254,33 @@ _VOTES = {"left is better": 1.0, "no difference": 0.5, "right is better": 0.0}
 def read_votes(path: str | Path, pairs: Sequence[Pair]) -> pd.DataFrame:
     """The votes in a file that belong to these pairs, the last of each; a row a vote.
 
-    Columns: pair (its index), country (the entity), question, order, won (by the pair's first
-    answer: 1, 0.5 or 0), shown_first. Ready for `win_rate`; empty when nobody rated. PairError: a
-    line is not a vote.
+    Ready for `win_rate`, as a frame of `judge_pairs`; empty when nobody rated. PairError: a line is
+    not a vote.
     """
-    path, index = Path(path), {_key(pair): n for n, pair in enumerate(pairs)}
-    votes: dict[int, tuple] = {}
+    path, places = Path(path), {_key(pair): n for n, pair in enumerate(pairs)}
+    votes = {}
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
             vote = json.loads(line)
-            place = index.get((vote["question"], vote["first"], vote["second"]))
-            won, swapped = float(vote["won"]), bool(vote["swapped"])
-            if won not in (0, 0.5, 1):
-                raise ValueError(f"won is {won}, not 1, 0.5 or 0")
-        except (ValueError, KeyError, TypeError) as error:
-            said = f"{path}, line {number} is not a vote ({error}): remove the line"
+            key = vote["question"], vote["first"], vote["second"]
+            votes[key] = {0: 0.0, 0.5: 0.5, 1: 1.0}[vote["won"]], bool(vote["swapped"])
+        except (ValueError, LookupError, TypeError) as error:
+            said = f"{path}, line {number} is not a vote ({error!r}): remove the line"
             raise PairError(said) from error
-        if place is not None:
-            entity, order = pairs[place].entity or str(place), "backward" if swapped else "forward"
-            shown = 1 - won if swapped else won
-            votes[place] = (place, entity, vote["question"], order, won, shown)
+    rows = []
+    for key, place in places.items():
+        if key in votes:
+            won, swapped = votes[key]
+            about = pairs[place].entity or str(place)
+            order, shown = ("backward", 1 - won) if swapped else ("forward", won)
+            rows.append((place, about, pairs[place].question, order, won, shown))
     columns = ["pair", "country", "question", "order", "won", "shown_first"]
-    return pd.DataFrame([votes[place] for place in sorted(votes)], columns=columns)
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _key(pair: Pair) -> tuple[str, str, str]:
+    return pair.question, pair.first, pair.second
 
 
 def votes_sentence(path: str | Path, pairs: Sequence[Pair], *, ours: str = "the first") -> str:
@@ -373,9 +348,6 @@ class Rating(TwinBox):
             file.write(json.dumps(vote, ensure_ascii=False) + "\n")
         self.update()
 
-    def twin(self) -> tuple[str, str]:
-        return f"<p>{escape(self.text)}</p>", self.text
-
     def _pair(self) -> tuple[str, str]:
         """The pair to rate, without a win rate: it would reveal how the earlier votes fell."""
         place = self.place
@@ -387,7 +359,3 @@ class Rating(TwinBox):
         pair = self.pairs[place].swapped() if self._sides[place] else self.pairs[place]
         rated = len(read_votes(self.path, self.pairs))
         return render("rating.html", pair=pair, said=f"{rated} of {len(self.pairs)} rated"), said
-
-
-def _key(pair: Pair) -> tuple[str, str, str]:
-    return pair.question, pair.first, pair.second
