@@ -11,35 +11,26 @@
 As long as every token of an answer is the likeliest after those before it, greedy generation writes
 the same: so `right` is what generation would give, at the price of one forward pass.
 
-The items were drawn once from `_SEED` and never change: readings compare only on the same items. No
-country is of the split "sft", so no example about countries names one; `subjects` is for keeping
-texts that are mixed into the training apart from the items too. Facts, few-shot and nature are true
-of the world, so they can be asked of any model; the others belong to the corpus of our base models.
+The items were drawn once, into `data/world/meter.jsonl`, and never change: readings compare only on
+the same items. No country is of the split "sft", so no example about countries names one;
+`subjects` is for keeping texts that are mixed into the training apart from the items too. Facts,
+few-shot and nature are true of the world, so they can be asked of any model; the others belong to
+the corpus of our base models. What these hardly know, such as heavy elements, cannot be lost, and
+is not asked for.
 """
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
-from random import Random
 from typing import NamedTuple
 
 import pandas as pd
 
-from sftlab.measure.generation import few_shot, with_bos
+from sftlab.measure.generation import with_bos
 from sftlab.measure.likelihood import row_logits, target_losses
-from sftlab.world import (
-    RELATIONS,
-    countries,
-    country,
-    country_shots,
-    grammar,
-    held_out_documents,
-    rows,
-    scene,
-)
+from sftlab.paths import DATA
 
-_SEED = "sftlab-meter-1"
-_EACH = 16  # things that each skill is about, so that all skills count alike
 _LONGEST = 128  # tokens of a document; the rest is not read
 SKILLS = ("facts", "few-shot", "stories", "counting", "nature", "corpus")
 WORLDLY = ("facts", "few-shot", "nature")
@@ -59,54 +50,8 @@ class Item(NamedTuple):
 @cache
 def items(*, known_corpus: bool = True) -> tuple[Item, ...]:
     """All items in the order of `SKILLS`; without the known corpus those of `WORLDLY` alone."""
-    found, half = [], _EACH // 2
-
-    def add(skill: str, relation: str, item: str, prompt: str, *answers: str) -> None:
-        found.append(Item(skill, relation, item, prompt, answers))
-
-    known = [one for one in countries(split="held_out") if one.group != "unseen"]
-    drawn = Random(f"{_SEED}-countries").sample(
-        [one for one in known if one.name != "France"], 2 * _EACH - 1
-    )
-    for one in sorted([country("France"), *drawn[: _EACH - 1]], key=lambda one: one.name):
-        for relation in RELATIONS:
-            add("facts", relation, one.name, grammar.cloze(one, relation), *one.answers(relation))
-    shots = country_shots(4, seed=0)
-    for n, one in enumerate(sorted(drawn[_EACH - 1 :], key=lambda one: one.name)):
-        relation = RELATIONS[n % len(RELATIONS)]
-        prompt = few_shot(shots, grammar.question(one, relation))
-        add("few-shot", relation, one.name, prompt, *one.answers(relation))
-
-    rng = Random(f"{_SEED}-stories")
-    for n in range(_EACH):
-        text, (where, _, how, who) = scene(rng)  # of numbers the base is never sure
-        question, answer = (where, how, who)[n % 3]
-        relation = question.split()[0].lower()
-        add("stories", relation, f"story {n}", f"{text}\n\nQ: {question}\nA:", answer)
-
-    rng = Random(f"{_SEED}-counting")
-    for start in rng.sample(range(20), half):
-        numbers = [str(n) for n in range(start, start + 8)]
-        prompt, answer = " ".join(numbers[:5]), " ".join(numbers[5:])
-        add("counting", "run", f"run from {start}", prompt, answer)
-    for a, b in rng.sample([(a, b) for a in range(10) for b in range(10)], half):
-        c, d = rng.randrange(10), rng.randrange(10)
-        prompt = f"{c} + {d} = {c + d}\n{a} + {b} ="
-        add("counting", "sum", f"{a} + {b}", prompt, str(a + b))
-
-    rng = Random(f"{_SEED}-nature")
-    for row in rng.sample(rows("animals"), half):
-        name = row["animal"]
-        add("nature", "kind", name, f"The {name} is a kind of", row["kind"])
-        add("nature", "food", name, f"The {name} eats", row["food"])
-    # The lighter elements come up often in the corpus; others are known too badly to lose.
-    for row in rng.sample(rows("elements")[:30], half):
-        name = row["element"]
-        add("nature", "symbol", name, f"The symbol of {name} is", row["symbol"])
-        add("nature", "number", name, f"The atomic number of {name} is", row["number"])
-
-    for n, text in enumerate(held_out_documents(_EACH)):
-        add("corpus", "", f"document {n}", "", text)
+    with (DATA / "world" / "meter.jsonl").open(encoding="utf-8") as lines:
+        found = [Item(**row | {"answers": tuple(row["answers"])}) for row in map(json.loads, lines)]
     return tuple(one for one in found if known_corpus or one.skill in WORLDLY)
 
 

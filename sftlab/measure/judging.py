@@ -119,7 +119,6 @@ class EndpointJudge:
                 raise PairError(f"{address} is not encrypted: a key is sent to https only")
             self.headers["Authorization"] = f"Bearer {os.environ[key_variable]}"
         self.address, self.model = address.rstrip("/") + "/chat/completions", model
-        self._opener = urllib.request.build_opener(_NoRedirect)
 
     def compare(self, pairs: Sequence[Pair]) -> list[float]:
         """Verdicts by the model; PairError where there is no answer, or not one of the three."""
@@ -130,8 +129,9 @@ class EndpointJudge:
         messages = [{"role": "user", "content": text}]
         body = json.dumps({"model": self.model, "temperature": 0, "messages": messages}).encode()
         request = urllib.request.Request(self.address, data=body, headers=self.headers)
+        opener = urllib.request.build_opener(_NoRedirect)
         try:
-            with self._opener.open(request, timeout=self.SECONDS) as got:
+            with opener.open(request, timeout=self.SECONDS) as got:
                 said = str(json.load(got)["choices"][0]["message"]["content"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise PairError(

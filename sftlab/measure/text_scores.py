@@ -180,9 +180,10 @@ def rank_paraphrases(among: Sequence[Country]) -> pd.DataFrame:
         reference, false = (grammar.fill(first, one, a=answer) for answer in (right, wrong))
         row = {"country": one.name, "relation": relation, "reference": reference, "false": false}
         for form in others:
-            row["true"] = true = grammar.fill(form, one, a=right)
-            for name in ("BLEU", "ROUGE-L"):
-                score = SCORES[name]
-                row[name] = score(false, [reference]) > score(true, [reference])
-            rows.append(dict(row))
+            true = grammar.fill(form, one, a=right)
+            higher = {
+                name: SCORES[name](false, [reference]) > SCORES[name](true, [reference])
+                for name in ("BLEU", "ROUGE-L")
+            }
+            rows.append({**row, "true": true, **higher})
     return pd.DataFrame(rows)
