@@ -60,8 +60,8 @@ def plot_loss(
     thin = {"color": COLOURS[4], "linewidth": 1, "alpha": 0.6}
     ax.plot(rows["step"], rows["loss"], label="each step", **thin)
     ax.plot(rows["step"], smooth, color=MEANING["training"], label="running mean")
-    alt = [f"loss from {rows['loss'].iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g}"]
-    alt[0] += f" at step {rows['step'].iloc[-1]:g}"
+    ends = f"{rows['loss'].iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g}"
+    alt = [f"loss from {ends} at step {rows['step'].iloc[-1]:g}"]
     if validation:
         ax.plot(*zip(*validation, strict=True), "o-", color=COLOURS[5], label="validation")
         alt.append(f"validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}")

@@ -257,8 +257,8 @@ def read_votes(path: str | Path, pairs: Sequence[Pair]) -> pd.DataFrame:
     Ready for `win_rate`, as a frame of `judge_pairs`; empty when nobody rated. PairError: a line is
     not a vote.
     """
-    path, places = Path(path), {_key(pair): n for n, pair in enumerate(pairs)}
-    votes = {}
+    path, votes = Path(path), {}
+    places = {(pair.question, pair.first, pair.second): n for n, pair in enumerate(pairs)}
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
@@ -277,10 +277,6 @@ def read_votes(path: str | Path, pairs: Sequence[Pair]) -> pd.DataFrame:
             rows.append((place, about, pairs[place].question, order, won, shown))
     columns = ["pair", "country", "question", "order", "won", "shown_first"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _key(pair: Pair) -> tuple[str, str, str]:
-    return pair.question, pair.first, pair.second
 
 
 def votes_sentence(path: str | Path, pairs: Sequence[Pair], *, ours: str = "the first") -> str:
@@ -323,29 +319,30 @@ class Rating(TwinBox):
             raise PairError("pairs is empty: give at least one pair to rate")
         self.pairs, self.path, self.ours = list(pairs), Path(votes), ours
         self._sides = shuffled_sides(len(self.pairs), seed=seed)
-        self._order = pd.Series(range(len(self.pairs))).sample(frac=1, random_state=seed).tolist()
-        self.buttons = {
-            name: widgets.Button(description=name, layout={"width": "auto"}) for name in _VOTES
-        }
-        for name, button in self.buttons.items():
-            button.on_click(lambda _, won=_VOTES[name]: self._vote(won))
+        order = pd.Series(range(len(self.pairs))).sample(frac=1, random_state=seed)
+        rated = set(read_votes(self.path, self.pairs)["pair"])
+        self._left = [place for place in order.tolist() if place not in rated]
+        self.buttons = {}
+        for name, won in _VOTES.items():
+            self.buttons[name] = widgets.Button(description=name, layout={"width": "auto"})
+            self.buttons[name].on_click(lambda _, won=won: self._vote(won))
         below = [widgets.HBox(list(self.buttons.values()))]
         super().__init__([], show=self._pair, controls={}, below=below)
 
     @property
     def place(self) -> int | None:
         """Index of the pair that is shown; None when all are rated."""
-        rated = set(read_votes(self.path, self.pairs)["pair"])
-        return next((n for n in self._order if n not in rated), None)
+        return self._left[0] if self._left else None
 
     def _vote(self, left: float) -> None:
         """Keep a vote: 1 the left answer is better, 0 the right one, 0.5 neither."""
-        place = self.place
-        vote = dict(zip(("question", "first", "second"), _key(self.pairs[place]), strict=True))
-        vote |= {"swapped": self._sides[place], "won": 1 - left if self._sides[place] else left}
+        pair, swapped = self.pairs[self.place], self._sides[self.place]
+        vote = {"question": pair.question, "first": pair.first, "second": pair.second}
+        vote |= {"swapped": swapped, "won": 1 - left if swapped else left}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(vote, ensure_ascii=False) + "\n")
+        del self._left[0]
         self.update()
 
     def _pair(self) -> tuple[str, str]:
@@ -357,5 +354,5 @@ class Rating(TwinBox):
         if place is None:
             return f"<strong>All pairs are rated.</strong><p>{escape(said)}</p>", said
         pair = self.pairs[place].swapped() if self._sides[place] else self.pairs[place]
-        rated = len(read_votes(self.path, self.pairs))
-        return render("rating.html", pair=pair, said=f"{rated} of {len(self.pairs)} rated"), said
+        rated = f"{len(self.pairs) - len(self._left)} of {len(self.pairs)} rated"
+        return render("rating.html", pair=pair, said=rated), said
