@@ -120,8 +120,8 @@ def probe_perplexity(model, tokenizer, rows: Sequence[Mapping[str, Any]]) -> pd.
     """The loss of each conversation's answers, in the tokenizer's chat template.
 
     Columns: conversation (its index), tokens (supervised ones, ends of turn among them), characters
-    (of the answers), nats (their sum). The perplexity of all of them is exp(sum of nats / sum of
-    tokens); nats a character can be compared between tokenizers.
+    (of the answers), nats (their sum). Perplexity is exp(sum of nats / sum of tokens); nats a
+    character can be compared between tokenizers.
     """
     labelled, found = label_rows(tokenizer, rows), []
     for n, logits in row_logits(model, [row.ids for row in labelled]):
@@ -133,12 +133,10 @@ def probe_perplexity(model, tokenizer, rows: Sequence[Mapping[str, Any]]) -> pd.
 
 
 def probe_right_context(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
-    """How much the loss on a capital falls when the text after it is shown too.
+    """By how much the text after a capital lowers the loss on it: in a causal model by nothing.
 
-    A masked language model reads both sides of a word; a causal one predicts it from the left
-    alone, so nothing that follows can help it. Columns: country, alone (mean loss of the capital's
-    tokens, where the text ends with them), followed (the same with a sentence after it that names
-    the capital again), gain (alone - followed).
+    Columns: country, alone (mean loss of the capital's tokens, where the text ends with them),
+    followed (the same with a sentence after it that names the capital again), gain (the fall).
     """
     rows = []
     for country in among:

@@ -24,8 +24,7 @@ import pandas as pd
 
 from sftlab.measure.generation import with_bos
 
-MAX_LENGTH = 40
-"""Characters of a string whose schema names no `maxLength`."""
+MAX_LENGTH = 40  # characters of a string whose schema names no `maxLength`
 
 
 def _strict_json(text: str) -> Any:
@@ -122,8 +121,8 @@ def complete_within(
     import regex
     import torch
 
-    patterns = [pattern] * len(prompts) if isinstance(pattern, str) else pattern
-    rules = [regex.compile(one) for one in patterns]
+    rules = [pattern] * len(prompts) if isinstance(pattern, str) else pattern
+    rules = [regex.compile(one) for one in rules]
     stops = model.generation_config.eos_token_id
     stops = [stops] if isinstance(stops, int) else list(stops or [tokenizer.eos_token_id])
     special = {*stops, *tokenizer.all_special_ids}
