@@ -9,7 +9,7 @@ One folder a run, named by its key; it appears by one rename, complete:
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 from sftlab.paths import cache_folder, folder_written_atomically
 from sftlab.train import Settings
 
-FORMAT = 2
-"""Of the files; part of every key."""
+FORMAT = 2  # of the files; part of every key
 
 
 class Stored(NamedTuple):
@@ -38,11 +37,8 @@ def _runs() -> Path:
 
 
 def to_parquet(frame: pd.DataFrame) -> bytes:
-    """A frame as the content of a Parquet file; bins of `pandas.cut` become texts.
-
-    Raises:
-        ValueError: a column mixes types, or stands there twice.
-    """
+    """A frame as the content of a Parquet file; bins of `pandas.cut` become texts. A column that
+    mixes types, or stands there twice, raises a ValueError."""
     categories = frame.select_dtypes("category")
     bins = [name for name in categories if isinstance(frame[name].cat.categories, pd.IntervalIndex)]
     table = pa.Table.from_pandas(frame.astype(dict.fromkeys(bins, str)), preserve_index=False)
@@ -52,11 +48,7 @@ def to_parquet(frame: pd.DataFrame) -> bytes:
 
 
 def write(run: str, record: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:
-    """Store a run, with what `to_parquet` makes of its frames, in place of what was there.
-
-    Raises:
-        OSError: the folder can't be written to; as a rule the disk is full.
-    """
+    """Store a run, with what `to_parquet` makes of its frames, in place of what was there."""
     record = {"format": FORMAT, "run": run, **record, "measures": list(frames)}
     try:
         with folder_written_atomically(_runs() / run) as folder:
@@ -101,27 +93,27 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 
 def stored() -> pd.DataFrame:
-    """One row a cached run, the newest first.
-
-    Columns: run (key), profile, settings (text: those that are not the defaults), seed, measures
-    (text), seconds (of the whole run), bytes (on disk), when (UTC).
-    """
-    usual = {field.name: field.default for field in fields(Settings)}
-    columns = ["run", "profile", "settings", "seed", "measures", "seconds", "bytes", "when"]
-    rows = []
+    """One row a cached run, the newest first: run (key), profile, settings (text: those that are
+    not the defaults), seed, measures (text), seconds (of the whole run), bytes (on disk), when
+    (UTC)."""
+    usual, rows = asdict(Settings()), []
     for folder in _runs().glob("[!.]*"):
         if (record := _record(folder)) is None:
             continue
-        settings = [
-            f"{name}={value}"
-            for name, value in (record["settings"] or {}).items()
-            if name != "seed" and value != usual.get(name)
-        ]
-        text = ", ".join(settings) if record["settings"] else "untrained"
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        rows.append((folder.name, record["profile"], text, record["seed"],
-                     ", ".join(record["measures"]), record["total_seconds"], size,
-                     datetime.fromisoformat(record["when"])))  # fmt: skip
+        settings = (record["settings"] or {}).items()
+        changed = [f"{k}={v}" for k, v in settings if k != "seed" and v != usual.get(k)]
+        known = {
+            "run": folder.name,
+            "profile": record["profile"],
+            "settings": ", ".join(changed) if settings else "untrained",
+            "seed": record["seed"],
+            "measures": ", ".join(record["measures"]),
+            "seconds": record["total_seconds"],
+            "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+            "when": datetime.fromisoformat(record["when"]),
+        }
+        rows.append(known)
+    columns = "run profile settings seed measures seconds bytes when".split()
     frame = pd.DataFrame(rows, columns=columns)
     return frame.sort_values("when", ascending=False, ignore_index=True)
 

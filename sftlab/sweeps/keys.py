@@ -1,4 +1,4 @@
-"""The key under which a run is stored: hashes of functions, of the lab's code, and of models."""
+"""Hashes of functions, of the lab's code and of models: what the key of a run is made of."""
 
 import hashlib
 import os
@@ -11,18 +11,17 @@ from typing import Any
 
 # The pickler of `datasets.fingerprint.Hasher`. That class itself hashes a frozenset, such as the
 # constant in `word in {"a", "b"}`, in an order that changes from process to process (datasets 5.2),
-# so that nothing would be found again. tests/sweeps/test_keys.py guards this import.
+# so that nothing would be found again. tests/sweeps guards this import.
 from datasets.utils._dill import Pickler
 
 from sftlab.models import Profile, load, local_folder, weights_hash
 from sftlab.paths import DATA
 
+# Parts of the lab that decide no result of a run.
 WITHOUT_EFFECT = ("cli", "course", "planner", "show", "sweeps")
-"""Parts of the lab that decide no result of a run."""
 _LAB = Path(__file__).parents[1]
-_CODE = ("co_code", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars",
-         "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags",
-         "co_exceptiontable")  # fmt: skip
+_CODE = """co_code co_consts co_names co_varnames co_freevars co_cellvars co_argcount
+co_posonlyargcount co_kwonlyargcount co_flags co_exceptiontable""".split()
 
 
 class FingerprintError(ValueError):
@@ -34,13 +33,12 @@ def fingerprint(value: Any, *, what: str) -> str:
 
     A function counts by its bytecode, its defaults and all that it uses from outside; comments and
     line breaks do not count. Functions of the lab and of libraries count by name, those of the
-    learner's own modules by the module's file, a `Path` by the content of its file.
-
-    Raises:
-        FingerprintError: it is, or uses, a model, or what can't be pickled, such as a generator.
+    learner's own modules by the module's file, a `Path` by the content of its file. What can't be
+    pickled, such as a generator, and a model raise a FingerprintError.
     """
     content = BytesIO()
     pickler = _Pickler(content, recurse=True)
+    pickler.own_files = set()
     try:
         pickler.dump(value)
     except FingerprintError as error:
@@ -58,10 +56,6 @@ def fingerprint(value: Any, *, what: str) -> str:
 
 class _Pickler(Pickler):
     """Pickles for the hash alone: what is reduced here could not be unpickled."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.own_files: set[Path] = set()
 
     def reducer_override(self, value: Any) -> Any:
         """Called by pickle for each object; `NotImplemented` leaves it to the usual way."""
@@ -84,12 +78,16 @@ class _Pickler(Pickler):
         return NotImplemented
 
 
-def _own_file(module: str) -> Path | None:
-    """The file of a learner's own module; `None` for the lab's, for libraries and for cells."""
-    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+def is_own(file: Path) -> bool:
+    """Whether a file is a learner's: not the lab's, Python's or a library's."""
     library = {"site-packages", "dist-packages"} & set(file.parts)
-    known = library or {_LAB, Path(os.__file__).parent} & set(file.parents)
-    return None if known or module == "__main__" or not file.is_file() else file
+    return not library and not {_LAB, Path(os.__file__).parent} & set(file.parents)
+
+
+def _own_file(module: str) -> Path | None:
+    """The file of a learner's own module; `None` for any other, and for cells."""
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    return file if module != "__main__" and file.is_file() and is_own(file) else None
 
 
 def own_files() -> list[tuple[str, int]]:
@@ -109,13 +107,7 @@ def code_hash() -> str:
 
 
 def base_hashes(profile: Profile) -> dict[str, str]:
-    """Hashes of a base model: `weights`, and `files` (its configuration and its tokenizer).
-
-    The first use of a hub profile downloads it.
-
-    Raises:
-        ModelNotAvailableError: the weights can't be had.
-    """
+    """Hashes of a base model: `weights`, and `files` (its configuration and its tokenizer)."""
     if (folder := local_folder(profile)) is None:
         load(profile)  # downloads, or says why it can't
         folder = local_folder(profile)

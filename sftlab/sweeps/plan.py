@@ -1,4 +1,8 @@
-"""From the arguments of a sweep to its runs: what each needs, and the key that names it."""
+"""From the arguments of a sweep to its runs: what each needs, and the key that names it.
+
+The key is a hash of settings, seed, base model, content of the examples, the measures with all
+that they use, the lab's code, and versions of libraries.
+"""
 
 import hashlib
 import inspect
@@ -6,46 +10,38 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import cloudpickle
 import numpy
 
 from sftlab.chat import control_tokens, find_template
-from sftlab.models import (
-    BrokenWeightsError,
-    ModelNotAvailableError,
-    UnknownProfileError,
-    find_profile,
-)
+from sftlab.models import find_profile
 from sftlab.sweeps.cache import FORMAT
 from sftlab.sweeps.keys import FingerprintError, base_hashes, code_hash, fingerprint
 from sftlab.sweeps.worker import SweepError, Task, error_text
 from sftlab.train import VALIDATION, Settings, check_examples, data_hash
 
-OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")
-"""Columns that every sweep's frame has."""
+OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")  # of every sweep's frame
 
 
-@dataclass(kw_only=True)
-class Row:
+class Row(NamedTuple):
     """A row of the grid with a seed: a task, or the error that leaves it without one."""
 
     values: dict[str, Any]
     seed: int
-    task: Task | None = None
-    error: str = ""
+    task: Task | None
+    error: str | None
 
 
-@dataclass(kw_only=True)
-class Plan:
+class Plan(NamedTuple):
     """What one sweep is to do: rows in the order of the grid and of the seeds."""
 
-    names: list[str]
-    """Of the grid."""
+    names: list[str]  # of the grid
     measures: list[str]
     rows: list[Row]
 
@@ -61,18 +57,19 @@ def plan_sweep(
     settings: Settings | None = None,
 ) -> Plan:
     """Check the arguments of a sweep and list its runs; arguments and errors as in `sweep`."""
-    grid, seeds = _checked_grid(grid), _checked_seeds(seeds)
     data = {"examples": examples, "eval_dataset": eval_dataset}
     data = {kind: given for kind, given in data.items() if given is not None}
-    if "eval_dataset" in data and "examples" not in data:
-        raise SweepError("eval_dataset needs examples: without them nothing is trained")
-    if not isinstance(settings, Settings | None):
-        raise SweepError(f"settings is {settings!r}; give Settings(...)")
-    if not isinstance(measure, Mapping) or not measure:
-        raise SweepError('measure is a mapping from names to functions, such as {"facts": facts}')
+    form = "eval_dataset needs examples: without them nothing is trained"
+    _require("examples" in data or not data, form)
+    form = f"settings is {settings!r}; give Settings(...)"
+    _require(isinstance(settings, Settings | None), form)
+    form = 'measure is a mapping from names to functions, such as {"facts": facts}'
+    _require(measure and isinstance(measure, Mapping), form)
+    form = f'grid is {grid!r}; give values by name, such as {{"n": [1, 3]}}'
+    _require(isinstance(grid, Mapping | None), form)
+    grid = {name: _values(name, values) for name, values in (grid or {}).items()}
+    seeds = _seeds(seeds)
     takes, made_from = _taken(measure, data, grid)
-    if "profile" not in grid:
-        find_profile(profile)
     common = {
         "format": FORMAT,
         "code": code_hash(),
@@ -84,6 +81,8 @@ def plan_sweep(
         },
     }
     base_of, sent, known = cache(base_hashes), cloudpickle.dumps(dict(measure)), {}
+    if "profile" not in grid:
+        base_of(find_profile(profile))  # or an error; one of the grid's fails in its rows
 
     def rows_of(kind: str, arguments: dict[str, Any], template: str) -> tuple[list, str]:
         """Checked examples and their hash; the same ones are made once."""
@@ -103,15 +102,15 @@ def plan_sweep(
     def task(values: dict[str, Any], seed: int) -> Task:
         base = find_profile(values.get("profile", profile))
         given = {**values, "seed": seed, "profile": base.name, "run": None}
-        arguments = {name: {key: given[key] for key in keys} for name, keys in takes.items()}
+        arguments = {name: _chosen(given, names) for name, names in takes.items()}
         hashes = {name: fingerprint(one, what="the grid") for name, one in arguments.items()}
         identity = {**common, "base": base_of(base), "embedded": base.embedded, "arguments": hashes}
         filled, rows = None, {}
         if data:
-            chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
+            chosen = _chosen(given, {field.name for field in fields(Settings)})
             filled = (settings or Settings()).changed(**chosen).filled(base)
             for kind in data:
-                made = {key: given[key] for key in made_from[kind]}
+                made = _chosen(given, made_from[kind])
                 rows[kind], identity[kind] = rows_of(kind, made, filled.template)
             # 3 epochs are the same as 3.0; what a template's name or path leads to may change.
             identity["settings"] = {
@@ -129,105 +128,89 @@ def plan_sweep(
             profile=base,
             settings=filled,
             seed=seed,
-            examples=rows.get("examples"),
-            eval_dataset=rows.get("eval_dataset"),
+            data=rows,
             measures=sent,
             arguments=arguments,
             reserved=(*grid, *OWN_COLUMNS),
         )
 
     rows = []
-    for values in itertools.product(*grid.values()):
-        for seed in seeds:
-            row = Row(values=dict(zip(grid, values, strict=True)), seed=seed)
-            rows.append(row)
-            try:
-                row.task = task(row.values, seed)
-            except (FingerprintError, SweepError):
-                raise
-            except Exception as error:  # of a learner's function, or a value of the grid
-                no_model = (UnknownProfileError, BrokenWeightsError, ModelNotAvailableError)
-                if isinstance(error, no_model) and "profile" not in grid:
-                    raise
-                row.error = error_text(error)
-    return Plan(names=list(grid), measures=list(measure), rows=rows)
+    for *values, seed in itertools.product(*grid.values(), seeds):
+        values, made, failed = dict(zip(grid, values, strict=True)), None, None
+        try:
+            made = task(values, seed)
+        except (FingerprintError, SweepError):
+            raise
+        except Exception as error:  # of a learner's function, or a value of the grid
+            failed = error_text(error)
+        rows.append(Row(values, seed, made, failed))
+    return Plan(list(grid), list(measure), rows)
 
 
-def _checked_grid(grid: Any) -> dict[str, list]:
-    """The values of each name of the grid, as lists."""
-    if not isinstance(grid, Mapping | None):
-        raise SweepError(f'grid is {grid!r}; give values by name, such as {{"n": [1, 3]}}')
-    checked = {}
-    for name, values in (grid or {}).items():
-        where = f"grid[{name!r}]"
-        if name == "seed":
-            raise SweepError("the seeds of a sweep are its argument `seeds`, not part of the grid")
-        if name in (*OWN_COLUMNS, "value"):
-            raise SweepError(f"{where}: the result has a column of that name; rename it")
-        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-            raise SweepError(f"{where} is {values!r}; give a list of values")
-        values = [value.item() if isinstance(value, numpy.generic) else value for value in values]
-        if not values:
-            raise SweepError(f"{where} has no values; give one or more, or leave it out")
-        if len({fingerprint(value, what=where) for value in values}) < len(values):
-            raise SweepError(f"{where} has a value twice: {values!r}; give each once")
-        checked[name] = values
-    return checked
+def _require(holds: Any, otherwise: str) -> None:
+    if not holds:
+        raise SweepError(otherwise)
 
 
-def _checked_seeds(seeds: Any) -> list[int]:
+def _chosen(given: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: given[name] for name in sorted(names & given.keys())}
+
+
+def _values(name: str, values: Any) -> list:
+    """The values of a name of the grid, as a list."""
+    where = f"grid[{name!r}]"
+    _require(name != "seed", "the seeds of a sweep are its argument `seeds`, not part of the grid")
+    free = name not in (*OWN_COLUMNS, "value")
+    _require(free, f"{where}: the result has a column of that name; rename it")
+    many = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+    _require(many, f"{where} is {values!r}; give a list of values")
+    values = [value.item() if isinstance(value, numpy.generic) else value for value in values]
+    _require(values, f"{where} has no values; give one or more, or leave it out")
+    different = {fingerprint(value, what=where) for value in values}
+    once = len(different) == len(values)
+    _require(once, f"{where} has a value twice: {values!r}; give each once")
+    return values
+
+
+def _seeds(seeds: Any) -> list[int]:
     """The seeds as a list: 0 to n - 1 for a number n."""
-    number = isinstance(seeds, int | numpy.integer) and not isinstance(seeds, bool)
+    number = isinstance(seeds, Integral) and not isinstance(seeds, bool)
     listed = list(range(seeds) if number else seeds if isinstance(seeds, Iterable) else [])
-    whole = all(isinstance(seed, int | numpy.integer) and seed >= 0 for seed in listed)
-    if not listed or not whole or len(set(listed)) < len(listed):
-        raise SweepError(
-            f"seeds is {seeds!r}; give how many, 1 or more, or a list of different whole numbers"
-        )
+    whole = all(isinstance(seed, Integral) and seed >= 0 for seed in listed)
+    form = "give how many, 1 or more, or a list of different whole numbers"
+    _require(listed and whole and len(set(listed)) == len(listed), f"seeds is {seeds!r}; {form}")
     return [int(seed) for seed in listed]
-
-
-def _parameters(what: str, function: Any, given: set[str], *, run: bool = False) -> set[str]:
-    """Names of a function's parameters; those without a default must be among the `given`.
-
-    A measure's run goes to its parameter `run`, or else to the first one.
-    """
-    if not callable(function):
-        raise SweepError(f"{what} is {function!r}; give a function of a run")
-    found = list(inspect.signature(function).parameters.values())
-    if run and "run" not in [one.name for one in found]:
-        if not found or found[0].kind in (found[0].KEYWORD_ONLY, found[0].VAR_KEYWORD):
-            raise SweepError(f"{what} takes no run; write it as a function of the run")
-        found = found[1:]
-    found = [one for one in found if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    for one in found:
-        if one.name not in given and one.default is one.empty:
-            raise SweepError(
-                f"{what} needs {one.name!r}: put its values into the grid, or give it a default"
-            )
-    return {one.name for one in found}
 
 
 def _taken(
     measure: Mapping[str, Callable], data: Mapping[str, Any], grid: Mapping[str, list]
-) -> list[dict[str, list[str]]]:
-    """By measure, and by what makes examples, the names of grid, seed and run that it takes.
-
-    Raises:
-        SweepError: nothing takes a name of the grid.
-    """
+) -> list[dict[str, set[str]]]:
+    """By measure, and by what makes examples, the names of its parameters."""
     given = {*grid, "seed", "profile"}
     takes = {
         name: _parameters(f"the measure {name!r}", function, given | {"run"}, run=True)
         for name, function in measure.items()
     }
     makers = {k: _parameters(k, raw, given) if callable(raw) else set() for k, raw in data.items()}
-    settings = {f.name for f in fields(Settings)} if data else set()
+    settings = {field.name for field in fields(Settings)} if data else set()
     known = {"profile"}.union(settings, *takes.values(), *makers.values()) - {"seed", "run"}
+    why = "" if data else " (without examples nothing is trained)"
     for name in grid:
-        if name not in known:
-            why = "" if data else " (without examples nothing is trained)"
-            may = ", ".join(sorted(known))
-            raise SweepError(f"nothing takes {name!r}{why}; the grid may name {may}")
-    given.add("run")
-    return [{k: sorted(names & given) for k, names in one.items()} for one in (takes, makers)]
+        may = ", ".join(sorted(known))
+        _require(name in known, f"nothing takes {name!r}{why}; the grid may name {may}")
+    return [takes, makers]
+
+
+def _parameters(what: str, function: Any, given: set[str], *, run: bool = False) -> set[str]:
+    """Names of a function's parameters; a measure's run goes to `run`, or else to the first."""
+    _require(callable(function), f"{what} is {function!r}; give a function of a run")
+    found = [*inspect.signature(function).parameters.values()]
+    if run and "run" not in [one.name for one in found]:
+        first = found and found[0].kind not in (found[0].KEYWORD_ONLY, found[0].VAR_KEYWORD)
+        _require(first, f"{what} takes no run; write it as a function of the run")
+        del found[0]
+    found = [one for one in found if "VAR" not in one.kind.name]
+    for one in found:
+        form = f"{what} needs {one.name!r}: put its values into the grid, or give it a default"
+        _require(one.name in given or one.default is not one.empty, form)
+    return {one.name for one in found}

@@ -41,10 +41,7 @@ def sweep(
     grid: Mapping[str, Iterable] | None = None,
     seeds: int | Iterable[int] = 5,
     settings: Settings | None = None,
-    executor: Executor | None = None,
-    jobs: int | None = None,
-    progress: bool = True,
-    refresh: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
     """Fine-tune and measure for each row of a grid and each seed; a tidy frame of all results.
 
@@ -55,45 +52,35 @@ def sweep(
         learning_rate    n  seed    measure  country  right  ...  seconds  loss   run  error
                0.0005  100     0  questions  Austria   True  ...      2.1  0.31  6f1c   None
 
-    Each run is stored when it ends, under a hash of what made it: settings, seed, base model,
-    content of examples and eval_dataset, the measures with what they use, the lab's code, and
-    versions. It is not run again: a second call returns at once, and one after an interrupt does
-    what is left. A run that fails is a row with its error, and the next call tries it again.
+    Each run is stored when it ends, under a hash of all that made it (`sftlab.sweeps.plan`), and
+    not run again: a call after an interrupt does what is left. One that fails is a row with its
+    error, and the next call tries it again.
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
         measure: by name, functions of a run that return a frame with one row per item, or a number.
-            One with a parameter `seed`, or one named in the grid, is given it. Levels of an index
-            that have names, such as those of `groupby`, become columns.
+            Parameters `seed`, `profile`, or named in the grid, are given. Levels of an index that
+            have names become columns.
         examples: conversations, or a function that makes them from `seed` and names of the grid;
             `None` to measure the base as it is: once for all seeds, unless a measure takes `seed`.
         eval_dataset: the same, to measure the loss on; a measure finds it in `run.validation`.
-        grid: values by name: of a setting, of an argument of `examples`, `eval_dataset` or a
-            measure, or of `profile`. All combinations are run.
+        grid: values by name: of a setting, of a parameter of these functions, or of `profile`.
         seeds: how many (then 0, 1, ...), or which. They replace the one in `settings`.
         settings: how to train, where the grid does not say.
-        executor: what carries out the runs, such as `distributed.Client(...).get_executor(
-            pure=False)` for a cluster. By default worker processes of `loky` on this machine.
-        jobs: number of these processes. By default one a core where memory allows it; one for a
-            model that is not embedded, since it may need the whole machine.
-        progress: show a bar with the runs done.
-        refresh: run all again, and replace what is stored.
+        options: `executor`, `jobs`, `progress` and `refresh`, as for `sweeps`.
 
     Returns:
-        One row an observation, in the order of grid, seeds and measures: the grid's columns, seed,
-        measure, the item's columns (or `value` for a number), seconds of training, loss (mean of
-        the last tenth of training, nats a supervised token; NaN when untrained), run (key) and
-        error (`None`, or such as `ExampleError: example 3 ...`).
+        One row an observation: columns of the grid, seed, measure, the item's columns (or `value`
+        for a number), seconds of training, loss (mean of the last tenth of training, nats a
+        supervised token; NaN when untrained), run (key) and error.
 
     Raises:
-        SweepError: a name of the grid that nothing takes, no seeds, a measure without a run, an
-            item's column that has the name of another, or a worker with another version of the lab.
-        FingerprintError: a measure uses what can't be hashed, such as a model from outside.
-        UnknownProfileError, ModelNotAvailableError: the profile is unknown, or can't be loaded.
+        SweepError, FingerprintError, UnknownProfileError, ModelNotAvailableError: an argument is
+        wrong, or every run would fail.
     """
-    one = {"profile": profile, "measure": measure, "grid": grid, "seeds": seeds,
-           "settings": settings, "examples": examples, "eval_dataset": eval_dataset}  # fmt: skip
-    return sweeps(one, executor=executor, jobs=jobs, progress=progress, refresh=refresh)[0]
+    one = {"profile": profile, "measure": measure, "examples": examples, "grid": grid}
+    one |= {"eval_dataset": eval_dataset, "seeds": seeds, "settings": settings}
+    return sweeps(one, **options)[0]
 
 
 def sweeps(
@@ -112,11 +99,13 @@ def sweeps(
 
     Args:
         wanted: for each sweep its arguments, by the names that they have in `sweep`.
-        executor, jobs, progress, refresh: as in `sweep`, for all together.
+        executor: what carries out the runs, such as `distributed.Client(...).get_executor(
+            pure=False)` for a cluster. By default worker processes of `loky` on this machine.
+        jobs: number of these processes. By default one a core where memory allows it; one for a
+            model that is not embedded, since it may need the whole machine.
+        progress: show a bar with the runs done.
+        refresh: run all again, and replace what is stored.
         common: arguments of all the sweeps; those in `wanted` take precedence.
-
-    Returns:
-        For each of them the frame that `sweep` would return. Errors are those of `sweep` too.
     """
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
         raise SweepError(f"jobs is {jobs!r}; give a whole number, 1 or more")
@@ -124,28 +113,13 @@ def sweeps(
     tasks = {row.task.run: row.task for plan in plans for row in plan.rows if row.task}
     found = {} if refresh else {run: cache.read(run) for run in tasks}
     found = {run: stored for run, stored in found.items() if stored}
-    todo = [task for run, task in tasks.items() if run not in found]
-    failed: dict[str, str] = {}
-    names = {Path(task.profile.name).name for task in tasks.values()}
-    bar = tqdm(total=len(tasks), initial=len(found), unit="run", file=progress_stream(),
-               desc=f"sweep of {', '.join(sorted(names))}", disable=not progress)  # fmt: skip
-
-    def ended(task: Task, outcome: dict[str, Any]) -> None:
-        if "error" in outcome:
-            failed[task.run] = outcome["error"]
-            bar.set_postfix(failed=len(failed), refresh=False)
-        else:
-            known = {"profile": task.profile.name, "seed": task.seed, "code": task.code}
-            cache.write(task.run, {**known, **outcome["record"]}, outcome["frames"])
-        bar.update()
-
-    if jobs is None:  # as memory allows; a model that is not embedded may need the whole machine
-        room = int(psutil.virtual_memory().available / _MEMORY)
-        small = all(task.profile.embedded for task in todo)
-        jobs = max(min(loky.cpu_count(), room), 1) if small else 1
-    with bar:
-        _run_all(todo, executor, jobs, ended)
-    found |= {task.run: cache.read(task.run) for task in todo if task.run not in failed}
+    todo = {run: task for run, task in tasks.items() if run not in found}
+    names = sorted({Path(task.profile.name).name for task in tasks.values()})
+    bar = {"desc": f"sweep of {', '.join(names)}", "unit": "run", "file": progress_stream()}
+    bar |= {"total": len(tasks), "initial": len(tasks) - len(todo), "disable": not progress}
+    with tqdm(**bar) as shown:
+        failed = _run(dict(todo), executor, jobs, shown)
+    found |= {run: cache.read(run) for run in todo if run not in failed}
     errors = [row.error for plan in plans for row in plan.rows if row.error] + [*failed.values()]
     if errors:
         warnings.warn(
@@ -159,22 +133,35 @@ def sweeps(
     return [_observations(plan, found, failed) for plan in plans]
 
 
-def _run_all(tasks: list[Task], executor: Executor | None, jobs: int, ended: Callable) -> None:
-    """Carry out the tasks; `ended(task, outcome)` is called as each ends."""
-    waiting = {task.run: task for task in tasks}
+def _run(
+    waiting: dict[str, Task], executor: Executor | None, jobs: int | None, bar: tqdm
+) -> dict[str, str]:
+    """Carry out the tasks and store what they give; the errors of those that fail, by run."""
+    failed = {}
 
     def done(task: Task, outcome: dict[str, Any]) -> None:
-        ended(task, outcome)
+        if "error" in outcome:
+            failed[task.run] = outcome["error"]
+            bar.set_postfix(failed=len(failed), refresh=False)
+        else:
+            known = {"profile": task.profile.name, "seed": task.seed, "code": task.code}
+            cache.write(task.run, {**known, **outcome["record"]}, outcome["frames"])
         waiting.pop(task.run, None)
+        bar.update()
 
+    if jobs is None:  # as memory allows; a model that is not embedded may need the whole machine
+        room = int(psutil.virtual_memory().available / _MEMORY)
+        small = all(task.profile.embedded for task in waiting.values())
+        jobs = max(min(loky.cpu_count(), room), 1) if small else 1
     while waiting:
-        _run_together(list(waiting.values()), executor, jobs, done)
+        _run_together([*waiting.values()], executor, jobs, done)
         # Where something is left, a worker died. Whose run that was is not known, but it was one of
         # the first `jobs`: each of them is tried again alone, then the others go on.
-        for task in list(waiting.values())[:jobs]:
+        for task in [*waiting.values()][:jobs]:
             _run_together([task], executor, jobs, done)
             if task.run in waiting:
                 done(task, {"error": _DIED})
+    return failed
 
 
 def _run_together(tasks: list[Task], executor: Executor | None, jobs: int, done: Callable) -> None:
@@ -224,26 +211,19 @@ def _observations(
     pieces = []  # of a run and a measure: the items, and what is the same for all of them
     for row in plan.rows:
         run = row.task.run if row.task else None
-        stored = found.get(run)
-        error = row.error or failed.get(run)
+        stored, error = found.get(run), row.error or failed.get(run)
         if not stored:
             error = error or "the cached result is gone: run the sweep again"
-        record = stored.record if stored else {}
-        same = {name: getattr(value, "name", value) if name == "profile" else value
-                for name, value in row.values.items()}  # fmt: skip
-        same |= {"seed": row.seed, "measure": None, "run": run, "error": error}
+        same = {**row.values, "seed": row.seed, "measure": None, "run": run, "error": error}
+        if "profile" in same:
+            same["profile"] = getattr(same["profile"], "name", same["profile"])
         for name in ("seconds", "loss"):
-            same[name] = float("nan") if record.get(name) is None else record[name]
+            value = stored and stored.record[name]
+            same[name] = float("nan") if value is None else value
         if not stored:
             pieces.append((pd.DataFrame(index=[0]), same))
             continue
-        for name in plan.measures:
-            for column in stored.frames[name].columns.intersection(plan.names):
-                raise SweepError(
-                    f"the measure {name!r} gives a column {column!r}, and the grid has one of that "
-                    "name; rename one"
-                )
-            pieces.append((stored.frames[name], {**same, "measure": name}))
+        pieces += [(stored.frames[name], {**same, "measure": name}) for name in plan.measures]
     # Without rows a column has no type, and would spoil that of the others.
     pieces = [piece for piece in pieces if len(piece[0])] or pieces
     items = pd.concat([piece for piece, _ in pieces], ignore_index=True)
@@ -251,13 +231,12 @@ def _observations(
         values = items[name].dropna() if items[name].dtype == object else ()
         if len(values) and all(isinstance(value, bool | numpy.bool_) for value in values):
             items[name] = items[name].astype("boolean")  # as objects `~` would turn True into -2
-    texts = ("measure", "error")  # they share a column with `None`
-    same = pd.DataFrame({
-        name: pd.concat([pd.Series([of_all[name]], dtype=object if name in texts else None)
-                         for _, of_all in pieces])
-        for name in (*plan.names, *OWN_COLUMNS)
-    })  # fmt: skip
+    columns = {}
+    for name in (*plan.names, *OWN_COLUMNS):
+        dtype = object if name in ("measure", "error") else None  # there they stand beside `None`
+        columns[name] = pd.concat([pd.Series([same[name]], dtype=dtype) for _, same in pieces])
     which = numpy.repeat(range(len(pieces)), [len(piece) for piece, _ in pieces])
-    same = same.iloc[which].reset_index(drop=True)
+    same = pd.DataFrame(columns).iloc[which].reset_index(drop=True)
     last = ["seconds", "loss", "run", "error"]
-    return pd.concat([same.drop(columns=last), items, same[last]], axis=1)
+    parts = [same.drop(columns=last), items, same[last]]
+    return pd.concat(parts, axis=1, verify_integrity=True)  # no measure has a column of the grid

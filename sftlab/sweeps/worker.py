@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,8 @@ import psutil
 
 from sftlab.models import PROFILES, Profile
 from sftlab.sweeps.cache import to_parquet
-from sftlab.sweeps.keys import code_hash
+from sftlab.sweeps.keys import code_hash, is_own
 from sftlab.train import Settings
-
-_NO_FILES = ("<string>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 
 
 class SweepError(ValueError):
@@ -38,37 +35,25 @@ class SweepError(ValueError):
 class Task:
     """What a worker needs for one run."""
 
-    run: str
-    """Key of the run."""
-    code: str
-    """Hash of the caller's lab."""
-    weights: str
-    """Hash of the caller's base model."""
+    run: str  # its key
+    code: str  # hash of the caller's lab
+    weights: str  # hash of the caller's base model
     profile: Profile
-    settings: Settings | None
-    """How to train; `None` to measure the base as it is."""
-    seed: int
-    """Of what is random in the measures; that of training is in the settings."""
-    examples: list[dict[str, Any]] | None
-    eval_dataset: list[dict[str, Any]] | None
-    measures: bytes
-    """By cloudpickle, {name: function}: functions of a notebook are sent whole."""
+    settings: Settings | None  # how to train; `None` to measure the base as it is
+    seed: int  # of what is random in the measures; that of training is in the settings
+    data: Mapping[str, list[dict[str, Any]]]  # examples and eval_dataset, where there are any
+    measures: bytes  # by cloudpickle, {name: function}: functions of a notebook are sent whole
+    # Of each measure; `run` stands among them where the measure has a parameter of that name.
     arguments: Mapping[str, dict[str, Any]]
-    """Of each measure; `run` stands among them where the measure has a parameter of that name."""
-    reserved: tuple[str, ...]
-    """Names that no column of a measure may have."""
+    reserved: tuple[str, ...]  # names that no column of a measure may have
 
 
 def start(parent: int, *_: Any) -> None:
-    """Set up a worker process on this machine.
-
-    Ctrl-C reaches all processes of a terminal or kernel: the parent alone answers it. What
-    libraries print would land in the notebook; warnings travel with the run instead.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Set up a worker process on this machine."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches all processes: the parent answers it
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
+    for stream in (1, 2):  # what libraries print would land in the notebook
+        os.dup2(null, stream)
 
     def end_with_parent() -> None:  # one that was killed, such as a kernel, can't end its workers
         while os.getppid() == parent and psutil.pid_exists(parent):
@@ -79,15 +64,12 @@ def start(parent: int, *_: Any) -> None:
 
 
 def carry_out(task: Task) -> dict[str, Any]:
-    """Carry out one run.
-
-    Returns:
-        `record` (settings, seconds, loss, ...) and `frames` (of each measure a Parquet file), or
-        `error`, such as "KeyError: 'x' (in the measure 'm', a cell, line 3)".
+    """Carry out one run: its `record` and `frames` (of each measure a Parquet file), or its
+    `error`, such as "KeyError: 'x' (in the measure 'm', a cell, line 3)".
 
     Raises:
-        SweepError: the worker has another version of the lab or of the base model, or a measure
-            gives a column that the sweep's frame has already.
+        SweepError: every run would fail: the worker has another version of the lab or of the base
+            model, or a measure gives a column that the sweep's frame has already.
     """
     if task.code != code_hash():
         raise SweepError(
@@ -129,11 +111,10 @@ def _train(task: Task) -> Any:
     profile = task.profile
     if profile.embedded and profile.name in PROFILES:  # it may lie elsewhere on this machine
         profile = replace(profile, source=PROFILES[profile.name].source)
-    if task.settings is None:
-        run = untrained(profile)
+    if task.settings:
+        run = finetune(profile, settings=task.settings, progress=False, **task.data)
     else:
-        data = {"examples": task.examples, "eval_dataset": task.eval_dataset}
-        run = finetune(profile, settings=task.settings, progress=False, **data)
+        run = untrained(profile)
     if run.provenance["base_weights"] != task.weights:
         raise SweepError(f"a worker has other weights of {profile.name} than this process")
     return run
@@ -149,13 +130,10 @@ def _measure(task: Task, run: Any) -> dict[str, bytes]:
         random.seed(task.seed)
         numpy.random.seed(task.seed)
         torch.manual_seed(task.seed)
-        arguments = task.arguments[name]
-        if "run" in arguments:
-            measure = partial(measure, **{**arguments, "run": run})
-        else:
-            measure = partial(measure, run, **arguments)
+        given = task.arguments[name]
         try:
-            frame = _items(measure())
+            found = measure(**{**given, "run": run}) if "run" in given else measure(run, **given)
+            frame = _items(found)
             frames[name] = to_parquet(frame)
         except (Exception, SystemExit) as error:
             error.add_note(f" (in the measure {name!r}{_place(error)})")
@@ -182,14 +160,11 @@ def _items(found: Any) -> pd.DataFrame:
 
 def _place(error: BaseException) -> str:
     """Where in the learner's own code an error arose: `, helpers.py, line 3`, or nothing."""
-    lab, python = Path(__file__).parents[1], Path(os.__file__).parent
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = Path(frame.f_code.co_filename)
-        library = {"site-packages", "dist-packages"} & set(file.parts)
-        if library or {lab, python} & set(file.parents) or file.name in _NO_FILES:
-            continue
         in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
-        return f", {'a cell' if in_cell else file.name}, line {line}"
+        if in_cell or (is_own(file) and not file.name.startswith(("<string>", "<frozen"))):
+            return f", {'a cell' if in_cell else file.name}, line {line}"
     return ""
 
 
@@ -198,7 +173,7 @@ def _warnings_into(messages: list[str]) -> Iterator[None]:
     """Collect warnings, and what is logged as one: nobody sees the output of a worker."""
     handler = logging.Handler(level=logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())
-    # Those of Hugging Face do not pass on to the root what they say; what comes twice counts once.
+    # Those of Hugging Face do not pass on to the root what they say.
     names = (None, "transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
     loggers = [logging.getLogger(name) for name in names]
     for logger in loggers:
