@@ -40,14 +40,12 @@ class KeepNewestCheckpoints(TrainerCallback):
 
 def checkpoints_in(folder: Path) -> dict[int, Path]:
     """The trainer's checkpoints in a folder by step, oldest first; links are not among them."""
-    named = [one for one in folder.glob("*") if re.fullmatch("checkpoint-[1-9][0-9]*", one.name)]
-    found = [one for one in named if one.is_dir() and not one.is_symlink()]
-    return {step_of(one): one for one in sorted(found, key=step_of)}
-
-
-def step_of(checkpoint: Path | None) -> int:
-    """The step after which a checkpoint was written; 0 without one."""
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    found = {}
+    for one in folder.glob("checkpoint-*"):
+        step = re.fullmatch("checkpoint-([1-9][0-9]*)", one.name)
+        if step and one.is_dir() and not one.is_symlink():
+            found[int(step[1])] = one
+    return dict(sorted(found.items()))
 
 
 def newest_checkpoint(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
@@ -55,30 +53,24 @@ def newest_checkpoint(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
 
     What a kill left half-written is removed. All of `wanted` must agree but `platform`, the name of
     the system and its kernel, which an update or a new virtual machine changes.
-
-    Raises:
-        CheckpointError: the folder holds another run, or something else.
     """
-    file = folder / "training.json"
+    file, now = folder / "training.json", json.loads(json.dumps(wanted))
     if not file.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CheckpointError(f"{folder} holds something else; give a new folder")
         write_atomically(file, json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False))
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} can't be read: {error}; give a new folder") from error
-    now = json.loads(json.dumps(wanted))
+    before = json.loads(file.read_text(encoding="utf-8"))
     keys = sorted({*before, *now} - {"platform"})
     if other := [key for key in keys if before.get(key) != now.get(key)]:
         raise CheckpointError(
             f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "
             "give a new folder, or delete that one"
         )
-    for path in checkpoints_in(folder).values():
+    found = checkpoints_in(folder)
+    for path in found.values():
         if not _state(path):
             shutil.rmtree(path)
-    return checkpoints_in(folder).get(last_step(folder))
+    return found.get(last_step(folder))
 
 
 def last_step(folder: Path) -> int:

@@ -12,17 +12,13 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sftlab.chat import IGNORED, MaskError, TemplateError, label_rows
 from sftlab.data import Message, read_row
 from sftlab.train.settings import Settings
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-VALIDATION = "validation example"
-"""What an error calls an example that is not trained on."""
+VALIDATION = "validation example"  # what an error calls one that is not trained on
 
 
 class ExampleError(ValueError):
@@ -30,18 +26,12 @@ class ExampleError(ValueError):
 
 
 def check_examples(
-    examples: Iterable[Mapping[str, Any]],
-    *,
-    control: Sequence[str] = (),
-    name: str = "example",
+    examples: Iterable[Mapping[str, Any]], *, control: Sequence[str] = (), name: str = "example"
 ) -> list[dict[str, list[Message]]]:
-    """Plain copies of the examples, `messages` alone, when every one is sound.
+    """Plain copies of the examples, `messages` alone, when there are some and all are sound.
 
     They are a list, or a `datasets.Dataset`, of rows in a shape that `sftlab.data.read` reads. No
     content may hold one of the template's tokens, `control`; an error calls one of them `name`.
-
-    Raises:
-        ExampleError: there is none, or one is wrong.
     """
     if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
         raise ExampleError(
@@ -60,19 +50,14 @@ def check_examples(
 def check_row(
     row: Any, *, where: str, control: Sequence[str] = (), answered: bool = True
 ) -> list[Message]:
-    """Plain copies of a row's messages; not `answered`, they may wait for their next answer.
-
-    Raises:
-        ExampleError: a message, a role, the order of roles or a content is wrong; `where` opens it.
-    """
+    """Plain copies of a row's messages; not `answered`, they may wait for their next answer."""
     found = read_row(row, answered=answered, control=control)
     if found.problems:
         first = found.problems[0]
         at = ", ".join(filter(None, [where, first.field]))
         value = f" ({first.value})" if first.value else ""
         raise ExampleError(f"{at}: {first.what}{value}; {first.remedy}")
-    if found.left_out:
-        key = next(iter(found.left_out))
+    for key in found.left_out:
         raise ExampleError(
             f"{where}, {key}: nothing is learned from this key of a message; remove it"
         )
@@ -88,23 +73,14 @@ def data_hash(examples: Sequence[Mapping[str, Any]]) -> str:
 
 
 def supervise(
-    examples: Sequence[dict[str, Any]],
-    tokenizer: "PreTrainedTokenizerBase",
-    settings: Settings,
-    *,
-    name: str = "example",
+    examples: Sequence[dict[str, Any]], tokenizer, settings: Settings, *, name: str = "example"
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Rows for the trainer of checked examples, and the numbers of tokens of one epoch.
 
     They are masked first and cut afterwards: so rows that lose their answer are known and named.
-
-    Returns:
-        Rows with `input_ids`, `labels` (unshifted, -100 where nothing is learned) and `row`, the
-        index of the example; and total, supervised, examples, longest, cut (rows that lost a part
-        of what is learned).
-
-    Raises:
-        ExampleError: the template does not render an example, or nothing of its answers is left.
+    A row is `input_ids`, `labels` (unshifted, -100 where nothing is learned) and `row`, the index
+    of the example; counted are total, supervised, examples, longest, and cut (rows that lost a part
+    of what is learned).
     """
     try:
         found = masked(examples, tokenizer, settings)
@@ -115,7 +91,7 @@ def supervise(
         if not one.supervised:
             why = "; ".join(one.warnings) or "none of its answers is to be learned"
             raise ExampleError(f"{name} {index} has no supervised token: {why}; correct or drop it")
-        labels = list(one.ids) if settings.supervised == "everything" else one.labels
+        labels = one.ids if settings.supervised == "everything" else one.labels
         if any(label != IGNORED for label in labels[most:]):
             cut.append(index)
         if all(label == IGNORED for label in one.labels[:most]):

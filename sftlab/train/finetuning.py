@@ -4,7 +4,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sftlab import __version__
 from sftlab.chat import (
     FAMILIES,
     control_tokens,
@@ -23,9 +24,9 @@ from sftlab.chat import (
 from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import ADAPTED, Profile, find_profile, load, local_folder, weights_hash
 from sftlab.quiet import quiet_libraries, randomness_kept
-from sftlab.train.checkpoints import newest_checkpoint, step_of, stopped_at
+from sftlab.train.checkpoints import last_step, newest_checkpoint, stopped_at
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
-from sftlab.train.logs import history, kept_epoch, listeners, validation_losses
+from sftlab.train.logs import history, listeners, validation_losses
 from sftlab.train.methods import cast_adapters, count_weights, dropping, load_base
 from sftlab.train.run import Run
 from sftlab.train.settings import Settings, SettingsError, check_added
@@ -61,77 +62,82 @@ def finetune(
         on_step: called with each new row of `Run.history`, and with each eval_loss.
         logging_dir: a new folder for TensorBoard's event files; `read_logs` reads them.
 
-    Raises:
-        UnknownProfileError, ModelNotAvailableError, SettingsError, ExampleError, CheckpointError,
-        LogError: what is wrong, and what to do.
+    Errors of the profile, the settings, an example or a folder say what is wrong and what to do.
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
-    _check_steps(settings, save_steps, eval_dataset)
+    patience = settings.early_stopping_patience
+    if not isinstance(save_steps, Integral) or save_steps < 1:  # with 0 the Trainer writes none
+        raise SettingsError(
+            f"save_steps is {save_steps!r}; give a whole number of steps, 1 or more"
+        )
+    if patience and eval_dataset is None:
+        raise SettingsError(
+            f"early_stopping_patience={patience} requires the loss on eval_dataset; give "
+            "`eval_dataset`"
+        )
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
         start = prepare_training(profile, examples, settings, eval_dataset)
-        provenance = _provenance(profile, start)
+        settings, initial = start.settings, Path(scratch) / "initial"
         resumed = step = None
         if output_dir:
-            run = {"settings": asdict(start.settings), **provenance}
+            run = {"settings": asdict(settings), **start.provenance}
             resumed = newest_checkpoint(Path(output_dir), run)
-            step = step_of(resumed)
+            step = last_step(Path(output_dir))
         with listeners(profile.name, progress, on_step, logging_dir, step=step) as callbacks:
             saving = int(save_steps) if output_dir else None
             trainer = start.trainer(output_dir or scratch, save_steps=saving, callbacks=callbacks)
-            if resumed and (end := stopped_at(resumed, settings.early_stopping_patience)):
+            if resumed and (end := stopped_at(resumed, patience)):
                 trainer.args.num_train_epochs = end  # or it would train on
             trained, weights = count_weights(trainer.model, settings.method)
-            keep_initial_adapter(trainer.model, settings, Path(scratch))
+            if settings.method == "lora" and settings.init_lora_weights == "pissa":
+                # PEFT needs the adapter it starts with to make an ordinary one at the end.
+                config = trainer.model.peft_config["default"]
+                config.init_lora_weights = True  # or loading it would start anew
+                trainer.model.save_pretrained(initial, save_embedding_layers=False)
             keep_freed_memory()
             begun = time.perf_counter()
             with dropping(trainer.model, settings.dropout):
                 trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
             seconds = time.perf_counter() - begun
+        log, best = trainer.state.log_history, trainer.state.best_global_step
+        validation = validation_losses(log)
+        kept = [point["epoch"] for point in validation if patience and point["step"] == best]
         return Run(
-            model=plain_model(trainer, start, profile, Path(scratch)).eval(),
+            model=plain_model(trainer, start, profile, initial).eval(),
             tokenizer=start.tokenizer,
-            history=history(trainer.state.log_history),
-            validation=validation_losses(trainer.state.log_history),
-            kept_epoch=kept_epoch(trainer.state) if settings.early_stopping_patience else None,
+            history=history(log),
+            validation=validation,
+            kept_epoch=kept[0] if kept else None,
             trained=trained,
             weights=weights,
-            settings=start.settings,
+            settings=settings,
             seconds=seconds,
             tokens=start.tokens,
-            provenance=provenance,
+            provenance=start.provenance,
         )
 
 
-def _check_steps(settings: Settings, save_steps: Any, eval_dataset: Any) -> None:
-    if not isinstance(save_steps, Integral) or save_steps < 1:  # with 0 the Trainer writes none
-        raise SettingsError(
-            f"save_steps is {save_steps!r}; give a whole number of steps, 1 or more"
-        )
-    if settings.early_stopping_patience and eval_dataset is None:
-        raise SettingsError(
-            f"early_stopping_patience={settings.early_stopping_patience} requires the loss on "
-            "eval_dataset; give `eval_dataset`"
-        )
-
-
-def untrained(profile: str | Path | Profile) -> Run:
+def untrained(profile: str | Path | Profile, settings: Settings | None = None) -> Run:
     """The profile's model as it is, in the form of a run: what a fine-tune is compared with.
 
-    Its tokenizer has no chat template, so `answer` and `chat` are for runs that were trained.
+    With the settings of a training it is in that one's precision and has its template; without, its
+    tokenizer has none, and `answer` and `chat` are for runs that were trained.
     """
     profile = find_profile(profile)
-    model, tokenizer = load(profile)
-    start = Prepared(model, tokenizer, Settings(num_train_epochs=1).filled(profile), examples=[])
+    model, tokenizer = load_base(profile, settings) if settings else load(profile)
+    if settings:
+        setup_chat_template(model, tokenizer, template=settings.template)
+    settings = settings or Settings(num_train_epochs=1).filled(profile)
     return Run(
-        model=model,
+        model=model.eval(),
         tokenizer=tokenizer,
         history=[],
         weights=count_weights(model, "full")[1],
-        settings=start.settings,
+        settings=settings,
         seconds=0.0,
         tokens={"total": 0, "supervised": 0, "examples": 0, "longest": 0, "cut": 0},
-        provenance=_provenance(profile, start),
+        provenance=_provenance(profile, settings, []),
     )
 
 
@@ -141,29 +147,23 @@ class Prepared(NamedTuple):
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     settings: Settings  # all filled in, max_length within what the model reads
-    examples: list[dict[str, Any]]
-    eval_examples: list[dict[str, Any]] | None = None
-    added: Sequence[str] = ()  # tokens that the template added to the vocabulary
-    rows: Sequence[dict[str, Any]] = ()
-    eval_rows: Sequence[dict[str, Any]] | None = None
-    tokens: Mapping[str, int] | None = None
-    forward: Any = None  # the model's own, where it has one in place of its class's
+    added: Sequence[str]  # tokens that the template added to the vocabulary
+    rows: Sequence[dict[str, Any]]
+    eval_rows: Sequence[dict[str, Any]] | None
+    tokens: Mapping[str, int]
+    forward: Any  # the model's own, where it has one in place of its class's
+    provenance: dict[str, Any]
 
     def trainer(self, folder: str | Path, **options: Any) -> SupervisedTrainer:
         """The trainer for it, which writes to a folder; the model is changed."""
+        options |= {"folder": Path(folder), "eval_rows": self.eval_rows}
         return make_trainer(
-            *(self.model, self.tokenizer, self.rows, self.settings, self.added),
-            folder=Path(folder),
-            eval_rows=self.eval_rows,
-            **options,
+            self.model, self.tokenizer, self.rows, self.settings, self.added, **options
         )
 
 
 def prepare_training(
-    profile: Profile,
-    examples: Iterable,
-    settings: Settings,
-    eval_dataset: Iterable | None = None,
+    profile: Profile, examples: Iterable, settings: Settings, eval_dataset: Iterable | None = None
 ) -> Prepared:
     """Check the examples, load the base, set up its template, make rows; errors as `finetune`."""
     control = control_tokens(settings.template)
@@ -191,24 +191,16 @@ def prepare_training(
         model=model,
         tokenizer=tokenizer,
         settings=settings,
-        examples=checked["example"],
-        eval_examples=checked.get(VALIDATION),
         added=added,
         rows=made["example"][0],
         eval_rows=made[VALIDATION][0],
         tokens=made["example"][1],
         forward=forward,
+        provenance=_provenance(profile, settings, *checked.values(), added=added),
     )
 
 
-def keep_initial_adapter(model, settings: Settings, scratch: Path) -> None:
-    """Save the adapter that PiSSA starts with: PEFT needs it to make an ordinary one at the end."""
-    if settings.method == "lora" and settings.init_lora_weights == "pissa":
-        model.peft_config["default"].init_lora_weights = True  # or loading it would start anew
-        model.save_pretrained(scratch / "initial", save_embedding_layers=False)
-
-
-def plain_model(trainer, start: Prepared, profile: Profile, scratch: Path):
+def plain_model(trainer, start: Prepared, profile: Profile, initial: Path):
     """The trained model without what the training put on it.
 
     PiSSA takes a part out of the base's weights and trains it, so its adapter means nothing on the
@@ -228,27 +220,28 @@ def plain_model(trainer, start: Prepared, profile: Profile, scratch: Path):
         vars(part).pop("forward", None)
     if start.forward is not None:
         base.forward = start.forward
-    if not (scratch / "initial").exists():
+    if not initial.exists():
         return trained
-    initial = str(scratch / "initial")
-    trained.save_pretrained(
-        scratch / "converted",
-        save_embedding_layers=False,
-        path_initial_model_for_weight_conversion=initial,
-    )
+    converted = initial.with_name("converted")
+    options = {"path_initial_model_for_weight_conversion": str(initial)}
+    trained.save_pretrained(converted, save_embedding_layers=False, **options)
     base, tokenizer = load_base(profile, start.settings)
     setup_chat_template(base, tokenizer, template=start.settings.template)
-    return PeftModel.from_pretrained(base, scratch / "converted")
+    return PeftModel.from_pretrained(base, converted)
 
 
-def _provenance(profile: Profile, start: Prepared) -> dict[str, Any]:
-    packages = {}
-    for name in ("sftlab", "torch", "transformers", "trl", "peft", "datasets"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:  # run from a clone that is not installed
-            packages[name] = "not installed"
-    described = asdict(profile) | {"method": start.settings.method}
+def _provenance(
+    profile: Profile,
+    settings: Settings,
+    examples: Sequence,
+    apart: Sequence | None = None,
+    *,
+    added: Sequence[str] = (),
+) -> dict[str, Any]:
+    packages = {
+        name: version(name) for name in ("torch", "transformers", "trl", "peft", "datasets")
+    }
+    described = asdict(profile) | {"method": settings.method}
     # A path of this machine means nothing on another, and may name its user: it is kept only where
     # a saved run would not find its base without it.
     if profile.embedded:
@@ -256,16 +249,15 @@ def _provenance(profile: Profile, start: Prepared) -> dict[str, Any]:
     elif not profile.on_hub:
         folder = Path(profile.source).expanduser().resolve()
         described["name"] = folder.name
-        described["source"] = str(folder) if start.settings.method in ADAPTED else folder.name
-    apart = start.eval_examples
+        described["source"] = str(folder) if settings.method in ADAPTED else folder.name
     return {
         "profile": described,
         "base_weights": weights_hash(local_folder(profile)),
-        "data": data_hash(start.examples),
+        "data": data_hash(examples),
         "validation": None if apart is None else data_hash(apart),
-        "added_tokens": list(start.added),
+        "added_tokens": list(added),
         "device": pick_device(),
-        "packages": packages,
+        "packages": {"sftlab": __version__, **packages},
         "python": platform.python_version(),
         "platform": platform.platform(),
     }

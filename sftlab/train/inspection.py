@@ -23,12 +23,10 @@ from sftlab.train.trainer import SupervisedTrainer, trimmed
 # torch counts attention's multiplications on a GPU alone (2.13); the formulas hold on a CPU too.
 _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
-        lambda query, key, value, *given, **named: sdpa_flop_count(query, key, value)
+        lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)
     ),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda gradient, query, key, value, *given, **named: sdpa_backward_flop_count(
-            gradient, query, key, value
-        )
+        lambda grad, query, key, value, *_, **__: sdpa_backward_flop_count(grad, query, key, value)
     ),
 }
 
@@ -60,10 +58,9 @@ def batch_costs(
 ) -> pd.DataFrame:
     """What the batches of the first optimizer steps of a fine-tune cost, counted as they run.
 
-    One row a batch: the columns of `batches`, and operations (of the matrix multiplications of the
-    forward and the backward pass, two for a multiplication and its sum; by
-    torch.utils.flop_counter), kept (bytes that autograd saves for the backward pass, the model's
-    weights left out).
+    One row a batch: the columns of `batches`, operations (of matrix multiplications, forward and
+    backward, two for a multiplication and its sum; by torch.utils.flop_counter), kept (bytes that
+    autograd saves for the backward pass, without the model's weights).
     """
     found: list[dict] = []
     with _trainer(profile, examples, settings, overrides) as trainer:
@@ -86,8 +83,8 @@ def batch_costs(
             row = {"batch": len(found) + 1, **_sizes(inputs)}
             with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
                 made = step(model, inputs, *given)
-            costs = {"operations": counter.get_total_flops(), "kept": sum(saved.values())}
-            found.append(row | costs)
+            row["operations"], row["kept"] = counter.get_total_flops(), sum(saved.values())
+            found.append(row)
             return made
 
         trainer.training_step, trainer.compute_loss = counted_step, counted_loss

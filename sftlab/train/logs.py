@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback
 
 from sftlab.machine import progress_stream
 
@@ -35,17 +35,11 @@ def validation_losses(log: Sequence[Mapping[str, float]]) -> list[dict[str, floa
     return [{"epoch": row["epoch"], "step": row["step"], "loss": row["eval_loss"]} for row in rows]
 
 
-def kept_epoch(state: TrainerState) -> float | None:
-    """The epoch with the lowest loss, whose weights the Trainer reads back."""
-    epochs = {point["step"]: point["epoch"] for point in validation_losses(state.log_history)}
-    return epochs.get(state.best_global_step)
-
-
 class Listener(TrainerCallback):
     """Moves a bar, and calls a function with the row of each step and of each evaluation."""
 
-    def __init__(self, bar: tqdm, on_step: Callable[[dict[str, float]], object] | None) -> None:
-        self._bar, self._on_step = bar, on_step or (lambda row: None)
+    def __init__(self, bar: tqdm, on_step: Callable[[dict[str, float]], object]) -> None:
+        self._bar, self._on_step = bar, on_step
 
     def on_log(self, args, state, control, logs, **kwargs):
         last = state.log_history[-1]
@@ -77,7 +71,7 @@ def listeners(
     bar = {"file": stream, "dynamic_ncols": stream.isatty(), "mininterval": 0.5, "unit": "step"}
     with ExitStack() as stack:
         shown = stack.enter_context(tqdm(desc=f"fine-tuning {name}", disable=not progress, **bar))
-        found: list[TrainerCallback] = [Listener(shown, on_step)]
+        found: list[TrainerCallback] = [Listener(shown, on_step or (lambda row: None))]
         if logging_dir is not None:
             from torch.utils.tensorboard import SummaryWriter
             from transformers.integrations import TensorBoardCallback
@@ -95,8 +89,7 @@ def listeners(
 def read_logs(folder: str | Path) -> pd.DataFrame:
     """The numbers in a folder's event files, whoever wrote them.
 
-    One row a number: step, name (such as train/loss), value (float32, as these files hold it); by
-    name, then by step.
+    One row a number, by name and step: step, name (such as train/loss), value (float32).
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -106,7 +99,7 @@ def read_logs(folder: str | Path) -> pd.DataFrame:
     found = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     found.Reload()
     rows = [
-        {"step": event.step, "name": name, "value": event.value}
+        (event.step, name, event.value)
         for name in sorted(found.Tags()["scalars"])
         for event in found.Scalars(name)
     ]

@@ -17,17 +17,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from peft import LoraConfig, PrefixTuningConfig
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sftlab.models import ADAPTED, QUANTISED, Profile, load
 from sftlab.train.settings import LORA_CONFIG, Settings, SettingsError
 
 
-def load_base(
-    profile: Profile, settings: Settings
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_base(profile: Profile, settings: Settings) -> tuple[PreTrainedModel, Any]:
     """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer."""
     options = {}
     if settings.method in QUANTISED:
@@ -41,8 +40,6 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
 
     Rows of the embeddings that are `added` have no meaning yet: they are trained whole, in and out.
     """
-    from peft import LoraConfig, PrefixTuningConfig
-
     config = model.config.get_text_config()
     if settings.method not in ADAPTED:
         return None
@@ -61,11 +58,8 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
     ends = [model.get_input_embeddings()]
     if not config.tie_word_embeddings:
         ends.append(model.get_output_embeddings())
-    rows = {
-        name.rsplit(".", 1)[-1]: list(added)
-        for name, module in model.named_modules()
-        if added and any(module is end for end in ends)
-    }
+    names = {module: name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
+    rows = {names[end]: list(added) for end in ends if added}
     layers = settings.target_modules
     return LoraConfig(
         **{name: getattr(settings, name) for name in LORA_CONFIG},
@@ -76,10 +70,10 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
 
 
 def cast_adapters(model: nn.Module, dtype: str | None) -> None:
-    """Hold adapters, and rows of added tokens, in a type; DoRA's magnitudes stay in float32.
+    """Hold adapters, and rows of added tokens, in a type; DoRA's magnitudes, which change by less
+    than bfloat16 can hold, stay in float32.
 
     TRL casts adapters to bfloat16 on a quantised base, PEFT to float32 whenever it reads them.
-    Magnitudes change by less than bfloat16 can hold.
     """
     ours = ("lora_", "trainable_tokens_delta", "prompt_encoder")
     for name, weight in model.named_parameters() if dtype else ():
@@ -88,11 +82,8 @@ def cast_adapters(model: nn.Module, dtype: str | None) -> None:
 
 
 def parts(model: PreTrainedModel) -> list[list[nn.Parameter]]:
-    """A decoder's weights from top to bottom: norm and head, each layer, embeddings.
-
-    Other weights stand with the embeddings when they are embeddings too (GPT-2's positions), else
-    at the top. No weight is in two parts.
-    """
+    """A decoder's weights from top to bottom, each once: norm and head, each layer, embeddings
+    (GPT-2's positions among them)."""
     count = model.config.get_text_config().num_hidden_layers
     layers = next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count)
     embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
@@ -111,10 +102,8 @@ def freeze(model: PreTrainedModel, settings: Settings, *, added: Sequence[int]) 
         top, *body, _ = parts(model)
         count = settings.trained_layers or -(-len(body) // 2)
         if count > len(body):
-            raise SettingsError(
-                f"trained_layers is {count}, and the model has {len(body)} layers; give at most "
-                "as many"
-            )
+            most = f"give at most the model's {len(body)} layers"
+            raise SettingsError(f"trained_layers is {count}; {most}")
         trained = [weight for part in (top, *body[:count]) for weight in part]
     model.requires_grad_(False)
     for weight in trained:
@@ -171,14 +160,11 @@ class GradualUnfreezing(TrainerCallback):
 
 
 def count_weights(model: PreTrainedModel, method: str) -> tuple[int, int]:
-    """Numbers of weights that are trained, and of the base's own.
-
-    A quantised matrix counts by its shape, and of one with a few trained rows these alone.
-    """
+    """Numbers of weights that are trained, perhaps a few rows of a matrix, and of the base's."""
     trained = base = 0
     for weight in model.parameters():
         state = getattr(weight, "quant_state", None)
-        size = state.shape.numel() if state is not None else weight.numel()
+        size = state.shape.numel() if state is not None else weight.numel()  # 4-bit ones are packed
         rows = getattr(weight, "partial", 0)
         trained += (rows * weight.shape[1] if rows else size) * weight.requires_grad
         base += size * (method not in ADAPTED or not weight.requires_grad)
@@ -200,29 +186,20 @@ def dropping(model: nn.Module, share: float) -> Iterator[None]:
     """
 
     def drop(module: nn.Module, given: Any, output: Any) -> Any:
-        if not module.training:
-            return None
         if isinstance(output, tuple):
-            return (nn.functional.dropout(output[0], share), *output[1:])
-        return nn.functional.dropout(output, share)
+            return (drop(module, given, output[0]), *output[1:])
+        return nn.functional.dropout(output, share, module.training)
 
-    modules = dict(model.named_modules())
-    own = [
-        module
-        for name, module in modules.items()
-        if isinstance(module, nn.Dropout) and ".lora_dropout." not in name
-    ]
-    before = [(module, "p", module.p) for module in own]
-    for module in modules.values():
+    before, sublayers, own = [], [], False
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and ".lora_dropout." not in name:
+            before.append((module, "p", module.p))
+            own = True
         if isinstance(kept := getattr(module, "attention_dropout", None), int | float):
             before.append((module, "attention_dropout", kept))
-    sublayers = [
-        part
-        for layer in modules.values()
-        if isinstance(layer, GradientCheckpointingLayer)
-        for part in layer.children()
-        if any(weight.ndim > 1 for weight in part.parameters())
-    ]
+        if isinstance(module, GradientCheckpointingLayer):
+            parts = module.children()
+            sublayers += [one for one in parts if any(w.ndim > 1 for w in one.parameters())]
     if share and not own and not sublayers:
         raise SettingsError(
             f"dropout is {share!r}, and where {type(model).__name__} has its layers is not known; "

@@ -23,16 +23,15 @@ from sftlab.train.examples import masked
 from sftlab.train.settings import Settings, check_added
 
 Row = dict[str, Any]
-FEW_STEPS = 30
-"""Optimizer steps below which a training is short, whatever the data is."""
+FEW_STEPS = 30  # of the optimizer, below which a training is short, whatever the data is
 MASKED = "nothing of their answers is learned"
+# Why sound rows are left out, by the code of the doctor's finding.
 REASONS = {
     "rows-refused": "the template refuses them",
     "rows-hold-markers": "they hold a token that only the template may write",
     "rows-without-answer": "they have no answer to learn",
     "rows-masked": MASKED,
 }
-"""Why sound rows are left out, by the code of the doctor's finding."""
 
 
 class DataFaults(RecordsError):
@@ -77,7 +76,7 @@ class OwnData:
     @property
     def used(self) -> int:
         """Rows that are learned from or measured on."""
-        return len(self.train) + len(self.held_out)
+        return len(self.lengths)
 
     @property
     def cut(self) -> int:
@@ -87,8 +86,7 @@ class OwnData:
     @property
     def tokens(self) -> int:
         """Tokens of one epoch, after the cut."""
-        most = self.settings.max_length
-        return sum(min(self.lengths[n].tokens, most) for n in self.split.train)
+        return sum(min(self.lengths[n].tokens, self.settings.max_length) for n in self.split.train)
 
     @property
     def steps(self) -> int:
@@ -98,10 +96,16 @@ class OwnData:
         return math.ceil(math.ceil(len(self.train) / one) * how.num_train_epochs)
 
     @property
+    def problems(self) -> list[Finding]:
+        """What the doctor found and is still there: rows with an error were left out."""
+        found = [one for one in self.diagnosis.problems if one.level in ("error", "warning")]
+        return [one for one in found if one.level == "warning" or not one.rows]
+
+    @property
     def notes(self) -> list[str]:
         """What one should know before training on this."""
         lines = list(self.split.notes)
-        for one in self._problems():
+        for one in self.problems:
             apart = " (rows counted without the bad ones)" if one.rows and self.report.bad else ""
             lines.append(f"{one.what}{apart}: {one.remedy}")
         if self.steps < FEW_STEPS:
@@ -115,20 +119,12 @@ class OwnData:
         """How many sound rows were left out, by reason."""
         return Counter(why for why, _ in self.left_out)
 
-    def _problems(self) -> list[Finding]:
-        """What the doctor found and is still there: rows with an error were left out."""
-        return [
-            one
-            for one in self.diagnosis.problems
-            if one.level == "warning" or (one.level == "error" and not one.rows)
-        ]
-
     def table(self) -> list[tuple[str, str]]:
         """What was found, a name and a line each."""
         tokens = sorted(one.tokens for one in self.lengths)
         learned = sum(one.learned for one in self.lengths)
         report, split, held = self.report, self.split, len(self.held_out)
-        levels = Counter(one.level for one in self._problems())
+        levels = Counter(one.level for one in self.problems)
         doctor = ", ".join(f"{n} {level}{'s' * (n != 1)}" for level, n in levels.items())
         together = ", on one side of the split" if split.near_together and held else ""
         lines = {
@@ -175,10 +171,8 @@ def prepare(
         group: a column; rows with the same value of it stand on the same side of the split.
 
     Raises:
-        RecordsError: there is no such file, or its format is not known.
-        DataFaults: rows are wrong, or none is good.
-        TrainingFaults: the template, or rows under it, would make training fail or teach the wrong
-            thing.
+        RecordsError: the file can't be read, or, as DataFaults, rows are wrong or none is good.
+        TrainingFaults: the template, or rows under it, would teach the wrong thing, or nothing.
         RowsError: a row has no value of `group`.
     """
     profile = find_profile(profile)
@@ -205,8 +199,7 @@ def prepare(
     lengths = dict(zip(kept, _lengths([rows[n] for n in kept], tokenizer, settings), strict=True))
     refused |= {index: MASKED for index, one in lengths.items() if not one.learned}
     if refused and (not skip_bad or len(refused) == len(rows)):
-        found = [one for one in errors if one.rows]
-        raise _faults(found, refused, len(rows), settings.max_length, limit)
+        raise _faults([one for one in errors if one.rows], refused, len(rows), settings, limit)
     used = [index for index in kept if index not in refused]
     split = hold_out([rows[index] for index in used], group=group)
     return OwnData(
@@ -236,27 +229,23 @@ def _lengths(rows: Sequence[Row], tokenizer, settings: Settings) -> list[Length]
         answers = sum(label != IGNORED for label in one.labels[:most])
         everything = settings.supervised == "everything" and answers
         learned = min(len(one.ids), most) if everything else answers
-        found.append(Length(tokens=len(one.ids), learned=learned, lost=one.supervised - answers))
+        found.append(Length(len(one.ids), learned, one.supervised - answers))
     return found
 
 
 def _faults(
-    found: list[Finding], refused: dict[int, str], rows: int, most: int, limit: int | None
+    found: list[Finding], refused: dict[int, str], rows: int, settings: Settings, limit: int | None
 ) -> TrainingFaults:
     """What is wrong with rows that nothing can be learned from, and what to do."""
     if not found:  # the doctor does not know that the last answer alone is learned
-        one = Finding(
-            level="error",
-            code="rows-masked",
-            what=f"{MASKED} of {len(refused):,} rows (the first is row {min(refused) + 1})",
-            remedy="raise max_length, or shorten or drop them",
-            rows=tuple(index + 1 for index in refused),
-        )
-        found = [one]
+        what = f"{MASKED} of {len(refused):,} rows (the first is row {min(refused) + 1})"
+        remedy = "raise max_length, or shorten or drop them"
+        about = {"rows": tuple(index + 1 for index in refused), "what": what, "remedy": remedy}
+        found = [Finding(level="error", code="rows-masked", **about)]
     advice = "no row is left to train on"
     if len(refused) < rows:
         advice = f"to train without these {len(refused):,} of {rows:,} rows, add --skip-bad"
     if MASKED in refused.values():
         reads = f", and the model reads {limit} at most" if limit else ""
-        advice = f"max_length is {most}{reads} (--set max_length=...); {advice}"
+        advice = f"max_length is {settings.max_length}{reads} (--set max_length=...); {advice}"
     return TrainingFaults(found, advice=advice)

@@ -11,7 +11,7 @@ RUN/after.json       what the trained model does with them
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from sftlab.chat import find_template, setup_chat_template
+from sftlab.chat import find_template
 from sftlab.data import normalise, part_of, validate
 from sftlab.measure import generate
 from sftlab.models import Profile
@@ -29,21 +29,16 @@ from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries
 from sftlab.train.checkpoints import last_step, remove_checkpoints
 from sftlab.train.examples import supervise
-from sftlab.train.finetuning import finetune
-from sftlab.train.methods import load_base
+from sftlab.train.finetuning import finetune, untrained
 from sftlab.train.own_data import OwnData, Row, file_hash
 from sftlab.train.run import Run, load_run
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.trainer import mean_loss
 
-REPORT = "report.html"
-"""What is written last: a run that has it is finished."""
-SAVES = 10
-"""Checkpoints of a training, about; on the disk are never more than three."""
-ANSWERED = 64
-"""Rows that the model answers itself, at most: writing takes longer than reading."""
-SHORT = 12
-"""Words up to which an answer is expected word for word."""
+REPORT = "report.html"  # is written last: a run that has it is finished
+SAVES = 10  # checkpoints of a training, about; on the disk are never more than three
+ANSWERED = 64  # rows that the model answers itself, at most: writing takes longer than reading
+SHORT = 12  # words up to which an answer is expected word for word
 
 
 class OwnRunError(ValueError):
@@ -101,10 +96,9 @@ def train_own_data(
     `run_identity` is `wanted`; `tell` gets a line before each thing that takes its time.
 
     Raises:
-        OwnRunError: the folder holds another run, or something else; or another process is at work
-            in it.
+        OwnRunError, CheckpointError: the folder holds another run, or another process is at work in
+            it, or its checkpoints are of other versions of the libraries.
         SettingsError: `early_stopping_patience`, and no row is held out.
-        CheckpointError: its checkpoints were made with other versions of the libraries.
     """
     folder = Path(folder)
     if data.settings.early_stopping_patience and not data.held_out:
@@ -128,40 +122,32 @@ def train_own_data(
 
 
 def _measure_and_train(data: OwnData, profile: Profile, folder: Path, progress, tell) -> OwnRun:
+    @cache
+    def base() -> Run:
+        return untrained(profile, data.settings)
+
+    def outcome(name: str, run: Callable[[], Run]) -> Outcome | None:
+        """What a model does with the held-out rows, from its file, or measured now."""
+        if not data.held_out:
+            return None
+        tell(f"measuring the model {name} the training on {len(data.held_out):,} held-out rows")
+        file = folder / f"{name}.json"
+        if not file.is_file():
+            _write_json(file, asdict(measure(run(), data.held_out)))
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return Outcome(**values | {"answers": [Answer(**one) for one in values["answers"]]})
+
     _write_data(folder / "data", data)
-    base = cache(lambda: _base(profile, data.settings))  # once, when something is missing
-    before, meter = _outcome("before", base, data, folder, tell), folder / "before.parquet"
+    before, meter = outcome("before", base), folder / "before.parquet"
     if not meter.is_file():
         write_atomically(meter, base().meter().to_parquet())
     base.cache_clear()  # the training wants its memory
     if step := last_step(folder / "checkpoints"):
         tell(f"going on from step {step}")
     run = _trained(folder, data, profile, progress)
-    after = _outcome("after", lambda: run, data, folder, tell)
+    after = outcome("after", lambda: run)
     skills = {"before": pd.read_parquet(meter), "after": run.meter()}
     return OwnRun(folder=folder, data=data, run=run, before=before, after=after, skills=skills)
-
-
-def _base(profile: Profile, settings: Settings) -> Run:
-    """The base as it is trained, perhaps in 4 bits, with the template of the training."""
-    model, tokenizer = load_base(profile, settings)
-    setup_chat_template(model, tokenizer, template=settings.template)
-    about = {"seconds": 0.0, "tokens": {}, "provenance": {"profile": asdict(profile)}}
-    return Run(model=model.eval(), tokenizer=tokenizer, history=[], settings=settings, **about)
-
-
-def _outcome(
-    name: str, run: Callable[[], Run], data: OwnData, folder: Path, tell
-) -> Outcome | None:
-    """What a model does with the held-out rows, from its file, or measured now."""
-    if not data.held_out:
-        return None
-    tell(f"measuring the model {name} the training on {len(data.held_out):,} held-out rows")
-    file = folder / f"{name}.json"
-    if not file.is_file():
-        _write_json(file, asdict(measure(run(), data.held_out)))
-    values = json.loads(file.read_text(encoding="utf-8"))
-    return Outcome(**values | {"answers": [Answer(**one) for one in values["answers"]]})
 
 
 def _trained(folder: Path, data: OwnData, profile: Profile, progress: bool) -> Run:
@@ -169,14 +155,15 @@ def _trained(folder: Path, data: OwnData, profile: Profile, progress: bool) -> R
     if (folder / "run.json").is_file():
         remove_checkpoints(checkpoints)  # stopped before they were
         return load_run(folder)
+    rows, held_out = (_plain(rows) for rows in (data.train, data.held_out))
     with warnings.catch_warnings():
         # It was counted before, and stands in the report.
         warnings.filterwarnings("ignore", message=r".* are longer than max_length=")
         run = finetune(
             profile,
-            [{"messages": row["messages"]} for row in data.train],
+            rows,
             settings=data.settings,
-            eval_dataset=[{"messages": row["messages"]} for row in data.held_out] or None,
+            eval_dataset=held_out or None,
             progress=progress,
             output_dir=checkpoints,
             save_steps=max(5, min(50, data.steps // SAVES)),
@@ -185,6 +172,10 @@ def _trained(folder: Path, data: OwnData, profile: Profile, progress: bool) -> R
     run.write(folder)
     remove_checkpoints(checkpoints)
     return run
+
+
+def _plain(rows: Sequence[Row]) -> list[Row]:
+    return [{"messages": row["messages"]} for row in rows]
 
 
 def run_identity(file: str | Path, profile: Profile, settings: Settings, **options: Any) -> dict:
@@ -200,11 +191,7 @@ def run_identity(file: str | Path, profile: Profile, settings: Settings, **optio
 
 
 def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
-    """`new`, `begun` or `finished`: how far the run of that identity is in the folder.
-
-    Raises:
-        OwnRunError: the folder holds another run, or something else.
-    """
+    """`new`, `begun` or `finished`: how far the run of that identity is in the folder."""
     folder = Path(folder)
     file = folder / "own_data.json"
     if folder.exists() and not folder.is_dir():
@@ -216,10 +203,7 @@ def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
                 f"{folder} is not empty and holds no run of `sftlab train`; give --out a new folder"
             )
         return "new"
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OwnRunError(f"{file} can't be read: {error}; give --out a new folder") from error
+    before = json.loads(file.read_text(encoding="utf-8"))
     # Settings that differ are named by themselves.
     one, two = ({**v, **v.get("settings", {}), "settings": None} for v in (before, wanted))
     if other := sorted(key for key in {*one, *two} if one.get(key) != two.get(key)):
@@ -233,21 +217,17 @@ def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
 def _write_data(folder: Path, data: OwnData) -> None:
     """Write the rows that are trained on, held out and left out, and the bad ones, to a folder."""
     folder.mkdir(exist_ok=True)
-    _write_rows(folder / "train.jsonl", data.train)
-    _write_rows(folder / "held_out.jsonl", data.held_out)
+    files = {"train": data.train, "held_out": data.held_out}
     if data.left_out:
-        left_out = [{"left_out": why, **row} for why, row in data.left_out]
-        _write_rows(folder / "left_out.jsonl", left_out)
+        files["left_out"] = [{"left_out": why, **row} for why, row in data.left_out]
+    for name, rows in files.items():
+        with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
+            for row in rows:
+                flat = {**row, **row["meta"], "messages": row["messages"]}
+                plain = {key: value for key, value in flat.items() if key != "meta"}
+                stream.write(json.dumps(plain, ensure_ascii=False) + "\n")
     if data.report.bad:
         validate(data.file, bad=folder / "rejected.jsonl")
-
-
-def _write_rows(file: Path, rows: Iterable[Row]) -> None:
-    with file.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            flat = {**row, **row["meta"], "messages": row["messages"]}
-            plain = {key: value for key, value in flat.items() if key != "meta"}
-            stream.write(json.dumps(plain, ensure_ascii=False) + "\n")
 
 
 def _write_json(file: Path, values: Any) -> None:
@@ -259,19 +239,16 @@ def measure(run: Run, rows: Sequence[Row]) -> Outcome:
 
     Which rows are answered, and how long an answer may get, depends on the rows alone.
     """
-    tokenizer, pad = run.tokenizer, run.tokenizer.pad_token_id
-    plain = [{"messages": row["messages"]} for row in rows]
+    tokenizer, pad, plain = run.tokenizer, run.tokenizer.pad_token_id, _plain(rows)
     labelled, _ = supervise(plain, tokenizer, run.settings)
-
-    def ids(text: str) -> list[int]:
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    form = {"tokenize": False, "add_generation_prompt": True}
-    prompts = [ids(tokenizer.apply_chat_template(row["messages"][:-1], **form)) for row in plain]
+    prompts = [run.prompt_ids(row["messages"][:-1]) for row in plain]
     # A question longer than what was trained on, or than the model reads, leaves no room.
     fitting = [n for n, prompt in enumerate(prompts) if len(prompt) < run.settings.max_length]
     chosen = sorted(Random("answered").sample(fitting, min(ANSWERED, len(fitting))))
-    longest = max((len(ids(part_of(plain[n], "answer"))) for n in chosen), default=0)
+    answers = [part_of(plain[n], "answer") for n in chosen]
+    longest = max(
+        (len(tokenizer(one, add_special_tokens=False).input_ids) for one in answers), default=0
+    )
     most = min(longest + longest // 2 + 8, 256)
     with quiet_libraries():
         losses = [mean_loss(run.model, [row], pad) for row in labelled]

@@ -5,10 +5,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pprint import pformat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from peft import PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from sftlab.chat import resize_embeddings
 from sftlab.data import Message
@@ -17,10 +26,8 @@ from sftlab.measure import generate, read_meter
 from sftlab.models import ADAPTED, Profile, find_profile, local_folder, weights_hash
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_row
+from sftlab.train.methods import cast_adapters, load_base
 from sftlab.train.settings import LORA_CONFIG, SFT_CONFIG, Settings
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _RECORD = "seconds tokens provenance history validation kept_epoch trained weights".split()
 METER = "meter.parquet"
@@ -38,8 +45,8 @@ class RecipeError(ValueError):
 class Run:
     """What `finetune` returns."""
 
-    model: "PreTrainedModel"  # in evaluation mode; with adapters, PEFT's wrapper around the base
-    tokenizer: "PreTrainedTokenizerBase"  # with the chat template it was trained on
+    model: PreTrainedModel  # in evaluation mode; with adapters, PEFT's wrapper around the base
+    tokenizer: PreTrainedTokenizerBase  # with the chat template it was trained on
     # One row a step: step, epoch, loss, learning_rate, grad_norm, mean_token_accuracy.
     history: list[dict[str, float]]
     # One row an epoch: epoch, step, loss on the validation examples; empty without any.
@@ -59,29 +66,21 @@ class Run:
         """Weights that were trained for each weight of the base; 1 under full fine-tuning."""
         return self.trained / self.weights if self.weights else 0.0
 
-    def chat(
-        self, messages: str | Sequence[Message], *, max_new_tokens: int = 64, **options: Any
-    ) -> str:
-        """The assistant's next words, without its end of turn; options are those of `answer`."""
-        return self.answer([messages], max_new_tokens=max_new_tokens, **options)[0]
+    def chat(self, messages: str | Sequence[Message], **options: Any) -> str:
+        """The assistant's next words, up to 64 tokens; options are those of `answer`."""
+        return self.answer([messages], **{"max_new_tokens": 64, **options})[0]
 
     def answer(
         self,
         questions: Sequence[str | Sequence[Message]],
         *,
         max_new_tokens: int = 24,
-        batch_size: int = 128,
-        sample: bool = False,
-        temperature: float = 1.0,
-        seed: int = 0,
+        **options: Any,
     ) -> list[str]:
         """Answers to questions or conversations, in their order, computed in left-padded batches.
 
-        Greedy, unless `sample` draws them with a temperature (below 1 is more careful) and a seed;
-        the caller's random generators are not touched.
-
-        Raises:
-            ExampleError: a conversation is not sound, or leaves no room for an answer.
+        Greedy, unless `sample=True` draws them with a `temperature` and a `seed`; the caller's
+        random generators are not touched.
         """
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
@@ -92,34 +91,32 @@ class Run:
             messages = check_row({"messages": messages}, where=where, answered=False)
             if (role := messages[-1]["role"]) != "user":
                 raise ExampleError(f"{where} ends with the role {role!r}; it is the user's turn")
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-            prompts.append(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            prompts.append(self.prompt_ids(messages))
             if (count := len(prompts[-1])) >= limit:
                 raise ExampleError(
                     f"{where} has {count} tokens and the model reads {limit}; leave out the "
                     "earliest turns"
                 )
-        how = {"sample": sample, "temperature": temperature, "seed": seed, "batch_size": batch_size}
-        pad = self.tokenizer.pad_token_id
+        options |= {"pad": self.tokenizer.pad_token_id, "max_new_tokens": max_new_tokens}
         with quiet_libraries():
-            new = generate(self.model, prompts, pad=pad, max_new_tokens=max_new_tokens, **how)
+            new = generate(self.model, prompts, **options)
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of what the assistant's next words follow."""
+        form = {"tokenize": False, "add_generation_prompt": True}
+        text = self.tokenizer.apply_chat_template(messages, **form)
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def meter(self) -> pd.DataFrame:
         """The old skills that are left: `sftlab.measure.read_meter` of this model, taken once."""
         if self._meter is None:
-            embedded = self.provenance["profile"]["embedded"]
-            self._meter = read_meter(self.model, self.tokenizer, known_corpus=embedded)
+            known = self.provenance["profile"]["embedded"]
+            self._meter = read_meter(self.model, self.tokenizer, known_corpus=known)
         return self._meter.copy()
 
     def recipe(self) -> str:
-        """The same fine-tune as a script in plain TRL, PEFT and bitsandbytes, without the lab.
-
-        Raises:
-            RecipeError: it used what the libraries do not have, such as gradual unfreezing.
-        """
+        """The same fine-tune as a script in plain TRL, PEFT and bitsandbytes, without the lab."""
         settings, profile = self.settings, self.provenance["profile"]
         lacking = {
             "method='gradual'": settings.method == "gradual",
@@ -132,11 +129,11 @@ class Run:
         loader = FileSystemLoader(Path(__file__).parent)
         environment = Environment(loader=loader, undefined=StrictUndefined, **form)
         environment.filters["repr"] = repr
-        embedded = profile["embedded"]
+        source = profile["source"]
         return environment.get_template("recipe.jinja").render(
             settings=settings,
             tokenizer=self.tokenizer,
-            model=find_profile(profile["name"]).source if embedded else profile["source"],
+            model=find_profile(profile["name"]).source if profile["embedded"] else source,
             revision=profile["revision"],
             added=pformat(self.provenance["added_tokens"], width=90),
             config=self.model.config.get_text_config(),
@@ -146,13 +143,10 @@ class Run:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write the weights (safetensors), the tokenizer with its template, and run.json.
+        """Write weights, tokenizer with its template, and run.json to a new folder.
 
-        With full fine-tuning the folder is a model that plain transformers loads; adapters need the
-        base that run.json names, for a local folder by the only path of this machine in it.
-
-        Raises:
-            RunError: the folder exists and is not empty.
+        With full fine-tuning it is a model that plain transformers loads; adapters need the base
+        that run.json names, for a local folder by the only path of this machine in it.
         """
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -189,11 +183,8 @@ def load_run(folder: str | Path) -> Run:
     """Open a run that `Run.save` wrote; the network is used only for a hub base not in the cache.
 
     Raises:
-        RunError: there is no run in the folder, it can't be read, or the base below its adapters
-            is no longer the one it was trained on.
+        RunError: the folder holds no run, or the base of its adapters is not the one it was.
     """
-    from transformers import AutoTokenizer
-
     folder = Path(folder)
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -206,26 +197,18 @@ def load_run(folder: str | Path) -> Run:
         ) from error
     with quiet_libraries():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            options = {"local_files_only": True, "trust_remote_code": False}
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
             model = _load_model(folder, tokenizer, settings, profile, record["provenance"])
         except OSError as error:
             raise RunError(f"{folder} is incomplete: {error}") from error
     meter = pd.read_parquet(folder / METER) if (folder / METER).is_file() else None
-    model.eval()
-    return Run(model=model, tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
+    return Run(model=model.eval(), tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
 
 
 def _load_model(
     folder: Path, tokenizer, settings: Settings, profile: Profile, provenance: dict[str, Any]
 ):
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, GenerationConfig
-
-    from sftlab.train.methods import cast_adapters, load_base
-
     if settings.method not in ADAPTED:
         options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
         model = AutoModelForCausalLM.from_pretrained(folder, **options)

@@ -23,27 +23,20 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftlab.chat import IGNORED, control_tokens
 from sftlab.machine import pick_device
+from sftlab.train import methods
 from sftlab.train.checkpoints import KeepNewestCheckpoints
-from sftlab.train.methods import (
-    GradualUnfreezing,
-    adapter_config,
-    cast_adapters,
-    freeze,
-    freeze_rows,
-)
 from sftlab.train.settings import SFT_CONFIG, Settings
 
+# Batches whose examples are sorted by length together: enough that there is next to no padding, few
+# enough that which examples meet changes with every epoch.
 POOL = 8
-"""Batches whose examples are sorted by length together: enough that a batch has next to no padding,
-few enough that which examples meet still changes with every epoch."""
 
 
 class Batches(Sampler):
     """Order of the examples of an epoch, the same for the same seed and epoch.
 
     All are shuffled. Then, unless `pool` is 1, those of `pool` batches are sorted by length and cut
-    into batches of `size`, which are shuffled: the examples of a whole optimiser step, so that
-    accumulating parts of it sees the same ones.
+    into batches of `size`, which are shuffled: `size` is that of a whole optimiser step.
 
         lengths 9 3 8 4 2 7   size 2, pool 3   ->   [3 2] [9 8] [7 4], in a random order
     """
@@ -69,12 +62,9 @@ class Batches(Sampler):
                 chunk.sort(key=lambda index: self._lengths[index])
             batches += [chunk[n : n + self._size] for n in range(0, len(chunk), self._size)]
         # One that is not full stays the last: batches are cut from the order by their size.
-        full = [batch for batch in batches if len(batch) == self._size]
-        for place in torch.randperm(len(full), generator=draw).tolist():
-            yield from full[place]
-        for batch in batches:
-            if len(batch) < self._size:
-                yield from batch
+        full = len(order) // self._size
+        for place in [*torch.randperm(full, generator=draw).tolist(), *range(full, len(batches))]:
+            yield from batches[place]
 
 
 def trimmed(inputs: dict, labels: torch.Tensor) -> tuple[dict, torch.Tensor]:
@@ -92,14 +82,11 @@ def trimmed(inputs: dict, labels: torch.Tensor) -> tuple[dict, torch.Tensor]:
 
 
 def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None):
-    """Loss of the supervised tokens, and whether each was the likeliest.
+    """Sum of the losses over `count`, by default the mean, in nats a supervised token, of labels
+    (batch, length) not shifted yet; and whether each token was the likeliest (supervised,).
 
-    Logits are computed for them alone, by a hook before the model's own head. What a model does to
+    Logits are computed for these alone, by a hook before the model's own head. What a model does to
     its logits afterwards, such as Gemma's soft cap, still happens.
-
-    Returns:
-        The sum of the losses over `count`, by default their number, in nats a token, of labels
-        (batch, length) that are not shifted yet; and a boolean tensor (supervised,).
     """
     inputs, targets = trimmed(inputs, labels)
     kept = targets != IGNORED
@@ -112,10 +99,7 @@ def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None):
 
 
 def mean_loss(model, rows: Sequence[dict], pad: int, *, batch_size: int = 64) -> float:
-    """Mean loss of the supervised tokens of labelled rows, nats; padded on the right.
-
-    In the model's own precision, which during a training is the training's.
-    """
+    """Mean loss of the supervised tokens of labelled rows, in nats and the model's precision."""
     collate = DataCollatorForLanguageModeling(pad_token_id=pad)
     rows = [{key: row[key] for key in ("input_ids", "labels")} for row in rows]
     rows.sort(key=lambda row: len(row["input_ids"]))
@@ -142,19 +126,14 @@ def quick_attention(labels: torch.Tensor):
 class SupervisedTrainer(SFTTrainer):
     """TRL's trainer, which computes logits where labels are, and takes batches in a given order."""
 
-    order: Sequence[int]
-    """Set before training, such as `Batches`."""
+    order: Sequence[int]  # set before training, such as `Batches`
     adapter_dtype: str | None = None
 
     def get_train_dataloader(self) -> DataLoader:
         """Of the examples in their order; `accelerate` tells it the epoch."""
-        loader = DataLoader(
-            self.train_dataset,
-            batch_size=self.args.per_device_train_batch_size,
-            sampler=self.order,
-            collate_fn=self.data_collator,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
+        how = {"collate_fn": self.data_collator, "pin_memory": self.args.dataloader_pin_memory}
+        size = self.args.per_device_train_batch_size
+        loader = DataLoader(self.train_dataset, batch_size=size, sampler=self.order, **how)
         return self.accelerator.prepare(loader)
 
     def get_decay_parameter_names(self, model):
@@ -164,7 +143,7 @@ class SupervisedTrainer(SFTTrainer):
 
     def create_optimizer(self, *given):
         """PEFT reads a checkpoint's adapters as float32; the optimizer's state takes their type."""
-        cast_adapters(self.model, self.adapter_dtype)
+        methods.cast_adapters(self.model, self.adapter_dtype)
         return super().create_optimizer(*given)
 
     def create_model_card(self, *args, **kwargs) -> None:
@@ -196,9 +175,8 @@ class SupervisedTrainer(SFTTrainer):
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics = {"eval_loss": mean_loss(self.model, rows, self.processing_class.pad_token_id)}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
+        told = self.callback_handler.on_evaluate
+        self.control = told(self.args, self.state, self.control, metrics)
         return metrics
 
 
@@ -214,11 +192,11 @@ def make_trainer(
     save_steps: int | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> SupervisedTrainer:
-    """TRL's trainer for a model and labelled rows; both are changed by it.
+    """TRL's trainer for a model, whose embeddings hold the tokens that the template `added`, and
+    rows of unshifted labels that are cut to length; the model is changed by it.
 
-    The rows are unshifted and cut to length, the settings filled in, and the model's embeddings
-    grown for the tokens that the template added. With early stopping a checkpoint is written after
-    each epoch instead of after `save_steps`: the best epoch's weights are read from its own.
+    With early stopping a checkpoint is written after each epoch instead of after `save_steps`: the
+    best epoch's weights are read from its own.
     """
     cpu = pick_device() == "cpu"
     step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
@@ -238,8 +216,8 @@ def make_trainer(
         dataloader_pin_memory=not cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # a diverged run must show it
-        # By steps, not by epochs: so a checkpoint of an epoch's last step holds its evaluation.
-        # The last step is always evaluated.
+        # By steps, not by epochs: so a checkpoint of an epoch's last step holds its evaluation. The
+        # last step is always evaluated.
         eval_strategy="steps" if eval_rows else "no",
         eval_steps=epoch if settings.eval_strategy == "epoch" else 10**9,
         save_strategy="steps" if save_steps or stops_early else "no",
@@ -252,23 +230,22 @@ def make_trainer(
     # Tokens that were added have no meaning yet: their rows are trained, whatever else is.
     size = model.get_input_embeddings().weight.shape[0]
     new = range(size - len(added), size) if settings.train_control_tokens else ()
-    freeze(model, settings, added=new)
+    methods.freeze(model, settings, added=new)
     trainer = SupervisedTrainer(
         model=model,
         args=options,
         train_dataset=Dataset.from_list(list(rows)),
         eval_dataset=Dataset.from_list(list(eval_rows)) if eval_rows else None,
         processing_class=tokenizer,
-        peft_config=adapter_config(model, settings, added=new),
+        peft_config=methods.adapter_config(model, settings, added=new),
     )
-    trainer.accuracies = []
-    trainer.adapter_dtype = settings.adapter_dtype
-    cast_adapters(trainer.model, settings.adapter_dtype)
-    trainer.order = range(len(rows))
-    if settings.train_sampling_strategy != "sequential":
-        pool = POOL if settings.train_sampling_strategy == "group_by_length" else 1
-        lengths = [len(row["input_ids"]) for row in rows]
-        trainer.order = Batches(lengths, size=step_size, pool=pool, seed=settings.seed)
+    trainer.accuracies, trainer.adapter_dtype = [], settings.adapter_dtype
+    methods.cast_adapters(trainer.model, settings.adapter_dtype)
+    lengths = [len(row["input_ids"]) for row in rows]
+    pool = POOL if settings.train_sampling_strategy == "group_by_length" else 1
+    trainer.order = Batches(lengths, size=step_size, pool=pool, seed=settings.seed)
+    if settings.train_sampling_strategy == "sequential":
+        trainer.order = range(len(rows))
     if settings.gradient_checkpointing:
         # TRL's hook so that inputs want gradients. The Trainer adds the same again when it begins,
         # and only the last can be removed (transformers 5.23).
@@ -279,13 +256,13 @@ def make_trainer(
         head.bias = None
     if not settings.train_control_tokens:
         still = sorted({*control_tokens(settings.template), *added})
-        freeze_rows(trainer.model, tokenizer.convert_tokens_to_ids(still))
+        methods.freeze_rows(trainer.model, tokenizer.convert_tokens_to_ids(still))
     trainer.remove_callback(PrinterCallback)  # comes with disable_tqdm, and prints every step
-    more = [KeepNewestCheckpoints()]
+    trainer.add_callback(KeepNewestCheckpoints())
     if settings.method == "gradual":
-        more.append(GradualUnfreezing(model, new))
+        trainer.add_callback(methods.GradualUnfreezing(model, new))
     if stops_early:
-        more.append(EarlyStoppingCallback(settings.early_stopping_patience))
-    for callback in (*more, *callbacks):
+        trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
+    for callback in callbacks:
         trainer.add_callback(callback)
     return trainer

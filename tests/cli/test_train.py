@@ -93,7 +93,7 @@ def test_a_machine_too_small_stops_it_before_anything_is_loaded(monkeypatch, cal
     from sftlab.train import own_run
 
     monkeypatch.setattr(preflighting, "free_memory", lambda: 1e6)
-    monkeypatch.setattr(own_run, "load_base", None)
+    monkeypatch.setattr(own_run, "untrained", None)
     code, out, _ = call(*my)
     assert code == 1
     assert "NO  memory" in out
