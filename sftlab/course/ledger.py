@@ -170,14 +170,12 @@ def record(
     the folder named by `SFTLAB_RECORDS` when that is set.
 
     Args:
-        claim_id: such as `B3`.
         parts: part name -> estimate, for every part of the claim's rule; one estimate alone for a
             rule of one part. With k parts, make each with `comparisons=k`.
         profile: the model it was measured on; `note` is a remark for readers of the ledger.
 
     Raises:
         ClaimsError: no such claim or part, or an estimate does not fit it.
-        UnknownProfileError: no such profile.
     """
     claim = find_claim(claim_id)
     if not isinstance(parts, Mapping):

@@ -53,9 +53,8 @@ def choose_parameters(
 ) -> dict[str, dict[str, Any]]:
     """Lesson name -> the ones of `parameters` which that lesson has.
 
-    Several lessons may share a command line, so one that lacks a parameter runs without it; a
-    parameter that none of them has is refused, since papermill itself only warns and goes on.
-    Raises `LessonError` naming the parameters that exist, or the type expected.
+    Several lessons may share a command line, so one that lacks a parameter runs without it; one
+    that none of them has, or of another type, is a LessonError: papermill itself only warns.
     """
     exist = list(dict.fromkeys(name for lesson in lessons for name in lesson.defaults))
     for name, value in parameters.items():

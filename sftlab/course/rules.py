@@ -174,8 +174,7 @@ class Claim(BaseModel):
 def claims(path: Path | str | None = None) -> dict[str, Claim]:
     """Id -> claim, in the order of the file, by default the course's own; read once.
 
-    Raises:
-        ClaimsError: names the id, the key and what is wrong with it.
+    ClaimsError names the id, the key and what is wrong with it.
     """
     file = Path(path or DATA / "claims.toml")
     try:

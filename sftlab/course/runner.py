@@ -86,12 +86,9 @@ def run_notebooks(
 ) -> list[Result]:
     """Execute the lessons `names` (all of `notebooks` when empty) and write pages to `folder`.
 
-    Names, parameters and the profile are checked before anything runs. A failing cell stops its
-    notebook and is printed to stderr, as is a verdict that is the opposite of what the lesson
-    expects; the others still run. Ctrl-C stops what is running, keeps what is finished and returns.
-
-    Raises:
-        LessonError, UnknownProfileError: both are ValueErrors.
+    Names, parameters and the profile are checked before anything runs (ValueError). A failing cell
+    stops its notebook and is printed to stderr, as is a verdict that is the opposite of what the
+    lesson expects; the others still run. Ctrl-C keeps what is finished and returns.
     """
     from sftlab.course import pages
 
@@ -225,11 +222,7 @@ def recorded_minutes(name: str) -> float | None:
 
 
 def record_minutes(results: Sequence[Result]) -> Path:
-    """Write the minutes of `results` to `data/minutes.json`, which the lessons show.
-
-    Raises:
-        ValueError: one did not pass, and half a run measures nothing.
-    """
+    """Write the minutes of `results`, all of which must have passed, to `data/minutes.json`."""
     stopped = [result.name for result in results if result.status != "passed"]
     if stopped:
         raise ValueError(f"minutes not recorded: {', '.join(stopped)} did not pass; run it again")

@@ -91,9 +91,8 @@ def side_by_side(
     """One conversation in several templates (whatever `find_template` knows), one a row.
 
     Bold are the tokens that the template writes, shaded what training would supervise, `↵` is a
-    line break. Where a template refuses the conversation, its row says why. The bos and eos of the
-    tokenizer are written, and it counts the tokens; without it those of the published families are
-    written and nothing is counted.
+    line break; a refusal stands in its row. Bos and eos are the tokenizer's, which counts the
+    tokens; without it those of the published families are written and nothing is counted.
     """
     rows = []
     for name in names:

@@ -151,12 +151,11 @@ def evaluation_report(
     """The evaluation of a run on one page, as one would hand it to a team.
 
     Args:
-        title: what was evaluated, and `verdict` one or two sentences that somebody will act on.
+        verdict: one or two sentences that somebody will act on.
         scores: measure -> score; `baselines` have the same measures, by name.
         segments: segment -> score, as `segment_means` gives them; the weakest comes first.
         losses: what the run does worse than before, and what was not measured.
         samples: (question, answer, right answer) of answers that are wrong.
-        pictures: by file name.
     """
     others, rows = baselines or {}, []
     for name, found in scores.items():

@@ -104,8 +104,7 @@ def decision_table(situations: Mapping[str, Situation]) -> Card:
 def decision_guide(situation: Situation | None = None, *, limits: Limits | None = None) -> TwinBox:
     """The decision guide as a form that answers at once; `decision_table` needs no kernel.
 
-    It starts with the answers of `situation`; by default nothing is measured yet. `controls` maps a
-    field of `Situation` to its control.
+    It starts with the answers of `situation`; `controls` has one for each field of it.
     """
     start = situation or Situation(task="format", examples=200, needed_score=0.9)
     controls, rows = {}, []
@@ -297,14 +296,9 @@ def votes_sentence(path: str | Path, pairs: Sequence[Pair], *, ours: str = "the 
 class Rating(TwinBox):
     """Blind rating: two answers side by side, the sides shuffled, and a button for each vote.
 
-    A vote is a line of JSON. Whoever comes back continues where the votes end; a run without a
-    person leaves the file as it is.
-
-    Args:
-        pairs: what to rate, the system of interest first in each; sides are shuffled.
-        votes: the file to which each vote is added.
-        seed: of the order and the sides.
-        ours: what the sentence calls the first answers.
+    A vote is a line of JSON in the file `votes`: whoever comes back continues where they end, and a
+    run without a person leaves it as it is. In `pairs` the system of interest is first, which the
+    sentence calls `ours`; `seed` is of the order and the sides.
     """
 
     def __init__(
