@@ -22,19 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sftlab.course.rules import (
-    CONTRADICTED,
-    INCONCLUSIVE,
-    NOT_MEASURED,
-    NOT_TESTABLE,
-    SUPPORTED,
-    UNITS,
-    Claim,
-    ClaimsError,
-    Part,
-    claims,
-    find_claim,
-)
+from sftlab.course import rules
+from sftlab.course.rules import Claim, ClaimsError, Part, claims, find_claim
 from sftlab.measure import POINTS, SHARE, Estimate
 from sftlab.models import Profile, find_profile
 from sftlab.paths import NOTEBOOKS, cache_folder, write_atomically
@@ -68,7 +57,7 @@ class Record:
                 f"{', '.join(map(repr, given)) or 'none'}"
             )
         for part in claim.rule:
-            found, (lowest, highest) = given[part.name], UNITS[part.unit]
+            found, (lowest, highest) = given[part.name], rules.UNITS[part.unit]
             if not isinstance(found, Estimate):
                 kind = type(found).__name__
                 wrong = f"expected the Estimate of sftlab.measure's mean or difference, got {kind}"
@@ -91,15 +80,15 @@ class Record:
     def verdict(self) -> str:
         """`supported` when every part is, `contradicted` when any part is, or `inconclusive`."""
         found = {part.judge(self.estimates[part.name]) for part in self.claim.rule}
-        if CONTRADICTED in found:
-            return CONTRADICTED
-        return SUPPORTED if found == {SUPPORTED} else INCONCLUSIVE
+        if rules.CONTRADICTED in found:
+            return rules.CONTRADICTED
+        return rules.SUPPORTED if found == {rules.SUPPORTED} else rules.INCONCLUSIVE
 
     @property
     def deciding(self) -> Part:
         """The part that decides: the first that fails, or the one that holds most narrowly."""
         verdict, of = self.verdict, self.estimates
-        if verdict == SUPPORTED:
+        if verdict == rules.SUPPORTED:
             return min(self.claim.rule, key=lambda part: part.slack(of[part.name]))
         return next(part for part in self.claim.rule if part.judge(of[part.name]) == verdict)
 
@@ -113,7 +102,7 @@ class Record:
         """Why the verdict is what it is, with the numbers of the deciding part."""
         part, count = self.deciding, len(self.claim.rule)
         text = part.sentence(self.estimate)
-        if self.verdict == SUPPORTED and count > 1:
+        if self.verdict == rules.SUPPORTED and count > 1:
             held = "Both parts hold" if count == 2 else f"All {count} parts hold"
             text = f"{held}. The nearest to its bound is {text}"
         if self.claim.not_testable:
@@ -123,7 +112,7 @@ class Record:
     @property
     def surprise(self) -> str:
         """A sentence when the verdict is the opposite of the expected one, else empty."""
-        if {self.verdict, self.claim.expected} != {SUPPORTED, CONTRADICTED}:
+        if {self.verdict, self.claim.expected} != {rules.SUPPORTED, rules.CONTRADICTED}:
             return ""
         expected = f"{self.claim.id} was expected to be {self.claim.expected}"
         return f"{expected} and is {self.verdict}. {self.reason}"
@@ -281,12 +270,12 @@ def rows(
             row |= {key: getattr(estimate, key) for key in ("low", "high", "seeds", "items")}
             row |= found.to_dict()
         elif not claim.rule:
-            row |= {"verdict": NOT_TESTABLE, "reason": claim.not_testable}
+            row |= {"verdict": rules.NOT_TESTABLE, "reason": claim.not_testable}
         else:
             number, stale = claim.notebook.split("_")[0], f"{found}: " if found else ""
             missing = f"lesson {number} is not written yet"
             reason = f"{stale}run lesson {number}" if claim.notebook in written else missing
-            row |= {"verdict": NOT_MEASURED, "reason": reason}
+            row |= {"verdict": rules.NOT_MEASURED, "reason": reason}
         made.append(row)
     return made
 

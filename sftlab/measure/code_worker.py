@@ -7,6 +7,7 @@ It reads one job from standard input and writes a line of JSON for each call, {"
 import json
 import os
 import sys
+from contextlib import suppress
 
 try:
     import resource
@@ -27,18 +28,14 @@ READING = {"os.listdir", "os.scandir", "os.walk"}
 def limit(seconds, size):
     """The system's limits on processor time, memory, files and processes, as far as it has them."""
     if hasattr(os, "getuid") and os.getuid() == 0:
-        try:  # root may open every file, and limits of processes do not hold for it
+        with suppress(OSError):  # root may open every file, and no limit of processes holds for it
             os.setgroups([])
             os.setgid(NOBODY)
             os.setuid(NOBODY)
-        except OSError:
-            pass
     limits = {"CPU": seconds, "AS": size, "FSIZE": OUTPUT, "NOFILE": 16, "NPROC": 0, "CORE": 0}
     for name, most in limits.items():
-        try:
+        with suppress(AttributeError, ValueError, OSError):  # where this system does not have it
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
-        except (AttributeError, ValueError, OSError):  # this system does not have it
-            pass
 
 
 def refuse(event, arguments):
