@@ -230,14 +230,7 @@ def plain_model(trainer, start: Prepared, profile: Profile, initial: Path):
     return PeftModel.from_pretrained(base, converted)
 
 
-def _provenance(
-    profile: Profile,
-    settings: Settings,
-    examples: Sequence,
-    apart: Sequence | None = None,
-    *,
-    added: Sequence[str] = (),
-) -> dict[str, Any]:
+def _provenance(profile: Profile, settings: Settings, examples, apart=None, *, added=()) -> dict:
     packages = {
         name: version(name) for name in ("torch", "transformers", "trl", "peft", "datasets")
     }

@@ -3,7 +3,7 @@
 Counts of positions, bytes and operations, no times: so they say the same on a busy machine.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.finetuning import prepare_training
 from sftlab.train.methods import dropping
 from sftlab.train.settings import Settings
-from sftlab.train.trainer import SupervisedTrainer, trimmed
+from sftlab.train.trainer import trimmed
 
 # torch counts attention's multiplications on a GPU alone (2.13); the formulas hold on a CPU too.
 _FORMULAS = {
@@ -31,30 +31,19 @@ _FORMULAS = {
 }
 
 
-def batches(
-    profile: str | Path | Profile,
-    examples: Iterable[Mapping[str, Any]],
-    *,
-    settings: Settings | None = None,
-    **overrides: Any,
-) -> pd.DataFrame:
-    """The batches of the first epoch of a fine-tune, whose arguments it takes; it is not begun.
+def batches(profile: str | Path | Profile, examples: Iterable, **how: Any) -> pd.DataFrame:
+    """The batches of the first epoch of a fine-tune with such settings, which is not begun.
 
     One row a batch: batch (from 1), examples, tokens (theirs), positions (those that are computed:
     with the padding, without the columns right of the last prediction).
     """
-    with _trainer(profile, examples, settings, overrides) as trainer:
+    with _trainer(profile, examples, **how) as trainer:
         found = [_sizes(inputs) for inputs in trainer.get_train_dataloader()]
     return pd.DataFrame([{"batch": n, **sizes} for n, sizes in enumerate(found, 1)])
 
 
 def batch_costs(
-    profile: str | Path | Profile,
-    examples: Iterable[Mapping[str, Any]],
-    *,
-    steps: int = 1,
-    settings: Settings | None = None,
-    **overrides: Any,
+    profile: str | Path | Profile, examples: Iterable, *, steps: int = 1, **how: Any
 ) -> pd.DataFrame:
     """What the batches of the first optimizer steps of a fine-tune cost, counted as they run.
 
@@ -63,7 +52,7 @@ def batch_costs(
     autograd saves for the backward pass, without the model's weights).
     """
     found: list[dict] = []
-    with _trainer(profile, examples, settings, overrides) as trainer:
+    with _trainer(profile, examples, **how) as trainer:
         step, loss, saved = trainer.training_step, trainer.compute_loss, {}
 
         def counted_loss(model, *given, **named):
@@ -94,7 +83,7 @@ def batch_costs(
 
 
 @contextmanager
-def _trainer(profile, examples, settings, overrides) -> Iterator[SupervisedTrainer]:
+def _trainer(profile, examples, settings: Settings | None = None, **overrides: Any):
     """The trainer that `finetune` would set up."""
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)

@@ -6,7 +6,7 @@ tensorboard --logdir logs             all runs below it, in a browser
 read_logs("logs/a")                   the same numbers as a frame
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -53,14 +53,7 @@ class Listener(TrainerCallback):
 
 
 @contextmanager
-def listeners(
-    name: str,
-    progress: bool,
-    on_step: Callable | None,
-    logging_dir: str | Path | None,
-    *,
-    step: int | None,
-) -> Iterator[list[TrainerCallback]]:
+def listeners(name: str, progress: bool, on_step, logging_dir, *, step: int | None):
     """The callbacks of a training that `finetune` was asked for, closed whatever happens.
 
     `step` is where the training goes on, and event files of later ones no longer count; `None` for
