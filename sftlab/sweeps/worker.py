@@ -162,8 +162,8 @@ def _place(error: BaseException) -> str:
     """Where in the learner's own code an error arose: `, helpers.py, line 3`, or nothing."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = Path(frame.f_code.co_filename)
-        in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
-        if in_cell or (is_own(file) and not file.name.startswith(("<string>", "<frozen"))):
+        if is_own(file) and not file.name.startswith(("<string>", "<frozen")):
+            in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
             return f", {'a cell' if in_cell else file.name}, line {line}"
     return ""
 
