@@ -32,8 +32,9 @@ def at_once(model, ids, most, stop):
 
 
 def prompts(tokenizer, start=""):
-    texts = ["Q: What is the capital of France?\nA:", "The", "Counting: one, two, three,"]
-    texts += ["What is the currency of Japan? What is the capital of", "Q: Who?\nA:"]
+    texts = ["Q: What is the capital of France?\nA:", "The", "Counting: one, two, three,",
+             "What is the currency of Japan? What is the capital of",
+             "Q: What do people speak in Brazil?\nA:"]  # fmt: skip
     return [tokenizer(start + text)["input_ids"] for text in texts]
 
 
