@@ -8,7 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from sftlab.measure import KnownTruthJudge, Pair, PairError, judge_pairs, judging, with_bos
+from sftlab.measure import (
+    EndpointJudge,
+    KnownTruthJudge,
+    Pair,
+    PairError,
+    judge_pairs,
+    judging,
+    with_bos,
+)
 from sftlab.measure.likelihood import log_likelihoods
 from sftlab.models import load
 
@@ -164,7 +172,7 @@ def address():
 
 def test_endpoint_judge_reads_verdicts(address, monkeypatch):
     monkeypatch.setenv("SOME_KEY", "secret")
-    judge = judging.EndpointJudge(address, model="m", key_variable="SOME_KEY")
+    judge = EndpointJudge(address, model="m", key_variable="SOME_KEY")
     for said, verdict in {"A": 1, "B.": 0, "tie": 0.5, " **A** because ...": 1}.items():
         Server.said = said
         assert judge.compare(pairs(("Paris", "Rome"), question="Capital?")) == [verdict]
@@ -188,7 +196,7 @@ def test_endpoint_judge_reads_verdicts(address, monkeypatch):
 def test_endpoint_errors_say_what_to_do(address, status, said, told):
     Server.status, Server.said = status, said
     with pytest.raises(PairError, match=told):
-        judging.EndpointJudge(address, model="m").compare(pairs(("a", "b")))
+        EndpointJudge(address, model="m").compare(pairs(("a", "b")))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +211,7 @@ def test_endpoint_errors_say_what_to_do(address, status, said, told):
 def test_endpoints_that_cannot_be_used_are_named(monkeypatch, address, key, told):
     monkeypatch.setenv("SOME_KEY", "secret")
     with pytest.raises(PairError, match=told):
-        judging.EndpointJudge(address, model="m", key_variable=key).compare(pairs(("a", "b")))
+        EndpointJudge(address, model="m", key_variable=key).compare(pairs(("a", "b")))
 
 
 def test_rubric_by_the_truth():

@@ -11,6 +11,7 @@ from sftlab import world
 from sftlab.measure.generation import complete
 from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
 from sftlab.models import load
+from sftlab.world import INVENTED, UNKNOWN
 
 SCHEMA = {
     "type": "object",
@@ -101,8 +102,8 @@ def test_rows_of_small_tasks_are_sound():
     found = probe_schema(texts, schema=world.record_schema(), expected=records)
     assert found["correct"].all()
     assert {row["messages"][1]["content"] for row in world.record_rows(20)} <= set(texts)
-    assert {row["messages"][1]["content"] for row in world.unknown_rows(9)} == {world.UNKNOWN}
-    assert not set(world.INVENTED) & names
+    assert {row["messages"][1]["content"] for row in world.unknown_rows(9)} == {UNKNOWN}
+    assert not set(INVENTED) & names
     train, test = ({one["name"] for one in part} for part in world.split_functions())
     assert train | test == {one["name"] for one in world.functions()}
     assert not train & test
