@@ -2,14 +2,18 @@
 
 import functools
 import json
-import os
+import logging
+import random
+import re
 import shutil
 import time
 import warnings
 from pathlib import Path
 
 import loky
+import numpy
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -23,17 +27,9 @@ quiet_sweep = functools.partial(sweep, progress=False)
 
 def conversations(n, *, seed=0):
     """As many questions with answers."""
-    turns = [("user", "What is {}?"), ("assistant", "Paris")]
-    return [
-        {"messages": [{"role": role, "content": text.format(seed + i)} for role, text in turns]}
-        for i in range(n)
-    ]
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "runs"
+    answer = {"role": "assistant", "content": "Paris"}
+    questions = [{"role": "user", "content": f"What is {seed + i}?"} for i in range(n)]
+    return [{"messages": [question, answer]} for question in questions]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,15 +38,15 @@ def _no_process_left():
     loky.get_reusable_executor().shutdown(kill_workers=True)
 
 
-@pytest.fixture
-def log(tmp_path):
-    """A file to which a measure adds a line for each run."""
-    file = tmp_path / "runs.log"
-    file.touch()
-    return str(file)  # a Path would count by the content of its file
+@pytest.fixture(autouse=True)
+def log(tmp_path, monkeypatch):
+    """A cache of its own, and a file to which a measure adds a line for each run."""
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "runs.log").touch()
+    return str(tmp_path / "runs.log")  # a Path would count by the content of its file
 
 
-def note(file, line=""):
+def note(file, line):
     with open(file, "a") as stream:
         stream.write(f"{line}\n")
 
@@ -64,26 +60,17 @@ def counted(log):
 
     def measure(seed, run, form="a"):
         note(log, f"{form}{seed}")
-        return pd.DataFrame(
-            {
-                "country": ["Austria", "Brazil"],
-                "answers": [("Vienna",), ("Brasilia", "Brazil")],
-                "right": [True, seed > 0],
-            }
-        )
+        answers = [("Vienna",), ("Brasilia", "Brazil")]
+        return pd.DataFrame({"answers": answers, "right": [True, seed > 0]})
 
     return measure
-
-
-def items(run, seed):
-    return pd.DataFrame({"output": run.answer(["What is 1?", "What is 2?"]), "item": [1, 2]})
 
 
 def test_one_row_an_observation(toy_base, log):
     measures = {"items": counted(log), "size": lambda run: run.model.num_parameters()}
     frame = quiet_sweep(toy_base, measure=measures, grid={"form": ["b", "a"]}, seeds=[3, 1])
-    assert list(frame.columns) == ["form", "seed", "measure", "country", "answers", "right",
-                                   "value", "seconds", "loss", "run", "error"]  # fmt: skip
+    columns = "form seed measure answers right value seconds loss run error"
+    assert list(frame.columns) == columns.split()
     assert frame["form"].tolist() == ["b"] * 6 + ["a"] * 6
     assert frame["seed"].tolist() == [3, 3, 3, 1, 1, 1] * 2
     assert frame["measure"].tolist() == ["items", "items", "size"] * 4
@@ -91,25 +78,36 @@ def test_one_row_an_observation(toy_base, log):
     right = frame.loc[frame["measure"] == "items", "right"]
     assert right.all()
     assert not (~right).any()
-    assert frame["seed"].dtype == int
-    assert frame["loss"].isna().all()
-    assert frame["error"].isna().all()
-    assert frame["measure"].dtype == object  # in every frame: a failed run has none
+    assert (frame["seed"].dtype, frame["measure"].dtype) == (int, object)
+    assert frame[["loss", "error"]].isna().all(axis=None)
     assert frame["run"].nunique() == 4
     assert lines(log) == ["a1", "a3", "b1", "b3"]
 
 
-def test_what_is_stored_is_not_run_again_but_what_is_damaged_is(toy_base, log, store):
+def test_levels_of_an_index_that_have_names_become_columns_and_bins_texts(toy_base):
+    items = pd.DataFrame({"rel": ["b", "a"], "n": [1, 3], "right": [1, 0]})
+    bins = pd.cut(items["n"], [0, 2, 4])
+    measures = {
+        "grouped": lambda run: items.groupby([bins, "rel"], observed=True).agg(["sum"])[["right"]],
+        "part": lambda run: items[1:],
+    }
+    frame = quiet_sweep(toy_base, measure=measures, seeds=1)
+    assert frame["rel"].tolist() == ["b", "a", "a"]
+    assert frame["n"].tolist() == ["(0, 2]", "(2, 4]", 3]
+    assert frame["('right', 'sum')"].tolist()[:2] == [1, 0]
+    assert not {"index", "level_0"} & set(frame.columns)
+
+
+def test_what_is_stored_is_not_run_again_but_what_is_damaged_is(toy_base, log, tmp_path):
     go = functools.partial(quiet_sweep, toy_base, measure={"items": counted(log)})
     first = go(seeds=2)
-    assert lines(log) == ["a0", "a1"]
     pd.testing.assert_frame_equal(go(seeds=2), first)
     assert lines(log) == ["a0", "a1"]
     go(seeds=3)
     assert lines(log) == ["a0", "a1", "a2"]
     go(seeds=1, refresh=True)
     assert lines(log) == ["a0", "a0", "a1", "a2"]
-    damaged = store / first["run"].iloc[-1] / "measure-0.parquet"
+    damaged = tmp_path / "cache" / "runs" / first["run"].iloc[-1] / "measure-0.parquet"
     damaged.write_bytes(damaged.read_bytes()[:100])
     pd.testing.assert_frame_equal(go(seeds=2), first)
     assert lines(log) == ["a0", "a0", "a1", "a1", "a2"]
@@ -120,10 +118,6 @@ def test_what_is_stored_is_not_run_again_but_what_is_damaged_is(toy_base, log, s
 
 def test_measures_draw_the_same_numbers_in_any_order_and_remember_nothing(toy_base):
     def draw(run, seed):
-        import random
-
-        import numpy
-
         return random.random() + numpy.random.rand() + torch.rand(1).item()
 
     known = []
@@ -147,10 +141,14 @@ def test_a_changed_constant_runs_again_and_a_changed_base_too(toy_base, log, tmp
     shutil.copytree(toy_base, other)
     value(other, 1)
     assert len(lines(log)) == 2, "the same weights under another path are the same base"
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    config, weights = other / "config.json", other / "model.safetensors"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "rms_norm_eps": 1e-3}))
     value(other, 1)
     assert len(lines(log)) == 3
+    raw = weights.read_bytes()
+    weights.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    value(other, 1)
+    assert len(lines(log)) == 4
 
 
 def test_a_run_that_fails_is_a_row_and_is_tried_again(toy_base, log):
@@ -160,21 +158,16 @@ def test_a_run_that_fails_is_a_row_and_is_tried_again(toy_base, log):
             raise KeyError("capitall")
         return seed
 
-    go = functools.partial(
-        quiet_sweep,
-        measure={"m": measure},
-        seeds=3,
-        grid={"profile": [str(toy_base), "no such profile"]},
-    )
-    with pytest.warns(UserWarning, match="4 runs failed .* UnknownProfileError: no profile is cal"):
-        frame = go(None)
+    grid = {"profile": [str(toy_base), "no such profile"]}
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="4 runs failed .* UnknownProfileError: no profile is"):
+            frame = quiet_sweep(None, measure={"m": measure}, grid=grid, seeds=3)
+    assert lines(log) == ["0", "1", "1", "2"]
     assert frame["profile"].tolist() == [str(toy_base)] * 3 + ["no such profile"] * 3
     assert frame["value"].tolist()[0:3:2] == [0, 2]
     assert frame["error"].tolist()[1].startswith("KeyError: 'capitall' (in the measure 'm', test_")
     assert frame["error"].isna().tolist() == [True, False, True, False, False, False]
-    with pytest.warns(UserWarning, match="4 runs failed"):
-        go(None)
-    assert lines(log) == ["0", "1", "1", "2"]
+    assert frame["run"].isna().tolist() == [False] * 3 + [True] * 3
 
 
 def test_sweeps_together_give_what_each_gives_alone(toy_base, log):
@@ -183,72 +176,63 @@ def test_sweeps_together_give_what_each_gives_alone(toy_base, log):
     bad = {"measure": {"bad": lambda run: run.nothing}, "seeds": 1}
     with pytest.warns(UserWarning, match="1 run failed"):
         frames = sweeps(one, two, one, bad, profile=toy_base, seeds=2, progress=False)
-    assert lines(log) == ["a0", "a1", "b0", "b1"], "what two of them need is run once"
+    assert frames[3]["error"].iloc[0].startswith("AttributeError")
     pd.testing.assert_frame_equal(frames[0], quiet_sweep(toy_base, seeds=2, **one))
     pd.testing.assert_frame_equal(frames[1], quiet_sweep(toy_base, **two))
     pd.testing.assert_frame_equal(frames[2], frames[0])
-    assert len(lines(log)) == 4, "alone they find what was stored together"
-    assert frames[3]["error"].iloc[0].startswith("AttributeError")
+    assert lines(log) == ["a0", "a1", "b0", "b1"], "what two of them need is run once, and kept"
 
 
-def test_an_error_names_the_line_of_the_learner(toy_base):
-    def typed(code, file):
-        exec(compile(code, file, "exec"), space := {"__name__": "__main__"})
+def test_the_error_of_a_run_says_what_failed_and_where(toy_base):
+    def typed(code, file="own.py"):
+        space = {"__name__": "__main__", "pd": pd, "json": json}
+        exec(compile(code, f"/course/{file}", "exec"), space)
         return {"measure": {"m": space["measure"]}}
 
+    bad, good = [{"messages": [{"role": "user", "content": "?"}]}], conversations(2)
     cell = "def measure(run):\n    part(run)\n\ndef part(run):\n    return run.answers[0]\n"
-    deep = "import json\n\ndef measure(run):\n    return json.loads('?')\n"
-    of_the_lab = "def measure(run):\n    return run.answer(7)\n"
-    text = "def measure(run):\n    return 'a text'\n"
-    wanted = [typed(cell, "/tmp/ipykernel_123/456.py")]
-    wanted += [typed(code, "/course/helpers.py") for code in (deep, of_the_lab, text)]
-    with pytest.warns(UserWarning, match="4 runs failed"):
-        frames = sweeps(*wanted, profile=toy_base, seeds=1, progress=False)
-    ends = ["'m', a cell, line 5)", "'m', helpers.py, line 4)", "'m', helpers.py, line 2)", "'m')"]
-    for frame, end in zip(frames, ends, strict=True):
-        assert frame["error"].iloc[0].endswith(f" (in the measure {end}")
-    assert "it returned a str; return a number, or a frame" in frames[3]["error"].iloc[0]
-
-
-def test_levels_of_an_index_that_have_names_become_columns(toy_base):
-    def rows(run):
-        return pd.DataFrame({"rel": ["b", "a", "a"], "kind": [1, 2, 2], "right": [1, 0, 1]})
-
-    measures = {
-        "one": lambda run: rows(run).groupby("rel").mean(),
-        "two": lambda run: rows(run).groupby(["rel", "kind"], sort=False).agg(["sum"]),
-        "none": lambda run: rows(run).iloc[1:],
-    }
-    frame = quiet_sweep(toy_base, measure=measures, seeds=1)
-    one, two, none = (frame[frame["measure"] == name] for name in measures)
-    assert one["rel"].tolist() == ["a", "b"]
-    assert one["right"].tolist() == [0.5, 1.0]
-    assert two[["rel", "kind"]].to_numpy().tolist() == [["b", 1], ["a", 2]]
-    assert two["('right', 'sum')"].tolist() == [1, 1]
-    assert none["rel"].tolist() == ["a", "a"]
-    assert not {"index", "level_0"} & set(frame.columns)
+    mixed = "def measure(run): return pd.DataFrame({'right': [1, 'two']})"
+    twice = "def measure(run): return pd.DataFrame([[1, 2]], columns=['a', 'a'])"
+    where = r" \(in the measure 'm'"
+    cases = [
+        ({"examples": [*good, *bad]}, r"ExampleError: example 2, messages\[0\].role.*"),
+        ({"examples": good, "eval_dataset": bad}, "ExampleError: validation example 0, messages.*"),
+        ({"examples": good, "grid": {"num_train_epochs": [-1]}}, "SettingsError: num_train.* -1.*"),
+        ({"examples": lambda seed: good[seed]["rows"]}, r"KeyError: 'rows' \(in the function `.*"),
+        (typed(cell, "ipykernel_123/456.py"), rf".*{where}, a cell, line 5\)"),
+        (typed("def measure(run):\n    json.loads('?')"), rf".*{where}, own.py, line 2\)"),
+        (typed("def measure(run):\n    run.answer(7)"), rf".*{where}, own.py, line 2\)"),
+        (typed("def measure(run): return ''"), rf".*a str; return a number, or a frame.*{where}\)"),
+        (typed(mixed), rf".*for column right.*{where}.*"),
+        (typed(twice), rf".*Duplicate column.*{where}.*"),
+    ]
+    usual = {"profile": toy_base, "measure": {"m": lambda run: 1}, "seeds": 1, "progress": False}
+    with pytest.warns(UserWarning, match="10 runs failed"):
+        frames = sweeps(*(arguments for arguments, _ in cases), **usual)
+    for frame, (_, said) in zip(frames, cases, strict=True):
+        assert re.fullmatch(said, frame["error"].iloc[0])
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_takes_no_other_run_along(toy_base, log):
+@pytest.mark.filterwarnings("ignore:1 run failed")
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_worker_that_is_killed_costs_one_more_attempt_and_no_other_run(toy_base, log, deaths):
     def measure(run, seed):
         note(log, seed)
-        if seed == 1:
-            os._exit(9)
+        if seed == 1 and lines(log).count("1") <= deaths:
+            psutil.Process().kill()
         time.sleep(0.2)
         return seed
 
-    with pytest.warns(UserWarning, match="1 run failed"):
-        frame = quiet_sweep(toy_base, measure={"m": measure}, seeds=4, jobs=2)
-    assert frame["value"].isna().tolist() == [False, True, False, False]
-    assert "WorkerDied: the worker process of this run ended" in frame["error"].iloc[1]
+    frame = quiet_sweep(toy_base, measure={"m": measure}, seeds=4, jobs=2)
     assert lines(log).count("1") == 2
+    assert frame["value"].isna().tolist() == [False, deaths == 2, False, False]
+    if deaths == 2:
+        assert "WorkerDied: the worker process of this run ended" in frame["error"].iloc[1]
 
 
 def test_warnings_reach_the_caller_once_also_from_the_cache(toy_base):
     def measure(run, seed):
-        import logging
-
         warnings.warn("mind the gap", stacklevel=1)
         logging.getLogger("transformers.of.course").warning("mind the %s", "step")
         return seed
@@ -261,6 +245,9 @@ def test_warnings_reach_the_caller_once_also_from_the_cache(toy_base):
 
 
 LAYER = torch.nn.Linear(1, 1)
+HELD = {"deep": [LAYER]}
+STREAM = (n for n in range(3))
+MODEL = r"the measure 'm' uses a model from outside.*run\.model"
 
 
 def same_name(run, form):
@@ -280,7 +267,6 @@ def same_name(run, form):
         ({"grid": {"form": ["a", "a"]}}, "twice"),
         ({"seeds": 0}, "seeds is 0"),
         ({"seeds": [1, 1]}, "different whole numbers"),
-        ({"seeds": [0.5]}, "seeds is"),
         ({"seeds": True}, "seeds is True"),
         ({"jobs": 0}, "jobs is 0"),
         ({"settings": {}}, "settings is {}; give Settings"),
@@ -290,7 +276,10 @@ def same_name(run, form):
         ({"measure": {"m": lambda run, n: 1}}, "'m' needs 'n'"),
         ({"examples": lambda n: []}, "examples needs 'n'"),
         ({"eval_dataset": [], "examples": None}, "eval_dataset needs examples"),
-        ({"measure": {"m": lambda run: LAYER(1)}}, "the measure 'm' uses a model from outside"),
+        ({"measure": {"m": lambda run: LAYER(1)}}, MODEL),
+        ({"measure": {"m": lambda run: HELD["deep"]}}, MODEL),
+        ({"measure": {"m": functools.partial(lambda run, by: 1, by=LAYER)}}, MODEL),
+        ({"measure": {"m": lambda run: next(STREAM)}}, "make it inside the function"),
         ({"profile": "tinny"}, "no profile is called 'tinny'"),
         ({"measure": {"m": same_name}, "grid": {"form": [1]}}, "column 'form', and the sweep has"),
     ],
@@ -299,76 +288,54 @@ def test_a_wrong_argument_is_an_error_with_a_remedy(toy_base, arguments, message
     usual = {"measure": {"m": lambda run, form="a": 1}, "examples": conversations(2)}
     with pytest.raises(ValueError, match=message) as caught:
         quiet_sweep(**{"profile": toy_base, **usual, "settings": QUICK, **arguments})
-    kinds = (SweepError, FingerprintError, UnknownProfileError)
-    assert isinstance(caught.value, kinds)
-    with pytest.raises(TypeError, match="argument 'seed'"):
-        sweeps({"measure": {"m": len}, "seed": 1}, profile=toy_base)
-
-
-def test_examples_and_settings_that_can_not_be_trained_on_are_rows(toy_base):
-    bad = [{"messages": [{"role": "user", "content": "?"}]}]
-    good, no_epochs = conversations(2), {"num_train_epochs": [-1]}
-    for arguments, opening in [
-        ({"examples": [*good, *bad]}, "ExampleError: example 2, messages[0].role"),
-        ({"examples": good, "eval_dataset": bad}, "ExampleError: validation example 0, messages"),
-        ({"examples": good, "grid": no_epochs}, "SettingsError: num_train_epochs is -1"),
-        ({"examples": lambda seed: good[seed]["rows"]}, "KeyError: 'rows' (in the function `exam"),
-    ]:
-        with pytest.warns(UserWarning, match="2 runs failed"):
-            frame = quiet_sweep(toy_base, measure={"m": lambda run: 1}, seeds=2, **arguments)
-        assert frame["error"].str.startswith(opening).all()
-        assert frame["run"].isna().all()
+    assert isinstance(caught.value, SweepError | FingerprintError | UnknownProfileError)
 
 
 @pytest.mark.slow
-class TestOfTraining:
-    def test_the_number_of_jobs_changes_no_number(self, toy_base, tmp_path, monkeypatch):
-        frames = []
-        for jobs in (1, 2):
-            monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / f"cache{jobs}"))
-            frame = quiet_sweep(
-                toy_base,
-                measure={"items": items},
-                examples=conversations,
-                jobs=jobs,
-                seeds=2,
-                grid={"n": [8, 16], "learning_rate": [1e-3, 1e-2]},
-                settings=QUICK.changed(num_train_epochs=2),
-            )
-            assert frame["error"].isna().all()
-            frames.append(frame.drop(columns="seconds"))
-        pd.testing.assert_frame_equal(*frames)
-        assert frames[0]["loss"].nunique() > 4, "seed, data and rate differ"
-        assert frames[0]["learning_rate"].dtype == float
-        assert frames[0]["n"].dtype == int
+def test_it_trains_as_finetune_does_whatever_the_number_of_jobs(toy_base, tmp_path, monkeypatch):
+    def weights(run):
+        return float(sum(w.double().sum() for w in run.model.state_dict().values()))
 
-    def test_it_trains_as_finetune_does_on_one_thread(self, toy_base):
-        def weights(run):
-            return float(sum(w.double().sum() for w in run.model.state_dict().values()))
+    def items(run, seed):
+        return pd.DataFrame({"output": run.answer(["What is 1?", "What is 2?"]), "item": [1, 2]})
 
-        rows = conversations(16)
+    frames = []
+    for jobs in (1, 2):
+        monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / f"cache{jobs}"))
         frame = quiet_sweep(
-            toy_base, measure={"w": weights}, examples=rows, seeds=[3], settings=QUICK
+            toy_base,
+            measure={"items": items, "weights": weights},
+            examples=conversations,
+            jobs=jobs,
+            seeds=[3, 4],
+            grid={"n": [8, 16], "learning_rate": [1e-3, 1e-2]},
+            settings=QUICK.changed(num_train_epochs=2),
         )
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            run = finetune(toy_base, rows, settings=QUICK, seed=3, progress=False)
-        finally:
-            torch.set_num_threads(before)
-        assert frame["value"].tolist() == [weights(run)]
-        assert frame["loss"].tolist() == [run.history[-1]["loss"]]
-        assert cache.read(frame["run"].iloc[0]).record["settings"] == vars(run.settings)
+        frames.append(frame.drop(columns="seconds"))
+    pd.testing.assert_frame_equal(*frames)
+    assert frame["error"].isna().all()
+    assert frame["loss"].nunique() > 4, "seed, data and rate differ"
+    assert (frame["learning_rate"].dtype, frame["n"].dtype) == (float, int)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    examples, settings = conversations(8, seed=3), QUICK.changed(num_train_epochs=2)
+    run = finetune(toy_base, examples, settings=settings, seed=3, progress=False)
+    torch.set_num_threads(threads)
+    first = frame.iloc[2]
+    assert (first["value"], first["loss"]) == (weights(run), run.history[-1]["loss"])
+    assert cache.read(first["run"]).record["settings"] == vars(run.settings)
 
-    def test_the_content_of_the_examples_decides_and_not_their_code(self, toy_base, log):
-        def curve(run):
-            note(log, run.settings.seed)
-            return pd.DataFrame(run.validation).rename(columns={"loss": "nats"})
 
-        go = functools.partial(quiet_sweep, toy_base, measure={"curve": curve}, settings=QUICK)
-        apart = {"eval_dataset": lambda seed, n: conversations(n, seed=50 + seed)}
-        frame = go(examples=conversations(8), **apart, grid={"n": [2, 3]}, seeds=2)
-        assert frame["nats"].nunique() == 4, "seed and n reach the function"
-        assert lines(log) == ["0", "0", "1", "1"]
-        go(examples=lambda: [*conversations(8)], eval_dataset=conversations(2, seed=51), seeds=2)
-        assert lines(log) == ["0", "0", "0", "1", "1"], "of seed 1 the content is the same"
+@pytest.mark.slow
+def test_the_content_of_the_examples_decides_and_not_their_code(toy_base, log):
+    def curve(run):
+        note(log, run.settings.seed)
+        return pd.DataFrame(run.validation).rename(columns={"loss": "nats"})
+
+    go = functools.partial(quiet_sweep, toy_base, measure={"curve": curve}, settings=QUICK)
+    apart = {"eval_dataset": lambda seed, n: conversations(n, seed=50 + seed)}
+    frame = go(examples=conversations(8), **apart, grid={"n": [2, 3]}, seeds=2)
+    assert frame["nats"].nunique() == 4, "seed and n reach the function"
+    assert lines(log) == ["0", "0", "1", "1"]
+    go(examples=lambda: [*conversations(8)], eval_dataset=conversations(2, seed=51), seeds=2)
+    assert lines(log) == ["0", "0", "0", "1", "1"], "of seed 1 the content is the same"

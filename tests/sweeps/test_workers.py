@@ -19,14 +19,14 @@ from sftlab.world import country_examples
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
-import os, signal, sys, time
+import os, signal, sys
 # A suite that runs in the background of a shell hands on that Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from sftlab import sweep
 
 def measure(run, seed):
     with open("log", "a") as stream:
-        stream.write(f"{seed} {os.getpid()}\\n")
+        stream.write(f"{seed}\\n")
     while seed >= 2 and os.path.exists("slow"):
         sum(range(10**5))  # at work, not asleep
     return seed
@@ -41,40 +41,6 @@ else:
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def lesson(tmp_path, toy_base, monkeypatch):
-    """Starts the script; its runs from the third on go on while the file `slow` is there."""
-    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "lesson.py").write_text(SCRIPT)
-    (tmp_path / "slow").touch()
-    (tmp_path / "log").touch()
-    started = []
-
-    def start():
-        process = subprocess.Popen(
-            [sys.executable, "lesson.py", str(toy_base)],
-            cwd=tmp_path,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            start_new_session=os.name == "posix",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        started.append(process)
-        return process
-
-    yield start, tmp_path
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def begun(folder):
-    """(seed, process) of the runs that have begun."""
-    return [tuple(map(int, line.split())) for line in (folder / "log").read_text().splitlines()]
-
-
 def wait_for(condition, *, seconds=200):
     deadline = time.time() + seconds
     while not condition():
@@ -82,20 +48,30 @@ def wait_for(condition, *, seconds=200):
         time.sleep(0.1)
 
 
-def two_are_done_and_two_at_work(folder):
-    return len(stored()) == 2 and len(begun(folder)) == 4
-
-
-def alive(processes):
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("how", ["terminal", "kernel", "kill"])
-def test_what_is_done_is_kept_no_process_stays_and_the_rest_is_run(lesson, how):
-    start, folder = lesson
+def test_what_is_done_is_kept_no_process_stays_and_the_rest_is_run(
+    tmp_path, toy_base, monkeypatch, request, how
+):
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "lesson.py").write_text(SCRIPT)
+    log, slow = tmp_path / "log", tmp_path / "slow"
+    log.touch()
+    slow.touch()  # while it is there, the runs from the third on do not end
+
+    def start():
+        command = [sys.executable, "lesson.py", str(toy_base)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes)
+        request.addfinalizer(process.kill)
+        return process
+
+    def alive(process):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
     process = start()
-    wait_for(lambda: two_are_done_and_two_at_work(folder))
+    wait_for(lambda: len(stored()) == 2 and len(log.read_text().split()) == 4)
     workers = psutil.Process(process.pid).children(recursive=True)
     if how == "terminal":  # Ctrl-C reaches the workers too
         os.killpg(process.pid, signal.SIGINT)
@@ -105,29 +81,18 @@ def test_what_is_done_is_kept_no_process_stays_and_the_rest_is_run(lesson, how):
     if how != "kill":
         assert "INTERRUPTED" in out
         assert "Traceback" not in err, err
-    wait_for(lambda: not alive(workers), seconds=60)
+    wait_for(lambda: not any(map(alive, workers)), seconds=60)
     assert len(stored()) == 2
-    (folder / "slow").unlink()
-    (folder / "log").write_text("")
+    slow.unlink()
+    log.write_text("")
     out, err = start().communicate(timeout=200)
     assert "VALUES [0, 1, 2, 3, 4]" in out, err
-    assert sorted(seed for seed, _ in begun(folder)) == [2, 3, 4]
-
-
-def test_a_worker_that_is_killed_costs_one_more_attempt(lesson):
-    start, folder = lesson
-    process = start()
-    wait_for(lambda: two_are_done_and_two_at_work(folder))
-    (folder / "slow").unlink()
-    psutil.Process(begun(folder)[-1][1]).kill()
-    out, err = process.communicate(timeout=200)
-    assert "VALUES [0, 1, 2, 3, 4]" in out, err
-    assert {seed for seed, _ in begun(folder)} == {0, 1, 2, 3, 4}
+    assert sorted(log.read_text().split()) == ["2", "3", "4"]
 
 
 def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "caller"))
-    rows = country_examples(8)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def measure(run, seed):
         if seed == 2:
@@ -136,9 +101,9 @@ def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
         return pd.DataFrame({"output": run.answer(["What is 1?"]), "cache": cache})
 
     def swept(executor=None):
+        given = {"measure": {"m": measure}, "examples": country_examples(8), "seeds": 4}
         with pytest.warns(UserWarning, match="1 run failed"):
-            return sweep(toy_base, measure={"m": measure}, examples=rows, seeds=4, progress=False,
-                         executor=executor, refresh=True)  # fmt: skip
+            return sweep(toy_base, **given, executor=executor, refresh=True, progress=False)
 
     folders = [tmp_path / "one", tmp_path / "two"]
     with (
@@ -146,13 +111,13 @@ def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
         distributed.Client(scheduler) as client,
         ExitStack() as stack,
     ):
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address]
+        command += ["--no-nanny", "--no-dashboard", "--nthreads=1"]
         for folder in folders:
             folder.mkdir()
-            command = [sys.executable, "-m", "distributed.cli.dask_worker",
-                       client.scheduler.address, "--no-nanny", "--no-dashboard", "--nthreads=1",
-                       f"--local-directory={folder}"]  # fmt: skip
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "SFTLAB_CACHE": str(folder)}
-            process = subprocess.Popen(command, cwd=folder, env=environment)
+            environment = {**os.environ, "SFTLAB_CACHE": str(folder)}
+            local = f"--local-directory={folder}"
+            process = subprocess.Popen([*command, local], cwd=folder, env=environment)
             stack.callback(process.wait)
             stack.callback(process.terminate)
         client.wait_for_workers(2, timeout=200)
@@ -168,8 +133,5 @@ def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
 
 def test_a_worker_refuses_another_version_of_the_lab(toy_base, monkeypatch):
     monkeypatch.setattr(worker, "code_hash", lambda: "another")
-    with (
-        ThreadPoolExecutor(1) as executor,
-        pytest.raises(SweepError, match="another version of sf"),
-    ):
-        sweep(toy_base, measure={"m": len}, executor=executor, progress=False)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(SweepError, match="another version of sft"):
+        sweep(toy_base, measure={"m": len}, executor=pool, progress=False)
