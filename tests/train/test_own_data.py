@@ -1,26 +1,23 @@
 """A file of one's own: every row is accounted for, and its training goes on where it was left."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pandas as pd
 import pytest
-import torch
+from filelock import FileLock
 from toy_run import stop_at, talk
 
 from sftlab.data import RecordsError
 from sftlab.measure import read_meter
 from sftlab.models import find_profile
+from sftlab.show import summary
 from sftlab.train import (
     DataFaults,
     OwnRunError,
     Settings,
     SettingsError,
     TrainingFaults,
+    finetune,
     first_difference,
     is_exact,
     is_short,
@@ -31,10 +28,12 @@ from sftlab.train import (
     run_state,
     train_own_data,
 )
+from sftlab.train import own_run as module
 from sftlab.train.own_run import measure
 from sftlab.train.run import Run
 
-GOOD = [(f"What is {n} of {n * 7919:x}?", f"{n**3:x}") for n in range(40)]
+QUESTIONS = [f"What is {n} of {n * 7919:x}?" for n in range(40)]
+ROWS = [{"prompt": question, "completion": "Paris"} for question in QUESTIONS]
 BAD = ["{not json", {"prompt": "", "completion": "x"}]
 UNFIT = [
     talk("an answer that ends its own turn", "so <|im_end|> it is"),
@@ -43,42 +42,15 @@ UNFIT = [
 CUT = talk("long?", "many words " * 300)
 
 
-def in_shapes(pairs):
-    """The pairs, each in one of the shapes that the readers know."""
-    shapes = (
-        lambda q, a: {**talk(q, a)},
-        lambda q, a: {"prompt": q, "completion": a},
-        lambda q, a: {"instruction": q, "input": "", "output": a},
-        lambda q, a: {
-            "conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]
-        },
-    )
-    return [{**shapes[n % 4](*pair), "number": n} for n, pair in enumerate(pairs)]
-
-
 def write(path, rows):
-    """A file of rows, in the format that its name tells."""
-    if path.suffix == ".jsonl":
-        lines = [one if isinstance(one, str) else json.dumps(one) for one in rows]
-        path.write_text("\n".join(lines) + "\n")
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(rows))
-    elif path.suffix == ".csv":
-        pd.DataFrame(rows, columns=["question", "answer"]).to_csv(path, index=False)
-    else:
-        pd.DataFrame(rows, columns=["prompt", "completion"]).to_parquet(path)
+    lines = [one if isinstance(one, str) else json.dumps(one) for one in rows]
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mixed")
-    return write(folder / "my.jsonl", [*in_shapes(GOOD), *BAD, *UNFIT, CUT])
-
-
-@pytest.fixture
-def good(tmp_path):
-    return write(tmp_path / "good.jsonl", in_shapes(GOOD))
+def file(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("own") / "my.jsonl", ROWS)
 
 
 def asked(rows):
@@ -86,19 +58,17 @@ def asked(rows):
 
 
 @pytest.mark.filterwarnings("ignore:.* are longer than max_length")
-def test_every_row_is_used_or_counted_as_in_the_training(mixed, toy_base):
-    from sftlab.train import finetune
-
+def test_every_row_is_used_or_counted_as_in_the_training(tmp_path, toy_base):
+    mixed = write(tmp_path / "my.jsonl", [*ROWS, *BAD, *UNFIT, CUT])
     how = {"per_device_train_batch_size": 8, "num_train_epochs": 1, "max_length": 200}
     made = prepare(mixed, profile=toy_base, skip_bad=True, **how)
-    assert (made.report.rows, made.report.bad) == (45, 2)
-    assert made.used + made.report.bad + len(made.left_out) == 45
+    assert (made.report.rows, made.used, made.report.bad, len(made.left_out)) == (45, 41, 2, 2)
     assert made.reasons() == {
         "they hold a token that only the template may write": 1,
         "nothing of their answers is learned": 1,
     }
     assert made.cut == 1
-    assert asked(made.train) | asked(made.held_out) == {q for q, _ in GOOD} | {"long?"}
+    assert asked(made.train) | asked(made.held_out) == {*QUESTIONS, "long?"}
     assert asked(made.train).isdisjoint(asked(made.held_out))
     shown = str(made)
     for said in (
@@ -118,15 +88,6 @@ def test_every_row_is_used_or_counted_as_in_the_training(mixed, toy_base):
     assert run.history[-1]["step"] == made.steps
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.parquet"])
-def test_other_formats_give_the_same_rows(tmp_path, toy_base, good, name):
-    rows = in_shapes(GOOD) if name == "a.json" else GOOD
-    one, other = (prepare(file, profile=toy_base) for file in (good, write(tmp_path / name, rows)))
-    for side in ("train", "held_out"):
-        first, second = ([r["messages"] for r in getattr(made, side)] for made in (one, other))
-        assert first == second != []
-
-
 TWO = {"messages": talk("hi", "ho")["messages"] + UNFIT[1]["messages"]}
 ENDLESS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 
@@ -134,14 +95,14 @@ ENDLESS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor
 @pytest.mark.parametrize(
     ("rows", "how", "said"),
     [
-        ([*in_shapes(GOOD), *BAD], {}, "line 41(.|\n)*line 42"),
+        ([*ROWS, *BAD], {}, "line 41(.|\n)*line 42"),
         (BAD, {"skip_bad": True}, "the content is empty"),
-        ([*in_shapes(GOOD), *UNFIT], {}, "a token that only the template may write"),
-        ([*in_shapes(GOOD), *UNFIT], {}, "lose their whole answer"),
-        ([*in_shapes(GOOD), *UNFIT], {}, "reads 512 at most.*of 42 rows, add --skip-bad"),
-        ([UNFIT[1]] * 9, {"skip_bad": True}, "no row is left"),
-        ([*in_shapes(GOOD), TWO], {"supervised": "last"}, "is row 41"),
-        (in_shapes(GOOD), {"template": ENDLESS}, "nothing ends an answer(.|\n)*--anyway"),
+        ([*ROWS, *UNFIT], {}, "a token that only the template may write"),
+        ([*ROWS, *UNFIT], {}, "lose their whole answer"),
+        ([*ROWS, *UNFIT], {}, "reads 512 at most.*of 42 rows, add --skip-bad"),
+        ([UNFIT[1]] * 2, {"skip_bad": True}, "no row is left"),
+        ([*ROWS, TWO], {"supervised": "last"}, "is row 41"),
+        (ROWS, {"template": ENDLESS}, "nothing ends an answer(.|\n)*--anyway"),
     ],
 )
 def test_faults_of_all_rows_are_told_at_once(tmp_path, toy_base, rows, how, said):
@@ -149,30 +110,28 @@ def test_faults_of_all_rows_are_told_at_once(tmp_path, toy_base, rows, how, said
         prepare(write(tmp_path / "a.jsonl", rows), profile=toy_base, **how)
 
 
-def test_what_is_no_fault_is_noted(tmp_path, toy_base, good):
+def test_what_is_no_fault_is_noted(tmp_path, toy_base, file):
     with pytest.raises(RecordsError, match="no such file"):
         prepare(tmp_path / "none.jsonl", profile=toy_base)
-    assert prepare(write(tmp_path / "b.jsonl", [*in_shapes(GOOD), TWO]), profile=toy_base).cut == 1
-    made = prepare(good, profile=toy_base, template=ENDLESS, anyway=True)
+    assert prepare(write(tmp_path / "b.jsonl", [*ROWS, TWO]), profile=toy_base).cut == 1
+    made = prepare(file, profile=toy_base, template=ENDLESS, anyway=True)
     assert any("nothing ends an answer" in note for note in made.notes)
-    assert prepare(good, profile=toy_base, template="alpaca").notes[:-1] == []
+    assert prepare(file, profile=toy_base, template="alpaca").notes[:-1] == []
     for most, used in ((4000, 512), (100, 100)):  # what the model reads is not exceeded
-        assert prepare(good, profile=toy_base, max_length=most).settings.max_length == used
-    assert "3 steps of training are few" in str(prepare(good, profile=toy_base))
+        assert prepare(file, profile=toy_base, max_length=most).settings.max_length == used
+    assert "3 steps of training are few" in str(prepare(file, profile=toy_base))
     how = Settings(num_train_epochs=10, per_device_train_batch_size=4)
-    many = prepare(good, profile=toy_base, settings=how)
+    many = prepare(file, profile=toy_base, settings=how)
     assert (many.steps, many.notes) == (80, [])
 
 
-ROWS = [{"prompt": question, "completion": "Paris"} for question, _ in GOOD]
 # In float32, in which the losses are measured after the training too.
-HOW = {"num_train_epochs": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-2}
-HOW |= {"bf16": False}
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("own") / "my.jsonl", ROWS)
+HOW = {
+    "num_train_epochs": 6,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-2,
+    "bf16": False,
+}
 
 
 def go(file, base, folder, **how):
@@ -210,42 +169,25 @@ def test_the_folder_is_a_run_with_its_rows_and_meter_and_without_checkpoints(don
     opened = load_run(done.folder)
     assert opened.chat("What is 77 of 777?") == "Paris"
     assert measure(opened, done.data.held_out) == done.after
-    lines = [
-        line
-        for name in ("train", "held_out")
-        for line in (done.folder / "data" / f"{name}.jsonl").read_text().splitlines()
-    ]
-    assert asked(map(json.loads, lines)) == {row["prompt"] for row in ROWS}
+    files = [done.folder / "data" / f"{name}.jsonl" for name in ("train", "held_out")]
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    assert asked(map(json.loads, lines)) == set(QUESTIONS)
     assert len(lines) == len(ROWS)
     assert not (done.folder / "checkpoints").exists()
     now = read_meter(done.run.model, done.run.tokenizer, known_corpus=False)
-    for side, name, expected in (("after", "meter", now), ("before", "before", None)):
+    pd.testing.assert_frame_equal(done.skills["after"], now)
+    for side, name in ("after", "meter"), ("before", "before"):
         kept = pd.read_parquet(done.folder / f"{name}.parquet")
-        pd.testing.assert_frame_equal(done.skills[side], kept if expected is None else expected)
         pd.testing.assert_frame_equal(done.skills[side], kept)
     assert (done.skills["before"]["nats"] - now["nats"]).abs().min() > 0, "another model"
 
 
-HOLD = """import sys
-from filelock import FileLock
-with FileLock(sys.argv[1]):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_second_process_is_kept_out_and_one_that_was_killed_is_not(file, toy_base, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    command = [sys.executable, "-c", HOLD, str(folder / ".lock")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as other:
-        assert other.stdout.readline() == "held\n"
+def test_two_are_not_at_work_in_one_folder(file, toy_base, tmp_path):
+    with FileLock(tmp_path / ".lock"):
         with pytest.raises(OwnRunError, match="another `sftlab train` is at work"):
-            go(file, toy_base, folder, num_train_epochs=1)
-        assert [one.name for one in folder.iterdir()] == [".lock"]
-        other.kill()
-    assert go(file, toy_base, folder, num_train_epochs=1).run.seconds > 0
+            go(file, toy_base, tmp_path, num_train_epochs=1)
+        assert [one.name for one in tmp_path.iterdir()] == [".lock"]
+    assert go(file, toy_base, tmp_path, num_train_epochs=1).run.seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -254,8 +196,6 @@ def test_a_second_process_is_kept_out_and_one_that_was_killed_is_not(file, toy_b
 def test_stopped_anywhere_it_ends_at_the_same_weights(
     file, toy_base, done, tmp_path, monkeypatch, where, step
 ):
-    from sftlab.train import own_run as module
-
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -264,7 +204,7 @@ def test_stopped_anywhere_it_ends_at_the_same_weights(
         "saving": (Run, "write"),
         "after": (module, "remove_checkpoints"),
     }
-    kept = tmp_path / "run" / "checkpoints" / "checkpoint-best"
+    checkpoints = tmp_path / "run" / "checkpoints"
     with monkeypatch.context() as patch:
         if where == "while":
             stop_at(patch, 12, KeyboardInterrupt)
@@ -272,19 +212,17 @@ def test_stopped_anywhere_it_ends_at_the_same_weights(
             patch.setattr(*places[where], stop)
         with pytest.raises(KeyboardInterrupt):
             go(file, toy_base, tmp_path / "run")
-    assert last_step(tmp_path / "run" / "checkpoints") == step
+    assert last_step(checkpoints) == step
     if where == "saving":  # what a learner keeps there outlives the run
-        kept.mkdir()
-        (kept / "mine.txt").write_text("mine")
+        (checkpoints / "checkpoint-best").mkdir()
     again = go(file, toy_base, tmp_path / "run")
     assert weights(again.folder) == weights(done.folder)
     assert again.after == done.after
     assert again.run.validation == done.run.validation
     assert again.run.history == done.run.history
-    assert kept.parent.exists() == (where == "saving")
-    if where == "saving":
-        assert [path.name for path in kept.parent.iterdir()] == ["checkpoint-best"]
-        assert (kept / "mine.txt").read_text() == "mine"
+    left = [path.name for path in checkpoints.glob("*")]
+    assert left == (["checkpoint-best"] if where == "saving" else [])
+    assert checkpoints.exists() == bool(left)
 
 
 def test_nothing_of_another_run_is_overwritten(file, toy_base, done, tmp_path):
@@ -302,24 +240,17 @@ def test_nothing_of_another_run_is_overwritten(file, toy_base, done, tmp_path):
     ):
         with pytest.raises(OwnRunError, match=said):
             run_state(folder, wanted)
-
-
-def test_a_template_file_that_has_changed_makes_another_run(file, toy_base, tmp_path):
     template, told = tmp_path / "my.jinja", []
-    form = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] + eos_token }}{% endfor %}"
-    for text in (form, form.replace(": ", "> ")):
+    for text in ENDLESS, ENDLESS.replace(": ", "> "):
         template.write_text(text)
-        settings = Settings(template=str(template))
-        told.append(run_identity(file, find_profile(toy_base), settings))
-    assert told[0].pop("template_text") != told[1].pop("template_text")
+        told.append(run_identity(file, profile, Settings(template=str(template))))
+    assert told[0].pop("template_text") != told[1].pop("template_text"), "the file has changed"
     assert told[0] == told[1]
 
 
 def test_patience_keeps_the_best_epoch_and_few_rows_are_trained_on_unmeasured(
     file, toy_base, tmp_path
 ):
-    from sftlab.show import summary
-
     done = go(file, toy_base, tmp_path / "run", early_stopping_patience=1, learning_rate=0.3)
     best = min(done.run.validation, key=lambda point: point["loss"])
     assert done.run.kept_epoch == best["epoch"] < 6
@@ -347,36 +278,3 @@ def test_first_difference():
     row = talk("?", "It is  Paris.")
     answers = ("Lima", "Paris.", "It is Lima", "It is Paris.")
     assert [first_difference(answer, row) for answer in answers] == [0, 0, 2, 3]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_killed_process_goes_on_and_ends_at_the_same_weights(file, toy_base, done, tmp_path):
-    run = tmp_path / "run"
-    words = ["train", str(file), f"--out={run}", f"--profile={toy_base}"]
-    words += [f"--set={name}={value}" for name, value in HOW.items()]
-    # A step takes milliseconds: the process stops itself when the second checkpoint is whole.
-    slow = (
-        "import os, signal, sys; from sftlab.train.checkpoints import KeepNewestCheckpoints\n"
-        "def on_save(self, args, state, control, **kwargs):\n"
-        "    if state.global_step == 10: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "KeepNewestCheckpoints.on_save = on_save\n"
-        "sys.argv = ['sftlab', *sys.argv[1:]]\n"
-        "from sftlab.cli.main import main; main()"
-    )
-
-    def ended(*how):
-        threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-        command = [sys.executable, *how, *words]
-        return subprocess.run(command, env=threads, capture_output=True, text=True)
-
-    assert ended("-c", slow).returncode == -signal.SIGKILL
-    assert last_step(run / "checkpoints") == 10
-    again = ended("-m", "sftlab")
-    assert again.returncode == 0, again.stderr
-    assert "going on from step 10" in again.stderr
-    assert weights(run) == weights(done.folder)
-    assert (run / "report.html").is_file()
-    start = time.time()
-    assert ended("-m", "sftlab").returncode == 0
-    assert (run / "model.safetensors").stat().st_mtime < start

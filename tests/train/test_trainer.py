@@ -1,15 +1,23 @@
-"""Invariants of a training step, on a random two-layer model: nothing here is a recorded number."""
+"""Invariants of a training step, and counts by hand of what it costs: no number was recorded."""
 
 import pytest
 import torch
-from toy_run import MIXED, WAYS, equal, train
+from toy_run import MIXED, QUICK, equal, talk, train
+from transformers import AutoConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftlab.chat import IGNORED, setup_chat_template
 from sftlab.models import load
-from sftlab.train import Batches, Settings, supervised_loss
+from sftlab.train import Batches, Settings, batch_costs, batches, supervised_loss
 from sftlab.train.examples import supervise
-from sftlab.train.trainer import SupervisedTrainer, mean_loss, trimmed
+from sftlab.train.trainer import SupervisedTrainer, mean_loss
+
+WAYS = {
+    "grouped": {},
+    "random": {"train_sampling_strategy": "random"},
+    "padding-free": {"train_sampling_strategy": "random", "padding_free": True},
+}
+EXACT = {name: value for name, value in QUICK.items() if name != "progress"}
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +34,30 @@ def rows(toy_base):
     made = [{name: row[name] for name in ("input_ids", "labels")} for row in made]
     assert len({len(row["input_ids"]) for row in made}) > 3
     return made
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The ids of each batch that a training computes, end to end, and its learned labels."""
+    found = []
+    compute_loss = SupervisedTrainer.compute_loss
+
+    def spy(self, model, inputs, *args, **kwargs):
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        mask = inputs.get("attention_mask", torch.ones_like(ids))
+        found.append((ids[mask != 0].tolist(), labels[labels != IGNORED].tolist()))
+        return compute_loss(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(SupervisedTrainer, "compute_loss", spy)
+    return found
+
+
+def rendered(run):
+    """The ids of each example, and the places of those that are learned, by the template's mask."""
+    how = {"return_dict": True, "return_assistant_tokens_mask": True}
+    for row in MIXED:
+        out = run.tokenizer.apply_chat_template(row["messages"], **how)
+        yield out["input_ids"], [place for place, one in enumerate(out["assistant_masks"]) if one]
 
 
 def collated(rows, **options):
@@ -58,45 +90,10 @@ def test_supervised_loss_is_the_models_own_and_padding_free_is_padded(model, row
         assert len(right) == sum(label != IGNORED for row in rows for label in row["labels"])
         assert loss.item() == pytest.approx(own.item(), rel=1e-5)
         torch.testing.assert_close(gradients(model, loss), expected, rtol=1e-3, atol=1e-6)
+    for size in (64, 2):
+        assert mean_loss(model, rows, 0, batch_size=size) == pytest.approx(own.item(), rel=1e-5)
     again = model(**batch, use_cache=False)
     assert again.logits.shape[:2] == batch["input_ids"].shape, "the hook is gone afterwards"
-
-
-def test_mean_loss_is_that_of_each_row_alone(model, rows):
-    total = count = 0.0
-    for row in rows:
-        number = sum(label != IGNORED for label in row["labels"])
-        with torch.no_grad():
-            total += model(**collated([row])).loss.item() * number
-        count += number
-    for size in (64, 2):
-        found = mean_loss(model, rows, 1, batch_size=size)
-        assert found == pytest.approx(total / count, rel=1e-5)
-
-
-def test_columns_right_of_the_last_prediction_are_cut():
-    ids = torch.arange(12).view(2, 6)
-    labels = torch.tensor([[-100, -100, 2, 3, -100, -100], [-100, 7, -100, -100, -100, -100]])
-    inputs, targets = trimmed({"input_ids": ids, "attention_mask": ids > 0}, labels)
-    assert inputs["input_ids"].tolist() == [[0, 1, 2], [6, 7, 8]]
-    assert inputs["attention_mask"].shape == (2, 3)
-    assert targets.tolist() == [[-100, 2, 3], [7, -100, -100]]
-    other = {"input_ids": ids, "cu_seq_lens_q": torch.tensor([0, 6])}
-    assert trimmed(other, labels)[0] is other, "inputs of another shape would no longer fit"
-
-
-def test_packed_neighbours_do_not_see_each_other(model, rows):
-    changed = [*rows]
-    changed[1] = {**rows[1], "input_ids": [(i + 1) % 300 for i in rows[1]["input_ids"]]}
-    found = []
-    for some in (rows, changed):
-        inputs = collated(some, padding_free=True)
-        inputs.pop("labels")
-        with torch.no_grad():
-            logits = model(**inputs, use_cache=False).logits[0]
-        found.append(logits.split([len(row["input_ids"]) for row in rows]))
-    for place, (old, new) in enumerate(zip(*found, strict=True)):
-        assert torch.equal(old, new) == (place != 1)
 
 
 def test_batches_hold_each_example_once_in_groups_of_like_length():
@@ -104,34 +101,31 @@ def test_batches_hold_each_example_once_in_groups_of_like_length():
     order = Batches(lengths, size=16, pool=8, seed=3)
     indices = list(order)
     assert sorted(indices) == list(range(1000))
-    batches = [indices[n : n + 16] for n in range(0, 1000, 16)]
-    spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches[:56]]
+    cut = [indices[n : n + 16] for n in range(0, 1000, 16)]
+    spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in cut[:56]]
     assert sum(spread) / len(spread) < 6, "of 36 when they are drawn at random"
     assert list(order) == indices
     order.set_epoch(1)
     assert list(order) != indices
     assert list(Batches(lengths, size=16, pool=8, seed=4)) != indices
-    means = [sum(batch) for batch in batches[:10]]
+    means = [sum(batch) for batch in cut[:10]]
     assert means not in (sorted(means), sorted(means, reverse=True)), "batches are shuffled"
 
 
-@pytest.mark.parametrize("way", [{}, {"padding_free": True}])
+@pytest.mark.parametrize("padding_free", [False, True])
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_sequential_examples_make_the_batches(toy_base, monkeypatch, way, accumulated):
-    seen = []
-    compute_loss = SupervisedTrainer.compute_loss
-
-    def spy(self, model, inputs, *args, **kwargs):
-        mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
-        seen.append(inputs["input_ids"][mask != 0].tolist())
-        return compute_loss(self, model, inputs, *args, **kwargs)
-
-    monkeypatch.setattr(SupervisedTrainer, "compute_loss", spy)
+def test_sequential_examples_make_the_batches_and_their_answers_the_labels(
+    toy_base, seen, padding_free, accumulated
+):
     how = {"per_device_train_batch_size": 10, "gradient_accumulation_steps": accumulated}
-    made = train(toy_base, MIXED, train_sampling_strategy="sequential", **way, **how)
-    render = made.tokenizer.apply_chat_template
-    ids = [render(row["messages"], return_dict=True)["input_ids"] for row in MIXED]
-    assert seen == [[i for row in ids[n : n + 10] for i in row] for n in (0, 10, 20)]
+    how |= {"train_sampling_strategy": "sequential", "padding_free": padding_free}
+    examples = list(rendered(train(toy_base, MIXED, **how)))
+    expected = []
+    for start in (0, 10, 20):
+        batch = examples[start : start + 10]
+        ids = [one for row, _ in batch for one in row]
+        expected.append((ids, [row[place] for row, learned in batch for place in learned]))
+    assert seen == expected
 
 
 def test_accumulated_batches_are_one_large_batch_and_padding_free_is_random(toy_base):
@@ -162,20 +156,57 @@ def test_gradient_checkpointing_changes_nothing_and_is_gone_afterwards(toy_base,
     assert embedded.requires_grad == (method == "full")
 
 
-def test_gradients_are_clipped_to_the_norm(toy_base, monkeypatch):
-    norms = []
-    step = torch.optim.AdamW.step
+def test_batches_are_those_of_the_training_and_as_by_hand(toy_base, seen):
+    # Tokens, and tokens up to the last prediction, of each example.
+    examples = rendered(train(toy_base, MIXED))
+    lengths = [(len(ids), max(learned)) for ids, learned in examples]
+    ways = {**WAYS, "sequential": {"train_sampling_strategy": "sequential"}}
+    frames = {way: batches(str(toy_base), MIXED, **how, **EXACT) for way, how in ways.items()}
+    for frame in frames.values():
+        assert frame["tokens"].sum() == sum(tokens for tokens, _ in lengths)
+        assert frame["examples"].tolist() == [8] * 3
+    cut = [lengths[n : n + 8] for n in (0, 8, 16)]
+    exact = frames["sequential"]
+    assert exact["batch"].tolist() == [1, 2, 3]
+    assert exact["tokens"].tolist() == [sum(t for t, _ in rows) for rows in cut]
+    assert exact["positions"].tolist() == [8 * max(last for _, last in rows) for rows in cut]
+    assert frames["grouped"]["tokens"].tolist() == [len(ids) for ids, _ in seen]
+    positions = {kind: frame["positions"].sum() for kind, frame in frames.items()}
+    assert positions["random"] > positions["grouped"]
+    assert (frames["padding-free"]["positions"] <= frames["padding-free"]["tokens"]).all()
 
-    def spy(self, *args, **kwargs):
-        gradients = [p.grad.flatten() for g in self.param_groups for p in g["params"]]
-        norms.append(torch.cat(gradients).norm().item())
-        return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    free, clipped = (
-        [row["grad_norm"] for row in train(toy_base, MIXED, max_grad_norm=most).history]
-        for most in (0, 0.25)
+def test_checkpointing_keeps_less_and_multiplies_more(toy_base):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    how = {"steps": 2, "dropout": 0.1, **EXACT}
+    plain, again = (
+        batch_costs(str(toy_base), MIXED, gradient_checkpointing=on, **how) for on in (False, True)
     )
-    assert norms == pytest.approx([*free, 0.25, 0.25, 0.25], rel=1e-4)
-    assert min(free) > 0.5, "this test needs longer ones"
-    assert min(clipped) > 0.25, "logged is the norm before"
+    assert torch.equal(torch.get_rng_state(), before), "the caller's generators are left alone"
+    assert len(plain) == len(again) == 2
+    assert (again["kept"] < plain["kept"] / 2).all()
+    # Forward is a third of a step; what is computed again is the layers, not the head.
+    ratio = again["operations"] / plain["operations"]
+    assert ratio.between(1.05, 4 / 3).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "predicted", "backward"),
+    [
+        ([talk("a", "b")], 2, 2),  # the answer and its end
+        ([talk("a b " * 150, "b")] * 2, 4, 2.5),  # in a row too long to keep all of attention
+    ],
+)
+def test_operations_by_hand(toy_base, rows, predicted, backward):
+    how = {"per_device_train_batch_size": 2, "bf16": False, "padding_free": True}
+    found = batch_costs(str(toy_base), rows, **how).iloc[0]
+    n, hidden, mlp = found["positions"], 64, 128
+    vocabulary = AutoConfig.from_pretrained(toy_base).vocab_size
+    assert found["examples"] == len(rows)
+    linear = 2 * n * 4 * hidden**2  # q, k, v, o
+    linear_of_layers = 2 * (linear + 2 * n * 3 * hidden * mlp)
+    attention = 2 * 2 * (2 * n * n * hidden)  # scores and sums, two layers
+    head = 2 * predicted * hidden * vocabulary
+    expected = 3 * (linear_of_layers + head) + (1 + backward) * attention
+    assert found["operations"] == pytest.approx(expected, rel=0.03)

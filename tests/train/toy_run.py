@@ -1,8 +1,10 @@
-"""Examples and quick settings for fine-tunes of a random two-layer model."""
+"""Examples, bases and quick settings for fine-tunes of a random two-layer model."""
 
 import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from sftlab.train import finetune
+from sftlab.train.trainer import SupervisedTrainer
 
 
 def talk(question, answer):
@@ -31,36 +33,39 @@ QUICK = {
     "progress": False,
 }
 """Three steps in float32."""
-WAYS = {
-    "grouped": {},
-    "random": {"train_sampling_strategy": "random"},
-    "padding-free": {"train_sampling_strategy": "random", "padding_free": True},
-}
-KINDS = {
-    "plain": {},
-    "rslora": {"use_rslora": True},
-    "dora": {"use_dora": True},
-    "pissa": {"init_lora_weights": "pissa"},
-}
 
 
 def train(base, examples=EXAMPLES, **settings):
     return finetune(str(base), examples, **{**QUICK, **settings})
 
 
-def weights(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+def same(one, other):
+    """Whether two dictionaries of tensors are alike, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def equal(one, other):
     """Whether two runs have the same weights, bit for bit."""
-    one, other = one.model.state_dict(), other.model.state_dict()
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+    return same(one.model.state_dict(), other.model.state_dict())
 
 
 def logits(model, ids=(9, 10, 11, 12, 13, 14)):
     with torch.no_grad():
         return model(torch.tensor([ids]), use_cache=False).logits.float()
+
+
+def write_base(folder, tokenizer, *, tied):
+    """A random Qwen3, whose heads are wider than hidden size / heads, and a tokenizer."""
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    torch.manual_seed(1)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), tie_word_embeddings=tied, **sizes, **heads, **ends
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 class Stopped(Exception):
@@ -69,8 +74,6 @@ class Stopped(Exception):
 
 def stop_at(patch, step, error=Stopped):
     """Let any training end before a step, as a kill does: no more checkpoints are written."""
-    from sftlab.train.trainer import SupervisedTrainer
-
     ordinary = SupervisedTrainer.training_step
 
     def training_step(self, *given, **named):
