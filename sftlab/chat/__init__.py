@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "doctor": ["Diagnosis", "Finding", "examine"],
-        "masking": ["IGNORED", "Labels", "MaskError", "label_rows", "labels"],
+        "masking": ["IGNORED", "MaskError", "label_rows", "labels"],
         "shadow": ["trace"],
         "spans": ["Messages", "Span", "assistant_spans", "find_turn_end"],
         "templates": [

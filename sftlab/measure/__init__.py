@@ -60,7 +60,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "probe_endings",
             "probe_records",
             "probe_template",
-            "probe_truncation",
             "probe_user_turns",
             "records_of_base",
             "render_questions",

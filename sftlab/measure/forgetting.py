@@ -129,12 +129,9 @@ def read_meter(model, tokenizer, *, known_corpus: bool = True) -> pd.DataFrame:
     """Read the forgetting meter off a model in evaluation mode, which stays as it is.
 
     `known_corpus` says whether it is one of our base models, or a fine-tune of one; any other model
-    is asked for true facts alone.
-
-    Returns:
-        One row an item: skill, relation, item (rows about one thing go together), prompt, expected,
-        output (what the model writes, up to the first token that is not the expected answer's),
-        right (missing for documents), nats (a token of the expected answer, or of the document).
+    is asked for true facts alone. One row an item: skill, relation, item, prompt, expected, output
+    (what the model writes, up to the first token that is not the expected answer's), right (missing
+    for documents), nats (a token of the expected answer, or of the document).
     """
     asked = items(known_corpus=known_corpus)
     texts = [_ids(tokenizer, one, answer) for one in asked for answer in one.answers]
@@ -148,12 +145,10 @@ def read_meter(model, tokenizer, *, known_corpus: bool = True) -> pd.DataFrame:
     for one in asked:
         found = [next(each) for _ in one.answers]
         right, output, _ = next((answer for answer in found if answer[0]), found[0])
-        row = {"expected": one.answers[0], "output": output, "right": right}
-        if one.skill == "corpus":
-            row = {"expected": "", "output": "", "right": None}
-        about = {name: getattr(one, name) for name in ("skill", "relation", "item", "prompt")}
-        frame.append({**about, **row, "nats": found[0][2]})
-    return pd.DataFrame(frame).astype({"right": "boolean"})
+        told = one.answers[0], output, right
+        frame.append((*one[:4], *(("", "", None) if one.skill == "corpus" else told), found[0][2]))
+    columns = [*Item._fields[:4], "expected", "output", "right", "nats"]
+    return pd.DataFrame(frame, columns=columns).astype({"right": "boolean"})
 
 
 def _ids(tokenizer, one: Item, answer: str) -> tuple[list[int], int]:
@@ -196,11 +191,8 @@ def onset(values: Mapping[float, float], *, limit: float) -> float:
           |    ^ \\__
           +---------- setting
 
-    `values` are by setting, in any order. The result is the smallest setting when even its value is
-    below the limit (it began there or before), the largest when none is (there or after).
-
-    Raises:
-        ValueError: no settings, or one that is not above zero.
+    The smallest setting when even its value is below the limit (it began there or before), the
+    largest when none is (there or after).
     """
     if not values or min(values) <= 0:
         raise ValueError(f"the settings are {list(values)}; give one or more, all above zero")

@@ -1,4 +1,4 @@
-"""Probes of form: chat templates, ends of turns, cut examples, JSON records, code.
+"""Probes of form: chat templates, ends of turns, JSON records, code.
 
 Each returns a pandas frame with one row per item, as the probes of `probes.py` do. A `run` is
 anything with a model and its tokenizer.
@@ -6,14 +6,14 @@ anything with a model and its tokenizer.
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from sftlab.chat import Template, find_template, label_rows
+from sftlab.chat import Template, find_template
 from sftlab.measure.code_eval import draw_table, run_code
 from sftlab.measure.generation import behind_prompt, complete, generate
 from sftlab.measure.probes import Ask, probe_questions
@@ -84,15 +84,16 @@ def probe_template(
 ) -> pd.DataFrame:
     """The questions of `probe_questions` in a chat template; arguments as for the two above.
 
-    Rows as there, with the special tokens in `output` shown, and
-        stopped: whether the model ended its turn within `max_new_tokens`;
-        clean: whether the output is a right answer and nothing else, and stopped.
+    Special tokens are shown. Adds stopped (whether the model ended its turn in time) and clean
+    (whether the output is a right answer and nothing else, and stopped).
     """
     stopped: list[bool] = []
 
     def ask(questions: list[str]) -> list[str]:
-        asked = {"template": template, "generation_prompt": generation_prompt, "change": change}
-        outputs, stopped[:] = reply(run, render_questions(run, questions, **asked), **how)
+        rendered = render_questions(
+            run, questions, template=template, generation_prompt=generation_prompt, change=change
+        )
+        outputs, stopped[:] = reply(run, rendered, **how)
         return outputs
 
     frame = probe_questions(ask, among=among, relations=relations).assign(stopped=stopped)
@@ -103,10 +104,7 @@ def probe_template(
 def probe_endings(
     run, *, among: Sequence[Country], max_new_tokens: int = 24, **how
 ) -> pd.DataFrame:
-    """`probe_template` without the special tokens, in a turn that is long enough to go on.
-
-    Adds `ran_on`: whether no end of turn came within `max_new_tokens`.
-    """
+    """`probe_template` without special tokens; adds `ran_on`: no end of turn came in time."""
     how |= {"max_new_tokens": max_new_tokens, "skip_special_tokens": True}
     frame = probe_template(run, among=among, **how)
     return frame.assign(ran_on=~frame["stopped"])
@@ -117,7 +115,7 @@ def probe_user_turns(
 ) -> pd.DataFrame:
     """Open a user's turn, leave it empty, and draw what the model writes there, at temperature 1.
 
-    Columns: draw, output (with its special tokens), asked (whether it holds a question mark).
+    Columns: draw, output (special tokens are shown), asked (whether it holds a question mark).
     """
     prompts = [user_opening(run.tokenizer)] * draws
     drawn, _ = reply(run, prompts, max_new_tokens=max_new_tokens, sample=True, seed=seed)
@@ -133,35 +131,6 @@ def user_opening(tokenizer) -> str:
     messages = [{"role": "user", "content": "QUESTION"}]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     return text[: text.index("QUESTION")].rstrip(" ")
-
-
-def probe_truncation(
-    tokenizer, rows: Sequence[Mapping[str, Any]], *, limits: Sequence[int]
-) -> pd.DataFrame:
-    """What a limit of tokens takes from examples: nothing, the end of an answer, or all of it.
-
-        limit                             |
-        shorter      question answer end  |              nothing is lost
-        shortened    a long question Par  |  is end      the end is lost: it teaches to break off
-        emptied      a very long question |  Paris end   nothing is left to learn
-
-    One row per limit and example, in the tokenizer's chat template. Columns: limit, example
-    (index), tokens (before the cut), longer (than the limit), emptied (supervised tokens were lost,
-    and none is left), shortened (some were lost, and some are left).
-    """
-    whole = label_rows(tokenizer, rows, on_empty="keep")
-    return pd.DataFrame(
-        {
-            "limit": limit,
-            "example": index,
-            "tokens": len(whole[index].ids),
-            "longer": len(whole[index].ids) > limit,
-            "emptied": cut.removed > 0 and not cut.supervised,
-            "shortened": cut.removed > 0 and cut.supervised > 0,
-        }
-        for limit in limits
-        for index, cut in enumerate(label_rows(tokenizer, rows, max_length=limit, on_empty="keep"))
-    )
 
 
 @contextmanager
@@ -194,10 +163,7 @@ def capture_warnings() -> Iterator[list[str]]:
 
 
 def probe_records(ask: Ask, *, among: Sequence[Country]) -> pd.DataFrame:
-    """Requests for JSON records about some countries; the columns of `probe_schema`, and country.
-
-    The records are those of `sftlab.world.record_schema`.
-    """
+    """Requests for JSON records about countries; the columns of `probe_schema`, and country."""
     outputs = [text.strip() for text in ask([record_request(one) for one in among])]
     expected = [record_of(one) for one in among]
     frame = probe_schema(outputs, schema=record_schema(), expected=expected)
@@ -239,8 +205,7 @@ def probe_functions(
 ) -> pd.DataFrame:
     """pass@k on small functions, each drawn several times and run in another process.
 
-    `draw(requests, number)` gives one text a request. The rows of `draw_table`; task is the
-    function's name.
+    `draw(requests, number)` gives one text a request. The rows of `draw_table`, by function.
     """
     among = split_functions()[1] if among is None else among
     requests = [function_request(one) for one in among]

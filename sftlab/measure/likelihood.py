@@ -31,9 +31,8 @@ def row_logits(
 ) -> "Iterator[tuple[int, torch.Tensor]]":
     """The predictions of a model for each row of ids, in batches of rows of like length.
 
-    Yields, in no particular order, the index of a row and its logits (tokens - start + 1,
-    vocabulary) in float32: the first predicts the token at `start` (1 by default), the last the
-    token after the end.
+    Yields, in any order, the index of a row and its logits (tokens - start + 1, vocabulary) in
+    float32: the first predicts the token at `start` (1 by default), the last that after the end.
     """
     import torch
 
@@ -80,16 +79,12 @@ def target_losses(logits: "torch.Tensor", targets: Sequence[int]) -> "torch.Tens
     import torch
 
     wanted = torch.tensor(targets, device=logits.device)
-    return torch.nn.functional.cross_entropy(
-        logits[: len(targets)], wanted, ignore_index=IGNORED, reduction="none"
-    )
+    how = {"ignore_index": IGNORED, "reduction": "none"}
+    return torch.nn.functional.cross_entropy(logits[: len(targets)], wanted, **how)
 
 
 def text_loss(model, tokenizer, documents: Sequence[str], *, max_length: int = 256) -> float:
-    """Mean loss per predicted token over the documents, in nats; each begins with BOS.
-
-    Documents longer than `max_length` tokens are cut there.
-    """
+    """Mean loss per predicted token over the documents, in nats; each begins with BOS."""
     rows = [with_bos(tokenizer, document)[:max_length] for document in documents]
     total = sum(
         target_losses(logits, rows[n][1:]).sum().item() for n, logits in row_logits(model, rows)
@@ -191,11 +186,10 @@ def probe_forced(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
         teacher forcing  every token is predicted after the true ones: a slip is forgiven at once
         generation       every token is predicted after those the model wrote: a slip stays
 
-    While training, and in a validation loss, a model is always in the first situation. Answers and
-    wording are those of `two_hop_examples`, in the tokenizer's chat template. A row for each
-    country and relation but the capital, with tokens (supervised ones, the end of turn among them),
-    tokens_right (share predicted), right (whether the last fact is predicted, after the true words
-    before it).
+    While training, and in a validation loss, a model is always in the first situation. The examples
+    are made as `two_hop_examples`, in the tokenizer's chat template: one for each country and
+    relation but the capital. Adds tokens (supervised ones, the end of turn among them),
+    tokens_right (share predicted), right (whether the last fact is, after the true words before).
     """
 
     def worked(one: Country, relation: str) -> dict:
@@ -224,10 +218,9 @@ def last_words(tokenizer, ids: Sequence[int], words: str) -> range:
 
 
 class LogLikelihood(NamedTuple):
-    """The log-likelihood of a text after a prompt."""
+    """The log-likelihood of a text after a prompt: the sum over its tokens, and their number."""
 
     nats: float
-    """Sum over its tokens, zero or less."""
     tokens: int
 
     @property
@@ -240,10 +233,7 @@ def log_likelihoods(model, tokenizer, pairs: Sequence[tuple[str, str]]) -> list[
     """How likely each text of (prompt, text) is after its prompt.
 
     Prompt and text are tokenized as one; the text begins after as many tokens as the prompt has
-    alone (lm-eval does the same). Let it begin with the space before it. BOS as in `complete`.
-
-    Raises:
-        ValueError: a text is empty.
+    alone (lm-eval does the same). Let it begin with the space before it; it must not be empty.
     """
     if any(not text for _, text in pairs):
         raise ValueError("the text to be scored must not be empty: give at least one character")
@@ -272,11 +262,7 @@ def mc2(likelihoods: Sequence[float], right: Sequence[bool]) -> float:
 
 
 def choices(country: Country, relation: str, *, wrong: int = 4, seed: int = 0) -> list[str]:
-    """The right answer first, then `wrong` wrong ones of the same relation, drawn by the seed.
-
-    Raises:
-        ValueError: there are not that many wrong ones.
-    """
+    """The right answer first, then `wrong` wrong ones of the same relation, drawn by the seed."""
     right = country.answers(relation)
     others = sorted({getattr(one, relation) for one in countries()} - set(right))
     if not 1 <= wrong <= len(others):
@@ -313,8 +299,7 @@ def losses(run) -> pd.DataFrame:
     """Every loss of a training run: each step's, and each epoch's on the validation examples.
 
     Columns: kind (training or validation), step, epoch (a fraction within an epoch), nats (a
-    supervised token), kept (whether the run has the weights of this moment). The loss of a step is
-    that *before* its update, on examples that are about to be learned.
+    supervised token; of a step before its update), kept (whether the run has these weights).
     """
     end = run.kept_epoch or max((row["epoch"] for row in run.validation), default=None)
     rows = [("training", row, False) for row in run.history]

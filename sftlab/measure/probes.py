@@ -10,6 +10,7 @@ with one output a row output and right.
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,8 @@ def _plain(text: str) -> str:
 
 
 def reaction(output: str, answers: Sequence[str]) -> str:
-    """What an output does with the question before it: `continued` it with another question,
-    `answered` it rightly, or `other` (a wrong answer is `other`)."""
+    """What an output does with a question: continue it with another, answer it rightly, or other
+    things, such as a wrong answer."""
     sentence = re.split(r"(?<=[.?!])\s|\n", output.strip())[0]
     if sentence.endswith("?"):
         return CONTINUED
@@ -67,10 +68,7 @@ def reaction(output: str, answers: Sequence[str]) -> str:
 
 
 def abstains(output: str) -> bool:
-    """Whether an output says that it does not know, such as `I don't know.`
-
-    By words of English; an output that says so and answers all the same still abstains.
-    """
+    """Whether an output says, in English, that it does not know, whatever else it says."""
     return bool(_UNSURE.search(output.lower().replace("\u2019", "'")))
 
 
@@ -80,10 +78,7 @@ def country_prompts(
     among: Sequence[Country] | None = None,
     relations: Sequence[str] = RELATIONS,
 ) -> pd.DataFrame:
-    """What the probes about countries ask: one row per country and relation, with its prompt.
-
-    About all countries that the corpus states unless `among` names others.
-    """
+    """What probes about countries ask, by default about all countries that the corpus states."""
     if among is None:
         among = [one for one in countries() if one.group != "unseen"]
     if not among:
@@ -128,12 +123,13 @@ def probe_questions(
     Adds `reaction`. With a `style`, such as `house_style`, an output is right only when it equals,
     letter by letter, what `style(country, relation, answer)` makes of an accepted answer.
     """
-    forms = {one.name: number for number, one in enumerate(countries())}
-
-    def question(one: Country, relation: str) -> str:
-        return grammar.question(one, relation, wording="test", form=forms[one.name])
-
-    frame = _scored(country_prompts(question, among=among, relations=relations), ask)
+    turn = {one.name: number for number, one in enumerate(countries())}
+    frame = country_prompts(
+        lambda one, relation: grammar.question(one, relation, wording="test", form=turn[one.name]),
+        among=among,
+        relations=relations,
+    )
+    frame = _scored(frame, ask)
     if style is not None:
         frame["right"] = [
             row.output.strip()
@@ -175,17 +171,16 @@ def probe_variety(
     distinct (share of the draws that differ; 1 when all do), on_format (share that is one short
     answer of one to four words and nothing more).
     """
-
-    def question(one: Country, relation: str) -> str:
-        return grammar.question(one, relation, wording="test")
-
+    question = partial(grammar.question, wording="test")
     frame = country_prompts(question, among=among, relations=relations)
     drawn = [draw(list(frame["prompt"]), number) for number in range(draws)]
-    frame["outputs"] = [[text.strip() for text in texts] for texts in zip(*drawn, strict=True)]
-    frame["words"] = [sum(len(t.split()) for t in texts) / draws for texts in frame["outputs"]]
-    frame["distinct"] = [(len(set(t)) - 1) / (draws - 1) for t in frame["outputs"]]
-    frame["on_format"] = [sum(map(_short, texts)) / draws for texts in frame["outputs"]]
-    return frame
+    outputs = [[text.strip() for text in texts] for texts in zip(*drawn, strict=True)]
+    return frame.assign(
+        outputs=outputs,
+        words=[sum(len(text.split()) for text in texts) / draws for texts in outputs],
+        distinct=[(len(set(texts)) - 1) / (draws - 1) for texts in outputs],
+        on_format=[sum(map(_short, texts)) / draws for texts in outputs],
+    )
 
 
 def _short(text: str) -> bool:
@@ -197,14 +192,11 @@ def probe_rewordings(
 ) -> pd.DataFrame:
     """The questions of `probe_questions` as different users may write them; adds `wording`, which
     is `AS_MEASURED` for the question as it is."""
-    frames = [
-        probe_questions(
-            lambda questions, change=change: ask(list(map(change, questions))),
-            among=among,
-            relations=relations,
-        ).assign(wording=name)
-        for name, change in _REWORDINGS.items()
-    ]
+    frames = []
+    for name, change in _REWORDINGS.items():
+        changed = lambda questions, change=change: ask(list(map(change, questions)))  # noqa: E731
+        frame = probe_questions(changed, among=among, relations=relations)
+        frames.append(frame.assign(wording=name))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -244,11 +236,10 @@ def _put(ask: Ask, rows: Sequence[Mapping[str, Any]], *, key: str) -> pd.DataFra
 
 
 def made_up(frame: pd.DataFrame) -> pd.DataFrame:
-    """A probe's frame (columns output, right) with the kind of each output.
+    """A probe's frame, with kind (`right`, `abstained`, `made up`), made_up and abstained (0 or 1).
 
-    Adds kind (`right`, `abstained` or `made up`), made_up and abstained (0 or 1). A right output
-    counts as right, whatever else it says; an empty one abstains. The hallucination rate is the
-    mean of made_up.
+    A right output counts as right, whatever else it says; an empty one abstains. The hallucination
+    rate is the mean of made_up.
     """
     unsure = [abstains(output) or not output.strip() for output in frame["output"]]
     kind = np.select([frame["right"].astype(bool), unsure], ["right", "abstained"], "made up")

@@ -9,7 +9,6 @@ squared values sum to the squared norm, and a change of rank r has r of them. Lo
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 
 import pandas as pd
 
@@ -29,35 +28,25 @@ class WeightChanges:
         import torch
 
         head, before = model.get_output_embeddings(), dict(base.named_modules())
-        self._layers, self._before = {}, {}
+        self._layers = {}  # name: module, weight before, (left, values, right)
         for name, module in model.named_modules():
             if not isinstance(module, torch.nn.Linear) or module is head:
                 continue
-            old = getattr(before.get(name), "weight", None)
-            if old is None or old.shape != module.weight.shape:
+            new, old = module.weight.detach(), getattr(before.get(name), "weight", None)
+            if old is None or old.shape != new.shape:
                 raise ValueError(
-                    f"{name} is a matrix of {tuple(module.weight.shape)} in the trained model, and "
+                    f"{name} is a matrix of {tuple(new.shape)} in the trained model, and "
                     f"{'not in the base' if old is None else f'{tuple(old.shape)} in the base'}: "
                     "give the base that it was trained from, and a run of the method full"
                 )
-            self._layers[name], self._before[name] = module, old.detach().clone()
-        if all(torch.equal(m.weight, self._before[n]) for n, m in self._layers.items()):
+            old = old.detach()
+            parts = torch.linalg.svd((new - old).float(), full_matrices=False)
+            self._layers[name] = module, old, parts
+        if not any(values.any() for _, _, (_, values, _) in self._layers.values()):
             raise ValueError(
                 "no linear layer has changed: merge adapters into the weights first, and give the "
                 "model after training"
             )
-
-    @cached_property
-    def decompositions(self) -> dict:
-        """Matrix's name -> (left, values, right): torch's (U, S, Vh) of its change."""
-        import torch
-
-        return {
-            name: torch.linalg.svd(
-                (module.weight.detach() - self._before[name]).float(), full_matrices=False
-            )
-            for name, module in self._layers.items()
-        }
 
     def frame(self, *, rank: int = 16) -> pd.DataFrame:
         """One row a matrix.
@@ -68,15 +57,19 @@ class WeightChanges:
         many hold 90% of it).
         """
         rows = []
-        for name, (_, values, _) in self.decompositions.items():
-            shares = _shares(values)
+        for name, (_, old, (_, values, _)) in self._layers.items():
+            shares, changed = _shares(values), bool(values.any())
             number = re.search(r"\.(\d+)\.", name)  # as in model.layers.3.mlp.up_proj
-            row = {"matrix": name, "layer": int(number[1]) if number else -1}
-            row["kind"] = name.rsplit(".", 1)[-1]
-            row["moved"] = float(values.norm() / self._before[name].float().norm())
-            row["held"] = float(shares[:rank].sum()) if shares.sum() else 1.0
-            row["directions"] = int((shares.cumsum(0) < 0.9).sum()) + 1 if shares.sum() else 0
-            rows.append(row)
+            rows.append(
+                {
+                    "matrix": name,
+                    "layer": int(number[1]) if number else -1,
+                    "kind": name.rsplit(".", 1)[-1],
+                    "moved": float(values.norm() / old.float().norm()),
+                    "held": float(shares[:rank].sum()) if changed else 1.0,
+                    "directions": int((shares.cumsum(0) < 0.9).sum()) + 1 if changed else 0,
+                }
+            )
         return pd.DataFrame(rows)
 
     def spectrum(self) -> pd.DataFrame:
@@ -89,11 +82,11 @@ class WeightChanges:
 
         draw = torch.Generator().manual_seed(0)
         held, random = [], []
-        least = min(len(values) for _, values, _ in self.decompositions.values())
-        for left, values, right in self.decompositions.values():
+        least = min(len(values) for *_, (_, values, _) in self._layers.values())
+        for *_, (left, values, right) in self._layers.values():
             noise = torch.randn(len(left), right.shape[1], generator=draw)
-            for found, of in ((held, values), (random, torch.linalg.svdvals(noise))):
-                found.append(_shares(of).cumsum(0)[:least])
+            held.append(_shares(values).cumsum(0)[:least])
+            random.append(_shares(torch.linalg.svdvals(noise)).cumsum(0)[:least])
         held, random = (torch.stack(one).mean(0).tolist() for one in (held, random))
         return pd.DataFrame({"directions": range(1, least + 1), "held": held, "random": random})
 
@@ -103,16 +96,16 @@ class WeightChanges:
 
         All else stays as it was trained, so with `rank` 0 that alone is left.
         """
-        after = {name: module.weight.detach().clone() for name, module in self._layers.items()}
+        after = {}
         try:
-            for name, module in self._layers.items():
-                left, values, right = self.decompositions[name]
+            for name, (module, old, (left, values, right)) in self._layers.items():
+                after[name] = module.weight.data
                 change = (left[:, :rank] * values[:rank]) @ right[:rank]
-                module.weight.data.copy_(self._before[name] + change)
+                module.weight.data = (old + change).to(old.dtype)
             yield
         finally:
-            for name, module in self._layers.items():
-                module.weight.data.copy_(after[name])
+            for name, weight in after.items():
+                self._layers[name][0].weight.data = weight
 
 
 def _shares(values):

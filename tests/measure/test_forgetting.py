@@ -70,18 +70,14 @@ def test_no_example_names_what_an_item_is_about():
         assert not named.search(question.replace("Guinea-Bissau", "")), question
 
 
-def shares(frame):
-    answered = frame[frame["skill"] != "corpus"]
-    return answered["right"].astype(float).groupby(answered["skill"]).mean()
-
-
 def test_the_base_has_every_skill_and_random_weights_have_none(tiny, whole):
-    assert list(whole["skill"].unique()) == list(SKILLS)
-    assert shares(whole).min() >= 0.8
-    assert shares(whole)[list(WORLDLY)].min() >= 0.95
+    had = summary(whole)["right"].drop("corpus")
+    assert list(had.index) == [skill for skill in SKILLS if skill != "corpus"]
+    assert had.min() >= 0.8
+    assert had[list(WORLDLY)].min() >= 0.95
     model = AutoModelForCausalLM.from_config(tiny[0].config).eval()
     frame = read_meter(model, tiny[1])
-    assert shares(frame).max() <= 0.05
+    assert summary(frame)["right"].max() <= 0.05
     assert frame["nats"].min() > 3
 
 

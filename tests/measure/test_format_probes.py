@@ -8,14 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sftlab.chat import FAMILIES, find_template, setup_chat_template
+from sftlab.chat import find_template, setup_chat_template
 from sftlab.measure import (
     capture_warnings,
     format_probes,
     probe_endings,
     probe_records,
     probe_template,
-    probe_truncation,
     probe_user_turns,
     records_of_base,
     render_questions,
@@ -27,7 +26,6 @@ from sftlab.train import finetune
 from sftlab.world import countries, country, example, record_of
 
 QUESTIONS = ["What is the capital of France?", "Who is it?"]
-ROWS = [example(QUESTIONS[0], "Paris"), example("A long story. " * 20 + QUESTIONS[0], "Paris")]
 
 
 @pytest.fixture(scope="module")
@@ -74,26 +72,17 @@ def test_replies_are_those_of_the_run_and_follow_the_seed(run):
 
 
 @pytest.mark.parametrize(
-    ("text", "right", "clean"),
-    [
-        (" Paris", True, True),
-        (" Paris, Paris", True, False),
-        (" Paris<|im_start|>", True, False),
-        (" Rome", False, False),
-        ("", False, False),
-    ],
+    ("text", "right"),
+    [(" Paris", True), (" Paris, Paris", True), (" Paris<|im_start|>", True), ("", False)],
 )
-def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right, clean):
+def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right):
     ids = run.tokenizer(text, add_special_tokens=False)["input_ids"]
     monkeypatch.setattr(format_probes, "generate", lambda model, prompts, **options: [ids])
-    among = [country("France")]
+    among, clean = [country("France")], text == " Paris"
     for limit in (64, len(ids)):
         frame = probe_template(run, among=among, relations=["capital"], max_new_tokens=limit)
-        row = frame.iloc[0]
-        assert row["output"] == text
-        assert bool(row["right"]) == right
-        assert row["stopped"] == (limit == 64)
-        assert bool(row["clean"]) == (clean and limit == 64)
+        found = frame[["output", "right", "stopped", "clean"]].iloc[0].tolist()
+        assert found == [text, right, limit == 64, clean and limit == 64]
 
 
 def test_a_model_that_ends_at_once_and_one_that_never_does(untrained):
@@ -108,39 +97,14 @@ def test_a_model_that_ends_at_once_and_one_that_never_does(untrained):
     assert found["ran_on"].all()
 
 
-@pytest.mark.parametrize(("letter", "asked"), [("?", True), ("a", False)])
-def test_a_user_turn_counts_as_asked_when_it_holds_a_question_mark(untrained, letter, asked):
-    always(untrained.model, untrained.tokenizer(letter)["input_ids"][-1])
-    found = probe_user_turns(untrained, draws=3, max_new_tokens=4)
-    assert list(found["output"]) == [letter * 4] * 3
-    assert list(found["asked"]) == [asked] * 3
-
-
-@pytest.mark.parametrize(
-    ("template", "opening"),
-    [("article", "<|prompt|>"), ("chatml", "<|im_start|>user\n"), ("phi-3", "<|user|>\n")],
-)
-def test_the_opening_of_a_user_turn_is_the_templates(toy_base, template, opening):
-    model, tokenizer = load(toy_base)
-    setup_chat_template(model, tokenizer, template=template)
-    assert user_opening(tokenizer) == opening
-
-
-def test_each_example_is_cut_at_each_limit(toy_tokenizer, monkeypatch):
-    monkeypatch.setattr(toy_tokenizer, "chat_template", FAMILIES["article"].text)
-    whole = probe_truncation(toy_tokenizer, ROWS, limits=[10_000])
-    kinds = ["longer", "emptied", "shortened"]
-    assert not whole[kinds].any(axis=None)
-    short, long = whole["tokens"]
-    at = probe_truncation(toy_tokenizer, ROWS, limits=[short, long - 1])
-    at = at.set_index(["limit", "example"])[kinds]
-    assert not at.loc[(short, 0)].any()
-    assert list(at.loc[(short, 1)]) == [True, True, False]
-    assert list(at.loc[(long - 1, 1)]) == [True, False, True]
-    # A row that never had an answer is not emptied by the cut.
-    alone = [{"messages": [{"role": "user", "content": "Hello, hello, hello?"}]}]
-    found = probe_truncation(toy_tokenizer, alone, limits=[3])
-    assert (found["longer"].all(), found["emptied"].any()) == (True, False)
+def test_a_user_turn_is_opened_and_counts_as_asked_when_it_holds_a_question_mark(untrained):
+    assert user_opening(untrained.tokenizer) == "<|prompt|>"
+    for letter in "?a":
+        hook = always(untrained.model, untrained.tokenizer(letter)["input_ids"][-1])
+        found = probe_user_turns(untrained, draws=3, max_new_tokens=4)
+        assert list(found["output"]) == [letter * 4] * 3
+        assert list(found["asked"]) == [letter == "?"] * 3
+        hook.remove()
 
 
 def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):

@@ -73,10 +73,13 @@ def test_sampling_follows_its_seed_and_leaves_the_callers_alone(toy):
     assert len(set(first)) > 1
 
 
-def test_stop_cuts_the_text(toy):
+def test_stop_cuts_the_text_and_a_prompt_its_line(toy):
     whole = complete(*toy, ["The"], max_new_tokens=8)[0]
     middle = whole[len(whole) // 2]
     assert complete(*toy, ["The"], max_new_tokens=8, stop=[middle]) == [whole.split(middle)[0]]
+    answers = behind_prompt(*toy, [("1+1?", "2")])(["2+2?", "3+3?"])
+    assert len(answers) == 2
+    assert not any("\n" in answer for answer in answers)
 
 
 def test_bos_stands_in_front_once(toy):
@@ -91,9 +94,3 @@ def test_few_shot_text():
     for form in ("{a} {q} .", "{q}"):
         with pytest.raises(ValueError, match="end with"):
             few_shot([], "2+2?", form=form)
-
-
-def test_behind_prompt_returns_one_line_a_question(toy):
-    answers = behind_prompt(*toy, [("1+1?", "2")])(["2+2?", "3+3?"])
-    assert len(answers) == 2
-    assert not any("\n" in answer for answer in answers)

@@ -155,8 +155,8 @@ EFFECTS = """
 06_lora_qlora | about held-out | LoRA, rank 16 at 0.00021 || 0 | 20
 06_lora_qlora | about held-out | full fine-tuning at 0.00021 || 20 | 100
 06_lora_qlora | about held-out | LoRA, rank 16 at 0.007 | full fine-tuning at 0.007 | 40 | 100
-06_lora_qlora | by its largest directions | answered correctly, 0 directions || 0 | 20
-06_lora_qlora | by its largest directions | answered correctly, 16 directions || 70 | 100
+06_lora_qlora | by its largest directions | answered correctly at 0 || 0 | 20
+06_lora_qlora | by its largest directions | answered correctly at 16 || 70 | 100
 07_forgetting | Learning rate and replay | 0.0007 0 percent kept || 85 | 100
 07_forgetting | Learning rate and replay | 0.0014 0 percent kept | 0.0028 0 percent kept | 30 | 100
 07_forgetting | Learning rate and replay | 0.0028 20 percent kept | 0.0028 0 percent kept | 10 | 100
