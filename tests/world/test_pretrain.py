@@ -11,6 +11,10 @@ from sftlab.world import pretrain
 from sftlab.world.pretrain import RESERVED, Recipe
 
 
+class Killed(Exception):
+    pass
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     """A folder to work in, and a small corpus, tokenised: enough for a dozen steps."""
@@ -38,9 +42,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(work, tmp_path, monkeypat
     assert not (work[0] / "tiny.pt").exists()
     clip = torch.nn.utils.clip_grad_norm_
     with monkeypatch.context() as patch:
-        calls = Mock(side_effect=[*[DEFAULT] * 6, KeyboardInterrupt], wraps=clip)
+        calls = Mock(side_effect=[*[DEFAULT] * 6, Killed], wraps=clip)
         patch.setattr(torch.nn.utils, "clip_grad_norm_", calls)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             train(work, tmp_path / "killed")
     with monkeypatch.context() as patch:
         patch.setitem(pretrain.RECIPES, "tiny", Recipe(hidden=64, mlp=128, layers=1, warmup=3))
