@@ -1,11 +1,15 @@
-"""Profiles, loading and preflight, without a network."""
+"""Profiles, loading and preflight, without a network; threads, memory, where a bar goes."""
 
 import hashlib
 import logging
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
+import httpx
+import psutil
 import pytest
 import torch
 from huggingface_hub import HfApi, constants, errors
@@ -13,7 +17,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sftlab import models
+from sftlab import machine, models
 from sftlab.measure import complete, text_loss
 from sftlab.models import (
     PROFILES,
@@ -26,26 +30,37 @@ from sftlab.models import (
 from sftlab.planner import PreflightError, find_architecture
 from sftlab.planner import preflighting as preflight
 
-SIZES = dict(hidden_size=64, num_hidden_layers=2, intermediate_size=128, num_attention_heads=2,
-             num_key_value_heads=1, vocab_size=16, max_position_embeddings=32)  # fmt: skip
+SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "vocab_size": 16}
+SIZES |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 32}
 
 
 def snapshot(folder, dtype=torch.float32, unk="<unk>", extra=()):
-    """Random weights of a hub profile's architecture, as the hub lays out a repository.
-
-    The tokenizer has no padding token, as Llama's have none.
-    """
-    folder = Path(folder)
-    model = LlamaForCausalLM(LlamaConfig(**SIZES))
-    model.to(dtype).save_pretrained(folder)
-    vocabulary = {"<unk>": 0, "<end>": 1, "a": 2, **{t: 3 + i for i, t in enumerate(extra)}}
-    words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, eos_token="<end>", **({"unk_token": unk} if unk else {})
-    )
+    """A random Llama as the hub lays out a repository; as there, without a padding token."""
+    LlamaForCausalLM(LlamaConfig(**SIZES)).to(dtype).save_pretrained(folder)
+    words = ["<unk>", "<end>", "a", *extra]
+    core = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    known = {"unk_token": unk} if unk else {}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", **known)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def raising(error):
+    def call(*args, **kwargs):
+        raise OSError("wrapped") from error
+
+    return call
+
+
+def refusal(kind):
+    """An error of the hub."""
+    request = httpx.Request("GET", "https://x")
+    return kind("said", response=httpx.Response(403, request=request))
+
+
+def rows_of(check):
+    return {row.what: row for row in check.rows}
 
 
 @pytest.fixture
@@ -71,57 +86,46 @@ def test_profiles_state_their_size():
         assert profile.rate("lora") == profile.rate("qlora") > profile.rate("full")
 
 
-def test_names_folders_and_hub_ids_are_found(tmp_path, hub_cache):
+def test_names_folders_and_hub_ids_are_found(tmp_path, hub_cache, monkeypatch):
     assert find_profile("tiny") is PROFILES["tiny"] is find_profile(PROFILES["tiny"])
-    folder = snapshot(tmp_path / "model")
-    found = find_profile(folder)
-    assert not found.on_hub
-    assert found.rate_full == 7e-4
-    assert found == find_profile(str(folder))
     hub = find_profile("someone/some-model")
     assert hub.on_hub
     assert hub.parameters is None
     assert hub.method == "lora"
-
-
-def test_other_names_are_answered_with_those_that_exist(tmp_path):
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-    for name, said in (
-        ("tinny", r"'tinny'.*tiny, small, tiny-early"),
-        (tmp_path, r"without config\.json"),
-        (3, "got int"),
-        (tmp_path / "adapter", "load_run"),
-        (tmp_path / "adaptr", r"did you mean .*adapter\?"),
-    ):
-        with pytest.raises(UnknownProfileError, match=said):
-            find_profile(name)
-
-
-def test_folder_s_source_is_absolute(tmp_path, monkeypatch):
     folder = snapshot(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     found = find_profile("model")
-    assert (found.name, found.source) == ("model", str(folder.resolve()))
-    monkeypatch.chdir("/")
+    assert (found.name, found.source, found.on_hub) == ("model", str(folder.resolve()), False)
+    assert found.rate_full == 7e-4
+    assert find_profile(folder) == find_profile(str(folder))
+    monkeypatch.chdir("/")  # a run remembers its base: the source is absolute
     assert models.local_folder(found) == folder.resolve()
     (folder / "config.json").unlink()
-    (folder / "model.safetensors").unlink()
-    (folder / "tokenizer.json").rename(tmp_path / "elsewhere")
-    assert not found.on_hub
     with pytest.raises(ModelNotAvailableError, match=r"no config\.json"):
         load(found)
 
 
+NO_FOLDER = ["./mine", "../mine", "/no/mine", "~/no-such/mine", "~nobody-here/mine", "a/b/c"]
+NO_FOLDER += ["C:/mine", "C:mine", "runs\\mine", "runs/mine", Path("mine"), Path("a/b")]
+
+
 @pytest.mark.parametrize(
-    "name", ["./mine", "../mine", "/no/mine", "~/no-such/mine", "~nobody-here/mine", "a/b/c",
-             "C:/mine", "C:mine", "runs\\mine", "runs/mine", Path("mine"), Path("a/b")],
-)  # fmt: skip
-def test_what_looks_like_a_path_is_never_asked_of_the_hub(tmp_path, monkeypatch, name):
+    ("name", "said"),
+    [
+        ("tinny", r"'tinny'.*tiny, small, tiny-early"),
+        ("runs", r"without config\.json"),
+        (3, "got int"),
+        ("runs/adapter", "load_run"),
+        (Path("runs/adaptr"), r"did you mean .*adapter\?"),
+        *((name, "no such folder") for name in NO_FOLDER),
+    ],
+)
+def test_other_names_are_answered_here_and_never_by_the_hub(tmp_path, monkeypatch, name, said):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "adapter").mkdir(parents=True)
+    (tmp_path / "runs" / "adapter" / "adapter_config.json").write_text("{}")
     monkeypatch.setattr(models, "try_to_load_from_cache", raising(None))
-    with pytest.raises(UnknownProfileError, match="no such folder"):
+    with pytest.raises(UnknownProfileError, match=said):
         find_profile(name)
 
 
@@ -207,29 +211,16 @@ def test_hub_model_in_the_cache_needs_no_network(hub_cache):
     found = find_profile("someone/some-model")
     assert found.parameters < 1e6
     assert load(found)[0].dtype == torch.float32
-    rows = {row.what: row for row in preflight.preflight(found).require().rows}
+    rows = rows_of(preflight.preflight(found).require())
     assert rows["network"].needed == "no"
     assert rows["disk"].needed == "0.0 GB"
-
-
-def raising(error):
-    def call(*args, **kwargs):
-        raise OSError("wrapped") from error
-
-    return call
-
-
-def hub_error(kind):
-    import httpx
-
-    return kind("said", response=httpx.Response(403, request=httpx.Request("GET", "https://x")))
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (hub_error(errors.GatedRepoError), "Accept its licence.*hf auth login"),
-        (hub_error(errors.RepositoryNotFoundError), "no such model.*Check the spelling"),
+        (refusal(errors.GatedRepoError), "Accept its licence.*hf auth login"),
+        (refusal(errors.RepositoryNotFoundError), "no such model.*Check the spelling"),
         (errors.OfflineModeIsEnabled("said"), "can't be reached.*'tiny'"),
         (errors.LocalEntryNotFoundError("said"), "not in the cache"),
     ],
@@ -259,28 +250,31 @@ def test_preflight_refuses_with_a_remedy(hub_cache, monkeypatch):
     with pytest.raises(PreflightError, match=r"(?s)llama-3.1-8b-qlora.*GPU runtime.*method='lora'"):
         check.require()
     monkeypatch.setattr(HfApi, "auth_check", raising(None))
-    rows = {row.what: row for row in preflight.preflight("smollm2-135m").rows}
-    assert not rows["network"].ok
-    assert "tiny" in rows["network"].remedy
-    denied = hub_error(errors.GatedRepoError)
-    monkeypatch.setattr(HfApi, "auth_check", lambda self, name: (_ for _ in ()).throw(denied))
-    rows = {row.what: row for row in preflight.preflight("llama-3.2-1b").rows}
-    assert "hf auth login" in rows["licence"].remedy
+    network = rows_of(preflight.preflight("smollm2-135m"))["network"]
+    assert not network.ok
+    assert "tiny" in network.remedy
+    monkeypatch.setattr(HfApi, "auth_check", Mock(side_effect=refusal(errors.GatedRepoError)))
+    licence = rows_of(preflight.preflight("llama-3.2-1b"))["licence"]
+    assert "hf auth login" in licence.remedy
 
 
 def test_preflight_of_a_folder_asks_no_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(HfApi, "auth_check", raising(None))
     check = preflight.preflight(snapshot(tmp_path / "model"), method="lora").require()
     assert check.method == "lora"
-    assert {row.what for row in check.rows} >= {"memory", "time"}
+    assert set(rows_of(check)) >= {"memory", "time"}
     with pytest.raises(ValueError, match="'magic'; choose one of full, lora, qlora"):
         preflight.preflight(tmp_path / "model", method="magic")
 
 
-def test_preflight_says_when_the_machine_is_busy(monkeypatch):
+def test_preflight_says_when_the_machine_is_busy_or_a_package_is_too_old(monkeypatch):
     for busy, found in ((0.1, "2, idle"), (1.4, "2, 1.4 busy with other")):
         monkeypatch.setattr(preflight, "cores", lambda busy=busy: (2, busy))
         assert found in str(preflight.preflight("tiny").require())
+    monkeypatch.setattr(preflight, "requires", lambda name: ["torch>=2", "trl>=99"])
+    packages = rows_of(preflight.preflight("tiny"))["packages"]
+    assert not packages.ok
+    assert "`pip install 'trl>=99'`" in packages.remedy
 
 
 def test_weights_hash_is_that_of_the_file(tmp_path):
@@ -293,15 +287,6 @@ def test_weights_hash_is_that_of_the_file(tmp_path):
         weights_hash(tmp_path / "none")
 
 
-def test_a_package_outside_the_course_s_range_is_named(monkeypatch):
-    ranges = {"trl": preflight.SpecifierSet(">=99")}
-    monkeypatch.setattr(preflight, "_ranges", lambda: ranges)
-    row = preflight._packages("full")
-    assert not row.ok
-    assert "pip install 'trl>=99'" in row.remedy
-    assert "torch>" not in row.remedy
-
-
 def test_what_bitsandbytes_logs_at_its_import_is_silent_once_a_model_was_loaded(caplog):
     """PEFT imports it, in whatever cell of the learner's comes first."""
     load("tiny")
@@ -309,3 +294,54 @@ def test_what_bitsandbytes_logs_at_its_import_is_silent_once_a_model_was_loaded(
     log.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "no kernels")
     log.warning("Another matter")
     assert [record.getMessage() for record in caplog.records] == ["Another matter"]
+
+
+def test_a_kernel_is_a_notebook_and_a_program_that_only_imports_it_is_none():
+    import ipykernel.kernelapp  # noqa: F401 - as ipywidgets and papermill do
+
+    assert machine.progress_stream() is sys.stderr
+    code = (
+        "import sys; from ipykernel.kernelapp import IPKernelApp; IPKernelApp.instance();"
+        "from sftlab.machine import progress_stream; print(progress_stream() is sys.stdout)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize(("small", "threads"), [(10_000, 3), (20_000_000, 1)])
+def test_a_small_model_takes_one_thread_and_others_take_all(tmp_path, monkeypatch, small, threads):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(machine, "_threads_at_start", lambda: 3)
+    monkeypatch.setattr(machine, "SMALL", small)
+    try:
+        load("tiny")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+V1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat")
+V2 = ("memory.max", "memory.current", "memory.stat")
+
+
+@pytest.mark.parametrize(
+    ("files", "texts", "room"),
+    [
+        (V2, ["1000", "900", "anon 100\ninactive_file 500\nactive_file 200"], 800),
+        (V2, ["1000", "900"], 100),
+        (V2, ["max", "900"], 5000),
+        (V2, ["9000", "900"], 5000),
+        (V2, ["1000", "1200"], 0),
+        (V1, ["2000", "1900", "inactive_file 1\ntotal_inactive_file 3\ntotal_active_file 4"], 107),
+        (V1, [str(2**63 - 4096), "1900"], 5000),
+        (V2, [], 5000),
+    ],
+)
+def test_room_of_a_container_does_not_count_cached_files(tmp_path, monkeypatch, files, texts, room):
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "pick_device", lambda: "cpu")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
+    (tmp_path / "memory").mkdir()
+    for file, text in zip(files, texts, strict=False):
+        (tmp_path / file).write_text(text + "\n")
+    assert machine.free_memory() == room

@@ -41,38 +41,24 @@ def llama_like(toy_base, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=LESSONS)
-def result(request, llama_like, tmp_path_factory):
-    (done,) = run_notebooks(
-        [request.param],
-        parameters={"profile": str(llama_like)}
-        | {name: value for name, value in PARAMETERS.items() if name in LESSONS[request.param]},
-        folder=tmp_path_factory.mktemp(request.param),
-        progress=False,
-    )
-    return done
-
-
 def test_the_folder_behaves_as_llamas(llama_like):
     tokenizer = AutoTokenizer.from_pretrained(llama_like)
     assert tokenizer.pad_token is None
     assert tokenizer("Paris")["input_ids"][0] == tokenizer.bos_token_id
 
 
-def test_lesson_runs_to_its_end(result):
+@pytest.mark.parametrize("name", LESSONS)
+def test_lesson_runs_to_its_end_and_skips_what_needs_the_known_corpus(name, llama_like, tmp_path):
+    given = {one: value for one, value in PARAMETERS.items() if one in LESSONS[name]}
+    given |= {"profile": str(llama_like)}
+    (result,) = run_notebooks([name], parameters=given, folder=tmp_path, progress=False)
     assert result.status == "passed", result.failure and (
         f"cell {result.failure.cell}\n{result.failure.source}\n{result.failure.traceback}"
     )
-
-
-def test_nothing_is_written_to_stderr(result):
     for number, cell in enumerate(nbformat.read(result.executed, as_version=4).cells, start=1):
-        for output in cell.get("outputs", []):
+        outputs = cell.get("outputs", [])
+        for output in outputs:
             assert output.get("name") != "stderr", f"cell {number}: {output['text']}"
-
-
-def test_what_needs_the_known_corpus_is_skipped(result):
-    for cell in nbformat.read(result.executed, as_version=4).cells:
         if "known_corpus" in cell.metadata.get("tags", []):
-            said = "".join(output.get("text", "") for output in cell.outputs)
+            said = "".join(output.get("text", "") for output in outputs)
             assert re.match("Skipped: ", said), cell.source

@@ -39,27 +39,19 @@ def result(request, run):
     return run(request.param)
 
 
-def test_there_are_lessons():
-    assert LESSONS
-
-
-def test_lesson_runs_to_its_end(result):
+def test_lesson_runs_to_its_end_and_its_page_is_clean(result):
     assert result.status == "passed", result.failure and result.failure.traceback
-
-
-def test_nothing_is_written_to_stderr_and_nothing_warns(result):
+    page = result.page.read_text(encoding="utf-8")
+    assert "Traceback (most recent call last)" not in page
+    assert result.lesson.title.split("&")[0].strip() in page
     notebook = nbformat.read(result.executed, as_version=4)
     for number, cell in enumerate(notebook.cells, start=1):
         for output in cell.get("outputs", []):
             assert output.get("name") != "stderr", f"cell {number}: {output['text']}"
             shown = str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
             assert not re.search(r"\b\w*Warning\b", shown), f"cell {number}: {shown}"
-
-
-def test_page_has_no_traceback(result):
-    page = result.page.read_text(encoding="utf-8")
-    assert "Traceback (most recent call last)" not in page
-    assert result.lesson.title.split("&")[0].strip() in page
+    for record in result.records.values():
+        assert not record.surprise, f"{record.claim.id}: {record.verdict}. {record.reason}"
 
 
 class Told:
@@ -198,11 +190,6 @@ def test_figure_shows_its_effect(effect, run):
     name, title, row, minus, least, most = effect
     shares = told(run(name), title)
     assert float(least) <= shares[row] - (shares[minus] if minus else 0) <= float(most)
-
-
-def test_verdicts_are_those_that_the_lessons_expect(result):
-    for record in result.records.values():
-        assert not record.surprise, f"{record.claim.id}: {record.verdict}. {record.reason}"
 
 
 def test_01_facts_are_known(run):

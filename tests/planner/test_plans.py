@@ -1,6 +1,9 @@
-"""What plans say: properties, speed, refusals, the command."""
+"""What plans say, and what a training needs: properties, speed, refusals, the command."""
 
 import json
+import shutil
+from collections import namedtuple
+from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -10,18 +13,21 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from sftlab.cli.train import plan as plan_command
-from sftlab.models import METHODS
+from sftlab.models import METHODS, find_profile
 from sftlab.planner import (
     GPUS,
     PARTS,
     ArchitectureError,
     PlanError,
+    PreflightError,
     estimate,
     find_architecture,
+    needs,
     operations_per_token,
+    preflighting,
     speed,
 )
-from sftlab.train import finetune
+from sftlab.train import Settings, finetune, prepare
 
 
 @pytest.fixture(scope="module")
@@ -173,39 +179,105 @@ def test_value_that_a_plan_can_not_have(llama_8b, asked, said):
         speed(estimate(llama_8b, **asked), **pace)
 
 
-APP = typer.Typer()
-APP.command()(plan_command)
-
-
-def call(*arguments):
-    return CliRunner().invoke(APP, ["--model", *arguments])
+def plan_of(*arguments):
+    app = typer.Typer()
+    app.command()(plan_command)
+    return CliRunner().invoke(app, ["--model", "llama-3.1-8b", *arguments]).stdout
 
 
 def test_json_has_a_field_for_each_part():
-    done = call("llama-3.1-8b", "--method", "qlora", "--gpu", "a100-80gb", "--json")
-    found = json.loads(done.stdout)
+    found = json.loads(plan_of("--method", "qlora", "--gpu", "a100-80gb", "--json"))
     assert found["total_bytes"] == sum(found[f"{part}_bytes"] for part in PARTS)
     assert found["needed_bytes"] == found["total_bytes"] + found["process_bytes"]
     assert found["fits"] is (found["needed_bytes"] <= 80e9)
     assert found["tokens_per_second"] * found["hours"] * 3600 == pytest.approx(found["tokens"])
 
 
-def test_what_does_not_fit_is_shown_with_remedies():
-    asked = ("llama-3.1-8b", "--throughput", "100", "--method", "qlora")
-    done = call(*asked, "--memory", "12")
-    assert "does NOT fit" in done.stdout
-    assert "--checkpointing" in done.stdout.split("-> smaller:")[1]
-    assert "it fits" in call(*asked, "--memory", "100").stdout
-    done = call(*asked[:-1], "prefix", "--memory", "12")
-    assert "does NOT fit" in done.stdout
-    assert "--checkpointing" not in done.stdout.split("-> smaller:")[1]
+@pytest.mark.parametrize(
+    ("method", "memory", "said", "smaller"),
+    [
+        ("qlora", "12", "does NOT fit", True),
+        ("prefix", "12", "does NOT fit", False),  # it does not go with checkpointing
+        ("qlora", "100", "it fits", False),
+    ],
+)
+def test_what_does_not_fit_is_shown_with_remedies(method, memory, said, smaller):
+    shown = plan_of("--throughput", "100", "--method", method, "--memory", memory)
+    assert said in shown
+    assert ("--checkpointing" in shown.partition("-> smaller:")[2]) == smaller
 
 
 def test_padding_and_what_is_uncertain_are_shown():
-    asked = ("llama-3.1-8b", "--method", "int8", "--gpu", "h100")
-    plain, padded = call(*asked).stdout, call(*asked, "--padded").stdout
-    assert "padded" in padded
+    asked = ("--method", "int8", "--gpu", "h100")
+    plain = plan_of(*asked)
+    assert "padded" in plan_of(*asked, "--padded")
     assert "padded" not in plain
     assert "a second time" in plain
     assert "six times" in plain
-    assert isinstance(call("smollm2-135m", "--batch", "0").exception, PlanError)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "my.jsonl"
+    rows = [{"prompt": f"What is {n * 7919:x}?", "completion": "Paris"} for n in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return prepare(path, profile="tiny", per_device_train_batch_size=8)
+
+
+def table_of(data, folder):
+    """What a training of `tiny` on the rows needs, and the rows of the table by name."""
+    found = needs(data, find_profile("tiny"), folder=folder)
+    return found, {row.what: row for row in found.rows}
+
+
+def test_needs_are_those_planned_for_the_longest_row(data, tmp_path):
+    found, rows = table_of(data, tmp_path / "new" / "run")
+    assert found.ok
+    longest = max(data.lengths[n].tokens for n in data.split.train)
+    planned = estimate(
+        "tiny",
+        method="full",
+        per_device_train_batch_size=8,
+        max_length=longest,
+        bf16=data.settings.bf16,
+        supervised=sum(data.lengths[n].learned for n in data.split.train) / data.tokens,
+    )
+    assert f"{planned.needed / 1e9:.1f} GB" in rows["memory"].needed
+    assert f"rows of {longest} tokens, 8 at a time" in rows["memory"].needed
+    assert f"{planned.result / 1e6:.0f} MB" in rows["disk"].needed
+    assert f"{data.steps} steps over {data.tokens:,} tokens" in rows["time"].needed
+
+
+def test_what_to_do_without_memory_or_disk(data, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(preflighting, "free_memory", lambda: 0.71e9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**9, 10**9, 10**6))
+    found, rows = table_of(data, tmp_path)
+    single = "--set per_device_train_batch_size=1"
+    with pytest.raises(PreflightError, match=f"--method lora {single} needs"):
+        found.require()
+    assert f"{single} --set gradient_accumulation_steps=8" in rows["memory"].remedy
+    assert not rows["disk"].ok
+    assert "--out" in rows["disk"].remedy
+
+
+def test_an_unknown_architecture_stops_nothing(data, tmp_path, monkeypatch):
+    def unknown(name):
+        raise ArchitectureError("no such sizes")
+
+    monkeypatch.setattr(preflighting, "find_architecture", unknown)
+    assert table_of(data, tmp_path)[1]["memory"].needed == "unknown"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_figures_and_ways_out(data, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(preflighting, "free_memory", lambda: 1e6)
+    asked = {"method": method, "per_device_train_batch_size": 8}
+    changed = replace(data, settings=Settings(**asked).filled(find_profile("tiny")))
+    found, rows = table_of(changed, tmp_path)
+    assert found.method == method
+    needed = float(rows["memory"].needed.split()[1])
+    assert needed == pytest.approx(estimate("tiny", max_length=30, **asked).needed / 1e9, abs=0.15)
+    assert "--method lora needs" in rows["memory"].remedy
+    again = "--set gradient_checkpointing=True needs" in rows["memory"].remedy
+    assert again == (method != "prefix")
