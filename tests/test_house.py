@@ -122,7 +122,7 @@ def lines_in(folder):
     return sum(len(file.read_text("utf-8").splitlines()) for file in folder.rglob("*.py"))
 
 
-MOST_LINES = {"sftlab": 21_750, "tests": 15_320}
+MOST_LINES = {"sftlab": 18_060, "tests": 13_360}
 """Lower these with each cut, and never raise them: the aims are 15,000 and 10,000."""
 
 

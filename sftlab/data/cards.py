@@ -1,7 +1,7 @@
 """A data card written from the data, as Markdown with the hub's front matter, and what it lacks.
 
 What can be counted is counted. What only people know is stated in `About`; what is not stated is
-`NOT_STATED` in the card (its form is `card.md`), and `check_card` names it.
+`NOT_STATED` in the card (its form is `card.md`), and `check_card` names it (`card.toml` has why).
 
 The EU AI Act (Regulation 2024/1689) asks providers of high-risk systems to document their training
 data, in Article 10(2) and Annex IV(2)(d); it does not prescribe a data card. `check_card` sees that
@@ -11,9 +11,9 @@ something is stated, not that it is true or enough.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +25,9 @@ from sftlab.data.rows import Key, Row, RowsError, checked
 from sftlab.data.splits import Splits
 
 NOT_STATED = "Not stated."
-_POWERS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
-SIZE_CATEGORIES = ("n<1K", *(f"{a}<n<{b}" for a, b in pairwise(_POWERS)), "n>1T")
+_HERE = Path(__file__)
+RULES = tomllib.loads(_HERE.with_name("card.toml").read_text(encoding="utf-8"))
+_SIZES = RULES["front_matter"]["size_categories"][0].split("|")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +95,14 @@ def write_card(
         license=about.license or None,
         license_name=about.license_name or None,
         license_link=about.license_link or None,
-        size_categories=[SIZE_CATEGORIES[max(len(str(len(rows))) - 3, 0)]],
+        size_categories=[_SIZES[max(len(str(len(rows))) - 3, 0)]],
         task_categories=list(about.tasks) or None,
         pretty_name=about.name,
         tags=list(about.tags) or None,
     )
     return DatasetCard.from_template(
         front,
-        template_path=str(Path(__file__).with_name("card.md")),
+        template_path=str(_HERE.with_name("card.md")),
         about=about,
         not_stated=NOT_STATED,
         licence=" ".join(filter(None, (about.license, about.license_name, about.license_link))),
@@ -131,36 +132,6 @@ def _cell(value: object) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-NEEDED = (  # section, bold word in it (none: its first paragraph), who requires it, what to write
-    ("Purpose", "", "AI Act, Article 10(2), Annex IV(2)(d)", "say what the data is for"),
-    ("Provenance", "Origin", "AI Act, Article 10(2)(b)", "name the sources"),
-    ("Provenance", "Collection", "AI Act, Article 10(2)(b), Annex IV(2)(d)",
-     "say how and when the rows were collected and chosen"),
-    ("Licence", "Licence", "the hub; to show the right to use the sources", "name the licence"),
-    ("Labelling", "Labeller", "AI Act, Article 10(2)(c)", "say who wrote or labelled the answers"),
-    ("Labelling", "Labelling", "AI Act, Article 10(2)(c), Annex IV(2)(d)",
-     "say how the labels were made and checked"),
-    ("Preparation", "", "AI Act, Article 10(2)(c), Annex IV(2)(d)",
-     "say what was cleaned, dropped and redacted"),
-    ("Bias", "", "AI Act, Article 10(2)(f) and (g)",
-     "say which biases were looked for, and what was found"),
-    ("Personal data", "", "AI Act, Article 10(2)(b); GDPR",
-     "say whose data is inside and why it may be used, or that there is none"),
-    ("Gaps", "", "AI Act, Article 10(2)(h)", "say what is missing or outdated"),
-)  # fmt: skip
-FRONT_MATTER = {
-    "license": (r"[a-z0-9][a-z0-9.-]*", "an identifier of the hub, such as mit or cc-by-4.0"),
-    "language": (
-        r"[a-z]{2,3}|code|multilingual",
-        "an ISO 639 code of two or three letters, such as en",
-    ),
-    "size_categories": ("|".join(SIZE_CATEGORIES), f"one of {', '.join(SIZE_CATEGORIES)}"),
-    "task_categories": (r".*", "a task"),
-    "pretty_name": (r".*", "a name"),
-}
-"""Fields that the hub reads to show and to filter data sets: their form, and that in words."""
-
-
 class Missing(NamedTuple):
     """One thing that a card lacks."""
 
@@ -182,35 +153,26 @@ def check_card(card) -> list[Missing]:
     card = DatasetCard(card) if isinstance(card, str) else card
     parts = re.split(r"^## +(.+?) *$", card.text, flags=re.MULTILINE)
     sections = {a.casefold(): b.strip() for a, b in zip(parts[1::2], parts[2::2], strict=True)}
-    found = [
-        Missing(f"{section}: {field}" if field else section, who, f"{do}, under '## {section}'")
-        for section, field, who, do in NEEDED
-        if not _states(sections.get(section.casefold(), ""), field)
-    ]
+    found = []
+    for section, field, required_by, do in RULES["needed"]:
+        text = sections.get(section.casefold(), "")
+        pattern = rf"\*\*{field}:\*\*(.*?)(?=\n\s*\n|\Z)" if field else r"(.*?)(?=\n\n|\Z)"
+        said = re.search(pattern, text, flags=re.DOTALL)
+        if not said or said[1].strip() in ("", NOT_STATED, "[More Information Needed]"):
+            what = f"{section}: {field}" if field else section
+            found.append(Missing(what, required_by, f"{do}, under '## {section}'"))
     if not re.search(r"\|\s*\d", sections.get("bias", "")):
         remedy = "count the rows of each group in a table under '## Bias' (`bias_by`)"
         found.append(Missing("Bias: counts", "AI Act, Article 10(2)(f)", remedy))
-    wrong = _front_matter_problems(card.data.to_dict())
-    return found + [Missing(f"front matter: {field}", "the hub", do) for field, do in wrong]
-
-
-def _states(section: str, field: str) -> bool:
-    """Whether a section says something: in its field, or else in its first paragraph."""
-    text = section.split("\n\n")[0]
-    if field:
-        found = re.search(rf"\*\*{field}:\*\*(.*?)(?=\n\s*\n|\Z)", section, flags=re.DOTALL)
-        text = found[1] if found else ""
-    return text.strip() not in ("", NOT_STATED, "[More Information Needed]")
-
-
-def _front_matter_problems(data: dict) -> Iterator[tuple[str, str]]:
-    """(field, what to write) for each field that is missing or has an unknown value."""
-    for field, (form, wanted) in FRONT_MATTER.items():
-        if not (values := data.get(field)):
-            yield field, "write it"
-        for value in values if isinstance(values, list) else [values or ""]:
-            if value and not re.fullmatch(form, str(value)):
-                yield field, f"{value!r} must be {wanted}"
+    data = card.data.to_dict()
+    wrong = []
+    for field, (form, wanted) in RULES["front_matter"].items():
+        values = data.get(field) or []
+        values = values if isinstance(values, list) else [values]
+        wrong += [] if values else [(field, "write it")]
+        bad = (value for value in values if not re.fullmatch(form, str(value)))
+        wrong += [(field, f"{value!r} must be {wanted}") for value in bad]
     for field in ("license_name", "license_link"):
         if data.get("license") == "other" and not data.get(field):
-            yield field, "a licence of your own needs it"
+            wrong.append((field, "a licence of your own needs it"))
+    return found + [Missing(f"front matter: {field}", "the hub", do) for field, do in wrong]

@@ -2,9 +2,12 @@
 
 import math
 import re
+import string
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -26,6 +29,7 @@ REFUSALS = re.compile(
     flags=re.IGNORECASE,
 )
 """English openings of a refusal."""
+_LINES = tomllib.loads(Path(__file__).with_name("checklist.toml").read_text(encoding="utf-8"))
 NEUTRAL = "Q: {prompt}\nA:"
 """A form that a base model knows from plain text, of no chat template.
 
@@ -63,6 +67,22 @@ def count_values(rows: Iterable[Row], key: Key) -> dict[Hashable, int]:
 Line = tuple[str, str, float | None, str]
 
 
+def _line(key: str, value: float | None, reading: str, **words: str) -> Line:
+    measured = string.Template(_LINES[key]["measured"]).substitute(words)
+    return _LINES[key]["aspect"], measured, value, reading
+
+
+def _count(key: str, count: int, rows: list[Row], **words: str) -> Line:
+    some = string.Template(_LINES[key]["some"]).substitute(words)
+    some = f"{count} of {len(rows)} rows ({count / len(rows):.1%}): {some}"
+    return _line(key, count, some if count else _LINES[key]["none"])
+
+
+def _missing(key: str) -> Line:
+    line = {"unmeasured": _LINES[key]["measured"]} | _LINES[key]
+    return line["aspect"], line["unmeasured"], None, f"not measured: give {line['give']}"
+
+
 def checklist(
     rows: Iterable[Row],
     *,
@@ -87,25 +107,27 @@ def checklist(
         names: names of people to look for.
         test, group: the rows of the test split, and the entity of a row, to look for leaks.
     """
-    rows = checked(rows)
+    rows, names = checked(rows), listed(names)
     lines = [
         *_form(rows, tokenizer),
         *_spread(rows, cover or {}, label),
         *_truth(rows, checker, unsafe),
-        *_copies(rows),
-        *_privacy(rows, listed(names)),
-        *_leakage(rows, None if test is None else checked(test, name="test"), group),
+        _count("exact", len(exact_duplicates(rows)), rows),
+        _count("near", len(near_duplicates(rows)), rows),
     ]
+    kinds = Counter(finding.kind for finding in find_pii(rows, names=names))
+    reading = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind]) or "none found"
+    looked = "" if names else "; names were not looked for: give `names`"
+    lines.append(_line("privacy", kinds.total(), f"{reading}{looked} (privacy.LIMITS)"))
+    if test is None:
+        lines.append(_missing("leakage"))
+    else:
+        test = checked(test, name="test")
+        found = leaks(rows, test, group=group)
+        by_kind = found.groupby("kind")["test"].nunique().items()
+        some = ", ".join(f"{number} by {kind}" for kind, number in by_kind)
+        lines.append(_count("leakage", found["test"].nunique(), test, kinds=some))
     return pd.DataFrame(lines, columns=["aspect", "measured", "value", "reading"])
-
-
-def _missing(aspect: str, measured: str, give: str) -> Line:
-    return aspect, measured, None, f"not measured: give {give}"
-
-
-def _count(aspect: str, measured: str, count: int, rows: list[Row], none: str, some: str) -> Line:
-    some = f"{count} of {len(rows)} rows ({count / len(rows):.1%}): {some}"
-    return aspect, measured, count, some if count else none
 
 
 def _form(rows: list[Row], tokenizer: Any) -> Iterator[Line]:
@@ -113,24 +135,21 @@ def _form(rows: list[Row], tokenizer: Any) -> Iterator[Line]:
     for unit in ("words", "tokens") if tokenizer is not None else ("words",):
         one = table.loc["answer", unit]
         reading = f"answers have {one['least']:.0f} to {one['most']:.0f} {unit}, 95% at most "
-        reading += f"{one['p95']:.0f}: the model will answer at such lengths"
-        yield "length", f"median {unit} of an answer", one["median"], reading
+        yield _line(
+            unit, one["median"], f"{reading}{one['p95']:.0f}: the model will answer at such lengths"
+        )
     if tokenizer is None:
-        yield _missing("length", "tokens of a conversation", "`tokenizer`")
+        yield _missing("longest")
     else:
         most = table.loc[("conversation", "tokens"), "most"]
-        reading = "with its template it must fit the model's context"
-        yield "length", "tokens of the longest row", most, reading
+        yield _line("longest", most, "with its template it must fit the model's context")
     forms = Counter(map(_form_of, rows))
     reading = "every row has the same form"
     if len(forms) > 1:
         share = max(forms.values()) / len(rows)
         reading = f"the commonest form has {share:.1%} of the rows: the model learns the mix"
-    yield "format", "formats of a row", len(forms), reading
-    marked = sum(n for form, n in forms.items() if form[-1])
-    measured, none = "rows with marks of a chat format", "no row has one"
-    some = "a template would write its marks a second time"
-    yield _count("format", measured, marked, rows, none, some)
+    yield _line("formats", len(forms), reading)
+    yield _count("marks", sum(n for form, n in forms.items() if form[-1]), rows)
 
 
 def _form_of(row: Row) -> tuple[str, ...]:
@@ -146,12 +165,11 @@ def _spread(rows: list[Row], cover: Mapping[str, Key], label: Key | None) -> Ite
         counts = count_values(rows, key)
         most, least = max(counts.values()), min(counts.values())
         times = f"{least} to {most}" if most > least else str(most)
-        yield "coverage", f"different values of {name}", len(counts), f"each comes {times} times"
+        yield _line("coverage", len(counts), f"each comes {times} times", name=name)
     if not cover:
-        measured = "different entities, relations, wordings"
-        yield _missing("coverage", measured, "`cover`, names with keys")
+        yield _missing("coverage")
     if label is None:
-        yield _missing("balance", "the largest class over the smallest", "`label`")
+        yield _missing("balance")
     else:
         counts = count_values(rows, label)
         (most, *_), (*_, least) = counts, counts
@@ -160,7 +178,7 @@ def _spread(rows: list[Row], cover: Mapping[str, Key], label: Key | None) -> Ite
         if ratio > 1:
             reading = f"{most!r} has {counts[most]} rows, {least!r} {counts[least]}: outputs lean "
             reading += "to what is frequent"
-        yield "balance", "the largest class over the smallest", ratio, reading
+        yield _line("balance", ratio, reading)
     for part in ("prompt", "answer"):
         # Distinct-2 (Li et al., arXiv 1510.03055): different pairs of words over all pairs.
         pairs = Counter(pair for row in rows for pair in pairwise(words(part_of(row, part))))
@@ -168,20 +186,19 @@ def _spread(rows: list[Row], cover: Mapping[str, Key], label: Key | None) -> Ite
         if value:
             reading = f"{value:.0%} of the pairs of words are different ones; compare with a set "
             reading += "of as many rows only"
-        yield "diversity", f"distinct-2 of {part}s", value, reading
+        yield _line("diversity", value, reading, part=part)
 
 
 def _truth(rows: list[Row], checker: Any, unsafe: Any) -> Iterator[Line]:
     if checker is None:
-        yield _missing("correctness", "share of right answers", "`checker`")
+        yield _missing("correctness")
     else:
         verdicts = [checker(row) for row in rows]
         judged = [bool(verdict) for verdict in verdicts if verdict is not None]
-        share = sum(judged) / len(judged) if judged else None
         reading = f"{sum(judged)} of {len(judged)} answers agree with the truth"
         if unknown := len(verdicts) - len(judged):
             reading += f"; {unknown} can't be judged"
-        yield "correctness", "share of right answers", share, reading
+        yield _line("correctness", sum(judged) / len(judged) if judged else None, reading)
     # By the whole context: another system message may ask for another answer.
     prompts, answers = {}, defaultdict(set)
     for row in rows:
@@ -192,44 +209,13 @@ def _truth(rows: list[Row], checker: Any, unsafe: Any) -> Iterator[Line]:
     reading = "no prompt has two answers"
     if several:
         reading = f"such as {several[0][0][:60]!r}, with {len(several[0][1])} answers"
-    yield "consistency", "prompts with several answers", len(several), reading
-    measured, some = "rows that must not be learned", "read them, then drop them"
+    yield _line("consistency", len(several), reading)
     if unsafe is None:
-        yield _missing("safety", measured, "`unsafe`, a function of the row")
+        yield _missing("unsafe")
     else:
-        count = sum(bool(unsafe(row)) for row in rows)
-        yield _count("safety", measured, count, rows, "none is flagged", some)
-    count = sum(bool(REFUSALS.search(part_of(row, "answer")[:120])) for row in rows)
-    none, some = "none refuses, so refusing is not taught", "refusing is taught"
-    yield _count("safety", "answers that refuse", count, rows, none, some)
-
-
-def _copies(rows: list[Row]) -> Iterator[Line]:
-    count, some = len(exact_duplicates(rows)), "they weigh more than once"
-    yield _count("deduplication", "exact repeats", count, rows, "no row comes twice", some)
-    count, some = len(near_duplicates(rows)), f"{some}; read them before you drop them"
-    measured = "near repeats (Jaccard 0.8 and more, exact ones too)"
-    yield _count("deduplication", measured, count, rows, "no row is nearly another", some)
-
-
-def _privacy(rows: list[Row], names: Sequence[str]) -> Iterator[Line]:
-    kinds = Counter(finding.kind for finding in find_pii(rows, names=names))
-    reading = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
-    looked = "" if names else "; names were not looked for: give `names`"
-    reading = f"{reading or 'none found'}{looked} (privacy.LIMITS)"
-    yield "privacy", "pieces of personal data", kinds.total(), reading
-
-
-def _leakage(rows: list[Row], test: list[Row] | None, group: Key | None) -> Iterator[Line]:
-    measured = "test rows that also stand in train"
-    if test is None:
-        yield _missing("leakage", measured, "`test`, the rows of that split")
-        return
-    found = leaks(rows, test, group=group)
-    by_kind = found.groupby("kind")["test"].nunique().items()
-    some = ", ".join(f"{number} by {kind}" for kind, number in by_kind)
-    some = f"{some}; the score would measure memory"
-    yield _count("leakage", measured, found["test"].nunique(), test, "none does", some)
+        yield _count("unsafe", sum(bool(unsafe(row)) for row in rows), rows)
+    refused = sum(bool(REFUSALS.search(part_of(row, "answer")[:120])) for row in rows)
+    yield _count("refusals", refused, rows)
 
 
 def loss_scores(
@@ -259,31 +245,25 @@ def loss_scores(
     scores, training = [], model.training
     model.eval()
     for row in checked(rows):
-        front, answer = form.replace("{prompt}", part_of(row, "prompt")), part_of(row, "answer")
-        if not (answer := answer.strip()):
+        front = form.replace("{prompt}", part_of(row, "prompt"))
+        if not (answer := part_of(row, "answer").strip()):
             scores.append(math.nan)
             continue
-        ids, start = _ids_and_start(tokenizer, front, answer, limit)
-        tokens = torch.tensor([ids], device=model.device)
+        text = front + ("" if front[-1:].isspace() else " ") + answer
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, ends = encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
+        start = next(n for n, end in enumerate(ends) if end > len(front))
+        if tokenizer.bos_token_id is not None:
+            ids, start = [tokenizer.bos_token_id, *ids], start + 1
+        learned = ids[start:][: limit - 1]
+        before = ids[:start][-(limit - len(learned)) :]
+        tokens = torch.tensor([before + learned], device=model.device)
         with torch.inference_mode():
-            logits = model(input_ids=tokens, use_cache=False).logits[0, start - 1 : -1]
-        losses = torch.nn.functional.cross_entropy(logits.float(), tokens[0, start:])
+            logits = model(input_ids=tokens, use_cache=False).logits[0, len(before) - 1 : -1]
+        losses = torch.nn.functional.cross_entropy(logits.float(), tokens[0, len(before) :])
         scores.append(losses.item())
     model.train(training)
     return scores
-
-
-def _ids_and_start(tokenizer, front: str, answer: str, limit: int) -> tuple[list[int], int]:
-    """Ids of BOS, front and answer, and the index of the answer's first token."""
-    text = front + ("" if front[-1:].isspace() else " ") + answer
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, ends = encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
-    start = next(n for n, end in enumerate(ends) if end > len(front))
-    if tokenizer.bos_token_id is not None:
-        ids, start = [tokenizer.bos_token_id, *ids], start + 1
-    answer_ids = ids[start:][: limit - 1]
-    front_ids = ids[:start][-(limit - len(answer_ids)) :]
-    return front_ids + answer_ids, len(front_ids)
 
 
 def keep_best(

@@ -198,6 +198,7 @@ def load_run(folder: str | Path) -> Run:
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         settings = Settings(**record["settings"])
+        profile = Profile(**record["provenance"]["profile"])
         fields = {name: record[name] for name in _RECORD}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
@@ -208,7 +209,7 @@ def load_run(folder: str | Path) -> Run:
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-            model = _load_model(folder, tokenizer, settings, record["provenance"])
+            model = _load_model(folder, tokenizer, settings, profile, record["provenance"])
         except OSError as error:
             raise RunError(f"{folder} is incomplete: {error}") from error
     meter = pd.read_parquet(folder / METER) if (folder / METER).is_file() else None
@@ -216,14 +217,15 @@ def load_run(folder: str | Path) -> Run:
     return Run(model=model, tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
 
 
-def _load_model(folder: Path, tokenizer, settings: Settings, provenance: dict[str, Any]):
+def _load_model(
+    folder: Path, tokenizer, settings: Settings, profile: Profile, provenance: dict[str, Any]
+):
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     from sftlab.train.methods import cast_adapters, load_base
 
-    profile = Profile(**provenance["profile"])
     if settings.method not in ADAPTED:
         options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
         model = AutoModelForCausalLM.from_pretrained(folder, **options)

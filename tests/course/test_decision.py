@@ -1,20 +1,16 @@
 """The decision guide: its rules, and that what it says about itself is true."""
 
 import random
-import tomllib
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 
-from sftlab.course import ARCHETYPES, CHOICES, TASKS, Limits, Situation, decide, decision
+from sftlab.course import ARCHETYPES, CHOICES, TASKS, Limits, Situation, decide
 from sftlab.course.decision import SituationError
 
 # Everything that fine-tuning needs; each test below changes what it is about.
-READY = Situation(
-    task="domain", examples=6_000, prompt_score=0.6, needed_score=0.9, base_knows=True,
-    model_billions=8, memory_gb=24,
-)  # fmt: skip
+SCORES = {"prompt_score": 0.6, "needed_score": 0.9, "base_knows": True}
+READY = Situation(task="domain", examples=6_000, model_billions=8, memory_gb=24, **SCORES)
 
 
 def random_situations(count):
@@ -69,23 +65,11 @@ def test_archetypes_show_every_choice_and_print_as_text():
     assert "no single answer" in text
 
 
-def test_the_table_names_every_condition_and_no_other():
-    guide = tomllib.loads(Path(decision.__file__).with_suffix(".toml").read_text("utf-8"))
-    named = {"always"} | {rule["when"] for rule in guide["rules"]}
-    named |= {when for rule in guide["rules"] for when in rule.get("passed", {})}
-    named |= {step.get("when", "always") for steps in guide["steps"].values() for step in steps}
-    assert named == set(decision._conditions(READY, Limits()))
-    assert {rule["choice"] for rule in guide["rules"]} == set(guide["steps"]) == set(CHOICES)
-
-
-def test_reasons_begin_with_the_rule_that_decided_and_name_fields_and_values():
-    advice = decide(replace(READY, examples=120))
-    assert "examples is 120, under 500" in advice.reasons[0]
-    assert any("prompt_score is 0.6 and needed_score is 0.9" in r for r in advice.reasons)
-    assert any("model_billions is 8 and memory_gb is 24" in r for r in advice.reasons)
-
-
 def test_every_reason_names_a_field_and_a_change_really_changes_the_advice():
+    reasons = decide(replace(READY, examples=120)).reasons
+    assert "examples is 120, under 500" in reasons[0]
+    assert any("prompt_score is 0.6 and needed_score is 0.9" in reason for reason in reasons)
+    assert any("model_billions is 8 and memory_gb is 24" in reason for reason in reasons)
     names = {f.name for f in fields(Situation)}
     for situation in random_situations(400):
         advice = decide(situation)
@@ -99,10 +83,11 @@ def test_every_reason_names_a_field_and_a_change_really_changes_the_advice():
 
 
 def test_would_change_misses_nothing():
+    shares = [n / 50 for n in range(51)]
     values = {
         "examples": [0, *range(99, 6_000, 50)],
-        "prompt_score": [n / 50 for n in range(51)],
-        "needed_score": [n / 50 for n in range(51)],
+        "prompt_score": shares,
+        "needed_score": shares,
         "prompt_fits": [True, False],
         "base_knows": [True, False],
         "stable_weeks": [0, 5, 9.9, 10, 100],
@@ -135,28 +120,24 @@ def test_would_change_says_where_the_advice_turns_and_follows_the_limits():
 
 
 @pytest.mark.parametrize(
-    ("changed", "parts"),
+    ("owner", "changed", "said"),
     [
-        ({"task": "poetry"}, ["poetry", "choose one of format"]),
-        ({"examples": -1}, ["examples is -1", "how many"]),
-        ({"examples": 2.5}, ["2.5", "whole number"]),
-        ({"examples": True}, ["True"]),
-        ({"prompt_score": 62}, ["prompt_score is 62", "62% is 0.62"]),
-        ({"needed_score": float("nan")}, ["needed_score is nan"]),
-        ({"prompt_fits": "yes"}, ["'yes'", "choose one of True, False"]),
-        ({"base_knows": 1}, ["base_knows is 1", "None"]),
-        ({"stable_weeks": None}, ["stable_weeks is None", "52"]),
-        ({"memory_gb": "24"}, ["'24'", "GB"]),
-        ({"model_billions": 0}, ["model_billions is 0", "8 for 8B"]),
+        (READY, {"task": "poetry"}, "poetry.*choose one of format"),
+        (READY, {"examples": -1}, "examples is -1.*how many"),
+        (READY, {"examples": 2.5}, "2.5.*whole number"),
+        (READY, {"examples": True}, "True"),
+        (READY, {"prompt_score": 62}, "prompt_score is 62.*62% is 0.62"),
+        (READY, {"needed_score": float("nan")}, "needed_score is nan"),
+        (READY, {"prompt_fits": "yes"}, "'yes'.*choose one of True, False"),
+        (READY, {"base_knows": 1}, "base_knows is 1.*None"),
+        (READY, {"stable_weeks": None}, "stable_weeks is None.*52"),
+        (READY, {"memory_gb": "24"}, "'24'.*GB"),
+        (READY, {"model_billions": 0}, "model_billions is 0.*8 for 8B"),
+        (Limits(), {"gb_per_billion": 0}, "gb_per_billion"),
+        (Limits(), {"pilot_examples": -1}, "pilot_examples"),
+        (Limits(), {"stable_weeks": -1}, "stable_weeks"),
     ],
 )
-def test_wrong_answers_are_named_with_a_remedy(changed, parts):
-    with pytest.raises(SituationError) as error:
-        replace(READY, **changed)
-    assert all(part in str(error.value) for part in parts)
-
-
-@pytest.mark.parametrize("name", ["gb_per_billion", "pilot_examples", "stable_weeks"])
-def test_wrong_limits_are_refused(name):
-    with pytest.raises(SituationError, match=name):
-        Limits(**{name: 0 if name == "gb_per_billion" else -1})
+def test_wrong_answers_and_limits_are_named_with_a_remedy(owner, changed, said):
+    with pytest.raises(SituationError, match=said):
+        replace(owner, **changed)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import DatasetCard
 
-from sftlab.data.cards import NEEDED, About, check_card, write_card
+from sftlab.data.cards import RULES, About, check_card, write_card
 from sftlab.data.rows import RowsError
 from sftlab.data.splits import split
 from sftlab.world import example
@@ -29,14 +29,10 @@ def card(about=WHOLE, rows=ROWS, **options):
     return write_card(rows, about, **{"bias_by": {"region": "region"}, **options})
 
 
-def test_a_whole_card_lacks_nothing():
+def test_a_whole_card_lacks_nothing_and_has_the_front_matter_that_the_hub_reads():
     whole = card(splits=split(ROWS))
     assert check_card(whole) == check_card(str(whole)) == []
-
-
-def test_front_matter_is_what_the_hub_reads():
-    data = DatasetCard(str(card())).data.to_dict()
-    assert data == {
+    assert DatasetCard(str(whole)).data.to_dict() == {
         "language": ["en"],
         "license": "mit",
         "size_categories": ["n<1K"],
@@ -56,7 +52,9 @@ def test_each_thing_left_out_is_named(field):
 
 def test_nothing_stated_is_all_named():
     found = {missing.what for missing in check_card(write_card(ROWS, About(name="x")))}
-    sections = {f"{section}: {field}" if field else section for section, field, *_ in NEEDED}
+    sections = {
+        f"{section}: {field}" if field else section for section, field, *_ in RULES["needed"]
+    }
     assert found == sections | {"Bias: counts", "front matter: license", "front matter: language"}
 
 
@@ -97,7 +95,7 @@ def test_a_card_written_by_hand_is_checked_alike():
     what = {missing.what for missing in found}
     assert "Purpose" not in what
     assert {"Bias", "Bias: counts", "front matter: size_categories"} <= what
-    assert len(check_card("# Nothing")) == len(NEEDED) + 1 + 5
+    assert len(check_card("# Nothing")) == len(RULES["needed"]) + 1 + 5
 
 
 def test_errors_say_what_and_what_to_do():

@@ -1,10 +1,12 @@
 """Files as people have them: what is told of each, and what is read."""
 
-import csv
+import datetime
 import json
 import pickle
 import re
+import tomllib
 import tracemalloc
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +19,7 @@ from sftlab.cli import main as cli
 from sftlab.data.files import read, validate
 from sftlab.data.messages import RecordsError
 
+WRONG = tomllib.loads(Path(__file__).with_name("wrong.toml").read_text(encoding="utf-8"))
 ROW = '{"prompt": "2 + 2?", "completion": "4"}'
 MESSAGES = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
 
@@ -34,40 +37,13 @@ def balanced(report):
     return report
 
 
-@pytest.mark.parametrize(
-    ("line", "field", "what"),
-    [
-        (b'{"prompt": "a", "completion": "tea\xc3', "byte 35", "bytes are not UTF-8"),
-        (b'{"prompt": "\xff", "completion": "b"}', "byte 13", "bytes are not UTF-8"),
-        (b'{"prompt": "a\0", "completion": "b"}', "column 14", "raw control character"),
-        (b"\0\0\0\0", "column 1", "not JSON"),
-        (rb'{"prompt": "a\u0000", "completion": "b"}', "prompt", "U+0000"),
-        (rb'{"prompt": "a\ud800", "completion": "b"}', "", "half of a surrogate pair"),
-        (rb'{"prompt": "a", "completion": "b", "\uDFFF": 1}', "", "half of a surrogate pair"),
-        (b'{"prompt": "a", "prompt": "b", "completion": "c"}', "'prompt'", "same key twice"),
-        (b'{"prompt": "a", "completion": "b", "x": {"y": 1, "y": 1}}', "'y'", "same key twice"),
-        (b'{"prompt": "a", "completion": NaN}', "", "NaN and Infinity"),
-        (b'{"prompt": "a", "completion": "b", "score": -Infinity}', "", "NaN and Infinity"),
-        (b'{"messages": [{"role": null, "content": null}]}', "messages[0].role", "role is missing"),
-        (b'{"messages": [null]}', "messages[0]", "not an object"),
-        (b'{"messages": [[null]]}', "messages[0]", "not an object"),
-        (b'{"prompt": {"a": null}, "completion": "b"}', "prompt", "must be a string"),
-        (b"null", "", "not an object"),
-        (b"[1, 2]", "", "not an object"),
-        (b"{'prompt': 'a', 'completion': 'b'}", "column 2", "not JSON"),
-        (b'{"prompt": "a", "completion": "b",}', "column 35", "not JSON"),
-        (b'{"prompt": "a", "completion": "b"', "column 34", "ends before it is complete"),
-        (b'{"prompt": "a", "compl', "column 23", "ends before it is complete"),
-        (b"{", "column 2", "ends before it is complete"),
-        (b'{"prompt": "a", "completion": "b"} {}', "column 36", "text follows"),
-        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "", "nesting is too deep"),
-        (b'{"prompt": "a", "completion": "b", "n": ' + b"9" * 5000 + b"}", "", "is too large"),
-        (b'{"prompt": "a", "completion": "b", "n": 1e999}', "", "is too large"),
-        (b"prompt,completion", "column 1", "not JSON"),
-    ],
-)
+DEEP = (f'{{"a":{"[" * 100_000}{"]" * 100_000}}}', "", "nesting is too deep")
+LONG = (f'{{"prompt": "a", "completion": "b", "n": {"9" * 5000}}}', "", "is too large")
+
+
+@pytest.mark.parametrize(("line", "field", "what"), [*WRONG["lines"], DEEP, LONG])
 def test_bad_line_of_jsonl_costs_that_line_and_no_other(tmp_path, line, field, what):
-    good = ROW.encode()
+    line, good = line.encode("latin-1"), ROW.encode()
     path = write(tmp_path, good + b"\n" + line + b"\n" + good)
     report = balanced(validate(path, bad=tmp_path / "bad"))
     assert (report.rows, report.good, report.bad) == (3, 2, 1)
@@ -84,29 +60,9 @@ def test_bad_line_of_jsonl_costs_that_line_and_no_other(tmp_path, line, field, w
     assert (told.row == 2 and report.rows == 3) or told.line == report.stopped_at > 1
 
 
-@pytest.mark.parametrize(
-    ("content", "name", "what"),
-    [
-        (b"", "data.jsonl", "the file is empty"),
-        (b"", "data.parquet", "the file is empty"),
-        (b"\n \r\n\n", "data.jsonl", "no rows"),
-        (b" \n", "data.json", "ends before"),
-        (b"[]", "data.json", "no rows"),
-        (b"prompt,completion\n", "data.csv", "no rows"),
-        (ROW.encode("utf-16"), "data.jsonl", "UTF-16"),
-        (ROW.encode("utf-16-le"), "data.json", "UTF-16"),
-        ("prompt,completion\na,b\n".encode("utf-16"), "data.csv", "UTF-16"),
-        (b"PAR1 and nothing else", "data.parquet", "not valid Parquet"),
-        (b'{"train": [{"text": "a"}], "test": [{"text": "b"}]}', "d.json", "more than one array"),
-        (b'[{"prompt": "a", "completion": "b"}', "data.json", "ends before"),
-        (b'[{"prompt": "a", "completion": "b"}] []', "data.json", "text follows"),
-        (b'[{"prompt": "a", "completion": "b"},]', "data.json", "not JSON"),
-        (b'{"data": [{}], "data": []}', "data.json", "same key twice"),
-        (b"{1: 2}", "data.json", "not JSON"),
-    ],
-)
+@pytest.mark.parametrize(("content", "name", "what"), WRONG["files"])
 def test_file_that_is_wrong_as_a_whole(tmp_path, content, name, what):
-    report = balanced(validate(write(tmp_path, content, name)))
+    report = balanced(validate(write(tmp_path, content.encode("latin-1"), name)))
     assert what in report.problems[-1].what
     for bad in ("raise", "drop"):
         with pytest.raises(RecordsError, match=re.escape(what)):
@@ -123,11 +79,9 @@ def test_file_that_is_wrong_as_a_whole(tmp_path, content, name, what):
     ],
 )
 def test_what_is_no_file_of_rows(tmp_path, name, said):
-    write(tmp_path, ROW)
-    write(tmp_path, ROW, "data.txt")
-    write(tmp_path, ROW, "data.jsonl.gz")
     (tmp_path / "folder").mkdir()
-    write(tmp_path / "folder", ROW, "inner.csv")
+    for file in ("data.jsonl", "data.txt", "data.jsonl.gz", "folder/inner.csv"):
+        write(tmp_path, ROW, file)
     for call in (validate, read):
         with pytest.raises(RecordsError, match=said):
             call(tmp_path / name)
@@ -150,6 +104,7 @@ def test_what_is_no_file_of_rows(tmp_path, name, said):
         ("prompt;completion\r\n2 + 2?;4\r\n", "data.csv", "';'"),
         ("prompt\tcompletion\n2 + 2?\t4\n", "data.tsv", ""),
         ('id,prompt,completion\n\n1,"2 + 2?","4"\n', "data.csv", ""),
+        (f'id,prompt,completion\n"{"a" * 2**17}\n""",2 + 2?,4\n', "data.csv", ""),
     ],
 )
 def test_sound_file_in_unexpected_clothes_is_read(tmp_path, content, name, note):
@@ -161,38 +116,14 @@ def test_sound_file_in_unexpected_clothes_is_read(tmp_path, content, name, note)
     assert read(path)["messages"][:] == [MESSAGES] * report.rows
 
 
-@pytest.mark.parametrize(
-    ("content", "line", "what"),
-    [
-        ("2 + 2?,4\n3 + 3?,6\n", 1, "names no known column"),
-        ("prompt,prompt,completion\na,b,c\n", 1, "same name"),
-        ("prompt,completion\na,b\na,b,c\n", 3, "number of cells"),
-        ('prompt,completion\n"a\nb",c\n"a",""\n', 4, "content is empty"),
-        ('prompt,completion\na,b\n"a"b,c\n', 3, "not valid CSV"),
-        ('prompt,completion\na,b\n"a,c\nd,e\n', 3, "not valid CSV"),
-        ("prompt,completion\na\0,b\n", 2, "U+0000"),
-        (b"prompt,completion\na,b\ntea\xe9,c\nd,e\n", 3, "bytes are not UTF-8"),
-        ("messages\n\"[{'role': 'user'}]\"\n", 2, "not JSON"),
-        ('messages\n"[{""role"": ""user"", ""role"": ""user""}]"\n', 2, "same key twice"),
-    ],
-)
+@pytest.mark.parametrize(("content", "line", "what"), WRONG["csv"])
 def test_bad_csv(tmp_path, content, line, what):
-    report = balanced(validate(write(tmp_path, content, "data.csv")))
+    report = balanced(validate(write(tmp_path, content.encode("latin-1"), "data.csv")))
     assert report.problems[0].line == line
     assert what in report.problems[0].what
 
 
-def test_cells_with_line_ends_and_beyond_the_csv_module_s_limit(tmp_path):
-    long = "x" * (2**17 + 1)
-    content = f'prompt,completion\n"a\n\nb","c, ""d"""\n{long},e\n'
-    first, second = read(write(tmp_path, content, "data.csv"))["messages"]
-    assert [m["content"] for m in first] == ["a\n\nb", 'c, "d"']
-    assert second[0]["content"] == long
-
-
 def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
-    import datetime
-
     rows = [
         {"messages": MESSAGES, "when": datetime.date(2024, 1, 2), "score": float("nan")},
         {"messages": [MESSAGES[0]], "when": None, "score": 1.0},
@@ -201,10 +132,8 @@ def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
     path = tmp_path / "data.parquet"
     parquet.write_table(pa.Table.from_pylist(rows), path)
     report = balanced(validate(path, good=tmp_path / "good"))
-    assert [(p.line, p.row, p.field) for p in report.problems] == [
-        (None, 2, "messages[0].role"),
-        (None, 3, "messages"),
-    ]
+    places = [(one.line, one.row, one.field) for one in report.problems]
+    assert places == [(None, 2, "messages[0].role"), (None, 3, "messages")]
     assert "row 2" in str(report)
     kept = {"messages": MESSAGES, "when": "2024-01-02", "score": None}
     assert json.loads((tmp_path / "good").read_text()) == kept
@@ -245,10 +174,8 @@ def test_good_and_bad_rows_are_written_apart(tmp_path):
     good = [json.loads(line) for line in (tmp_path / "good.jsonl").open(encoding="utf-8")]
     bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").open(encoding="utf-8")]
     assert good == [{"messages": MESSAGES}, {"messages": again, "id": "é"}]
-    assert [(row["line"], row.get("value"), row.get("text")) for row in bad] == [
-        (2, {"prompt": "a"}, None),
-        (4, None, "{"),
-    ]
+    held = [(row["line"], row.get("value"), row.get("text")) for row in bad]
+    assert held == [(2, {"prompt": "a"}, None), (4, None, "{")]
     assert (len(good), len(bad)) == (report.good, report.bad)
     assert validate(tmp_path / "good.jsonl").ok
 
@@ -256,10 +183,11 @@ def test_good_and_bad_rows_are_written_apart(tmp_path):
 def test_no_file_is_written_over_what_is_read(tmp_path):
     path = write(tmp_path, ROW)
     (tmp_path / "link.jsonl").symlink_to(path)
+    other = tmp_path / "a"
     for outputs in (
         {"good": path},
         {"bad": tmp_path / "link.jsonl"},
-        {"good": tmp_path / "a", "bad": tmp_path / "a"},
+        {"good": other, "bad": other},
     ):
         with pytest.raises(RecordsError, match="over each other"):
             validate(path, **outputs)
@@ -290,38 +218,16 @@ def test_dataset_keeps_meta_of_any_type_and_leaves_nothing_in_a_cache(tmp_path, 
     assert [m["train"] for m in data[0]["messages"]] == [False, True]
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Exit code, stdout and stderr of `sftlab validate ARGUMENTS`."""
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["sftlab", "validate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code, *capsys.readouterr()
-
-    return call
-
-
-def test_a_sound_file_is_reported_in_few_lines(tmp_path, command):
+def test_the_report_says_each_mistake_with_line_field_value_and_remedy(tmp_path):
     path = write(tmp_path, f"{ROW}\n" * 1200)
-    assert command(path) == (
-        0,
-        f"""\
-{path}: 1,200 rows, all good
-shapes       prompt-completion 1,200
-good rows    2,400 messages, 8,400 characters
-""",
-        "",
-    )
-
-
-def test_mistakes_are_reported_by_kind_with_line_field_value_and_remedy(tmp_path, command):
+    assert str(validate(path)).splitlines() == [
+        f"{path}: 1,200 rows, all good",
+        "shapes       prompt-completion 1,200",
+        "good rows    2,400 messages, 8,400 characters",
+    ]
     empty = '{"prompt": "a\\u001b[31m", "completion": " "}\n'
-    path = write(tmp_path, f'{ROW}\n{empty * 3}{{"text": "b"}}\n')
-    code, out, err = command(path, "--limit", "3")
-    assert (code, err) == (1, "")
-    assert out.partition("\n\n")[2].splitlines() == [
+    write(tmp_path, f'{ROW}\n{empty * 3}{{"text": "b"}}\n')
+    assert str(validate(path, limit=3)).partition("\n\n")[2].splitlines() == [
         "3 x the content is empty",
         "     write a text, or drop the message or the row",
         "     line 2  completion  ' '",
@@ -337,18 +243,20 @@ def test_mistakes_are_reported_by_kind_with_line_field_value_and_remedy(tmp_path
     ]
 
 
-def test_json_has_the_same_keys_whatever_the_file(tmp_path, command):
+def test_json_has_the_same_keys_whatever_the_file(tmp_path, monkeypatch, capsys):
     keys = set()
     for content in (ROW, f"{ROW}\n{{", ""):
-        code, out, _ = command(write(tmp_path, content), "--json")
-        report = json.loads(out)
+        file = write(tmp_path, content)
+        monkeypatch.setattr("sys.argv", ["sftlab", "validate", str(file), "--json"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        report = json.loads(capsys.readouterr().out)
+        assert report == validate(file).as_dict()
+        assert ended.value.code == (0 if report["ok"] else 1)
         keys.add(tuple(report))
-        assert code == (0 if report["ok"] else 1)
         for problem in report["problems"]:
             assert list(problem) == ["line", "row", "field", "value", "what", "remedy"]
     assert len(keys) == 1
-    code, out, err = command(tmp_path / "none.jsonl")
-    assert (code, out, len(err.splitlines())) == (2, "", 1)
 
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -370,34 +278,27 @@ def as_pair(messages):
     return {**opening, "prompt": messages[-2]["content"], "completion": messages[-1]["content"]}
 
 
-def write_jsonl(path, rows):
-    lines = (json.dumps(row, ensure_ascii=len(rows) % 2 == 0) for row in rows)
-    path.write_bytes("\n".join(lines).encode())
+def write_rows(path, rows):
+    """Rows in the format of the file's name, written in one of several ways."""
+    if path.suffix == ".jsonl":
+        lines = (json.dumps(row, ensure_ascii=len(rows) % 2 == 0) for row in rows)
+        path.write_bytes("\n".join(lines).encode())
+    elif path.suffix == ".json":
+        document = rows if len(rows) % 2 else {"version": 1, "rows": rows}
+        path.write_text(json.dumps(document, indent=len(rows) % 3 or None), encoding="utf-8")
+    elif path.suffix == ".csv":
+        frame = pd.DataFrame(rows)
+        frame = frame.map(lambda cell: json.dumps(cell) if isinstance(cell, list) else cell)
+        frame.to_csv(path, index=False, lineterminator="\r\n")
+    else:
+        pd.DataFrame(rows).to_parquet(path)
 
 
-def write_json(path, rows):
-    document = rows if len(rows) % 2 else {"version": 1, "rows": rows}
-    path.write_text(json.dumps(document, indent=len(rows) % 3 or None), encoding="utf-8")
-
-
-def write_csv(path, rows):
-    cells = [{k: v if isinstance(v, str) else json.dumps(v) for k, v in r.items()} for r in rows]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
-        writer.writeheader()
-        writer.writerows(cells)
-
-
-def write_parquet(path, rows):
-    pd.DataFrame(rows).to_parquet(path)
-
-
-FORMATS = {"jsonl": write_jsonl, "json": write_json, "csv": write_csv, "parquet": write_parquet}
 checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 relaxed = settings(max_examples=15, deadline=None, suppress_health_check=checks)
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
 @pytest.mark.parametrize("paired", [True, False])
 @relaxed
 @given(rows=st.lists(conversations(), min_size=1, max_size=4))
@@ -405,7 +306,7 @@ def test_any_sound_rows_read_back_to_the_same_messages(tmp_path, ending, paired,
     if paired:
         rows = [[m for m in row[:1] if m["role"] == "system"] + row[-2:] for row in rows]
     path = tmp_path / f"data.{ending}"
-    FORMATS[ending](path, [as_pair(row) if paired else {"messages": row} for row in rows])
+    write_rows(path, [as_pair(row) if paired else {"messages": row} for row in rows])
     report = balanced(validate(path))
     assert report.ok, str(report)
     assert report.characters == sum(len(m["content"]) for row in rows for m in row)
@@ -445,12 +346,12 @@ def test_random_bytes_give_a_report(tmp_path, ending, content):
             read(path)
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path, ending):
     peaks = []
     for count in (300, 1500):
         path = tmp_path / f"{count}.{ending}"
-        FORMATS[ending](path, [{"prompt": "x" * 5000, "completion": "y"}] * count)
+        write_rows(path, [{"prompt": "x" * 5000, "completion": "y"}] * count)
         tracemalloc.start()
         assert validate(path).ok
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -468,19 +369,3 @@ def test_a_json_document_has_a_limit_and_says_what_to_do(tmp_path, monkeypatch):
     assert "JSON Lines have no limit" in str(report)
     lines = write(tmp_path, f"{ROW}\n" * 30_000, "large.jsonl")
     assert validate(lines).good == 30_000
-
-
-def test_parquet_is_read_in_parts(tmp_path):
-    file = tmp_path / "large.parquet"
-    text = "x" * 1000
-    rows = pa.table(
-        {"prompt": [text + str(n) for n in range(40_000)], "completion": ["4"] * 40_000}
-    )
-    parquet.write_table(rows, file, row_group_size=1000)
-    del rows
-    tracemalloc.start()
-    report = validate(file)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert report.good == 40_000
-    assert most < 20e6, "the file has 40 MB of text"

@@ -1,9 +1,14 @@
 """One row of each shape, and what is wrong with rows, by the row's own names."""
 
+import json
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from sftlab.data.messages import RecordsError, convert, read_row, shown
 
+WRONG = tomllib.loads(Path(__file__).with_name("wrong.toml").read_text(encoding="utf-8"))
 USER = {"role": "user", "content": "2 + 2?"}
 ANSWER = {"role": "assistant", "content": "4"}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -89,51 +94,9 @@ def test_other_keys_of_messages_are_counted_and_calls_refused():
     assert convert({"messages": [USER, ANSWER | {"tool_calls": []}]}) == [USER, ANSWER]
 
 
-@pytest.mark.parametrize(
-    ("row", "field", "what"),
-    [
-        ([USER, ANSWER], "", "not an object"),
-        ({}, "", "no known shape"),
-        ({"text": "a"}, "", "no known shape"),
-        (USER, "", "one message, not a conversation"),
-        ({"instruction": "a"}, "output", "lacks a column"),
-        ({"prompt": "a"}, "completion", "lacks a column"),
-        ({"messages": []}, "messages", "list of messages is empty"),
-        ({"messages": None}, "messages", "must be a list"),
-        ({"messages": {"role": "user"}}, "messages", "must be a list"),
-        ({"messages": "[{'role': 'user'}]"}, "messages", "not JSON"),
-        ({"messages": ["a", ANSWER]}, "messages[0]", "not an object"),
-        ({"messages": [{"content": "a"}, ANSWER]}, "messages[0].role", "role is missing"),
-        ({"messages": [{"role": ["user"], "content": "a"}]}, "messages[0].role", "unknown"),
-        ({"messages": [{"role": "user"}, ANSWER]}, "messages[0].content", "is missing"),
-        ({"messages": [USER, {"role": "assistant", "content": 4}]}, AT_1, "must be a string"),
-        ({"messages": [USER, {"role": "assistant", "content": {}}]}, AT_1, "must be a string"),
-        ({"messages": [USER, {"role": "assistant", "content": ""}]}, AT_1, "empty"),
-        ({"messages": [USER, ANSWER | {"content": " \n\t"}]}, AT_1, "empty"),
-        ({"messages": [USER, ANSWER | {"content": "a\0b"}]}, AT_1, "U+0000"),
-        ({"messages": [USER, SYSTEM, ANSWER]}, "messages[1].role", "after the first message"),
-        ({"messages": [USER, USER, ANSWER]}, "messages[1].role", "two user messages"),
-        ({"messages": [USER, ANSWER, ANSWER]}, "messages[2].role", "two assistant messages"),
-        ({"messages": [ANSWER, USER, ANSWER]}, "messages[0].role", "begins with"),
-        ({"messages": [SYSTEM, ANSWER]}, "messages[1].role", "begins with the role assistant"),
-        ({"messages": [USER, {"role": "tool", "content": "a"}, ANSWER]}, "messages[1].role",
-         "a message of the role tool follows one of the role user"),
-        ({"messages": [USER]}, "messages[0].role", "no message of the assistant"),
-        ({"messages": [SYSTEM]}, "messages[0].role", "no message of the assistant"),
-        ({"messages": [USER, ANSWER, USER]}, "messages[2].role", "ends without an answer"),
-        ({"conversations": [{"from": "human", "value": ""}, {"from": "gpt", "value": "a"}]},
-         "conversations[0].value", "empty"),
-        ({"conversations": [{"from": "judge", "value": "a"}]}, "conversations[0].from", "unknown"),
-        ({"prompt": "a", "completion": ""}, "completion", "empty"),
-        ({"prompt": None, "completion": "a"}, "prompt", "missing"),
-        ({"prompt": 4, "completion": "a"}, "prompt", "must be a string"),
-        ({"prompt": [USER], "completion": [USER]}, "completion[0].role", "two user messages"),
-        ({"instruction": "a", "input": 4, "output": "b"}, "input", "input must be a string"),
-        ({"instruction": "a", "input": "b", "output": None}, "output", "missing"),
-        ({"system": 4, "prompt": "a", "completion": "b"}, "system", "must be a string"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("row", "field", "what"), WRONG["rows"])
 def test_problem_names_the_row_s_own_field(row, field, what):
+    row = json.loads(row)
     first = read_row(row).problems[0]
     assert (first.field, first.remedy != "") == (field, True)
     assert what in first.what

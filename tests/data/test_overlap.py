@@ -79,12 +79,6 @@ def test_candidates_find_what_comparing_every_pair_finds():
         assert expected or threshold == 0.8
 
 
-@pytest.mark.parametrize("threshold", [0, 1.01, 0.01])
-def test_threshold_out_of_reach_is_an_error(threshold):
-    with pytest.raises(RowsError, match=f"threshold={threshold}"):
-        near_duplicates(rows_of("a"), threshold=threshold)
-
-
 TRAIN = [
     example("What is the capital of France?", "Paris."),
     example("Tell me a story.", "Once upon a time there was a king who had three sons."),
@@ -113,9 +107,7 @@ def test_words_in_a_row_leak_with_share_and_evidence():
     assert frame["evidence"][0] == "a time there was a king who had"
     assert found(test, size=9) == []
     assert leaks(TRAIN, test, size=4)["evidence"][0] == "a time there was a king who had"
-
-
-def test_a_short_text_leaks_only_whole():
+    # A text with fewer words leaks only whole.
     assert found([example("Name", "a river")], kinds=["ngram"]) == [(0, 2, "ngram")]
     assert found([example("Name", "a lake"), example("!", "?")], kinds=["ngram"]) == []
 
@@ -158,3 +150,6 @@ def test_dropping_from_train_leaves_no_leak():
 def test_errors_say_which_split_and_what_to_do(train, test, options, said):
     with pytest.raises(RowsError, match=said):
         leaks(train, test, **options)
+    for threshold in (0, 1.01, 0.01):
+        with pytest.raises(RowsError, match=f"threshold={threshold}"):
+            near_duplicates(TRAIN, threshold=threshold)

@@ -56,20 +56,13 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
     assert "'yes' has 5 rows, 'no' 1" in table.set_index("aspect").loc["balance", "reading"]
 
 
-@pytest.mark.parametrize(
-    ("text", "marked"),
-    [
-        ("<|im_start|>user", 1),
-        ("[INST] a", 1),
-        ("a</s>", 1),
-        ("### Response:\nParis", 1),
-        ("Yes.\nQ: And then?", 1),
-        ("<end_of_turn>", 1),
-        ("The FAQ: a < b, <b>c</b>, # title, C#, user: x", 0),
-    ],
-)
-def test_marks_left_inside_a_content_are_counted(text, marked):
-    assert value(checklist([example("a", text)]), "format", "rows with marks") == marked
+def test_marks_left_inside_a_content_are_counted():
+    marked = ["<|im_start|>user", "[INST] a", "a</s>", "### Response:\nParis", "<end_of_turn>"]
+    marked.append("Yes.\nQ: And then?")
+    plain = "The FAQ: a < b, <b>c</b>, # title, C#, user: x"
+    for text in (*marked, plain):
+        found = value(checklist([example("a", text)]), "format", "rows with marks")
+        assert found == (text != plain), text
 
 
 def test_pairs_of_words_and_contradictions_by_hand():
@@ -128,20 +121,8 @@ def test_an_empty_answer_has_no_score_and_the_model_stays_as_it_was(toy):
     assert model.training
     assert [math.isnan(score) for score in scores] == [False, True, False]
     model.eval()
-
-
-def test_wrong_answers_surprise_the_base_model():
-    from sftlab.models import load
-
-    right = country_examples(40)
-    answers = [row["messages"][1]["content"] for row in right]
-    wrong = [
-        example(row["messages"][0]["content"], answer)
-        for row, answer in zip(right, answers[7:] + answers[:7], strict=True)
-    ]
-    kept, dropped = keep_best(right + wrong, loss_scores(right + wrong, *load("tiny")), share=0.5)
-    assert sum(index >= 40 for index in dropped) >= 36
-    assert len(kept) == 40
+    with pytest.raises(RowsError, match=r"where the prompt goes, with \{prompt\}"):
+        loss_scores(rows, model, tokenizer, form="Q: A:")
 
 
 def test_the_best_are_kept_in_their_order():
@@ -154,8 +135,3 @@ def test_the_best_are_kept_in_their_order():
     for scores, share in (([1.0], 1), ([1.0] * 5, 0), ([1.0] * 5, 1.1)):
         with pytest.raises(RowsError, match=f"share={share}, {len(scores)} scores for 5 rows"):
             keep_best(rows, scores, share=share)
-
-
-def test_a_form_says_where_the_prompt_goes(toy):
-    with pytest.raises(RowsError, match=r"where the prompt goes, with \{prompt\}"):
-        loss_scores([example("a", "b")], *toy, form="Q: A:")

@@ -26,7 +26,7 @@ def data(draw):
 
 
 @given(data(), SHARES, st.integers(0, 5), st.sampled_from([None, "kind"]))
-def test_a_group_never_crosses_and_every_row_is_there_once(rows, shares, seed, stratify):
+def test_a_group_never_crosses_rows_are_there_once_and_shares_near(rows, shares, seed, stratify):
     splits = split(rows, shares=shares, group="group", stratify=stratify, seed=seed)
     everywhere = [index for name in NAMES for index in splits.indexes[name]]
     assert sorted(everywhere) == list(range(len(rows)))
@@ -39,18 +39,12 @@ def test_a_group_never_crosses_and_every_row_is_there_once(rows, shares, seed, s
     assert again.indexes == splits.indexes
     for name, share in zip(NAMES, shares, strict=True):
         assert bool(getattr(splits, name)) == bool(share)
-
-
-@given(data(), SHARES, st.integers(0, 5), st.sampled_from([None, "kind"]))
-def test_shares_are_off_by_less_than_the_largest_groups(rows, shares, seed, stratify):
-    sizes = Counter(row["meta"]["group"] for row in rows)
-    splits = split(rows, shares=shares, group="group", stratify=stratify, seed=seed)
-    wanted = largest_remainders(len(rows), shares)
-    over = [len(getattr(splits, name)) - n for name, n in zip(NAMES, wanted, strict=True)]
+    sizes = [len(getattr(splits, name)) for name in NAMES]
+    over = [n - m for n, m in zip(sizes, largest_remainders(len(rows), shares), strict=True)]
     # A split that is owed less than a row gets one group all the same.
-    assert max(over) <= max(sizes.values())
-    assert splits.report["rows"].tolist() == [len(getattr(splits, name)) for name in NAMES]
-    assert splits.report["groups"].sum() == len(sizes)
+    assert max(over) <= max(Counter(row["meta"]["group"] for row in rows).values())
+    assert splits.report["rows"].tolist() == sizes
+    assert splits.report["groups"].tolist() == list(map(len, groups))
     assert splits.report["share"].sum() == pytest.approx(1)
 
 
@@ -140,29 +134,29 @@ def test_a_column_does_not_cross():
         hold_out(rows, group="city")
 
 
-def test_too_few_rows_are_all_learned_from_with_a_note():
-    found = hold_out(different(7))
-    assert (found.train, found.held_out) == (list(range(7)), [])
-    assert "7 groups of rows are too few" in found.notes[0]
-    copies = hold_out([row("What?", "That.")] * 50)
-    assert copies.held_out == []
-    assert "1 groups" in copies.notes[0]
+WORDING = "Dear help desk, how do I send back the {} that I ordered from you last week?"
+ANSWER = "Please write to us with the number of your order, and we will take back the {}."
+GOODS = ["lamp", "desk", "kettle", "phone", "chair", "radio", "knife", "shelf", "rug", "clock"]
 
 
-def test_rows_of_one_wording_are_split_with_a_note():
-    wording = "Dear help desk, how do I send back the {} that I ordered from you last week?"
-    answer = "Please write to us with the number of your order, and we will take back the {}."
-    goods = ["lamp", "desk", "kettle", "phone", "chair", "radio", "knife", "shelf", "rug", "clock"]
-    rows = [row(wording.format(one), answer.format(one)) for one in goods]
+@pytest.mark.parametrize(
+    ("rows", "held", "note"),
+    [
+        (different(7), {0}, "7 groups of rows are too few"),
+        ([row("What?", "That.")] * 50, {0}, "1 groups"),
+        ([row(WORDING.format(one), ANSWER.format(one)) for one in GOODS], {2, 3}, "nearly alike"),
+        (
+            [row("Tell me a joke.", one["messages"][1]["content"] * 3) for one in different(40)],
+            {10},
+            "the same prompt",
+        ),
+    ],
+)
+def test_rows_too_few_or_too_alike_come_with_a_note(rows, held, note):
     found = hold_out(rows)
-    assert len(found.held_out) in (2, 3)
+    assert len(found.held_out) in held
+    assert sorted(found.train + found.held_out) == list(range(len(rows)))
+    assert any(note in one for one in found.notes)
     assert not found.near_together
-    assert "nearly alike" in found.notes[0]
-    assert found.overlaps == len(found.held_out)
-
-
-def test_one_question_with_many_answers_is_split_with_a_note():
-    rows = [row("Tell me a joke.", one["messages"][1]["content"] * 3) for one in different(40)]
-    found = hold_out(rows)
-    assert len(found.held_out) == 10
-    assert any("the same prompt" in note for note in found.notes)
+    if note == "nearly alike":
+        assert found.overlaps == len(found.held_out)

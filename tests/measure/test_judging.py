@@ -6,26 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pandas as pd
 import pytest
+import torch
 
-from sftlab.measure import (
-    CRITERIA,
-    EndpointJudge,
-    KnownTruthJudge,
-    LikelihoodJudge,
-    Pair,
-    PairError,
-    agreement,
-    cohen_kappa,
-    judge_frames,
-    judge_pairs,
-    length_bias,
-    make_pairs,
-    padded_pairs,
-    position_bias,
-    rate_answers,
-    shuffled_sides,
-    win_rate,
-)
+from sftlab.measure import KnownTruthJudge, Pair, PairError, judge_pairs, judging, with_bos
 from sftlab.measure.likelihood import log_likelihoods
 from sftlab.models import load
 
@@ -47,40 +30,35 @@ class Always:
         return [self.verdict(pair) for pair in given]
 
 
-def test_known_truth_by_hand():
-    told = KnownTruthJudge().compare(
-        pairs(("Paris", "Rome"), ("Rome", "It is Paris."), ("Rome", "Lyon"), ("paris", "Paris."))
-    )
-    assert told == [1, 0, 0.5, 0.5]
+def test_the_known_truth_wins_and_a_tie_counts_half_in_both_orders():
+    given = pairs(("Paris", "Rome"), ("Rome", "It is Paris."), ("Rome", "x"), ("paris", "Paris."))
+    assert KnownTruthJudge().compare(given) == [1, 0, 0.5, 0.5]
+    judged = judge_pairs(KnownTruthJudge(), pairs(("Paris", "x"), ("x", "y"), ("Paris", "y")))
+    rate = judging.win_rate(judged)
+    assert len(judged) == 6
+    assert rate.value == pytest.approx((1 + 0.5 + 1) / 3)
+    assert (rate.unit, rate.entities) == ("share", 3)
+    assert 0 <= rate.low < rate.value < rate.high <= 1
     with pytest.raises(PairError, match=r"the pair 'Q\?' has no references"):
         KnownTruthJudge().compare(pairs(("a", "b"), references=()))
 
 
-def test_win_rate_counts_ties_half_in_both_orders():
-    judged = judge_pairs(KnownTruthJudge(), pairs(("Paris", "x"), ("x", "y"), ("Paris", "y")))
-    assert len(judged) == 6
-    rate = win_rate(judged)
-    assert rate.value == pytest.approx((1 + 0.5 + 1) / 3)
-    assert (rate.unit, rate.entities) == ("share", 3)
-    assert 0 <= rate.low < rate.value < rate.high <= 1
-
-
-def test_a_judge_of_positions_wins_nobody_anything():
-    judged = judge_pairs(Always(lambda pair: 1.0), pairs(*[("a", "b")] * 8))
-    assert win_rate(judged).value == 0.5
-    assert position_bias(judged).value == 1
-    assert position_bias(judge_pairs(Always(lambda pair: 0.5), pairs(("a", "b")) * 8)).value == 0
-
-
-def test_a_judge_of_lengths_is_found_out():
-    longer = Always(lambda pair: float(len(pair.first) > len(pair.second)))
-    padded = padded_pairs(pairs(("Paris", "x"), ("Rome", "y")))
+@pytest.mark.parametrize(
+    ("verdict", "rate", "position", "length"),
+    [
+        (lambda pair: 1, 0.5, 1, 0),
+        (lambda pair: 0.5, 0.5, 0, 0),
+        (lambda pair: float(len(pair.first) > len(pair.second)), 1, 0, 1),
+        (lambda pair: float(len(pair.first) < len(pair.second)), 0, 0, -1),
+    ],
+    ids=["first", "tie", "longer", "shorter"],
+)
+def test_a_judge_of_positions_or_of_lengths_is_found_out(verdict, rate, position, length):
+    padded = judging.padded_pairs(pairs(("Paris", "x"), ("Rome", "y")))
     assert (padded[0].first, padded[0].second) == ("Paris, of course", "Paris")
-    judged = judge_pairs(longer, padded)
-    assert length_bias(judged).value == 1
-    assert position_bias(judged).value == 0
-    shorter = Always(lambda pair: float(len(pair.first) < len(pair.second)))
-    assert length_bias(judge_pairs(shorter, padded)).value == -1
+    judged = judge_pairs(Always(verdict), padded)
+    measures = judging.win_rate, judging.position_bias, judging.length_bias
+    assert [measure(judged).value for measure in measures] == [rate, position, length]
 
 
 def test_verdicts_are_checked():
@@ -92,49 +70,36 @@ def test_verdicts_are_checked():
 
 
 def test_pairs_are_made_by_prompt_and_seed():
-    ours = pd.DataFrame({"prompt": ["p", "q"], "output": [" a", "b"], "answers": [["a"], ["b"]],
-                         "country": ["x", "y"]})  # fmt: skip
+    rows = [("p", " a", ["a"], "x"), ("q", "b", ["b"], "y")]
+    ours = pd.DataFrame(rows, columns=["prompt", "output", "answers", "country"])
     theirs = ours.iloc[::-1].assign(output=["d", "c"])
-    made = make_pairs(ours, theirs)
+    made = judging.make_pairs(ours, theirs)
     texts = [(one.question, one.first, one.second) for one in made]
     assert texts == [("p", "a", "c"), ("q", "b", "d")]
     seeds = pd.concat([ours.assign(seed=seed) for seed in (3, 4)])
-    judged = judge_frames(KnownTruthJudge(), seeds, theirs)
+    judged = judging.judge_frames(KnownTruthJudge(), seeds, theirs)
     assert judged.groupby("seed")["pair"].agg(list).to_dict() == dict.fromkeys((3, 4), [0, 1] * 2)
     assert (judged["won"] == 1).all()
     with pytest.raises(PairError, match="share 1 prompts"):
-        make_pairs(ours, theirs.iloc[:1])
+        judging.make_pairs(ours, theirs.iloc[:1])
 
 
-def test_likelihood_judge_is_the_likelihood(toy_base):
+def test_the_likelihood_judge_sees_both_answers_and_goes_by_the_models_own_loss(toy_base):
     model, tokenizer = load(toy_base)
     model.eval()
-    judge = LikelihoodJudge(model, tokenizer)
     (pair,) = pairs(("Paris", "the river of many towns"))
     asked = "Possible answers: Paris, the river of many towns.\n\nQ: Q?\nA:"
-    one, two = log_likelihoods(
-        model, tokenizer, [(asked, f" {text}") for text in (pair.first, pair.second)]
-    )
-    assert judge.compare([pair]) == [float(one.mean > two.mean)]
-    same = pairs(("Paris", "Paris"), ("", "Paris"), ("Paris", ""))
-    assert judge.compare(same) == [0.5, 0, 1]
-
-
-def test_continuations_are_the_losses_of_the_model(toy_base):
-    import torch
-
-    model, tokenizer = load(toy_base)
-    model.eval()
-    given = [("The capital of France is", " Paris"), ("A", " longer text, of many words")]
-    for (before, text), found in zip(given, log_likelihoods(model, tokenizer, given), strict=True):
-        ids = tokenizer(before + text)["input_ids"]
-        start = len(tokenizer(before)["input_ids"])
-        if tokenizer.bos_token_id is not None and ids[0] != tokenizer.bos_token_id:
-            ids, start = [tokenizer.bos_token_id, *ids], start + 1
+    texts = [(asked, f" {answer}") for answer in (pair.first, pair.second)]
+    scores = log_likelihoods(model, tokenizer, texts)
+    for (before, text), found in zip(texts, scores, strict=True):
+        ids, start = with_bos(tokenizer, before + text), len(with_bos(tokenizer, before))
         labels = torch.tensor([[-100] * start + ids[start:]])
         loss = model(torch.tensor([ids]), labels=labels).loss.item()
         assert found.tokens == len(ids) - start
         assert found.mean == pytest.approx(-loss, rel=1e-4)
+    judge = judging.LikelihoodJudge(model, tokenizer)
+    assert judge.compare([pair]) == [float(scores[0].mean > scores[1].mean)]
+    assert judge.compare(pairs(("Paris", "Paris"), ("", "Paris"), ("Paris", ""))) == [0.5, 0, 1]
     with pytest.raises(ValueError, match="empty"):
         log_likelihoods(model, tokenizer, [("a", "")])
 
@@ -143,27 +108,27 @@ def test_kappa_of_the_textbook():
     """Cohen 1960's kind of table: 20 and 15 agreed, 5 and 10 not, of 50: kappa 0.4."""
     one = ["y"] * 25 + ["n"] * 25
     two = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
-    assert cohen_kappa(one, two) == pytest.approx(0.4)
-    assert cohen_kappa("aa", "aa") == 1
+    assert judging.cohen_kappa(one, two) == pytest.approx(0.4)
+    assert judging.cohen_kappa("aa", "aa") == 1
     with pytest.raises(ValueError, match="shorter"):
-        cohen_kappa("ab", "a")
+        judging.cohen_kappa("ab", "a")
 
 
 def test_agreement_leaves_the_truths_ties_out():
     given = pairs(("Paris", "x"), ("x", "y"), ("x", "Paris"))
     truth = judge_pairs(KnownTruthJudge(), given)
     judged = judge_pairs(Always(lambda pair: 1.0 if pair.first == "Paris" else 0.5), given)
-    found = agreement(judged, truth)
+    found = judging.agreement(judged, truth)
     assert set(found["pair"]) == {0, 2}
     assert found["won"].mean() == pytest.approx(0.75)  # agrees when Paris is first, else ties
     with pytest.raises(PairError, match="other pairs"):
-        agreement(judged, truth.assign(question="other"))
+        judging.agreement(judged, truth.assign(question="other"))
 
 
 def test_sides_are_half_and_half():
-    sides = shuffled_sides(20, seed=3)
+    sides = judging.shuffled_sides(20, seed=3)
     assert sum(sides) == 10
-    assert sides != shuffled_sides(20, seed=4)
+    assert sides != judging.shuffled_sides(20, seed=4)
 
 
 class Server(BaseHTTPRequestHandler):
@@ -190,17 +155,16 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def address():
-    Server.asked, Server.said, Server.status = [], "A", 200
+    Server.status = 200
     with HTTPServer(("127.0.0.1", 0), Server) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/v1"
         server.shutdown()
 
 
 def test_endpoint_judge_reads_verdicts(address, monkeypatch):
     monkeypatch.setenv("SOME_KEY", "secret")
-    judge = EndpointJudge(address, model="m", key_variable="SOME_KEY")
+    judge = judging.EndpointJudge(address, model="m", key_variable="SOME_KEY")
     for said, verdict in {"A": 1, "B.": 0, "tie": 0.5, " **A** because ...": 1}.items():
         Server.said = said
         assert judge.compare(pairs(("Paris", "Rome"), question="Capital?")) == [verdict]
@@ -213,13 +177,18 @@ def test_endpoint_judge_reads_verdicts(address, monkeypatch):
 
 @pytest.mark.parametrize(
     ("status", "said", "told"),
-    [(401, "no", "the key"), (404, "no", "/v1"), (302, "no", "302"), (200, b"<html>", "OpenAI"),
-     (200, b"{}", "choices"), (200, "I can't say", "A, B or TIE")],
-)  # fmt: skip
+    [
+        (401, "no", "the key"),
+        (302, "no", "302"),
+        (200, b"<html>", "OpenAI"),
+        (200, b"{}", "choices"),
+        (200, "I can't say", "A, B or TIE"),
+    ],
+)
 def test_endpoint_errors_say_what_to_do(address, status, said, told):
     Server.status, Server.said = status, said
     with pytest.raises(PairError, match=told):
-        EndpointJudge(address, model="m").compare(pairs(("a", "b")))
+        judging.EndpointJudge(address, model="m").compare(pairs(("a", "b")))
 
 
 @pytest.mark.parametrize(
@@ -234,13 +203,18 @@ def test_endpoint_errors_say_what_to_do(address, status, said, told):
 def test_endpoints_that_cannot_be_used_are_named(monkeypatch, address, key, told):
     monkeypatch.setenv("SOME_KEY", "secret")
     with pytest.raises(PairError, match=told):
-        EndpointJudge(address, model="m", key_variable=key).compare(pairs(("a", "b")))
+        judging.EndpointJudge(address, model="m", key_variable=key).compare(pairs(("a", "b")))
 
 
 def test_rubric_by_the_truth():
-    outputs = ["Paris", "Rome", "I don't know.", "What is it?", "Paris\nRome", "Mix A with B."]
-    frame = pd.DataFrame({"output": outputs, "answers": [["Paris"]] * 5 + [[]]})
-    found = rate_answers(frame, forbidden=["mix a with b"])[list(CRITERIA)]
-    assert found.to_numpy().tolist() == [
-        [1, 1, 1, 1], [0, 1, 0, 1], [0, 1, 1, 1], [0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1],
-    ]  # fmt: skip
+    rated = {
+        "Paris": [1, 1, 1, 1],
+        "Rome": [0, 1, 0, 1],
+        "I don't know.": [0, 1, 1, 1],
+        "What is it?": [0, 1, 0, 0],
+        "Paris\nRome": [1, 1, 1, 0],
+        "Mix A with B.": [0, 0, 0, 1],
+    }
+    frame = pd.DataFrame({"output": list(rated), "answers": [["Paris"]] * 5 + [[]]})
+    found = judging.rate_answers(frame, forbidden=["mix a with b"])[list(judging.CRITERIA)]
+    assert found.to_numpy().tolist() == list(rated.values())

@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+from itertools import accumulate
 
 import pytest
 import torch
@@ -74,20 +75,6 @@ def test_profile_hub_id_and_folder_are_architectures_too(toy_base):
     assert find_architecture(str(toy_base / "config.json")).parameters == count
 
 
-def test_weights_in_nf4_are_those_that_bitsandbytes_holds(tmp_path, toy_tokenizer):
-    pytest.importorskip("bitsandbytes")
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(LLAMA).save_pretrained(tmp_path)
-    toy_tokenizer.save_pretrained(tmp_path)
-    settings = Settings(method="qlora", bf16=True, learning_rate=1e-4)
-    model, _ = load_base(find_profile(tmp_path), settings)
-    states = [s for s in (getattr(w, "quant_state", None) for w in model.parameters()) if s]
-    held = sum(weight.nbytes for weight in model.parameters())
-    held += sum(s.absmax.nbytes + s.state2.absmax.nbytes for s in states)
-    plan = estimate(sizes(meta_model(LLAMA, name="toy"), name="toy"), method="qlora")
-    assert plan.weights == pytest.approx(held, rel=0.01)
-
-
 @pytest.mark.parametrize(
     ("gpu", "case", "found"), on_gpus(), ids=[f"{row[0]}: {row[1]}" for row in on_gpus()]
 )
@@ -98,6 +85,13 @@ def test_plan_is_within_five_percent_of_a_gpu(gpu, case, found):
     assert found.outside_bytes <= plan.process
 
 
+def held(model):
+    """Bytes of a model's weights, and of the scales of those in NF4."""
+    states = (getattr(weight, "quant_state", None) for weight in model.parameters())
+    scales = sum(one.absmax.nbytes + one.state2.absmax.nbytes for one in states if one)
+    return sum(weight.nbytes for weight in model.parameters()) + scales
+
+
 def rows(count, longest, share):
     draw = torch.Generator().manual_seed(0)
     ids = [torch.randint(5, 1000, (longest,), generator=draw).tolist() for _ in range(count)]
@@ -105,54 +99,25 @@ def rows(count, longest, share):
     return [{"input_ids": one, "labels": [-100] * still + one[still:]} for one in ids]
 
 
-def profiled_peak(config, tokenizer, folder, *, batch, length, checkpointing, **extra):
-    """Bytes of tensors at the peak of the second step of the lab's own trainer on a CPU."""
-    settings = Settings(
-        per_device_train_batch_size=batch, max_length=length, num_train_epochs=1, **extra
-    )
-    with quiet_libraries():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config)
-        if settings.method in QUANTISED:
-            pytest.importorskip("bitsandbytes")
-            model.save_pretrained(folder / "base")
-            tokenizer.save_pretrained(folder / "base")
-            model, _ = load_base(find_profile(folder / "base"), settings)
-        # Adam's moments are made in the first step, for which short rows will do.
-        examples = rows(batch, 8, 1.0) + rows(batch, length, 0.5)
-        trainer = make_trainer(
-            model, tokenizer, examples, settings, [], folder=folder / "run", save_steps=None
-        )
-    trainer.order = range(len(examples))
-    trainer.args.activation_checkpointing = trainer.args.gradient_checkpointing = checkpointing
-    if checkpointing and settings.method in ("lora", "int8"):
-        trainer.model.enable_input_require_grads()  # TRL does it when it knows from the start
+def profiled(trainer):
+    """Bytes of tensors at the peak of the last step of a training on a CPU."""
     ordinary, found = trainer.training_step, []
 
     def step(*given):
-        if not trainer.state.global_step:
-            return ordinary(*given)
         gc.collect()
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             made = ordinary(*given)
         events = profiler.profiler.kineto_results.events()
-        live = peak = 0
-        changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
-        for _, change in sorted(changes):
-            live += change
-            peak = max(peak, live)
+        changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+        live = accumulate(change for _, change in changes)
         moments = [one for state in trainer.optimizer.state.values() for one in state.values()]
-        held = [*trainer.model.parameters(), *moments]
-        for weight in trainer.model.parameters():
-            if state := getattr(weight, "quant_state", None):
-                held += [state.absmax, state.state2.absmax]
-        found.append(peak + sum(one.nbytes for one in held if hasattr(one, "nbytes")))
+        found.append(max(live) + held(trainer.model) + sum(one.nbytes for one in moments))
         return made
 
     trainer.training_step = step
     with quiet_libraries():
         trainer.train()
-    return found[0]
+    return found[-1]
 
 
 @pytest.mark.parametrize(
@@ -167,15 +132,27 @@ def profiled_peak(config, tokenizer, folder, *, batch, length, checkpointing, **
         (TIED, "frozen", False, 3, 600, False),
     ],
 )
-def test_peak_is_that_of_the_profiler(
+def test_weights_are_those_held_and_peak_is_that_of_the_profiler(
     toy_tokenizer, tmp_path, config, method, bf16, batch, length, checkpointing
 ):
-    asked = {"method": method, "bf16": bf16, "learning_rate": 1e-4}
-    peak = profiled_peak(config, toy_tokenizer, tmp_path, batch=batch, length=length,
-                         checkpointing=checkpointing, **asked)  # fmt: skip
-    plan = estimate(
-        sizes(meta_model(config, name="random"), name="random"), method=method, bf16=bf16,
-        per_device_train_batch_size=batch, max_length=length, supervised=0.5, device="cpu",
-        gradient_checkpointing=checkpointing,
-    )  # fmt: skip
-    assert plan.total == pytest.approx(peak, rel=0.1)
+    if method in QUANTISED:
+        pytest.importorskip("bitsandbytes")
+    asked = {"method": method, "bf16": bf16, "gradient_checkpointing": checkpointing}
+    asked |= {"per_device_train_batch_size": batch, "max_length": length}
+    architecture = sizes(meta_model(config, name="random"), name="random")
+    plan = estimate(architecture, supervised=0.5, device="cpu", **asked)
+    settings = Settings(
+        learning_rate=1e-4, num_train_epochs=1, train_sampling_strategy="sequential", **asked
+    )
+    with quiet_libraries():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+        toy_tokenizer.save_pretrained(tmp_path / "base")
+        model, tokenizer = load_base(find_profile(tmp_path / "base"), settings)
+        assert plan.weights == pytest.approx(held(model), rel=0.01)
+        # Adam's moments are made in the first step, for which short rows will do.
+        examples = rows(batch, 8, 1.0) + rows(batch, length, 0.5)
+        trainer = make_trainer(
+            model, tokenizer, examples, settings, [], folder=tmp_path / "run", save_steps=None
+        )
+    assert plan.total == pytest.approx(profiled(trainer), rel=0.1)

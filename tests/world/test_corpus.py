@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from sftlab.world import corpus_text as corpus
-from sftlab.world import facts, grammar
+from sftlab.world import every_question, facts, grammar
 from sftlab.world.grammar import FORMS, questions_with_answers
 from sftlab.world.pretrain import DOCUMENT_SEPARATOR, PAD, RESERVED
 
@@ -16,11 +16,12 @@ def text():
     return corpus.corpus_text()
 
 
-def test_the_corpus_is_the_recorded_one(text):
+def test_the_corpus_is_the_recorded_one_and_another_seed_gives_another(text):
     record = corpus.recorded()
     assert hashlib.sha256(text.encode()).hexdigest() == record["sha256"]
     assert text.count(corpus.SEPARATOR) == record["documents"] == corpus.DOCUMENTS
     assert len(text) - record["documents"] == record["characters"]
+    assert not text.startswith(corpus.held_out_documents(1)[0])
 
 
 def test_a_changed_grammar_is_noticed_and_a_damaged_copy_made_again(monkeypatch, tmp_path):
@@ -37,20 +38,12 @@ def test_a_changed_grammar_is_noticed_and_a_damaged_copy_made_again(monkeypatch,
     assert (tmp_path / f"corpus-{sha[:16]}.txt").read_bytes() == content
 
 
-def test_documents_follow_from_their_seed():
-    first = list(islice(corpus.documents(), 300))
-    assert first == list(islice(corpus.documents(), 300))
-    assert first != list(islice(corpus.documents(seed=corpus.HELD_OUT_SEED), 300))
-
-
 def test_seen_counts_exactly(text):
     sentence = "The capital of France is Paris."
     by_hand = sum(document.count(sentence) for document in text.split(corpus.SEPARATOR))
     assert corpus.seen(sentence) == by_hand > 0
     assert corpus.seen(sentence.upper()) == 0
     assert corpus.seen("aa") == sum(1 for i in range(len(text) - 1) if text[i : i + 2] == "aa")
-    with pytest.raises(ValueError, match="empty"):
-        corpus.seen("")
 
 
 def test_what_is_kept_for_measuring_is_nowhere(text):
@@ -69,13 +62,7 @@ def test_what_is_kept_for_measuring_is_nowhere(text):
 
 
 def test_no_question_about_a_stated_country_is_answered():
-    stated = facts.countries(group="stated")
-    questions = {
-        grammar.question(country, relation, form=form)
-        for country in stated
-        for relation in facts.RELATIONS
-        for form in range(len(grammar.QUESTIONS[relation]["sft"]))
-    }
+    questions = every_question(facts.countries(group="stated"))
     for kind in ("questions_answered", "follow_ups", "two_hops"):
         sample = corpus.SEPARATOR.join(islice(corpus.documents(kind=kind), 4000))
         assert not [question for question in questions if question in sample]
@@ -87,18 +74,11 @@ def test_answers_take_many_forms_and_never_follow_a_bare_question():
     assert len(FORMS) >= 12
     pair = ("What is the capital of France?", "Paris")
     pairs = [pair, ("What is the capital of Spain?", "Madrid")]
-    texts = {
-        f: questions_with_answers(pairs, rng=Random(0), names=["Ada", "Ben"], form=f) for f in FORMS
-    }
-    assert len(set(texts.values())) == len(FORMS)
-    for form, shown in texts.items():
-        assert pair[0] in shown, form
-        assert pair[1] in shown.split(pair[0])[1], form
-        assert not shown.startswith(pair[0]), form
-
-
-def test_every_kind_of_document_is_there_and_an_unknown_one_is_named():
-    for kind in corpus.KINDS:
-        assert all(islice(corpus.documents(kind=kind), 50))
-    with pytest.raises(ValueError, match="quiz_sheet"):
-        corpus.documents(kind="sonnet")
+    texts = set()
+    for form in FORMS:
+        shown = questions_with_answers(pairs, rng=Random(0), names=["Ada", "Ben"], form=form)
+        before, _, after = shown.partition(pair[0])
+        assert before, form
+        assert pair[1] in after, form
+        texts.add(shown)
+    assert len(texts) == len(FORMS)

@@ -1,4 +1,5 @@
 import json
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
@@ -39,29 +40,21 @@ def train(work, tmp_path):
 def test_an_interrupted_run_ends_with_the_same_weights(work, tmp_path, monkeypatch):
     whole = train(work, tmp_path / "whole")
     assert not (work[0] / "tiny.pt").exists()
-    step, done = pretrain._step, []
-
-    def killed_in_the_sixth(*args, **kwargs):
-        if len(done) == 6:
-            raise Killed
-        done.append(1)
-        return step(*args, **kwargs)
-
-    monkeypatch.setattr(pretrain, "_step", killed_in_the_sixth)
-    with pytest.raises(Killed):
-        train(work, tmp_path / "killed")
-    monkeypatch.setattr(pretrain, "_step", step)
+    clip = torch.nn.utils.clip_grad_norm_
+    with monkeypatch.context() as patch:
+        calls = Mock(side_effect=[*[DEFAULT] * 6, Killed], wraps=clip)
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", calls)
+        with pytest.raises(Killed):
+            train(work, tmp_path / "killed")
     with monkeypatch.context() as patch:
         patch.setitem(pretrain.RECIPES, "tiny", Recipe(hidden=64, mlp=128, layers=1, warmup=3))
         with pytest.raises(ValueError, match="another recipe"):
             train(work, tmp_path / "other")
     resumed = train(work, tmp_path / "resumed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    logs = [
-        json.loads((tmp_path / run / "tiny" / "training_log.json").read_text())["loss"]
-        for run in ("whole", "resumed")
-    ]
-    assert logs[0] == logs[1]
+    files = [tmp_path / run / "tiny" / "training_log.json" for run in ("whole", "resumed")]
+    one, other = (json.loads(file.read_text())["loss"] for file in files)
+    assert one == other
     # The early checkpoint is a model of its own, and another one.
     early = AutoModelForCausalLM.from_pretrained(tmp_path / "whole" / "tiny-early").state_dict()
     assert any(not torch.equal(early[name], whole[name]) for name in whole)
