@@ -8,43 +8,24 @@ import pytest
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from sftlab.chat import FAMILIES, TemplateError, examine
+from sftlab.chat import CHATML, FAMILIES, TemplateError, examine
 from sftlab.chat.doctor import LEVELS
 
-CHATML = FAMILIES["chatml"].text
 
-
-def make_tokenizer(*, special=("<|im_start|>", "<|im_end|>"), eos="<|im_end|>", pad="<|pad|>",
-                   adds_bos=False, words=("the answer",)):  # fmt: skip
-    """A byte-level BPE of single bytes and a few words."""
-    core = Tokenizer(BPE())
+def make_tokenizer(*merges, special=("<|im_start|>", "<|im_end|>"), adds_bos=False, **names):
+    """A byte-level BPE of single bytes, special tokens, and the pairs that are merged."""
+    names = {"eos_token": "<|im_end|>", "pad_token": "<|pad|>", "bos_token": "<|begin|>"} | names
+    entries = [*pre_tokenizers.ByteLevel.alphabet(), *map("".join, merges)]
+    core = Tokenizer(BPE({entry: n for n, entry in enumerate(entries)}, list(merges)))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
-    names = list(dict.fromkeys([*special, "<|begin|>", "<|pad|>", eos]))
-    core.train_from_iterator(
-        list(words) * 3,
-        BpeTrainer(
-            vocab_size=400,
-            special_tokens=names,
-            show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
-    )
+    core.add_special_tokens([*special, *filter(None, names.values())])
     if adds_bos:
-        begin = core.token_to_id("<|begin|>")
-        core.post_processor = TemplateProcessing(
-            single="<|begin|> $A", special_tokens=[("<|begin|>", begin)]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token="<|begin|>",
-        eos_token=eos,
-        pad_token=pad,
-        additional_special_tokens=list(special),
-    )
+        begin = ("<|begin|>", core.token_to_id("<|begin|>"))
+        core.post_processor = TemplateProcessing(single="<|begin|> $A", special_tokens=[begin])
+    return PreTrainedTokenizerFast(tokenizer_object=core, **names)
 
 
 def change(*pairs):
@@ -78,9 +59,11 @@ AILMENTS, TRL = (
 SICK = {code: change(*pairs) for code, pairs in AILMENTS["changes"].items()}
 SICK["parts-wanted"] = CHATML.replace("message['content']", "message['content'][0]['text']")
 ERRORS = {"no-end-of-turn", "parts-wanted", "content-lost"}
-REFUSES_A_QUESTION = (
-    "{%- if messages[-1]['role'] == 'user' %}{{- raise_exception('no') }}{%- endif %}" + CHATML
-)
+QUOTED = {
+    "text-before-answer": "'Answer: '",
+    "adds-text": "made by a company",
+    "content-trimmed": "the content of user is",
+}
 
 
 @pytest.mark.parametrize("code", SICK)
@@ -88,10 +71,8 @@ def test_one_ailment_is_one_finding_that_says_what_and_what_to_do(code):
     (finding,) = examine(SICK[code]).problems
     assert finding.code == code
     assert (finding.level == "error") == (code in ERRORS)
-    for sentence in (finding.what, finding.remedy):
-        assert len(sentence.split()) > 3
-        assert not sentence.endswith(".")
-        assert "$" not in sentence
+    assert QUOTED.get(code, "") in finding.what
+    assert finding.remedy
 
 
 def test_a_sound_template_has_no_problem():
@@ -99,12 +80,8 @@ def test_a_sound_template_has_no_problem():
     assert found.problems == ()
     assert found.ok
     assert found.end_of_turn == "<|im_end|>"
-    assert [finding.code for finding in found.findings] == [
-        "end-of-turn",
-        "system",
-        "end-stops",
-        "markers",
-    ]
+    sound = ["end-of-turn", "system", "end-stops", "markers"]
+    assert [finding.code for finding in found.findings] == sound
 
 
 @pytest.mark.parametrize(
@@ -113,7 +90,11 @@ def test_a_sound_template_has_no_problem():
         ("{%- for message in messages %}\n{{ message.content }", "line 2"),
         ("\n\n{{ messages[0].content.upperr() }}", "line 3"),
         ("{{ raise_exception('never') }}", "never"),
-        (REFUSES_A_QUESTION, "ends with a question"),
+        (
+            "{%- if messages[-1]['role'] == 'user' %}{{- raise_exception('no') }}{%- endif %}"
+            + CHATML,
+            "ends with a question",
+        ),
     ],
 )
 def test_a_template_that_does_not_render_is_located(text, said):
@@ -133,23 +114,17 @@ def test_an_eos_whose_name_only_a_tokenizer_knows_still_ends_a_turn():
     assert examine(LONGER).end_of_turn == "<|end_answer|><|im_end|>"
 
 
-def test_the_text_of_the_finding_quotes_the_template():
-    assert "'Answer: '" in of(examine(SICK["text-before-answer"]), "text-before-answer").what
-    assert "made by a company" in of(examine(SICK["adds-text"]), "adds-text").what
-    assert "assistant" not in of(examine(SICK["content-trimmed"]), "content-trimmed").what
-
-
 BY_EOS = CHATML.replace("'<|im_end|>'", "eos_token")
 LONGER = CHATML.replace("'<|im_end|>'", "'<|end_answer|><|im_end|>'")
 BEGUN = "{{- bos_token }}" + CHATML
-BOTH = dict(eos="<|end|>", pad="<|end|>")
+BOTH = dict(eos_token="<|end|>", pad_token="<|end|>")
 WITH_TOKENIZER = [
-    (CHATML, dict(special=["<|im_start|>"], eos="<|end|>"), "error end-split"),
-    (CHATML, dict(eos="<|end|>"), "warning end-not-stop"),
+    (CHATML, dict(special=["<|im_start|>"], eos_token="<|end|>"), "error end-split"),
+    (CHATML, dict(eos_token="<|end|>"), "warning end-not-stop"),
     (CHATML, dict(special=["<|im_end|>"]), "warning markers-split"),
     (CHATML, dict(adds_bos=True), "warning missing-bos"),
-    (CHATML, dict(pad=None), "note no-pad"),
-    (CHATML, dict(pad="<|im_end|>"), "warning pad-is-end"),
+    (CHATML, dict(pad_token=None), "note no-pad"),
+    (CHATML, dict(pad_token="<|im_end|>"), "warning pad-is-end"),
     # Padding that is eos is harmless while another token ends a turn.
     (CHATML, BOTH, "warning end-not-stop, note pad-is-eos"),
     (BY_EOS, BOTH, "warning pad-is-end"),
@@ -174,7 +149,7 @@ def test_a_token_that_holds_header_and_answer_is_found():
         ("assistant\\n' }}{%- endif", "assistant:' }}{%- endif"),
     )
     assert codes(glued, tokenizer=make_tokenizer()) == []
-    joining = make_tokenizer(words=[":A"] * 50)
+    joining = make_tokenizer((":", "A"))
     assert codes(CHATML, tokenizer=joining) == []
     rows = [row("Hi", "Ho"), row("Hi", "All right")]
     found = examine(glued, tokenizer=joining, conversations=rows)
@@ -184,7 +159,7 @@ def test_a_token_that_holds_header_and_answer_is_found():
 
 
 def test_a_stop_may_be_in_the_generation_config(tmp_path):
-    tokenizer = make_tokenizer(eos="<|end|>")
+    tokenizer = make_tokenizer(eos_token="<|end|>")
     tokenizer.save_pretrained(tmp_path)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     for stops, expected in ((end, []), ([0, end], []), ([0], ["end-not-stop"])):
@@ -193,41 +168,31 @@ def test_a_stop_may_be_in_the_generation_config(tmp_path):
 
 
 def test_rows_cut_by_the_maximum_length_are_counted_before_training():
-    long = row("x" * 200, "4")
+    long, tokenizer = row("x" * 200, "4"), make_tokenizer()
     rows = [row("2 + 2?", "4"), long, row("2 + 2?", "4" * 90), long]
-    found = examine(CHATML, tokenizer=make_tokenizer(), conversations=rows, max_length=64)
-    assert [finding.code for finding in found.problems] == ["rows-masked", "rows-cut"]
-    assert of(found, "rows-masked").rows == (2, 4)
+    found = examine(CHATML, tokenizer=tokenizer, conversations=rows, max_length=64)
+    problems = [("rows-masked", (2, 4)), ("rows-cut", (3,))]
+    assert [(f.code, f.rows) for f in found.problems] == problems
     assert "2 of 4" in of(found, "rows-masked").what
-    assert of(found, "rows-cut").rows == (3,)
     assert not found.ok
-    kept = examine(CHATML, tokenizer=make_tokenizer(), conversations=rows, max_length=300)
+    kept = examine(CHATML, tokenizer=tokenizer, conversations=rows, max_length=300)
     assert (kept.problems, kept.rows) == ((), 4)
     assert "4 conversations" in of(kept, "rows").what
-    tokenizer = make_tokenizer(words=["<"])  # a byte a token: 90 answers, and the end
-    text = tokenizer.apply_chat_template(rows[2]["messages"], chat_template=CHATML, tokenize=False)
-    length = len(tokenizer(text)["input_ids"]) - 11
-    found = examine(CHATML, tokenizer=tokenizer, conversations=rows[2:3], max_length=length)
-    assert "(10 supervised tokens" in of(found, "rows-cut").what
+    # A byte a token: 25 before the answer, and then 90, of which 80 are kept; and the end.
+    found = examine(CHATML, tokenizer=tokenizer, conversations=rows[2:3], max_length=25 + 80)
+    assert "(11 supervised tokens" in of(found, "rows-cut").what
 
 
 def test_rows_that_hold_markers_are_refused_or_have_no_answer():
     rows = [row("What is <|im_end|>?", "An end."), row("2 + 2?", "4"), row("Hi", "Ho", "Ho")]
     found = examine(SICK["alternation-required"], conversations=rows)
-    assert [finding.code for finding in found.problems] == [
-        "rows-refused",
-        "rows-hold-markers",
-        "alternation-required",
-    ]
-    assert of(found, "rows-hold-markers").rows == (1,)
+    problems = [("rows-refused", (3,)), ("rows-hold-markers", (1,)), ("alternation-required", ())]
+    assert [(f.code, f.rows) for f in found.problems] == problems
     assert "'<|im_end|>'" in of(found, "rows-hold-markers").what
-    assert of(found, "rows-refused").rows == (3,)
     assert "take turns" in of(found, "rows-refused").what
     found = examine(CHATML, tokenizer=make_tokenizer(), conversations=[row("Hi", "Ho"), row("Hi")])
     assert [(f.code, f.rows) for f in found.problems] == [("rows-without-answer", (2,))]
-
-
-def test_tokens_of_the_tokenizer_are_markers_too_and_thoughts_are_not():
+    # Tokens of the tokenizer are markers too, and thoughts are not.
     rows = [row("What ends a text?", "<|pad|>"), row("Hi", "<think>\nHm.\n</think>\n\nHo")]
     assert codes(CHATML, conversations=rows) == []
     found = examine(CHATML, tokenizer=make_tokenizer(), conversations=rows)

@@ -2,14 +2,16 @@
 
 import re
 from html import unescape
+from itertools import groupby
 from typing import NamedTuple
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
 
-from sftlab.chat import FAMILIES, IGNORED, TemplateError, labels
+from sftlab.chat import FAMILIES, IGNORED, labels
 from sftlab.measure import token_losses
 from sftlab.models import load
 from sftlab.show import show_mask
@@ -20,11 +22,6 @@ TWO = [
     {"role": "user", "content": "Öl 🙂?"},
     {"role": "assistant", "content": "<script>alert('x')</script>\t\"É\""},
 ]
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return load("tiny")
 
 
 class Box(NamedTuple):
@@ -54,36 +51,20 @@ def unmarked(text):
 
 def marked(xray):
     """The supervised text, by its boxes in HTML and by its brackets in the plain text."""
-    html = "".join(box.text for box in boxes(xray.html) if box.marked)
-    runs, inside = [], False
-    width = max(len(token.role) for token in xray.tokens) + 2
-    for row in str(xray).split("\n\n", 1)[1].split("\n\n")[0].split("\n"):
-        if row.startswith("! "):
-            break
-        if row[width] == "[":
+    runs = []
+    for line in xray.lines:
+        assert f"  {line.before}{line.text}{line.after}" in str(xray)
+        assert (line.before == "[" or line.after == "]") <= line.supervised
+        if line.before == "[":
+            assert not runs or runs[-1].endswith("]")
             runs.append("")
-            inside = True
-        if inside:
-            runs[-1] += row[width + 1 :]
-        # A run goes on until a line ends otherwise than with a line break.
-        inside = inside and row.endswith("⏎")
+        if line.supervised:
+            runs[-1] += line.text + line.after
     assert all(run.endswith("]") for run in runs)
     runs = [unmarked(run[:-1]) for run in runs]
-    assert "".join(runs) == html
-    return runs
-
-
-def learned(made):
-    """What each span's tokens hold: the span, and the space before it where a token begins so."""
-    runs = []
-    for span in made.spans:
-        places = [
-            offset
-            for offset, label in zip(made.offsets, made.labels, strict=True)
-            if label != IGNORED and offset[0] < span.end and span.start < offset[1]
-        ]
-        runs.append(made.text[places[0][0] : places[-1][1]])
-        assert runs[-1].strip() == made.text[span.start : span.end].strip()
+    told = groupby(xray.tokens, key=lambda token: token.supervised)
+    assert runs == ["".join(one.text for one in run) for supervised, run in told if supervised]
+    assert "".join(runs) == "".join(box.text for box in boxes(xray.html) if box.marked)
     return runs
 
 
@@ -93,7 +74,7 @@ def test_html_and_text_mark_exactly_the_supervised_tokens(toy_tokenizer, family,
     made = labels(toy_tokenizer, TWO, template=family, turns=turns)
     xray = show_mask(TWO, tokenizer=toy_tokenizer, template=family, turns=turns)
     assert [box.marked for box in boxes(xray.html)] == [one != IGNORED for one in made.labels]
-    assert marked(xray) == learned(made)
+    assert len(marked(xray)) == len(made.spans)
     roles = re.findall(r'<b class="r [^"]*">(.*?)</b>', xray.html)
     assert roles == ["user", "assistant", "user", "assistant"]
 
@@ -129,15 +110,12 @@ def test_template_writes_what_no_message_holds(toy_tokenizer):
     assert framed == {"<|im_start|>", "<|im_end|>"}
 
 
-def test_a_role_is_escaped_too(toy_tokenizer):
+def test_a_role_is_escaped_and_an_unsupervised_end_stays_the_assistant_s(toy_tokenizer):
     given = [{"role": "<script>", "content": "a"}, *HI]
     text = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
     page = show_mask(given, tokenizer=toy_tokenizer, template=text).html
     assert "&lt;script&gt;</b>" in page
     assert "<script" not in page
-
-
-def test_end_of_turn_stays_the_assistant_s_when_it_is_not_supervised(toy_tokenizer):
     for options in ({"end_of_turn": False}, {"turns": "last"}):
         xray = show_mask(TWO, tokenizer=toy_tokenizer, template="chatml", **options)
         ends = [token.role for token in xray.tokens if token.text == "<|im_end|>"]
@@ -178,37 +156,31 @@ def test_labels_by_hand_are_shown_as_they_are_and_diagnosed(toy_tokenizer):
     assert f"token {len(odd) - 2} is 0" in warning
 
 
-def test_losses_equal_a_computation_by_hand(tiny):
-    model, tokenizer = tiny
+def test_losses_equal_a_computation_by_hand_and_stand_side_by_side():
+    (model, tokenizer), (other, _) = load("tiny"), load("tiny")
     xray = show_mask(HI, tokenizer=tokenizer, template="chatml", model=model)
-    ids = [token.id for token in xray.tokens]
+    ids = torch.tensor([[token.id for token in xray.tokens]])
     with torch.no_grad():
-        chances = model(torch.tensor([ids])).logits[0].softmax(-1)
-        asked = [token.label for token in xray.tokens]
-        loss = model(torch.tensor([ids]), labels=torch.tensor([asked])).loss.item()
-    assert xray.tokens[0].losses == (None,)
-    for place in range(1, len(ids)):
-        expected = -chances[place - 1, ids[place]].log().item()
-        assert xray.tokens[place].losses[0] == pytest.approx(expected, rel=1e-3, abs=1e-4)
-    assert xray.mean_losses == (pytest.approx(loss, rel=1e-3),)
-    assert f"their mean loss is {xray.mean_losses[0]:.2f} nats." in xray.sentence
-
-
-def test_losses_stand_side_by_side_and_can_be_read(tiny):
-    other, tokenizer = load("tiny")
-    with torch.no_grad():
+        asked = torch.tensor([[token.label for token in xray.tokens]])
+        made = model(ids, labels=asked)
         other.get_output_embeddings().weight.mul_(0.5)
+    nats = -made.logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
+    assert xray.tokens[0].losses == (None,)
+    told = [token.losses[0] for token in xray.tokens[1:]]
+    assert told == pytest.approx(nats.flatten().tolist(), rel=1e-3, abs=1e-4)
+    assert xray.mean_losses == (pytest.approx(made.loss.item(), rel=1e-3),)
+    assert f"their mean loss is {xray.mean_losses[0]:.2f} nats." in xray.sentence
 
     class Run:
         model = other
 
     Run.tokenizer = tokenizer
-    xray = show_mask(HI, model=tiny[0], after=Run)
+    xray = show_mask(HI, model=model, after=Run)
     assert xray.template == "chatml"  # as in finetune, where the tokenizer has none of its own
     shown = [box for box in boxes(xray.html) if box.marked]
-    told = [[f"{loss:.2f}" for loss in token.losses] for token in xray.tokens if token.supervised]
-    assert [box.losses for box in shown] == told
-    before, after = next(token for token in reversed(xray.tokens) if token.supervised).losses
+    supervised = [token for token in xray.tokens if token.supervised]
+    assert [b.losses for b in shown] == [[f"{n:.2f}" for n in t.losses] for t in supervised]
+    before, after = supervised[-1].losses
     assert before != after
     assert f"loss before {before:.3f} · loss after {after:.3f}" in shown[-1].title
     assert f"{before:>6.2f}  {after:>6.2f}  <|im_end|>" in str(xray)
@@ -216,16 +188,13 @@ def test_losses_stand_side_by_side_and_can_be_read(tiny):
 
 
 def test_losses_of_a_model_that_is_training(toy_base):
-    from transformers import AutoModelForCausalLM
-
     model = AutoModelForCausalLM.from_pretrained(toy_base).train()
     losses = token_losses(model, [5, 6, 7])
     assert model.training
     assert losses == token_losses(model.eval(), [5, 6, 7])
-    with pytest.raises(ValueError, match="fine-tune added"):
-        token_losses(model, [5, 99_999])
-    with pytest.raises(ValueError, match="max_length=512"):
-        token_losses(model, [5] * 513)
+    for ids, said in (([5, 99_999], "fine-tune added"), ([5] * 513, "max_length=512")):
+        with pytest.raises(ValueError, match=said):
+            token_losses(model, ids)
 
 
 @pytest.mark.parametrize(
@@ -238,14 +207,10 @@ def test_losses_of_a_model_that_is_training(toy_base):
         ({"labels": ["a"]}, "integers"),
         ({"turns": "first"}, "'all'"),
         ({"turns": "everything", "labels": [1]}, "leave labels out"),
+        ({"template": "gemma"}, "^the chat template gemma refuses"),
     ],
 )
 def test_mistakes_are_named(toy_tokenizer, options, said):
+    system = [{"role": "system", "content": "a"}] if "template" in options else []
     with pytest.raises(ValueError, match=said):
-        show_mask(HI, **{"tokenizer": toy_tokenizer} | options)
-
-
-def test_a_refusal_names_the_template_and_no_row(toy_tokenizer):
-    messages = [{"role": "system", "content": "a"}, *HI]
-    with pytest.raises(TemplateError, match=r"^the chat template gemma refuses"):
-        show_mask(messages, tokenizer=toy_tokenizer, template="gemma")
+        show_mask(system + HI, **{"tokenizer": toy_tokenizer} | options)

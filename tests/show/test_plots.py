@@ -17,7 +17,6 @@ from sftlab.show import (
     COLOURS,
     GREY,
     LossCurve,
-    Point,
     plot_against,
     plot_card,
     plot_curves,
@@ -50,6 +49,10 @@ def seeds(ax):
     return [tuple(dot) for dots in found for dot in dots.get_offsets()]
 
 
+def steps(count, loss=lambda n: 3 / n):
+    return [{"step": n, "loss": loss(n), "learning_rate": 1e-3 / n} for n in range(1, count + 1)]
+
+
 def test_shares_tell_each_bar_and_show_each_seed(tmp_path, share):
     rows = {
         "bare": {"base": Share(hits=1, items=10)},
@@ -77,6 +80,28 @@ def test_reactions_add_up():
     assert picture.alt == f"What: {said}."
     assert sum(bar.get_width() for bar in picture.figure.axes[0].patches) == 1
     assert texts(picture.figure.axes[0]) == ["75%", "25%", ""]
+
+
+def test_layout_counts_positions_and_padding():
+    padded = [["read", "learned", "padding"], ["read", "read", "learned"]]
+    picture = plot_layout({"padded": padded, "packed": [padded[1]]}, title="Two")
+    said = "padded 6 positions, 1 of them padding; packed 3 positions, 0 of them padding"
+    assert picture.alt == f"Two: {said}."
+
+
+def test_each_run_is_a_dot_in_each_panel():
+    rows = {"score": [0.2, 0.9, 0.5], "a": [2.0, 0.1, 0.01], "b": [3.0, 0.5, 0.9]}
+    runs = pd.DataFrame(rows | {"group": ["x", "x", "y"]})
+    picture = plot_against(runs, {"a": "loss", "b": "other"}, title="Dots", threshold=1)
+    assert [len(seeds(ax)) for ax in picture.figure.axes] == [3, 3], "a dot in each panel"
+    assert picture.alt == "Dots: 3 runs; x 1.05, 1.75, correct 55%; y 0.01, 0.9, correct 50%."
+
+
+def test_pictures_of_the_base_model():
+    folder = DATA / "models" / "tiny"
+    assert "behind a 4-shot prompt" in plot_card(json.loads((folder / "card.json").read_text())).alt
+    log = json.loads((folder / "training_log.json").read_text())
+    assert f"{log['loss'][-1][1]:.2f} at the last" in plot_pretraining(log, name="tiny").alt
 
 
 def test_curves_tell_each_place_ring_the_best_and_show_seeds(share):
@@ -126,10 +151,6 @@ def test_methods_stand_in_the_order_of_what_they_train(share):
     assert [label.get_text() for label in trained.get_yticklabels()] == ["LoRA", "full"]
     assert [bar.get_width() for bar in right.patches if bar.get_width() < 1] == [0.8, 0.9]
     assert len(seeds(kept)) == 2
-
-
-def steps(count, loss=lambda n: 3 / n):
-    return [{"step": n, "loss": loss(n), "learning_rate": 1e-3 / n} for n in range(1, count + 1)]
 
 
 def test_loss_has_every_step_its_running_mean_and_validation():
@@ -193,14 +214,9 @@ def test_an_executed_notebook_holds_the_picture():
 
 @pytest.mark.parametrize("log", [False, True])
 def test_runs_have_a_line_for_each_seed_and_a_mean(log):
-    losses = {"training": (3, 2, 1), "validation": (4, 2, 3)}
-    rows = [
-        (seed, epoch, kind, losses[kind][epoch - 1] + seed)
-        for kind in losses
-        for epoch in (1, 2, 3)
-        for seed in (0, 1)
-    ]
-    frame = pd.DataFrame(rows, columns=["seed", "epoch", "kind", "loss"])
+    runs = {"epoch": [1, 2, 3] * 2, "kind": ["training"] * 3 + ["validation"] * 3}
+    first = pd.DataFrame(runs | {"loss": [3, 2, 1, 4, 2, 3], "seed": 0})
+    frame = pd.concat([first, first.assign(loss=first["loss"] + 1, seed=1)])
     picture = plot_runs(frame, title="Two", log=log)
     said = "validation 4.50 at the first epoch, lowest 2.50 at epoch 2, 3.50 at the last"
     assert said in picture.alt
@@ -208,14 +224,6 @@ def test_runs_have_a_line_for_each_seed_and_a_mean(log):
     assert list(ax.lines[2].get_ydata()) == [3.5, 2.5, 1.5]
     assert len(ax.lines) == 2 * 3 + 1, "and where validation is lowest"
     assert picture.png()
-
-
-def test_each_run_is_a_dot_in_each_panel():
-    rows = {"score": [0.2, 0.9, 0.5], "a": [2.0, 0.1, 0.01], "b": [3.0, 0.5, 0.9]}
-    runs = pd.DataFrame(rows | {"group": ["x", "x", "y"]})
-    picture = plot_against(runs, {"a": "loss", "b": "other"}, title="Dots", threshold=1)
-    assert [len(seeds(ax)) for ax in picture.figure.axes] == [3, 3]
-    assert picture.alt == "Dots: 3 runs; x 1.05, 1.75, correct 55%; y 0.01, 0.9, correct 50%."
 
 
 @pytest.mark.parametrize("losses", [(0.42, 6.1), (0.9, 1.1), (0.002, 5.0), (0.1, 4.9)])
@@ -230,14 +238,6 @@ def test_labels_of_losses_are_at_least_two_and_stand_apart(losses):
     boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
     assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
     assert len(boxes) >= 2
-
-
-def test_layout_counts_positions_and_padding():
-    padded = [["read", "learned", "padding"], ["read", "read", "learned"]]
-    picture = plot_layout({"padded": padded, "packed": [padded[1]]}, title="Two ways")
-    assert picture.alt == (
-        "Two ways: padded 6 positions, 1 of them padding; packed 3 positions, 0 of them padding."
-    )
 
 
 def test_bars_of_memory_add_up_and_marks_are_what_was_measured():
@@ -257,20 +257,7 @@ def test_bars_of_memory_add_up_and_marks_are_what_was_measured():
     assert set(legend(picture)) - set(legend(alone)) == {"adapters"}
 
 
-def test_pictures_of_the_base_model():
-    folder = DATA / "models" / "tiny"
-    assert "behind a 4-shot prompt" in plot_card(json.loads((folder / "card.json").read_text())).alt
-    log = json.loads((folder / "training_log.json").read_text())
-    assert f"{log['loss'][-1][1]:.2f} at the last" in plot_pretraining(log, name="tiny").alt
-
-
-def reading(**shares):
-    rows = [(skill, n < 10 * share, 0.5) for skill, share in shares.items() for n in range(10)]
-    rows += [("corpus", pd.NA, 1.0), ("corpus", pd.NA, 2.0)]
-    return pd.DataFrame(rows, columns=["skill", "right", "nats"]).astype({"right": "boolean"})
-
-
-def test_meter_tells_before_and_after():
+def test_meter_tells_before_and_after(reading):
     before = reading(facts=1, stories=0.9)
     runs = [reading(facts=0.5, stories=0), reading(facts=0.7, stories=0)]
     after = pd.concat([frame.assign(seed=n) for n, frame in enumerate(runs)])
@@ -286,17 +273,12 @@ def test_meter_tells_before_and_after():
     assert len(plot_meter({"run": known}, before=known, title="Meter").figure.axes) == 1
 
 
-def test_pareto_and_map_tell_every_setting_and_its_seeds(share):
-    points = {
-        "slow": {"0%": Point(share(18, 18), share(19, 19)), "20%": Point(share(16), share(20))},
-        "fast": {"0%": Point(share(19), share(2)), "20%": Point(share(10, 12), share(8, 14))},
-    }
+def test_pareto_and_map_tell_every_setting_and_its_seeds(points):
     picture = plot_pareto(points, before=1.0, title="Map", chosen=("fast", "20%"))
     assert "fast 20 percent task 55%; fast 20 percent kept 55%" in picture.alt
     assert picture.alt.count("%") == 8, "a percentage for each number and no other"
     (ax,) = picture.figure.axes
-    spans = [list(line.get_xdata()) for line in ax.lines]
-    assert [0.5, 0.6] in spans, "the cross reaches from seed to seed"
+    assert [0.5, 0.6] in [list(line.get_xdata()) for line in ax.lines], "from seed to seed"
     assert ax.get_xlim()[0] > 0.3, "where nothing was measured nothing is drawn"
     dashed = next(line for line in ax.lines if line.get_linestyle() == "--")
     assert list(dashed.get_xdata()) == [0.8, 0.9, 0.95], "the settings that no other beats"

@@ -2,21 +2,20 @@
 
 import json
 
-import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
+from markupsafe import escape
 
 from sftlab.chat import FAMILIES
 from sftlab.course import ARCHETYPES, Limits, Situation, decide
 from sftlab.measure import Pair, PairError
-from sftlab.show import Point, Rating, decision_guide, map_walker, mask_explorer, votes_sentence
+from sftlab.show import Rating, decision_guide, map_walker, mask_explorer, votes_sentence
 from sftlab.show.widgets import PADS, WORDS, decision_card, explore, read_votes
 
 BOT = ARCHETYPES["Support bot in house style"]
 VIEW = "application/vnd.jupyter.widget-view+json"
 MESSAGES = WORDS["messages"]
-TURNS = len(MESSAGES)
-ANSWERS = TURNS // 2
+ANSWERS = len(MESSAGES) // 2
 
 
 def twin(widget):
@@ -48,14 +47,18 @@ def test_card_follows_menus_sliders_and_ticks():
     assert "Collect data first" in card(decision_guide(BOT, limits=limits))
 
 
-def test_form_starts_with_the_situation_given():
+def test_form_starts_with_the_situation_given_and_shows_all_that_the_advice_says():
     assert "Measure a prompt first" in card(decision_guide())
     odd = {"model_billions": 1.24, "memory_gb": 11, "stable_weeks": 2.5, "needed_score": 1 / 3}
     odd = Situation(task="domain", examples=137, prompt_score=0.123, **odd)
     for situation in (odd, *ARCHETYPES.values()):
-        guide = decision_guide(situation)
-        assert card(guide) == decision_card(decide(situation)).html
+        guide, advice = decision_guide(situation), decide(situation)
+        shown = decision_card(advice)
+        assert card(guide) == shown.html
         assert all(getattr(one, "label", "x") for one in guide.controls.values()), "an empty menu"
+        for text in (*advice.reasons, *advice.next_steps, *map(str, advice.would_change)):
+            assert text in shown.text
+            assert str(escape(text)) in shown.html
 
 
 def test_every_option_of_every_control_gives_an_advice():
@@ -66,27 +69,10 @@ def test_every_option_of_every_control_gives_an_advice():
             assert "Next steps" in card(guide)
 
 
-def test_all_that_the_advice_says_reaches_the_card():
-    advice = decide(BOT)
-    shown = decision_card(advice)
-    for text in (*advice.reasons, *advice.next_steps, *map(str, advice.would_change)):
-        assert text in shown.text
-        assert text.replace("'", "&#39;") in shown.html
-
-
-def reading(right):
-    rows = [("facts", n < right, 0.5) for n in range(10)]
-    return pd.DataFrame(rows, columns=["skill", "right", "nats"]).astype({"right": "boolean"})
-
-
-def test_a_walk_shows_the_chosen_setting(share):
-    points = {
-        "slow": {"0%": Point(share(18, 18), share(19, 19)), "20%": Point(share(16), share(20))},
-        "fast": {"0%": Point(share(19), share(2)), "20%": Point(share(10, 12), share(8, 14))},
-    }
+def test_a_walk_shows_the_chosen_setting(points, reading):
     every = [(curve, label) for curve, row in points.items() for label in row]
-    readings = {at: reading(n) for n, at in enumerate(every)}
-    walker = map_walker(points, readings=readings, before=reading(10))
+    readings = {at: reading(facts=n / 10) for n, at in enumerate(every)}
+    walker = map_walker(points, readings=readings, before=reading(facts=1))
     first = walker.panel.value
     walker.controls["curve"].value, walker.controls["label"].value = "fast", "20%"
     assert walker.panel.value.partition("<table")[0] != first.partition("<table")[0]
@@ -130,6 +116,8 @@ def test_a_tie_counts_half_and_one_vote_is_too_few(tmp_path):
     widget.buttons["no difference"].click()
     assert list(read_votes(widget.path, PAIRS)["won"]) == [0.5]
     assert "too few" in votes_sentence(widget.path, PAIRS)
+    with pytest.raises(PairError, match="pairs is empty"):
+        Rating([], votes=widget.path)
 
 
 WON_7 = {"question": "q", "first": "", "second": "", "won": 7, "swapped": False}
@@ -141,15 +129,6 @@ def test_broken_votes_are_named(tmp_path, line):
     path.write_text(line + "\n")
     with pytest.raises(PairError, match="line 1 is not a vote"):
         read_votes(path, PAIRS)
-
-
-def test_no_pairs_are_refused(tmp_path):
-    with pytest.raises(PairError, match="pairs is empty"):
-        Rating([], votes=tmp_path / "v")
-
-
-def ends(xray, text="<|im_end|>"):
-    return [token.supervised for token in xray.tokens if token.text == text]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -172,28 +151,24 @@ def test_what_each_toggle_changes_in_every_family(toy_tokenizer, family):
 def test_what_breaks_do_to_ends_and_padding(toy_tokenizer):
     def broken(*breaks, family="chatml"):
         shown, said = explore(toy_tokenizer, MESSAGES, family=family, breaks=breaks)
-        return shown, " ".join(said)
+        ends = [token.supervised for token in shown.tokens if token.text == "<|im_end|>"]
+        return shown, ends, " ".join(said)
 
-    sound, _ = broken()
-    assert ends(sound) == [False, True] * ANSWERS
-    shown, _ = broken("drop_end")
-    assert ends(shown) == [False] * TURNS
-    others = [[t.supervised for t in x.tokens if t.text != "<|im_end|>"] for x in (sound, shown)]
-    assert others[0] == others[1], "only the ends are dropped"
-    shown, said = broken("pad_is_eos")
+    assert broken()[1] == [False, True] * ANSWERS
+    assert broken("drop_end")[1] == [False] * 2 * ANSWERS
+    shown, ends, said = broken("pad_is_eos")
     assert [token.text for token in shown.tokens[-PADS:]] == ["<|im_end|>"] * PADS
-    assert ends(shown) == [False] * (TURNS + PADS)
+    assert ends == [False] * (2 * ANSWERS + PADS)
     assert f"{ANSWERS} ends of turn" in said
-    assert "not supervised anyway" in broken("pad_is_eos", "drop_end")[1]
-    both, _ = broken("pad_is_eos", "mask_nothing")
-    assert both.total - both.supervised == TURNS + PADS
-    shown, _ = broken("mask_nothing")
-    assert shown.supervised == shown.total
+    assert "not supervised anyway" in broken("pad_is_eos", "drop_end")[2]
+    both, ends, _ = broken("pad_is_eos", "mask_nothing")
+    assert both.total - both.supervised == len(ends)
+    shown, _, _ = broken("mask_nothing")
     assert [token.id for token in shown.tokens[-PADS:]] == [toy_tokenizer.pad_token_id] * PADS
-    shown, _ = broken("double_bos", family="llama-3")
+    shown, _, _ = broken("double_bos", family="llama-3")
     assert [token.id for token in shown.tokens[:2]] == [toy_tokenizer.bos_token_id] * 2
     assert not shown.tokens[0].supervised
-    assert "llama-3" in broken("double_bos")[1]
+    assert "llama-3" in broken("double_bos")[2]
 
 
 def test_strategies_and_starts(toy_tokenizer):

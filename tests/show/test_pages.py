@@ -1,0 +1,265 @@
+"""Pages: cards, claims with every seed, reports; what is bold, shaded, refused, escaped."""
+
+import json
+import re
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from sftlab.chat import FAMILIES, examine, find_template
+from sftlab.course import ARCHETYPES, Record, claims
+from sftlab.measure import Estimate
+from sftlab.models import find_profile
+from sftlab.show import (
+    claim_card,
+    continuations,
+    conversation,
+    decision_table,
+    evaluation_report,
+    findings,
+    next_command,
+    plot_shares,
+    side_by_side,
+    summary,
+    write_report,
+)
+from sftlab.show.report import _draw
+from sftlab.train import Settings, prepare, run_identity, run_state, train_own_data
+
+
+class Page(HTMLParser):
+    """The tags of a page and what they point to; fails where one is not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.sources = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("br", "img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+TALK = [{"role": "user", "content": "Hi <i>"}, {"role": "assistant", "content": "Ho"}]
+
+
+def plain(cell):
+    return unescape(re.sub(r"<[^>]*>", "", cell.replace("↵", "")))
+
+
+def rows(card):
+    """The cells of each row but the first."""
+    body = card.html.partition("<tbody>")[2]
+    cell = r"<t[hd][^>]*>(.*?)</t[hd]>"
+    return [re.findall(cell, row, flags=re.S) for row in body.split("<tr>")[1:]]
+
+
+ESTIMATES = {
+    "B3": [(0.34, 0.28, 0.41, (0.3, 0.32, 0.34, 0.36, 0.38))],
+    "B5": [
+        (0.99, 0.97, 1, (1, 1, 0.98, 0.99, 1)),
+        (0.47, 0.38, 0.56, (0.4, 0.41, 0.5, 0.52, 0.5)),
+        (0.02, 0, 0.05, (0.02, 0, 0.05, 0.01, 0.02)),
+    ],
+    "B7": [(1, 0.97, 1, (1.0,) * 10)],
+    "X1": [(0.0004, -0.001, 0.003, (-0.0009, 0.001, 0.0011))],
+    "T2": [(0.01, -0.03, 0.04, (-0.02, 0.01, 0.03)), (-0.02, -0.06, 0.02, (-0.05, 0, 0.01))],
+    "R6": [(0.41, 0.41, 0.41, (0.41, 0.41)), (1.3, 1.2, 1.4, (1.3,))],
+    "R12": [(0.7, 0.4, 0.9, (0.7,)), (0.3, -0.1, 0.5, (0.3,))],
+}
+"""Claims in each unit: value, low end, high end and seeds of each part of the rule."""
+
+
+def record_of(claim_id):
+    claim, made = claims()[claim_id], {}
+    for part, found in zip(claim.rule, ESTIMATES[claim_id], strict=True):
+        value, low, high, by_seed = found
+        counts = {"items": 1200, "seeds": len(by_seed), "entities": 40}
+        ends = {"low": low, "high": high, "inner": (low, high), "level": claim.level}
+        made[part.name] = Estimate(value=value, by_seed=by_seed, method="x", **counts, **ends)
+    return Record(claim=claim, estimates=made, profile="tiny", note="<b>a note")
+
+
+def test_a_card_says_all_of_a_claim_needs_no_network_and_follows_the_theme():
+    card = claim_card(record_of("B3"))
+    seeds = "+30 points, +32 points, +34 points, +36 points, +38 points"
+    counted = ("+34 points (+28 to +41)", "5 seeds × 1,200 items", seeds)
+    for said in ("Supported", "expected: supported", *counted, "25-40%", "a note"):
+        assert said in card.text
+        assert said in card.html
+    assert repr(card) == card.text == card._repr_mimebundle_()["text/plain"]
+    assert "inconclusive: +47 points" in claim_card(record_of("B5")).html
+    assert "[data-jp-theme-light=false] .sl" in card.html
+    assert "http" not in card.html
+
+
+@pytest.mark.parametrize("claim_id", ESTIMATES)
+def test_a_claim_shows_every_seed_its_interval_and_its_bound(claim_id):
+    record = record_of(claim_id)
+    card = claim_card(record)
+    assert not {"b", "script"} & set(Page(card.html).tags)
+    assert card.html.count("<img ") == len(record.claim.rule)
+    for part in record.claim.rule:
+        estimate = record.estimates[part.name]
+        (ax,) = _draw(part, estimate).axes
+        dots = [tuple(dot) for dots in ax.collections for dot in dots.get_offsets()]
+        assert tuple(x for x, _ in dots) == estimate.by_seed
+        assert len({y for _, y in dots}) == len(dots), "no seed hides another"
+        lines = {line.get_gid(): list(line.get_xdata()) for line in ax.lines}
+        assert lines["interval"] == [estimate.low, estimate.high]
+        assert lines["bound"][0] == part.bound
+        assert ("inner" in lines) == (part.kind == "within")
+        left, right = ax.get_xlim()
+        shown = [*estimate.by_seed, estimate.low, estimate.high, part.bound]
+        assert left <= min(shown) <= max(shown) <= right
+        for text in (card.text, unescape(card.html)):
+            assert part.name in text
+            assert part.asks in text
+            assert part.measures in text
+
+
+def test_transcripts_shade_what_the_model_wrote():
+    card = conversation(TALK)
+    assert card.text == "user: Hi <i>\nassistant: [Ho]"
+    assert re.findall("<mark>(.*?)</mark>", card.html) == ["Ho"]
+    assert "i" not in set(Page(card.html).tags)
+    card = continuations(["1 + 1 ="], [" 2"], label="base")
+    assert card.text == "base: 1 + 1 =[ 2]"
+    assert "1 + 1 =<mark> 2</mark>" in card.html
+
+
+def test_each_row_reads_as_rendered_and_shades_the_answer_with_its_end(toy_tokenizer):
+    card = side_by_side(list(FAMILIES), TALK, tokenizer=toy_tokenizer)
+    Page(card.html)
+    for (name, text, count), family in zip(rows(card), FAMILIES, strict=True):
+        rendered = find_template(family, tokenizer=toy_tokenizer).render(TALK)
+        assert name == family
+        assert plain(text) == rendered
+        assert text.count("↵") == rendered.count("\n")
+        assert int(count) == len(toy_tokenizer(rendered, add_special_tokens=False)["input_ids"])
+        (marked,) = re.findall(r"<mark[^>]*>(.*?)</mark>", text, flags=re.S)
+        assert plain(marked) == f"Ho{FAMILIES[family].end(toy_tokenizer.eos_token)}"
+
+
+def test_tokens_of_the_template_are_bold_and_a_refusal_is_in_its_words():
+    ((_, text),) = rows(side_by_side(["llama-3"], TALK))
+    bold = [plain(one) for one in re.findall(r"<b>(.*?)</b>", text)]
+    header = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    assert bold == ["<|begin_of_text|>", *header, *header]
+    ((_, text),) = rows(side_by_side(["chatml"], TALK[:1], add_generation_prompt=True))
+    assert plain(text).endswith("<|im_start|>assistant\n")
+    system = {"role": "system", "content": "Brief."}
+    (_, refused), (_, rendered) = rows(side_by_side(["gemma", "chatml"], [system, *TALK]))
+    assert plain(refused).startswith("refused: Gemma has no system role")
+    assert "Brief." in rendered
+
+
+def test_tables_of_findings_and_decisions():
+    card = findings(examine("{% for m in messages %}{{ m.content }}{% endfor %}"))
+    (_, level, found), *_, (_, last, sound) = rows(card)
+    assert "error" in level
+    assert "Do:" in found
+    assert "ok" in last
+    assert "system" in sound
+    assert "level: ✓" in card.text
+    card = decision_table({"<b>bot</b>": ARCHETYPES["General assistant"], **ARCHETYPES})
+    assert card.html.count('scope="row"') == len(ARCHETYPES) + 1
+    assert "&lt;b&gt;bot" in card.html
+    assert "Situation: General assistant\nAdvice: Neither" in card.text
+    Page(card.html)
+
+
+SYSTEM = {"role": "system", "content": "Short."}
+ASKED = [{"role": "user", "content": f"Is {n * 7919:x} <b>bold</b>?"} for n in range(40)]
+ANSWER = {"role": "assistant", "content": "a | b ```` c"}
+ROWS = [{"messages": [SYSTEM, asked, ANSWER]} for asked in ASKED]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, toy_base):
+    folder = tmp_path_factory.mktemp("report")
+    file = folder / "my.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, {"prompt": "", "a": 1}]))
+    profile = find_profile(toy_base)
+    settings = Settings(num_train_epochs=3, learning_rate=1e-2, per_device_train_batch_size=8)
+    data = prepare(file, profile=profile, settings=settings, skip_bad=True)
+    wanted = run_identity(file, profile, settings)
+    made = train_own_data(data, profile, folder=folder / "run", wanted=wanted, progress=False)
+    write_report(made)
+    assert run_state(folder / "run", wanted) == "finished"
+    return made
+
+
+def test_the_page_stands_alone_and_shows_texts_as_they_are(done):
+    text = (done.folder / "report.html").read_text()
+    found = Page(text)
+    assert found.tags.count("img") == 3
+    assert all(source.startswith("data:image/png;base64,") for source in found.sources)
+    assert not {"b", "script", "link"} & set(found.tags)
+    assert "&lt;b&gt;bold&lt;/b&gt;?" in text
+
+
+def test_what_the_report_tells(done):
+    text = (done.folder / "report.md").read_text()
+    assert "41 in" in text
+    assert "40 used, 1 bad, 0 left out" in text
+    assert done.data.sha256 in text
+    assert done.run.provenance["data"] in text
+    assert f"{done.before.loss:.3f} | {done.after.loss:.3f}" in text
+    for point in done.run.validation:
+        assert f"| {point['epoch']:g} | {point['loss']:.3f} |" in text
+    for name in re.findall(r"\]\((\S+\.png)\)", text):
+        assert (done.folder / name).read_bytes()[:4] == b"\x89PNG"
+    assert text.count("\nreference\n") == 8
+    assert text.count("\n`````\na | b ```` c\n`````\n") == 8, (
+        "fences are longer than what they hold"
+    )
+    assert text.count("\nsystem: Short.\nuser: Is ") == 8, "and nothing is escaped in them"
+    shown = [one for outcome in (done.before, done.after) for one in outcome.answers[:8]]
+    assert text.count("[stopped here") == sum(not one.ended for one in shown) > 0
+    assert next_command(done) in text
+
+
+def test_the_summary_is_of_the_outcomes_and_speaks_of_forgetting_where_there_is_some(done):
+    def told(after):
+        before = pd.DataFrame({"skill": "facts", "right": [True] * 9 + [False], "nats": 1.0})
+        now = before.assign(right=[True] * after + [False] * (10 - after))
+        return "\n".join(summary(replace(done, skills={"before": before, "after": now})))
+
+    assert re.search(f"from {done.before.loss:.2f} .* to {done.after.loss:.2f};", told(6))
+    ended = sum(one.ended for one in done.after.answers)
+    assert f"to {ended} of {len(done.after.answers)}" in told(6)
+    assert "90% of 10 items right before the training, 60% after it. That is forgetting" in told(6)
+    assert "80% after it" in told(8)
+    assert "forgetting:" not in told(9)
+
+
+def test_an_evaluation_is_one_page(tmp_path, share):
+    made = evaluation_report(
+        "A run",
+        verdict="Do not ship it.",
+        scores={"right": share(16, 16), "alone": share(10)},
+        baselines={"base": {"right": share(8)}},
+        segments={"good": share(18, 18), "weak": share(4, 4)},
+        losses=["Not measured: safety."],
+        samples=[("<i>Q?", "no|pe\nno", "yes")],
+        provenance={"seeds": "2"},
+        pictures={"shares.png": plot_shares({"a": share(4, 4)}, title="P")},
+    )
+    text = made.markdown
+    assert text.index("Do not ship it.") < text.index("| right | 80%") < text.index("| weak | 20%")
+    assert text.index("| weak |") < text.index("| good |") < text.index("Not measured")
+    assert "2 × 20" in text
+    assert r"| \<i>Q? | no\|pe no | yes |" in text
+    made.save(tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {"report.md", "report.html", "shares.png"}
+    assert Page((tmp_path / "report.html").read_text()).tags.count("img") == 1
