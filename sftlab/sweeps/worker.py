@@ -186,7 +186,8 @@ def _place(error: BaseException) -> str:
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = Path(frame.f_code.co_filename)
         library = {"site-packages", "dist-packages"} & set(file.parts)
-        if library or {lab, python} & set(file.parents) or file.name in _NO_FILES:
+        compiled = file.suffix in {".pyx", ".pxi"}  # relative names, such as pyarrow/error.pxi
+        if library or compiled or {lab, python} & set(file.parents) or file.name in _NO_FILES:
             continue
         in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
         return f", {'a cell' if in_cell else file.name}, line {line}"
