@@ -227,7 +227,7 @@ def plot_curves(
     zero = every[1] / 2 if log and not every[0] else 0
     ax.set_xscale("log" if log else "linear")
     ax.minorticks_off()
-    names = [f"{place:,}" if place >= 1 else f"{place:.2g}" for place in every]
+    names = [f"{place:,.10g}" if place >= 1 else f"{place:.2g}" for place in every]
     ax.set_xticks([place or zero for place in every], names)
     alt, top, legend = [], 0.0, ""
     for name, colour in colours_of(list(curves)).items():

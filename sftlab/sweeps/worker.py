@@ -162,7 +162,8 @@ def _place(error: BaseException) -> str:
     """Where in the learner's own code an error arose: `, helpers.py, line 3`, or nothing."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = Path(frame.f_code.co_filename)
-        if is_own(file) and not file.name.startswith(("<string>", "<frozen")):
+        compiled = file.suffix in {".pyx", ".pxi"}  # relative names, such as pyarrow/error.pxi
+        if is_own(file) and not compiled and not file.name.startswith(("<string>", "<frozen")):
             in_cell = any("ipykernel_" in part or "ipython-input" in part for part in file.parts)
             return f", {'a cell' if in_cell else file.name}, line {line}"
     return ""

@@ -134,3 +134,8 @@ def test_index_keeps_lessons_of_earlier_runs_whose_page_is_there(tmp_path):
     assert "Kept from earlier runs: D1." in earlier
     both[1].page.unlink()
     assert "From earlier runs" not in written(both[:1])
+
+
+def test_a_record_is_not_changed_by_hand():
+    with pytest.raises(AttributeError, match="cannot assign"):
+        make_result(*FIRST).records["B3"].estimates = {}
