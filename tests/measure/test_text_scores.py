@@ -10,17 +10,7 @@ import pytest
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from sftlab.measure import (
-    LOCAL_METRICS,
-    mc2,
-    rank_answers,
-    rank_once,
-    rank_paraphrases,
-    rank_with_intervals,
-    score_frame,
-    text_scores,
-)
-from sftlab.measure.text_scores import distinct, repetition
+from sftlab.measure import LOCAL_METRICS, mc2, rank_once, score_frame, text_scores
 from sftlab.world import countries
 
 SAID = ["the cat is on the mat", "hello there general kenobi", "foo bar foobar"]
@@ -82,11 +72,11 @@ def test_metrics_are_those_of_their_libraries_and_loaded_without_a_network(monke
 
 def test_distinct_and_repetition_by_hand():
     # Li et al. 2016: different n-grams over all of them.
-    assert distinct(["a b a b", "a b"], 1) == pytest.approx(2 / 6)
-    assert distinct(["a b a b", "a b"], 2) == pytest.approx(2 / 4)
-    assert distinct([""]) == 0
-    assert repetition("a b c d e f") == repetition("a b") == 0
-    assert repetition("x x x x x x x x", 2) == pytest.approx(6 / 7)
+    assert text_scores.distinct(["a b a b", "a b"], 1) == pytest.approx(2 / 6)
+    assert text_scores.distinct(["a b a b", "a b"], 2) == pytest.approx(2 / 4)
+    assert text_scores.distinct([""]) == 0
+    assert text_scores.repetition("a b c d e f") == text_scores.repetition("a b") == 0
+    assert text_scores.repetition("x x x x x x x x", 2) == pytest.approx(6 / 7)
 
 
 def test_mc_scores_are_lm_evals():
@@ -131,7 +121,7 @@ def test_rankings_by_one_seed_and_with_intervals(truth, metric, once, careful):
     ]
     scored = pd.DataFrame(rows, columns=["arm", "relation", "seed", "country", "right", "m"])
     assert list(rank_once(scored, ["m"])["against"]) == once
-    found = rank_with_intervals(scored, ["m"])
+    found = text_scores.rank_with_intervals(scored, ["m"])
     assert list(found["pair"]) == ["a, b, capital"]
     assert (list(found["decided"]), list(found["against"])) == ([careful], [careful])
     with pytest.raises(ValueError, match="needs two arms"):
@@ -144,14 +134,14 @@ def test_right_answers_meet_wrong_ones_of_their_kind():
         {"seed": 0, "relation": "capital", "right": said == true, "output": said, "answers": [true]}
         for said, true in rows
     )
-    found = rank_answers(frame)
+    found = text_scores.rank_answers(frame)
     # The last one's neighbour is right for it too.
     assert list(zip(found["output"], found["other"], strict=True)) == [("Rome", "Paris")]
     assert found["ordered"].all()
 
 
 def test_paraphrases_are_true_and_false():
-    found = rank_paraphrases(countries()[:3])
+    found = text_scores.rank_paraphrases(countries()[:3])
     for row in found.itertuples():
         country = next(c for c in countries() if c.name == row.country)
         right = getattr(country, row.relation)
