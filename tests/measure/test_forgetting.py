@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from sftlab.measure import complete, items, likelihood, onset, read_meter, subjects, summary
 from sftlab.measure.forgetting import SKILLS, WORLDLY
 from sftlab.models import load
-from sftlab.world import country, country_examples, rows
+from sftlab.world import country_examples
 
 FROZEN = "23c0fd1abce16c378ab740302d42e11861d54db49618e0a668f64a2a09d2be08"
 
@@ -28,38 +28,14 @@ def whole(tiny):
     return read_meter(*tiny)
 
 
-def test_items_are_frozen():
+def test_items_are_frozen_and_every_skill_is_about_as_many_things():
     """Readings compare only on the same items: a changed one makes all older readings void."""
     each = [(one.skill, one.relation, one.item, one.prompt, one.answers) for one in items()]
     assert hashlib.sha256(repr(each).encode()).hexdigest() == FROZEN
-
-
-def test_every_skill_is_about_as_many_things_and_none_is_in_two():
     things = {skill: {one.item for one in items() if one.skill == skill} for skill in SKILLS}
     assert {skill: len(found) for skill, found in things.items()} == dict.fromkeys(SKILLS, 16)
-    assert len(set().union(*things.values())) == 16 * len(SKILLS)
+    assert len(set().union(*things.values())) == 16 * len(SKILLS), "none is in two"
     assert {one.skill for one in items(known_corpus=False)} == set(WORLDLY)
-
-
-def test_answers_are_right():
-    for one in items():
-        if one.skill in ("facts", "few-shot"):
-            assert one.answers == country(one.item).answers(one.relation)
-            assert one.item in one.prompt
-        elif one.skill == "nature":
-            both = [*rows("animals"), *rows("elements")]
-            (row,) = [row for row in both if one.item in row.values() and one.relation in row]
-            assert one.answers == (row[one.relation],)
-        elif one.skill == "stories":
-            answer = re.escape(one.answers[0])
-            assert re.search(rf"\b{answer}\b", one.prompt.split("\n\n")[0])
-        elif one.relation == "sum":
-            a, b = map(int, one.item.split(" + "))
-            assert one.answers == (str(a + b),)
-            assert one.prompt.endswith(f"\n{one.item} =")
-        elif one.relation == "run":
-            numbers = list(map(int, f"{one.prompt} {one.answers[0]}".split()))
-            assert numbers == list(range(numbers[0], numbers[0] + 8))
 
 
 def test_no_example_names_what_an_item_is_about():
@@ -71,6 +47,7 @@ def test_no_example_names_what_an_item_is_about():
 
 
 def test_the_base_has_every_skill_and_random_weights_have_none(tiny, whole):
+    """So the answers are right: those of the world were learnt from what it says."""
     had = summary(whole)["right"].drop("corpus")
     assert list(had.index) == [skill for skill in SKILLS if skill != "corpus"]
     assert had.min() >= 0.8
@@ -119,20 +96,12 @@ def test_a_prefix_is_read_before_the_text(toy_base):
     assert (frame["nats"] - plain["nats"]).abs().max() > 1e-4
 
 
-def test_one_row_a_skill(whole):
-    both = pd.concat([whole.assign(right=value) for value in (False, True)])
-    found = summary(both.astype({"right": "boolean"}))
-    assert list(found.index) == list(SKILLS)
-    assert found.loc["facts", "right"] == 0.5
-
-
 def test_an_onset_is_read_off_a_line_over_the_logarithm():
     assert onset({1.0: 1.0, 100.0: 0.0}, limit=0.5) == pytest.approx(10)
     assert onset({0.01: 0.2, 0.0001: 1.0, 0.001: 0.9}, limit=0.9) == pytest.approx(0.001)
     # The first fall counts; outside the measured settings it is the end.
     assert onset({1.0: 1.0, 10.0: 0.0, 100.0: 1.0, 1000.0: 0.0}, limit=0.99) < 10
-    assert onset({1.0: 1.0, 8.0: 0.9}, limit=0.5) == 8
-    assert onset({1.0: 1.0, 8.0: 0.9}, limit=1.5) == 1
+    assert [onset({1.0: 1.0, 8.0: 0.9}, limit=limit) for limit in (0.5, 1.5)] == [8, 1]
     for values in ({}, {0.0: 1.0}, {-1.0: 1.0, 2.0: 0.5}):
         with pytest.raises(ValueError, match="all above zero"):
             onset(values, limit=0.5)

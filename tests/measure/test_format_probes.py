@@ -9,18 +9,7 @@ import pytest
 import torch
 
 from sftlab.chat import find_template, setup_chat_template
-from sftlab.measure import (
-    capture_warnings,
-    format_probes,
-    probe_endings,
-    probe_records,
-    probe_template,
-    probe_user_turns,
-    records_of_base,
-    render_questions,
-    reply,
-    user_opening,
-)
+from sftlab.measure import capture_warnings, format_probes, render_questions, reply
 from sftlab.models import load
 from sftlab.train import finetune
 from sftlab.world import countries, country, example, record_of
@@ -78,30 +67,31 @@ def test_replies_are_those_of_the_run_and_follow_the_seed(run):
 def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right):
     ids = run.tokenizer(text, add_special_tokens=False)["input_ids"]
     monkeypatch.setattr(format_probes, "generate", lambda model, prompts, **options: [ids])
-    among, clean = [country("France")], text == " Paris"
+    clean = text == " Paris"
     for limit in (64, len(ids)):
-        frame = probe_template(run, among=among, relations=["capital"], max_new_tokens=limit)
+        how = {"relations": ["capital"], "max_new_tokens": limit}
+        frame = format_probes.probe_template(run, among=[country("France")], **how)
         found = frame[["output", "right", "stopped", "clean"]].iloc[0].tolist()
         assert found == [text, right, limit == 64, clean and limit == 64]
 
 
 def test_a_model_that_ends_at_once_and_one_that_never_does(untrained):
     hook = always(untrained.model, untrained.tokenizer.eos_token_id)
-    found = probe_endings(untrained, among=countries()[:3], relations=["capital"])
+    found = format_probes.probe_endings(untrained, among=countries()[:3], relations=["capital"])
     assert list(found["output"]) == [""] * 3
     assert not found["ran_on"].any()
     hook.remove()
     always(untrained.model, untrained.tokenizer("a")["input_ids"][-1])
-    found = probe_endings(untrained, among=countries()[:2], max_new_tokens=5)
+    found = format_probes.probe_endings(untrained, among=countries()[:2], max_new_tokens=5)
     assert set(found["output"]) == {"aaaaa"}
     assert found["ran_on"].all()
 
 
 def test_a_user_turn_is_opened_and_counts_as_asked_when_it_holds_a_question_mark(untrained):
-    assert user_opening(untrained.tokenizer) == "<|prompt|>"
+    assert format_probes.user_opening(untrained.tokenizer) == "<|prompt|>"
     for letter in "?a":
         hook = always(untrained.model, untrained.tokenizer(letter)["input_ids"][-1])
-        found = probe_user_turns(untrained, draws=3, max_new_tokens=4)
+        found = format_probes.probe_user_turns(untrained, draws=3, max_new_tokens=4)
         assert list(found["output"]) == [letter * 4] * 3
         assert list(found["asked"]) == [letter == "?"] * 3
         hook.remove()
@@ -124,10 +114,10 @@ def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):
 def test_a_base_gives_records_in_four_ways(untrained):
     among = countries()[:2]
     right = [json.dumps(record_of(one), ensure_ascii=False) for one in among]
-    found = probe_records(lambda requests: right, among=among)
+    found = format_probes.probe_records(lambda requests: right, among=among)
     assert found["correct"].all()
     assert list(found["country"]) == [one.name for one in among]
-    measures = records_of_base(among, [("a", "b")])
+    measures = format_probes.records_of_base(among, [("a", "b")])
     assert list(measures) == ["base, bare", "base, 4-shot", "base, constrained", "base, name fixed"]
     assert not measures["base, bare"](untrained)["parsed"].any()
     outputs = measures["base, name fixed"](untrained)["output"]

@@ -32,9 +32,8 @@ def at_once(model, ids, most, stop):
 
 
 def prompts(tokenizer, start=""):
-    texts = ["Q: What is the capital of France?\nA:", "The", "Counting: one, two, three,",
-             "What is the currency of Japan? What is the capital of",
-             "Q: What do people speak in Brazil?\nA:"]  # fmt: skip
+    texts = ["Q: What is the capital of France?\nA:", "The", "Counting: one, two, three,"]
+    texts += ["What is the currency of Japan? What is the capital of", "Q: Who?\nA:"]
     return [tokenizer(start + text)["input_ids"] for text in texts]
 
 

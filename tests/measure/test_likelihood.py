@@ -7,16 +7,7 @@ import pytest
 import torch
 
 from sftlab.chat import label_rows, setup_chat_template
-from sftlab.measure import (
-    losses,
-    probe_forced,
-    probe_perplexity,
-    probe_right_context,
-    probe_two_hops,
-    text_loss,
-    with_bos,
-)
-from sftlab.measure.likelihood import last_words
+from sftlab.measure import likelihood, probe_forced, probe_two_hops, text_loss, with_bos
 from sftlab.models import load
 from sftlab.train import finetune
 from sftlab.world import countries, country, example, two_hop_examples
@@ -49,7 +40,7 @@ def test_text_loss_is_the_models_own_over_all_tokens(toy):
 def test_perplexity_is_the_loss_of_the_labels(toy):
     model, tokenizer = toy
     rows = [example("What is the capital of France?", "Paris"), example("Q?", "A longer answer.")]
-    found = probe_perplexity(model, tokenizer, rows)
+    found = likelihood.probe_perplexity(model, tokenizer, rows)
     for row, labelled in zip(found.itertuples(), label_rows(tokenizer, rows), strict=True):
         loss = model(torch.tensor([labelled.ids]), labels=torch.tensor([labelled.labels])).loss
         assert row.nats == pytest.approx(loss.item() * row.tokens, rel=1e-4)
@@ -57,7 +48,7 @@ def test_perplexity_is_the_loss_of_the_labels(toy):
 
 
 def test_what_follows_changes_nothing_for_a_causal_model(toy):
-    found = probe_right_context(*toy, among=[country("France"), country("Chad")])
+    found = likelihood.probe_right_context(*toy, among=[country("France"), country("Chad")])
     assert found["gain"].abs().max() < 1e-4
     assert found["alone"].min() > 1
 
@@ -81,13 +72,13 @@ def test_an_answer_right_at_every_token_is_what_the_model_writes(run):
 def test_the_last_fact_is_found_from_behind():
     letters = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
     ids = [ord(letter) for letter in "Rome is Rome."]
-    assert list(last_words(letters, ids, "Rome")) == [8, 9, 10, 11]
+    assert list(likelihood.last_words(letters, ids, "Rome")) == [8, 9, 10, 11]
 
 
 def test_the_losses_of_a_run_and_which_is_that_of_its_weights():
     def found(kept=None, validation=(0.9, 0.7, 0.8)):
         """Three epochs of two steps."""
-        return losses(
+        return likelihood.losses(
             SimpleNamespace(
                 history=[{"step": n, "epoch": n / 2, "loss": 3.0 - n / 4} for n in range(1, 7)],
                 validation=[

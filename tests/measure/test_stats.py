@@ -7,19 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 
-from sftlab.measure import (
-    Estimate,
-    Share,
-    by_frequency,
-    computed,
-    difference,
-    equivalent,
-    mean,
-    segment_means,
-    share,
-    weakest,
-    with_segments,
-)
+from sftlab.measure import Estimate, Share, computed, difference, equivalent, mean, share, stats
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -273,25 +261,25 @@ def test_segments_are_those_of_the_world_and_thirds_by_frequency():
         for relation in ("capital", "currency")
     )
     frame = pd.concat([frame.assign(seed=seed) for seed in range(2)])
-    cut = with_segments(frame)
+    cut = stats.with_segments(frame)
     names = cut.groupby("cut")["segment"].agg(set).to_dict()
     assert names["continent"] == {"Europe", "Asia", "Africa"}
     assert names["length"] == {"one word", "several words"}
-    means = segment_means(cut)["group"]
+    means = stats.segment_means(cut)["group"]
     assert [(name, one.value) for name, one in means.items()] == [("stated", 0.5), ("asked", 1)]
-    assert weakest(cut, least=1) == ("relation and group", "capital, stated")
-    assert weakest(cut, least=2) == ("continent", "Africa")
-    assert weakest(cut, least=3)[0] == "relation"
+    assert stats.weakest(cut, least=1) == ("relation and group", "capital, stated")
+    assert stats.weakest(cut, least=2) == ("continent", "Africa")
+    assert stats.weakest(cut, least=3)[0] == "relation"
     with pytest.raises(ValueError, match="99 items"):
-        weakest(cut, least=99)
+        stats.weakest(cut, least=99)
     with pytest.raises(ValueError, match="no cut 'colour'"):
-        with_segments(frame, ["colour"])
+        stats.with_segments(frame, ["colour"])
 
     counts = {"France": 900, "Japan": 50, "Chad": 3}
-    thirds = by_frequency(frame, counts).groupby("country")["segment"].first()
+    thirds = stats.by_frequency(frame, counts).groupby("country")["segment"].first()
     assert thirds["Chad"] == "named 3 to 3 times"
     assert thirds["France"] == "named 900 to 900 times"
     with pytest.raises(ValueError, match="'Chad' has no count"):
-        by_frequency(frame, {"France": 1, "Japan": 2})
+        stats.by_frequency(frame, {"France": 1, "Japan": 2})
     with pytest.raises(ValueError, match="thirds"):
-        by_frequency(frame.query("country != 'Chad'"), counts)
+        stats.by_frequency(frame.query("country != 'Chad'"), counts)

@@ -10,16 +10,7 @@ import pytest
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from sftlab.measure import (
-    LOCAL_METRICS,
-    mc2,
-    rank_answers,
-    rank_once,
-    rank_paraphrases,
-    rank_with_intervals,
-    score_frame,
-    text_scores,
-)
+from sftlab.measure import LOCAL_METRICS, mc2, rank_once, score_frame, text_scores
 from sftlab.measure.text_scores import repetition
 from sftlab.world import countries
 
@@ -128,7 +119,7 @@ def test_rankings_by_one_seed_and_with_intervals(truth, metric, once, careful):
     ]
     scored = pd.DataFrame(rows, columns=["arm", "relation", "seed", "country", "right", "m"])
     assert list(rank_once(scored, ["m"])["against"]) == once
-    found = rank_with_intervals(scored, ["m"])
+    found = text_scores.rank_with_intervals(scored, ["m"])
     assert list(found["pair"]) == ["a, b, capital"]
     assert (list(found["decided"]), list(found["against"])) == ([careful], [careful])
     with pytest.raises(ValueError, match="needs two arms"):
@@ -141,14 +132,14 @@ def test_right_answers_meet_wrong_ones_of_their_kind():
         {"seed": 0, "relation": "capital", "right": said == true, "output": said, "answers": [true]}
         for said, true in rows
     )
-    found = rank_answers(frame)
+    found = text_scores.rank_answers(frame)
     # The last one's neighbour is right for it too.
     assert list(zip(found["output"], found["other"], strict=True)) == [("Rome", "Paris")]
     assert found["ordered"].all()
 
 
 def test_paraphrases_are_true_and_false():
-    found = rank_paraphrases(countries()[:3])
+    found = text_scores.rank_paraphrases(countries()[:3])
     for row in found.itertuples():
         country = next(c for c in countries() if c.name == row.country)
         right = getattr(country, row.relation)
