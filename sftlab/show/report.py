@@ -31,7 +31,7 @@ from sftlab.paths import write_atomically
 from sftlab.show.cards import Card, render
 from sftlab.show.plots import COLOURS, GREY, Picture, finish, new_axes, seed_dots, styled
 from sftlab.show.run_plots import plot_loss, plot_meter
-from sftlab.train import Answer, Outcome, OwnRun, first_difference, is_exact, is_short
+from sftlab.train import Outcome, OwnRun
 
 
 def claim_card(record: Record) -> Card:
@@ -244,50 +244,40 @@ def summary(done: OwnRun) -> list[str]:
         f"template) to {after.loss:.2f}; it is lower on {lower:,} of {len(held):,}."
     )
     count = len(after.answers)
-    if count and is_short(held):
-        shares = " to ".join(_exact(one, held) for one in (before, after))
-        lines.append(f"Exact matches: from {shares} of {count:,} held-out rows.")
     if count:
+        shares = " to ".join(_exact(one) for one in (before, after))
+        lines.append(f"Exact matches: from {shares} of {count:,} held-out rows.")
         first, now = _ended(before), _ended(after)
         lines.append(f"Answers that end by themselves: from {first:,} to {now:,} of {count:,}.")
         lines[-1] += " The others run on: more epochs often help." if now < count else ""
     return lines
 
 
-def _exact(found: Outcome, held: Sequence[dict]) -> str:
-    return str(share([is_exact(one.text, held[one.row]) for one in found.answers]))
+def _exact(found: Outcome) -> str:
+    return str(share([answer["exact"] for answer in found.answers]))
 
 
 def _ended(found: Outcome) -> int:
-    return sum(answer.ended for answer in found.answers)
+    return sum(answer["ended"] for answer in found.answers)
 
 
 def _measures(done: OwnRun) -> list[tuple[str, ...]]:
     """Rows of measure, base, trained."""
-    both, held = (done.before, done.after), done.data.held_out
+    both = (done.before, done.after)
     rows = {"loss, nats per supervised token": [f"{one.loss:.3f}" for one in both]}
     if n := len(done.after.answers):
-        if is_short(held):
-            rows[f"exact matches, of {n}"] = [_exact(one, held) for one in both]
+        rows[f"exact matches, of {n}"] = [_exact(one) for one in both]
         rows[f"answers that end by themselves, of {n}"] = [str(_ended(one)) for one in both]
-        agreed = [[first_difference(a.text, held[a.row]) for a in one.answers] for one in both]
-        label = "words that agree before the first that differs, median"
-        rows[label] = [str(sorted(found)[n // 2]) for found in agreed]
     return [(label, *values) for label, values in rows.items()]
 
 
-def _samples(done: OwnRun) -> list[list[tuple[str, str, int]]]:
-    """Of some rows who said what, and how many characters of it agree with the reference."""
+def _samples(done: OwnRun) -> list[list[tuple[str, str]]]:
+    """Of some rows who said what."""
     samples = []
     for base, trained in list(zip(done.before.answers, done.after.answers, strict=True))[:8]:
-        row = done.data.held_out[trained.row]
-        said = [("question", _question(row), 0), ("reference", part_of(row, "answer"), 0)]
-        for who, answer in (("base", base), ("trained", trained)):
-            marked = 0
-            for word in answer.text.split()[: first_difference(answer.text, row)]:
-                marked = answer.text.index(word, marked) + len(word)
-            said.append((who, _shown(answer), marked))
-        samples.append(said)
+        row = done.data.held_out[trained["row"]]
+        said = [("question", _question(row)), ("reference", part_of(row, "answer"))]
+        samples.append([*said, ("base", _shown(base)), ("trained", _shown(trained))])
     return samples
 
 
@@ -299,10 +289,10 @@ def _question(row: dict) -> str:
     return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
-def _shown(answer: Answer) -> str:
-    if not answer.ended:
-        return f"{answer.text} [stopped here: it did not end]"
-    return answer.text if answer.text.strip() else "[nothing]"
+def _shown(answer: dict) -> str:
+    if not answer["ended"]:
+        return f"{answer['text']} [stopped here: it did not end]"
+    return answer["text"] if answer["text"].strip() else "[nothing]"
 
 
 def _provenance(done: OwnRun) -> list[tuple[str, str]]:
