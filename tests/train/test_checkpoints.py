@@ -19,7 +19,6 @@ from sftlab.train import (
     load_run,
     read_logs,
 )
-from sftlab.train import finetuning as module
 from sftlab.train.examples import supervise
 from sftlab.train.trainer import mean_loss
 
@@ -67,13 +66,11 @@ def test_killed_and_resumed_is_uninterrupted_bit_for_bit(toy_base, tmp_path, mom
     assert resumed.history == plain.history
 
 
-def test_finished_run_is_not_trained_again_not_even_on_another_kernel(
-    toy_base, tmp_path, monkeypatch
-):
+def test_finished_run_is_not_trained_again_and_another_runs_folder_is_refused(toy_base, tmp_path):
     how = {"output_dir": tmp_path / "c", "save_steps": 1}
     first = train(toy_base, **how)
-    monkeypatch.setattr(platform, "platform", lambda: "Linux-6.99-x86_64-with-glibc2.99")
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(platform, "platform", lambda: "another kernel")
         stop_at(patch, 0)
         again = train(toy_base, **how)
     assert equal(first, again)
@@ -81,17 +78,10 @@ def test_finished_run_is_not_trained_again_not_even_on_another_kernel(
     for change, said in (
         ({"seed": 9}, "a run with other settings; give a new folder"),
         ({"eval_dataset": EXAMPLES[:2]}, "a run with other validation"),
+        ({"output_dir": tmp_path}, "holds something else"),
     ):
         with pytest.raises(CheckpointError, match=said):
-            train(toy_base, **how, **change)
-    known = module.version
-    monkeypatch.setattr(module, "version", lambda p: "9.9" if p == "torch" else known(p))
-    with pytest.raises(CheckpointError, match="a run with other packages; give a new folder"):
-        train(toy_base, **how)
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "mine.txt").touch()
-    with pytest.raises(CheckpointError, match="holds something else"):
-        train(toy_base, output_dir=tmp_path / "d")
+            train(toy_base, **how | change)
 
 
 def test_a_half_written_checkpoint_is_not_gone_on_from(toy_base, tmp_path):
@@ -193,7 +183,6 @@ def test_validation_changes_nothing_and_a_loss_that_still_falls_is_waited_for(to
     ("how", "said"),
     [
         ({"eval_dataset": None, "early_stopping_patience": 1}, "give `eval_dataset`, or leave"),
-        ({"eval_dataset": []}, "no validation examples"),
         ({"eval_dataset": [*HELD_OUT, talk("?", " ")]}, "validation example 6, messages"),
         ({"eval_dataset": [*HELD_OUT, talk("x " * 90, "y")]}, "example 6 has .* nothing of its"),
     ],

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from sftlab.measure import probe_questions
 from sftlab.models import load
-from sftlab.train.run import RecipeError
+from sftlab.train import RunError
 from sftlab.world import countries, country_examples
 
 MARGIN = 0.10
@@ -86,5 +86,5 @@ def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
 
 def test_what_the_libraries_lack_is_refused(toy_base):
     run = train(toy_base, EXAMPLES[:8], method="gradual", dropout=0.1)
-    with pytest.raises(RecipeError, match=r"no method='gradual', dropout"):
+    with pytest.raises(RunError, match=r"no method='gradual', dropout"):
         run.recipe()
