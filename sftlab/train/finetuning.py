@@ -127,7 +127,7 @@ def untrained(profile: str | Path | Profile, settings: Settings | None = None) -
     model, tokenizer = load_base(profile, settings) if settings else load(profile)
     if settings:
         setup_chat_template(model, tokenizer, template=settings.template)
-    settings = settings or Settings(num_train_epochs=1).filled(profile)
+    settings = settings or Settings().filled(profile)
     return Run(
         model=model.eval(),
         tokenizer=tokenizer,

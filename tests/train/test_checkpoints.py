@@ -1,12 +1,7 @@
-"""What outlives a kill: checkpoints, the best epoch of early stopping, event files."""
+"""What outlives a stop: checkpoints, the best epoch of early stopping, event files."""
 
 import math
-import os
 import platform
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from toy_run import EXAMPLES, MIXED, Stopped, equal, stop_at, talk, train
@@ -22,46 +17,30 @@ from sftlab.train import (
 from sftlab.train.examples import supervise
 from sftlab.train.trainer import mean_loss
 
-ROOT = Path(__file__).resolve().parents[2]
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-from sftlab.train.logs import Listener
-from toy_run import MIXED, train
 
-def kill(self, args, state, control, **kwargs):
-    if state.global_step == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Listener.{moment} = kill
-train({base!r}, MIXED, **{settings!r})
-"""
-ACCUMULATED = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 @pytest.mark.parametrize(
-    ("moment", "step", "extra"),
+    "how",
     [
-        ("on_save", 6, {"padding_free": True, "bf16": True}),  # just written, at an epoch's end
-        ("on_step_end", 7, {"method": "lora", "learning_rate": 1e-2, "lora_dropout": 0.1}),
-        ("on_step_end", 3, {"dropout": 0.2, "gradient_checkpointing": True} | ACCUMULATED),
+        {"padding_free": True, "bf16": True},
+        {"dropout": 0.2, "gradient_checkpointing": True, "gradient_accumulation_steps": 2},
+        {"method": "lora", "learning_rate": 1e-2, "lora_dropout": 0.1},
+        {"method": "lora", "use_dora": True},
+        {"method": "qlora"},
+        {"method": "prefix", "learning_rate": 0.1},
+        {"method": "frozen"},
+        {"method": "gradual"},
     ],
 )
-def test_killed_and_resumed_is_uninterrupted_bit_for_bit(toy_base, tmp_path, moment, step, extra):
-    kept = {"output_dir": str(tmp_path / "c"), "save_steps": 2}
-    settings = {"num_train_epochs": 2, "per_device_train_batch_size": 4, **extra}  # 12 steps
-    about = {"moment": moment, "step": step, "settings": settings | kept}
-    code = KILLED.format(tests=str(Path(__file__).parent), base=str(toy_base), **about)
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command, environment = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": path}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
-    assert last_step(tmp_path / "c") == step // 2 * 2
-    assert len(list((tmp_path / "c").glob("checkpoint-*"))) <= 2
-    resumed = train(toy_base, MIXED, **settings, **kept)
-    plain = train(toy_base, MIXED, **settings)
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(toy_base, tmp_path, how):
+    kept = {"output_dir": tmp_path / "c", "save_steps": 2}
+    how = {"num_train_epochs": 2, "per_device_train_batch_size": 3, **how}
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 7)
+        with pytest.raises(Stopped):
+            train(toy_base, MIXED, **how, **kept)
+    assert last_step(tmp_path / "c") == 6
+    assert len(list((tmp_path / "c").glob("checkpoint-*"))) == 2
+    resumed, plain = train(toy_base, MIXED, **how, **kept), train(toy_base, MIXED, **how)
     assert equal(resumed, plain)
     assert resumed.history == plain.history
 

@@ -6,10 +6,10 @@ from functools import cache
 
 import pytest
 import torch
-from toy_run import EXAMPLES, MIXED, Stopped, equal, logits, same, stop_at, train, write_base
+from toy_run import EXAMPLES, MIXED, equal, logits, same, train, write_base
 
 from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load
-from sftlab.train import Settings, SettingsError, load_run, table, untrained
+from sftlab.train import Settings, SettingsError, load_run, untrained
 from sftlab.train.methods import add_dropout
 from sftlab.train.trainer import SupervisedTrainer
 
@@ -180,21 +180,6 @@ def test_share_of_trained_weights(base, made):
     assert untrained(base).trained_share == 0
 
 
-RESUMED = [(method, "plain") for method in ("qlora", "prefix", "frozen", "gradual")]
-
-
-@pytest.mark.parametrize(("method", "kind"), [*RESUMED, ("lora", "dora")])
-def test_resumed_is_uninterrupted(base, made, tmp_path, method, kind):
-    how = {"method": method, **KINDS[kind], **HOW, "output_dir": tmp_path / "c", "save_steps": 2}
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(Stopped):
-            train(base, **how)
-    resumed = train(base, **how)
-    assert equal(made(method, kind), resumed)
-    assert made(method, kind).history == resumed.history
-
-
 CHECKPOINTED = {"gradient_checkpointing": True}
 
 
@@ -225,15 +210,6 @@ def test_padding_free_and_checkpointing_are_what_the_table_says(base, made, meth
         other = train(base, method=method, **way, **HOW)
         for one, two in zip(made(method).history, other.history, strict=True):
             assert one["loss"] == pytest.approx(two["loss"], rel=2e-3)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_bf16_decides_what_the_table_says(base, method):
-    run = train(base, EXAMPLES[:8], method=method, **{**HOW, "bf16": True})
-    held = {w.dtype for n, w in run.model.named_parameters() if "lora_" not in n}
-    float32 = table().loc[method, "base"] == "float32"
-    assert (torch.float32 in held) is float32
-    assert (torch.bfloat16 in held) is not float32
 
 
 class TestDropout:

@@ -109,9 +109,7 @@ def test_what_is_no_fault_is_noted(tmp_path, toy_base, file):
     assert prepare(write(tmp_path / "b.jsonl", [*ROWS, TWO]), profile=toy_base).cut == 1
     made = prepare(file, profile=toy_base, template=ENDLESS, anyway=True)
     assert any("nothing ends an answer" in note for note in made.notes)
-    assert prepare(file, profile=toy_base, template="alpaca").notes[:-1] == []
-    for most, used in ((4000, 512), (100, 100)):  # what the model reads is not exceeded
-        assert prepare(file, profile=toy_base, max_length=most).settings.max_length == used
+    assert prepare(file, profile=toy_base, max_length=4000).settings.max_length == 512
     assert "3 steps of training are few" in str(prepare(file, profile=toy_base))
     how = Settings(num_train_epochs=10, per_device_train_batch_size=4)
     many = prepare(file, profile=toy_base, settings=how)
@@ -152,8 +150,6 @@ def test_what_came_of_it(done):
     found = {(one["text"], one["ended"], one["exact"]) for one in done.after.answers}
     assert found == {("Paris", True, True)}
     assert not any(one["exact"] for one in done.before.answers)
-    single = [measure(done.run, [row]).loss for row in held[:3]]
-    assert done.after.losses[:3] == pytest.approx(single, abs=1e-4)
     # All answers are alike, and so is their number of tokens.
     assert done.after.loss == pytest.approx(sum(done.after.losses) / len(held), abs=1e-4)
 
@@ -213,12 +209,6 @@ def test_nothing_of_another_run_is_overwritten(file, toy_base, done, tmp_path):
     ):
         with pytest.raises(OwnRunError, match=said):
             run_state(folder, wanted)
-    template, told = tmp_path / "my.jinja", []
-    for text in ENDLESS, ENDLESS.replace(": ", "> "):
-        template.write_text(text)
-        told.append(run_identity(file, profile, Settings(template=str(template))))
-    assert told[0].pop("template_text") != told[1].pop("template_text"), "the file has changed"
-    assert told[0] == told[1]
 
 
 def test_patience_keeps_the_best_epoch_and_few_rows_are_trained_on_unmeasured(
@@ -235,12 +225,3 @@ def test_patience_keeps_the_best_epoch_and_few_rows_are_trained_on_unmeasured(
     done = go(three, toy_base, tmp_path / "other")
     assert (done.before, done.after, done.run.validation) == (None, None, [])
     assert len(done.data.train) == 3
-
-
-@pytest.mark.parametrize("method", ["qlora", "prefix"])
-def test_other_methods_are_measured_before_and_after(file, toy_base, tmp_path, method):
-    done = go(file, toy_base, tmp_path / "run", method=method, num_train_epochs=2)
-    assert done.after.loss == pytest.approx(done.run.validation[-1]["loss"], abs=0.02)
-    assert done.after.loss != done.before.loss
-    again = measure(load_run(done.folder), done.data.held_out)
-    assert again.loss == pytest.approx(done.after.loss, abs=0.02)

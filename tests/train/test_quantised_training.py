@@ -59,7 +59,6 @@ def test_evaluated_before_and_during_the_training_it_ends_at_the_same_bits(
     [
         ("lora", None, "float32"),
         ("lora", "bfloat16", "bfloat16"),
-        ("qlora", None, "bfloat16"),
         ("qlora", "float32", "float32"),
         ("int8", None, "bfloat16"),
     ],

@@ -70,9 +70,7 @@ def test_the_scripts_model_answers_as_the_runs(tmp_path, how):
             "EarlyStoppingCallback(2)",
         ),
         ({"method": "int8", "use_rslora": True, "target_modules": ["q_proj"]}, "['q_proj']"),
-        ({"method": "prefix", "supervised": "last"}, "num_virtual_tokens=16"),
         ({"method": "frozen", "end_of_turn": False, "supervised": "everything"}, ".layers[-1:]."),
-        ({"method": "head", "padding_free": True}, "padding_free=True"),
     ],
 )
 def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
