@@ -86,9 +86,7 @@ def finetune(
         trainer, settings, provenance = prepare_training(
             profile, examples, settings, eval_dataset, **saving
         )
-        resumed = None
-        if output_dir:
-            resumed = newest_checkpoint(Path(output_dir), asdict(settings), provenance)
+        resumed = output_dir and newest_checkpoint(Path(output_dir), asdict(settings), provenance)
         trained, weights = count_weights(trainer.model, settings.method)
         if logging_dir:
             trainer.add_callback(tensorboard(logging_dir))
@@ -217,9 +215,8 @@ def last_step(folder: Path) -> int:
 
 
 def _provenance(profile: Profile, settings: Settings, examples=(), apart=None, *, added=()) -> dict:
-    packages = {
-        name: version(name) for name in ("torch", "transformers", "trl", "peft", "datasets")
-    }
+    names = ("torch", "transformers", "trl", "peft", "datasets")
+    packages = {name: version(name) for name in names}
     return {
         "profile": asdict(profile) | {"method": settings.method},
         "base_weights": weights_hash(local_folder(profile)),

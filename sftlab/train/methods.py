@@ -29,8 +29,8 @@ def load_base(profile: Profile, settings: Settings) -> tuple[PreTrainedModel, An
     """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer."""
     options = {}
     if settings.method in QUANTISED:
-        double = settings.bnb_4bit_use_double_quant
-        options = {"dtype": getattr(torch, settings.dtype), "bnb_4bit_use_double_quant": double}
+        options["dtype"] = torch.bfloat16 if settings.bf16 else torch.float32
+        options["bnb_4bit_use_double_quant"] = settings.bnb_4bit_use_double_quant
     return load(replace(profile, method=settings.method), **options)
 
 

@@ -138,11 +138,6 @@ class Settings:
         lacking = {name: value for name, value in values.items() if getattr(self, name) is None}
         return replace(self, **lacking)
 
-    @property
-    def dtype(self) -> str:
-        """What matrix multiplications are in: float32 or bfloat16."""
-        return "bfloat16" if self.bf16 else "float32"
-
 
 @cache
 def _kinds() -> dict[str, TypeAdapter]:

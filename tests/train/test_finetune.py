@@ -12,11 +12,8 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from tokenizers.processors import TemplateProcessing
-from toy_run import EXAMPLES, equal, same, talk, train, write_base
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from toy_run import EXAMPLES, equal, same, talk, train
+from transformers import AutoModelForCausalLM
 
 from sftlab.chat import CHATML, FAMILIES, IGNORED, setup_chat_template
 from sftlab.models import load
@@ -114,32 +111,6 @@ def test_adapters_open_from_another_folder_and_not_on_another_base(toy_base, tmp
         load_run(saved)
     with pytest.raises(RunError, match="give the folder that Run"):
         load_run(tmp_path)
-
-
-def bare_tokenizer():
-    """Bytes and one token, with which it begins, ends and pads."""
-    end = "<|endoftext|>"
-    letters = [end, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    bytes_alone = Tokenizer(BPE({letter: place for place, letter in enumerate(letters)}, []))
-    bytes_alone.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytes_alone.decoder = decoders.ByteLevel()
-    bytes_alone.post_processor = TemplateProcessing(single=f"{end} $A", special_tokens=[(end, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=bytes_alone, bos_token=end, eos_token=end)
-
-
-def test_base_without_chat_tokens_gets_them_and_exactly_one_bos(tmp_path):
-    made = train(write_base(tmp_path / "base", bare_tokenizer(), tied=True), **LEARN)
-    assert made.provenance["added_tokens"] == ["<|im_start|>", "<|im_end|>"]
-    start, end = made.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    embeddings = made.model.get_input_embeddings().weight
-    assert embeddings.shape[0] == len(made.tokenizer) == end + 1
-    assert not torch.equal(embeddings[start], embeddings[end])  # both were the mean
-    assert made.tokenizer.pad_token == "<|endoftext|>"
-    ids = made.tokenizer.apply_chat_template(TURNS)["input_ids"]
-    assert ids[:2] == [0, start]
-    assert ids.count(0) == 1
-    opened = load_run(made.save(tmp_path / "run"))
-    assert opened.chat("What is 7?") == made.chat("What is 7?") == "Paris"
 
 
 def wrong(*messages):
