@@ -57,7 +57,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "format_probes": [
             "capture_warnings",
             "code_drawn",
-            "probe_endings",
             "probe_records",
             "probe_template",
             "probe_user_turns",

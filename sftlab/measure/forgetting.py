@@ -129,8 +129,6 @@ def onset(values: Mapping[float, float], *, limit: float) -> float:
     The smallest setting when even its value is below the limit (it began there or before), the
     largest when none is (there or after).
     """
-    if not values or min(values) <= 0:
-        raise ValueError(f"the settings are {list(values)}; give one or more, all above zero")
     points = sorted(values.items())
     if points[0][1] < limit:
         return points[0][0]

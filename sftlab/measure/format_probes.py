@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from sftlab.chat import Template, find_template
-from sftlab.measure.code_eval import draw_table, run_code
+from sftlab.measure.code_eval import pass_at_k, run_code
 from sftlab.measure.generation import behind_prompt, complete, generate
 from sftlab.measure.probes import Ask, probe_questions
 from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
@@ -27,6 +27,8 @@ from sftlab.world import (
     record_schema,
     split_functions,
 )
+
+DRAWS = 10
 
 
 def render_questions(
@@ -96,15 +98,6 @@ def probe_template(
     frame = probe_questions(ask, among=among, relations=relations).assign(stopped=stopped)
     clean = [row.stopped and row.output.strip() in row.answers for row in frame.itertuples()]
     return frame.assign(clean=clean)
-
-
-def probe_endings(
-    run, *, among: Sequence[Country], max_new_tokens: int = 24, **how
-) -> pd.DataFrame:
-    """`probe_template` without special tokens; adds `ran_on`: no end of turn came in time."""
-    how |= {"max_new_tokens": max_new_tokens, "skip_special_tokens": True}
-    frame = probe_template(run, among=among, **how)
-    return frame.assign(ran_on=~frame["stopped"])
 
 
 def probe_user_turns(
@@ -188,34 +181,24 @@ def records_of_base(among: Sequence[Country], shots: Sequence[tuple[str, str]]) 
     return {f"base, {name}": measured(way) for name, way in ways.items()}
 
 
-def probe_functions(
-    draw: Callable[[list[str], int], list[str]],
-    *,
-    draws: int = 10,
-    ks: Sequence[int] = (1, 2, 5, 10),
-    among: Sequence[dict] | None = None,
-) -> pd.DataFrame:
-    """pass@k on small functions, each drawn several times and run in another process.
-
-    `draw(requests, number)` gives one text a request. The rows of `draw_table`, by function.
-    """
-    among = split_functions()[1] if among is None else among
-    requests = [function_request(one) for one in among]
-    candidates = [
-        {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
-        for number in range(draws)
-        for text, one in zip(draw(requests, number), among, strict=True)
-    ]
-    found = run_code(candidates, seconds=1.0)
-    return draw_table(found.rename(columns={"name": "task"}), ks=ks)
-
-
 def code_drawn(temperature: float, *, tuned: bool = True) -> Callable[[Any], pd.DataFrame]:
-    """A measure of a run: `probe_functions` on its draws, or on a base's continuations."""
+    """A measure of a run: pass@k on small functions, each drawn `DRAWS` times and run in another
+    process; of a base, which is not `tuned`, on its continuations. Columns: task, k, score."""
 
     def measure(run) -> pd.DataFrame:
         ask = run.answer if tuned else partial(complete, run.model, run.tokenizer)
         how = {"sample": True, "temperature": temperature, "max_new_tokens": 40}
-        return probe_functions(lambda requests, number: ask(requests, seed=number, **how))
+        among, candidates = split_functions()[1], []
+        for seed in range(DRAWS):
+            drawn = ask([function_request(one) for one in among], seed=seed, **how)
+            candidates += [
+                {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
+                for text, one in zip(drawn, among, strict=True)
+            ]
+        passed = run_code(candidates, seconds=1.0).groupby("name", sort=False)["passed"].sum()
+        rows = [
+            (name, k, pass_at_k(DRAWS, n, k)) for name, n in passed.items() for k in (1, 2, 5, 10)
+        ]
+        return pd.DataFrame(rows, columns=["task", "k", "score"])
 
     return measure

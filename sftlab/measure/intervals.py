@@ -310,12 +310,8 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
     values = pilot.values
     if second is not None:
         others = cells(second)
-        same_seeds = pilot.seeds == others.seeds or 1 in (len(pilot.seeds), len(others.seeds))
-        if not same_seeds or pilot.entities != others.entities:
-            raise ValueError(
-                "the arms of this pilot are not measured on the same seeds and entities: pass the "
-                "frame of one arm, and the plan is for unpaired arms"
-            )
+        if pilot.entities != others.entities:
+            raise ValueError("the arms of a pilot must be measured on the same entities")
         values = values - others.values
     seeds, entities = values.shape
     if min(values.shape) < 2:
@@ -332,10 +328,8 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
     )
 
 
-def detectable(
-    pilot: Components, *, seeds: int, entities: int, power: float = 0.8, comparisons: int = 1
-) -> float:
-    """The smallest difference that `difference` would tell from 0 with this power, approximately.
+def detectable(pilot: Components, *, seeds: int, entities: int, comparisons: int = 1) -> float:
+    """The smallest difference that `difference` would tell from 0 four times in five, about.
 
     Components of a paired pilot plan paired arms. Those of one arm plan two arms of `seeds` and
     `entities` each that share neither (arms that share entities see smaller differences). Both
@@ -352,11 +346,6 @@ def detectable(
             f"{seeds} seeds and {entities} entities: plan 2 or more of each; one seed is enough "
             "only where the pilot's seeds do not vary"
         )
-    if not (0.05 < power < 1 and comparisons >= 1):
-        raise ValueError(
-            f"power = {power}, comparisons = {comparisons}: give a power between 0.05 and 1, and 1 "
-            "comparison or more"
-        )
     arms, rest = 1 if pilot.paired else 2, pilot.residual / seeds / entities
     variance = pilot.entities / entities + rest
     parts = [(variance, entities - 1)]
@@ -368,5 +357,5 @@ def detectable(
     unsure = sum(part**2 / freedom for part, freedom in parts)
     freedom = arms * max(variance**2 / unsure, min(freedom for _, freedom in parts))
     bar = t.isf((1 - 0.95) / comparisons / 2, freedom)
-    shift = brentq(lambda delta: nct.sf(bar, freedom, delta) - power, 0, 4 * bar + 10)
+    shift = brentq(lambda delta: nct.sf(bar, freedom, delta) - 0.8, 0, 4 * bar + 10)
     return float(shift * np.sqrt(arms * variance))

@@ -7,7 +7,7 @@ token.
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -189,31 +189,17 @@ def last_words(tokenizer, ids: Sequence[int], words: str) -> range:
     return range(start, end)
 
 
-class LogLikelihood(NamedTuple):
-    """Of a text after a prompt: the sum over its tokens, and their number."""
-
-    nats: float
-    tokens: int
-
-    @property
-    def mean(self) -> float:
-        """For each token, which favours long texts whose words follow from each other."""
-        return self.nats / self.tokens
-
-
-def log_likelihoods(model, tokenizer, pairs: Sequence[tuple[str, str]]) -> list[LogLikelihood]:
-    """How likely each text of (prompt, text) is after its prompt; no text may be empty.
+def log_likelihoods(model, tokenizer, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
+    """Log-likelihood of each text of (prompt, text) after its prompt, and its number of tokens.
 
     Prompt and text are tokenized as one; the text begins after as many tokens as the prompt has
     alone (lm-eval does the same). Let it begin with the space before it.
     """
-    if any(not text for _, text in pairs):
-        raise ValueError("the text to be scored must not be empty: give at least one character")
     ids = [with_bos(tokenizer, prompt + text) for prompt, text in pairs]
     starts, found = [len(with_bos(tokenizer, prompt)) for prompt, _ in pairs], {}
     for n, logits in row_logits(model, ids, starts=starts):
         losses = target_losses(logits, ids[n][starts[n] :])
-        found[n] = LogLikelihood(-losses.sum().item(), len(losses))
+        found[n] = -losses.sum().item(), len(losses)
     return [found[n] for n in range(len(pairs))]
 
 
@@ -223,11 +209,6 @@ def mc2(likelihoods: Sequence[float], right: Sequence[bool]) -> float:
     `likelihoods` are the log-likelihoods of the choices.
     """
     scores, marks = np.asarray(likelihoods, dtype=float), np.asarray(right, dtype=bool)
-    if len(scores) != len(marks) or not 0 < marks.sum() < len(marks):
-        raise ValueError(
-            f"{len(scores)} likelihoods and {len(marks)} marks, {marks.sum()} of them right: give "
-            "one mark a choice, and at least one that is right and one that is not"
-        )
     shares = np.exp(scores - scores.max())
     return float(shares[marks].sum() / shares.sum())
 
@@ -261,7 +242,7 @@ def probe_choices(
     frame = choice_prompts(among=among, relations=relations)
     pairs = frame[["prompt", "choices"]].explode("choices")
     pairs = list(zip(pairs["prompt"], " " + pairs["choices"], strict=True))
-    nats = [one.nats for one in log_likelihoods(model, tokenizer, pairs)]
+    nats = [nats for nats, _ in log_likelihoods(model, tokenizer, pairs)]
     size = len(nats) // len(frame)
     frame["likelihoods"] = [nats[n : n + size] for n in range(0, len(nats), size)]
     frame["mc1"] = [float(np.argmax(one) == 0) for one in frame["likelihoods"]]
