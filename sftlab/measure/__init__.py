@@ -32,7 +32,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "POINTS",
             "SHARE",
             "Share",
-            "by_frequency",
             "computed",
             "difference",
             "equivalent",
@@ -53,7 +52,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "score_frame",
         ],
         "weight_changes": ["WeightChanges"],
-        "forgetting": ["SKILLS", "items", "onset", "read_meter", "subjects", "summary"],
+        "forgetting": ["SKILLS", "items", "read_meter", "subjects", "summary"],
         "format_probes": [
             "capture_warnings",
             "code_drawn",

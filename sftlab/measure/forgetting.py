@@ -20,9 +20,7 @@ is not asked for.
 """
 
 import json
-from collections.abc import Mapping
 from functools import cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import pandas as pd
@@ -116,24 +114,3 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     numbers = frame[["skill", "right", "nats"]].astype({"right": "Float64", "nats": "Float64"})
     found = numbers.groupby("skill", sort=False).mean()
     return found.loc[[skill for skill in SKILLS if skill in found.index]]
-
-
-def onset(values: Mapping[float, float], *, limit: float) -> float:
-    """The setting, such as a learning rate, at which the values first fall below the limit.
-
-    value |--__            Between two measured settings it is read off a straight line over the
-    limit |- - -\\- - -     logarithm of the setting.
-          |    ^ \\__
-          +---------- setting
-
-    The smallest setting when even its value is below the limit (it began there or before), the
-    largest when none is (there or after).
-    """
-    points = sorted(values.items())
-    if points[0][1] < limit:
-        return points[0][0]
-    for (setting, value), (next_setting, next_value) in pairwise(points):
-        if next_value < limit:
-            way = (value - limit) / (value - next_value)
-            return setting * (next_setting / setting) ** way
-    return points[-1][0]

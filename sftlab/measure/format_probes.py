@@ -28,7 +28,7 @@ from sftlab.world import (
     split_functions,
 )
 
-DRAWS = 10
+DRAWS, KS = 10, (1, 2, 5, 10)
 
 
 def render_questions(
@@ -196,9 +196,7 @@ def code_drawn(temperature: float, *, tuned: bool = True) -> Callable[[Any], pd.
                 for text, one in zip(drawn, among, strict=True)
             ]
         passed = run_code(candidates, seconds=1.0).groupby("name", sort=False)["passed"].sum()
-        rows = [
-            (name, k, pass_at_k(DRAWS, n, k)) for name, n in passed.items() for k in (1, 2, 5, 10)
-        ]
-        return pd.DataFrame(rows, columns=["task", "k", "score"])
+        scores = [(name, k, pass_at_k(DRAWS, n, k)) for name, n in passed.items() for k in KS]
+        return pd.DataFrame(scores, columns=["task", "k", "score"])
 
     return measure
