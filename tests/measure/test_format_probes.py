@@ -76,15 +76,12 @@ def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right
 
 
 def test_a_model_that_ends_at_once_and_one_that_never_does(untrained):
-    hook = always(untrained.model, untrained.tokenizer.eos_token_id)
-    found = format_probes.probe_endings(untrained, among=countries()[:3], relations=["capital"])
-    assert list(found["output"]) == [""] * 3
-    assert not found["ran_on"].any()
-    hook.remove()
-    always(untrained.model, untrained.tokenizer("a")["input_ids"][-1])
-    found = format_probes.probe_endings(untrained, among=countries()[:2], max_new_tokens=5)
-    assert set(found["output"]) == {"aaaaa"}
-    assert found["ran_on"].all()
+    for token, stops, output in ((untrained.tokenizer.eos_token, True, ""), ("a", False, "aaaaa")):
+        hook = always(untrained.model, untrained.tokenizer(token)["input_ids"][-1])
+        found = format_probes.probe_template(untrained, among=countries()[:2], max_new_tokens=5)
+        assert set(found["output"]) == {output}
+        assert set(found["stopped"]) == {stops}
+        hook.remove()
 
 
 def test_a_user_turn_is_opened_and_counts_as_asked_when_it_holds_a_question_mark(untrained):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,6 @@ def test_a_share_reads_as_a_sentence_needs_it():
     # Rounded to whole percents, these would read as none and all.
     assert str(Share(1, 400)).startswith("0.2%")
     assert str(Share(399, 400)).startswith("99.8%")
-    for hits, items in [(0, 0), (3, 2), (-1, 4)]:
-        with pytest.raises(ValueError, match=f"{hits} of {items}"):
-            Share(hits, items)
 
 
 def runs(*, seeds=3, entities=20, share=0.8, start=0):
@@ -49,8 +47,6 @@ def test_the_mean_of_a_frame_its_counts_and_several_comparisons():
     ten = mean(frame, comparisons=10)
     assert ten.level == pytest.approx(0.995)
     assert ten.low < found.low < found.high < ten.high
-    with pytest.raises(ValueError, match="comparisons = 0"):
-        mean(frame, comparisons=0)
 
 
 def test_items_of_one_entity_count_as_one_and_those_of_many_as_many():
@@ -176,29 +172,14 @@ def test_sameness_needs_the_inner_interval_within_the_margins():
     assert equivalent(close, edge * 1.01)
     assert not equivalent(close, edge)
     assert edge < max(-close.low, close.high), "90%, not 95%"
-    for margin in (0, -0.05, float("nan")):
-        with pytest.raises(ValueError, match="margin"):
-            equivalent(close, margin)
 
 
-def test_an_estimate_survives_json_unless_it_contradicts_itself():
+def test_an_estimate_survives_json():
     found = difference(runs(share=0.9), runs(share=0.4, start=1))
-    good = found.to_dict()
-    assert Estimate.from_dict(json.loads(json.dumps(good))) == found
-    for wrong, message in [
-        ({"colour": 1}, "colour"),
-        ({"low": 0.99}, "outside of low to high"),
-        ({"value": float("nan")}, "not finite"),
-        ({"level": 0.4}, "level"),
-        ({"unit": "m"}, "unit is not share, points or number"),
-        ({"inner": good["inner"][::-1]}, "inner is not within"),
-        ({"by_seed": ()}, "by_seed is below 1"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            Estimate.from_dict({**good, **wrong})
+    assert Estimate.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     # Rounded to whole points this difference would read as none.
-    small = {"value": 0.004, "low": -0.012, "high": 0.02, "inner": (-0.01, 0.01)}
-    assert str(Estimate.from_dict({**good, **small})) == "+0.4 points (-1 to +2)"
+    small = replace(found, value=0.004, low=-0.012, high=0.02)
+    assert str(small) == "+0.4 points (-1 to +2)"
 
 
 @pytest.mark.parametrize(
@@ -242,13 +223,9 @@ def test_a_computed_figure_reaches_as_far_as_its_formula_may_be_off():
     assert (several.value, several.low, several.high, several.items) == (0, -0.5, 0.5, 2)
     below = computed(-0.5, factor=1.1)
     assert (below.low, below.high) == pytest.approx((-0.55, -0.5 / 1.1))
-    with pytest.raises(ValueError, match="at least one value"):
-        computed()
-    with pytest.raises(ValueError, match=r"factor 0\.9"):
-        computed(1.0, factor=0.9)
 
 
-def test_segments_are_those_of_the_world_and_thirds_by_frequency():
+def test_segments_are_those_of_the_world():
     frame = pd.DataFrame(
         {
             "country": country,
@@ -272,14 +249,3 @@ def test_segments_are_those_of_the_world_and_thirds_by_frequency():
     assert stats.weakest(cut, least=3)[0] == "relation"
     with pytest.raises(ValueError, match="99 items"):
         stats.weakest(cut, least=99)
-    with pytest.raises(ValueError, match="no cut 'colour'"):
-        stats.with_segments(frame, ["colour"])
-
-    counts = {"France": 900, "Japan": 50, "Chad": 3}
-    thirds = stats.by_frequency(frame, counts).groupby("country")["segment"].first()
-    assert thirds["Chad"] == "named 3 to 3 times"
-    assert thirds["France"] == "named 900 to 900 times"
-    with pytest.raises(ValueError, match="'Chad' has no count"):
-        stats.by_frequency(frame, {"France": 1, "Japan": 2})
-    with pytest.raises(ValueError, match="thirds"):
-        stats.by_frequency(frame.query("country != 'Chad'"), counts)

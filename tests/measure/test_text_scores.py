@@ -65,8 +65,6 @@ def test_metrics_are_those_of_their_libraries_and_loaded_without_a_network(monke
     measures = {name: score.fmeasure for name, score in theirs.items()}
     assert found("rouge", [said], [[wanted]]) == pytest.approx(measures)
     assert text_scores.rouge("Paris", ["Rome", "Paris"]) == 1, "the best reference counts"
-    with pytest.raises(ValueError, match="no reference"):
-        found("bleu", SAID, [*RIGHT[:2], []])
     with pytest.raises(ValueError, match=r"no metric 'bleurt'; there are exact_match"):
         found("bleurt")
 
@@ -84,9 +82,6 @@ def test_mc_scores_are_lm_evals():
     theirs = process_results_mc2({"mc2_targets": {"labels": right}}, [(n, False) for n in nats])
     assert mc2(nats, right) == pytest.approx(theirs["acc"])
     assert mc2([-1e4, -1e4 - math.log(3)], [True, False]) == pytest.approx(0.75)
-    for marks in ([True, True], [False, False], [True]):
-        with pytest.raises(ValueError, match="at least one that is right"):
-            mc2([-1.0, -2.0], marks)
 
 
 def test_frames_get_a_column_a_score():
@@ -94,10 +89,6 @@ def test_frames_get_a_column_a_score():
     found = score_frame(frame)
     for score in ("exact match", "F1", "ROUGE-L"):
         assert found[score].tolist() == [1, 0]
-    with pytest.raises(ValueError, match="chrF"):
-        score_frame(frame, scores=["ROUGE"])
-    with pytest.raises(ValueError, match="list of one right answer"):
-        text_scores.exact_match("x", "x")
 
 
 @pytest.mark.parametrize(
@@ -122,8 +113,6 @@ def test_rankings_by_one_seed_and_with_intervals(truth, metric, once, careful):
     found = text_scores.rank_with_intervals(scored, ["m"])
     assert list(found["pair"]) == ["a, b, capital"]
     assert (list(found["decided"]), list(found["against"])) == ([careful], [careful])
-    with pytest.raises(ValueError, match="needs two arms"):
-        rank_once(scored[scored["arm"] == "a"], ["m"])
 
 
 def test_right_answers_meet_wrong_ones_of_their_kind():
