@@ -24,13 +24,12 @@ def generate(
     """The ids that follow each prompt, in the order of the prompts, without the one that ends it.
 
     What all prompts of a batch begin with, such as shots, is computed once. A batch is continued in
-    short stretches: after each, the rows that have ended leave it, and the others go on from their
-    cache. Against one padded `model.generate` a batch this takes a third of the time on 4-shot
-    prompts, two thirds on answers.
+    short stretches, after which the rows that have ended leave it: a third of the time of one
+    padded `model.generate` a batch on 4-shot prompts, two thirds on answers.
 
-    `pad`, any id, stands masked on the left of prompts. Fewer than `max_new_tokens` are generated
-    where the model's positions end, or `ended` is true of a row's new ids. `sample` draws each
-    token, with `temperature` and from `seed`; the caller's random state is left alone.
+    `pad`, any id, stands masked on the left of prompts. A row ends early where the model's
+    positions do, or `ended` is true of its new ids. `sample` draws each token, with `temperature`
+    and from `seed`; the caller's random state is left alone.
     """
     import torch
 
@@ -167,7 +166,7 @@ def behind_prompt(
 ) -> Callable[[list[str]], list[str]]:
     """A function from questions to the first line that follows a few-shot prompt with each.
 
-    `ending` is appended to the prompt: it shows what a stray character at its end does.
+    `ending` is appended to the prompt, such as a stray space.
     """
 
     def ask(questions: list[str]) -> list[str]:

@@ -119,17 +119,15 @@ def token_losses(
 def probe_perplexity(model, tokenizer, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The loss of each conversation's answers, in the tokenizer's chat template.
 
-    Columns: conversation (its index), tokens (supervised ones, ends of turn among them), characters
-    (of the answers), nats (their sum). Perplexity is exp(sum of nats / sum of tokens); nats a
-    character can be compared between tokenizers.
+    Columns: conversation (its index), tokens (supervised ones, ends of turn among them), nats (in
+    all). Perplexity is exp(sum of nats / sum of tokens).
     """
     labelled, found = label_rows(tokenizer, rows), []
     for n, logits in row_logits(model, [row.ids for row in labelled]):
         tokens = sum(label != IGNORED for label in labelled[n].labels)
-        said = [one["content"] for one in rows[n]["messages"] if one["role"] == "assistant"]
         nats = target_losses(logits, labelled[n].labels[1:]).sum().item()
-        found.append((n, tokens, sum(map(len, said)), nats))
-    return pd.DataFrame(sorted(found), columns=["conversation", "tokens", "characters", "nats"])
+        found.append((n, tokens, nats))
+    return pd.DataFrame(sorted(found), columns=["conversation", "tokens", "nats"])
 
 
 def probe_right_context(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:

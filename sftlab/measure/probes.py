@@ -21,14 +21,6 @@ from sftlab.world import RELATIONS, Country, countries, country, grammar, note_r
 
 Ask = Callable[[list[str]], list[str]]
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
-AS_MEASURED = "as measured"
-_REWORDINGS: dict[str, Callable[[str], str]] = {
-    AS_MEASURED: str,
-    "no question mark": lambda question: question.rstrip("?"),
-    "lower case": str.lower,
-    "with a greeting": "Hello! {}".format,
-    "with a please": "Please tell me: {}".format,
-}
 _UNSURE = re.compile(
     r"\b(?:do(?:n'?t| not)|can(?:'?t|not)|could(?:n'?t| not)) (?:know|say|tell|answer)\b"
     r"|\b(?:unsure|not sure|no idea|unknown to me|not aware)\b"
@@ -168,20 +160,6 @@ def probe_variety(
         distinct=[(len(set(texts)) - 1) / (draws - 1) for texts in outputs],
         on_format=[sum(map(short, texts)) / draws for texts in outputs],
     )
-
-
-def probe_rewordings(
-    ask: Ask, *, among: Sequence[Country], relations: Sequence[str] = RELATIONS
-) -> pd.DataFrame:
-    """The questions of `probe_questions` as different users may write them; adds `wording`, which
-    is `AS_MEASURED` for the question as it is."""
-
-    def reworded(change: Callable[[str], str]) -> pd.DataFrame:
-        changed = lambda questions: ask(list(map(change, questions)))  # noqa: E731
-        return probe_questions(changed, among=among, relations=relations)
-
-    frames = [reworded(change).assign(wording=name) for name, change in _REWORDINGS.items()]
-    return pd.concat(frames, ignore_index=True)
 
 
 def probe_notes(ask: Ask, *, count: int) -> pd.DataFrame:

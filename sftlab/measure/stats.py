@@ -5,21 +5,19 @@
     difference(first, second)   mean(first) - mean(second), paired where the arms share items
     equivalent(estimate, 0.05)  whether the effect is shown to lie within +-0.05
     computed(14.2, factor=1.1)  a figure of a formula, right within a tenth
-    segment_means(cut)          the mean of each segment: what a mean over all items hides
 
 A frame has one row per seed and item. How the intervals are made, and how often they hold the
 truth, is in `sftlab.measure.intervals`.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import pandas as pd
 
 from sftlab.measure.intervals import Cells, cells, clopper_pearson, interval
-from sftlab.world import country
 
 SHARE, POINTS, NUMBER = "share", "points", "number"
 
@@ -217,44 +215,3 @@ def _estimate(arms: list[Cells], comparisons: int, *, paired_seeds: bool = True)
         method=outer.method,
         unit=NUMBER if not shares else SHARE if len(arms) == 1 else POINTS,
     )
-
-
-CUTS: dict[str, Callable[[Any], str]] = {
-    "relation": lambda row: row.relation,
-    "continent": lambda row: country(row.country).continent,
-    "length": lambda row: "several words" if " " in row.expected.strip() else "one word",
-    "group": lambda row: row.group,
-    "relation and group": lambda row: f"{row.relation}, {row.group}",
-}
-"""From a row of `probe_questions` to the name of its segment."""
-
-
-def with_segments(frame: pd.DataFrame, cuts: Sequence[str] = tuple(CUTS)) -> pd.DataFrame:
-    """A row for each item and cut, with the columns cut and segment."""
-    rows = list(frame.itertuples())
-    return pd.concat(
-        [frame.assign(cut=name, segment=[CUTS[name](row) for row in rows]) for name in cuts],
-        ignore_index=True,
-    )
-
-
-def segment_means(cut: pd.DataFrame, **how: Any) -> dict[str, dict[str, Estimate]]:
-    """Cut -> segment -> mean with its interval, the weakest segment first; `how` goes to `mean`."""
-    found = {}
-    for name, part in cut.groupby("cut", sort=False):
-        means = {segment: mean(rows, **how) for segment, rows in part.groupby("segment")}
-        found[name] = dict(sorted(means.items(), key=lambda pair: pair[1].value))
-    return found
-
-
-def weakest(cut: pd.DataFrame, *, least: int = 5) -> tuple[str, str]:
-    """(cut, segment) with the lowest mean, of those with `least` items or more a seed.
-
-    Choose it on some items and report it on others: the lowest of many means is low by luck too.
-    """
-    seeds = cut["seed"].nunique() if "seed" in cut else 1
-    table = cut.groupby(["cut", "segment"])["right"].agg(["mean", "size"])
-    table = table[table["size"] >= least * seeds]
-    if table.empty:
-        raise ValueError(f"no segment has {least} items: lower `least`, or measure more items")
-    return table["mean"].idxmin()

@@ -1,4 +1,4 @@
-"""How near a text comes to its references, and how often such metrics rank against the truth.
+"""How near a text comes to its references, and when such metrics rank against the truth.
 
 Each metric takes one prediction and its references, and gives 0 to 1. With several references exact
 match, F1 and ROUGE take the best of them, BLEU and chrF their own way of using all.
@@ -12,8 +12,8 @@ match, F1 and ROUGE take the best of them, BLEU and chrF their own way of using 
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, product
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ import pandas as pd
 
 from sftlab.measure.likelihood import choices
 from sftlab.measure.probes import is_right
-from sftlab.measure.stats import difference
 from sftlab.world import Country, grammar
 
 LOCAL_METRICS = str(Path(__file__).with_name("metrics.py"))
@@ -99,43 +98,6 @@ def score_frame(frame: pd.DataFrame, *, scores: Sequence[str] = tuple(SCORES)) -
     """The frame with a column for each score of its outputs against their answers."""
     rows = list(zip(frame["output"].str.strip(), frame["answers"].map(tuple), strict=True))
     return frame.assign(**{name: [SCORES[name](*row) for row in rows] for name in scores})
-
-
-def _comparisons(scored: pd.DataFrame) -> Iterator[tuple[dict[str, str], float]]:
-    """Each comparison of two arms in a relation, and by how much the truth prefers the first."""
-    truth = scored.groupby(["arm", "relation"])["right"].mean()
-    arms = scored["arm"].unique()
-    for (one, two), relation in product(combinations(arms, 2), sorted(set(scored["relation"]))):
-        names = {"pair": f"{one}, {two}, {relation}", "one": one, "two": two}
-        yield names | {"relation": relation}, truth[one, relation] - truth[two, relation]
-
-
-def rank_once(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Rank every two runs by one metric of one seed, in each relation.
-
-    `scored` has the columns arm, relation, seed, country, right (the truth: its mean over all
-    seeds) and the metrics. Columns: pair, one, two, relation, metric, seed, against (the metric
-    prefers the run that the truth does not; never where the truth calls them equal).
-    """
-    means = scored.groupby(["arm", "relation", "seed"])[list(metrics)].mean()
-    rows = []
-    for names, better in _comparisons(scored):
-        one, two = (means.loc[names[end], names["relation"]] for end in ("one", "two"))
-        for seed, metric, gap in (one - two).melt(ignore_index=False).itertuples():
-            rows.append({**names, "metric": metric, "seed": seed, "against": gap * better < 0})
-    return pd.DataFrame(rows)
-
-
-def rank_with_intervals(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """The same comparisons, decided only where the 95% intervals of all metrics, over all seeds,
-    exclude zero on the same side. Columns: pair, one, two, relation, decided, against."""
-    parts, rows = dict(iter(scored.groupby(["arm", "relation"]))), []
-    for names, better in _comparisons(scored):
-        one, two = (parts[names[end], names["relation"]] for end in ("one", "two"))
-        gaps = [difference(one, two, value=name) for name in metrics]
-        sign = all(gap.low > 0 for gap in gaps) - all(gap.high < 0 for gap in gaps)
-        rows.append({**names, "decided": sign != 0, "against": sign * better < 0})
-    return pd.DataFrame(rows)
 
 
 def rank_answers(frame: pd.DataFrame) -> pd.DataFrame:

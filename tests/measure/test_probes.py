@@ -52,17 +52,6 @@ def test_a_perfect_and_a_silent_answerer():
     assert list(alone["prompt"]) == list(frame["prompt"])[-len(alone) :]
 
 
-def test_a_question_is_reworded_and_judged_as_before():
-    asked = []
-    answers = lambda questions: asked.extend(questions) or ["Paris"]  # noqa: E731
-    frame = probes.probe_rewordings(answers, **FRANCE)
-    plain, bare, *others = asked
-    assert plain == f"{bare}?"
-    assert others == [plain.lower(), f"Hello! {plain}", f"Please tell me: {plain}"]
-    assert set(frame["prompt"]) == {plain}
-    assert frame["right"].all()
-
-
 def test_variety_of_what_is_drawn():
     texts = ["Paris", "Paris", "a b c d e", "Paris\nRome"]
     found = probes.probe_variety(lambda questions, n: [texts[n]], **FRANCE).iloc[0]

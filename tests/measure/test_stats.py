@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 
-from sftlab.measure import Estimate, Share, computed, difference, equivalent, mean, share, stats
+from sftlab.measure import Estimate, Share, computed, difference, equivalent, mean, share
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -223,29 +223,3 @@ def test_a_computed_figure_reaches_as_far_as_its_formula_may_be_off():
     assert (several.value, several.low, several.high, several.items) == (0, -0.5, 0.5, 2)
     below = computed(-0.5, factor=1.1)
     assert (below.low, below.high) == pytest.approx((-0.55, -0.5 / 1.1))
-
-
-def test_segments_are_those_of_the_world():
-    frame = pd.DataFrame(
-        {
-            "country": country,
-            "group": group,
-            "relation": relation,
-            "expected": "CFA franc" if country == "Chad" else "x",
-            "right": (group, relation) != ("stated", "capital"),
-        }
-        for country, group in (("France", "asked"), ("Japan", "asked"), ("Chad", "stated"))
-        for relation in ("capital", "currency")
-    )
-    frame = pd.concat([frame.assign(seed=seed) for seed in range(2)])
-    cut = stats.with_segments(frame)
-    names = cut.groupby("cut")["segment"].agg(set).to_dict()
-    assert names["continent"] == {"Europe", "Asia", "Africa"}
-    assert names["length"] == {"one word", "several words"}
-    means = stats.segment_means(cut)["group"]
-    assert [(name, one.value) for name, one in means.items()] == [("stated", 0.5), ("asked", 1)]
-    assert stats.weakest(cut, least=1) == ("relation and group", "capital, stated")
-    assert stats.weakest(cut, least=2) == ("continent", "Africa")
-    assert stats.weakest(cut, least=3)[0] == "relation"
-    with pytest.raises(ValueError, match="99 items"):
-        stats.weakest(cut, least=99)

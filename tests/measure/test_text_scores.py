@@ -10,7 +10,7 @@ import pytest
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from sftlab.measure import LOCAL_METRICS, mc2, rank_once, score_frame, text_scores
+from sftlab.measure import LOCAL_METRICS, mc2, score_frame, text_scores
 from sftlab.measure.text_scores import repetition
 from sftlab.world import countries
 
@@ -89,30 +89,6 @@ def test_frames_get_a_column_a_score():
     found = score_frame(frame)
     for score in ("exact match", "F1", "ROUGE-L"):
         assert found[score].tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("truth", "metric", "once", "careful"),
-    [
-        # The metric of seed 2 turns it round: then the intervals stay silent.
-        ({"a": 14, "b": 10}, {"a": 12, "b": 6}, [False, False, True], False),
-        # A metric that lies is decided against the truth.
-        ({"a": 14, "b": 10}, {"a": 1, "b": 17}, [True] * 3, True),
-    ],
-    ids=["one seed is wrong", "all are wrong"],
-)
-def test_rankings_by_one_seed_and_with_intervals(truth, metric, once, careful):
-    rows = [
-        (arm, "capital", seed, f"c{n}", n < truth[arm], n < metric[arm] + turned)
-        for arm in "ab"
-        for seed, turned in enumerate([0, 0, 12 * (arm == "b")])
-        for n in range(20)
-    ]
-    scored = pd.DataFrame(rows, columns=["arm", "relation", "seed", "country", "right", "m"])
-    assert list(rank_once(scored, ["m"])["against"]) == once
-    found = text_scores.rank_with_intervals(scored, ["m"])
-    assert list(found["pair"]) == ["a, b, capital"]
-    assert (list(found["decided"]), list(found["against"])) == ([careful], [careful])
 
 
 def test_right_answers_meet_wrong_ones_of_their_kind():
