@@ -15,9 +15,9 @@ import pandas as pd
 
 from sftlab.chat import Template, find_template
 from sftlab.measure.code_eval import pass_at_k, run_code
-from sftlab.measure.generation import behind_prompt, complete, generate
+from sftlab.measure.generation import complete, generate
 from sftlab.measure.probes import Ask, probe_questions
-from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
+from sftlab.measure.structured import probe_schema
 from sftlab.world import (
     RELATIONS,
     Country,
@@ -154,31 +154,6 @@ def probe_records(ask: Ask, *, among: Sequence[Country]) -> pd.DataFrame:
     expected = [record_of(one) for one in among]
     frame = probe_schema(outputs, schema=record_schema(), expected=expected)
     return frame.assign(country=[one.name for one in among])
-
-
-def records_of_base(among: Sequence[Country], shots: Sequence[tuple[str, str]]) -> dict:
-    """`probe_records` as measures of a base without training: bare, after shots, constrained to
-    the schema, and constrained with the name of the country fixed too."""
-    schema, named = record_schema(), []
-    for one in among:
-        fixed = schema["properties"] | {"country": {"enum": [one.name]}}
-        named.append(schema_pattern(schema | {"properties": fixed}))
-
-    def within(run, pattern) -> Ask:
-        ask = partial(complete_within, run.model, run.tokenizer, pattern=pattern)
-        return lambda requests: ask([f"{one}\n" for one in requests])
-
-    ways: dict[str, Callable[[Any], Ask]] = {
-        "bare": lambda r: partial(complete, r.model, r.tokenizer, max_new_tokens=60, stop=["\n"]),
-        "4-shot": lambda r: behind_prompt(r.model, r.tokenizer, shots, max_new_tokens=60),
-        "constrained": partial(within, pattern=schema_pattern(schema)),
-        "name fixed": partial(within, pattern=named),
-    }
-
-    def measured(way):
-        return lambda run: probe_records(way(run), among=among)
-
-    return {f"base, {name}": measured(way) for name, way in ways.items()}
 
 
 def code_drawn(temperature: float, *, tuned: bool = True) -> Callable[[Any], pd.DataFrame]:

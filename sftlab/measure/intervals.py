@@ -265,8 +265,7 @@ def cells(
         found = ", ".join(f"{name} {frame[name].iloc[row]}" for name in wanted)
         raise ValueError(
             f"{wrong.sum()} of {len(frame)} rows cannot be used, the first is row {row} ({found}): "
-            f"none of them may be missing, and {value!r} must hold numbers that are finite. A run "
-            "that failed has none: run it again or leave that seed out"
+            f"{value!r} must hold finite numbers. A run that failed has none: leave that seed out"
         )
     place, shape = rows * len(entities) + columns, (len(seeds), len(entities))
     counts, sums = (
@@ -277,8 +276,7 @@ def cells(
         gaps = [f"({seeds[r]}, {entities[c]})" for r, c in np.argwhere(counts == 0)]
         raise ValueError(
             f"{len(gaps)} pairs of seed and entity have no rows, such as {', '.join(gaps[:3])}: "
-            "every seed must be measured on the same entities. Measure them, or leave that seed or "
-            "entity out"
+            "every seed must be measured on the same entities"
         )
     return Cells(
         values=sums / counts,
@@ -303,8 +301,7 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
     """Variance components of a pilot: of one arm, or of the paired difference of two.
 
     From the mean squares of the two-way analysis of variance without replication, an estimate
-    below 0 set to 0. A second arm with one seed is taken as not random. From few seeds the
-    seeds' variance is a rough guess: with 3 it is often off by a factor of three.
+    below 0 set to 0. From 3 seeds the seeds' variance is often off by a factor of three.
     """
     pilot = cells(first)
     values = pilot.values
@@ -331,9 +328,8 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
 def detectable(pilot: Components, *, seeds: int, entities: int, comparisons: int = 1) -> float:
     """The smallest difference that `difference` would tell from 0 four times in five, about.
 
-    Components of a paired pilot plan paired arms. Those of one arm plan two arms of `seeds` and
-    `entities` each that share neither (arms that share entities see smaller differences). Both
-    arms are taken to vary alike, though a share near 0 or 1 varies less than one near the middle.
+    Components of a paired pilot plan paired arms, those of one arm two arms that share neither
+    seeds nor entities and vary alike, though a share near 0 or 1 varies less.
 
     The interval excludes 0 when t = difference / standard error passes its quantile; t follows the
     noncentral t distribution, with the degrees of freedom that `spread` would expect.

@@ -96,9 +96,8 @@ class Estimate:
 def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estimate:
     """A figure that was computed and not measured, such as a planner's, as an estimate.
 
-    Its interval reaches from the smallest of several `values` (one for each model that the claim
-    may mean) to the largest, widened by `factor`, the error that the formula may have either way
-    (1.1 is a tenth). The value is their mean.
+    Its interval reaches from the smallest of the `values`, one for each model that the claim may
+    mean, to the largest, widened by `factor`, the formula's error. The value is their mean.
     """
     reach = [v * off for v in values for off in (1 / factor, factor)]
     low, high, mean = min(reach), max(reach), math.fsum(values) / len(values)
@@ -119,9 +118,8 @@ def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estim
 def equivalent(estimate: Estimate, margin: float) -> bool:
     """Equivalence test: whether the effect is shown to lie within +-margin (0.05 is 5 points).
 
-    Two one-sided tests (TOST, Schuirmann 1987), each at 1 - level (5%): both reject exactly when
-    `estimate.inner` (90%) lies strictly within the margins. False says that equivalence was not
-    shown, not that there is a difference.
+    Two one-sided tests (TOST, Schuirmann 1987), each at 5%: both reject exactly when the 90%
+    interval `inner` lies within the margins. False does not say that there is a difference.
     """
     low, high = estimate.inner
     return -margin < low and high < margin
@@ -165,8 +163,7 @@ def difference(
 
     Of values that are 0 and 1 the difference is one of shares: its interval stays within -1 to
     1, and it prints as points. `by_seed` holds the paired seeds' differences; for independent
-    seeds each seed of the arm whose seeds differ more, against the other arm's mean. `seeds` is
-    the smaller number of the two arms, an arm with one seed apart.
+    seeds each seed of the arm whose seeds differ more, against the other arm's mean.
     """
     one, two = (cells(arm, value=value, seed=seed, entity=entity) for arm in (first, second))
     if paired_seeds and 1 not in (len(one.seeds), len(two.seeds)) and one.seeds != two.seeds:

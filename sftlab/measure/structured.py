@@ -90,9 +90,8 @@ def complete_within(
 ) -> list[str]:
     """Continue each prompt greedily with the most likely tokens that fit the pattern, or its own.
 
-    A row ends when its text matches and no longer one that begins with it would; where both would
-    do, the model's own end of text decides. Each text fits the pattern, whole unless it is cut at
-    `max_new_tokens`. Texts come without the space that a tokenizer puts in front.
+    A row ends when its text matches and no longer one would; where both do, the model's own end of
+    text decides. Texts come without the space that a tokenizer puts in front.
     """
     import regex
     import torch

@@ -108,15 +108,11 @@ def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):
     assert (apart.handlers, logging.root.handlers) == before
 
 
-def test_a_base_gives_records_in_four_ways(untrained):
+def test_records_are_right_when_nothing_is_missing_or_untrue():
     among = countries()[:2]
-    right = [json.dumps(record_of(one), ensure_ascii=False) for one in among]
-    found = format_probes.probe_records(lambda requests: right, among=among)
-    assert found["correct"].all()
+    first, second = (record_of(one) for one in among)
+    outputs = [json.dumps(first, ensure_ascii=False), json.dumps(second | {"capital": "Rome"})]
+    found = format_probes.probe_records(lambda requests: outputs, among=among)
+    assert list(found["valid"]) == [True, True]
+    assert list(found["correct"]) == [True, False]
     assert list(found["country"]) == [one.name for one in among]
-    measures = format_probes.records_of_base(among, [("a", "b")])
-    assert list(measures) == ["base, bare", "base, 4-shot", "base, constrained", "base, name fixed"]
-    assert not measures["base, bare"](untrained)["parsed"].any()
-    outputs = measures["base, name fixed"](untrained)["output"]
-    names = [json.loads(text)["country"] for text in outputs if text.endswith("}")]
-    assert set(names) <= {one.name for one in among}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftlab import world
-from sftlab.measure import complete, schema_pattern
-from sftlab.measure.structured import complete_within, probe_schema
+from sftlab.measure import complete, complete_within, schema_pattern
+from sftlab.measure.structured import probe_schema
 from sftlab.models import load
 from sftlab.world import INVENTED, UNKNOWN
 
