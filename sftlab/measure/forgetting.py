@@ -13,10 +13,8 @@ the same: so `right` is what generation would give, at the price of one forward 
 
 The items were drawn once, into `data/world/meter.jsonl`, and never change: readings compare only on
 the same items. No country is of the split "sft", so no example about countries names one;
-`subjects` is for keeping texts that are mixed into the training apart from the items too. Facts,
-few-shot and nature are true of the world, so they can be asked of any model; the others belong to
-the corpus of our base models. What these hardly know, such as heavy elements, cannot be lost, and
-is not asked for.
+`subjects` keeps other texts of a training apart from the items too. Facts, few-shot and nature are
+true of the world and can be asked of any model, the others belong to our base models' corpus.
 """
 
 import json

@@ -100,29 +100,6 @@ def probe_template(
     return frame.assign(clean=clean)
 
 
-def probe_user_turns(
-    run, *, draws: int = 40, seed: int = 0, max_new_tokens: int = 24
-) -> pd.DataFrame:
-    """Open a user's turn, leave it empty, and draw what the model writes there, at temperature 1.
-
-    Columns: draw, output (special tokens are shown), asked (whether it holds a question mark).
-    """
-    prompts = [user_opening(run.tokenizer)] * draws
-    drawn, _ = reply(run, prompts, max_new_tokens=max_new_tokens, sample=True, seed=seed)
-    asked = ["?" in text for text in drawn]
-    return pd.DataFrame({"draw": range(draws), "output": drawn, "asked": asked})
-
-
-def user_opening(tokenizer) -> str:
-    """What the tokenizer's chat template writes before the first word of a user.
-
-    It ends without a space: tokenizers put the space into the first token of what follows.
-    """
-    messages = [{"role": "user", "content": "QUESTION"}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    return text[: text.index("QUESTION")].rstrip(" ")
-
-
 @contextmanager
 def capture_warnings() -> Iterator[list[str]]:
     """Collect Python warnings, and log records at WARNING or above, which are shown nowhere else.

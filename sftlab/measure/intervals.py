@@ -337,11 +337,6 @@ def detectable(pilot: Components, *, seeds: int, entities: int, comparisons: int
     from scipy.optimize import brentq
     from scipy.stats import nct, t
 
-    if seeds < (2 if pilot.seeds else 1) or entities < 2:
-        raise ValueError(
-            f"{seeds} seeds and {entities} entities: plan 2 or more of each; one seed is enough "
-            "only where the pilot's seeds do not vary"
-        )
     arms, rest = 1 if pilot.paired else 2, pilot.residual / seeds / entities
     variance = pilot.entities / entities + rest
     parts = [(variance, entities - 1)]

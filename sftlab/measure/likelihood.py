@@ -157,10 +157,9 @@ def probe_forced(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
         teacher forcing  every token is predicted after the true ones: a slip is forgiven at once
         generation       every token is predicted after those the model wrote: a slip stays
 
-    While training, and in a validation loss, a model is always in the first situation. The examples
-    are made as `two_hop_examples`, in the tokenizer's chat template: one for each country and
-    relation but the capital. Adds tokens (supervised ones, the end of turn among them),
-    tokens_right (share predicted), right (whether the last fact is, after the true words before).
+    While training, and in a validation loss, a model is always in the first situation. One example
+    as in `two_hop_examples` for each country and relation but the capital. Adds tokens (supervised
+    ones), tokens_right (share predicted), right (whether the last fact is).
     """
 
     def worked(one: Country, relation: str) -> dict:
@@ -246,16 +245,3 @@ def probe_choices(
     frame["mc1"] = [float(np.argmax(one) == 0) for one in frame["likelihoods"]]
     frame["mc2"] = [mc2(one, [True] + [False] * (size - 1)) for one in frame["likelihoods"]]
     return frame
-
-
-def losses(run) -> pd.DataFrame:
-    """Every loss of a training run: each step's, and each epoch's on the validation examples.
-
-    Columns: kind (training or validation), step, epoch (a fraction within an epoch), nats (a
-    supervised token; of a step before its update), kept (whether the run has these weights).
-    """
-    end = run.kept_epoch or max((row["epoch"] for row in run.validation), default=None)
-    rows = [("training", row, False) for row in run.history]
-    rows += [("validation", row, row["epoch"] == end) for row in run.validation]
-    rows = [(kind, row["step"], row["epoch"], row["loss"], kept) for kind, row, kept in rows]
-    return pd.DataFrame(rows, columns=["kind", "step", "epoch", "nats", "kept"])

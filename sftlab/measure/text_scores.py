@@ -122,20 +122,17 @@ def rank_answers(frame: pd.DataFrame) -> pd.DataFrame:
 def rank_paraphrases(among: Sequence[Country]) -> pd.DataFrame:
     """Whether BLEU and ROUGE-L rank a false fact in the reference's words above true paraphrases.
 
-    Columns: country, relation, reference, false, true, and for each score whether the false
-    sentence has more than the true one.
+    Columns: country, relation, false, true, and for each score whether the false one has more.
     """
     rows = []
     for one, relation in product(among, ("capital", "language", "currency")):
         right, wrong = choices(one, relation, wrong=1)
         first, *others = grammar.STATEMENTS[relation]
         reference, false = (grammar.fill(first, one, a=answer) for answer in (right, wrong))
-        row = {"country": one.name, "relation": relation, "reference": reference, "false": false}
         for form in others:
             true = grammar.fill(form, one, a=right)
-            higher = {
-                name: SCORES[name](false, [reference]) > SCORES[name](true, [reference])
-                for name in ("BLEU", "ROUGE-L")
-            }
-            rows.append({**row, "true": true, **higher})
+            row = {"country": one.name, "relation": relation, "false": false, "true": true}
+            for name in ("BLEU", "ROUGE-L"):
+                row[name] = SCORES[name](false, [reference]) > SCORES[name](true, [reference])
+            rows.append(row)
     return pd.DataFrame(rows)

@@ -84,16 +84,6 @@ def test_a_model_that_ends_at_once_and_one_that_never_does(untrained):
         hook.remove()
 
 
-def test_a_user_turn_is_opened_and_counts_as_asked_when_it_holds_a_question_mark(untrained):
-    assert format_probes.user_opening(untrained.tokenizer) == "<|prompt|>"
-    for letter in "?a":
-        hook = always(untrained.model, untrained.tokenizer(letter)["input_ids"][-1])
-        found = format_probes.probe_user_turns(untrained, draws=3, max_new_tokens=4)
-        assert list(found["output"]) == [letter * 4] * 3
-        assert list(found["asked"]) == [letter == "?"] * 3
-        hook.remove()
-
-
 def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):
     apart = logging.getLogger("tests.apart")  # passes nothing on, as transformers' does
     monkeypatch.setattr(apart, "propagate", False)

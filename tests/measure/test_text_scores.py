@@ -110,5 +110,4 @@ def test_paraphrases_are_true_and_false():
         right = getattr(country, row.relation)
         assert right in row.true
         assert right not in row.false
-        assert right in row.reference
     assert found["ROUGE-L"].mean() > 0.5
