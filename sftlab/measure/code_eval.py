@@ -3,8 +3,7 @@
     candidate -> code_worker: a fresh Python, in an empty folder, under limits -> results -> passed?
 
 Never `exec` it in the kernel: a loop without end would hang it, and a line that deletes files would
-delete them. The expected values stay here, so no candidate can claim to be right. `isolation` says
-what holds on this system, and what does not.
+delete them. The expected values stay here, so no candidate can claim to be right.
 """
 
 import json

@@ -59,10 +59,10 @@ def subjects() -> tuple[str, ...]:
 def read_meter(model, tokenizer, *, known_corpus: bool = True) -> pd.DataFrame:
     """Read the forgetting meter off a model in evaluation mode, which stays as it is.
 
-    `known_corpus` says whether it is one of our base models, or a fine-tune of one; any other model
-    is asked for true facts alone. One row an item: skill, relation, item, prompt, expected, output
-    (what the model writes, up to the first token that is not the expected answer's), right (missing
-    for documents), nats (a token of the expected answer, or of the document).
+    `known_corpus` says whether it comes of one of our bases; any other model is asked for true
+    facts alone. One row an item: skill, relation, item, prompt, expected, output (up to the first
+    token that is not the expected answer's), right (missing for documents), nats (a token of the
+    expected answer, or of the document).
     """
     asked = items(known_corpus=known_corpus)
     texts = [_ids(tokenizer, one, answer) for one in asked for answer in one.answers]

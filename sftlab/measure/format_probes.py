@@ -102,9 +102,9 @@ def probe_template(
 
 @contextmanager
 def capture_warnings() -> Iterator[list[str]]:
-    """Collect Python warnings, and log records at WARNING or above, which are shown nowhere else.
+    """Collect a block's Python warnings and log records at WARNING or above, and show them nowhere.
 
-    Yields a list that is filled while and after the block runs.
+    Yields a list, which is full when the block has run.
     """
     said: list[str] = []
     handler = logging.Handler(level=logging.WARNING)

@@ -113,9 +113,9 @@ def complete(
 ) -> list[str]:
     """Continue each prompt as plain text; only the new text is returned.
 
-    A prompt stands at the start of a document, behind the tokenizer's BOS. The text ends before
-    the first of `stop`, at the end of the document, or after `max_new_tokens`; with `ended` it is
-    continued at least until that is true of it. Greedy, unless `sample` draws as in `generate`.
+    A prompt stands behind the tokenizer's BOS. The text ends before the first of `stop`, at the end
+    of the document, or after `max_new_tokens`; with `ended` it is continued at least until that is
+    true of it. Greedy, unless `sample` draws as in `generate`.
     """
     enough = ended or (lambda text: any(one in text for one in stop))
     decode = partial(tokenizer.decode, skip_special_tokens=True)
@@ -146,8 +146,7 @@ def few_shot(shots: Sequence[tuple[str, str]], question: str, *, form: str = _FO
         Q: question
         A:
 
-    `form` holds `{q}` and ends with `{a}`. The prompt ends without a space: byte-level tokenizers
-    put it into the first token of the answer.
+    The prompt ends without a space: byte-level tokenizers put it into the answer's first token.
     """
     if "{q}" not in form or not form.endswith("{a}"):
         raise ValueError(f"form {form!r} must hold {{q}} and end with {{a}}")

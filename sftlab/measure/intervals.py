@@ -242,15 +242,14 @@ def cells(
 ) -> Cells:
     """Average the rows of a frame, one per seed and item, into cells; the arguments of `mean`.
 
-    ValueError: something is missing, is not a finite number, or a seed lacks entities that another
-    has.
+    ValueError: a number is missing or not finite, or a seed lacks entities that another has.
     """
     keys = [None if seed == "seed" and seed not in frame else seed, entity]
     wanted = [value, *(key for key in keys if key is not None)]
     if absent := [name for name in wanted if name not in frame]:
         raise ValueError(
             f"the frame has no column {absent[0]!r}, only {', '.join(map(str, frame))}: "
-            "name the columns with value=, seed= and entity= (None for one number a run)"
+            "name them with value=, seed= and entity= (None for one number a run)"
         )
     if frame.empty:
         raise ValueError("the frame has no rows, so there is nothing to average")

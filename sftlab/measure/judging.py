@@ -4,8 +4,8 @@
     forward   shown first: ours        the judge says 1 (first), 0 (second) or 0.5 (a tie)
     backward  shown first: theirs      and again: what it then says of ours counts
 
-Each pair is judged in both orders, so a judge that prefers a position favours nobody. A judge is
-any object whose `compare` gives a verdict for each of some pairs.
+Each pair is judged in both orders, so a judge that prefers a position favours nobody. Any object
+whose `compare` gives a verdict for each of some pairs is a judge.
 """
 
 import math
@@ -83,10 +83,8 @@ def make_pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Pair]:
     keys = ["seed"] if "seed" in ours and "seed" in theirs else []
     both = ours.merge(theirs, on=[*keys, "prompt"], suffixes=("", "_theirs"))
     if len(both) != len(ours) or not len(both):
-        raise PairError(
-            f"{len(ours)} and {len(theirs)} answers share {len(both)} prompts: ask both the same "
-            "questions, each once"
-        )
+        counts = f"{len(ours)} and {len(theirs)} answers share {len(both)} prompts"
+        raise PairError(f"{counts}: ask both the same questions, each once")
     return [
         Pair(
             question=row.prompt,
@@ -182,8 +180,8 @@ def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Whether a judge says what the truth says, on the pairs where the truth is not a tie.
 
     Both are frames of `judge_pairs` over the same pairs. The rows of `judged` that count, with
-    `true` and `said` (what truth and judge say of the first answer) and `won` replaced by 1 (the
-    same), 0.5 (the judge sees a tie) or 0: ready for `win_rate`.
+    `true` and `said`, what the two say of the first answer, and `won`: 1 where it is the same, 0.5
+    where the judge sees a tie, else 0. Ready for `win_rate`.
     """
     keys = ["pair", "order", "question"]
     right = truth[[*keys, "won"]].rename(columns={"won": "true"})
@@ -195,7 +193,7 @@ def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 def cohen_kappa(one: Sequence[Hashable], two: Sequence[Hashable]) -> float:
     """Cohen's kappa: (agreement - chance) / (1 - chance), chance from how often each says what.
 
-    Where both always say the same word it is not defined, and given as 1.
+    Where both always say the same it is not defined, and given as 1.
     """
     agreed = sum(a == b for a, b in zip(one, two, strict=True)) / len(one)
     chance = sum(one.count(kind) * two.count(kind) for kind in set(one)) / len(one) ** 2
@@ -208,10 +206,9 @@ false (right, or says that it does not know); one line, no question back, no rep
 
 
 def rate_answers(frame: pd.DataFrame, *, forbidden: Sequence[str] = ()) -> pd.DataFrame:
-    """The frame of a probe with a column from 0 to 1 for each criterion, by the known truth.
+    """The frame of a probe with a column, 0 or 1, for each criterion, by the known truth.
 
-    A question without a right answer has none in the column answers: then only a refusal helps.
-    `forbidden` holds texts that no answer may give.
+    Where the column answers is empty, only a refusal helps. No answer may give a `forbidden` text.
     """
     rows = []
     for output, answers in zip(frame["output"], frame["answers"], strict=True):

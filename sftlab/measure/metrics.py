@@ -4,8 +4,8 @@
     rouge.compute(predictions=["The capital is Paris."], references=[["Paris"]])
     {"rouge1": 0.4, "rouge2": 0.0, "rougeL": 0.4}
 
-`LOCAL_METRICS` is the path of this file; `evaluate.load("rouge")` would fetch a script from the
-Hub. `evaluate` imports a copy of this file, so it imports the lab by absolute names.
+`LOCAL_METRICS` is the path of this file, of which `evaluate` imports a copy;
+`evaluate.load("rouge")` would fetch a script from the Hub.
 """
 
 from functools import partial

@@ -137,9 +137,8 @@ def mean(
 
     Of 0s and 1s (or booleans) alone the mean is a share, and its interval stays within 0 to 1. A
     frame without the column "seed" is one seed, and the interval is over entities alone;
-    `entity=None` is for one number a run, over seeds alone. Entities count alike, and all rows of
-    an entity move together. `comparisons=k` makes k such intervals hold at once (Bonferroni): each
-    is at the level 1 - 0.05 / k.
+    `entity=None` is for one number a run, over seeds alone. Entities count alike.
+    `comparisons=k` makes k such intervals hold at once (Bonferroni): each is at 1 - 0.05 / k.
     """
     return _estimate([cells(frame, value=value, seed=seed, entity=entity)], comparisons)
 

@@ -12,7 +12,7 @@ match, F1 and ROUGE take the best of them, BLEU and chrF their own way of using 
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -23,8 +23,7 @@ from sftlab.measure.likelihood import choices
 from sftlab.measure.probes import is_right
 from sftlab.world import Country, grammar
 
-LOCAL_METRICS = str(Path(__file__).with_name("metrics.py"))
-"""Path of the local module for `evaluate.load`, such as `evaluate.load(LOCAL_METRICS, "rouge")`."""
+LOCAL_METRICS = str(Path(__file__).with_name("metrics.py"))  # for `evaluate.load`
 
 
 def _words(text: str) -> list[str]:
@@ -84,13 +83,7 @@ def repetition(text: str, size: int = 4) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-SCORES: dict[str, Callable[[str, Sequence[str]], float]] = {
-    "exact match": exact_match,
-    "F1": token_f1,
-    "BLEU": bleu,
-    "chrF": chrf,
-    "ROUGE-L": rouge,
-}
+SCORES = {"exact match": exact_match, "F1": token_f1, "BLEU": bleu, "chrF": chrf, "ROUGE-L": rouge}
 """Name -> score of one prediction against its references."""
 
 
@@ -103,9 +96,8 @@ def score_frame(frame: pd.DataFrame, *, scores: Sequence[str] = tuple(SCORES)) -
 def rank_answers(frame: pd.DataFrame) -> pd.DataFrame:
     """Whether token F1 ranks a right output above a wrong one of the same kind.
 
-    Each right output of a frame of `probe_questions` (with a column seed) is compared with the
-    output to the question before it, of the same relation and seed, where that is wrong for it.
-    Columns: those of the frame, other, ordered.
+    Each right output of `probe_questions` is compared with the one before it, of the same relation
+    and seed, where that is wrong for it. Columns: those of the frame, other, ordered.
     """
     right = frame[frame["right"]]
     found = right.assign(other=right.groupby(["seed", "relation"])["output"].shift(1))

@@ -1,9 +1,8 @@
 """How far a fine-tune moved the weights, and along how many directions.
 
-The change of a matrix is what it is now minus what it was. Its singular value decomposition,
-change = left x diag(values) x right with the largest value first, shows how it is spread: the
-squared values sum to the squared norm, and a change of rank r has r of them. LoRA (arXiv
-2106.09685) assumes that few are enough; here it is measured.
+The singular value decomposition of a change, left x diag(values) x right with the largest value
+first, shows how it is spread: the squared values sum to the squared norm, and a change of rank r
+has r of them. LoRA (arXiv 2106.09685) assumes that few are enough; here it is measured.
 """
 
 import re
