@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from sftlab.measure import complete, items, likelihood, read_meter, subjects, summary
+from sftlab.measure import complete, items, read_meter, subjects, summary
 from sftlab.measure.forgetting import SKILLS, WORLDLY
 from sftlab.models import load
 from sftlab.paths import DATA
@@ -80,13 +80,9 @@ def test_the_base_has_every_skill_and_random_weights_have_none(tiny, whole):
     assert frame["nats"].min() > 3
 
 
-def test_a_new_adapter_and_what_shares_a_batch_change_nothing(tiny, whole, monkeypatch):
+def test_a_new_adapter_changes_nothing(tiny, whole):
     model = get_peft_model(copy.deepcopy(tiny[0]), LoraConfig(r=8, target_modules="all-linear"))
     pd.testing.assert_frame_equal(read_meter(model.eval(), tiny[1]), whole, atol=1e-4)
-    for name, value in (("_ROWS", 1), ("_LOGITS", 300_000), ("_LONGER", 9)):
-        with monkeypatch.context() as changed:
-            changed.setattr(likelihood, name, value)
-            pd.testing.assert_frame_equal(read_meter(*tiny), whole, atol=1e-4)
 
 
 def test_right_is_what_greedy_generation_writes(tiny):
