@@ -50,10 +50,9 @@ class KnownTruthJudge:
 
 
 class LikelihoodJudge:
-    """The answer that a model, in evaluation mode, finds more likely behind the question is better.
+    """The answer that a model, in evaluation mode, finds likelier is better; a base will do.
 
-    The model sees both answers before the question; a base will do. What counts is the mean of an
-    answer's log-probabilities: their sum would prefer the shorter of two that say the same.
+    What counts is the mean of an answer's log-probabilities: their sum would prefer the shorter.
     """
 
     FORM = "Possible answers: {first}, {second}.\n\nQ: {question}\nA:"
@@ -98,10 +97,8 @@ def make_pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Pair]:
 
 
 def judge_frames(judge, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """`judge_pairs` of two frames of `probe_questions`, seed by seed, with the column seed.
-
-    `theirs` may have one seed only, such as a base model's: then all of ours are compared with it.
-    """
+    """`judge_pairs` of two frames of `probe_questions`, seed by seed; one seed of theirs, such as a
+    base model's, is compared with all of ours."""
     if "seed" in theirs and theirs["seed"].nunique() == 1:
         theirs = theirs.drop(columns="seed")
     frames = []

@@ -133,8 +133,8 @@ def probe_perplexity(model, tokenizer, rows: Sequence[Mapping[str, Any]]) -> pd.
 def probe_right_context(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
     """By how much the text after a capital lowers the loss on it: in a causal model by nothing.
 
-    Columns: country, alone (mean loss of the capital's tokens, where the text ends with them),
-    followed (the same with a sentence after it that names the capital again), gain (the fall).
+    Columns: country, alone (mean loss of the capital's tokens at the end of a text), followed (with
+    a sentence after it that names the capital again), gain (the fall).
     """
     rows = []
     for country in among:

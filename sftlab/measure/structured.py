@@ -11,7 +11,7 @@ Constrained decoding allows at each step only tokens with which the text can sti
     most likely next tokens:  is   ris   ":   ...     the first that fits the pattern is taken
                               yes
 
-Nothing is trained. A pattern can force the form of an answer, never its truth.
+A pattern can force the form of an answer, never its truth.
 """
 
 import json
@@ -22,8 +22,6 @@ from typing import Any
 import pandas as pd
 
 from sftlab.measure.generation import with_bos
-
-MAX_LENGTH = 40  # characters of a string whose schema names no `maxLength`
 
 
 def _strict_json(text: str) -> Any:
@@ -72,7 +70,7 @@ def schema_pattern(schema: Mapping[str, Any]) -> str:
         return "(?:" + "|".join(re.escape(json.dumps(value)) for value in schema["enum"]) + ")"
     if schema.get("type") == "string":
         letters = schema.get("pattern", r'^[^"\\\x00-\x1f]+$').removeprefix("^").removesuffix("+$")
-        return f'"{letters}{{1,{schema.get("maxLength", MAX_LENGTH)}}}"'
+        return f'"{letters}{{1,{schema.get("maxLength", 40)}}}"'
     if schema.get("type") != "object":
         raise ValueError(f"{dict(schema)}: only objects, strings and enum can be made a pattern")
     each = schema["properties"].items()
