@@ -9,7 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "intervals": ["CONSTANT", "components", "detectable"],
         "judging": [
             "CRITERIA",
-            "EndpointJudge",
             "KnownTruthJudge",
             "LikelihoodJudge",
             "Pair",
