@@ -46,7 +46,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "score_frame",
         ],
         "weight_changes": ["WeightChanges"],
-        "forgetting": ["SKILLS", "items", "read_meter", "subjects", "summary"],
+        "forgetting": ["items", "read_meter", "subjects", "summary"],
         "format_probes": [
             "capture_warnings",
             "code_drawn",
