@@ -256,7 +256,7 @@ def test_preflight_refuses_with_a_remedy(hub_cache, monkeypatch):
 
 def test_preflight_of_a_folder(tmp_path):
     check = preflight.preflight(snapshot(tmp_path / "model"), method="lora").require()
-    assert check.method == "lora"
+    assert check.profile.method == "lora"
     assert set(rows_of(check)) >= {"memory", "time"}
     with pytest.raises(ValueError, match="'magic'; choose one of full, lora, qlora"):
         preflight.preflight(tmp_path / "model", method="magic")

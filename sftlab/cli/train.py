@@ -219,7 +219,7 @@ def _text(found: Any, pace: Any, *, room: float, where: str, tokens: float) -> s
         "int8 stores columns with values beyond 6 a second time; the plan has the most there can "
         "be": step.method == "int8" and step.device == "cuda",
         "of the last steps, when every weight is trained": step.method == "gradual",
-        f"layers of {a.family} are not built as Llama's: activations are rough": not a.known_layout,
+        f"layers of {a.name} are not built as Llama's: activations are rough": not a.known_layout,
     }
     return "\n".join(lines + [f"note    {note}" for note, holds in notes.items() if holds])
 

@@ -2,13 +2,12 @@
 
 import lazy_loader
 
-_SIZES = ["ArchitectureError", "find_architecture", "meta_model", "read_configuration", "sizes"]
 _GPUS = ["Case", "GPUS", "UTILISATION", "find_gpu", "on_gpus", "operations_per_token", "speed"]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "architectures": _SIZES,
+        "architectures": ["ArchitectureError", "find_architecture", "read_configuration"],
         "gpus": _GPUS,
         "memory": ["Memory", "PARTS", "PlanError", "estimate"],
         "preflighting": ["PreflightError", "needs", "preflight"],

@@ -25,7 +25,6 @@ class Architecture:
     quantises: all but the output embedding."""
 
     name: str
-    family: str  # the library's name, such as llama or qwen3
     parameters: int  # weights that input and output embeddings share count once
     layers: int
     hidden: int  # width of the residual stream
@@ -34,6 +33,7 @@ class Architecture:
     queries: int  # width of all queries of a position
     keys: int  # width of all keys of a position, and of all values
     vocabulary: int
+    head_weights: int  # weights of the output embedding
     layer_weights: int  # weights of one decoder layer, norms and biases among them
     tied: bool  # whether input and output embeddings share their weights
     normed_queries: bool  # whether queries and keys are normalised, as in Qwen3
@@ -41,15 +41,6 @@ class Architecture:
     linear_widths: int  # sum of their inputs and outputs
     largest: int  # weights of the largest one
     known_layout: bool  # whether a layer is built as Llama's, for which activations were measured
-
-    @property
-    def head_weights(self) -> int:
-        """Weights of the output embedding."""
-        return self.vocabulary * self.hidden
-
-    def adapters(self, r: int) -> int:
-        """Weights of LoRA on every linear layer: a matrix into the rank, and one out of it."""
-        return r * self.linear_widths
 
 
 def find_architecture(model: str | Path) -> Architecture:
@@ -59,7 +50,18 @@ def find_architecture(model: str | Path) -> Architecture:
     Raises ArchitectureError when there is no such model, its configuration can't be read or
     fetched, or it is not a causal language model.
     """
-    return sizes(meta_model(read_configuration(model), name=str(model)), name=str(model))
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+
+    config = read_configuration(model)
+    if config.model_type not in CAUSAL:
+        raise ArchitectureError(
+            f"{model}: {config.model_type} is not a causal language model, so it can't be "
+            "fine-tuned on conversations; give one whose config.json names a ...ForCausalLM"
+        )
+    with torch.device("meta"):
+        return _sizes(AutoModelForCausalLM.from_config(config), name=str(model))
 
 
 def read_configuration(model: str | Path) -> Any:
@@ -79,24 +81,7 @@ def read_configuration(model: str | Path) -> Any:
         raise ArchitectureError(f"{error}; {remedy}") from error
 
 
-def meta_model(config: Any, *, name: str) -> Any:
-    """The model of a configuration, on the meta device. Raises ArchitectureError when it is not a
-    causal language model."""
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
-
-    if config.model_type not in CAUSAL:
-        raise ArchitectureError(
-            f"{name}: {config.model_type} is not a causal language model, so it can't be "
-            "fine-tuned on conversations; give one whose config.json names a ...ForCausalLM"
-        )
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
-
-
-def sizes(model: Any, *, name: str) -> Architecture:
-    """The sizes of a transformers model, on the meta device or not."""
+def _sizes(model: Any, *, name: str) -> Architecture:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -114,7 +99,6 @@ def sizes(model: Any, *, name: str) -> Architecture:
     each = getattr(config, "head_dim", None) or hidden // heads
     return Architecture(
         name=name,
-        family=config.model_type,
         parameters=sum(weight.numel() for weight in model.parameters()),
         layers=layers,
         hidden=hidden,
@@ -123,6 +107,7 @@ def sizes(model: Any, *, name: str) -> Architecture:
         queries=heads * each,
         keys=(getattr(config, "num_key_value_heads", None) or heads) * each,
         vocabulary=model.get_input_embeddings().weight.shape[0],
+        head_weights=head.weight.numel(),
         layer_weights=max((sum(w.numel() for w in one.parameters()) for one in blocks), default=0),
         tied=head.weight is model.get_input_embeddings().weight,
         normed_queries=any(path.endswith("q_norm") for path, _ in model.named_modules()),

@@ -137,9 +137,8 @@ def on_gpus(*files: Path) -> list[tuple[str, Case, dict[str, Any]]]:
     """(GPU, case, what it took) of all that `benchmarks/gpu/memory.py` measured and wrote down, or
     of some of its files: it trained models of published sizes with random weights for a few steps.
 
-    It took bytes that torch's allocator had given out at most (peak_bytes), that it had taken from
-    the GPU (reserved_bytes: it keeps what is given back), that the driver held (outside_bytes); and
-    it trained on tokens_per_second, padding included.
+    Bytes that torch's allocator had given out at most (peak_bytes), that it had taken from the GPU
+    (reserved_bytes), that the driver held (outside_bytes); and tokens_per_second, with padding.
     """
     rows = pd.concat(map(pd.read_csv, files or sorted((DATA / "gpus").glob("*.csv"))))
     names = [field.name for field in fields(Case)]

@@ -37,8 +37,7 @@ class PreflightRow:
 class Preflight:
     """The answer of `preflight`: print it, or call `require` to stop when something is missing."""
 
-    profile: Profile
-    method: str
+    profile: Profile  # with the method
     rows: tuple[PreflightRow, ...]
 
     @property
@@ -56,7 +55,7 @@ class Preflight:
         table = [("", "what", "needed", "found")]
         table += [("ok" if row.ok else "NO", row.what, row.needed, row.found) for row in self.rows]
         widths = [max(len(line[column]) for line in table) for column in range(4)]
-        lines = [f"profile {self.profile.name}, method {self.method}"]
+        lines = [f"profile {self.profile.name}, method {self.profile.method}"]
         for line in table:
             cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
             lines.append("  ".join(cells).rstrip())
@@ -73,32 +72,29 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
     ValueError where there is no such method or the weights are damaged.
     """
     profile = find_profile(profile)
-    own, method = profile.method, replace(profile, method=method or profile.method).method
+    own, profile = profile.method, replace(profile, method=method or profile.method)
     folder = local_folder(profile)
-    found = "here" if folder else "on the hub, to be downloaded once"
-    if missing := not folder and not profile.on_hub:
-        found = "missing"
+    absent = "on the hub, to be downloaded once" if profile.on_hub else "missing"
+    found, there = "here" if folder else absent, bool(folder or profile.on_hub)
     remedy = "Run `make base`, or clone the repository again"
-    rows = [PreflightRow("weights", Path(profile.source).name, found, not missing, remedy)]
-    if profile.download_bytes and not folder:
+    rows = [PreflightRow("weights", Path(profile.source).name, found, there, remedy)]
+    if (needed := profile.download_bytes) and not folder:
         remedy = "Free some space, or set HF_HOME to a larger disk before Python starts"
-        needed, place = profile.download_bytes, Path(HF_HUB_CACHE).expanduser()
-        rows.append(_disk(1.1 * needed, place, _size(needed), remedy))
+        rows.append(_disk(1.1 * needed, Path(HF_HUB_CACHE), _size(needed), remedy))
     if profile.needs_gpu:
-        words, remedy = ("GPU", "one with CUDA"), "Choose a GPU runtime, or a smaller profile"
-        found = pick_device() == "cuda"
-        rows.append(PreflightRow(*words, "yes" if found else "none", found, remedy))
+        device, remedy = pick_device(), "Choose a GPU runtime, or a smaller profile"
+        rows.append(PreflightRow("GPU", "one with CUDA", device, device == "cuda", remedy))
     here, busy = cores()
     rows.append(PreflightRow("cores", "1 or more", f"{here}, {busy:.1f} busy with other programs"))
     try:
         sizes = find_architecture(profile.source)
         plan = estimate(
             sizes,
-            method=method,
+            method=profile.method,
             per_device_train_batch_size=profile.per_device_train_batch_size,
             max_length=profile.max_length,
             bf16=fast_precision() == "bfloat16",
-            gradient_checkpointing=method == "qlora",
+            gradient_checkpointing=profile.method == "qlora",
         )
         needed = plan.needed + estimate(sizes, method=own).weights
     except ArchitectureError:  # no sizes that the planner can build
@@ -106,7 +102,7 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
     else:
         rows.append(_memory(needed, f"about {_size(needed)}", "train adapters (method='lora')"))
         rows.append(_time(plan, REFERENCE_TOKENS, "400 short examples x 3"))
-    return Preflight(profile=profile, method=method, rows=tuple(rows))
+    return Preflight(profile=profile, rows=tuple(rows))
 
 
 def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
@@ -124,10 +120,7 @@ def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
     chosen = {name: getattr(settings, name) for name in names}
     chosen |= {"per_device_train_batch_size": batch, "max_length": longest}
     chosen |= {"supervised": sum(one.learned for one in used) / data.tokens}
-    try:
-        plan = estimate(profile.source, **chosen)
-    except ArchitectureError:  # sizes that the planner can't build
-        return found
+    plan = estimate(profile.source, **chosen)
     words = f"about {_size(plan.needed)} (rows of {longest} tokens, {batch} at a time)"
     remedy = "add --method lora, --set per_device_train_batch_size=1 or --set "
     remedy += "gradient_checkpointing=True (`sftlab plan` says what each needs)"
@@ -154,8 +147,7 @@ def _memory(needed: float, words: str, remedy: str) -> PreflightRow:
 
 def _time(plan: Memory, tokens: float, what: str) -> PreflightRow:
     pace = speed(plan)
-    minutes = 60 * pace.hours(tokens)
-    shown = "under a minute" if minutes < 1 else f"about {minutes:,.0f} min"
+    shown = f"about {60 * pace.hours(tokens):,.1f} min"
     found = f"{pace.tokens_per_second:,.3g} tokens a second, estimated now"
     return PreflightRow("time", f"{shown} for {what}", found)
 

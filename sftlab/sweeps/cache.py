@@ -64,9 +64,10 @@ def read(run: str) -> dict[str, Any] | None:
     record["frames"] = {}
     for number, name in enumerate(record["measures"]):
         frame = pd.read_parquet(folder / f"measure-{number}.parquet")
-        for column in frame.columns[frame.dtypes == object]:
-            cells = [tuple(x) if isinstance(x, numpy.ndarray) else x for x in frame[column]]
-            frame[column] = pd.Series(cells, dtype=object)
+        for column in frame:
+            if frame[column].dtype == object:  # Parquet gives tuples back as arrays
+                cells = [tuple(x) if isinstance(x, numpy.ndarray) else x for x in frame[column]]
+                frame[column] = pd.Series(cells, dtype=object)
         record["frames"][name] = frame
     return record
 

@@ -193,8 +193,8 @@ def _observations(
     pieces = [piece for piece in pieces if len(piece)] or pieces
     frame = pd.concat(pieces, ignore_index=True)
     items = frame.columns.drop([*before, "measure", *after])
-    frame = frame[[*before, "measure", *items, *after]]
-    for name in frame.columns[frame.dtypes == object]:
-        if infer_dtype(frame[name], skipna=True) == "boolean":
+    frame = frame.reindex(columns=[*before, "measure", *items, *after])
+    for name in frame:
+        if frame[name].dtype == object and infer_dtype(frame[name], skipna=True) == "boolean":
             frame[name] = frame[name].astype("boolean")  # as objects `~` would turn True into -2
     return frame.astype({"measure": object, "error": object})

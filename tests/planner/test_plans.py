@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections import namedtuple
-from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -21,13 +20,12 @@ from sftlab.planner import (
     PreflightError,
     estimate,
     find_architecture,
-    memory,
     needs,
     operations_per_token,
     preflighting,
     speed,
 )
-from sftlab.train import Settings, finetune, prepare
+from sftlab.train import finetune, prepare
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +67,6 @@ def test_what_should_need_less_does(llama_8b, method):
         assert estimate(llama_8b, **{**asked, **change}).total < total, change
 
 
-def test_a_mask_costs_where_examples_differ_in_length(llama_8b):
-    asked = {"method": "qlora", "max_length": 1024, "device": "cuda"}
-    same, padded = (
-        estimate(llama_8b, per_device_train_batch_size=4, padded=differ, **asked).total
-        for differ in (False, True)
-    )
-    assert 1.02 * same < padded < 1.1 * same
-    alone, one = (estimate(llama_8b, padded=differ, **asked).total for differ in (False, True))
-    assert one == alone, "one row has nothing to be padded to"
-
-
 def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     for method in METHODS:
@@ -87,14 +74,6 @@ def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
             str(toy_base), [{"messages": turns}], method=method, num_train_epochs=1, progress=False
         )
         assert estimate(toy_base, method=method, max_length=8).trained == made.trained, method
-
-
-def test_frozen_layers_need_less_the_fewer_are_trained_and_gradual_ends_as_full(llama_8b):
-    full, gradual = (estimate(llama_8b, method=method) for method in ("full", "gradual"))
-    assert gradual.at_peak() == full.at_peak()
-    totals = [estimate(llama_8b, method="frozen", trained_layers=n).total for n in (1, 8, 16, 32)]
-    assert totals == sorted(set(totals))
-    assert estimate(llama_8b, method="frozen").total == totals[2]
 
 
 def test_operations_of_a_token_by_hand(llama_8b):
@@ -175,15 +154,6 @@ def test_what_does_not_fit_is_shown_with_remedies(method, memory, said, smaller)
     assert ("--checkpointing" in shown.partition("-> smaller:")[2]) == smaller
 
 
-def test_padding_and_what_is_uncertain_are_shown():
-    asked = ("--method", "int8", "--gpu", "h100")
-    plain = plan_of(*asked)
-    assert "padded" in plan_of(*asked, "--padded")
-    assert "padded" not in plain
-    assert "a second time" in plain
-    assert "six times" in plain
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("own") / "my.jsonl"
@@ -225,22 +195,3 @@ def test_what_to_do_without_memory_or_disk(data, tmp_path, monkeypatch):
         found.require()
     assert not rows["disk"].ok
     assert "--out" in rows["disk"].remedy
-
-
-def test_an_unknown_architecture_stops_nothing(data, tmp_path, monkeypatch):
-    def unknown(name):
-        raise ArchitectureError("no such sizes")
-
-    for module in (preflighting, memory):
-        monkeypatch.setattr(module, "find_architecture", unknown)
-    assert table_of(data, tmp_path)[1]["memory"].needed == "unknown"
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_its_figures(data, tmp_path, method):
-    asked = {"method": method, "per_device_train_batch_size": 8}
-    changed = replace(data, settings=Settings(**asked).filled(find_profile("tiny")))
-    found, rows = table_of(changed, tmp_path)
-    assert found.method == method
-    needed = float(rows["memory"].needed.split()[1])
-    assert needed == pytest.approx(estimate("tiny", max_length=30, **asked).needed / 1e9, abs=0.15)
