@@ -42,6 +42,10 @@ class Architecture:
     largest: int  # weights of the largest one
     known_layout: bool  # whether a layer is built as Llama's, for which activations were measured
 
+    def adapters(self, r: int) -> int:
+        """Weights of LoRA on every linear layer: a matrix into the rank, and one out of it."""
+        return r * self.linear_widths
+
 
 def find_architecture(model: str | Path) -> Architecture:
     """The sizes of a model: of a built-in name or its hub id, a profile, a model folder, or a hub

@@ -156,7 +156,7 @@ def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
         "frozen": upper * a.layer_weights + a.hidden + (0 if a.tied else a.head_weights),
         "head": a.head_weights,
         "prefix": 2 * step.num_virtual_tokens * a.layers * a.keys,
-    }.get(step.method, step.r * a.linear_widths)  # LoRA: a matrix into the rank, one out of it
+    }.get(step.method, a.adapters(step.r))
     gradients = (2 if quantised else 4) * trained
     # The layers that a gradient passes: none below the lowest that is trained.
     passed = 0 if step.method == "head" and not a.tied else upper
