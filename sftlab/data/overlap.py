@@ -13,7 +13,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, pieces, values_of
+from sftlab.data.rows import Key, Row, checked, normalise, part_of, pieces, values_of
 
 PERMUTATIONS = 128
 MISSED = 1e-3
@@ -51,7 +51,14 @@ def near_duplicates(rows: Iterable[Row], *, threshold: float = 0.8) -> list[Dupl
     """
     from datasketch import MinHash, MinHashLSH
 
-    table = MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
+    # Two rows of similarity s meet when all r hashes of one of b bands agree: with probability
+    # 1 - (1 - s^r)^b. The longest bands that miss hardly any pair; datasketch wants two of them.
+    r = max(
+        r
+        for r in range(1, PERMUTATIONS // 2 + 1)
+        if (1 - threshold**r) ** (PERMUTATIONS // r) <= MISSED
+    )
+    table = MinHashLSH(num_perm=PERMUTATIONS, params=(PERMUTATIONS // r, r))
     kept: dict[int, set[str]] = {}
     found = []
     for index, row in enumerate(checked(rows)):
@@ -74,33 +81,18 @@ def jaccard(one: set, other: set) -> float:
     return len(one & other) / either if either else 1.0
 
 
-def bands(threshold: float) -> tuple[int, int]:
-    """(bands, rows of a band): the longest bands that miss a pair with at most `MISSED`.
-
-    Two rows of similarity s meet when all r hashes of one of b bands agree: with probability
-    1 - (1 - s^r)^b.
-    """
-    for r in range(PERMUTATIONS // 2, 0, -1):  # datasketch wants two bands
-        if 0 < threshold <= 1 and (1 - threshold**r) ** (PERMUTATIONS // r) <= MISSED:
-            return PERMUTATIONS // r, r
-    raise RowsError(f"threshold={threshold}: give a similarity from 0.06 to 1")
-
-
 def drop_duplicates(
     rows: Iterable[Row], *, threshold: float | None = None
 ) -> tuple[list[Row], list[Duplicate]]:
     """(rows kept, what was dropped): exact duplicates, or near ones too from a `threshold` on."""
     rows = checked(rows)
-    near = threshold is not None
-    dropped = near_duplicates(rows, threshold=threshold) if near else exact_duplicates(rows)
+    dropped = near_duplicates(rows, threshold=threshold) if threshold else exact_duplicates(rows)
     gone = {duplicate.row for duplicate in dropped}
     return [row for index, row in enumerate(rows) if index not in gone], dropped
 
 
 KINDS = ("prompt", "ngram", "group")
 """The same prompt but for case and white space, words in a row, or the same entity."""
-MOST = 1_000_000
-"""Pairs that share a group at most: more means that the group is a class, not an entity."""
 
 
 def leaks(
@@ -111,7 +103,7 @@ def leaks(
     part: str = "conversation",
     common: int = 10,
     group: Key | None = None,
-    kinds: Iterable[str] | None = None,
+    kinds: Iterable[str] = KINDS,
 ) -> pd.DataFrame:
     """Every pair of a test row and a train row of which the first leaks: it measures memory.
 
@@ -124,23 +116,18 @@ def leaks(
         common: an n-gram in more different train texts than this is a phrase, not a copy, and does
             not count (Brown et al. 2020, appendix C, do so).
         group: name or function of the entity that a row is about, whose facts were trained.
-        kinds: some of `KINDS`; by default all that can be.
+        kinds: some of `KINDS`; "group" is looked for where `group` is given.
     """
     train, test = checked(train, name="train"), checked(test, name="test")
-    known = [kind for kind in KINDS if kind != "group" or group is not None]
-    kinds = known if kinds is None else list(kinds)
-    if wrong := [kind for kind in kinds if kind not in known]:
-        raise RowsError(f"kind {wrong[0]!r}: use {', '.join(KINDS)}; 'group' needs `group`")
-    found, both = [], {"train": train, "test": test}
+    found, sides = [], (train, test)
     if "prompt" in kinds:
-        asked = [[normalise(part_of(row, "prompt")) for row in rows] for rows in both.values()]
+        asked = ([normalise(part_of(row, "prompt")) for row in rows] for rows in sides)
         found += _same(*asked, "prompt")
     if "ngram" in kinds:
-        texts = [[part_of(row, part) for row in rows] for rows in both.values()]
+        texts = ([part_of(row, part) for row in rows] for rows in sides)
         found += _shared_pieces(*texts, size=size, common=common)
-    if "group" in kinds:
-        groups = [values_of(rows, group, name=name) for name, rows in both.items()]
-        found += _same(*groups, "group")
+    if "group" in kinds and group is not None:
+        found += _same(values_of(train, group), values_of(test, group, name="test"), "group")
     found.sort(key=lambda leak: (leak[0], leak[2], -leak[3], leak[1]))
     return pd.DataFrame(found, columns=["test", "train", "kind", "share", "evidence"])
 
@@ -149,8 +136,6 @@ def _same(train: list, test: list, kind: str) -> Iterator[tuple]:
     where = defaultdict(list)
     for index, value in enumerate(train):
         where[value].append(index)
-    if (count := sum(len(where[value]) for value in test)) > MOST:
-        raise RowsError(f"{count:,} pairs share a {kind}: that is a class, take a finer `group`")
     for index, value in enumerate(test):
         for other in where[value]:
             yield index, other, kind, 1.0, str(value)

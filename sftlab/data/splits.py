@@ -54,8 +54,6 @@ def split(
         stratify: name or function of what should be spread alike over the splits.
     """
     rows, shares = checked(rows), tuple(shares)
-    if len(shares) != 3 or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise RowsError(f"shares={shares}: give train, validation and test, which sum to 1")
     group_of = list(range(len(rows))) if group is None else values_of(rows, group)
     stratum_of = ["all"] * len(rows) if stratify is None else values_of(rows, stratify)
     members = defaultdict(Counter)  # of each group, its rows by stratum
@@ -132,10 +130,6 @@ ALIKE = (
     "most rows are nearly alike, one wording with other words in it, so those are on both sides: "
     "what is measured holds for questions of this very kind"
 )
-ONE_PROMPT = (
-    "most rows have the same prompt, so a held-out row may share it with one that is learned from: "
-    "what is measured is the answer to a question that was trained"
-)
 TOO_FEW = (
     "{groups} groups of rows are too few to hold any out ({needed} are needed), so all are learned "
     "from, and nothing shows what the model does with other questions; add rows"
@@ -168,25 +162,18 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     """
     rows = checked(rows)
     near, repeats = near_duplicates(rows), exact_duplicates(rows)
-    same = [(one.of, one.row) for one in repeats]
+    together = _alike([normalise(part_of(row, "prompt")) for row in rows])
+    together += [(one.of, one.row) for one in repeats]
     if group is not None:
-        same += _alike(values_of(rows, group))
-    prompts = _alike([normalise(part_of(row, "prompt")) for row in rows])
-    loose = _joined(len(rows), same)
-    ways = [  # each keeps less together than the one before
-        (_joined(len(rows), [*same, *prompts, *((one.of, one.row) for one in near)]), None),
-        (_joined(len(rows), [*same, *prompts]), ALIKE),
-        (loose, ONE_PROMPT),
-    ]
+        together += _alike(values_of(rows, group))
+    loose = _joined(len(rows), together)
+    joined = _joined(len(rows), [*together, *((one.of, one.row) for one in near)])
     allowed = max(max(Counter(loose).values()), len(rows) // 2)
-    notes, held = [], []
-    for joined, note in ways:
-        notes += [note] if note else []
-        if len(set(joined)) >= FEWEST and max(Counter(joined).values()) <= allowed:
-            break
-    near_together = len(notes) == 0
+    near_together = len(set(joined)) >= FEWEST and max(Counter(joined).values()) <= allowed
+    notes, held = () if near_together else (ALIKE,), []
+    joined = joined if near_together else loose
     if (groups := len(set(joined))) < FEWEST:
-        notes = [TOO_FEW.format(groups=groups, needed=FEWEST)]
+        notes = (TOO_FEW.format(groups=groups, needed=FEWEST),)
     else:
         share = min(max(SHARE, min(LARGEST, LEAST / len(rows))), MOST / len(rows))
         numbers = iter(joined)
@@ -201,7 +188,7 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         near=max(0, len(near) - len(repeats)),
         near_together=near_together,
         overlaps=leaks(*sides, kinds=["ngram"], size=WORDS)["test"].nunique() if held else 0,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
