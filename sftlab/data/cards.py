@@ -1,11 +1,9 @@
 """A data card written from the data, as Markdown with the hub's front matter, and what it lacks.
 
-What can be counted is counted. What only people know is stated in `About`; what is not stated is
-`NOT_STATED` in the card (its form is `card.md`), and `check_card` names it (`card.toml` has why).
-
-The EU AI Act (Regulation 2024/1689) asks providers of high-risk systems to document their training
-data, in Article 10(2) and Annex IV(2)(d); it does not prescribe a data card. `check_card` sees that
-something is stated, not that it is true or enough.
+What can be counted is counted; what only people know is stated in `About`. The card's form is
+`card.md`; what it must state, and who requires it, is in `card.toml`. The EU AI Act (Regulation
+2024/1689, Article 10(2) and Annex IV(2)(d)) asks for such documentation of high-risk systems, and
+does not prescribe a data card. That something is stated does not make it true or enough.
 """
 
 import hashlib

@@ -44,20 +44,15 @@ def exact_duplicates(rows: Iterable[Row]) -> list[Duplicate]:
 def near_duplicates(rows: Iterable[Row], *, threshold: float = 0.8) -> list[Duplicate]:
     """Rows with a Jaccard index of at least `threshold` with an earlier one that is kept.
 
-    Each row repeats the most similar of the kept ones before it, or is kept; so a chain (A like B,
-    B like C, A not like C) does not drop C for A. MinHash (Broder 1997) proposes pairs, and their
-    index is then computed exactly. Rows that differ in one short fact can be near: read them
-    before you drop them.
+    So a chain (A like B, B like C, A not like C) does not drop C for A. MinHash (Broder 1997)
+    proposes pairs, and their index is then computed exactly.
     """
     from datasketch import MinHash, MinHashLSH
 
     # Two rows of similarity s meet when all r hashes of one of b bands agree: with probability
     # 1 - (1 - s^r)^b. The longest bands that miss hardly any pair; datasketch wants two of them.
-    r = max(
-        r
-        for r in range(1, PERMUTATIONS // 2 + 1)
-        if (1 - threshold**r) ** (PERMUTATIONS // r) <= MISSED
-    )
+    sizes = range(1, PERMUTATIONS // 2 + 1)
+    r = max(r for r in sizes if (1 - threshold**r) ** (PERMUTATIONS // r) <= MISSED)
     table = MinHashLSH(num_perm=PERMUTATIONS, params=(PERMUTATIONS // r, r))
     kept: dict[int, set[str]] = {}
     found = []
@@ -93,6 +88,8 @@ def drop_duplicates(
 
 KINDS = ("prompt", "ngram", "group")
 """The same prompt but for case and white space, words in a row, or the same entity."""
+COMMON = 10
+"""An n-gram in more different train texts is a phrase, and no copy (as Brown et al. 2020, app. C)."""
 
 
 def leaks(
@@ -101,7 +98,6 @@ def leaks(
     *,
     size: int = 8,
     part: str = "conversation",
-    common: int = 10,
     group: Key | None = None,
     kinds: Iterable[str] = KINDS,
 ) -> pd.DataFrame:
@@ -113,8 +109,6 @@ def leaks(
     Args:
         size: words of an n-gram. A text with fewer words is one n-gram, whole.
         part: the text whose n-grams are compared, of `rows.PARTS`.
-        common: an n-gram in more different train texts than this is a phrase, not a copy, and does
-            not count (Brown et al. 2020, appendix C, do so).
         group: name or function of the entity that a row is about, whose facts were trained.
         kinds: some of `KINDS`; "group" is looked for where `group` is given.
     """
@@ -125,7 +119,7 @@ def leaks(
         found += _same(*asked, "prompt")
     if "ngram" in kinds:
         texts = ([part_of(row, part) for row in rows] for rows in sides)
-        found += _shared_pieces(*texts, size=size, common=common)
+        found += _shared_pieces(*texts, size=size)
     if "group" in kinds and group is not None:
         found += _same(values_of(train, group), values_of(test, group, name="test"), "group")
     found.sort(key=lambda leak: (leak[0], leak[2], -leak[3], leak[1]))
@@ -141,7 +135,7 @@ def _same(train: list, test: list, kind: str) -> Iterator[tuple]:
             yield index, other, kind, 1.0, str(value)
 
 
-def _shared_pieces(train: list[str], test: list[str], *, size: int, common: int) -> Iterator[tuple]:
+def _shared_pieces(train: list[str], test: list[str], *, size: int) -> Iterator[tuple]:
     """Short test texts are looked up whole, so train is cut into every length that they have."""
     cut = [pieces(text, size=size) for text in test]
     lengths = {len(own[0].split()) for own in cut} - {0}
@@ -156,7 +150,7 @@ def _shared_pieces(train: list[str], test: list[str], *, size: int, common: int)
     for index, own in enumerate(cut):
         shared = defaultdict(list)
         for place, piece in enumerate(own):
-            if len(where[piece]) <= common:
+            if len(where[piece]) <= COMMON:
                 for text in where[piece]:
                     shared[text].append(place)
         for text, places in shared.items():

@@ -31,8 +31,7 @@ _EMAIL = (
 )
 _IBAN = r"(?<!\w)[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}(?!\w)"
 _CARD = r"(?<![\d+])(?<!\d\.)[1-9]\d{3}(?:[ -]?\d){9,15}(?!\d|\.\d)"
-# phonenumbers, given no country, finds one of the eight numbers in the tests of this search: it
-# needs to know where a number without a country code is dialled, and a row does not say.
+# The library phonenumbers, given no country, finds one of the eight numbers in our tests.
 _REST = r"(?:[ ./-]?(?:\(\d{1,4}\)|\d)){5,14}(?!\w)"
 _PHONES = (
     rf"(?<![\w.+])(?:\+|00 ?)[1-9]{_REST}",  # a country code

@@ -44,9 +44,8 @@ def split(
 ) -> Splits:
     """Split rows into train, validation and test so that no group crosses.
 
-    Groups are drawn in an order that depends on the seed alone, large ones first. Each goes to a
-    split that still lacks rows: the one that lacks most of the group's strata. So a split has at
-    most one group, less a row, more than its share.
+    Groups are drawn at random, large ones first. Each goes to a split that still lacks rows: the
+    one that lacks most of the group's strata.
 
     Args:
         shares: of train, validation and test; they sum to 1. A share of 0 gives an empty split.
@@ -152,13 +151,9 @@ class HeldOut:
 def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     """Choose rows to measure on, so that none of them was learned from; always the same ones.
 
-        rows      a  a' b  c  c" d  e  f ...     a' repeats a, c" nearly does
-        groups    1  1  2  3  3  4  5  6 ...     a group is on one side
-        held out            x  x        x
-
-    Rows are one group when they have the same prompt, say nearly the same, or share the value of
-    `group` (a name or function). Where that would make one group of most rows, because all are of
-    one wording, those that are only nearly alike are kept apart, and a note says so.
+    Rows are on one side when they have the same prompt, say nearly the same, or share the value of
+    `group` (a name or function). Where that would be most rows, because all are of one wording,
+    those that are only nearly alike may be on both, and a note says so.
     """
     rows = checked(rows)
     near, repeats = near_duplicates(rows), exact_duplicates(rows)

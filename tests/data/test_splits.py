@@ -68,8 +68,6 @@ def test_strata_are_spread_alike():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shares": (0.7, 0.3)}, r"shares=\(0.7, 0.3\): give train"),
-        ({"shares": (0.7, 0.15, 0.2)}, "sum to 1"),
         ({"group": "kind"}, "2 groups are too few for 3 splits"),
         ({"group": "country"}, r"rows\[0\] has no 'country', but 'group', 'kind'"),
     ],
@@ -145,11 +143,6 @@ GOODS = ["lamp", "desk", "kettle", "phone", "chair", "radio", "knife", "shelf", 
         (different(7), {0}, "7 groups of rows are too few"),
         ([row("What?", "That.")] * 50, {0}, "1 groups"),
         ([row(WORDING.format(one), ANSWER.format(one)) for one in GOODS], {2, 3}, "nearly alike"),
-        (
-            [row("Tell me a joke.", one["messages"][1]["content"] * 3) for one in different(40)],
-            {10},
-            "the same prompt",
-        ),
     ],
 )
 def test_rows_too_few_or_too_alike_come_with_a_note(rows, held, note):
