@@ -89,7 +89,7 @@ def drop_duplicates(
 KINDS = ("prompt", "ngram", "group")
 """The same prompt but for case and white space, words in a row, or the same entity."""
 COMMON = 10
-"""An n-gram in more different train texts is a phrase, and no copy (as Brown et al. 2020, app. C)."""
+"""An n-gram in more different train texts is a phrase, no copy (Brown et al. 2020, appendix C)."""
 
 
 def leaks(

@@ -106,8 +106,8 @@ def find_in_text(text: str, names: Iterable[str] = ()) -> list[tuple[int, int, s
     hidden = text
     for kind, form, length_of in searches:
         for match in form.finditer(hidden):
-            start, length = match.start(), length_of(match[0])
-            if length and hidden[start] != "\0":
+            start = match.start()
+            if length := length_of(match[0]):
                 found.append((start, start + length, kind))
                 hidden = hidden[:start] + "\0" * length + hidden[start + length :]
     return sorted(found)

@@ -71,7 +71,7 @@ def test_file_that_is_wrong_as_a_whole(tmp_path, content, name, what):
     ("name", "said"),
     [
         ("none.jsonl", "there is no such file"),
-        ("folder", "there is no such file .*; check the path; of a folder give one file"),
+        ("folder", "there is no such file; check the path; of a folder give one file"),
         ("data.txt", "the format is unknown; .jsonl"),
         ("data.jsonl.gz", "the format is unknown; .* are read: unpack the file"),
     ],
