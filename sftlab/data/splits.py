@@ -65,22 +65,19 @@ def split(
     Random(f"split-{seed}").shuffle(order)
     order.sort(key=lambda value: -members[value].total())
     chosen = _assigned([members[value] for value in order], shares)
-    split_of = dict(zip(order, chosen, strict=True))
-    places = [split_of[value] for value in group_of]
-    indexes = {
-        name: [n for n, at in enumerate(places) if at == place] for place, name in enumerate(NAMES)
-    }
-    sizes, groups = ([one.count(place) for place in range(3)] for one in (places, chosen))
-    shared = [size / len(rows) for size in sizes]
-    report = {"rows": sizes, "groups": groups, "requested": shares, "share": shared}
-    counts = Counter(zip(stratum_of, places, strict=True))
-    strata = {s: [counts[s, place] for place in range(3)] for s in stratum_of}
-    table = pd.DataFrame.from_dict(strata, orient="index", columns=list(NAMES))
+    table = pd.DataFrame({"group": group_of, "stratum": stratum_of})
+    table["split"] = table["group"].map(dict(zip(order, chosen, strict=True)))
+    indexes = {name: table.index[table["split"] == name].tolist() for name in NAMES}
+    rows_and_groups = {"rows": table["split"].value_counts()}
+    rows_and_groups["groups"] = table.groupby("split")["group"].nunique()
+    report = pd.DataFrame(rows_and_groups).reindex(pd.Index(NAMES, name="split"), fill_value=0)
+    strata = pd.crosstab(table["stratum"], table["split"]).rename_axis(columns=None)
+    strata = strata.reindex(index=table["stratum"].unique(), columns=NAMES, fill_value=0)
     return Splits(
         **{name: [rows[index] for index in indexes[name]] for name in NAMES},
         indexes=indexes,
-        report=pd.DataFrame(report, index=pd.Index(NAMES, name="split")),
-        strata=None if stratify is None else table.rename_axis("stratum"),
+        report=report.assign(requested=shares, share=report["rows"] / len(rows)),
+        strata=None if stratify is None else strata,
     )
 
 
@@ -95,7 +92,7 @@ def largest_remainders(total: int, shares: Sequence[float]) -> list[int]:
 
 
 def _assigned(groups: list[Counter], shares: Sequence[float]) -> list[int]:
-    """The split of each group, in turn."""
+    """The split of each group, by name, in turn."""
     of_stratum = sum(groups, Counter())
     lacking = largest_remainders(of_stratum.total(), shares)
     stratum_lacks = [{s: share * n for s, n in of_stratum.items()} for share in shares]
@@ -111,7 +108,7 @@ def _assigned(groups: list[Counter], shares: Sequence[float]) -> list[int]:
         last = len(groups) - number <= len(empty)
         open_to = empty if last else {place for place in range(3) if lacking[place] > 0}
         best = max(open_to, key=need)
-        chosen.append(best)
+        chosen.append(NAMES[best])
         empty = empty - {best}
         lacking[best] -= own.total()
         for stratum, count in own.items():
