@@ -3,9 +3,8 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import DatasetCard
 
-from sftlab.data.cards import RULES, About, check_card, write_card
+from sftlab.data.cards import About, check_card, write_card
 from sftlab.data.quality import checklist
-from sftlab.data.rows import RowsError
 from sftlab.world import example
 
 ROWS = [
@@ -52,10 +51,8 @@ def test_each_thing_left_out_is_named(field):
 
 def test_nothing_stated_is_all_named():
     found = {missing.what for missing in check_card(card(About(name="x"), bias_by={}))}
-    sections = {
-        f"{section}: {field}" if field else section for section, field, *_ in RULES["needed"]
-    }
-    assert found == sections | {"Bias: counts", "front matter: license", "front matter: language"}
+    front = {"front matter: license", "front matter: language"}
+    assert found == {*FIELDS.values(), "Licence: Licence", "Bias: counts", *front}
 
 
 def test_counts_come_from_the_data():
@@ -85,8 +82,3 @@ def test_personal_data_is_counted_and_never_quoted():
 def test_front_matter_is_checked(change, what, message):
     found = {missing.what: str(missing) for missing in check_card(card(replace(WHOLE, **change)))}
     assert message in found[what]
-
-
-def test_a_column_that_rows_lack_is_named():
-    with pytest.raises(RowsError, match=r"rows\[0\] has no 'country'"):
-        card(bias_by={"country": "country"})

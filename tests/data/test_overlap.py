@@ -1,6 +1,4 @@
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sftlab.data.overlap import (
     Duplicate,
@@ -11,7 +9,7 @@ from sftlab.data.overlap import (
     leaks,
     near_duplicates,
 )
-from sftlab.data.rows import RowsError, part_of, pieces
+from sftlab.data.rows import part_of, pieces
 from sftlab.data.splits import split
 from sftlab.world import countries, country_examples, country_rows, example
 
@@ -47,22 +45,6 @@ def test_a_chain_does_not_drop_what_is_unlike_the_kept_row():
     assert near(a, b)[0].similarity == near(b, c)[0].similarity == 8 / 12
     assert not near(a, c)
     assert near(a, b, c) == [Duplicate(1, 0, 8 / 12)]
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.text("ab c", max_size=14), min_size=1, max_size=12),
-    st.sampled_from([0.5, 0.8, 1.0]),
-)
-def test_every_repeat_is_what_it_says(texts, threshold):
-    rows = rows_of(*texts)
-    kept, dropped = drop_duplicates(rows, threshold=threshold)
-    for one in dropped:
-        assert one.of < one.row
-        assert one.similarity == jaccard(cut(texts[one.row]), cut(texts[one.of])) >= threshold
-    gone = {one.row for one in dropped}
-    assert [row for n, row in enumerate(rows) if n not in gone] == kept
-    assert not gone & {one.of for one in dropped}, "what is kept is not dropped"
 
 
 def test_candidates_find_what_comparing_every_pair_finds():
@@ -135,10 +117,3 @@ def test_dropping_from_train_leaves_no_leak():
     assert kept == [TRAIN[0], TRAIN[2]]
     assert told["kind"].tolist() == ["ngram", "prompt"]
     assert leaks(kept, test).empty
-
-
-def test_errors_say_which_split_and_what_to_do():
-    with pytest.raises(RowsError, match="test: the list is empty"):
-        leaks(TRAIN, [])
-    with pytest.raises(RowsError, match=r"rows\[0\] has no 'country'"):
-        leaks(TRAIN, TRAIN, group="country")
