@@ -143,14 +143,14 @@ def check_card(card) -> list[Missing]:
         remedy = "count the rows of each group in a table under '## Bias' (`bias_by`)"
         found.append(Missing("Bias: counts", "AI Act, Article 10(2)(f)", remedy))
     data = card.data.to_dict()
-    wrong = []
     for field, (form, wanted) in RULES["front_matter"].items():
-        values = data.get(field) or []
-        values = values if isinstance(values, list) else [values]
-        wrong += [] if values else [(field, "write it")]
-        bad = (value for value in values if not re.fullmatch(form, value))
-        wrong += [(field, f"{value!r} must be {wanted}") for value in bad]
+        value = data.get(field) or ""
+        values = [value] if isinstance(value, str) else value
+        if bad := [one for one in values if not re.fullmatch(form, one)]:
+            remedy = f"{bad[0]!r} must be {wanted}"
+            found.append(Missing(f"front matter: {field}", "the hub", remedy))
     for field in ("license_name", "license_link"):
         if data.get("license") == "other" and not data.get(field):
-            wrong.append((field, "a licence of your own needs it"))
-    return found + [Missing(f"front matter: {field}", "the hub", do) for field, do in wrong]
+            remedy = "a licence of your own needs it"
+            found.append(Missing(f"front matter: {field}", "the hub", remedy))
+    return found

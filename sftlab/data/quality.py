@@ -177,9 +177,6 @@ def _truth(rows: list[Row], checker: Any, unsafe: Any) -> Iterator[Line]:
 def loss_scores(rows: Iterable[Row], model, tokenizer, *, form: str = NEUTRAL) -> list[float]:
     """The model's own loss on each answer: mean nats per answer token, given the prompt.
 
-    A base model that knows the facts is surprised by a wrong answer, and by broken text; it is
-    also surprised by what it never saw, so a high loss is a reason to look, not a proof.
-
         BOS  Q: What is the capital of France?\\nA:   Paris
              |------ form, prompt filled in -----|  |----- answer: its tokens count
 

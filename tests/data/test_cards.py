@@ -76,7 +76,7 @@ def test_personal_data_is_counted_and_never_quoted():
         ({"license": "MIT License"}, "front matter: license", "'MIT License' must be an"),
         ({"license": "other"}, "front matter: license_name", "a licence of your own"),
         ({"languages": ("English",)}, "front matter: language", "'English' must be an ISO 639"),
-        ({"languages": ()}, "front matter: language", "write it"),
+        ({"languages": ()}, "front matter: language", "'' must be an ISO 639"),
     ],
 )
 def test_front_matter_is_checked(change, what, message):
