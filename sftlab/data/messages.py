@@ -12,9 +12,6 @@ alpaca              instruction, input, output             user (instruction, an
 {"role": "user",      "content": "2 + 2?"}        user and assistant take turns, the user begins
 {"role": "assistant", "content": "4"}             `"train": False` keeps an answer out of the loss
 {"role": "tool",      "content": "..."}           only between two turns of the assistant
-
-data.jsonl, line 17, messages[1].content: the content is empty ('  '); write a text, or drop ...
-file        line     field                what                 value    remedy
 """
 
 import json
@@ -95,7 +92,10 @@ def problem(kind: str, field: str = "", value: str | None = None, **words: Any) 
 
 
 class RecordsError(ValueError):
-    """Data that can't be used as it is: its problems, or the first of `total`."""
+    """Data that can't be used as it is: its problems, or the first of `total`.
+
+    data.jsonl, line 17, messages[1].content: the content is empty ('  '); write a text, or ...
+    """
 
     def __init__(self, problems: Sequence[Problem], total: int | None = None):
         self.problems, self.total = tuple(problems), total or len(problems)

@@ -155,7 +155,6 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     rows = checked(rows)
     near, repeats = near_duplicates(rows), exact_duplicates(rows)
     together = _alike([normalise(part_of(row, "prompt")) for row in rows])
-    together += [(one.of, one.row) for one in repeats]
     if group is not None:
         together += _alike(values_of(rows, group))
     loose = _joined(len(rows), together)
