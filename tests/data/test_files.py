@@ -133,10 +133,8 @@ def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
     assert "row 2" in str(report)
     kept = {"messages": MESSAGES, "when": "2024-01-02", "score": None}
     assert json.loads((tmp_path / "good").read_text()) == kept
-    data = path.read_bytes()
-    for cut in (len(data) // 2, len(data) - 5):
-        path.write_bytes(data[:cut])
-        assert "not valid Parquet" in validate(path).problems[0].what
+    path.write_bytes(path.read_bytes()[:-5])
+    assert "not valid Parquet" in validate(path).problems[0].what
 
 
 def test_mixed_shapes_and_further_columns_are_counted(tmp_path):
@@ -145,11 +143,6 @@ def test_mixed_shapes_and_further_columns_are_counted(tmp_path):
     assert (report.ok, report.rows) == (True, 3)
     assert report.shapes == {"prompt-completion": 2, "alpaca": 1}
     assert report.meta == {"id": 1}
-
-
-def test_a_document_that_is_wrong_says_where(tmp_path):
-    (problem,) = validate(write(tmp_path, f"[{ROW},\n{ROW}\n{ROW}]", "a.json")).problems
-    assert (problem.line, problem.field) == (3, "column 1")
 
 
 def test_good_and_bad_rows_are_written_apart(tmp_path):
@@ -224,14 +217,11 @@ def test_the_report_says_each_mistake_with_line_field_value_and_remedy(tmp_path)
 
 
 def test_the_command_prints_the_report_as_json(tmp_path, monkeypatch, capsys):
-    for content in (ROW, f"{ROW}\n{{", ""):
-        file = write(tmp_path, content)
-        monkeypatch.setattr("sys.argv", ["sftlab", "validate", str(file), "--json"])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        report = json.loads(capsys.readouterr().out)
-        assert report == validate(file, limit=20).as_dict()
-        assert ended.value.code == (0 if report["ok"] else 1)
+    file = write(tmp_path, f"{ROW}\n{{")
+    monkeypatch.setattr("sys.argv", ["sftlab", "validate", str(file), "--json"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert json.loads(capsys.readouterr().out) == validate(file, limit=20).as_dict()
 
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -326,11 +316,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path, ending):
     assert peaks[1] < 1.3 * peaks[0]
 
 
-def test_a_json_document_has_a_limit_and_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr("sftlab.data.files.LARGEST_JSON", 2**20)
-    file = write(tmp_path, f"[{', '.join([ROW] * 30_000)}]", "large.json")
+def test_a_json_document_says_where_it_is_wrong_and_has_a_limit(tmp_path, monkeypatch):
+    file = write(tmp_path, f"[{ROW},\n{ROW}\n{ROW}]", "a.json")
     (problem,) = validate(file).problems
-    assert "may have 1 MiB" in problem.what
+    assert (problem.line, problem.field) == (3, "column 1")
+    monkeypatch.setattr("sftlab.data.files.LARGEST_JSON", 20)
+    (problem,) = validate(file).problems
+    assert "is read whole" in problem.what
     assert "JSON Lines have no limit" in problem.remedy
-    lines = write(tmp_path, f"{ROW}\n" * 30_000, "large.jsonl")
-    assert validate(lines).good == 30_000

@@ -54,6 +54,7 @@ def test_strata_are_spread_alike():
     assert splits.strata.sum().tolist() == splits.report["rows"].tolist()
     big = splits.strata.sum(axis=1) > 40
     assert (shares[big].sub([0.7, 0.15, 0.15], axis=1).abs() < 0.1).all(axis=None)
+    assert split(rows_in([1] * 23)).report["rows"].tolist() == [16, 4, 3]
 
 
 @pytest.mark.parametrize(
