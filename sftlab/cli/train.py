@@ -78,10 +78,7 @@ def _train(
         remedy = "mend the file first"
         if report.good and not report.broken:
             remedy = f"mend the rows, or add --skip-bad to go on with the {report.good:,} good ones"
-        text = str(report).replace(
-            limit := f"--limit {report.problems_total}", f"`sftlab validate {file} {limit}`"
-        )
-        stop(report.as_dict(), f"{text}\n\nnothing was trained: {remedy}")
+        stop(report.as_dict(), f"{report}\n\nnothing was trained: {remedy}")
     except TrainingFaults as faults:
         found = {"ok": False, "findings": [vars(one) for one in faults.findings]}
         stop({**found, "advice": faults.advice}, str(faults))
