@@ -16,7 +16,6 @@ import urllib.request
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -250,13 +249,6 @@ def padded_pairs(pairs: Iterable[Pair]) -> list[Pair]:
         replace(one, first=padding.format(a=one.first), second=one.first)
         for one, padding in product(pairs, paddings)
     ]
-
-
-def shuffled_sides(count: int, *, seed: int = 0) -> list[bool]:
-    """For a blind rating, whether each pair is shown swapped: half of them, in random order."""
-    sides = [n % 2 == 1 for n in range(count)]
-    Random(f"sides-{seed}").shuffle(sides)
-    return sides
 
 
 def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:

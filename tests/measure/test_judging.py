@@ -133,12 +133,6 @@ def test_agreement_leaves_the_truths_ties_out():
         judging.agreement(judged, truth.assign(question="other"))
 
 
-def test_sides_are_half_and_half():
-    sides = judging.shuffled_sides(20, seed=3)
-    assert sum(sides) == 10
-    assert sides != judging.shuffled_sides(20, seed=4)
-
-
 class Server(BaseHTTPRequestHandler):
     """Speaks as a chat model would, from `said`; keeps what it was asked."""
 
