@@ -33,7 +33,6 @@ from sftlab.chat import (
     TemplateError,
     assistant_spans,
     find_template,
-    frozen_clock,
     trace,
 )
 from sftlab.chat import labels as make_labels
@@ -221,12 +220,11 @@ def show_mask(
     options = {"tools": tools, "start": start, "end_of_turn": end_of_turn, "max_length": max_length}
     options |= {"turns": "all" if turns == "everything" else turns}
     options |= {"on_empty": "keep", "on_full": "keep"}
-    with frozen_clock():  # the render is the same each time
-        try:
-            made = make_labels(tokenizer, messages, template=found, **options)
-        except TemplateError as error:  # there are no rows here
-            raise TemplateError(str(error).removeprefix("row 0: ")) from error
-        regions = _regions(found, messages, tools)
+    try:
+        made = make_labels(tokenizer, messages, template=found, **options)
+    except TemplateError as error:  # there are no rows here
+        raise TemplateError(str(error).removeprefix("row 0: ")) from error
+    regions = _regions(found, messages, tools)
     regions += [(span.start, span.end, "assistant") for span in made.spans]
     warnings = list(made.warnings)
     if made.removed:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -120,7 +121,8 @@ def test_json_has_stable_keys_and_the_same_mask(mask):
     assert "".join(token["text"] for token in learned) == "Ho.<|eot_id|>Yes.\nNo.<|eot_id|>"
     for token in found["tokens"]:
         assert token["label"] == (token["id"] if token["supervised"] else -100)
-    spans = assistant_spans(find_template("llama-3", bos_token="<|endoftext|>"), CHAT).spans
+    template = replace(find_template("llama-3"), bos_token="<|endoftext|>")
+    spans = assistant_spans(template, CHAT).spans
     assert found["spans"] == [{"start": s.start, "end": s.end, "message": s.message} for s in spans]
 
 
