@@ -337,18 +337,3 @@ def test_two_shadows_are_compared_and_searched_as_texts(text, other):
         assert alphabet.read("<" + one + ">" + two) == f"<{text}>{other}"
         assert alphabet.read(one.replace(two, "x")) == text.replace(other, "x")
         assert alphabet.read(repr(one)) == repr(text)
-
-
-def test_code_points_of_the_conversation_are_not_used():
-    text = f"{chr(0x40000)}{chr(0xF0000)}"
-    with shadowed(text) as (alphabet, (shadow,)):
-        assert not set(text) & set(str.__str__(shadow))
-        assert alphabet.read(text) == text
-        assert alphabet.read(shadow) == text
-
-
-def test_a_conversation_longer_than_the_code_points_is_refused():
-    with shadowed() as (alphabet, _):
-        alphabet.shadow("a" * 800_000, 0)
-        with pytest.raises(TemplateError, match="more than can be followed"):
-            alphabet.shadow("b" * 100_000, 1)

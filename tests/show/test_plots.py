@@ -1,7 +1,6 @@
 """Plots: what they say to those who cannot see them, and what they draw."""
 
 import json
-from itertools import pairwise
 
 import nbformat
 import pandas as pd
@@ -198,20 +197,6 @@ def test_runs_have_a_line_for_each_seed_and_a_mean(log):
     assert list(ax.lines[2].get_ydata()) == [3.5, 2.5, 1.5]
     assert len(ax.lines) == 2 * 3 + 1, "and where validation is lowest"
     assert picture.png()
-
-
-@pytest.mark.parametrize("losses", [(0.42, 6.1), (0.9, 1.1), (0.002, 5.0), (0.1, 4.9)])
-def test_labels_of_losses_are_at_least_two_and_stand_apart(losses):
-    runs = pd.DataFrame({"score": [0.2, 0.9], "loss": losses, "group": "rates"})
-    picture = plot_against(runs, {"loss": "training loss", "score": "score"}, title="Dots")
-    picture.figure.draw_without_rendering()
-    axis = picture.figure.axes[0].xaxis
-    low, high = axis.get_view_interval()
-    labels = [*axis.get_majorticklabels(), *axis.get_minorticklabels()]
-    labels = [one for one in labels if one.get_text() and low <= one.get_position()[0] <= high]
-    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
-    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
-    assert len(boxes) >= 2
 
 
 def test_bars_of_memory_add_up_and_marks_are_what_was_measured():
