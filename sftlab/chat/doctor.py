@@ -114,32 +114,21 @@ def examine(
         max_length: the tokens that training keeps of a conversation; counted with a tokenizer.
 
     Raises:
-        TemplateError: there is no such template. One that is not valid Jinja is a finding.
+        TemplateError: there is no such template, or it is not valid Jinja.
         ValueError: the tokenizer is a slow one.
     """
-    rows = None
+    rows, case, found = None, None, find_template(template, tokenizer=tokenizer)
     if conversations is not None:
         rows = [list(row["messages"] if isinstance(row, Mapping) else row) for row in conversations]
-    case = None
-    try:
-        found = find_template(template, tokenizer=tokenizer)
-        name = found.name
-        if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
-            tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
-            found = replace(found, **tokens)
-    except TemplateError as error:
-        name = str(template)
-        if "{" not in name and not Path(name).is_file():
-            raise
-        name = "(given text)" if "{" in name else name
-        findings = [_finding("not-rendered", error=error)]
-    else:
-        findings = _unusable(found)
+    if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
+        tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
+        found = replace(found, **tokens)
+    findings = _unusable(found)
     if not findings:
         case = _Case(found, tokenizer, rows, max_length)
         findings = sorted(_checks(case), key=lambda finding: LEVELS.index(finding.level))
     return Diagnosis(
-        template=name,
+        template=found.name,
         end_of_turn=case and case.end_of_turn,
         rows=None if rows is None else len(rows),
         findings=tuple(findings),

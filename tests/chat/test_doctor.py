@@ -87,7 +87,6 @@ def test_a_sound_template_has_no_problem():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{%- for message in messages %}\n{{ message.content }", "line 2"),
         ("\n\n{{ messages[0].content.upperr() }}", "line 3"),
         ("{{ raise_exception('never') }}", "never"),
         (

@@ -46,9 +46,9 @@ def test_an_error_ends_with_1_and_says_what_to_do_in_json_too(call, tmp_path):
     assert (found["ok"], found["end_of_turn"]) == (False, None)
     assert [f["code"] for f in found["findings"] if f["level"] == "error"] == ["no-end-of-turn"]
     assert set(found["findings"][0]) == {"level", "code", "what", "remedy", "rows"}
-    code, out, _ = call("doctor", "--template", write(tmp_path / "broken.jinja", BROKEN))
-    assert code == 1
-    assert re.search(r"line [23]", out)
+    code, _, err = call("doctor", "--template", write(tmp_path / "broken.jinja", BROKEN))
+    assert code == 2
+    assert re.search(r"line [23]", err)
 
 
 def test_tokenizer_and_data_are_examined_too(call, tmp_path):
