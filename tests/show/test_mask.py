@@ -8,10 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
 
 from sftlab.chat import FAMILIES, IGNORED, labels
-from sftlab.measure import token_losses
 from sftlab.models import load
 from sftlab.show import show_mask
 
@@ -181,16 +179,6 @@ def test_losses_equal_a_computation_by_hand_and_stand_side_by_side():
     assert before != after
     assert f"loss before {before:.3f} · loss after {after:.3f}" in shown[-1].title
     assert "before and" in xray.sentence
-
-
-def test_losses_of_a_model_that_is_training(toy_base):
-    model = AutoModelForCausalLM.from_pretrained(toy_base).train()
-    losses = token_losses(model, [5, 6, 7])
-    assert model.training
-    assert losses == token_losses(model.eval(), [5, 6, 7])
-    for ids, said in (([5, 99_999], "fine-tune added"), ([5] * 513, "max_length=512")):
-        with pytest.raises(ValueError, match=said):
-            token_losses(model, ids)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 import hashlib
 from itertools import islice
-from random import Random
 
 import pytest
 
 from sftlab.world import corpus_text as corpus
 from sftlab.world import every_question, facts, grammar
-from sftlab.world.grammar import FORMS, questions_with_answers
 from sftlab.world.pretrain import DOCUMENT_SEPARATOR, PAD, RESERVED
 
 
@@ -60,17 +58,3 @@ def test_no_question_about_a_stated_country_is_answered():
         assert not [question for question in questions if question in sample]
     sheets = " ".join(islice(corpus.documents(kind="quiz_sheet"), 2000))
     assert any(question in sheets for question in questions)
-
-
-def test_answers_take_many_forms_and_never_follow_a_bare_question():
-    assert len(FORMS) >= 12
-    pair = ("What is the capital of France?", "Paris")
-    pairs = [pair, ("What is the capital of Spain?", "Madrid")]
-    texts = set()
-    for form in FORMS:
-        shown = questions_with_answers(pairs, rng=Random(0), names=["Ada", "Ben"], form=form)
-        before, _, after = shown.partition(pair[0])
-        assert before, form
-        assert pair[1] in after, form
-        texts.add(shown)
-    assert len(texts) == len(FORMS)
