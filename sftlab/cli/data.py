@@ -196,4 +196,5 @@ def _conversation(file: Path, row: int) -> dict[str, Any]:
             return {"messages": convert(found.value)}
         except RecordsError as error:
             problems = error.problems
-    raise RecordsError([replace(one, file=str(file), line=found.line) for one in problems])
+    at = {"file": str(file), "row": row}
+    raise RecordsError([replace(one, line=found.line or one.line, **at) for one in problems])

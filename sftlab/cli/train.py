@@ -78,10 +78,7 @@ def _train(
         remedy = "mend the file first"
         if report.good and not report.broken:
             remedy = f"mend the rows, or add --skip-bad to go on with the {report.good:,} good ones"
-        text = str(report).replace(
-            limit := f"--limit {report.problems_total}", f"`sftlab validate {file} {limit}`"
-        )
-        stop(report.as_dict(), f"{text}\n\nnothing was trained: {remedy}")
+        stop(report.as_dict(), f"{report}\n\nnothing was trained: {remedy}")
     except TrainingFaults as faults:
         found = {"ok": False, "findings": [vars(one) for one in faults.findings]}
         stop({**found, "advice": faults.advice}, str(faults))
@@ -157,9 +154,7 @@ def plan(
     accumulation: int = 1,
     gpu: str | None = None,
     memory: float | None = None,
-    throughput: float | None = None,
     tokens: float = 1e7,
-    json_: bool = False,
 ) -> None:
     from sftlab.machine import free_memory
     from sftlab.planner import PlanError, estimate, find_architecture, find_gpu, speed
@@ -184,26 +179,11 @@ def plan(
     room = find_gpu(gpu).memory if gpu else None
     architecture = find_architecture(model)
     found = estimate(architecture, **chosen)
-    pace = speed(found, gpu=gpu, throughput=throughput)
+    pace = speed(found, gpu=gpu)
     room = memory * GB if memory else room or free_memory()
-    fits = found.needed <= room
-    if json_:
-        say(
-            found.as_dict()
-            | {
-                "available_bytes": int(room),
-                "fits": fits,
-                "tokens": tokens,
-                "tokens_per_second": pace.tokens_per_second,
-                "hours": pace.hours(tokens),
-                "operations_per_token": pace.operations,
-                "speed": pace.source,
-            }
-        )
-        return
     where = gpu or ("the given memory" if memory else f"free {found.step.device}")
     say(_text(found, pace, room=room, where=where, tokens=tokens))
-    if not fits:
+    if found.needed > room:
         say(*_remedies(architecture, chosen, room=room))
 
 
@@ -222,7 +202,7 @@ def _text(found: Any, pace: Any, *, room: float, where: str, tokens: float) -> s
         "",
         f"memory  needs {found.needed / GB:.1f} GB, {where} has {room / GB:.1f} GB: "
         + ("it fits" if found.needed <= room else "it does NOT fit"),
-        f"disk    {found.download / GB:.2f} GB published weights in 16 bits, "
+        f"disk    {2 * a.parameters / GB:.2f} GB published weights in 16 bits, "
         f"{found.result / GB:.2f} GB result, {found.checkpoint / GB:.2f} GB a checkpoint",
         f"time    {pace.tokens_per_second:,.0f} tokens a second, {pace.hours(tokens):,.1f} hours "
         f"for {tokens:,.0f} tokens ({pace.source})",
@@ -231,12 +211,12 @@ def _text(found: Any, pace: Any, *, room: float, where: str, tokens: float) -> s
         "finetune uses checkpointing under qlora: see --checkpointing": step.method == "qlora"
         and not step.gradient_checkpointing,
         "with small batches or a small model it takes longer: on an H100 up to six times as long": (
-            "estimate" in pace.source and step.device == "cuda"
+            step.device == "cuda"
         ),
         "int8 stores columns with values beyond 6 a second time; the plan has the most there can "
         "be": step.method == "int8" and step.device == "cuda",
         "of the last steps, when every weight is trained": step.method == "gradual",
-        f"layers of {a.family} are not built as Llama's: activations are rough": not a.known_layout,
+        f"layers of {a.name} are not built as Llama's: activations are rough": not a.known_layout,
     }
     return "\n".join(lines + [f"note    {note}" for note, holds in notes.items() if holds])
 
