@@ -31,15 +31,10 @@ def silence_known_lines() -> None:
     called, which may be anywhere in a learner's code."""
     for source, opening in LOGGED.items():
         logger = logging.getLogger(source)
-        if not any(isinstance(one, _Known) for one in logger.filters):
-            logger.addFilter(_Known(opening))
+        if not logger.filters:
+            logger.addFilter(lambda line, known=opening: not line.getMessage().startswith(known))
     for source, opening in WARNED.items():
         warnings.filterwarnings("ignore", message=re.escape(opening), module=re.escape(source))
-
-
-class _Known(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(self.name)  # the name is the opening
 
 
 @contextmanager

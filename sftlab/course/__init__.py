@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "in_unit",
             "interval",
         ],
-        "ledger": ["COLUMNS", "Record", "record", "rows", "stored_records"],
+        "ledger": ["Record", "record", "rows", "stored_records"],
         "decision": ["ARCHETYPES", "CHOICES", "TASKS", "Advice", "Limits", "Situation", "decide"],
         "lessons": ["choose_parameters", "find_lessons", "parse_parameter"],
         "runner": ["record_minutes", "recorded_minutes", "run_notebooks"],

@@ -272,10 +272,7 @@ def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(SABOTAGE))
     nbformat.write(notebook, tmp_path / "01_base_model_problem.ipynb")
     (done,) = run_notebooks(
-        [str(tmp_path / "01_base_model_problem.ipynb")],
-        parameters={"seeds": 3},
-        folder=tmp_path / "build",
-        progress=False,
+        parameters={"seeds": 3}, folder=tmp_path / "build", notebooks=tmp_path, progress=False
     )
     assert done.status == "passed", done.failure and done.failure.traceback
     verdicts = {id: r.verdict for id, r in done.records.items()}
