@@ -67,12 +67,11 @@ class Profile:
         return not Path(self.source).is_absolute()
 
     def rate(self, method: str | None = None) -> float:
-        """The peak learning rate for a method; adapters share one, quantised base or not.
+        """The peak learning rate for a method: that of adapters, or of the base's own weights.
 
-        Frozen, gradual and head train weights of the base itself, at the rate of full. A prefix
-        starts at a standard normal, far above the size of weights, and wants steps as large: of
-        0.03, 0.1 and 0.3 only with the largest did the 3.7M model learn about as much as with LoRA
-        at 2e-3.
+        A prefix starts at a standard normal, far above the size of weights, and wants steps as
+        large: of 0.03, 0.1 and 0.3 only with the largest did the 3.7M model learn about as much as
+        with LoRA at 2e-3.
         """
         method = method or self.method
         if method == "prefix":

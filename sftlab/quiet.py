@@ -46,7 +46,7 @@ def quiet_libraries() -> Iterator[None]:
     import datasets
     from huggingface_hub import constants
 
-    hidden, report = datasets.are_progress_bars_disabled(), constants.HF_HUB_DISABLE_TELEMETRY
+    hidden = datasets.are_progress_bars_disabled()
     silence_known_lines()
     datasets.disable_progress_bars()
     constants.HF_HUB_DISABLE_TELEMETRY = True
@@ -54,7 +54,6 @@ def quiet_libraries() -> Iterator[None]:
         with progress_bars(shown=False):
             yield
     finally:
-        constants.HF_HUB_DISABLE_TELEMETRY = report
         if not hidden:
             datasets.enable_progress_bars()
 

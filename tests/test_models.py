@@ -173,13 +173,6 @@ def test_weights_load_as_float32_whatever_is_stored(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_loading_a_model_imports_no_library_that_only_training_needs():
-    code = "import sys; from sftlab.models import load; load('tiny');"
-    code += "print(sorted({'datasets', 'trl', 'peft'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
-
-
 def test_pickled_weights_are_refused(tmp_path):
     folder = snapshot(tmp_path / "model")
     torch.save({}, folder / "pytorch_model.bin")

@@ -108,7 +108,9 @@ def run_notebooks(
             result.page = pages.write_page(result.executed, result.lesson.title, folder=folder)
         pages.write_index(results, folder=folder)
         if progress:
-            print(f"{result.status} in {result.minutes:.1f} minutes\n", flush=True)
+            print(f"\n{result.status} in {result.minutes:.1f} minutes\n", flush=True)
+        if failure := result.failure:
+            print(f"{result.name}, cell {failure.cell}:\n{failure.traceback}", file=sys.stderr)
         for record in result.surprises:
             print(f"{result.name}: {record.surprise}\n", file=sys.stderr, flush=True)
         if result.status == "interrupted":
@@ -140,18 +142,19 @@ def _execute(result: Result, *, folder: Path, progress: bool) -> None:
     if not find_profile(result.profile).on_hub:
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
         environment |= dict.fromkeys(offline, "1")
-    # papermill shows its bar, and the traceback of a cell that fails.
-    errors = {"stderr": None if progress else subprocess.PIPE, "encoding": "utf-8"}
-    began = time.monotonic()
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    began, said = time.monotonic(), ""
     with tempfile.TemporaryDirectory(prefix="sftlab-", ignore_cleanup_errors=True) as temporary:
         environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
         # A session of its own: Ctrl-C reaches this process alone, which then ends papermill.
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True, **errors
-        )
+        process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
         try:
-            said = process.communicate()[1]
-            result.status = "failed" if process.returncode else "passed"
+            for line in process.stderr:  # each state of the bar is a line: "\r" ends one as well
+                if not line.startswith("Executing"):
+                    said += line
+                elif progress:  # up to "]", behind which the kernel may have written
+                    print(f"\r{line.partition(']')[0]}]", end="", file=sys.stderr, flush=True)
+            result.status = "failed" if process.wait() else "passed"
         except KeyboardInterrupt:
             result.status = "interrupted"
             process.terminate()  # nbclient answers SIGTERM by ending its kernel
@@ -160,8 +163,9 @@ def _execute(result: Result, *, folder: Path, progress: bool) -> None:
     result.records = read_records(scratch / "records")
     result.executed = executed if executed.is_file() else None
     if result.status == "failed":
-        said = said or f"papermill ended with exit code {process.returncode}"
-        result.failure = _failing_cell(result) or Failure(None, _ANSI.sub("", said))
+        result.failure = _failing_cell(result) or Failure(
+            None, _ANSI.sub("", said or f"exit code {process.returncode}")
+        )
 
 
 def _failing_cell(result: Result) -> Failure | None:

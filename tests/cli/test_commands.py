@@ -73,13 +73,6 @@ def test_a_folder_that_cannot_be_written_is_a_mistake_and_a_defect_is_not(
         call("seen", "Paris")
 
 
-def test_minutes_of_the_lessons_are_recorded(monkeypatch, call):
-    monkeypatch.setattr("sftlab.course.run_notebooks", lambda *args, **options: [])
-    monkeypatch.setattr("sftlab.course.record_minutes", lambda results: "minutes.json")
-    code, out, _ = call("run", "00", "--record-minutes")
-    assert (code, "Minutes recorded" in out) == (0, True)
-
-
 @pytest.mark.parametrize(("failing", "code"), [([], 0), (["a record"], 1)])
 def test_run_fails_when_a_claim_contradicts_its_lesson(monkeypatch, call, failing, code):
     result = SimpleNamespace(status="passed", failing_surprises=failing)

@@ -104,12 +104,6 @@ def test_options_reach_the_mask(mask, options, said):
     assert (code, learned(out)) == (0, said)
 
 
-def test_max_length_cuts(mask):
-    out = mask("--template", "chatml", "--max-length", 17)[1]
-    assert "of 17 tokens" in out
-    assert "! the cut to 17 tokens removed" in out
-
-
 @pytest.mark.parametrize(
     ("content", "options", "said"),
     [
