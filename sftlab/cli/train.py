@@ -64,8 +64,10 @@ def train(
             raise typer.Exit(1)
         done = train_own_data(data, base, folder=out, wanted=wanted, tell=note)
     except DataFaults as faults:
-        print(f"{faults.report}\n\nnothing was trained: mend the rows", end="")
-        print(", or add --skip-bad to go on with the good ones" if faults.report.good else "")
+        report = faults.report
+        print(f"{report}\n\nnothing was trained: mend the file")
+        if report.good and not report.broken:
+            print(f"or add --skip-bad to go on with the {report.good:,} good rows")
         raise typer.Exit(1) from None
     except TrainingFaults as faults:
         print(faults)
@@ -123,13 +125,13 @@ def plan(
     room = memory * GB if memory else room
     found = estimate(model, **chosen)
     pace, a = speed(found, gpu=gpu), found.architecture
+    fits = "it fits" if found.needed <= room else "it does NOT fit"
     print(f"{method} on {a.name}: {a.parameters:,} weights, {found.trained:,} trained")
     print(f"{batch} x {seq} tokens, {supervised:.0%} of them scored\n")
     for part, size in found.at_peak().items():
         if size:
             print(f"  {part:14}{size / GB:9.2f} GB")
     print(f"  {'process':14}{found.process / GB:9.2f} GB   besides tensors\n")
-    fits = "it fits" if found.needed <= room else "it does NOT fit"
     print(f"memory  needs {found.needed / GB:.1f} GB of {room / GB:.1f} GB: {fits}")
     print(f"disk    {found.result / GB:.2f} GB result, {found.checkpoint / GB:.2f} GB a checkpoint")
     print(f"time    {pace.hours(tokens):,.1f} hours for {tokens:,.0f} tokens: ", end="")

@@ -55,7 +55,7 @@ def test_bad_rows_stop_it_and_are_put_apart_on_demand(call, my, tmp_path):
     assert code == 1
     assert "line 41" in out
     assert "write a text, or drop" in out
-    assert "--skip-bad to go on with the good ones" in out
+    assert "--skip-bad to go on with the 40 good rows" in out
     assert not (tmp_path / "runs").exists()
     code, out, _ = call(*my, "--skip-bad")
     assert code == 0

@@ -1,25 +1,16 @@
 """What is claimed, how it is judged, and that a verdict can only be measured."""
 
 import json
-import random
 
 import pandas as pd
 import pytest
 
 from sftlab.course.ledger import read_records, record, records_folder, rows, stored_records
 from sftlab.course.rules import ClaimsError, Part, claims, in_unit
-from sftlab.measure import Estimate, computed, difference, mean
+from sftlab.measure import Estimate, computed, mean
 
 COUNTS = dict(B=9, D=15, T=6, R=12, L=9, F=7, E=11, S=5, H=6, C=3, A=4, X=5)
 IDS = [f"{letter}{n}" for letter, count in COUNTS.items() for n in range(1, count + 1)]
-FIRST_LESSON = """
-    B1 continued at_least 0.5; B1 answered at_most 0.1; B2 gain at_least 0.25; B2 rest at_least 0.1;
-    B3 gain at_least 0.1; B4 prompt at_least 0.1; B4 consistency at_least 0.05;
-    B5 held out at_least 0.5; B5 stated at_least 0.5; B5 unseen at_most 0.1; B6 gain at_least 0.05;
-    B7 agreement at_least 0.6; B8 shorter at_least 0.2; B8 alike at_least 0.1;
-    B8 on format at_least 0.3; B9 two hops at_most 0.3; B9 gap at_least 0.3;
-    X1 right context at_least 0.05
-"""
 TOML = """
 [B3]
 claim = "Tuning wins."
@@ -47,16 +38,13 @@ def own_cache(monkeypatch, tmp_path):
     return tmp_path / "cache"
 
 
-def test_the_claims_are_those_of_the_articles_and_the_first_lesson_keeps_its_bounds():
+def test_the_claims_are_those_of_the_articles():
     assert list(claims()) == IDS
     within = {c.id for c in claims().values() if any(p.kind == "within" for p in c.rule)}
     assert within >= {"D10", "T2", "R3", "R4", "R5", "R7", "L2", "L4"}
     assert {c.id for c in claims().values() if c.not_testable} == {"A3", "A4", "D12", "L5"}
     assert claims()["B3"].quoted.startswith("25-40%")
     assert claims()["X1"].expected == "contradicted"
-    first = [c for c in claims().values() if c.notebook == "01_base_model_problem"]
-    bounds = [f"{c.id} {p.name} {p.kind} {p.bound}" for c in first for p in c.rule]
-    assert bounds == " ".join(FIRST_LESSON.split()).split("; ")
 
 
 @pytest.mark.parametrize(
@@ -115,34 +103,15 @@ def test_a_claim_needs_all_its_parts_and_names_the_one_that_decides(stated, verd
     assert f"+{value} points (+{low} to +{high})" in made.reason
 
 
-def test_shuffled_labels_do_not_support_a_claim():
-    """The same frames with right and wrong dealt out at random: the effect is gone."""
-    keys = [{"country": f"c{c}", "seed": s} for c in range(40) for s in range(3)]
-    tuned = [int(row["country"][1:]) % 10 != 0 for row in keys]
-    prompt = [int(row["country"][1:]) % 2 == 0 for row in keys]
-
-    def judged(*labels):
-        frames = [pd.DataFrame(keys).assign(right=right) for right in labels]
-        return record("B3", difference(*frames), profile="tiny").verdict
-
-    assert judged(tuned, prompt) == "supported"
-    deck = tuned + prompt
-    random.Random(0).shuffle(deck)
-    assert judged(deck[: len(keys)], deck[len(keys) :]) in ("contradicted", "inconclusive")
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ('source = "P V"', 'source = "P V"\nverdict = "supported"', "verdict\n  Extra inputs"),
         ('claim = "Tuning wins."', "", "claim\n  Field required"),
-        ('source = "P V"', 'source = "P Z"', "Input should be 'P'"),
         ("01_base_model_problem", "01_base", "Input should be '00_start_here'"),
         ("at_least = 0.1", "", "part 'gain': give exactly one of at_least, at_most, within"),
-        ("at_least = 0.1", "at_least = nan", "bound\n  Input should be a finite number"),
         ("at_least = 0.1", "at_least = 10", "at_least = 10.0 can't be of a difference of shares"),
         ("at_least = 0.1", "within = -0.1", "within = -0.1 can't be"),
-        ('"difference of shares"', '"percent"', "Input should be 'share'"),
         (TOML[TOML.index("[[") :], "", "rule\n  Tuple should have at least 1 item"),
     ],
 )
@@ -233,13 +202,10 @@ def test_rows_have_the_numbers_or_a_reason():
         (0.813, "share", "81%"),
         (0.34, "difference of shares", "+34 points"),
         (-0.025, "difference of shares", "−2.5 points"),
-        (0.01, "difference of shares", "+1 point"),
         (0.0, "difference of shares", "0 points"),
         (0.0002, "difference of shares", "+0.02 points"),
-        (0.998, "difference of shares", "+99.8 points"),
         (0.123, "relative difference", "+12%"),
         (-0.31, "nats", "−0.31 nats"),
-        (-0.0012, "nats", "−0.0012 nats"),
         (-2.9e-09, "nats", "0 nats"),
         (1.5, "ratio", "1.5 times"),
         (-0.5, "correlation", "−0.50"),

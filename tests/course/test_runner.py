@@ -211,9 +211,7 @@ def test_claims_of_a_run_are_gathered_told_and_shown(tmp_path, monkeypatch, capf
     assert [claim["id"] for claim in summary["claims"]] == ["B3", "B6"]
 
     index = (build / "index.html").read_text("utf-8")
-    table, folded = index.split("<details>", 1)
-    assert "2 of 92 measured: 1 supported, 1 contradicted" in table
-    assert "contradicted</strong> (expected: supported)" in table
-    assert re.search(r'id="B6".*\+20 points<br>.*\+18 to \+22.*supported', table, re.DOTALL)
-    assert '<a href="01_base_model_problem.html">01</a>' in table
-    assert (table.count("<strong>B1</strong>"), folded.count("<strong>B1</strong>")) == (0, 1)
+    assert "2 of 92 measured: 1 supported, 1 contradicted" in index
+    assert "contradicted</strong> (expected: supported)" in index
+    assert re.search(r'id="B6".*\+20 points<br>.*\+18 to \+22.*supported', index, re.DOTALL)
+    assert '<a href="01_base_model_problem.html">01</a>' in index
