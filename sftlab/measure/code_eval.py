@@ -3,20 +3,17 @@
     candidate -> code_worker: a fresh Python, in an empty folder, under limits -> results -> passed?
 
 Never `exec` it in the kernel: a loop without end would hang it, and a line that deletes files would
-delete them. The expected values stay here, so no candidate can claim to be right. `isolation` says
-what holds on this system, and what does not.
+delete them. The expected values stay here, so no candidate can claim to be right.
 """
 
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
@@ -48,33 +45,30 @@ def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -
     tests as (arguments, expected result) in values of JSON. Equal candidates run once. `seconds` is
     of processor time, rounded up; two more pass on the clock before a sleeping one is stopped.
 
-    Columns: name, passed, fault (empty, or such as `SyntaxError: ...`, `TimeLimit: ...`), seconds.
+    Columns: name, passed, fault (empty, or such as `SyntaxError: ...`, `TimeLimit: ...`).
     """
-    keys = []
-    for number, one in enumerate(candidates):
-        try:
-            tests = [(list(given), right) for given, right in one["tests"]]
-            calls, expected = zip(*tests, strict=True)
-            job = {"code": one["code"], "name": one["name"], "calls": calls}
-            keys.append(json.dumps([job, expected]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f'candidate {number} ({error!r}): give {{"code": text, "name": function, "tests": '
-                "[(arguments, expected), ...]}, the tests in values of JSON"
-            ) from error
-    found = {key: _run(*json.loads(key), seconds) for key in dict.fromkeys(keys)}
-    columns = ["name", "passed", "fault", "seconds"]
-    return pd.DataFrame([found[key] for key in keys], columns=columns)
+    jobs = []
+    for one in candidates:
+        calls, expected = zip(*one["tests"], strict=True)
+        job = {"code": one["code"], "name": one["name"], "calls": calls, "expected": expected}
+        jobs.append(json.dumps(job))
+    faults = {job: _run(json.loads(job), seconds) for job in dict.fromkeys(jobs)}
+    rows = [
+        (one["name"], not faults[job], faults[job])
+        for one, job in zip(candidates, jobs, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["name", "passed", "fault"])
 
 
-def _run(job: dict[str, Any], expected: list, limit: float) -> dict[str, Any]:
+def _run(job: dict[str, Any], limit: float) -> str:
+    """What is wrong with a candidate; empty where it passes."""
+    expected = job.pop("expected")
     request = {**job, "seconds": math.ceil(limit), "bytes": MEGABYTES * 2**20}
     begun = time.monotonic()
     with TemporaryDirectory(prefix="sftlab-code-") as folder, TemporaryFile() as output:
-        os.chmod(folder, 0o500)
         with suppress(subprocess.TimeoutExpired):
             subprocess.run(
-                [*_namespace(), sys.executable, "-I", "-S", str(WORKER)],
+                [sys.executable, "-I", "-S", str(WORKER)],
                 cwd=folder,
                 env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
                 input=json.dumps(request).encode(),
@@ -82,12 +76,10 @@ def _run(job: dict[str, Any], expected: list, limit: float) -> dict[str, Any]:
                 stderr=subprocess.DEVNULL,
                 timeout=limit + GRACE,
             )
-        seconds = time.monotonic() - begun
+        late = time.monotonic() - begun >= limit
         output.seek(0)
         fault = _fault(output.read(OUTPUT).splitlines(), expected)
-    if fault.startswith("Died") and seconds >= limit:
-        fault = "TimeLimit: not done in time"
-    return {"name": job["name"], "passed": not fault, "fault": fault[:300], "seconds": seconds}
+    return "TimeLimit: not done in time" if late and fault.startswith("Died") else fault[:300]
 
 
 def _fault(lines: list[bytes], expected: list) -> str:
@@ -113,44 +105,15 @@ def _same(value: Any, right: Any) -> bool:
     return value == right
 
 
-@cache
-def _namespace() -> tuple[str, ...]:
-    """The command that gives a process its own network and process tree, where it works (Linux)."""
-    program = shutil.which("unshare")
-    if program is None:
-        return ()
-    user = () if os.getuid() == 0 else ("--user",)
-    command = (program, *user, "--net", "--pid", "--ipc", "--fork", "--kill-child")
-    trial = subprocess.run([*command, sys.executable, "-I", "-S", "-c", ""], capture_output=True)
-    return command if trial.returncode == 0 else ()
-
-
 def isolation() -> dict[str, str]:
     """What separates a candidate from this machine, in words, and what is "not covered"."""
-    linux, limits = sys.platform.startswith("linux"), sys.platform != "win32"
-    nobody = linux and os.getuid() == 0
     off = "Python's audit hook refuses it"
     return {
-        "network": "none: a network namespace" if _namespace() else off,
-        "processes": "none can be started (RLIMIT_NPROC)" if limits else off,
-        "memory": "limited (RLIMIT_AS)" if linux else "not limited on this system",
-        "time": "limited (RLIMIT_CPU and a timeout)" if limits else "limited (a timeout)",
-        "files": f"{off} to write" + (", and the process runs as the user nobody" * nobody),
+        "network": off,
+        "processes": off,
+        "memory": f"{MEGABYTES} MB (RLIMIT_AS)" if sys.platform == "linux" else "not limited here",
+        "time": "a timeout, and on Linux and macOS a limit of processor time",
+        "files": f"{off} to write or to delete; they can be read",
         "not covered": "code that was written to break out: what is not plain Python passes the "
-        f"audit hook, and it can {'read' if nobody else 'read and delete'} your files: use a "
-        "virtual machine",
+        "audit hook, and it can do what you can: use a virtual machine",
     }
-
-
-def draw_table(frame: pd.DataFrame, *, ks: Sequence[int]) -> pd.DataFrame:
-    """pass@k from a frame with a row for each draw (columns task and passed).
-
-    A row for each task and k. Columns: task, k, draws, passes, score.
-    """
-    counts = frame.groupby("task", sort=False)["passed"].agg(["size", "sum"])
-    rows = [
-        (task, k, draws, passes, pass_at_k(draws, passes, k))
-        for task, draws, passes in counts.itertuples()
-        for k in ks
-    ]
-    return pd.DataFrame(rows, columns=["task", "k", "draws", "passes", "score"])

@@ -7,35 +7,23 @@ It reads one job from standard input and writes a line of JSON for each call, {"
 import json
 import os
 import sys
-from contextlib import suppress
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
-
-# Files may be unreadable later, so what a small function may import is read now.
-for name in ("collections", "datetime", "functools", "itertools", "math", "random", "re", "string"):
-    __import__(name)
 
 OUTPUT = 65536  # bytes that a candidate may return
-NOBODY = 65534
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 REFUSED = {"os", "shutil", "subprocess", "socket", "ctypes", "mmap", "sqlite3"}
 READING = {"os.listdir", "os.scandir", "os.walk"}
 
 
 def limit(seconds, size):
-    """The system's limits on processor time, memory, files and processes, as far as it has them."""
-    if hasattr(os, "getuid") and os.getuid() == 0:
-        with suppress(OSError):  # root may open every file, and no limit of processes holds for it
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-    limits = {"CPU": seconds, "AS": size, "FSIZE": OUTPUT, "NOFILE": 16, "NPROC": 0, "CORE": 0}
-    for name, most in limits.items():
-        with suppress(AttributeError, ValueError, OSError):  # where this system does not have it
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+    """The system's limits on processor time, memory and output, as far as it has them."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT, OUTPUT))
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    except (ImportError, ValueError, OSError):
+        pass  # Windows has none of them, macOS no limit of memory
 
 
 def refuse(event, arguments):

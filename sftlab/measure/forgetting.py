@@ -13,16 +13,12 @@ the same: so `right` is what generation would give, at the price of one forward 
 
 The items were drawn once, into `data/world/meter.jsonl`, and never change: readings compare only on
 the same items. No country is of the split "sft", so no example about countries names one;
-`subjects` is for keeping texts that are mixed into the training apart from the items too. Facts,
-few-shot and nature are true of the world, so they can be asked of any model; the others belong to
-the corpus of our base models. What these hardly know, such as heavy elements, cannot be lost, and
-is not asked for.
+`subjects` keeps other texts of a training apart from the items too. Facts, few-shot and nature are
+true of the world and can be asked of any model, the others belong to our base models' corpus.
 """
 
 import json
-from collections.abc import Mapping
 from functools import cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import pandas as pd
@@ -63,10 +59,10 @@ def subjects() -> tuple[str, ...]:
 def read_meter(model, tokenizer, *, known_corpus: bool = True) -> pd.DataFrame:
     """Read the forgetting meter off a model in evaluation mode, which stays as it is.
 
-    `known_corpus` says whether it is one of our base models, or a fine-tune of one; any other model
-    is asked for true facts alone. One row an item: skill, relation, item, prompt, expected, output
-    (what the model writes, up to the first token that is not the expected answer's), right (missing
-    for documents), nats (a token of the expected answer, or of the document).
+    `known_corpus` says whether it comes of one of our bases; any other model is asked for true
+    facts alone. One row an item: skill, relation, item, prompt, expected, output (up to the first
+    token that is not the expected answer's), right (missing for documents), nats (a token of the
+    expected answer, or of the document).
     """
     asked = items(known_corpus=known_corpus)
     texts = [_ids(tokenizer, one, answer) for one in asked for answer in one.answers]
@@ -116,26 +112,3 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     numbers = frame[["skill", "right", "nats"]].astype({"right": "Float64", "nats": "Float64"})
     found = numbers.groupby("skill", sort=False).mean()
     return found.loc[[skill for skill in SKILLS if skill in found.index]]
-
-
-def onset(values: Mapping[float, float], *, limit: float) -> float:
-    """The setting, such as a learning rate, at which the values first fall below the limit.
-
-    value |--__            Between two measured settings it is read off a straight line over the
-    limit |- - -\\- - -     logarithm of the setting.
-          |    ^ \\__
-          +---------- setting
-
-    The smallest setting when even its value is below the limit (it began there or before), the
-    largest when none is (there or after).
-    """
-    if not values or min(values) <= 0:
-        raise ValueError(f"the settings are {list(values)}; give one or more, all above zero")
-    points = sorted(values.items())
-    if points[0][1] < limit:
-        return points[0][0]
-    for (setting, value), (next_setting, next_value) in pairwise(points):
-        if next_value < limit:
-            way = (value - limit) / (value - next_value)
-            return setting * (next_setting / setting) ** way
-    return points[-1][0]

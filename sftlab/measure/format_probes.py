@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 
 from sftlab.chat import Template, find_template
-from sftlab.measure.code_eval import draw_table, run_code
-from sftlab.measure.generation import behind_prompt, complete, generate
+from sftlab.measure.code_eval import pass_at_k, run_code
+from sftlab.measure.generation import complete, generate
 from sftlab.measure.probes import Ask, probe_questions
-from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
+from sftlab.measure.structured import probe_schema
 from sftlab.world import (
     RELATIONS,
     Country,
@@ -27,6 +27,8 @@ from sftlab.world import (
     record_schema,
     split_functions,
 )
+
+DRAWS, KS = 10, (1, 2, 5, 10)
 
 
 def render_questions(
@@ -98,43 +100,11 @@ def probe_template(
     return frame.assign(clean=clean)
 
 
-def probe_endings(
-    run, *, among: Sequence[Country], max_new_tokens: int = 24, **how
-) -> pd.DataFrame:
-    """`probe_template` without special tokens; adds `ran_on`: no end of turn came in time."""
-    how |= {"max_new_tokens": max_new_tokens, "skip_special_tokens": True}
-    frame = probe_template(run, among=among, **how)
-    return frame.assign(ran_on=~frame["stopped"])
-
-
-def probe_user_turns(
-    run, *, draws: int = 40, seed: int = 0, max_new_tokens: int = 24
-) -> pd.DataFrame:
-    """Open a user's turn, leave it empty, and draw what the model writes there, at temperature 1.
-
-    Columns: draw, output (special tokens are shown), asked (whether it holds a question mark).
-    """
-    prompts = [user_opening(run.tokenizer)] * draws
-    drawn, _ = reply(run, prompts, max_new_tokens=max_new_tokens, sample=True, seed=seed)
-    asked = ["?" in text for text in drawn]
-    return pd.DataFrame({"draw": range(draws), "output": drawn, "asked": asked})
-
-
-def user_opening(tokenizer) -> str:
-    """What the tokenizer's chat template writes before the first word of a user.
-
-    It ends without a space: tokenizers put the space into the first token of what follows.
-    """
-    messages = [{"role": "user", "content": "QUESTION"}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    return text[: text.index("QUESTION")].rstrip(" ")
-
-
 @contextmanager
 def capture_warnings() -> Iterator[list[str]]:
-    """Collect Python warnings, and log records at WARNING or above, which are shown nowhere else.
+    """Collect a block's Python warnings and log records at WARNING or above, and show them nowhere.
 
-    Yields a list that is filled while and after the block runs.
+    Yields a list, which is full when the block has run.
     """
     said: list[str] = []
     handler = logging.Handler(level=logging.WARNING)
@@ -163,59 +133,22 @@ def probe_records(ask: Ask, *, among: Sequence[Country]) -> pd.DataFrame:
     return frame.assign(country=[one.name for one in among])
 
 
-def records_of_base(among: Sequence[Country], shots: Sequence[tuple[str, str]]) -> dict:
-    """`probe_records` as measures of a base without training: bare, after shots, constrained to
-    the schema, and constrained with the name of the country fixed too."""
-    schema, named = record_schema(), []
-    for one in among:
-        fixed = schema["properties"] | {"country": {"enum": [one.name]}}
-        named.append(schema_pattern(schema | {"properties": fixed}))
-
-    def within(run, pattern) -> Ask:
-        ask = partial(complete_within, run.model, run.tokenizer, pattern=pattern)
-        return lambda requests: ask([f"{one}\n" for one in requests])
-
-    ways: dict[str, Callable[[Any], Ask]] = {
-        "bare": lambda r: partial(complete, r.model, r.tokenizer, max_new_tokens=60, stop=["\n"]),
-        "4-shot": lambda r: behind_prompt(r.model, r.tokenizer, shots, max_new_tokens=60),
-        "constrained": partial(within, pattern=schema_pattern(schema)),
-        "name fixed": partial(within, pattern=named),
-    }
-
-    def measured(way):
-        return lambda run: probe_records(way(run), among=among)
-
-    return {f"base, {name}": measured(way) for name, way in ways.items()}
-
-
-def probe_functions(
-    draw: Callable[[list[str], int], list[str]],
-    *,
-    draws: int = 10,
-    ks: Sequence[int] = (1, 2, 5, 10),
-    among: Sequence[dict] | None = None,
-) -> pd.DataFrame:
-    """pass@k on small functions, each drawn several times and run in another process.
-
-    `draw(requests, number)` gives one text a request. The rows of `draw_table`, by function.
-    """
-    among = split_functions()[1] if among is None else among
-    requests = [function_request(one) for one in among]
-    candidates = [
-        {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
-        for number in range(draws)
-        for text, one in zip(draw(requests, number), among, strict=True)
-    ]
-    found = run_code(candidates, seconds=1.0)
-    return draw_table(found.rename(columns={"name": "task"}), ks=ks)
-
-
 def code_drawn(temperature: float, *, tuned: bool = True) -> Callable[[Any], pd.DataFrame]:
-    """A measure of a run: `probe_functions` on its draws, or on a base's continuations."""
+    """A measure of a run: pass@k on small functions, each drawn `DRAWS` times and run in another
+    process; of a base, which is not `tuned`, on its continuations. Columns: task, k, score."""
 
     def measure(run) -> pd.DataFrame:
         ask = run.answer if tuned else partial(complete, run.model, run.tokenizer)
         how = {"sample": True, "temperature": temperature, "max_new_tokens": 40}
-        return probe_functions(lambda requests, number: ask(requests, seed=number, **how))
+        among, candidates = split_functions()[1], []
+        for seed in range(DRAWS):
+            drawn = ask([function_request(one) for one in among], seed=seed, **how)
+            candidates += [
+                {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
+                for text, one in zip(drawn, among, strict=True)
+            ]
+        passed = run_code(candidates, seconds=1.0).groupby("name", sort=False)["passed"].sum()
+        scores = [(name, k, pass_at_k(DRAWS, n, k)) for name, n in passed.items() for k in KS]
+        return pd.DataFrame(scores, columns=["task", "k", "score"])
 
     return measure

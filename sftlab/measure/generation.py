@@ -24,13 +24,12 @@ def generate(
     """The ids that follow each prompt, in the order of the prompts, without the one that ends it.
 
     What all prompts of a batch begin with, such as shots, is computed once. A batch is continued in
-    short stretches: after each, the rows that have ended leave it, and the others go on from their
-    cache. Against one padded `model.generate` a batch this takes a third of the time on 4-shot
-    prompts, two thirds on answers.
+    short stretches, after which the rows that have ended leave it: a third of the time of one
+    padded `model.generate` a batch on 4-shot prompts, two thirds on answers.
 
-    `pad`, any id, stands masked on the left of prompts. Fewer than `max_new_tokens` are generated
-    where the model's positions end, or `ended` is true of a row's new ids. `sample` draws each
-    token, with `temperature` and from `seed`; the caller's random state is left alone.
+    `pad`, any id, stands masked on the left of prompts. A row ends early where the model's
+    positions do, or `ended` is true of its new ids. `sample` draws each token, with `temperature`
+    and from `seed`; the caller's random state is left alone.
     """
     import torch
 
@@ -114,9 +113,9 @@ def complete(
 ) -> list[str]:
     """Continue each prompt as plain text; only the new text is returned.
 
-    A prompt stands at the start of a document, behind the tokenizer's BOS. The text ends before
-    the first of `stop`, at the end of the document, or after `max_new_tokens`; with `ended` it is
-    continued at least until that is true of it. Greedy, unless `sample` draws as in `generate`.
+    A prompt stands behind the tokenizer's BOS. The text ends before the first of `stop`, at the end
+    of the document, or after `max_new_tokens`; with `ended` it is continued at least until that is
+    true of it. Greedy, unless `sample` draws as in `generate`.
     """
     enough = ended or (lambda text: any(one in text for one in stop))
     decode = partial(tokenizer.decode, skip_special_tokens=True)
@@ -147,8 +146,7 @@ def few_shot(shots: Sequence[tuple[str, str]], question: str, *, form: str = _FO
         Q: question
         A:
 
-    `form` holds `{q}` and ends with `{a}`. The prompt ends without a space: byte-level tokenizers
-    put it into the first token of the answer.
+    The prompt ends without a space: byte-level tokenizers put it into the answer's first token.
     """
     if "{q}" not in form or not form.endswith("{a}"):
         raise ValueError(f"form {form!r} must hold {{q}} and end with {{a}}")
@@ -167,7 +165,7 @@ def behind_prompt(
 ) -> Callable[[list[str]], list[str]]:
     """A function from questions to the first line that follows a few-shot prompt with each.
 
-    `ending` is appended to the prompt: it shows what a stray character at its end does.
+    `ending` is appended to the prompt, such as a stray space.
     """
 
     def ask(questions: list[str]) -> list[str]:

@@ -242,15 +242,14 @@ def cells(
 ) -> Cells:
     """Average the rows of a frame, one per seed and item, into cells; the arguments of `mean`.
 
-    ValueError: something is missing, is not a finite number, or a seed lacks entities that another
-    has.
+    ValueError: a number is missing or not finite, or a seed lacks entities that another has.
     """
     keys = [None if seed == "seed" and seed not in frame else seed, entity]
     wanted = [value, *(key for key in keys if key is not None)]
     if absent := [name for name in wanted if name not in frame]:
         raise ValueError(
             f"the frame has no column {absent[0]!r}, only {', '.join(map(str, frame))}: "
-            "name the columns with value=, seed= and entity= (None for one number a run)"
+            "name them with value=, seed= and entity= (None for one number a run)"
         )
     if frame.empty:
         raise ValueError("the frame has no rows, so there is nothing to average")
@@ -265,8 +264,7 @@ def cells(
         found = ", ".join(f"{name} {frame[name].iloc[row]}" for name in wanted)
         raise ValueError(
             f"{wrong.sum()} of {len(frame)} rows cannot be used, the first is row {row} ({found}): "
-            f"none of them may be missing, and {value!r} must hold numbers that are finite. A run "
-            "that failed has none: run it again or leave that seed out"
+            f"{value!r} must hold finite numbers. A run that failed has none: leave that seed out"
         )
     place, shape = rows * len(entities) + columns, (len(seeds), len(entities))
     counts, sums = (
@@ -277,8 +275,7 @@ def cells(
         gaps = [f"({seeds[r]}, {entities[c]})" for r, c in np.argwhere(counts == 0)]
         raise ValueError(
             f"{len(gaps)} pairs of seed and entity have no rows, such as {', '.join(gaps[:3])}: "
-            "every seed must be measured on the same entities. Measure them, or leave that seed or "
-            "entity out"
+            "every seed must be measured on the same entities"
         )
     return Cells(
         values=sums / counts,
@@ -303,19 +300,14 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
     """Variance components of a pilot: of one arm, or of the paired difference of two.
 
     From the mean squares of the two-way analysis of variance without replication, an estimate
-    below 0 set to 0. A second arm with one seed is taken as not random. From few seeds the
-    seeds' variance is a rough guess: with 3 it is often off by a factor of three.
+    below 0 set to 0. From 3 seeds the seeds' variance is often off by a factor of three.
     """
     pilot = cells(first)
     values = pilot.values
     if second is not None:
         others = cells(second)
-        same_seeds = pilot.seeds == others.seeds or 1 in (len(pilot.seeds), len(others.seeds))
-        if not same_seeds or pilot.entities != others.entities:
-            raise ValueError(
-                "the arms of this pilot are not measured on the same seeds and entities: pass the "
-                "frame of one arm, and the plan is for unpaired arms"
-            )
+        if pilot.entities != others.entities:
+            raise ValueError("the arms of a pilot must be measured on the same entities")
         values = values - others.values
     seeds, entities = values.shape
     if min(values.shape) < 2:
@@ -332,14 +324,11 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
     )
 
 
-def detectable(
-    pilot: Components, *, seeds: int, entities: int, power: float = 0.8, comparisons: int = 1
-) -> float:
-    """The smallest difference that `difference` would tell from 0 with this power, approximately.
+def detectable(pilot: Components, *, seeds: int, entities: int, comparisons: int = 1) -> float:
+    """The smallest difference that `difference` would tell from 0 four times in five, about.
 
-    Components of a paired pilot plan paired arms. Those of one arm plan two arms of `seeds` and
-    `entities` each that share neither (arms that share entities see smaller differences). Both
-    arms are taken to vary alike, though a share near 0 or 1 varies less than one near the middle.
+    Components of a paired pilot plan paired arms, those of one arm two arms that share neither
+    seeds nor entities and vary alike, though a share near 0 or 1 varies less.
 
     The interval excludes 0 when t = difference / standard error passes its quantile; t follows the
     noncentral t distribution, with the degrees of freedom that `spread` would expect.
@@ -347,16 +336,6 @@ def detectable(
     from scipy.optimize import brentq
     from scipy.stats import nct, t
 
-    if seeds < (2 if pilot.seeds else 1) or entities < 2:
-        raise ValueError(
-            f"{seeds} seeds and {entities} entities: plan 2 or more of each; one seed is enough "
-            "only where the pilot's seeds do not vary"
-        )
-    if not (0.05 < power < 1 and comparisons >= 1):
-        raise ValueError(
-            f"power = {power}, comparisons = {comparisons}: give a power between 0.05 and 1, and 1 "
-            "comparison or more"
-        )
     arms, rest = 1 if pilot.paired else 2, pilot.residual / seeds / entities
     variance = pilot.entities / entities + rest
     parts = [(variance, entities - 1)]
@@ -368,5 +347,5 @@ def detectable(
     unsure = sum(part**2 / freedom for part, freedom in parts)
     freedom = arms * max(variance**2 / unsure, min(freedom for _, freedom in parts))
     bar = t.isf((1 - 0.95) / comparisons / 2, freedom)
-    shift = brentq(lambda delta: nct.sf(bar, freedom, delta) - power, 0, 4 * bar + 10)
+    shift = brentq(lambda delta: nct.sf(bar, freedom, delta) - 0.8, 0, 4 * bar + 10)
     return float(shift * np.sqrt(arms * variance))

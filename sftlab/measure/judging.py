@@ -4,21 +4,16 @@
     forward   shown first: ours        the judge says 1 (first), 0 (second) or 0.5 (a tie)
     backward  shown first: theirs      and again: what it then says of ours counts
 
-Each pair is judged in both orders, so a judge that prefers a position favours nobody. A judge is
-any object whose `compare` gives a verdict for each of some pairs.
+Each pair is judged in both orders, so a judge that prefers a position favours nobody. Any object
+whose `compare` gives a verdict for each of some pairs is a judge.
 """
 
-import json
 import math
-import os
-import re
-import urllib.request
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -42,22 +37,12 @@ class Pair:
     references: tuple[str, ...] = ()  # right answers, for the judge that knows them
     entity: str = ""  # what the question is about: pairs of one entity are not independent
 
-    def swapped(self) -> "Pair":
-        """The same pair in the other order."""
-        return replace(self, first=self.second, second=self.first)
-
 
 class KnownTruthJudge:
     """The right answer wins; two that are right, or two that are wrong, are a tie."""
 
     def compare(self, pairs: Sequence[Pair]) -> list[float]:
-        """Verdicts by the pairs' references; PairError where a pair has none."""
-        for pair in pairs:
-            if not pair.references:
-                raise PairError(
-                    f"the pair {pair.question!r} has no references, which this judge needs: give "
-                    "Pair(references=(...))"
-                )
+        """Verdicts by the pairs' references; a pair without any is a tie."""
         return [
             0.5 + (is_right(one.first, one.references) - is_right(one.second, one.references)) / 2
             for one in pairs
@@ -65,10 +50,9 @@ class KnownTruthJudge:
 
 
 class LikelihoodJudge:
-    """The answer that a model, in evaluation mode, finds more likely behind the question is better.
+    """The answer that a model, in evaluation mode, finds likelier is better; a base will do.
 
-    The model sees both answers before the question; a base will do. What counts is the mean of an
-    answer's log-probabilities: their sum would prefer the shorter of two that say the same.
+    What counts is the mean of an answer's log-probabilities: their sum would prefer the shorter.
     """
 
     FORM = "Possible answers: {first}, {second}.\n\nQ: {question}\nA:"
@@ -84,8 +68,8 @@ class LikelihoodJudge:
             texts += [(before, f" {text}") for text in (pair.first, pair.second)]
         found = log_likelihoods(self.model, self.tokenizer, texts)
         scores = [
-            one.mean if text != " " else -math.inf
-            for (_, text), one in zip(texts, found, strict=True)
+            nats / tokens if text != " " else -math.inf
+            for (_, text), (nats, tokens) in zip(texts, found, strict=True)
         ]
         return [
             0.5 if pair.first == pair.second or one == two else float(one > two)
@@ -93,77 +77,13 @@ class LikelihoodJudge:
         ]
 
 
-class EndpointJudge:
-    """A chat model behind an address of yours: any server of OpenAI's chat completions.
-
-    Questions and answers are sent there: to one such as `http://127.0.0.1:8000/v1`. `model` is the
-    server's name of it, `key_variable` the environment variable that holds a key, if it needs one.
-    """
-
-    PROMPT = (
-        "Which of two answers to a question is better? Judge whether it is right and whether it "
-        "helps. Ignore its length, and which is shown first.\n\nQuestion: {question}\n\n"
-        "Answer A: {first}\n\nAnswer B: {second}\n\nReply with one word: A, B or TIE."
-    )
-    SECONDS = 60
-
-    def __init__(self, address: str, *, model: str, key_variable: str | None = None) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise PairError(f"address is {address!r}; give one such as http://127.0.0.1:8000/v1")
-        self.headers = {"Content-Type": "application/json"}
-        if key_variable is not None:
-            if not os.environ.get(key_variable):
-                raise PairError(f"the environment variable {key_variable} is not set")
-            if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-                raise PairError(f"{address} is not encrypted: a key is sent to https only")
-            self.headers["Authorization"] = f"Bearer {os.environ[key_variable]}"
-        self.address, self.model = address.rstrip("/") + "/chat/completions", model
-
-    def compare(self, pairs: Sequence[Pair]) -> list[float]:
-        """Verdicts by the model; PairError where there is no answer, or not one of the three."""
-        return [self._verdict(pair) for pair in pairs]
-
-    def _verdict(self, pair: Pair) -> float:
-        text = self.PROMPT.format(question=pair.question, first=pair.first, second=pair.second)
-        messages = [{"role": "user", "content": text}]
-        body = json.dumps({"model": self.model, "temperature": 0, "messages": messages}).encode()
-        request = urllib.request.Request(self.address, data=body, headers=self.headers)
-        opener = urllib.request.build_opener(_NoRedirect)
-        try:
-            with opener.open(request, timeout=self.SECONDS) as got:
-                said = str(json.load(got)["choices"][0]["message"]["content"])
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise PairError(
-                f"{self.address}: {error}. Is the server running and OpenAI-compatible, is the "
-                "address right (it mostly ends in /v1), the key, and the model's name? It has "
-                f"{self.SECONDS} seconds"
-            ) from error
-        word = re.search(r"\b(A|B|TIE)\b", said.upper())
-        if word is None:
-            raise PairError(
-                f"the judge {self.model} should say A, B or TIE and said {said[:80]!r}: use a "
-                "model that follows instructions"
-            )
-        return {"A": 1.0, "B": 0.0, "TIE": 0.5}[word[1]]
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect could carry key and answers to another address."""
-
-    def redirect_request(self, *arguments: Any) -> None:
-        return None
-
-
 def make_pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Pair]:
     """Pairs of the outputs of two frames of `probe_questions`, ours first, by prompt (and seed)."""
     keys = ["seed"] if "seed" in ours and "seed" in theirs else []
     both = ours.merge(theirs, on=[*keys, "prompt"], suffixes=("", "_theirs"))
     if len(both) != len(ours) or not len(both):
-        raise PairError(
-            f"{len(ours)} and {len(theirs)} answers share {len(both)} prompts: ask both the same "
-            "questions, each once"
-        )
+        counts = f"{len(ours)} and {len(theirs)} answers share {len(both)} prompts"
+        raise PairError(f"{counts}: ask both the same questions, each once")
     return [
         Pair(
             question=row.prompt,
@@ -177,10 +97,8 @@ def make_pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Pair]:
 
 
 def judge_frames(judge, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """`judge_pairs` of two frames of `probe_questions`, seed by seed, with the column seed.
-
-    `theirs` may have one seed only, such as a base model's: then all of ours are compared with it.
-    """
+    """`judge_pairs` of two frames of `probe_questions`, seed by seed; one seed of theirs, such as a
+    base model's, is compared with all of ours."""
     if "seed" in theirs and theirs["seed"].nunique() == 1:
         theirs = theirs.drop(columns="seed")
     frames = []
@@ -198,18 +116,14 @@ def judge_pairs(judge, pairs: Iterable[Pair]) -> pd.DataFrame:
     shown_first (1 when the verdict went to the answer shown first, 0.5 a tie).
     """
     pairs, frames = list(pairs), []
-    if not pairs:
-        raise PairError("there is no pair to judge")
     given = [(n, one.entity, one.question, one.first, one.second) for n, one in enumerate(pairs)]
     frame = pd.DataFrame(given, columns=["pair", "country", "question", "first", "second"])
-    swapped = [pair.swapped() for pair in pairs]
+    swapped = [replace(one, first=one.second, second=one.first) for one in pairs]
     for order, shown in (("forward", pairs), ("backward", swapped)):
         verdicts = judge.compare(shown)
-        if len(verdicts) != len(pairs) or not set(verdicts) <= {0, 0.5, 1}:
-            raise PairError(
-                f"{type(judge).__name__} gave {len(verdicts)} verdicts for {len(pairs)} pairs, "
-                f"among them {sorted(set(verdicts))[:4]}: each is 1, 0.5 or 0"
-            )
+        if not set(verdicts) <= {0, 0.5, 1}:
+            given = f"{type(judge).__name__} gave {sorted(set(verdicts))[:4]}"
+            raise PairError(f"{given}: a verdict is 1, 0.5 or 0")
         won = verdicts if shown is pairs else [1 - verdict for verdict in verdicts]
         frames.append(frame.assign(order=order, won=won, shown_first=verdicts))
     return pd.concat(frames, ignore_index=True)
@@ -263,22 +177,20 @@ def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Whether a judge says what the truth says, on the pairs where the truth is not a tie.
 
     Both are frames of `judge_pairs` over the same pairs. The rows of `judged` that count, with
-    `true` and `said` (what truth and judge say of the first answer) and `won` replaced by 1 (the
-    same), 0.5 (the judge sees a tie) or 0: ready for `win_rate`.
+    `true` and `said`, what the two say of the first answer, and `won`: 1 where it is the same, 0.5
+    where the judge sees a tie, else 0. Ready for `win_rate`.
     """
-    keys = [name for name in ("seed", "pair", "order") if name in judged and name in truth]
-    right = truth[[*keys, "won", "question"]].rename(columns={"won": "true", "question": "asked"})
+    keys = ["pair", "order", "question"]
+    right = truth[[*keys, "won"]].rename(columns={"won": "true"})
     both = judged.merge(right, on=keys, validate="one_to_one")
-    if len(both) != len(judged) or (both["asked"] != both["question"]).any():
-        raise PairError("the two frames judge other pairs: give both judges the same")
-    both = both[both["true"] != 0.5].drop(columns="asked")
+    both = both[both["true"] != 0.5]
     return both.assign(said=both["won"], won=1 - (both["won"] - both["true"]).abs())
 
 
 def cohen_kappa(one: Sequence[Hashable], two: Sequence[Hashable]) -> float:
     """Cohen's kappa: (agreement - chance) / (1 - chance), chance from how often each says what.
 
-    Where both always say the same word it is not defined, and given as 1.
+    Where both always say the same it is not defined, and given as 1.
     """
     agreed = sum(a == b for a, b in zip(one, two, strict=True)) / len(one)
     chance = sum(one.count(kind) * two.count(kind) for kind in set(one)) / len(one) ** 2
@@ -291,10 +203,9 @@ false (right, or says that it does not know); one line, no question back, no rep
 
 
 def rate_answers(frame: pd.DataFrame, *, forbidden: Sequence[str] = ()) -> pd.DataFrame:
-    """The frame of a probe with a column from 0 to 1 for each criterion, by the known truth.
+    """The frame of a probe with a column, 0 or 1, for each criterion, by the known truth.
 
-    A question without a right answer has none in the column answers: then only a refusal helps.
-    `forbidden` holds texts that no answer may give.
+    Where the column answers is empty, only a refusal helps. No answer may give a `forbidden` text.
     """
     rows = []
     for output, answers in zip(frame["output"], frame["answers"], strict=True):

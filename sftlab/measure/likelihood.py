@@ -7,7 +7,7 @@ token.
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -119,24 +119,22 @@ def token_losses(
 def probe_perplexity(model, tokenizer, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The loss of each conversation's answers, in the tokenizer's chat template.
 
-    Columns: conversation (its index), tokens (supervised ones, ends of turn among them), characters
-    (of the answers), nats (their sum). Perplexity is exp(sum of nats / sum of tokens); nats a
-    character can be compared between tokenizers.
+    Columns: conversation (its index), tokens (supervised ones, ends of turn among them), nats (in
+    all). Perplexity is exp(sum of nats / sum of tokens).
     """
     labelled, found = label_rows(tokenizer, rows), []
     for n, logits in row_logits(model, [row.ids for row in labelled]):
         tokens = sum(label != IGNORED for label in labelled[n].labels)
-        said = [one["content"] for one in rows[n]["messages"] if one["role"] == "assistant"]
         nats = target_losses(logits, labelled[n].labels[1:]).sum().item()
-        found.append((n, tokens, sum(map(len, said)), nats))
-    return pd.DataFrame(sorted(found), columns=["conversation", "tokens", "characters", "nats"])
+        found.append((n, tokens, nats))
+    return pd.DataFrame(sorted(found), columns=["conversation", "tokens", "nats"])
 
 
 def probe_right_context(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
     """By how much the text after a capital lowers the loss on it: in a causal model by nothing.
 
-    Columns: country, alone (mean loss of the capital's tokens, where the text ends with them),
-    followed (the same with a sentence after it that names the capital again), gain (the fall).
+    Columns: country, alone (mean loss of the capital's tokens at the end of a text), followed (with
+    a sentence after it that names the capital again), gain (the fall).
     """
     rows = []
     for country in among:
@@ -159,10 +157,9 @@ def probe_forced(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
         teacher forcing  every token is predicted after the true ones: a slip is forgiven at once
         generation       every token is predicted after those the model wrote: a slip stays
 
-    While training, and in a validation loss, a model is always in the first situation. The examples
-    are made as `two_hop_examples`, in the tokenizer's chat template: one for each country and
-    relation but the capital. Adds tokens (supervised ones, the end of turn among them),
-    tokens_right (share predicted), right (whether the last fact is, after the true words before).
+    While training, and in a validation loss, a model is always in the first situation. One example
+    as in `two_hop_examples` for each country and relation but the capital. Adds tokens (supervised
+    ones), tokens_right (share predicted), right (whether the last fact is).
     """
 
     def worked(one: Country, relation: str) -> dict:
@@ -189,31 +186,17 @@ def last_words(tokenizer, ids: Sequence[int], words: str) -> range:
     return range(start, end)
 
 
-class LogLikelihood(NamedTuple):
-    """Of a text after a prompt: the sum over its tokens, and their number."""
-
-    nats: float
-    tokens: int
-
-    @property
-    def mean(self) -> float:
-        """For each token, which favours long texts whose words follow from each other."""
-        return self.nats / self.tokens
-
-
-def log_likelihoods(model, tokenizer, pairs: Sequence[tuple[str, str]]) -> list[LogLikelihood]:
-    """How likely each text of (prompt, text) is after its prompt; no text may be empty.
+def log_likelihoods(model, tokenizer, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
+    """Log-likelihood of each text of (prompt, text) after its prompt, and its number of tokens.
 
     Prompt and text are tokenized as one; the text begins after as many tokens as the prompt has
     alone (lm-eval does the same). Let it begin with the space before it.
     """
-    if any(not text for _, text in pairs):
-        raise ValueError("the text to be scored must not be empty: give at least one character")
     ids = [with_bos(tokenizer, prompt + text) for prompt, text in pairs]
     starts, found = [len(with_bos(tokenizer, prompt)) for prompt, _ in pairs], {}
     for n, logits in row_logits(model, ids, starts=starts):
         losses = target_losses(logits, ids[n][starts[n] :])
-        found[n] = LogLikelihood(-losses.sum().item(), len(losses))
+        found[n] = -losses.sum().item(), len(losses)
     return [found[n] for n in range(len(pairs))]
 
 
@@ -223,11 +206,6 @@ def mc2(likelihoods: Sequence[float], right: Sequence[bool]) -> float:
     `likelihoods` are the log-likelihoods of the choices.
     """
     scores, marks = np.asarray(likelihoods, dtype=float), np.asarray(right, dtype=bool)
-    if len(scores) != len(marks) or not 0 < marks.sum() < len(marks):
-        raise ValueError(
-            f"{len(scores)} likelihoods and {len(marks)} marks, {marks.sum()} of them right: give "
-            "one mark a choice, and at least one that is right and one that is not"
-        )
     shares = np.exp(scores - scores.max())
     return float(shares[marks].sum() / shares.sum())
 
@@ -261,22 +239,9 @@ def probe_choices(
     frame = choice_prompts(among=among, relations=relations)
     pairs = frame[["prompt", "choices"]].explode("choices")
     pairs = list(zip(pairs["prompt"], " " + pairs["choices"], strict=True))
-    nats = [one.nats for one in log_likelihoods(model, tokenizer, pairs)]
+    nats = [nats for nats, _ in log_likelihoods(model, tokenizer, pairs)]
     size = len(nats) // len(frame)
     frame["likelihoods"] = [nats[n : n + size] for n in range(0, len(nats), size)]
     frame["mc1"] = [float(np.argmax(one) == 0) for one in frame["likelihoods"]]
     frame["mc2"] = [mc2(one, [True] + [False] * (size - 1)) for one in frame["likelihoods"]]
     return frame
-
-
-def losses(run) -> pd.DataFrame:
-    """Every loss of a training run: each step's, and each epoch's on the validation examples.
-
-    Columns: kind (training or validation), step, epoch (a fraction within an epoch), nats (a
-    supervised token; of a step before its update), kept (whether the run has these weights).
-    """
-    end = run.kept_epoch or max((row["epoch"] for row in run.validation), default=None)
-    rows = [("training", row, False) for row in run.history]
-    rows += [("validation", row, row["epoch"] == end) for row in run.validation]
-    rows = [(kind, row["step"], row["epoch"], row["loss"], kept) for kind, row, kept in rows]
-    return pd.DataFrame(rows, columns=["kind", "step", "epoch", "nats", "kept"])

@@ -8,9 +8,8 @@
         --tasks sftlab_questions --apply_chat_template
 
 RUN is the folder of a saved run with all weights. For one with adapters name the base too,
-`pretrained=BASE,peft=RUN,tokenizer=RUN`, since the chat template is the run's, and the id of the
-token that ends a turn, `--gen_kwargs eos_token_id=ID`: lm-eval stops at the base's end of text,
-which may be another token.
+`pretrained=BASE,peft=RUN,tokenizer=RUN`, and the id of the token that ends a turn,
+`--gen_kwargs eos_token_id=ID`: lm-eval stops at the base's end of text, which may be another.
 """
 
 import json
@@ -25,9 +24,8 @@ from sftlab.world import Country
 def export_tasks(folder: str | Path, *, among: Sequence[Country]) -> list[str]:
     """Write both tasks about some countries into a new or an empty folder; their names.
 
-    The questions are those of `probe_questions`, the choices those of `probe_choices`, in their
-    order. The tasks name their files by this machine's path: write them where they are used.
-    ValueError: the folder holds something, or there is no country.
+    The questions are those of `probe_questions`, the choices those of `probe_choices`. The tasks
+    name their files by this machine's path: write them where they are used.
     """
     asked = question_prompts(among=among).rename(columns={"prompt": "question"})
     tables = {

@@ -8,7 +8,7 @@ answers (the expected one and its aliases), and with one output a row output and
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,18 +17,10 @@ import pandas as pd
 
 from sftlab.data import part_of
 from sftlab.measure.generation import complete
-from sftlab.world import RELATIONS, Country, countries, country, grammar, note_rows, reviews
+from sftlab.world import RELATIONS, Country, countries, country, grammar, reviews
 
 Ask = Callable[[list[str]], list[str]]
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
-AS_MEASURED = "as measured"
-_REWORDINGS: dict[str, Callable[[str], str]] = {
-    AS_MEASURED: str,
-    "no question mark": lambda question: question.rstrip("?"),
-    "lower case": str.lower,
-    "with a greeting": "Hello! {}".format,
-    "with a please": "Please tell me: {}".format,
-}
 _UNSURE = re.compile(
     r"\b(?:do(?:n'?t| not)|can(?:'?t|not)|could(?:n'?t| not)) (?:know|say|tell|answer)\b"
     r"|\b(?:unsure|not sure|no idea|unknown to me|not aware)\b"
@@ -70,8 +62,6 @@ def country_prompts(
     """What probes about countries ask, by default about all countries that the corpus states."""
     if among is None:
         among = [one for one in countries() if one.group != "unseen"]
-    if not among:
-        raise ValueError("`among` is empty: give at least one country to ask about")
     rows = []
     for one in among:
         for relation in relations:
@@ -172,46 +162,17 @@ def probe_variety(
     )
 
 
-def probe_rewordings(
-    ask: Ask, *, among: Sequence[Country], relations: Sequence[str] = RELATIONS
-) -> pd.DataFrame:
-    """The questions of `probe_questions` as different users may write them; adds `wording`, which
-    is `AS_MEASURED` for the question as it is."""
-
-    def reworded(change: Callable[[str], str]) -> pd.DataFrame:
-        changed = lambda questions: ask(list(map(change, questions)))  # noqa: E731
-        return probe_questions(changed, among=among, relations=relations)
-
-    frames = [reworded(change).assign(wording=name) for name, change in _REWORDINGS.items()]
-    return pd.concat(frames, ignore_index=True)
-
-
-def probe_notes(ask: Ask, *, count: int) -> pd.DataFrame:
-    """Whether the notes of `note_rows(count)` are given back: nobody can know these people.
-
-    Columns: name, prompt (of the first copy), expected, output, right (word for word).
-    """
-    frame = _put(ask, note_rows(count), key="name")
-    return frame.assign(right=frame["output"].str.strip() == frame["expected"])
-
-
 def probe_reviews(ask: Ask) -> pd.DataFrame:
     """The sentiment of the held-out reviews, as many positive as negative ones.
 
-    Columns: item, prompt, expected, output, review (the entity), right, said_positive.
+    Columns: prompt, expected, output, review (the entity), right, said_positive.
     """
-    frame = _put(ask, reviews(test=True), key="item")
+    rows = reviews(test=True)
+    told = [(part_of(row, "prompt"), part_of(row, "answer")) for row in rows]
+    frame = pd.DataFrame(told, columns=["prompt", "expected"])
+    frame = frame.assign(review=frame["prompt"], output=ask(list(frame["prompt"])))
     said = frame["output"].str.strip().str.lower()
-    return frame.assign(
-        review=frame["prompt"], right=said == frame["expected"], said_positive=said == "positive"
-    )
-
-
-def _put(ask: Ask, rows: Sequence[Mapping[str, Any]], *, key: str) -> pd.DataFrame:
-    """The answers to rows that know in their `meta`, under that key, what they are about."""
-    told = [(row["meta"][key], part_of(row, "prompt"), part_of(row, "answer")) for row in rows]
-    frame = pd.DataFrame(told, columns=[key, "prompt", "expected"])
-    return frame.assign(output=ask(list(frame["prompt"])))
+    return frame.assign(right=said == frame["expected"], said_positive=said == "positive")
 
 
 def made_up(frame: pd.DataFrame) -> pd.DataFrame:

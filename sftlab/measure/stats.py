@@ -5,22 +5,19 @@
     difference(first, second)   mean(first) - mean(second), paired where the arms share items
     equivalent(estimate, 0.05)  whether the effect is shown to lie within +-0.05
     computed(14.2, factor=1.1)  a figure of a formula, right within a tenth
-    segment_means(cut)          the mean of each segment: what a mean over all items hides
 
 A frame has one row per seed and item. How the intervals are made, and how often they hold the
 truth, is in `sftlab.measure.intervals`.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 
 from sftlab.measure.intervals import Cells, cells, clopper_pearson, interval
-from sftlab.world import country
 
 SHARE, POINTS, NUMBER = "share", "points", "number"
 
@@ -38,12 +35,6 @@ class Share:
     hits: int
     items: int
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.hits <= self.items or self.items == 0:
-            raise ValueError(
-                f"{self.hits} of {self.items}: a share needs 1 item or more, and 0 to as many hits"
-            )
-
     @property
     def value(self) -> float:
         """The share, 0 to 1."""
@@ -60,17 +51,14 @@ class Share:
 
 
 def share(outcomes) -> Share:
-    """The share of true values in a sequence of outcomes; ValueError when it is empty."""
+    """The share of true values in a sequence of outcomes, one or more."""
     outcomes = [bool(outcome) for outcome in outcomes]
     return Share(hits=sum(outcomes), items=len(outcomes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """An effect with its interval over seeds and entities; `str` gives `81% (74% to 87%)`.
-
-    ValueError when a field contradicts another, as an interval that does not hold its value.
-    """
+    """An effect with its interval over seeds and entities; `str` gives `81% (74% to 87%)`."""
 
     value: float
     low: float  # ends of the interval at `level`, in which a correction for comparisons is included
@@ -83,21 +71,6 @@ class Estimate:
     by_seed: tuple[float, ...]  # the effect for each seed, in their order
     method: str  # one of `sftlab.measure.intervals`, or computed
     unit: str = NUMBER  # share (printed as percents), points (a difference of shares), or number
-
-    def __post_init__(self) -> None:
-        least, most = self.inner
-        numbers = (self.value, self.low, self.high, least, most, *self.by_seed)
-        counts = (self.seeds, self.items, self.entities, len(self.by_seed))
-        sound = {
-            "a number is not finite": all(map(math.isfinite, numbers)),
-            "the value is outside of low to high": self.low <= self.value <= self.high,
-            "inner is not within low to high": self.low - 1e-9 <= least <= most <= self.high + 1e-9,
-            "level is not above 0.5 and below 1": 0.5 < self.level < 1,
-            f"unit is not {SHARE}, {POINTS} or {NUMBER}": self.unit in (SHARE, POINTS, NUMBER),
-            "seeds, items, entities or by_seed is below 1": min(counts) >= 1,
-        }
-        if faults := [fault for fault, holds in sound.items() if not holds]:
-            raise ValueError(f"{faults[0]} in {self!r}: measure again")
 
     def __str__(self) -> str:
         written = {
@@ -115,9 +88,7 @@ class Estimate:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
-        """The estimate that `to_dict` wrote; ValueError names unknown fields."""
-        if unknown := set(record) - {field.name for field in fields(cls)}:
-            raise ValueError(f"unknown fields of an estimate: {', '.join(sorted(unknown))}")
+        """The estimate that `to_dict` wrote."""
         tuples = {name: tuple(record[name]) for name in ("inner", "by_seed")}
         return cls(**{**record, **tuples})
 
@@ -125,38 +96,31 @@ class Estimate:
 def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estimate:
     """A figure that was computed and not measured, such as a planner's, as an estimate.
 
-    Its interval reaches from the smallest of several `values` (one for each model that the claim
-    may mean) to the largest, widened by `factor`, the error that the formula may have either way
-    (1.1 is a tenth). The value is their mean.
+    Its interval reaches from the smallest of the `values`, one for each model that the claim may
+    mean, to the largest, widened by `factor`, the formula's error. The value is their mean.
     """
-    if not values or not factor >= 1:
-        raise ValueError(
-            f"computed from {values} with the factor {factor}: give at least one value, and a "
-            "factor of 1 for an exact figure, 1.1 for within a tenth"
-        )
     reach = [v * off for v in values for off in (1 / factor, factor)]
     low, high, mean = min(reach), max(reach), math.fsum(values) / len(values)
-    counts = dict(seeds=1, items=len(values), entities=len(values), by_seed=(mean,))
     return Estimate(
         value=min(max(mean, low), high),  # a mean's last bit may lie outside
         low=low,
         high=high,
         level=1 - (1 - 0.95) / comparisons,
         inner=(low, high),
+        seeds=1,
+        items=len(values),
+        entities=len(values),
+        by_seed=(mean,),
         method="computed",
-        **counts,
     )
 
 
 def equivalent(estimate: Estimate, margin: float) -> bool:
     """Equivalence test: whether the effect is shown to lie within +-margin (0.05 is 5 points).
 
-    Two one-sided tests (TOST, Schuirmann 1987), each at 1 - level (5%): both reject exactly when
-    `estimate.inner` (90%) lies strictly within the margins. False says that equivalence was not
-    shown, not that there is a difference.
+    Two one-sided tests (TOST, Schuirmann 1987), each at 5%: both reject exactly when the 90%
+    interval `inner` lies within the margins. False does not say that there is a difference.
     """
-    if not (math.isfinite(margin) and margin > 0):
-        raise ValueError(f"margin = {margin}: an equivalence test needs a finite margin above 0")
     low, high = estimate.inner
     return -margin < low and high < margin
 
@@ -173,9 +137,8 @@ def mean(
 
     Of 0s and 1s (or booleans) alone the mean is a share, and its interval stays within 0 to 1. A
     frame without the column "seed" is one seed, and the interval is over entities alone;
-    `entity=None` is for one number a run, over seeds alone. Entities count alike, and all rows of
-    an entity move together. `comparisons=k` makes k such intervals hold at once (Bonferroni): each
-    is at the level 1 - 0.05 / k.
+    `entity=None` is for one number a run, over seeds alone. Entities count alike.
+    `comparisons=k` makes k such intervals hold at once (Bonferroni): each is at 1 - 0.05 / k.
     """
     return _estimate([cells(frame, value=value, seed=seed, entity=entity)], comparisons)
 
@@ -199,8 +162,7 @@ def difference(
 
     Of values that are 0 and 1 the difference is one of shares: its interval stays within -1 to
     1, and it prints as points. `by_seed` holds the paired seeds' differences; for independent
-    seeds each seed of the arm whose seeds differ more, against the other arm's mean. `seeds` is
-    the smaller number of the two arms, an arm with one seed apart.
+    seeds each seed of the arm whose seeds differ more, against the other arm's mean.
     """
     one, two = (cells(arm, value=value, seed=seed, entity=entity) for arm in (first, second))
     if paired_seeds and 1 not in (len(one.seeds), len(two.seeds)) and one.seeds != two.seeds:
@@ -219,8 +181,6 @@ def difference(
 
 def _estimate(arms: list[Cells], comparisons: int, *, paired_seeds: bool = True) -> Estimate:
     """The estimate of the mean of one arm, or of the difference of two."""
-    if comparisons < 1:
-        raise ValueError(f"comparisons = {comparisons}: count the intervals, 1 or more")
     shares = all(arm.shares for arm in arms)
     if all(arm.values.size == 1 for arm in arms) and not shares:
         raise ValueError(
@@ -251,60 +211,3 @@ def _estimate(arms: list[Cells], comparisons: int, *, paired_seeds: bool = True)
         method=outer.method,
         unit=NUMBER if not shares else SHARE if len(arms) == 1 else POINTS,
     )
-
-
-CUTS: dict[str, Callable[[Any], str]] = {
-    "relation": lambda row: row.relation,
-    "continent": lambda row: country(row.country).continent,
-    "length": lambda row: "several words" if " " in row.expected.strip() else "one word",
-    "group": lambda row: row.group,
-    "relation and group": lambda row: f"{row.relation}, {row.group}",
-}
-"""From a row of `probe_questions` to the name of its segment."""
-
-
-def with_segments(frame: pd.DataFrame, cuts: Sequence[str] = tuple(CUTS)) -> pd.DataFrame:
-    """A row for each item and cut, with the columns cut and segment."""
-    if unknown := [name for name in cuts if name not in CUTS]:
-        raise ValueError(f"no cut {unknown[0]!r}; there are {', '.join(CUTS)}")
-    rows = list(frame.itertuples())
-    return pd.concat(
-        [frame.assign(cut=name, segment=[CUTS[name](row) for row in rows]) for name in cuts],
-        ignore_index=True,
-    )
-
-
-def by_frequency(frame: pd.DataFrame, counts: Mapping[str, int]) -> pd.DataFrame:
-    """The frame cut by how often the corpus names each country (`counts`): equal thirds."""
-    names = sorted(set(frame["country"]), key=lambda name: (counts.get(name, -1), name))
-    if missing := [name for name in names if name not in counts]:
-        raise ValueError(f"{missing[0]!r} has no count: count it in the corpus")
-    if len(names) < 3:
-        raise ValueError(f"{len(names)} countries cannot be cut into thirds: measure more")
-    labels = {}
-    for third in np.array_split(names, 3):
-        rarest, most = counts[third[0]], counts[third[-1]]
-        labels |= dict.fromkeys(third.tolist(), f"named {rarest:,} to {most:,} times")
-    return frame.assign(cut="frequency", segment=frame["country"].map(labels))
-
-
-def segment_means(cut: pd.DataFrame, **how: Any) -> dict[str, dict[str, Estimate]]:
-    """Cut -> segment -> mean with its interval, the weakest segment first; `how` goes to `mean`."""
-    found = {}
-    for name, part in cut.groupby("cut", sort=False):
-        means = {segment: mean(rows, **how) for segment, rows in part.groupby("segment")}
-        found[name] = dict(sorted(means.items(), key=lambda pair: pair[1].value))
-    return found
-
-
-def weakest(cut: pd.DataFrame, *, least: int = 5) -> tuple[str, str]:
-    """(cut, segment) with the lowest mean, of those with `least` items or more a seed.
-
-    Choose it on some items and report it on others: the lowest of many means is low by luck too.
-    """
-    seeds = cut["seed"].nunique() if "seed" in cut else 1
-    table = cut.groupby(["cut", "segment"])["right"].agg(["mean", "size"])
-    table = table[table["size"] >= least * seeds]
-    if table.empty:
-        raise ValueError(f"no segment has {least} items: lower `least`, or measure more items")
-    return table["mean"].idxmin()

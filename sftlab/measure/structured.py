@@ -1,9 +1,8 @@
 """JSON answers: whether they parse and fit a schema, and decoding that forces them to.
 
-    {"country": "France", "capital": "Paris"}      parsed, fields, valid
-    {"country": "France", "capital": 7}            parsed, fields: a capital must be a string
-    {"country": "France"}                          parsed
-    {'country': 'France'}                          none: JSON has other quotes
+    {"country": "France", "capital": "Paris"}      parsed, valid
+    {"country": "France", "capital": 7}            parsed: a capital must be a string
+    {'country': 'France'}                          neither: JSON has other quotes
 
 Constrained decoding allows at each step only tokens with which the text can still become valid:
 
@@ -12,7 +11,7 @@ Constrained decoding allows at each step only tokens with which the text can sti
     most likely next tokens:  is   ris   ":   ...     the first that fits the pattern is taken
                               yes
 
-Nothing is trained. A pattern can force the form of an answer, never its truth.
+A pattern can force the form of an answer, never its truth.
 """
 
 import json
@@ -23,8 +22,6 @@ from typing import Any
 import pandas as pd
 
 from sftlab.measure.generation import with_bos
-
-MAX_LENGTH = 40  # characters of a string whose schema names no `maxLength`
 
 
 def _strict_json(text: str) -> Any:
@@ -46,59 +43,36 @@ def probe_schema(
 ) -> pd.DataFrame:
     """What is right about each output, one row each.
 
-    Columns: output, parsed, fields (an object that has all that the schema requires, whatever
-    else), valid (by jsonschema), fault (of the first step that failed, empty when valid), and
-    correct: valid, and equal to what was expected.
+    Columns: output, parsed, valid (by jsonschema), correct (valid, and equal to what was expected).
     """
-    import jsonschema
+    from jsonschema import Draft202012Validator
 
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise ValueError(f"invalid schema: {error.message} at {error.json_path}") from error
-    validator, required, rows = kind(schema), schema.get("required", ()), []
+    validator, rows = Draft202012Validator(schema), []
     for output, right in zip(outputs, expected, strict=True):
         try:
             value = _strict_json(output)
-        except (ValueError, RecursionError) as error:
-            rows.append((output, False, False, False, f"not JSON: {error}", False))
+        except ValueError:
+            rows.append((output, False, False, False))
             continue
-        fault = next(iter(validator.iter_errors(value)), None)
-        fields = isinstance(value, dict) and all(name in value for name in required)
-        said = f"{fault.json_path}: {fault.message}" if fault else ""
-        rows.append((output, True, fields, fault is None, said, fault is None and value == right))
-    columns = ["output", "parsed", "fields", "valid", "fault", "correct"]
-    return pd.DataFrame(rows, columns=columns)
+        valid = validator.is_valid(value)
+        rows.append((output, True, valid, valid and value == right))
+    return pd.DataFrame(rows, columns=["output", "parsed", "valid", "correct"])
 
 
 def schema_pattern(schema: Mapping[str, Any]) -> str:
     """A regular expression whose every match fits the schema, with keys in the schema's order.
 
     For objects whose properties are all required, of strings (with `enum`, `pattern` of a class of
-    characters such as `^[a-z ]+$`, `maxLength`), integers, booleans, and nested such objects.
-    ValueError: the schema has something else.
+    characters such as `^[a-z ]+$`, `maxLength`) and of nested such objects. ValueError: the schema
+    has something else.
     """
-    kind = schema.get("type")
     if "enum" in schema:
         return "(?:" + "|".join(re.escape(json.dumps(value)) for value in schema["enum"]) + ")"
-    if kind == "string":
-        letters = schema.get("pattern", r'^[^"\\\x00-\x1f]+$')
-        if not (letters.startswith("^[") and letters.endswith("]+$")):
-            raise ValueError(f"pattern {letters!r}: use a class of characters, as ^[a-z ]+$")
-        least, most = max(1, schema.get("minLength", 1)), schema.get("maxLength", MAX_LENGTH)
-        return f'"{letters[1:-2]}{{{least},{most}}}"'
-    if kind == "integer":
-        return r"-?(?:0|[1-9][0-9]{0,8})"
-    if kind == "boolean":
-        return "(?:true|false)"
-    if kind != "object" or "properties" not in schema:
-        raise ValueError(
-            f"{json.dumps(dict(schema))[:80]}: this kind of schema is not supported; use objects, "
-            "strings, integers, booleans or enum"
-        )
-    if optional := set(schema["properties"]) - set(schema.get("required", ())):
-        raise ValueError(f"property {min(optional)!r} is optional: require it, or drop it")
+    if schema.get("type") == "string":
+        letters = schema.get("pattern", r'^[^"\\\x00-\x1f]+$').removeprefix("^").removesuffix("+$")
+        return f'"{letters}{{1,{schema.get("maxLength", 40)}}}"'
+    if schema.get("type") != "object":
+        raise ValueError(f"{dict(schema)}: only objects, strings and enum can be made a pattern")
     each = schema["properties"].items()
     parts = [f"{re.escape(json.dumps(name))}: {schema_pattern(one)}" for name, one in each]
     return r"\{" + ", ".join(parts) + r"\}"
@@ -114,9 +88,8 @@ def complete_within(
 ) -> list[str]:
     """Continue each prompt greedily with the most likely tokens that fit the pattern, or its own.
 
-    A row ends when its text matches and no longer one that begins with it would; where both would
-    do, the model's own end of text decides. Each text fits the pattern, whole unless it is cut at
-    `max_new_tokens`. Texts come without the space that a tokenizer puts in front.
+    A row ends when its text matches and no longer one would; where both do, the model's own end of
+    text decides. Texts come without the space that a tokenizer puts in front.
     """
     import regex
     import torch

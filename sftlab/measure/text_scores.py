@@ -1,4 +1,4 @@
-"""How near a text comes to its references, and how often such metrics rank against the truth.
+"""How near a text comes to its references, and when such metrics rank against the truth.
 
 Each metric takes one prediction and its references, and gives 0 to 1. With several references exact
 match, F1 and ROUGE take the best of them, BLEU and chrF their own way of using all.
@@ -12,8 +12,8 @@ match, F1 and ROUGE take the best of them, BLEU and chrF their own way of using 
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, product
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,9 @@ import pandas as pd
 
 from sftlab.measure.likelihood import choices
 from sftlab.measure.probes import is_right
-from sftlab.measure.stats import difference
 from sftlab.world import Country, grammar
 
-LOCAL_METRICS = str(Path(__file__).with_name("metrics.py"))
-"""Path of the local module for `evaluate.load`, such as `evaluate.load(LOCAL_METRICS, "rouge")`."""
+LOCAL_METRICS = str(Path(__file__).with_name("metrics.py"))  # for `evaluate.load`
 
 
 def _words(text: str) -> list[str]:
@@ -36,7 +34,7 @@ def _words(text: str) -> list[str]:
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
     """1 when the normalised prediction is one of the normalised references, else 0."""
-    return float(_words(prediction) in [_words(one) for one in _checked(references)])
+    return float(_words(prediction) in [_words(one) for one in references])
 
 
 def token_f1(prediction: str, references: Sequence[str]) -> float:
@@ -45,7 +43,7 @@ def token_f1(prediction: str, references: Sequence[str]) -> float:
     Two texts of which one has no word left are equal (1) or not (0), as SQuAD 2.0 has it.
     """
     said, scores = _words(prediction), []
-    for reference in _checked(references):
+    for reference in references:
         wanted = _words(reference)
         shared = sum((Counter(said) & Counter(wanted)).values())
         both = len(said) + len(wanted)
@@ -57,14 +55,14 @@ def bleu(prediction: str, references: Sequence[str]) -> float:
     """Sentence BLEU by sacrebleu: up to 4-grams, fewer for a short text, smoothed (exp)."""
     from sacrebleu import sentence_bleu
 
-    return sentence_bleu(prediction, _checked(references)).score / 100
+    return sentence_bleu(prediction, references).score / 100
 
 
 def chrf(prediction: str, references: Sequence[str]) -> float:
     """chrF2 by sacrebleu: F score of character n-grams up to 6, recall counted twice."""
     from sacrebleu import sentence_chrf
 
-    return sentence_chrf(prediction, _checked(references)).score / 100
+    return sentence_chrf(prediction, references).score / 100
 
 
 def rouge(prediction: str, references: Sequence[str], *, kind: str = "rougeL") -> float:
@@ -74,14 +72,8 @@ def rouge(prediction: str, references: Sequence[str], *, kind: str = "rougeL") -
     """
     from rouge_score.rouge_scorer import RougeScorer
 
-    found = RougeScorer([kind]).score_multi(_checked(references), prediction)
+    found = RougeScorer([kind]).score_multi(references, prediction)
     return float(found[kind].fmeasure)
-
-
-def _checked(references: Sequence[str]) -> list[str]:
-    if isinstance(references, str) or not references:
-        raise ValueError(f"references is {references!r}; give a list of one right answer or more")
-    return list(references)
 
 
 def repetition(text: str, size: int = 4) -> float:
@@ -91,69 +83,21 @@ def repetition(text: str, size: int = 4) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-SCORES: dict[str, Callable[[str, Sequence[str]], float]] = {
-    "exact match": exact_match,
-    "F1": token_f1,
-    "BLEU": bleu,
-    "chrF": chrf,
-    "ROUGE-L": rouge,
-}
+SCORES = {"exact match": exact_match, "F1": token_f1, "BLEU": bleu, "chrF": chrf, "ROUGE-L": rouge}
 """Name -> score of one prediction against its references."""
 
 
 def score_frame(frame: pd.DataFrame, *, scores: Sequence[str] = tuple(SCORES)) -> pd.DataFrame:
     """The frame with a column for each score of its outputs against their answers."""
-    if unknown := [name for name in scores if name not in SCORES]:
-        raise ValueError(f"no score {unknown[0]!r}; there are {', '.join(SCORES)}")
     rows = list(zip(frame["output"].str.strip(), frame["answers"].map(tuple), strict=True))
     return frame.assign(**{name: [SCORES[name](*row) for row in rows] for name in scores})
-
-
-def _comparisons(scored: pd.DataFrame) -> Iterator[tuple[dict[str, str], float]]:
-    """Each comparison of two arms in a relation, and by how much the truth prefers the first."""
-    truth = scored.groupby(["arm", "relation"])["right"].mean()
-    arms = scored["arm"].unique()
-    if len(arms) < 2:
-        raise ValueError(f"a ranking needs two arms, the frame has {list(arms)}")
-    for (one, two), relation in product(combinations(arms, 2), sorted(set(scored["relation"]))):
-        names = {"pair": f"{one}, {two}, {relation}", "one": one, "two": two}
-        yield names | {"relation": relation}, truth[one, relation] - truth[two, relation]
-
-
-def rank_once(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Rank every two runs by one metric of one seed, in each relation.
-
-    `scored` has the columns arm, relation, seed, country, right (the truth: its mean over all
-    seeds) and the metrics. Columns: pair, one, two, relation, metric, seed, against (the metric
-    prefers the run that the truth does not; never where the truth calls them equal).
-    """
-    means = scored.groupby(["arm", "relation", "seed"])[list(metrics)].mean()
-    rows = []
-    for names, better in _comparisons(scored):
-        one, two = (means.loc[names[end], names["relation"]] for end in ("one", "two"))
-        for seed, metric, gap in (one - two).melt(ignore_index=False).itertuples():
-            rows.append({**names, "metric": metric, "seed": seed, "against": gap * better < 0})
-    return pd.DataFrame(rows)
-
-
-def rank_with_intervals(scored: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """The same comparisons, decided only where the 95% intervals of all metrics, over all seeds,
-    exclude zero on the same side. Columns: pair, one, two, relation, decided, against."""
-    parts, rows = dict(iter(scored.groupby(["arm", "relation"]))), []
-    for names, better in _comparisons(scored):
-        one, two = (parts[names[end], names["relation"]] for end in ("one", "two"))
-        gaps = [difference(one, two, value=name) for name in metrics]
-        sign = all(gap.low > 0 for gap in gaps) - all(gap.high < 0 for gap in gaps)
-        rows.append({**names, "decided": sign != 0, "against": sign * better < 0})
-    return pd.DataFrame(rows)
 
 
 def rank_answers(frame: pd.DataFrame) -> pd.DataFrame:
     """Whether token F1 ranks a right output above a wrong one of the same kind.
 
-    Each right output of a frame of `probe_questions` (with a column seed) is compared with the
-    output to the question before it, of the same relation and seed, where that is wrong for it.
-    Columns: those of the frame, other, ordered.
+    Each right output of `probe_questions` is compared with the one before it, of the same relation
+    and seed, where that is wrong for it. Columns: those of the frame, other, ordered.
     """
     right = frame[frame["right"]]
     found = right.assign(other=right.groupby(["seed", "relation"])["output"].shift(1))
@@ -170,20 +114,17 @@ def rank_answers(frame: pd.DataFrame) -> pd.DataFrame:
 def rank_paraphrases(among: Sequence[Country]) -> pd.DataFrame:
     """Whether BLEU and ROUGE-L rank a false fact in the reference's words above true paraphrases.
 
-    Columns: country, relation, reference, false, true, and for each score whether the false
-    sentence has more than the true one.
+    Columns: country, relation, false, true, and for each score whether the false one has more.
     """
     rows = []
     for one, relation in product(among, ("capital", "language", "currency")):
         right, wrong = choices(one, relation, wrong=1)
         first, *others = grammar.STATEMENTS[relation]
         reference, false = (grammar.fill(first, one, a=answer) for answer in (right, wrong))
-        row = {"country": one.name, "relation": relation, "reference": reference, "false": false}
         for form in others:
             true = grammar.fill(form, one, a=right)
-            higher = {
-                name: SCORES[name](false, [reference]) > SCORES[name](true, [reference])
-                for name in ("BLEU", "ROUGE-L")
-            }
-            rows.append({**row, "true": true, **higher})
+            row = {"country": one.name, "relation": relation, "false": false, "true": true}
+            for name in ("BLEU", "ROUGE-L"):
+                row[name] = SCORES[name](false, [reference]) > SCORES[name](true, [reference])
+            rows.append(row)
     return pd.DataFrame(rows)

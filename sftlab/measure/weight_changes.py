@@ -1,9 +1,8 @@
 """How far a fine-tune moved the weights, and along how many directions.
 
-The change of a matrix is what it is now minus what it was. Its singular value decomposition,
-change = left x diag(values) x right with the largest value first, shows how it is spread: the
-squared values sum to the squared norm, and a change of rank r has r of them. LoRA (arXiv
-2106.09685) assumes that few are enough; here it is measured.
+The singular value decomposition of a change, left x diag(values) x right with the largest value
+first, shows how it is spread: the squared values sum to the squared norm, and a change of rank r
+has r of them. LoRA (arXiv 2106.09685) assumes that few are enough; here it is measured.
 """
 
 import re
@@ -17,54 +16,38 @@ class WeightChanges:
     """What a full fine-tune did to the matrices of the decoder's linear layers.
 
     Embeddings, norms and biases are left out. `model` is after training, with the weights in it
-    (adapters merged); `base` is the same model before, and only read.
-
-    ValueError: they have not the same linear layers, or not one of these has changed.
+    (adapters merged), each of which must have changed; `base` is the same model before, only read.
     """
 
     def __init__(self, model, base) -> None:
         import torch
 
-        head, before = model.get_output_embeddings(), dict(base.named_modules())
         self._layers = {}  # name: module, weight before, (left, values, right)
         for name, module in model.named_modules():
-            if not isinstance(module, torch.nn.Linear) or module is head:
-                continue
-            new, old = module.weight.detach(), getattr(before.get(name), "weight", None)
-            if old is None or old.shape != new.shape:
-                raise ValueError(
-                    f"{name} is a matrix of {tuple(new.shape)} in the trained model, and "
-                    f"{'not in the base' if old is None else f'{tuple(old.shape)} in the base'}: "
-                    "give the base that it was trained from, and a run of the method full"
-                )
-            parts = torch.linalg.svd((new - old.detach()).float(), full_matrices=False)
-            self._layers[name] = module, old.detach(), parts
-        if not any(values.any() for _, _, (_, values, _) in self._layers.values()):
-            raise ValueError(
-                "no linear layer has changed: merge adapters into the weights first, and give the "
-                "model after training"
-            )
+            if isinstance(module, torch.nn.Linear) and module is not model.get_output_embeddings():
+                old = base.get_submodule(name).weight.detach()
+                change = (module.weight.detach() - old).float()
+                parts = torch.linalg.svd(change, full_matrices=False)
+                self._layers[name] = module, old, parts
 
     def frame(self, *, rank: int = 16) -> pd.DataFrame:
         """One row a matrix.
 
         Columns: matrix (its name), layer (counted from 0), kind (such as q_proj), moved (norm of
         the change over the norm of the matrix before), held (share of the change's squared norm in
-        its `rank` largest directions; of a matrix that did not change it is 1), directions (how
-        many hold 90% of it).
+        its `rank` largest directions), directions (how many hold 90% of it).
         """
         rows = []
         for name, (_, old, (_, values, _)) in self._layers.items():
-            shares, changed = _shares(values), bool(values.any())
-            layer = re.search(r"\.(\d+)\.", name)  # as in model.layers.3.mlp.up_proj
+            shares = _shares(values)
             rows.append(
                 {
                     "matrix": name,
-                    "layer": int(layer[1]) if layer else -1,
+                    "layer": int(re.search(r"\.(\d+)\.", name)[1]),  # as in model.layers.3.mlp
                     "kind": name.rsplit(".", 1)[-1],
                     "moved": float(values.norm() / old.float().norm()),
-                    "held": float(shares[:rank].sum()) if changed else 1.0,
-                    "directions": int((shares.cumsum(0) < 0.9).sum()) + 1 if changed else 0,
+                    "held": float(shares[:rank].sum()),
+                    "directions": int((shares.cumsum(0) < 0.9).sum()) + 1,
                 }
             )
         return pd.DataFrame(rows)
@@ -104,6 +87,6 @@ class WeightChanges:
 
 
 def _shares(values):
-    """Of the squared norm, for each direction; zeros where there is nothing to share."""
+    """Of the squared norm, for each direction."""
     squared = values.double() ** 2
-    return squared / squared.sum() if squared.sum() else squared
+    return squared / squared.sum()

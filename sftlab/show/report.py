@@ -153,7 +153,7 @@ def evaluation_report(
     Args:
         verdict: one or two sentences that somebody will act on.
         scores: measure -> score; `baselines` have the same measures, by name.
-        segments: segment -> score, as `segment_means` gives them; the weakest comes first.
+        segments: segment -> score; the weakest comes first.
         losses: what the run does worse than before, and what was not measured.
         samples: (question, answer, right answer) of answers that are wrong.
     """

@@ -3,13 +3,12 @@
 import os
 import socket
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from sftlab.measure.code_eval import draw_table, isolation, pass_at_k, run_code
-from sftlab.measure.format_probes import probe_functions
+from sftlab.measure import code_drawn, isolation, pass_at_k, run_code
 from sftlab.world import function_code, functions
 
 DOORS = {
@@ -25,7 +24,7 @@ DOORS = {
 HOSTILE = {
     "loop": "def f(x):\n    while True: pass",
     "memory": "def f(x):\n    kept = []\n    while True: kept.append(bytearray(10**7))",
-    "fork": "import os\ndef f(x):\n    while True: os.fork()",
+    "fork": "import os\ndef f(x):\n    os.fork()\n    return 4",
     "leave": "import os\nos._exit(0)",
     "exit": "import sys\ndef f(x):\n    sys.exit(0)",
     "talk": "def f(x):\n    return 'a' * 10**7",
@@ -64,8 +63,6 @@ def test_hostile_candidates_fail_and_leave_nothing(tmp_path):
     kept = tmp_path / "below" / "kept"
     kept.parent.mkdir()
     kept.write_text("still here")
-    kept.parent.chmod(0o777)
-    tmp_path.chmod(0o777)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.5)
         good = "def f(x):\n    return x * 2"
@@ -79,19 +76,10 @@ def test_hostile_candidates_fail_and_leave_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["below"]
 
 
-def test_isolation_says_what_holds_and_without_namespaces_python_refuses(tmp_path, monkeypatch):
-    """The second as on macOS and Windows: the audit hook refuses."""
-    found = isolation()
-    assert list(found) == ["network", "processes", "memory", "time", "files", "not covered"]
-    assert "virtual machine" in found["not covered"]
-    monkeypatch.setattr("sftlab.measure.code_eval._namespace", lambda: ())
-    assert "audit hook refuses" in isolation()["network"]
+def test_what_a_candidate_may_not_do_is_refused_by_name(tmp_path):
     found = run(*doors(tmp_path, port=9))
-    assert not found["passed"].any()
-    # The user nobody, as whom root runs it, may be unable to read even Python's own modules.
-    refused = found["fault"].str.startswith("PermissionError: a candidate may not")
-    assert (refused | found["fault"].str.startswith("ModuleNotFoundError")).all()
-    assert refused.sum() >= 4
+    assert found["fault"].str.startswith("PermissionError: a candidate may not").all()
+    assert "virtual machine" in isolation()["not covered"]
 
 
 def test_expected_values_never_reach_the_candidate(monkeypatch):
@@ -113,28 +101,20 @@ def test_pass_at_k_is_that_of_the_paper():
     for n, c, k in [(10, 3, 1), (10, 3, 5), (200, 17, 100), (5, 0, 3), (5, 5, 1), (20, 19, 2)]:
         paper = 1.0 if n - c < k else 1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1))
         assert pass_at_k(n, c, k) == pytest.approx(paper)
-    for wrong in [(10, 3, 11), (10, 11, 1), (10, 3, 0)]:
-        with pytest.raises(ValueError, match="k from 1 to the draws"):
-            pass_at_k(*wrong)
-    draws = pd.DataFrame({"task": ["a"] * 4 + ["b"] * 4, "passed": [1, 0, 0, 0, 0, 0, 0, 0]})
-    found = draw_table(draws, ks=[1, 4]).set_index(["task", "k"])["score"]
-    assert found.to_dict() == {("a", 1): 0.25, ("a", 4): 1.0, ("b", 1): 0.0, ("b", 4): 0.0}
-
-
-@pytest.mark.parametrize("tests", [None, [], [([1], {1})], [1]])
-def test_candidates_without_sound_tests_are_named(tests):
-    given = {"code": "x", "name": "f", "tests": tests}
-    with pytest.raises(ValueError, match="candidate 1"):
-        run_code([given | {"tests": [([1], 1)]}, given])
+    with pytest.raises(ValueError, match="k from 1 to the draws"):
+        pass_at_k(10, 3, 11)
 
 
 def test_the_worlds_own_functions_pass_their_tests():
+    """A model that writes the right code at every second draw passes half of them at once."""
     codes = {one["name"]: function_code(one) for one in functions()}
 
-    def draw(requests, number):
+    def answer(requests, *, seed, **how):
         names = [request.split("function ")[1].split("(")[0] for request in requests]
-        return [codes[name] if number else "no code" for name in names]
+        return [codes[name] if seed % 2 else "no code" for name in names]
 
-    found = probe_functions(draw, draws=2, ks=[1, 2], among=functions())
-    assert (found[found["k"] == 1]["score"] == 0.5).all(), found[found["passes"] == 0]
-    assert (found[found["k"] == 2]["score"] == 1).all()
+    found = code_drawn(0.5)(SimpleNamespace(answer=answer)).groupby("k")["score"]
+    assert found.min()[1] == found.max()[1] == 0.5
+    assert found.min()[10] == 1
+    tests = [{"code": codes[one["name"]], **one} for one in functions()]
+    assert run_code(tests)["passed"].all()

@@ -92,7 +92,7 @@ def test_a_lower_level_lies_within_a_higher_one():
         cells = (rng.random((seeds, entities, 2)) < rng.random()).mean(-1)
         ends = [interval(cells, shares=True, level=level) for level in (0.999, 0.99, 0.95, 0.9)]
         for outer, inner in pairwise(ends):
-            assert outer.low <= inner.low <= inner.high <= outer.high
+            assert 0 <= outer.low <= inner.low <= inner.high <= outer.high <= 1
 
 
 def test_variance_and_degrees_of_freedom_by_hand():
@@ -118,16 +118,6 @@ def luck(rng, pilot, *, seeds, entities):
     return sum(s * rng.normal(size=shape) for s, shape in zip(sizes, shapes, strict=True))
 
 
-def test_paired_terms_are_those_of_the_difference_and_unpaired_add_up():
-    rng = np.random.default_rng(0)
-    first, second = (luck(rng, PAIRED, seeds=4, entities=6) for _ in range(2))
-    assert spread(first, second) == pytest.approx(spread(first - second))
-    apart = spread(first, second, paired_seeds=False, paired_entities=False)
-    assert apart.variance == pytest.approx(spread(first).variance + spread(second).variance)
-    single = second[:1]
-    assert spread(first, single).variance == pytest.approx(spread(first - single).variance)
-
-
 def frame(values):
     table = pd.DataFrame(values).rename_axis("seed").reset_index()
     return table.melt("seed", var_name="country", value_name="right")
@@ -145,38 +135,25 @@ def test_components_are_found_again_unless_the_pilot_says_nothing():
     assert paired.residual == pytest.approx(alone.residual)
     with pytest.raises(ValueError, match="1 seeds and 9 entities"):
         components(one[one["seed"] == 0])
-    with pytest.raises(ValueError, match="same seeds and entities"):
+    with pytest.raises(ValueError, match="same entities"):
         components(one, one[one["country"] != 3])
 
 
-@pytest.mark.parametrize("power", [0.8, 0.5])
 @pytest.mark.parametrize(
     ("pilot", "seeds", "entities"),
     [(PAIRED, 5, 40), (PAIRED, 10, 20), (ALIKE, 3, 40), (UNPAIRED, 5, 40)],
     ids=["5 seeds", "10 seeds", "seeds alike", "unpaired"],
 )
-def test_the_power_promised_is_the_power_had(pilot, seeds, entities, power):
+def test_the_power_promised_is_the_power_had(pilot, seeds, entities):
     rng = np.random.default_rng(0)
-    effect = detectable(pilot, seeds=seeds, entities=entities, power=power)
+    effect = detectable(pilot, seeds=seeds, entities=entities)
     seen, repetitions = 0, 600
     for _ in range(repetitions):
         first = effect + luck(rng, pilot, seeds=seeds, entities=entities)
         second = 0 * first if pilot.paired else luck(rng, pilot, seeds=seeds, entities=entities)
         pairing = dict(paired_seeds=pilot.paired, paired_entities=pilot.paired)
         seen += interval(first, second, shares=False, **pairing).low > 0
-    assert seen / repetitions == pytest.approx(power, abs=0.06)
-
-
-def test_more_seeds_or_entities_see_smaller_differences():
-    for sizes in ([(s, 40) for s in (2, 3, 5, 10, 50)], [(5, e) for e in (2, 5, 20, 100)]):
-        seen = [detectable(PAIRED, seeds=seeds, entities=entities) for seeds, entities in sizes]
-        assert seen == sorted(seen, reverse=True)
-    one, ten = (detectable(PAIRED, seeds=5, entities=40, comparisons=n) for n in (1, 10))
-    assert ten > one
-    with pytest.raises(ValueError, match="one seed"):
-        detectable(PAIRED, seeds=1, entities=40)
-    with pytest.raises(ValueError, match="power"):
-        detectable(PAIRED, seeds=3, entities=40, power=1.2)
+    assert seen / repetitions == pytest.approx(0.8, abs=0.06)
 
 
 if __name__ == "__main__":

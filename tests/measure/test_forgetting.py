@@ -10,10 +10,11 @@ import torch
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from sftlab.measure import complete, items, likelihood, onset, read_meter, subjects, summary
+from sftlab.measure import complete, items, read_meter, subjects, summary
 from sftlab.measure.forgetting import SKILLS, WORLDLY
 from sftlab.models import load
-from sftlab.world import country_examples
+from sftlab.paths import DATA
+from sftlab.world import country, country_examples
 
 FROZEN = "23c0fd1abce16c378ab740302d42e11861d54db49618e0a668f64a2a09d2be08"
 
@@ -38,6 +39,28 @@ def test_items_are_frozen_and_every_skill_is_about_as_many_things():
     assert {one.skill for one in items(known_corpus=False)} == set(WORLDLY)
 
 
+def test_answers_are_right():
+    elements = pd.read_csv(DATA / "world/elements.csv", dtype=str).set_index("element")
+    animals = pd.read_csv(DATA / "world/animals.csv").set_index("animal")
+    for one in items():
+        if one.skill in ("facts", "few-shot"):
+            right = country(one.item).answers(one.relation)
+        elif one.skill == "nature":
+            table = elements if one.item in elements.index else animals
+            right = (table.loc[one.item, one.relation],)
+        elif one.relation == "sum":
+            right = (str(sum(map(int, one.item.split(" + ")))),)
+        elif one.relation == "run":
+            last = int(one.prompt.split()[-1])
+            right = (" ".join(str(last + n) for n in (1, 2, 3)),)
+        elif one.skill == "stories":
+            assert one.answers[0] in one.prompt.split("\n\nQ:")[0]
+            continue
+        else:
+            continue
+        assert one.answers == right, one
+
+
 def test_no_example_names_what_an_item_is_about():
     assert "France" in subjects()
     named = re.compile(rf"\b(?:{'|'.join(map(re.escape, subjects()))})\b")
@@ -47,7 +70,6 @@ def test_no_example_names_what_an_item_is_about():
 
 
 def test_the_base_has_every_skill_and_random_weights_have_none(tiny, whole):
-    """So the answers are right: those of the world were learnt from what it says."""
     had = summary(whole)["right"].drop("corpus")
     assert list(had.index) == [skill for skill in SKILLS if skill != "corpus"]
     assert had.min() >= 0.8
@@ -58,13 +80,9 @@ def test_the_base_has_every_skill_and_random_weights_have_none(tiny, whole):
     assert frame["nats"].min() > 3
 
 
-def test_a_new_adapter_and_what_shares_a_batch_change_nothing(tiny, whole, monkeypatch):
+def test_a_new_adapter_changes_nothing(tiny, whole):
     model = get_peft_model(copy.deepcopy(tiny[0]), LoraConfig(r=8, target_modules="all-linear"))
     pd.testing.assert_frame_equal(read_meter(model.eval(), tiny[1]), whole, atol=1e-4)
-    for name, value in (("_ROWS", 1), ("_LOGITS", 300_000), ("_LONGER", 9)):
-        with monkeypatch.context() as changed:
-            changed.setattr(likelihood, name, value)
-            pd.testing.assert_frame_equal(read_meter(*tiny), whole, atol=1e-4)
 
 
 def test_right_is_what_greedy_generation_writes(tiny):
@@ -94,14 +112,3 @@ def test_a_prefix_is_read_before_the_text(toy_base):
     assert set(frame["skill"]) == set(WORLDLY)
     assert len(frame) == len(plain)
     assert (frame["nats"] - plain["nats"]).abs().max() > 1e-4
-
-
-def test_an_onset_is_read_off_a_line_over_the_logarithm():
-    assert onset({1.0: 1.0, 100.0: 0.0}, limit=0.5) == pytest.approx(10)
-    assert onset({0.01: 0.2, 0.0001: 1.0, 0.001: 0.9}, limit=0.9) == pytest.approx(0.001)
-    # The first fall counts; outside the measured settings it is the end.
-    assert onset({1.0: 1.0, 10.0: 0.0, 100.0: 1.0, 1000.0: 0.0}, limit=0.99) < 10
-    assert [onset({1.0: 1.0, 8.0: 0.9}, limit=limit) for limit in (0.5, 1.5)] == [8, 1]
-    for values in ({}, {0.0: 1.0}, {-1.0: 1.0, 2.0: 0.5}):
-        with pytest.raises(ValueError, match="all above zero"):
-            onset(values, limit=0.5)

@@ -76,24 +76,11 @@ def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right
 
 
 def test_a_model_that_ends_at_once_and_one_that_never_does(untrained):
-    hook = always(untrained.model, untrained.tokenizer.eos_token_id)
-    found = format_probes.probe_endings(untrained, among=countries()[:3], relations=["capital"])
-    assert list(found["output"]) == [""] * 3
-    assert not found["ran_on"].any()
-    hook.remove()
-    always(untrained.model, untrained.tokenizer("a")["input_ids"][-1])
-    found = format_probes.probe_endings(untrained, among=countries()[:2], max_new_tokens=5)
-    assert set(found["output"]) == {"aaaaa"}
-    assert found["ran_on"].all()
-
-
-def test_a_user_turn_is_opened_and_counts_as_asked_when_it_holds_a_question_mark(untrained):
-    assert format_probes.user_opening(untrained.tokenizer) == "<|prompt|>"
-    for letter in "?a":
-        hook = always(untrained.model, untrained.tokenizer(letter)["input_ids"][-1])
-        found = format_probes.probe_user_turns(untrained, draws=3, max_new_tokens=4)
-        assert list(found["output"]) == [letter * 4] * 3
-        assert list(found["asked"]) == [letter == "?"] * 3
+    for token, stops, output in ((untrained.tokenizer.eos_token, True, ""), ("a", False, "aaaaa")):
+        hook = always(untrained.model, untrained.tokenizer(token)["input_ids"][-1])
+        found = format_probes.probe_template(untrained, among=countries()[:2], max_new_tokens=5)
+        assert set(found["output"]) == {output}
+        assert set(found["stopped"]) == {stops}
         hook.remove()
 
 
@@ -111,15 +98,11 @@ def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):
     assert (apart.handlers, logging.root.handlers) == before
 
 
-def test_a_base_gives_records_in_four_ways(untrained):
+def test_records_are_right_when_nothing_is_missing_or_untrue():
     among = countries()[:2]
-    right = [json.dumps(record_of(one), ensure_ascii=False) for one in among]
-    found = format_probes.probe_records(lambda requests: right, among=among)
-    assert found["correct"].all()
+    first, second = (record_of(one) for one in among)
+    outputs = [json.dumps(first, ensure_ascii=False), json.dumps(second | {"capital": "Rome"})]
+    found = format_probes.probe_records(lambda requests: outputs, among=among)
+    assert list(found["valid"]) == [True, True]
+    assert list(found["correct"]) == [True, False]
     assert list(found["country"]) == [one.name for one in among]
-    measures = format_probes.records_of_base(among, [("a", "b")])
-    assert list(measures) == ["base, bare", "base, 4-shot", "base, constrained", "base, name fixed"]
-    assert not measures["base, bare"](untrained)["parsed"].any()
-    outputs = measures["base, name fixed"](untrained)["output"]
-    names = [json.loads(text)["country"] for text in outputs if text.endswith("}")]
-    assert set(names) <= {one.name for one in among}

@@ -56,7 +56,7 @@ def test_generation_ends_where_a_row_says_so_or_the_positions_end(base):
     model, tokenizer = base
     how = {"pad": 1, "max_new_tokens": 20}
     found = generate(model, prompts(tokenizer), ended=lambda new: len(new) >= 5, **how)
-    assert {len(row) for row in found} <= {8}
+    assert max(map(len, found)) == 8, "two stretches of four, and not the other twelve"
     limit = model.config.max_position_embeddings
     assert len(generate(model, [[5] * (limit - 3)], **how)[0]) <= 3
 

@@ -1,15 +1,10 @@
 """Pairs, judges, their biases and their agreement, by hand and against references."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import pandas as pd
 import pytest
 import torch
 
 from sftlab.measure import (
-    EndpointJudge,
     KnownTruthJudge,
     Pair,
     PairError,
@@ -21,9 +16,9 @@ from sftlab.measure.likelihood import log_likelihoods
 from sftlab.models import load
 
 
-def pairs(*answers, question="Q?", references=("Paris",)):
+def pairs(*answers):
     return [
-        Pair(question=question, first=a, second=b, references=references, entity=f"c{n}")
+        Pair(question="Q?", first=a, second=b, references=("Paris",), entity=f"c{n}")
         for n, (a, b) in enumerate(answers)
     ]
 
@@ -47,8 +42,6 @@ def test_the_known_truth_wins_and_a_tie_counts_half_in_both_orders():
     assert rate.value == pytest.approx((1 + 0.5 + 1) / 3)
     assert (rate.unit, rate.entities) == ("share", 3)
     assert 0 <= rate.low < rate.value < rate.high <= 1
-    with pytest.raises(PairError, match=r"the pair 'Q\?' has no references"):
-        KnownTruthJudge().compare(pairs(("a", "b"), references=()))
 
 
 @pytest.mark.parametrize(
@@ -70,11 +63,8 @@ def test_a_judge_of_positions_or_of_lengths_is_found_out(verdict, rate, position
 
 
 def test_verdicts_are_checked():
-    for verdict in (2, -1, 0.3):
-        with pytest.raises(PairError, match=r"Always gave .* each is 1, 0\.5 or 0"):
-            judge_pairs(Always(lambda pair, verdict=verdict: verdict), pairs(("a", "b")))
-    with pytest.raises(PairError, match="no pair"):
-        judge_pairs(KnownTruthJudge(), [])
+    with pytest.raises(PairError, match=r"Always gave \[0\.3\]: a verdict is 1, 0\.5 or 0"):
+        judge_pairs(Always(lambda pair: 0.3), pairs(("a", "b")))
 
 
 def test_pairs_are_made_by_prompt_and_seed():
@@ -103,13 +93,11 @@ def test_the_likelihood_judge_sees_both_answers_and_goes_by_the_models_own_loss(
         ids, start = with_bos(tokenizer, before + text), len(with_bos(tokenizer, before))
         labels = torch.tensor([[-100] * start + ids[start:]])
         loss = model(torch.tensor([ids]), labels=labels).loss.item()
-        assert found.tokens == len(ids) - start
-        assert found.mean == pytest.approx(-loss, rel=1e-4)
+        assert found == (pytest.approx(-loss * (len(ids) - start), rel=1e-4), len(ids) - start)
     judge = judging.LikelihoodJudge(model, tokenizer)
-    assert judge.compare([pair]) == [float(scores[0].mean > scores[1].mean)]
+    first, second = (nats / tokens for nats, tokens in scores)
+    assert judge.compare([pair]) == [float(first > second)]
     assert judge.compare(pairs(("Paris", "Paris"), ("", "Paris"), ("Paris", ""))) == [0.5, 0, 1]
-    with pytest.raises(ValueError, match="empty"):
-        log_likelihoods(model, tokenizer, [("a", "")])
 
 
 def test_kappa_of_the_textbook():
@@ -118,8 +106,6 @@ def test_kappa_of_the_textbook():
     two = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
     assert judging.cohen_kappa(one, two) == pytest.approx(0.4)
     assert judging.cohen_kappa("aa", "aa") == 1
-    with pytest.raises(ValueError, match="shorter"):
-        judging.cohen_kappa("ab", "a")
 
 
 def test_agreement_leaves_the_truths_ties_out():
@@ -129,89 +115,12 @@ def test_agreement_leaves_the_truths_ties_out():
     found = judging.agreement(judged, truth)
     assert set(found["pair"]) == {0, 2}
     assert found["won"].mean() == pytest.approx(0.75)  # agrees when Paris is first, else ties
-    with pytest.raises(PairError, match="other pairs"):
-        judging.agreement(judged, truth.assign(question="other"))
 
 
 def test_sides_are_half_and_half():
     sides = judging.shuffled_sides(20, seed=3)
     assert sum(sides) == 10
     assert sides != judging.shuffled_sides(20, seed=4)
-
-
-class Server(BaseHTTPRequestHandler):
-    """Speaks as a chat model would, from `said`; keeps what it was asked."""
-
-    said, asked, status = "A", [], 200
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        Server.asked.append((self.path, body, self.headers.get("Authorization")))
-        text = Server.said
-        if not isinstance(text, bytes):
-            text = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-        self.send_response(Server.status)
-        if Server.status == 302:
-            self.send_header("Location", "http://127.0.0.1:9/elsewhere")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def address():
-    Server.status = 200
-    with HTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-
-
-def test_endpoint_judge_reads_verdicts(address, monkeypatch):
-    monkeypatch.setenv("SOME_KEY", "secret")
-    judge = EndpointJudge(address, model="m", key_variable="SOME_KEY")
-    for said, verdict in {"A": 1, "B.": 0, "tie": 0.5, " **A** because ...": 1}.items():
-        Server.said = said
-        assert judge.compare(pairs(("Paris", "Rome"), question="Capital?")) == [verdict]
-    path, body, key = Server.asked[-1]
-    assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer secret", "m")
-    text = body["messages"][0]["content"]
-    assert "Capital?" in text
-    assert text.index("Paris") < text.index("Rome")
-
-
-@pytest.mark.parametrize(
-    ("status", "said", "told"),
-    [
-        (401, "no", "the key"),
-        (302, "no", "302"),
-        (200, b"<html>", "OpenAI"),
-        (200, b"{}", "choices"),
-        (200, "I can't say", "A, B or TIE"),
-    ],
-)
-def test_endpoint_errors_say_what_to_do(address, status, said, told):
-    Server.status, Server.said = status, said
-    with pytest.raises(PairError, match=told):
-        EndpointJudge(address, model="m").compare(pairs(("a", "b")))
-
-
-@pytest.mark.parametrize(
-    ("address", "key", "told"),
-    [
-        ("127.0.0.1:8000", None, "give one such as"),
-        ("http://example.org/v1", "SOME_KEY", "https"),
-        ("http://127.0.0.1/v1", "NOT_SET", "is not set"),
-        ("http://127.0.0.1:9/v1", None, "Is the server running"),
-    ],
-)
-def test_endpoints_that_cannot_be_used_are_named(monkeypatch, address, key, told):
-    monkeypatch.setenv("SOME_KEY", "secret")
-    with pytest.raises(PairError, match=told):
-        EndpointJudge(address, model="m", key_variable=key).compare(pairs(("a", "b")))
 
 
 def test_rubric_by_the_truth():

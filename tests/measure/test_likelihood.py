@@ -44,7 +44,6 @@ def test_perplexity_is_the_loss_of_the_labels(toy):
     for row, labelled in zip(found.itertuples(), label_rows(tokenizer, rows), strict=True):
         loss = model(torch.tensor([labelled.ids]), labels=torch.tensor([labelled.labels])).loss
         assert row.nats == pytest.approx(loss.item() * row.tokens, rel=1e-4)
-    assert list(found["characters"]) == [len("Paris"), len("A longer answer.")]
 
 
 def test_what_follows_changes_nothing_for_a_causal_model(toy):
@@ -73,26 +72,3 @@ def test_the_last_fact_is_found_from_behind():
     letters = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
     ids = [ord(letter) for letter in "Rome is Rome."]
     assert list(likelihood.last_words(letters, ids, "Rome")) == [8, 9, 10, 11]
-
-
-def test_the_losses_of_a_run_and_which_is_that_of_its_weights():
-    def found(kept=None, validation=(0.9, 0.7, 0.8)):
-        """Three epochs of two steps."""
-        return likelihood.losses(
-            SimpleNamespace(
-                history=[{"step": n, "epoch": n / 2, "loss": 3.0 - n / 4} for n in range(1, 7)],
-                validation=[
-                    {"step": 2 * n, "epoch": float(n), "loss": loss}
-                    for n, loss in enumerate(validation, start=1)
-                ],
-                kept_epoch=kept,
-            )
-        )
-
-    frame = found()
-    assert list(frame["kind"]) == ["training"] * 6 + ["validation"] * 3
-    assert list(frame["nats"])[-3:] == [0.9, 0.7, 0.8]
-    assert list(frame["epoch"])[:2] == [0.5, 1.0]
-    for how, nats in (({}, [0.8]), ({"kept": 2.0}, [0.7]), ({"validation": ()}, [])):
-        frame = found(**how)
-        assert frame.loc[frame["kept"], "nats"].tolist() == nats

@@ -1,13 +1,12 @@
 """Probes of knowledge and habits, by answerers that are known."""
 
 import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sftlab.data import part_of
 from sftlab.measure import is_right, made_up, probe_questions, probes
-from sftlab.world import RELATIONS, countries, country, note_rows, reviews
+from sftlab.world import RELATIONS, countries, country, reviews
 
 WORDS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n"), max_size=30)
 FRANCE = {"among": [country("France")], "relations": ["capital"]}
@@ -51,34 +50,12 @@ def test_a_perfect_and_a_silent_answerer():
     # The questions are the same whatever else is asked.
     alone = probe_questions(lambda questions: [""] * len(questions), among=held_out[-1:])
     assert list(alone["prompt"]) == list(frame["prompt"])[-len(alone) :]
-    with pytest.raises(ValueError, match="at least one country"):
-        probe_questions(lambda questions: [], among=[])
-
-
-def test_a_question_is_reworded_and_judged_as_before():
-    asked = []
-    answers = lambda questions: asked.extend(questions) or ["Paris"]  # noqa: E731
-    frame = probes.probe_rewordings(answers, **FRANCE)
-    plain, bare, *others = asked
-    assert plain == f"{bare}?"
-    assert others == [plain.lower(), f"Hello! {plain}", f"Please tell me: {plain}"]
-    assert set(frame["prompt"]) == {plain}
-    assert frame["right"].all()
 
 
 def test_variety_of_what_is_drawn():
     texts = ["Paris", "Paris", "a b c d e", "Paris\nRome"]
     found = probes.probe_variety(lambda questions, n: [texts[n]], **FRANCE).iloc[0]
     assert (found["words"], found["distinct"], found["on_format"]) == (9 / 4, 2 / 3, 1 / 2)
-
-
-def test_a_note_is_right_word_for_word_only():
-    known = {part_of(row, "prompt"): part_of(row, "answer") for row in note_rows(4)}
-    frame = probes.probe_notes(lambda questions: [f" {known[q]}\n" for q in questions], count=4)
-    assert frame["right"].all()
-    assert frame["name"].nunique() == 4
-    changed = lambda questions: [known[q].replace("has", "had") for q in questions]  # noqa: E731
-    assert not probes.probe_notes(changed, count=4)["right"].any()
 
 
 def test_reviews_count_what_was_said_and_what_is_true():

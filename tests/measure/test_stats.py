@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 
-from sftlab.measure import Estimate, Share, computed, difference, equivalent, mean, share, stats
+from sftlab.measure import Estimate, Share, computed, difference, equivalent, mean, share
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -21,9 +22,6 @@ def test_a_share_reads_as_a_sentence_needs_it():
     # Rounded to whole percents, these would read as none and all.
     assert str(Share(1, 400)).startswith("0.2%")
     assert str(Share(399, 400)).startswith("99.8%")
-    for hits, items in [(0, 0), (3, 2), (-1, 4)]:
-        with pytest.raises(ValueError, match=f"{hits} of {items}"):
-            Share(hits, items)
 
 
 def runs(*, seeds=3, entities=20, share=0.8, start=0):
@@ -49,8 +47,6 @@ def test_the_mean_of_a_frame_its_counts_and_several_comparisons():
     ten = mean(frame, comparisons=10)
     assert ten.level == pytest.approx(0.995)
     assert ten.low < found.low < found.high < ten.high
-    with pytest.raises(ValueError, match="comparisons = 0"):
-        mean(frame, comparisons=0)
 
 
 def test_items_of_one_entity_count_as_one_and_those_of_many_as_many():
@@ -151,21 +147,12 @@ def test_with_a_saturated_arm_the_arms_intervals_are_combined():
     below = np.hypot(1 - top.low, rest.high - rest.value)
     assert found.low == pytest.approx(found.value - below)
     assert found.high == pytest.approx(found.value + rest.value - rest.low)
-    both = difference(full, full)
-    assert (both.low, both.value, both.high) == pytest.approx((top.low - 1, 0, 1 - top.low))
     most = difference(full, full.assign(right=False))
     assert most.high == most.value == 1
     assert most.low < top.low
     same = difference(part, part)
     assert (same.value, same.method) == (0, "exact binomial")
     assert same.high == -same.low == pytest.approx(1 - 0.025 ** (1 / 50))
-
-
-def test_shares_and_their_differences_stay_within_their_bounds():
-    for start in range(20):
-        high, low = runs(share=0.97, start=start), runs(share=0.03, start=start)
-        assert 0 <= mean(low).low <= mean(low).high <= 1
-        assert -1 <= difference(high, low).low <= difference(high, low).high <= 1
 
 
 def test_sameness_needs_the_inner_interval_within_the_margins():
@@ -176,29 +163,14 @@ def test_sameness_needs_the_inner_interval_within_the_margins():
     assert equivalent(close, edge * 1.01)
     assert not equivalent(close, edge)
     assert edge < max(-close.low, close.high), "90%, not 95%"
-    for margin in (0, -0.05, float("nan")):
-        with pytest.raises(ValueError, match="margin"):
-            equivalent(close, margin)
 
 
-def test_an_estimate_survives_json_unless_it_contradicts_itself():
+def test_an_estimate_survives_json():
     found = difference(runs(share=0.9), runs(share=0.4, start=1))
-    good = found.to_dict()
-    assert Estimate.from_dict(json.loads(json.dumps(good))) == found
-    for wrong, message in [
-        ({"colour": 1}, "colour"),
-        ({"low": 0.99}, "outside of low to high"),
-        ({"value": float("nan")}, "not finite"),
-        ({"level": 0.4}, "level"),
-        ({"unit": "m"}, "unit is not share, points or number"),
-        ({"inner": good["inner"][::-1]}, "inner is not within"),
-        ({"by_seed": ()}, "by_seed is below 1"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            Estimate.from_dict({**good, **wrong})
+    assert Estimate.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     # Rounded to whole points this difference would read as none.
-    small = {"value": 0.004, "low": -0.012, "high": 0.02, "inner": (-0.01, 0.01)}
-    assert str(Estimate.from_dict({**good, **small})) == "+0.4 points (-1 to +2)"
+    small = replace(found, value=0.004, low=-0.012, high=0.02)
+    assert str(small) == "+0.4 points (-1 to +2)"
 
 
 @pytest.mark.parametrize(
@@ -208,11 +180,10 @@ def test_an_estimate_survives_json_unless_it_contradicts_itself():
         (lambda f: f.iloc[:0], "no rows"),
         (lambda f: f.iloc[4:], r"\(0, c00\)"),
         (lambda f: f.assign(right=f["right"].astype(object).where(f.index != 85)), "seed 1"),
-        (lambda f: f.assign(right="yes"), "must hold numbers"),
+        (lambda f: f.assign(right="yes"), "'right' must hold finite numbers"),
         (lambda f: f.assign(right=np.where(f.index == 7, np.inf, 1.0)), "row 7"),
-        (lambda f: f.assign(country=f["country"].where(f.index != 3)), "row 3"),
     ],
-    ids=["column", "empty", "gap", "missing", "text", "infinite", "unnamed"],
+    ids=["column", "empty", "gap", "missing", "text", "infinite"],
 )
 def test_frames_that_cannot_be_averaged_are_refused_with_the_place(change, message):
     with pytest.raises(ValueError, match=message):
@@ -240,46 +211,3 @@ def test_a_computed_figure_reaches_as_far_as_its_formula_may_be_off():
     assert (one.seeds, one.items, one.method) == (1, 1, "computed")
     several = computed(-0.5, 0.5)
     assert (several.value, several.low, several.high, several.items) == (0, -0.5, 0.5, 2)
-    below = computed(-0.5, factor=1.1)
-    assert (below.low, below.high) == pytest.approx((-0.55, -0.5 / 1.1))
-    with pytest.raises(ValueError, match="at least one value"):
-        computed()
-    with pytest.raises(ValueError, match=r"factor 0\.9"):
-        computed(1.0, factor=0.9)
-
-
-def test_segments_are_those_of_the_world_and_thirds_by_frequency():
-    frame = pd.DataFrame(
-        {
-            "country": country,
-            "group": group,
-            "relation": relation,
-            "expected": "CFA franc" if country == "Chad" else "x",
-            "right": (group, relation) != ("stated", "capital"),
-        }
-        for country, group in (("France", "asked"), ("Japan", "asked"), ("Chad", "stated"))
-        for relation in ("capital", "currency")
-    )
-    frame = pd.concat([frame.assign(seed=seed) for seed in range(2)])
-    cut = stats.with_segments(frame)
-    names = cut.groupby("cut")["segment"].agg(set).to_dict()
-    assert names["continent"] == {"Europe", "Asia", "Africa"}
-    assert names["length"] == {"one word", "several words"}
-    means = stats.segment_means(cut)["group"]
-    assert [(name, one.value) for name, one in means.items()] == [("stated", 0.5), ("asked", 1)]
-    assert stats.weakest(cut, least=1) == ("relation and group", "capital, stated")
-    assert stats.weakest(cut, least=2) == ("continent", "Africa")
-    assert stats.weakest(cut, least=3)[0] == "relation"
-    with pytest.raises(ValueError, match="99 items"):
-        stats.weakest(cut, least=99)
-    with pytest.raises(ValueError, match="no cut 'colour'"):
-        stats.with_segments(frame, ["colour"])
-
-    counts = {"France": 900, "Japan": 50, "Chad": 3}
-    thirds = stats.by_frequency(frame, counts).groupby("country")["segment"].first()
-    assert thirds["Chad"] == "named 3 to 3 times"
-    assert thirds["France"] == "named 900 to 900 times"
-    with pytest.raises(ValueError, match="'Chad' has no count"):
-        stats.by_frequency(frame, {"France": 1, "Japan": 2})
-    with pytest.raises(ValueError, match="thirds"):
-        stats.by_frequency(frame.query("country != 'Chad'"), counts)

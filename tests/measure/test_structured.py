@@ -8,73 +8,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftlab import world
-from sftlab.measure.generation import complete
-from sftlab.measure.structured import complete_within, probe_schema, schema_pattern
+from sftlab.measure import complete, complete_within, schema_pattern
+from sftlab.measure.structured import probe_schema
 from sftlab.models import load
 from sftlab.world import INVENTED, UNKNOWN
 
 SCHEMA = {
     "type": "object",
-    "required": ["country", "place", "size"],
+    "required": ["country", "place"],
     "additionalProperties": False,
     "properties": {
-        "country": {"type": "string", "maxLength": 12},
+        "country": {"type": "string", "pattern": "^[A-Za-zé -]+$", "maxLength": 12},
         "place": {
             "type": "object",
-            "required": ["continent", "known"],
-            "properties": {"continent": {"enum": ["Asia", "Africa"]}, "known": {"type": "boolean"}},
+            "required": ["continent"],
+            "properties": {"continent": {"enum": ["Asia", "Africa"]}},
         },
-        "size": {"type": "integer"},
     },
 }
-GOOD = {"country": "Chad", "place": {"continent": "Africa", "known": True}, "size": 7}
+GOOD = {"country": "Chad", "place": {"continent": "Africa"}}
 
 
 @pytest.mark.parametrize(
-    ("output", "steps", "fault"),
+    ("output", "steps"),
     [
-        (json.dumps(GOOD), [1, 1, 1, 1], ""),
-        (json.dumps(GOOD | {"size": 8}), [1, 1, 1, 0], ""),
-        (json.dumps(GOOD | {"size": "seven"}), [1, 1, 0, 0], "$.size"),
-        (json.dumps({"country": "Chad"}), [1, 0, 0, 0], "'place' is a required"),
-        ("Here it is: " + json.dumps(GOOD), [0, 0, 0, 0], "not JSON: Expecting"),
-        ("[" * 100_000, [0, 0, 0, 0], "not JSON"),
+        (json.dumps(GOOD), [True, True, True]),
+        (json.dumps(GOOD | {"country": "Niger"}), [True, True, False]),
+        (json.dumps(GOOD | {"country": 7}), [True, False, False]),
+        (json.dumps({"country": "Chad"}), [True, False, False]),
+        ("Here it is: " + json.dumps(GOOD), [False, False, False]),
         # What only Python reads is not JSON.
-        ("NaN", [0, 0, 0, 0], "not JSON: NaN"),
-        ('{"a": 1, "a": 2}', [0, 0, 0, 0], "not JSON: a key is repeated"),
-        ("", [0, 0, 0, 0], "not JSON: Expecting"),
+        ("NaN", [False, False, False]),
+        ('{"a": 1, "a": 2}', [False, False, False]),
+        ("", [False, False, False]),
     ],
-    ids="right untrue type missing preface deep NaN repeated empty".split(),
 )
-def test_each_step_is_reported(output, steps, fault):
+def test_each_step_is_reported(output, steps):
     found = probe_schema([output], schema=SCHEMA, expected=[GOOD]).iloc[0]
-    assert list(found[["parsed", "fields", "valid", "correct"]]) == steps
-    assert fault in found["fault"]
-    assert bool(found["fault"]) != found["valid"]
+    assert list(found[["parsed", "valid", "correct"]]) == steps
 
 
-def test_invalid_schemas_are_refused():
-    with pytest.raises(ValueError, match="invalid schema"):
-        probe_schema(["1"], schema={"type": "nothing"}, expected=[1])
-    for schema, message in [
-        ({"type": "array"}, "not supported"),
-        ({"type": "object", "properties": {"a": {"type": "integer"}}}, "'a' is optional"),
-        ({"type": "string", "pattern": "a|b"}, "class of characters"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            schema_pattern(schema)
-
-
-@given(
-    country=st.text("abcdé -", min_size=1, max_size=12),
-    continent=st.sampled_from(["Asia", "Africa"]),
-    known=st.booleans(),
-    size=st.integers(-(10**8), 10**8),
-)
-def test_pattern_takes_what_the_schema_takes(country, continent, known, size):
-    place = {"continent": continent, "known": known}
-    value = {"country": country, "place": place, "size": size}
+@given(st.text("abcdé -", min_size=1, max_size=12), st.sampled_from(["Asia", "Africa"]))
+def test_a_pattern_takes_what_the_schema_takes(country, continent):
+    value = {"country": country, "place": {"continent": continent}}
     assert re.fullmatch(schema_pattern(SCHEMA), json.dumps(value, ensure_ascii=False))
+    with pytest.raises(ValueError, match="only objects, strings and enum"):
+        schema_pattern({"type": "array"})
 
 
 def test_every_output_keeps_to_its_pattern(toy_base):
@@ -96,17 +75,14 @@ def test_every_output_keeps_to_its_pattern(toy_base):
 
 
 def test_rows_of_small_tasks_are_sound():
-    names = {one.name for one in world.countries()}
     records = [world.record_of(one) for one in world.countries()]
     texts = [json.dumps(one, ensure_ascii=False) for one in records]
     found = probe_schema(texts, schema=world.record_schema(), expected=records)
     assert found["correct"].all()
     assert {row["messages"][1]["content"] for row in world.record_rows(20)} <= set(texts)
     assert {row["messages"][1]["content"] for row in world.unknown_rows(9)} == {UNKNOWN}
-    assert not set(INVENTED) & names
+    assert not set(INVENTED) & {one.name for one in world.countries()}
     train, test = ({one["name"] for one in part} for part in world.split_functions())
     assert train | test == {one["name"] for one in world.functions()}
     assert not train & test
     assert len(world.function_rows()) == len(train)
-    with pytest.raises(ValueError, match="countries to learn from"):
-        world.record_rows(1000)

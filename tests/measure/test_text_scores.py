@@ -10,7 +10,7 @@ import pytest
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from sftlab.measure import LOCAL_METRICS, mc2, rank_once, score_frame, text_scores
+from sftlab.measure import LOCAL_METRICS, mc2, score_frame, text_scores
 from sftlab.measure.text_scores import repetition
 from sftlab.world import countries
 
@@ -54,9 +54,6 @@ def test_metrics_are_those_of_their_libraries_and_loaded_without_a_network(monke
     bleu, chrf = (kind.corpus_score(SAID, streams).score / 100 for kind in (BLEU(), CHRF()))
     assert found("bleu") == {"bleu": pytest.approx(bleu)}
     assert found("chrf") == {"chrf": pytest.approx(chrf)}
-    # The card of `evaluate`'s module gives 100 for these two sentences.
-    card = [["hello there general kenobi", "hello there !"], ["foo bar foobar"] * 2]
-    assert found("bleu", SAID[1:], card)["bleu"] == pytest.approx(1)
     one = text_scores.bleu(SAID[0], RIGHT[0])
     assert one == BLEU(effective_order=True).sentence_score(SAID[0], RIGHT[0]).score / 100
     assert text_scores.chrf("Paris", ["Paris"]) == pytest.approx(1)
@@ -65,8 +62,6 @@ def test_metrics_are_those_of_their_libraries_and_loaded_without_a_network(monke
     measures = {name: score.fmeasure for name, score in theirs.items()}
     assert found("rouge", [said], [[wanted]]) == pytest.approx(measures)
     assert text_scores.rouge("Paris", ["Rome", "Paris"]) == 1, "the best reference counts"
-    with pytest.raises(ValueError, match="no reference"):
-        found("bleu", SAID, [*RIGHT[:2], []])
     with pytest.raises(ValueError, match=r"no metric 'bleurt'; there are exact_match"):
         found("bleurt")
 
@@ -84,9 +79,6 @@ def test_mc_scores_are_lm_evals():
     theirs = process_results_mc2({"mc2_targets": {"labels": right}}, [(n, False) for n in nats])
     assert mc2(nats, right) == pytest.approx(theirs["acc"])
     assert mc2([-1e4, -1e4 - math.log(3)], [True, False]) == pytest.approx(0.75)
-    for marks in ([True, True], [False, False], [True]):
-        with pytest.raises(ValueError, match="at least one that is right"):
-            mc2([-1.0, -2.0], marks)
 
 
 def test_frames_get_a_column_a_score():
@@ -94,36 +86,6 @@ def test_frames_get_a_column_a_score():
     found = score_frame(frame)
     for score in ("exact match", "F1", "ROUGE-L"):
         assert found[score].tolist() == [1, 0]
-    with pytest.raises(ValueError, match="chrF"):
-        score_frame(frame, scores=["ROUGE"])
-    with pytest.raises(ValueError, match="list of one right answer"):
-        text_scores.exact_match("x", "x")
-
-
-@pytest.mark.parametrize(
-    ("truth", "metric", "once", "careful"),
-    [
-        # The metric of seed 2 turns it round: then the intervals stay silent.
-        ({"a": 14, "b": 10}, {"a": 12, "b": 6}, [False, False, True], False),
-        # A metric that lies is decided against the truth.
-        ({"a": 14, "b": 10}, {"a": 1, "b": 17}, [True] * 3, True),
-    ],
-    ids=["one seed is wrong", "all are wrong"],
-)
-def test_rankings_by_one_seed_and_with_intervals(truth, metric, once, careful):
-    rows = [
-        (arm, "capital", seed, f"c{n}", n < truth[arm], n < metric[arm] + turned)
-        for arm in "ab"
-        for seed, turned in enumerate([0, 0, 12 * (arm == "b")])
-        for n in range(20)
-    ]
-    scored = pd.DataFrame(rows, columns=["arm", "relation", "seed", "country", "right", "m"])
-    assert list(rank_once(scored, ["m"])["against"]) == once
-    found = text_scores.rank_with_intervals(scored, ["m"])
-    assert list(found["pair"]) == ["a, b, capital"]
-    assert (list(found["decided"]), list(found["against"])) == ([careful], [careful])
-    with pytest.raises(ValueError, match="needs two arms"):
-        rank_once(scored[scored["arm"] == "a"], ["m"])
 
 
 def test_right_answers_meet_wrong_ones_of_their_kind():
@@ -145,5 +107,4 @@ def test_paraphrases_are_true_and_false():
         right = getattr(country, row.relation)
         assert right in row.true
         assert right not in row.false
-        assert right in row.reference
     assert found["ROUGE-L"].mean() > 0.5
