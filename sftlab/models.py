@@ -36,10 +36,6 @@ class ModelNotAvailableError(ValueError):
     """A profile whose weights can't be had; the message says why and what to do."""
 
 
-class BrokenWeightsError(ModelNotAvailableError):
-    """A safetensors file that holds no weights, or not all of them."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """A model with what is needed to plan and train it."""
@@ -164,7 +160,7 @@ def local_folder(profile: Profile) -> Path | None:
 def parameters_in(folder: Path) -> int | None:
     """Number of weights in a folder's safetensors, read from their headers; `None` when none.
 
-    Raises BrokenWeightsError when a file is cut short, or is git-lfs's pointer to the weights:
+    Raises ModelNotAvailableError when a file is cut short, or is git-lfs's pointer to the weights:
     transformers' own error names no file.
     """
     from safetensors import SafetensorError, safe_open
@@ -176,7 +172,7 @@ def parameters_in(folder: Path) -> int | None:
                 for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
                     total += math.prod(tensors.get_slice(name).get_shape())
         except SafetensorError as error:
-            raise BrokenWeightsError(
+            raise ModelNotAvailableError(
                 f"{file} is cut short or no weights at all ({error}): fetch it again, in a clone "
                 "with `git lfs pull`"
             ) from error

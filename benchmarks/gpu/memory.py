@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from sftlab.models import find_profile, load_tokenizer
-from sftlab.planner import GPUS, Case, Measured, on_gpus, read_configuration, speed
+from sftlab.planner import GPUS, Case, on_gpus, read_configuration, speed
 from sftlab.quiet import quiet_libraries
 from sftlab.train import Settings, load_base, make_trainer
 
@@ -120,7 +120,7 @@ def rows_of(case: Case) -> list[dict]:
     return made
 
 
-def train(case: Case, folder: Path, scratch: Path) -> Measured:
+def train(case: Case, folder: Path, scratch: Path) -> dict[str, float]:
     """Train a case's steps on a fresh model."""
     torch.cuda.empty_cache()
     with quiet_libraries():
@@ -149,12 +149,12 @@ def train(case: Case, folder: Path, scratch: Path) -> Measured:
     torch.cuda.synchronize()
     seconds = time.perf_counter() - begun[0]
     free, whole = torch.cuda.mem_get_info()
-    return Measured(
-        peak_bytes=torch.cuda.max_memory_allocated(),
-        reserved_bytes=torch.cuda.max_memory_reserved(),
-        outside_bytes=whole - free - torch.cuda.memory_reserved(),
-        tokens_per_second=round(case.batch * case.length * TIMED / seconds, 1),
-    )
+    return {
+        "peak_bytes": torch.cuda.max_memory_allocated(),
+        "reserved_bytes": torch.cuda.max_memory_reserved(),
+        "outside_bytes": whole - free - torch.cuda.memory_reserved(),
+        "tokens_per_second": round(case.batch * case.length * TIMED / seconds, 1),
+    }
 
 
 def planned_pace(case: Case, gpu: str) -> float:
@@ -170,8 +170,8 @@ def print_table(file: Path) -> None:
     for gpu, case, found in on_gpus(file):
         total = case.plan().total
         print(
-            f"| {case} | {found.peak_bytes / 1e9:.2f} | {total / 1e9:.2f} "
-            f"| {total / found.peak_bytes - 1:+.1%} | {found.tokens_per_second:,.0f} "
+            f"| {case} | {found['peak_bytes'] / 1e9:.2f} | {total / 1e9:.2f} "
+            f"| {total / found['peak_bytes'] - 1:+.1%} | {found['tokens_per_second']:,.0f} "
             f"| {planned_pace(case, gpu):,.0f} |"
         )
 
@@ -202,12 +202,12 @@ def measure(cases: list[Case], scratch: Path, file: Path | None) -> int:
             continue
         total = case.plan().total
         print(
-            f"{case!s:<52} {found.peak_bytes / 1e9:6.2f} GB, planned {total / 1e9:6.2f} "
-            f"({total / found.peak_bytes - 1:+.1%}); {found.tokens_per_second:7,.0f} tokens a "
-            f"second, planned {planned_pace(case, name):7,.0f}",
+            f"{case!s:<52} {found['peak_bytes'] / 1e9:6.2f} GB, planned {total / 1e9:6.2f} "
+            f"({total / found['peak_bytes'] - 1:+.1%}); {found['tokens_per_second']:7,.0f} tokens "
+            f"a second, planned {planned_pace(case, name):7,.0f}",
             flush=True,
         )
-        row = {"gpu": name, "torch": torch.__version__, **asdict(case), **asdict(found)}
+        row = {"gpu": name, "torch": torch.__version__, **asdict(case), **found}
         written[name, case] = row
         if file:
             with file.open("w", encoding="utf-8", newline="") as stream:

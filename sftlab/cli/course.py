@@ -7,9 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import typer
-from rich.text import Text
 
-from sftlab.cli.app import command, say, table
+from sftlab.cli.app import command
 
 
 @command
@@ -81,40 +80,15 @@ def claims(profile: str = "tiny") -> None:
 
 
 @command
-def cache(clear: bool = False, older_than: float | None = None) -> None:
-    from sftlab import sweeps
+def cache(clear: bool = False) -> None:
+    from sftlab.sweeps import runs_folder
 
-    def runs_and_size(count: int, of_bytes: float) -> tuple[str, str]:
-        return f"{count:,} run{'s' * (count != 1)}", f"{of_bytes / 1e6:.1f} MB"
-
-    if older_than is not None and not clear:
-        raise ValueError("--older-than says what to delete: write --clear as well")
-    before = sweeps.stored()
+    folder = runs_folder()
+    runs = len(list(folder.glob("*/run.json")))
+    size = sum(file.stat().st_size for file in folder.glob("*/*"))
     if clear:
-        removed = sweeps.clear(older_than_days=older_than)
-        runs, freed = runs_and_size(removed, before["bytes"].sum() - sweeps.stored()["bytes"].sum())
-        say(f"{runs} deleted, {freed} freed")
-        return
-    if len(before) == 0:
-        say("no runs are kept; a lesson that sweeps fills this")
-        return
-    kinds = ["profile", "settings", "measures"]
-    number = {"justify": "right", "no_wrap": True}
-    shown = table(
-        *({"header": name, "overflow": "fold"} for name in kinds),
-        *({"header": name, **number} for name in ("runs", "seconds", "MB")),
-        {"header": "newest", "no_wrap": True},
-    )
-    for kind, runs in before.groupby(kinds, sort=False, dropna=False):
-        shown.add_row(
-            *(Text(str(value)) for value in kind),
-            f"{len(runs):,}",
-            f"{runs['seconds'].sum():.1f}",
-            f"{runs['bytes'].sum() / 1e6:.1f}",
-            f"{runs['when'].max():%Y-%m-%d %H:%M}",
-        )
-    kept = ", ".join(runs_and_size(len(before), before["bytes"].sum()))
-    say(shown, f"{kept}, {before['seconds'].sum() / 60:.1f} minutes of work")
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"{runs:,} runs, {size / 1e6:.1f} MB, {'deleted from' if clear else 'in'} {folder}")
 
 
 @command

@@ -1,17 +1,16 @@
 """A data card written from the data, as Markdown with the hub's front matter, and what it lacks.
 
-What can be counted is counted. What only people know is stated in `About`; what is not stated is
-`NOT_STATED` in the card (its form is `card.md`), and `check_card` names it (`card.toml` has why).
-
-The EU AI Act (Regulation 2024/1689) asks providers of high-risk systems to document their training
-data, in Article 10(2) and Annex IV(2)(d); it does not prescribe a data card. `check_card` sees that
-something is stated, not that it is true or enough.
+What can be counted is counted; what only people know is stated in `About`. The card's form is
+`card.md`; what it must state, and who requires it, is in `card.toml`. The EU AI Act (Regulation
+2024/1689, Article 10(2) and Annex IV(2)(d)) asks for such documentation of high-risk systems, and
+does not prescribe a data card. That something is stated does not make it true or enough.
 """
 
 import hashlib
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sftlab.data.privacy import LIMITS, listed, redact, redact_text
-from sftlab.data.quality import checklist, count_values, lengths
-from sftlab.data.rows import Key, Row, RowsError, checked
-from sftlab.data.splits import Splits
+from sftlab.data.privacy import LIMITS, redact, redact_text
+from sftlab.data.quality import lengths
+from sftlab.data.rows import Key, Row, checked, values_of
 
 NOT_STATED = "Not stated."
 _HERE = Path(__file__)
 RULES = tomllib.loads(_HERE.with_name("card.toml").read_text(encoding="utf-8"))
-_SIZES = RULES["front_matter"]["size_categories"][0].split("|")
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,56 +47,43 @@ class About:
     personal: str = ""  # whose personal data is inside, and the ground to use it
     gaps: str = ""  # what is missing, outdated or thin, and what follows from it
     languages: tuple[str, ...] = ()  # ISO 639 codes, such as en
-    tasks: tuple[str, ...] = ("text-generation",)  # the hub's task categories
-    tags: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        for field in ("languages", "tasks", "tags"):
-            if isinstance(getattr(self, field), str):
-                raise RowsError(f"{field}={getattr(self, field)!r}: give a tuple of strings")
 
 
 def write_card(
     rows: Iterable[Row],
     about: About,
     *,
+    checks: pd.DataFrame,
     bias_by: Mapping[str, Key] | None = None,
-    splits: Splits | None = None,
-    checks: pd.DataFrame | None = None,
-    names: Iterable[str] = (),
 ):
     """A card of the rows, as a `huggingface_hub.DatasetCard`: `.save(path)`, `.text`, `.data`.
 
     Args:
+        checks: what `checklist` gave.
         bias_by: names and keys whose counts the section on bias shows, such as {"region": ...}.
-        splits, checks: what `split` and `checklist` gave; by default a checklist of the rows alone.
-        names: names of people to look for in the rows.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    rows, bias_by, names = checked(rows), dict(bias_by or {}), listed(names)
-    if checks is None:
-        checks = checklist(rows, cover=bias_by, names=names)
+    rows = checked(rows)
     # A reading may quote a row, and the card is for everyone.
-    checks = checks.assign(reading=[redact_text(one, names) for one in checks["reading"]])
+    checks = checks.assign(reading=checks["reading"].map(redact_text))
     counted = []
-    for name, key in bias_by.items():
-        counts = pd.Series(count_values(rows, key), name="rows").rename_axis("value").reset_index()
-        shares = counts.assign(share=counts["rows"] / counts["rows"].sum())
-        counted.append(f"Rows by {name}:\n\n{_table(shares)}")
+    for name, key in (bias_by or {}).items():
+        values = Counter(values_of(rows, key)).most_common()
+        shares = [(value, count, count / len(rows)) for value, count in values]
+        table = _table(pd.DataFrame(shares, columns=["value", "rows", "share"]))
+        counted.append(f"Rows by {name}:\n\n{table}")
     lines = (json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) for row in rows)
     text = "".join(f"{line}\n" for line in lines)
-    personal = pd.DataFrame(redact(rows, names=names)[1].items(), columns=["kind", "found"])
-    duplicates = checks[checks["aspect"] == "deduplication"].drop(columns="aspect")
+    personal = pd.DataFrame(redact(rows)[1].items(), columns=["kind", "found"])
     front = DatasetCardData(
         language=list(about.languages) or None,
         license=about.license or None,
         license_name=about.license_name or None,
         license_link=about.license_link or None,
         size_categories=[_SIZES[max(len(str(len(rows))) - 3, 0)]],
-        task_categories=list(about.tasks) or None,
+        task_categories=["text-generation"],
         pretty_name=about.name,
-        tags=list(about.tags) or None,
     )
     return DatasetCard.from_template(
         front,
@@ -112,8 +97,6 @@ def write_card(
         counted="\n\n".join(counted),
         personal=_table(personal),
         limits=LIMITS,
-        splits="" if splits is None else _table(splits.report.reset_index()),
-        duplicates=_table(duplicates),
         checklist=_table(checks),
     )
 
@@ -125,11 +108,9 @@ def _table(frame: pd.DataFrame) -> str:
 
 
 def _cell(value: object) -> str:
-    if value is None or value != value:
-        return "-"
-    number = hasattr(value, "__float__") and not isinstance(value, bool | str)
-    text = f"{float(value):.3f}".rstrip("0").rstrip(".") if number else str(value)
-    return " ".join(text.replace("|", "\\|").split())
+    if isinstance(value, float):
+        value = "-" if value != value else f"{round(value, 3):g}"
+    return " ".join(str(value).replace("|", "\\|").split())
 
 
 class Missing(NamedTuple):
@@ -144,35 +125,32 @@ class Missing(NamedTuple):
 
 
 def check_card(card) -> list[Missing]:
-    """Everything that a card lacks; an empty list when it is complete.
+    """Everything that a card of `write_card` lacks; an empty list when it is complete.
 
-    `card` is what `write_card` gave, or Markdown: sections are found by their headings.
+    Sections are found by their headings, so the card's text may have been edited.
     """
-    from huggingface_hub import DatasetCard
-
-    card = DatasetCard(card) if isinstance(card, str) else card
     parts = re.split(r"^## +(.+?) *$", card.text, flags=re.MULTILINE)
-    sections = {a.casefold(): b.strip() for a, b in zip(parts[1::2], parts[2::2], strict=True)}
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
     found = []
     for section, field, required_by, do in RULES["needed"]:
-        text = sections.get(section.casefold(), "")
+        text = sections.get(section, "").strip()
         pattern = rf"\*\*{field}:\*\*(.*?)(?=\n\s*\n|\Z)" if field else r"(.*?)(?=\n\n|\Z)"
         said = re.search(pattern, text, flags=re.DOTALL)
-        if not said or said[1].strip() in ("", NOT_STATED, "[More Information Needed]"):
+        if not said or said[1].strip() in ("", NOT_STATED):
             what = f"{section}: {field}" if field else section
             found.append(Missing(what, required_by, f"{do}, under '## {section}'"))
-    if not re.search(r"\|\s*\d", sections.get("bias", "")):
+    if not re.search(r"\|\s*\d", sections.get("Bias", "")):
         remedy = "count the rows of each group in a table under '## Bias' (`bias_by`)"
         found.append(Missing("Bias: counts", "AI Act, Article 10(2)(f)", remedy))
     data = card.data.to_dict()
-    wrong = []
     for field, (form, wanted) in RULES["front_matter"].items():
-        values = data.get(field) or []
-        values = values if isinstance(values, list) else [values]
-        wrong += [] if values else [(field, "write it")]
-        bad = (value for value in values if not re.fullmatch(form, str(value)))
-        wrong += [(field, f"{value!r} must be {wanted}") for value in bad]
+        value = data.get(field) or ""
+        values = [value] if isinstance(value, str) else value
+        if bad := [one for one in values if not re.fullmatch(form, one)]:
+            remedy = f"{bad[0]!r} must be {wanted}"
+            found.append(Missing(f"front matter: {field}", "the hub", remedy))
     for field in ("license_name", "license_link"):
         if data.get("license") == "other" and not data.get(field):
-            wrong.append((field, "a licence of your own needs it"))
-    return found + [Missing(f"front matter: {field}", "the hub", do) for field, do in wrong]
+            remedy = "a licence of your own needs it"
+            found.append(Missing(f"front matter: {field}", "the hub", remedy))
+    return found

@@ -1,19 +1,18 @@
 """Files of rows (JSON Lines, JSON, CSV, TSV, Parquet), read one by one, validated and loaded.
 
 A mistake costs its row; where a file can't be followed any further, that is a problem of the file,
-and the reading stops. Rows of a JSON array and of Parquet have a number, others also a line.
+and the reading stops. Rows of a JSON document and of Parquet have a number, others also a line.
 """
 
+import codecs
 import csv
 import io
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,7 +21,6 @@ from sftlab.data.messages import (
     Conversation,
     Problem,
     RecordsError,
-    explain,
     parse_json,
     problem,
     read_row,
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FORMATS = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv",
     ".parquet": "parquet",
 }  # fmt: skip
 LARGEST_JSON = 256 * 2**20
@@ -44,45 +42,38 @@ LARGEST_JSON = 256 * 2**20
 class FileRow:
     """One row, or a problem of the file that belongs to no row (`counts` is false)."""
 
-    line: int | None
     value: Any = None
+    line: int | None = None
     problems: list[Problem] = field(default_factory=list)
     text: str | None = None  # of a row that could not be read
     counts: bool = True
 
+    def converted(self) -> Conversation:
+        return Conversation(problems=self.problems) if self.problems else read_row(self.value)
+
 
 class DataFile:
-    """Iterates over the rows of a file; the attributes are complete when all were taken.
+    """Iterates over the rows of a file.
 
-    Raises RecordsError when the file's name says no format, or there is no such file.
+    Raises RecordsError when there is no such file, or its name says no format.
     """
 
     def __init__(self, path: str | Path):
-        self.path = path = Path(path)
-        folder = path if path.is_dir() else path.parent
-        files = folder.iterdir() if folder.is_dir() else ()
-        near = ", ".join(sorted(file.name for file in files if file.suffix in FORMATS)[:4])
-        known = ", ".join(FORMATS)
+        self.path = Path(path)
+        self.format = FORMATS.get(self.path.suffix.lower())
         wrong = None
-        if path.is_dir():
-            wrong = problem("folder", near=near or known)
-        elif not path.exists():
-            wrong = problem("no-file", near=f"; in that folder there are {near}" if near else "")
-        elif path.suffix.lower() not in FORMATS:
-            wrong = problem("format", known=known)
+        if not self.path.is_file():
+            wrong = problem("no-file")
+        elif self.format is None:
+            wrong = problem("format", known=", ".join(FORMATS))
         if wrong:
             raise RecordsError([replace(wrong, file=str(path))])
-        self.format = FORMATS[path.suffix.lower()]
-        self.notes: list[str] = []
-        self.blank_lines = 0
-        self.stopped_at: int | None = None  # the line from which on nothing could be read
 
     def __iter__(self) -> Iterator[FileRow]:
-        self.notes, self.blank_lines, self.stopped_at = [], 0, None
         if self.path.stat().st_size == 0:
-            yield _of_file(None, "no-bytes")
+            yield _of_file("no-bytes")
         elif self.format == "parquet":
-            yield from self._parquet_rows()
+            yield from _parquet_rows(self.path)
         else:
             with self.path.open("rb") as file:
                 yield from self._text_rows(file)
@@ -90,167 +81,122 @@ class DataFile:
     def _text_rows(self, file: BinaryIO) -> Iterator[FileRow]:
         head = file.read(2**20)
         file.seek(0)
-        if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]:
-            self.stopped_at = 1
-            yield _of_file(1, "utf16", shown(head))
-            return
-        if head.startswith(b"\xef\xbb\xbf"):
-            self.notes.append("the byte order mark at the start of the file was skipped")
-        if self.format in ("csv", "tsv"):
-            yield from self._csv_rows(file)
-            return
-        # JSON is one document or one row a line, whatever the file's name says.
-        first, _, rest = head.decode("utf-8-sig", "replace").strip().partition("\n")
-        array, lines = first.startswith("["), rest and isinstance(parse_json(first)[0], dict)
-        if array and self.format == "jsonl":
-            self.notes.append("the file is one JSON array, and was read as that")
-        if lines and self.format == "json":
-            self.notes.append("the file has one JSON object a line, and was read as JSON Lines")
-        if array or (self.format == "json" and not lines):
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head[:4]:
+            yield _of_file("utf16", shown(head[:60]), line=1)
+        elif self.format == "csv":
+            yield from _csv_rows(file)
+        elif self._is_document(head.decode("utf-8-sig", "replace").strip()):
             yield from self._document_rows(file)
-            return
-        for number, raw in enumerate(file, start=1):
-            if raw.strip():
-                text = raw.decode("utf-8", "surrogateescape")
-                yield _json_row(number, text.removeprefix("\ufeff").rstrip("\r\n"))
-            else:
-                self.blank_lines += 1
+        else:
+            for number, raw in enumerate(file, start=1):
+                if raw.strip():
+                    text = raw.decode("utf-8", "surrogateescape")
+                    yield _json_row(text.removeprefix("\ufeff").rstrip("\r\n"), number)
+
+    def _is_document(self, head: str) -> bool:
+        """Whether it is one JSON document or has one row a line, whatever the file's name says."""
+        first, _, rest = head.partition("\n")
+        one_a_line = rest and isinstance(parse_json(first)[0], dict)
+        return first.startswith("[") or (self.format == "json" and not one_a_line)
 
     def _document_rows(self, file: BinaryIO) -> Iterator[FileRow]:
         """The elements of an array, or of the one array in an object; or one object as the row."""
         if (size := self.path.stat().st_size) > LARGEST_JSON:
             most = LARGEST_JSON // 2**20
-            yield _of_file(None, "large-json", f"{size / 2**20:,.0f} MiB", most=most)
+            yield _of_file("large-json", f"{size / 2**20:,.0f} MiB", most=most)
             return
-        # Bytes that are not UTF-8 become lone surrogates, so that they cost their row alone.
-        text = file.read().decode("utf-8-sig", "surrogateescape").rstrip()
-        if text.lstrip().startswith("["):
-            yield from self._array(text)
+        row = _json_row(file.read().decode("utf-8-sig", "surrogateescape").rstrip(), None)
+        if row.problems:
+            yield replace(row, counts=False)
             return
-        row = _json_row(None, text)
-        members = row.value if isinstance(row.value, dict) and not COLUMNS & {*row.value} else {}
-        arrays = [
-            key
-            for key, one in members.items()
-            if isinstance(one, list) and one and isinstance(one[0], dict)
-        ]
-        if len(arrays) > 1:
-            yield _of_file(None, "arrays", shown(arrays))
-        elif arrays:
-            self.notes.append(f"the rows are those of {arrays[0]!r} in the document's object")
-            yield from (FileRow(None, one) for one in members[arrays[0]])
-        else:
-            yield row
-
-    def _array(self, text: str) -> Iterator[FileRow]:
-        mark, at = ",", _skip(text, text.index("[") + 1)
-        if text[at:] == "]":
-            return
-        try:
-            while mark == ",":
-                start, at = at, _decode(text, at)[1]
-                yield _json_row(None, text[start:at])
-                at = _skip(text, at)
-                if (mark := text[at : at + 1]) not in (",", "]"):
-                    raise json.JSONDecodeError("Expecting ',' or ']'", text, at)
-                at = _skip(text, at + 1)
-            if text[at:]:
-                raise json.JSONDecodeError("Extra data", text, at)
-        except (json.JSONDecodeError, RecursionError) as error:
-            at = getattr(error, "pos", at)
-            self.stopped_at = text.count("\n", 0, at) + 1
-            wrong = replace(explain(error, text[: at + 60]), field="")
-            yield FileRow(self.stopped_at, problems=[wrong], counts=False)
-
-    def _csv_rows(self, file: BinaryIO) -> Iterator[FileRow]:
-        text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
-        first = text.readline(2**20)
-        text.seek(0)
-        mark = "\t" if self.format == "tsv" else max(",;\t", key=first.count)
-        if self.format == "csv" and mark != ",":
-            self.notes.append(f"cells are separated by {mark!r}")
-        csv.field_size_limit(2**31 - 1)  # of the process; by default a cell has 128 kB
-        # strict: a quote that is never closed would else swallow the rest of the file.
-        reader, header = csv.reader(text, delimiter=mark, strict=True), None
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
+        rows = row.value
+        if isinstance(rows, dict) and not COLUMNS & rows.keys():
+            arrays = [
+                key
+                for key, one in rows.items()
+                if isinstance(one, list) and one and isinstance(one[0], dict)
+            ]
+            if len(arrays) > 1:
+                yield _of_file("arrays", shown(arrays))
                 return
-            except csv.Error as error:
-                yield FileRow(line, None, [problem("csv", value=str(error))], "")
-                continue
-            written = ",".join(cells)
-            if bad := _not_utf8(line, written):
-                yield bad
-            elif not cells:
-                self.blank_lines += 1
-            elif header is None:
-                header = cells
-                yield from _header_problems(header, line)
-            elif len(cells) != len(header):
-                value = f"{len(cells)} where the header has {len(header)}"
-                yield FileRow(line, None, [problem("cells", value=value)], written)
-            else:
-                yield FileRow(line, dict(zip(header, cells, strict=True)))
+            rows = rows[arrays[0]] if arrays else rows
+        for value in rows if isinstance(rows, list) else [rows]:
+            yield FileRow(value)
 
-    def _parquet_rows(self) -> Iterator[FileRow]:
-        import pyarrow as pa
-        from pyarrow import parquet
 
-        def text(one: Any) -> str:
-            return one.decode("utf-8", "backslashreplace") if isinstance(one, bytes) else str(one)
-
+def _csv_rows(file: BinaryIO) -> Iterator[FileRow]:
+    text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
+    first = text.readline(2**20)
+    text.seek(0)
+    csv.field_size_limit(2**31 - 1)  # of the process; by default a cell has 128 kB
+    # strict: a quote that is never closed would else swallow the rest of the file.
+    reader = csv.reader(text, delimiter=max(",;\t", key=first.count), strict=True)
+    header = None
+    while True:
+        line = reader.line_num + 1
         try:
-            # pre_buffer would hold a whole row group, and a file may be one row group.
-            with parquet.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False) as table:
-                yield from _header_problems(table.schema_arrow.names, None)
-                for batch in table.iter_batches(batch_size=256):
-                    for row in batch.to_pylist():
-                        # As JSON has it: dates, bytes and decimals as text, NaN as nothing.
-                        plain = json.dumps(row, default=text)
-                        yield FileRow(None, json.loads(plain, parse_constant=lambda name: None))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            yield _of_file(None, "parquet", shown(" ".join(str(error).split())))
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield FileRow(line=line, problems=[problem("csv", value=str(error))], text="")
+            continue
+        written = ",".join(cells)
+        if bad := _not_utf8(written, line):
+            yield bad
+        elif header is None:
+            header = cells or None
+            if cells and not COLUMNS & set(cells):
+                yield _of_file("header", shown(cells), line=line)
+            if len(set(cells)) < len(cells):
+                yield _of_file("same-column", shown(cells), line=line)
+        elif cells and len(cells) != len(header):
+            value = f"{len(cells)} where the header has {len(header)}"
+            yield FileRow(line=line, problems=[problem("cells", value=value)], text=written)
+        elif cells:
+            yield FileRow(dict(zip(header, cells, strict=True)), line)
 
 
-def _of_file(line: int | None, kind: str, value: str | None = None, **words: Any) -> FileRow:
-    return FileRow(line, problems=[problem(kind, "", value, **words)], counts=False)
+def _parquet_rows(path: Path) -> Iterator[FileRow]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    def text(one: Any) -> str:
+        return one.decode("utf-8", "backslashreplace") if isinstance(one, bytes) else str(one)
+
+    try:
+        # pre_buffer would hold a whole row group, and a file may be one row group.
+        with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as table:
+            for batch in table.iter_batches(batch_size=256):
+                for row in batch.to_pylist():
+                    # As JSON has it: dates, bytes and decimals as text, NaN as nothing.
+                    plain = json.dumps(row, default=text)
+                    yield FileRow(json.loads(plain, parse_constant=lambda name: None))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        yield _of_file("parquet", shown(" ".join(str(error).split())))
 
 
-_decode = json.JSONDecoder(parse_int=float).raw_decode  # int() refuses more than 4,300 digits
+def _of_file(kind: str, value: str | None = None, line: int | None = None, **words: Any) -> FileRow:
+    return FileRow(line=line, problems=[problem(kind, "", value, **words)], counts=False)
 
 
-def _skip(text: str, at: int) -> int:
-    return re.compile(r"[ \t\r\n]*").match(text, at).end()
-
-
-def _json_row(line: int | None, text: str) -> FileRow:
-    if wrong := _not_utf8(line, text):
+def _json_row(text: str, line: int | None) -> FileRow:
+    if wrong := _not_utf8(text, line):
         return wrong
     value, problems = parse_json(text)
-    return FileRow(line, value, problems, text if problems else None)
+    return FileRow(value, line, problems, text if problems else None)
 
 
-def _not_utf8(line: int | None, text: str) -> FileRow | None:
+def _not_utf8(text: str, line: int | None) -> FileRow | None:
     """The row with its problem, where bytes that are not UTF-8 were decoded to lone surrogates."""
     raw = text.encode("utf-8", "surrogateescape")
     try:
         raw.decode()
     except UnicodeDecodeError as error:
-        cut = "; the line ends within a character" if "end of data" in error.reason else ""
-        near = shown(raw[max(0, error.start - 20) : error.end + 20]) + cut
+        near = shown(raw[max(0, error.start - 20) : error.end + 20])
         wrong = problem("not-utf8", f"byte {error.start + 1}", near)
-        return FileRow(line, None, [wrong], raw.decode("utf-8", "backslashreplace"))
+        return FileRow(None, line, [wrong], raw.decode("utf-8", "backslashreplace"))
     return None
-
-
-def _header_problems(header: list[str], line: int | None) -> Iterator[FileRow]:
-    if not COLUMNS & set(header):
-        yield _of_file(line, "header", shown(header))
-    if twice := [name for name in header if header.count(name) > 1]:
-        yield _of_file(line, "same-column", shown(twice))
 
 
 @dataclass(kw_only=True)
@@ -258,8 +204,7 @@ class Report:
     """A file's rows, counted; `str` gives it for reading, `as_dict` for programs."""
 
     file: str
-    format: str  # jsonl, json, csv, tsv or parquet
-    limit: int  # how many problems are held
+    limit: int  # how many problems of a kind are held
     rows: int = 0  # good and bad, without blank lines
     good: int = 0
     bad: int = 0
@@ -271,10 +216,7 @@ class Report:
     meta: Counter[str] = field(default_factory=Counter)  # good rows with each further column
     left_out: Counter[str] = field(default_factory=Counter)  # keys of messages not kept
     kinds: Counter[str] = field(default_factory=Counter)  # all problems, by what is wrong
-    problems: list[Problem] = field(default_factory=list)  # the first, with one of each kind
-    notes: list[str] = field(default_factory=list)  # worth knowing, not wrong
-    blank_lines: int = 0
-    stopped_at: int | None = None  # the line from which on the file could not be read
+    problems: list[Problem] = field(default_factory=list)  # the first of each kind
 
     @property
     def ok(self) -> bool:
@@ -284,21 +226,9 @@ class Report:
     def problems_total(self) -> int:
         return self.kinds.total()
 
-    def of(self, source: DataFile) -> Iterator[tuple[FileRow, Conversation]]:
-        """Each row with what it became, counted; the report is complete when all were taken."""
-        for row in source:
-            found = Conversation(problems=row.problems) if row.problems else read_row(row.value)
-            self._count(row, found)
-            yield row, found
-        self.notes += source.notes
-        self.blank_lines, self.stopped_at = source.blank_lines, source.stopped_at
-        if len(self.shapes) > 1:
-            self.notes.append("the file mixes shapes; each row was read by its own")
-        if not self.rows and not self.kinds:
-            row = _of_file(None, "no-rows")
-            self._count(row, Conversation(problems=row.problems))
-
-    def _count(self, row: FileRow, found: Conversation) -> None:
+    def add(self, row: FileRow) -> Conversation:
+        """Count a row; returns what it became, its problems with their place."""
+        found = row.converted()
         self.rows += row.counts
         self.broken |= not row.counts
         self.bad += row.counts and bool(found.problems)
@@ -310,69 +240,38 @@ class Report:
             self.has_train |= any("train" in message for message in found.messages)
             self.meta.update(found.meta.keys())
             self.left_out.update(found.left_out)
+        at = {"file": self.file, "row": self.rows if row.counts else None}
+        found.problems = [replace(o, line=row.line or o.line, **at) for o in found.problems]
         for one in found.problems:
             self.kinds[one.what] += 1
-            if len(self.problems) == self.limit and self.kinds[one.what] == 1:
-                # Each kind is to be seen once: the last of a kind that is held twice makes room.
-                held = Counter(other.what for other in self.problems)
-                repeats = [n for n, other in enumerate(self.problems) if held[other.what] > 1]
-                self.problems = [o for n, o in enumerate(self.problems) if n not in repeats[-1:]]
-            if len(self.problems) < self.limit:
-                number = self.rows if row.counts else None
-                self.problems.append(replace(one, file=self.file, line=row.line, row=number))
+            if self.kinds[one.what] <= self.limit:
+                self.problems.append(one)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """The report for programs: keys that stay, values that JSON has."""
-        plain = "file format rows good bad messages characters blank_lines stopped_at notes"
-        counts = ("shapes", "meta", "left_out", "kinds")
-        keys = ("line", "row", "field", "value", "what", "remedy")
-        return {
-            "ok": self.ok,
-            **{key: getattr(self, key) for key in plain.split()},
-            **{key: dict(getattr(self, key).most_common()) for key in counts},
-            "problems": [{key: getattr(one, key) for key in keys} for one in self.problems],
-            "problems_not_shown": self.problems_total - len(self.problems),
-        }
+        return {"ok": self.ok, **vars(self), "problems": [vars(one) for one in self.problems]}
 
     def __str__(self) -> str:
         split = "all good" if self.ok else f"{self.good:,} good, {self.bad:,} bad"
-        good = f"{_number(self.messages, 'message')}, {_number(self.characters, 'character')}"
-        at = f"at line {self.stopped_at:,}: what follows was not checked" if self.stopped_at else ""
-        table = [
-            ("shapes", _listed(self.shapes)),
-            ("good rows", good if self.good else ""),
-            ("meta", _listed(self.meta)),
-            ("left out", _listed(self.left_out)),
-            ("blank lines", f"{self.blank_lines:,}, skipped" if self.blank_lines else ""),
-            *(("note", note) for note in self.notes),
-            ("stopped", at),
-        ]
-        lines = [f"{self.file}: {_number(self.rows, 'row')}, {split}"]
-        lines += [f"{name:<12} {value}" for name, value in table if value]
+        good = f"{self.messages:,} messages, {self.characters:,} characters" if self.good else ""
+        table = {"shapes": _listed(self.shapes), "good rows": good}
+        table |= {"meta": _listed(self.meta), "left out": _listed(self.left_out)}
+        lines = [f"{self.file}: {self.rows:,} rows, {split}"]
+        lines += [f"{name:<12} {value}" for name, value in table.items() if value]
         for what, times in self.kinds.most_common():
-            lines += ["", f"{times:,} x {what}"]
             held = [one for one in self.problems if one.what == what]
-            places = max((len(one.place) for one in held), default=0)
-            fields = max((len(one.field) for one in held), default=0)
-            lines += [f"     {one.remedy}" for one in held[:1]]
-            for one in held:
-                where = f"{one.place:<{min(30, places)}}  {one.field:<{min(30, fields)}}"
-                found = f"     {where}  {one.value or ''}".rstrip()
-                lines += [found] if found else []
-            if times > len(held):
-                lines.append(f"     {times - len(held):,} more, not shown")
-        if self.problems_total > len(self.problems):
-            lines += ["", f"--limit {self.problems_total} shows all problems"]
+            lines += ["", f"{times:,} x {what}", *(f"     {one.remedy}" for one in held[:1])]
+            places = [filter(None, (one.place, one.field, one.value)) for one in held]
+            lines += [f"     {'  '.join(place)}" for place in places]
+            if times > self.limit:
+                all_of_them = f"`sftlab validate {self.file} --limit {times}` shows all"
+                lines.append(f"     {times - self.limit:,} more, not shown: {all_of_them}")
         return "\n".join(lines)
 
 
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
 def _listed(counts: Counter[str]) -> str:
-    names = [f"{name} {times:,}" for name, times in counts.most_common(6)]
-    return ", ".join(names) + (f", and {len(counts) - 6} more" if len(counts) > 6 else "")
+    return ", ".join(f"{name} {times:,}" for name, times in counts.most_common())
 
 
 def validate(
@@ -382,20 +281,17 @@ def validate(
     good: str | Path | None = None,
     bad: str | Path | None = None,
 ) -> Report:
-    """Check every row of a file, in memory that does not grow with it (apart from one JSON array).
+    """Check every row of a file, in memory that does not grow with it (but for a JSON document).
 
     Args:
-        limit: how many problems the report holds; all are counted.
+        limit: how many problems of a kind the report holds; all are counted.
         good: write the good rows here, as JSONL with `messages` and the other columns.
         bad: write the bad rows here, as JSONL with `line` (or `row`, where there are no lines),
             `problems`, and `value`, or `text` where it could not be read.
 
     Raises RecordsError for a file that can't be read, or an output that is the file itself.
     """
-    if limit < 0:
-        raise ValueError(f"limit={limit}: give 0 or more")
-    source = DataFile(path)
-    report = Report(file=str(path), format=source.format, limit=limit)
+    source, report = DataFile(path), Report(file=str(path), limit=limit)
     outputs = [target for target in (path, good, bad) if target is not None]
     if len({os.path.realpath(target) for target in outputs}) < len(outputs):
         wrong = problem("overwritten", value=", ".join(map(str, outputs)))
@@ -405,21 +301,19 @@ def validate(
             target and files.enter_context(Path(target).open("w", encoding="utf-8", newline="\n"))
             for target in (good, bad)
         )
-        for row, found in report.of(source):
-            if not found.problems and keep:
+        for row in source:
+            found = report.add(row)
+            if keep and not found.problems:
                 kept = {"messages": found.messages, **found.meta}
                 print(json.dumps(kept, ensure_ascii=False), file=keep)
-            elif row.counts and found.problems and reject:
+            elif reject and found.problems and row.counts:
                 where = {"row": report.rows} if row.line is None else {"line": row.line}
-                keys = ("field", "value", "what", "remedy")
-                wrong = [{key: getattr(one, key) for key in keys} for one in found.problems]
                 held = {"value": row.value} if row.text is None else {"text": row.text}
-                rejected = {**where, "problems": wrong, **held}
+                rejected = {**where, "problems": [vars(one) for one in found.problems], **held}
                 print(json.dumps(rejected, ensure_ascii=False), file=reject)
+    if not report.rows and report.ok:
+        report.add(_of_file("no-rows"))
     return report
-
-
-CHUNK = 2_000  # rows that are Python objects at once while a Dataset is built
 
 
 def read(path: str | Path, *, bad: str | Path = "raise") -> "Dataset":
@@ -431,7 +325,7 @@ def read(path: str | Path, *, bad: str | Path = "raise") -> "Dataset":
     Raises RecordsError when a row is wrong and `bad` is "raise", no row is good, or the file itself
     is not sound: it is cut off, say.
     """
-    from datasets import Dataset, Features, Json, List, Value, concatenate_datasets
+    from datasets import Dataset, Features, Json, List, Value
 
     report = validate(path, bad=None if bad in ("raise", "drop") else bad)
     if (report.bad and bad == "raise") or report.broken or not report.good:
@@ -439,16 +333,12 @@ def read(path: str | Path, *, bad: str | Path = "raise") -> "Dataset":
     message = {"role": Value("string"), "content": Value("string")}
     if report.has_train:
         message["train"] = Value("bool")
-    features = Features({"messages": List(message), "meta": Json()})
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for _, found in Report(file="", format="", limit=0).of(DataFile(path)):
-            if not found.problems:
-                # Arrow fills what is missing with None, which would pass for "not trained on".
-                filled = [{"train": m["role"] == "assistant"} | m for m in found.messages]
-                messages = filled if report.has_train else found.messages
-                yield {"messages": messages, "meta": found.meta}
-
-    every = rows()
-    chunks = iter(lambda: list(islice(every, CHUNK)), [])
-    return concatenate_datasets([Dataset.from_list(chunk, features=features) for chunk in chunks])
+    rows = []
+    for row in DataFile(path):
+        found = row.converted()
+        if not found.problems:
+            # Arrow fills what is missing with None, which would pass for "not trained on".
+            filled = [{"train": one["role"] == "assistant"} | one for one in found.messages]
+            messages = filled if report.has_train else found.messages
+            rows.append({"messages": messages, "meta": found.meta})
+    return Dataset.from_list(rows, features=Features({"messages": List(message), "meta": Json()}))

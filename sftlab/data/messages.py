@@ -12,9 +12,6 @@ alpaca              instruction, input, output             user (instruction, an
 {"role": "user",      "content": "2 + 2?"}        user and assistant take turns, the user begins
 {"role": "assistant", "content": "4"}             `"train": False` keeps an answer out of the loss
 {"role": "tool",      "content": "..."}           only between two turns of the assistant
-
-data.jsonl, line 17, messages[1].content: the content is empty ('  '); write a text, or drop ...
-file        line     field                what                 value    remedy
 """
 
 import json
@@ -60,8 +57,6 @@ _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxlevel = 3, 4, 3
 
 def shown(value: Any) -> str:
     """A value in about 60 characters as Python writes it, control characters escaped."""
-    if isinstance(value, bytes):
-        value = value[:61].decode("utf-8", "backslashreplace")
     return _SHORT.repr(value)
 
 
@@ -74,7 +69,7 @@ class Problem:
     field: str = ""  # as the file names it: `conversations[2].value`
     value: str | None = None  # what is there, shortened
     file: str = ""
-    line: int | None = None  # where the row begins, from 1; None in Parquet and JSON arrays
+    line: int | None = None  # where the row begins, from 1; None in Parquet and JSON documents
     row: int | None = None  # from 1; None for what concerns the whole file
 
     @property
@@ -85,9 +80,9 @@ class Problem:
         return f"row {self.row}" if self.row is not None else ""
 
     def __str__(self) -> str:
-        where = ", ".join(part for part in (self.file, self.place, self.field) if part)
-        value = "" if self.value is None else f" ({self.value})"
-        return f"{where}{': ' if where else ''}{self.what}{value}; {self.remedy}"
+        where = ", ".join(filter(None, (self.file, self.place, self.field)))
+        value = f" ({self.value})" if self.value else ""
+        return ": ".join(filter(None, (where, f"{self.what}{value}; {self.remedy}")))
 
 
 def problem(kind: str, field: str = "", value: str | None = None, **words: Any) -> Problem:
@@ -97,11 +92,13 @@ def problem(kind: str, field: str = "", value: str | None = None, **words: Any) 
 
 
 class RecordsError(ValueError):
-    """Data that can't be used as it is: its problems, or the first of `total`."""
+    """Data that can't be used as it is: its problems, or the first of `total`.
+
+    data.jsonl, line 17, messages[1].content: the content is empty ('  '); write a text, or ...
+    """
 
     def __init__(self, problems: Sequence[Problem], total: int | None = None):
-        self.problems = tuple(problems)
-        self.total = len(self.problems) if total is None else total
+        self.problems, self.total = tuple(problems), total or len(problems)
         lines = [str(problem) for problem in self.problems[:5]]
         if self.total > len(lines):
             lines.append(f"... and {self.total - len(lines):,} more; `sftlab validate` lists them")
@@ -141,12 +138,14 @@ def read_row(row: Any, *, answered: bool = True, control: Sequence[str] = ()) ->
         return Conversation(problems=[problem("row-type", value=shown(row))])
     shape, columns = _detect(row)
     found = Conversation(shape=shape)
-    if shape is None or None in columns:
-        found.problems.append(_unfit(row, shape, columns))
-        return found
-    entries: list[
-        tuple[str, Mapping[str, Any]]
-    ] = []  # of each message its place, and what is there
+    there = f"it has {shown(', '.join(map(str, row)) or 'no column')}"
+    if shape is None:
+        kind = "one-message" if {"role", "content"} <= row.keys() else "no-shape"
+        return replace(found, problems=[problem(kind, "", there)])
+    if None in columns:
+        missing = SHAPES[shape][columns.index(None)][0]
+        return replace(found, problems=[problem("column-missing", missing, there, shape=shape)])
+    entries: list[tuple[str, Mapping]] = []  # of each message its place, and what is there
     for column, role in zip(columns, ("user", "assistant"), strict=False):
         value = row[column]
         pairs = isinstance(value, list | tuple) and value and isinstance(value[0], Mapping)
@@ -156,7 +155,13 @@ def read_row(row: Any, *, answered: bool = True, control: Sequence[str] = ()) ->
             entries.append((column, {"role": role, "content": value}))
     used = {*columns, "messages"}
     if shape == "alpaca":
-        used.add(_add_input(row, entries[0][1], found.problems))
+        name = next((name for name in _INPUTS if row.get(name) not in _NOTHING), _INPUTS[0])
+        used.add(name)
+        added = row.get(name) or ""
+        if not isinstance(added, str):
+            found.problems.append(problem("input-type", name, shown(added)))
+        elif added.strip() and isinstance(entries[0][1]["content"], str):
+            entries[0][1]["content"] += f"\n\n{added}"
     if found.problems:
         return found
     system = next((name for name in _SYSTEMS if row.get(name) not in _NOTHING), None)
@@ -187,43 +192,22 @@ def _detect(row: Mapping[str, Any]) -> tuple[str | None, list[str | None]]:
     return (shape, columns) if any(columns) else (None, [])
 
 
-def _unfit(row: Mapping[str, Any], shape: str | None, columns: list[str | None]) -> Problem:
-    value = f"it has {shown(', '.join(map(str, row)) or 'no column')}"
-    if shape is not None:
-        missing = SHAPES[shape][columns.index(None)][0]
-        return problem("column-missing", missing, value, shape=shape)
-    message = {"role", "content"} <= row.keys()
-    return problem("one-message" if message else "no-shape", "", value)
-
-
 def _listed(column: str, value: Any, problems: list[Problem]) -> list[tuple[str, Mapping]]:
     """The messages of a list, each with its place; in a CSV the list is the JSON text of one."""
     if isinstance(value, str):
         value, wrong = parse_json(value)
         if wrong:
             remedy = "a cell with messages holds JSON: write it with json.dumps, not with str"
-            problems += [replace(one, field=column, remedy=remedy) for one in wrong]
+            problems += [replace(one, field=column, line=None, remedy=remedy) for one in wrong]
             return []
     if not isinstance(value, list | tuple) or not value:
         kind = "no-messages" if value in ([], ()) else "messages-type"
         problems.append(problem(kind, column, shown(value)))
         return []
-    places = [f"{column}[{index}]" for index in range(len(value))]
-    for place, item in zip(places, value, strict=True):
+    for index, item in enumerate(value):
         if not isinstance(item, Mapping):
-            problems.append(problem("message-type", place, shown(item)))
-    return [(f"{place}.{{}}", item) for place, item in zip(places, value, strict=True)]
-
-
-def _add_input(row: Mapping[str, Any], message: dict, problems: list[Problem]) -> str:
-    """Alpaca's input is added to the instruction; returns its column."""
-    name = next((name for name in _INPUTS if row.get(name) not in _NOTHING), _INPUTS[0])
-    value = row.get(name) or ""
-    if not isinstance(value, str):
-        problems.append(problem("input-type", name, shown(value)))
-    elif value.strip() and isinstance(message["content"], str):
-        message["content"] += f"\n\n{value}"
-    return name
+            problems.append(problem("message-type", f"{column}[{index}]", shown(item)))
+    return [(f"{column}[{index}].{{}}", item) for index, item in enumerate(value)]
 
 
 def normal_role(value: Any) -> Any:
@@ -232,25 +216,12 @@ def normal_role(value: Any) -> Any:
     return _ROLE_NAMES.get(name, name) if name else value
 
 
-def _joined(content: Any) -> Any:
-    """Text parts joined as chat templates print them; anything else stays, to be refused.
-
-    [{"type": "text", "text": "2 + 2"}, {"type": "text", "text": "?"}]  ->  "2 + 2?"
-    """
-    parts = content if isinstance(content, list) else []
-    texts = [p.get("text") for p in parts if isinstance(p, Mapping) and p.get("type") == "text"]
-    sound = texts and len(texts) == len(parts) and all(isinstance(text, str) for text in texts)
-    return "".join(texts) if sound else content
-
-
 def _sound(content: str, info: pydantic.ValidationInfo) -> str:
     if not content.strip():
         raise PydanticCustomError("empty", "")
     for token in ("\0", *(info.context or ())):
         if token in content:
-            at = content.index(token)
-            value = content[max(0, at - 20) : at + 20] if token == "\0" else token
-            raise PydanticCustomError("nul" if token == "\0" else "control", "", {"value": value})
+            raise PydanticCustomError("nul" if token == "\0" else "control", "", {"value": token})
     return content
 
 
@@ -261,8 +232,8 @@ class _ChatMessage(pydantic.BaseModel):
     role: Annotated[Literal[ROLES], pydantic.BeforeValidator(normal_role)] = pydantic.Field(
         validation_alias=pydantic.AliasChoices("role", "from")
     )
-    content: Annotated[str, pydantic.BeforeValidator(_joined), pydantic.AfterValidator(_sound)] = (
-        pydantic.Field(validation_alias=pydantic.AliasChoices("content", "value"))
+    content: Annotated[str, pydantic.AfterValidator(_sound)] = pydantic.Field(
+        validation_alias=pydantic.AliasChoices("content", "value")
     )
     train: bool | None = None
 
@@ -295,30 +266,18 @@ def _check_messages(
                 found.messages.append(kept)
             except pydantic.ValidationError as error:
                 # The role comes first; where it is wrong, the rest of the message is not read.
-                wrong = error.errors(include_url=False)[: None if roles[-1] in ROLES else 1]
-                problems += [_as_problem(one, place) for one in wrong]
+                for one in error.errors()[: None if roles[-1] in ROLES else 1]:
+                    key, kind = one["loc"][0], one["type"]
+                    given = shown(one.get("ctx", {}).get("value", one["input"]))
+                    if kind == "missing":
+                        kind, given = f"{key}-missing", None
+                    problems.append(problem(kind, place.format(key), given))
         if roles[-1] not in ROLES:
             return  # the order can't be judged any further
-    trained = [one.get("train", True) for one in found.messages if one["role"] == "assistant"]
-    if not answered:
-        return
-    if "assistant" not in roles:
+    if answered and "assistant" not in roles:
         problems.append(problem("no-assistant", at_role))
-    elif roles[-1] != "assistant":
+    elif answered and roles[-1] != "assistant":
         problems.append(problem("no-answer", at_role, shown(roles[-1])))
-    elif len(trained) == roles.count("assistant") and not any(trained):
-        problems.append(problem("no-training", place.format("train")))
-
-
-def _as_problem(error: Mapping[str, Any], place: str) -> Problem:
-    key, kind, value = str(error["loc"][0]), error["type"], error["input"]
-    if kind == "missing":
-        return problem(f"{key}-missing", place.format(key))
-    given = shown(error.get("ctx", {}).get("value", value))
-    if kind == "string_type":
-        given = f"got {type(value).__name__}: {given}"
-    known = kind if kind in _PROBLEMS else "other"
-    return problem(known, place.format(key), given, what=error["msg"])
 
 
 def _out_of_turn(roles: Sequence[Any], at_role: str) -> list[Problem]:
@@ -368,20 +327,21 @@ def parse_json(text: str) -> tuple[Any, list[Problem]]:
     except UnicodeEncodeError as error:
         near = shown(error.object[max(0, error.start - 20) : error.end + 20])
         return None, [problem("string_unicode", value=near)]
-    except (json.JSONDecodeError, RecursionError) as error:
-        return None, [explain(error, text)]
+    except RecursionError:
+        return None, [problem("deep", value=shown(text[:61]))]
+    except json.JSONDecodeError as error:
+        return None, [_not_json(error, text)]
 
 
-def explain(error: json.JSONDecodeError | RecursionError, text: str) -> Problem:
+def _not_json(error: json.JSONDecodeError, text: str) -> Problem:
     """Why a text is not JSON, with the place in it."""
-    if isinstance(error, RecursionError):
-        return problem("deep", value=shown(text[:61]))
-    at, end, kind = error.pos, len(text.rstrip()), "raw-control"
-    near = shown(text[max(0, at - 20) : at + 30])
+    at, end, kind = error.pos, len(text.rstrip()), "not-json"
+    near = f"{shown(text[max(0, at - 20) : at + 30])}: {error.msg}"
     if error.msg == "Extra data":
-        kind, near = "text-follows", shown(text[at:])
+        kind, near = "text-follows", shown(text[at:][:61])
     elif error.msg.startswith("Unterminated") or at >= end:
         kind, at, near = "cut-off", end, shown(text[:end][-60:])
-    elif "control character" not in error.msg:
-        kind, near = "not-json", f"{near}: {error.msg}"
-    return problem(kind, f"column {at + 1}", near)
+    elif "control character" in error.msg:
+        kind = "raw-control"
+    found = problem(kind, f"column {at - text.rfind(chr(10), 0, at)}", near)
+    return replace(found, line=text.count("\n", 0, at) + 1)

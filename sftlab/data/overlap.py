@@ -13,7 +13,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, pieces, values_of
+from sftlab.data.rows import Key, Row, checked, normalise, part_of, pieces, values_of
 
 PERMUTATIONS = 128
 MISSED = 1e-3
@@ -44,14 +44,16 @@ def exact_duplicates(rows: Iterable[Row]) -> list[Duplicate]:
 def near_duplicates(rows: Iterable[Row], *, threshold: float = 0.8) -> list[Duplicate]:
     """Rows with a Jaccard index of at least `threshold` with an earlier one that is kept.
 
-    Each row repeats the most similar of the kept ones before it, or is kept; so a chain (A like B,
-    B like C, A not like C) does not drop C for A. MinHash (Broder 1997) proposes pairs, and their
-    index is then computed exactly. Rows that differ in one short fact can be near: read them
-    before you drop them.
+    So a chain (A like B, B like C, A not like C) does not drop C for A. MinHash (Broder 1997)
+    proposes pairs, and their index is then computed exactly.
     """
     from datasketch import MinHash, MinHashLSH
 
-    table = MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
+    # Two rows of similarity s meet when all r hashes of one of b bands agree: with probability
+    # 1 - (1 - s^r)^b. The longest bands that miss hardly any pair; datasketch wants two of them.
+    sizes = range(1, PERMUTATIONS // 2 + 1)
+    r = max(r for r in sizes if (1 - threshold**r) ** (PERMUTATIONS // r) <= MISSED)
+    table = MinHashLSH(num_perm=PERMUTATIONS, params=(PERMUTATIONS // r, r))
     kept: dict[int, set[str]] = {}
     found = []
     for index, row in enumerate(checked(rows)):
@@ -74,33 +76,20 @@ def jaccard(one: set, other: set) -> float:
     return len(one & other) / either if either else 1.0
 
 
-def bands(threshold: float) -> tuple[int, int]:
-    """(bands, rows of a band): the longest bands that miss a pair with at most `MISSED`.
-
-    Two rows of similarity s meet when all r hashes of one of b bands agree: with probability
-    1 - (1 - s^r)^b.
-    """
-    for r in range(PERMUTATIONS // 2, 0, -1):  # datasketch wants two bands
-        if 0 < threshold <= 1 and (1 - threshold**r) ** (PERMUTATIONS // r) <= MISSED:
-            return PERMUTATIONS // r, r
-    raise RowsError(f"threshold={threshold}: give a similarity from 0.06 to 1")
-
-
 def drop_duplicates(
     rows: Iterable[Row], *, threshold: float | None = None
 ) -> tuple[list[Row], list[Duplicate]]:
     """(rows kept, what was dropped): exact duplicates, or near ones too from a `threshold` on."""
     rows = checked(rows)
-    near = threshold is not None
-    dropped = near_duplicates(rows, threshold=threshold) if near else exact_duplicates(rows)
+    dropped = near_duplicates(rows, threshold=threshold) if threshold else exact_duplicates(rows)
     gone = {duplicate.row for duplicate in dropped}
     return [row for index, row in enumerate(rows) if index not in gone], dropped
 
 
 KINDS = ("prompt", "ngram", "group")
 """The same prompt but for case and white space, words in a row, or the same entity."""
-MOST = 1_000_000
-"""Pairs that share a group at most: more means that the group is a class, not an entity."""
+COMMON = 10
+"""An n-gram in more different train texts is a phrase, no copy (Brown et al. 2020, appendix C)."""
 
 
 def leaks(
@@ -109,9 +98,8 @@ def leaks(
     *,
     size: int = 8,
     part: str = "conversation",
-    common: int = 10,
     group: Key | None = None,
-    kinds: Iterable[str] | None = None,
+    kinds: Iterable[str] = KINDS,
 ) -> pd.DataFrame:
     """Every pair of a test row and a train row of which the first leaks: it measures memory.
 
@@ -121,26 +109,19 @@ def leaks(
     Args:
         size: words of an n-gram. A text with fewer words is one n-gram, whole.
         part: the text whose n-grams are compared, of `rows.PARTS`.
-        common: an n-gram in more different train texts than this is a phrase, not a copy, and does
-            not count (Brown et al. 2020, appendix C, do so).
         group: name or function of the entity that a row is about, whose facts were trained.
-        kinds: some of `KINDS`; by default all that can be.
+        kinds: some of `KINDS`; "group" is looked for where `group` is given.
     """
     train, test = checked(train, name="train"), checked(test, name="test")
-    known = [kind for kind in KINDS if kind != "group" or group is not None]
-    kinds = known if kinds is None else list(kinds)
-    if wrong := [kind for kind in kinds if kind not in known]:
-        raise RowsError(f"kind {wrong[0]!r}: use {', '.join(KINDS)}; 'group' needs `group`")
-    found, both = [], {"train": train, "test": test}
+    found, sides = [], (train, test)
     if "prompt" in kinds:
-        asked = [[normalise(part_of(row, "prompt")) for row in rows] for rows in both.values()]
+        asked = ([normalise(part_of(row, "prompt")) for row in rows] for rows in sides)
         found += _same(*asked, "prompt")
     if "ngram" in kinds:
-        texts = [[part_of(row, part) for row in rows] for rows in both.values()]
-        found += _shared_pieces(*texts, size=size, common=common)
-    if "group" in kinds:
-        groups = [values_of(rows, group, name=name) for name, rows in both.items()]
-        found += _same(*groups, "group")
+        texts = ([part_of(row, part) for row in rows] for rows in sides)
+        found += _shared_pieces(*texts, size=size)
+    if "group" in kinds and group is not None:
+        found += _same(values_of(train, group), values_of(test, group, name="test"), "group")
     found.sort(key=lambda leak: (leak[0], leak[2], -leak[3], leak[1]))
     return pd.DataFrame(found, columns=["test", "train", "kind", "share", "evidence"])
 
@@ -149,14 +130,12 @@ def _same(train: list, test: list, kind: str) -> Iterator[tuple]:
     where = defaultdict(list)
     for index, value in enumerate(train):
         where[value].append(index)
-    if (count := sum(len(where[value]) for value in test)) > MOST:
-        raise RowsError(f"{count:,} pairs share a {kind}: that is a class, take a finer `group`")
     for index, value in enumerate(test):
         for other in where[value]:
             yield index, other, kind, 1.0, str(value)
 
 
-def _shared_pieces(train: list[str], test: list[str], *, size: int, common: int) -> Iterator[tuple]:
+def _shared_pieces(train: list[str], test: list[str], *, size: int) -> Iterator[tuple]:
     """Short test texts are looked up whole, so train is cut into every length that they have."""
     cut = [pieces(text, size=size) for text in test]
     lengths = {len(own[0].split()) for own in cut} - {0}
@@ -171,7 +150,7 @@ def _shared_pieces(train: list[str], test: list[str], *, size: int, common: int)
     for index, own in enumerate(cut):
         shared = defaultdict(list)
         for place, piece in enumerate(own):
-            if len(where[piece]) <= common:
+            if len(where[piece]) <= COMMON:
                 for text in where[piece]:
                     shared[text].append(place)
         for text, places in shared.items():

@@ -2,10 +2,9 @@
 
 import math
 import re
-import string
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sftlab.data.overlap import exact_duplicates, leaks, near_duplicates
-from sftlab.data.privacy import KINDS, find_pii, listed
+from sftlab.data.privacy import KINDS, find_pii
 from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, values_of, words
 
 MARKERS = re.compile(
@@ -59,28 +58,16 @@ def lengths(rows: Iterable[Row], *, tokenizer: Any = None) -> pd.DataFrame:
     return pd.DataFrame(table).rename_axis(["part", "unit"])
 
 
-def count_values(rows: Iterable[Row], key: Key) -> dict[Hashable, int]:
-    """Rows by entity, wording, class: whatever `key` names or computes, the most frequent first."""
-    return dict(Counter(values_of(checked(rows), key)).most_common())
-
-
 Line = tuple[str, str, float | None, str]
 
 
 def _line(key: str, value: float | None, reading: str, **words: str) -> Line:
-    measured = string.Template(_LINES[key]["measured"]).substitute(words)
-    return _LINES[key]["aspect"], measured, value, reading
+    return _LINES[key]["aspect"], _LINES[key]["measured"].format(**words), value, reading
 
 
 def _count(key: str, count: int, rows: list[Row], **words: str) -> Line:
-    some = string.Template(_LINES[key]["some"]).substitute(words)
-    some = f"{count} of {len(rows)} rows ({count / len(rows):.1%}): {some}"
-    return _line(key, count, some if count else _LINES[key]["none"])
-
-
-def _missing(key: str) -> Line:
-    line = {"unmeasured": _LINES[key]["measured"]} | _LINES[key]
-    return line["aspect"], line["unmeasured"], None, f"not measured: give {line['give']}"
+    some = f"{count} of {len(rows)} rows ({count / len(rows):.1%}): {_LINES[key]['some']}"
+    return _line(key, count, some.format(**words) if count else _LINES[key]["none"])
 
 
 def checklist(
@@ -90,38 +77,29 @@ def checklist(
     label: Key | None = None,
     checker: Callable[[Row], bool | None] | None = None,
     unsafe: Callable[[Row], bool] | None = None,
-    names: Iterable[str] = (),
     test: Iterable[Row] | None = None,
     group: Key | None = None,
     tokenizer: Any = None,
 ) -> pd.DataFrame:
     """One line for each thing measured: aspect, measured, value, and a plain reading.
 
-    What needs something that was not given has no value, and says what to give.
-
-    Args:
+    Args, each of which adds what can be measured with it:
         cover: what the rows should cover, by name: {"country": "country", "wording": function}.
         label: the class of a row, whose balance counts.
         checker: whether a row's answer is right, by known truth; None where it can't say.
         unsafe: whether a row must not be learned.
-        names: names of people to look for.
         test, group: the rows of the test split, and the entity of a row, to look for leaks.
+        tokenizer: to measure lengths in tokens.
     """
-    rows, names = checked(rows), listed(names)
-    lines = [
-        *_form(rows, tokenizer),
-        *_spread(rows, cover or {}, label),
-        *_truth(rows, checker, unsafe),
-        _count("exact", len(exact_duplicates(rows)), rows),
-        _count("near", len(near_duplicates(rows)), rows),
-    ]
-    kinds = Counter(finding.kind for finding in find_pii(rows, names=names))
+    rows = checked(rows)
+    lines = [*_form(rows, tokenizer), *_spread(rows, cover or {}, label)]
+    lines += _truth(rows, checker, unsafe)
+    lines.append(_count("exact", len(exact_duplicates(rows)), rows))
+    lines.append(_count("near", len(near_duplicates(rows)), rows))
+    kinds = Counter(finding.kind for finding in find_pii(rows))
     reading = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind]) or "none found"
-    looked = "" if names else "; names were not looked for: give `names`"
-    lines.append(_line("privacy", kinds.total(), f"{reading}{looked} (privacy.LIMITS)"))
-    if test is None:
-        lines.append(_missing("leakage"))
-    else:
+    lines.append(_line("privacy", kinds.total(), f"{reading}; names were not looked for"))
+    if test is not None:
         test = checked(test, name="test")
         found = leaks(rows, test, group=group)
         by_kind = found.groupby("kind")["test"].nunique().items()
@@ -135,12 +113,9 @@ def _form(rows: list[Row], tokenizer: Any) -> Iterator[Line]:
     for unit in ("words", "tokens") if tokenizer is not None else ("words",):
         one = table.loc["answer", unit]
         reading = f"answers have {one['least']:.0f} to {one['most']:.0f} {unit}, 95% at most "
-        yield _line(
-            unit, one["median"], f"{reading}{one['p95']:.0f}: the model will answer at such lengths"
-        )
-    if tokenizer is None:
-        yield _missing("longest")
-    else:
+        reading += f"{one['p95']:.0f}: the model will answer at such lengths"
+        yield _line(unit, one["median"], reading)
+    if tokenizer is not None:
         most = table.loc[("conversation", "tokens"), "most"]
         yield _line("longest", most, "with its template it must fit the model's context")
     forms = Counter(map(_form_of, rows))
@@ -162,78 +137,51 @@ def _form_of(row: Row) -> tuple[str, ...]:
 
 def _spread(rows: list[Row], cover: Mapping[str, Key], label: Key | None) -> Iterator[Line]:
     for name, key in cover.items():
-        counts = count_values(rows, key)
-        most, least = max(counts.values()), min(counts.values())
-        times = f"{least} to {most}" if most > least else str(most)
-        yield _line("coverage", len(counts), f"each comes {times} times", name=name)
-    if not cover:
-        yield _missing("coverage")
-    if label is None:
-        yield _missing("balance")
-    else:
-        counts = count_values(rows, label)
-        (most, *_), (*_, least) = counts, counts
-        ratio = counts[most] / counts[least]
-        reading = f"{len(counts)} classes, evenly"
-        if ratio > 1:
-            reading = f"{most!r} has {counts[most]} rows, {least!r} {counts[least]}: outputs lean "
-            reading += "to what is frequent"
-        yield _line("balance", ratio, reading)
+        counts = Counter(values_of(rows, key))
+        reading = f"each comes {min(counts.values())} to {max(counts.values())} times"
+        yield _line("coverage", len(counts), reading, name=name)
+    if label is not None:
+        counts = Counter(values_of(rows, label)).most_common()
+        (most, times), (least, fewest) = counts[0], counts[-1]
+        reading = f"{most!r} has {times} rows, {least!r} {fewest}: outputs lean to what is frequent"
+        yield _line("balance", times / fewest, reading)
     for part in ("prompt", "answer"):
         # Distinct-2 (Li et al., arXiv 1510.03055): different pairs of words over all pairs.
         pairs = Counter(pair for row in rows for pair in pairwise(words(part_of(row, part))))
-        value, reading = len(pairs) / pairs.total() if pairs else None, "no text has two words"
-        if value:
+        if pairs:
+            value = len(pairs) / pairs.total()
             reading = f"{value:.0%} of the pairs of words are different ones; compare with a set "
-            reading += "of as many rows only"
-        yield _line("diversity", value, reading, part=part)
+            yield _line("diversity", value, f"{reading}of as many rows only", part=part)
 
 
 def _truth(rows: list[Row], checker: Any, unsafe: Any) -> Iterator[Line]:
-    if checker is None:
-        yield _missing("correctness")
-    else:
-        verdicts = [checker(row) for row in rows]
-        judged = [bool(verdict) for verdict in verdicts if verdict is not None]
+    if checker is not None:
+        judged = [bool(verdict) for verdict in map(checker, rows) if verdict is not None]
         reading = f"{sum(judged)} of {len(judged)} answers agree with the truth"
-        if unknown := len(verdicts) - len(judged):
+        if unknown := len(rows) - len(judged):
             reading += f"; {unknown} can't be judged"
         yield _line("correctness", sum(judged) / len(judged) if judged else None, reading)
     # By the whole context: another system message may ask for another answer.
-    prompts, answers = {}, defaultdict(set)
+    answers = defaultdict(set)
     for row in rows:
-        prompt = normalise(part_of(row, "context"))
-        prompts.setdefault(prompt, part_of(row, "context"))
-        answers[prompt].add(normalise(part_of(row, "answer")))
-    several = [(prompts[prompt], given) for prompt, given in answers.items() if len(given) > 1]
-    reading = "no prompt has two answers"
-    if several:
-        reading = f"such as {several[0][0][:60]!r}, with {len(several[0][1])} answers"
+        answers[normalise(part_of(row, "context"))].add(normalise(part_of(row, "answer")))
+    several = [prompt for prompt, given in answers.items() if len(given) > 1]
+    reading = f"such as {several[0][:60]!r}" if several else "no prompt has two answers"
     yield _line("consistency", len(several), reading)
-    if unsafe is None:
-        yield _missing("unsafe")
-    else:
+    if unsafe is not None:
         yield _count("unsafe", sum(bool(unsafe(row)) for row in rows), rows)
     refused = sum(bool(REFUSALS.search(part_of(row, "answer")[:120])) for row in rows)
     yield _count("refusals", refused, rows)
 
 
-def loss_scores(
-    rows: Iterable[Row], model, tokenizer, *, form: str = NEUTRAL, max_length: int | None = None
-) -> list[float]:
+def loss_scores(rows: Iterable[Row], model, tokenizer, *, form: str = NEUTRAL) -> list[float]:
     """The model's own loss on each answer: mean nats per answer token, given the prompt.
-
-    A base model that knows the facts is surprised by a wrong answer, and by broken text; it is
-    also surprised by what it never saw, so a high loss is a reason to look, not a proof.
 
         BOS  Q: What is the capital of France?\\nA:   Paris
              |------ form, prompt filled in -----|  |----- answer: its tokens count
 
-    Args:
-        form: how the prompt is put, with `{prompt}`; the answer follows after a space, unless the
-            form ends in white space.
-        max_length: tokens read (by default the model's positions); a longer prompt loses its
-            beginning.
+    The answer follows `form` after a space, unless that ends in white space; what the model's
+    positions do not hold is cut off at the beginning.
 
     Returns one number a row; NaN for an empty answer. Needs a fast tokenizer.
     """
@@ -241,7 +189,7 @@ def loss_scores(
 
     if "{prompt}" not in form:
         raise RowsError(f"form={form!r}: say where the prompt goes, with {{prompt}}")
-    limit = max_length or getattr(model.config, "max_position_embeddings", None) or 2048
+    limit = getattr(model.config, "max_position_embeddings", None) or 2048
     scores, training = [], model.training
     model.eval()
     for row in checked(rows):
@@ -251,16 +199,15 @@ def loss_scores(
             continue
         text = front + ("" if front[-1:].isspace() else " ") + answer
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids, ends = encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
-        start = next(n for n, end in enumerate(ends) if end > len(front))
+        ids = encoded["input_ids"]
+        learned = sum(end > len(front) for _, end in encoded["offset_mapping"])
         if tokenizer.bos_token_id is not None:
-            ids, start = [tokenizer.bos_token_id, *ids], start + 1
-        learned = ids[start:][: limit - 1]
-        before = ids[:start][-(limit - len(learned)) :]
-        tokens = torch.tensor([before + learned], device=model.device)
+            ids = [tokenizer.bos_token_id, *ids]
+        tokens = torch.tensor([ids[-limit:]], device=model.device)
+        learned = min(learned, tokens.shape[1] - 1)
         with torch.inference_mode():
-            logits = model(input_ids=tokens, use_cache=False).logits[0, len(before) - 1 : -1]
-        losses = torch.nn.functional.cross_entropy(logits.float(), tokens[0, len(before) :])
+            logits = model(input_ids=tokens, use_cache=False).logits[0, -learned - 1 : -1]
+        losses = torch.nn.functional.cross_entropy(logits.float(), tokens[0, -learned:])
         scores.append(losses.item())
     model.train(training)
     return scores
@@ -274,10 +221,7 @@ def keep_best(
     Of equal scores the earlier row is kept; NaN is the worst. At least one row is kept.
     """
     rows = checked(rows)
-    if len(scores) != len(rows) or not 0 < share <= 1:
-        what = f"share={share}, {len(scores)} scores for {len(rows)} rows"
-        raise RowsError(f"{what}: keep a share above 0 and at most 1, and give one score a row")
-    best_first = sorted(range(len(rows)), key=lambda n: (math.isnan(scores[n]), scores[n], n))
+    best_first = pd.Series(scores, index=range(len(rows))).sort_values(kind="stable").index
     kept = set(best_first[: max(1, math.floor(share * len(rows) + 0.5))])
     dropped = [index for index in range(len(rows)) if index not in kept]
     return [rows[index] for index in sorted(kept)], dropped

@@ -25,24 +25,15 @@ class RowsError(ValueError):
 
 def checked(rows: Iterable[Row], *, name: str = "rows") -> list[Row]:
     """The rows as a list; RowsError if there is none, or one has no messages of role and text."""
-    if isinstance(rows, Mapping | str) or not isinstance(rows, Iterable):
-        remedy = "read a file with sftlab.data.read, or take one split of a DatasetDict"
-        raise RowsError(f"{name} must be a list of rows, got {shown(rows)}: {remedy}")
     found = list(rows)
     if not found:
         raise RowsError(f"{name}: the list is empty: give at least one row")
     for index, row in enumerate(found):
         messages = row.get("messages") if isinstance(row, Mapping) else None
-        if not isinstance(messages, list | tuple) or not messages:
-            what, remedy = "must be a dict with a list of 'messages'", "use sftlab.data.convert"
-            raise RowsError(f"{name}[{index}] {what}, got {shown(row)}: {remedy}")
-        for place, one in enumerate(messages):
-            values = [one.get("role"), one.get("content")] if isinstance(one, Mapping) else [None]
-            if not all(isinstance(value, str) for value in values):
-                raise RowsError(
-                    f"{name}[{index}]: messages[{place}] must have a role and a content that are "
-                    f"strings, got {shown(one)}: `sftlab validate` lists all such rows of a file"
-                )
+        texts = [one.get("content") if isinstance(one, Mapping) else None for one in messages or ()]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            what, remedy = "must be a dict with 'messages' of role and text", "sftlab.data.convert"
+            raise RowsError(f"{name}[{index}] {what}, got {shown(row)}: use {remedy}")
     return found
 
 
@@ -75,8 +66,6 @@ def words(text: str) -> list[str]:
 
 def pieces(text: str, *, size: int, unit: str = "words") -> list[str]:
     """All runs of `size` neighbouring words or characters, in order; a shorter text whole."""
-    if size < 1 or unit not in ("words", "characters"):
-        raise RowsError(f"size={size}, unit={unit!r}: give 1 or more words or characters")
     units = words(text) if unit == "words" else list(normalise(text))
     joint = " " if unit == "words" else ""
     return [joint.join(units[n : n + size]) for n in range(max(len(units) - size, 0) + 1)]
@@ -88,13 +77,9 @@ def values_of(rows: Iterable[Row], key: Key, *, name: str = "rows") -> list[Hash
     for n, row in enumerate(rows):
         columns = {k: v for k, v in row.items() if k not in ("messages", "meta")}
         columns |= row.get("meta") or {}
-        if not callable(key) and key not in columns:
+        value = key(row) if callable(key) else columns.get(key)
+        if value is None:
             known = ", ".join(map(repr, columns)) or "only messages"
             raise RowsError(f"{name}[{n}] has no {key!r}, but {known}: use one, or a function")
-        value = key(row) if callable(key) else columns[key]
-        if value is None or not isinstance(value, Hashable):
-            what = key if isinstance(key, str) else getattr(key, "__name__", "the function")
-            remedy = "each row needs a value that can be counted, such as a string"
-            raise RowsError(f"{name}[{n}]: {what} is {shown(value)}: {remedy}")
         found.append(value)
     return found

@@ -44,9 +44,8 @@ def split(
 ) -> Splits:
     """Split rows into train, validation and test so that no group crosses.
 
-    Groups are drawn in an order that depends on the seed alone, large ones first. Each goes to a
-    split that still lacks rows: the one that lacks most of the group's strata. So a split has at
-    most one group, less a row, more than its share.
+    Groups are drawn at random, large ones first. Each goes to a split that still lacks rows: the
+    one that lacks most of the group's strata.
 
     Args:
         shares: of train, validation and test; they sum to 1. A share of 0 gives an empty split.
@@ -54,8 +53,6 @@ def split(
         stratify: name or function of what should be spread alike over the splits.
     """
     rows, shares = checked(rows), tuple(shares)
-    if len(shares) != 3 or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise RowsError(f"shares={shares}: give train, validation and test, which sum to 1")
     group_of = list(range(len(rows))) if group is None else values_of(rows, group)
     stratum_of = ["all"] * len(rows) if stratify is None else values_of(rows, stratify)
     members = defaultdict(Counter)  # of each group, its rows by stratum
@@ -68,22 +65,19 @@ def split(
     Random(f"split-{seed}").shuffle(order)
     order.sort(key=lambda value: -members[value].total())
     chosen = _assigned([members[value] for value in order], shares)
-    split_of = dict(zip(order, chosen, strict=True))
-    places = [split_of[value] for value in group_of]
-    indexes = {
-        name: [n for n, at in enumerate(places) if at == place] for place, name in enumerate(NAMES)
-    }
-    sizes, groups = ([one.count(place) for place in range(3)] for one in (places, chosen))
-    shared = [size / len(rows) for size in sizes]
-    report = {"rows": sizes, "groups": groups, "requested": shares, "share": shared}
-    counts = Counter(zip(stratum_of, places, strict=True))
-    strata = {s: [counts[s, place] for place in range(3)] for s in stratum_of}
-    table = pd.DataFrame.from_dict(strata, orient="index", columns=list(NAMES))
+    table = pd.DataFrame({"group": group_of, "stratum": stratum_of})
+    table["split"] = table["group"].map(dict(zip(order, chosen, strict=True)))
+    indexes = {name: table.index[table["split"] == name].tolist() for name in NAMES}
+    rows_and_groups = {"rows": table["split"].value_counts()}
+    rows_and_groups["groups"] = table.groupby("split")["group"].nunique()
+    report = pd.DataFrame(rows_and_groups).reindex(pd.Index(NAMES, name="split"), fill_value=0)
+    strata = pd.crosstab(table["stratum"], table["split"]).rename_axis(columns=None)
+    strata = strata.reindex(index=table["stratum"].unique(), columns=NAMES, fill_value=0)
     return Splits(
         **{name: [rows[index] for index in indexes[name]] for name in NAMES},
         indexes=indexes,
-        report=pd.DataFrame(report, index=pd.Index(NAMES, name="split")),
-        strata=None if stratify is None else table.rename_axis("stratum"),
+        report=report.assign(requested=shares, share=report["rows"] / len(rows)),
+        strata=None if stratify is None else strata,
     )
 
 
@@ -98,7 +92,7 @@ def largest_remainders(total: int, shares: Sequence[float]) -> list[int]:
 
 
 def _assigned(groups: list[Counter], shares: Sequence[float]) -> list[int]:
-    """The split of each group, in turn."""
+    """The split of each group, by name, in turn."""
     of_stratum = sum(groups, Counter())
     lacking = largest_remainders(of_stratum.total(), shares)
     stratum_lacks = [{s: share * n for s, n in of_stratum.items()} for share in shares]
@@ -114,7 +108,7 @@ def _assigned(groups: list[Counter], shares: Sequence[float]) -> list[int]:
         last = len(groups) - number <= len(empty)
         open_to = empty if last else {place for place in range(3) if lacking[place] > 0}
         best = max(open_to, key=need)
-        chosen.append(best)
+        chosen.append(NAMES[best])
         empty = empty - {best}
         lacking[best] -= own.total()
         for stratum, count in own.items():
@@ -131,10 +125,6 @@ WORDS = 8
 ALIKE = (
     "most rows are nearly alike, one wording with other words in it, so those are on both sides: "
     "what is measured holds for questions of this very kind"
-)
-ONE_PROMPT = (
-    "most rows have the same prompt, so a held-out row may share it with one that is learned from: "
-    "what is measured is the answer to a question that was trained"
 )
 TOO_FEW = (
     "{groups} groups of rows are too few to hold any out ({needed} are needed), so all are learned "
@@ -158,35 +148,23 @@ class HeldOut:
 def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     """Choose rows to measure on, so that none of them was learned from; always the same ones.
 
-        rows      a  a' b  c  c" d  e  f ...     a' repeats a, c" nearly does
-        groups    1  1  2  3  3  4  5  6 ...     a group is on one side
-        held out            x  x        x
-
-    Rows are one group when they have the same prompt, say nearly the same, or share the value of
-    `group` (a name or function). Where that would make one group of most rows, because all are of
-    one wording, those that are only nearly alike are kept apart, and a note says so.
+    Rows are on one side when they have the same prompt, say nearly the same, or share the value of
+    `group` (a name or function). Where that would be most rows, because all are of one wording,
+    those that are only nearly alike may be on both, and a note says so.
     """
     rows = checked(rows)
     near, repeats = near_duplicates(rows), exact_duplicates(rows)
-    same = [(one.of, one.row) for one in repeats]
+    together = _alike([normalise(part_of(row, "prompt")) for row in rows])
     if group is not None:
-        same += _alike(values_of(rows, group))
-    prompts = _alike([normalise(part_of(row, "prompt")) for row in rows])
-    loose = _joined(len(rows), same)
-    ways = [  # each keeps less together than the one before
-        (_joined(len(rows), [*same, *prompts, *((one.of, one.row) for one in near)]), None),
-        (_joined(len(rows), [*same, *prompts]), ALIKE),
-        (loose, ONE_PROMPT),
-    ]
+        together += _alike(values_of(rows, group))
+    loose = _joined(len(rows), together)
+    joined = _joined(len(rows), [*together, *((one.of, one.row) for one in near)])
     allowed = max(max(Counter(loose).values()), len(rows) // 2)
-    notes, held = [], []
-    for joined, note in ways:
-        notes += [note] if note else []
-        if len(set(joined)) >= FEWEST and max(Counter(joined).values()) <= allowed:
-            break
-    near_together = len(notes) == 0
+    near_together = len(set(joined)) >= FEWEST and max(Counter(joined).values()) <= allowed
+    notes, held = () if near_together else (ALIKE,), []
+    joined = joined if near_together else loose
     if (groups := len(set(joined))) < FEWEST:
-        notes = [TOO_FEW.format(groups=groups, needed=FEWEST)]
+        notes = (TOO_FEW.format(groups=groups, needed=FEWEST),)
     else:
         share = min(max(SHARE, min(LARGEST, LEAST / len(rows))), MOST / len(rows))
         numbers = iter(joined)
@@ -201,7 +179,7 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         near=max(0, len(near) - len(repeats)),
         near_together=near_together,
         overlaps=leaks(*sides, kinds=["ngram"], size=WORDS)["test"].nunique() if held else 0,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

@@ -2,27 +2,13 @@
 
 import lazy_loader
 
+_GPUS = ["Case", "GPUS", "UTILISATION", "find_gpu", "on_gpus", "operations_per_token", "speed"]
+
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "architectures": [
-            "ArchitectureError",
-            "built_in",
-            "find_architecture",
-            "meta_model",
-            "read_configuration",
-            "sizes",
-        ],
-        "gpus": [
-            "Case",
-            "GPUS",
-            "Measured",
-            "UTILISATION",
-            "find_gpu",
-            "on_gpus",
-            "operations_per_token",
-            "speed",
-        ],
+        "architectures": ["ArchitectureError", "find_architecture", "read_configuration"],
+        "gpus": _GPUS,
         "memory": ["Memory", "PARTS", "PlanError", "estimate"],
         "preflighting": ["PreflightError", "needs", "preflight"],
     },

@@ -20,7 +20,7 @@ import tomllib
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -48,10 +48,9 @@ GPUS = {name: Gpu(**figures) for name, figures in _TABLE.items()}
 
 
 class Speed(NamedTuple):
-    """Tokens trained on in a second, padding included; operations a token; where it is from."""
+    """Tokens trained on in a second, padding included, and where the figure is from."""
 
     tokens_per_second: float
-    operations: float
     source: str
 
     def hours(self, tokens: float) -> float:
@@ -77,39 +76,25 @@ def operations_per_token(plan: Memory) -> float:
 def find_gpu(name: str) -> Gpu:
     """A GPU of the table by name; PlanError, which lists those that are there, for another."""
     if name.lower() not in GPUS:
-        raise PlanError(
-            f"gpu is {name!r}; choose one of {', '.join(GPUS)}, or give the tokens a second "
-            "(throughput) and its memory"
-        )
+        raise PlanError(f"gpu is {name!r}; choose one of {', '.join(GPUS)}")
     return GPUS[name.lower()]
 
 
-def speed(plan: Memory, *, gpu: str | None = None, throughput: float | None = None) -> Speed:
-    """Tokens a second: as given, by a GPU's peak, or by a matrix multiplication timed here.
+def speed(plan: Memory, *, gpu: str | None = None) -> Speed:
+    """Tokens a second, by a GPU's peak, or by a matrix multiplication timed on this machine.
 
-    Raises PlanError for an unknown GPU, a throughput that is not above zero, or float32 on a GPU,
-    for which the table has no figure.
+    Raises PlanError for an unknown GPU, or float32 on one, for which the table has no figure.
     """
-    operations = operations_per_token(plan)
-    if throughput is not None:
-        if not throughput > 0:
-            raise PlanError(f"throughput is {throughput!r}; give tokens a second, above zero")
-        return Speed(throughput, operations, "as given")
-    share = UTILISATION
-    if gpu is not None:
-        peak, _, source = find_gpu(gpu)
-        if not plan.step.bf16:
-            raise PlanError(
-                "the table of GPUs has peaks of bfloat16: choose bfloat16, or give the tokens a "
-                "second (throughput)"
-            )
-        shown = f"{peak / 1e12:g} TFLOP/s ({source})"
-    else:
-        share = ON_CPU if plan.step.device == "cpu" else UTILISATION
+    share = ON_CPU if gpu is None and plan.step.device == "cpu" else UTILISATION
+    if gpu is None:
         peak = matrix_speed(plan.step.device)
-        shown = f"{peak / 1e9:.0f} GFLOP/s, a float32 matrix multiplication timed on this machine"
-        shown += " now"
-    return Speed(share * peak / operations, operations, f"estimate: {share:.0%} of {shown}")
+        shown = f"{peak / 1e9:.0f} GFLOP/s, a float32 matrix multiplication timed here now"
+    else:
+        peak, _, source = find_gpu(gpu)
+        shown = f"{peak / 1e12:g} TFLOP/s ({source})"
+        if not plan.step.bf16:
+            raise PlanError("the table of GPUs has the peaks of bfloat16: plan with bf16")
+    return Speed(share * peak / operations_per_token(plan), f"estimate: {share:.0%} of {shown}")
 
 
 @dataclass(frozen=True)
@@ -148,28 +133,16 @@ class Case:
 _sizes = cache(find_architecture)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What a case took: bytes that torch's allocator had given out at most (peak), that it had
-    taken from the GPU (reserved: it keeps what is given back, in pieces that don't always fit
-    again), that the driver held (outside); and its speed, padding included."""
-
-    peak_bytes: int
-    reserved_bytes: int
-    outside_bytes: int
-    tokens_per_second: float
-
-
-def on_gpus(*files: Path) -> list[tuple[str, Case, Measured]]:
+def on_gpus(*files: Path) -> list[tuple[str, Case, dict[str, Any]]]:
     """(GPU, case, what it took) of all that `benchmarks/gpu/memory.py` measured and wrote down, or
     of some of its files: it trained models of published sizes with random weights for a few steps.
+
+    Bytes that torch's allocator had given out at most (peak_bytes), that it had taken from the GPU
+    (reserved_bytes), that the driver held (outside_bytes); and tokens_per_second, with padding.
     """
-    files = files or sorted((DATA / "gpus").glob("*.csv"))
+    rows = pd.concat(map(pd.read_csv, files or sorted((DATA / "gpus").glob("*.csv"))))
+    names = [field.name for field in fields(Case)]
     return [
-        (
-            row["gpu"],
-            Case(**{field.name: row[field.name] for field in fields(Case)}),
-            Measured(**{field.name: row[field.name] for field in fields(Measured)}),
-        )
-        for row in pd.concat(map(pd.read_csv, files)).to_dict("records")
+        (row["gpu"], Case(**{name: row[name] for name in names}), row)
+        for row in rows.to_dict("records")
     ]

@@ -22,13 +22,13 @@ gradients of earlier batches are there all the time.
 (LLM.int8(), arXiv 2208.07339); a plan counts all that `down` reads, the most there can be.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sftlab.machine import pick_device
 from sftlab.models import ADAPTED, METHODS, QUANTISED
-from sftlab.planner.architectures import Architecture, ArchitectureError, find_architecture
+from sftlab.planner.architectures import Architecture, find_architecture
 
 PARTS = ("weights", "adapters", "optimizer", "gradients", "activations", "logits", "temporary")
 """In the order in which a bar stacks them."""
@@ -68,37 +68,14 @@ class Step:
         names = ("per_device_train_batch_size", "max_length", "r", "gradient_accumulation_steps")
         for name in (*names, "num_virtual_tokens", "trained_layers"):
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            if not whole and (name, value) != ("trained_layers", None):
+            if value is not None and value < 1:
                 raise PlanError(f"{name} is {value!r}; give a whole number above zero")
-        if self.max_length < 2:
-            raise PlanError("max_length is 1; one token has nothing to predict: give at least 2")
         if not 0 < self.supervised <= 1:
             raise PlanError(f"supervised is {self.supervised!r}; give a share above 0, at most 1")
-        for name, words in (("method", METHODS), ("device", (*PROCESS, None))):
-            if getattr(self, name) not in words:
-                choices = ", ".join(filter(None, words))
-                raise PlanError(f"{name} is {getattr(self, name)!r}; choose one of {choices}")
+        if self.method not in METHODS:
+            raise PlanError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
         if self.method == "prefix" and self.gradient_checkpointing:
-            raise PlanError(
-                "method 'prefix' does not go with gradient_checkpointing: a layer that is computed "
-                "again gets no cache, and the prefix is one"
-            )
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the batch, padding included."""
-        return self.per_device_train_batch_size * self.max_length
-
-    @property
-    def quantised(self) -> bool:
-        """Whether the base is held in 4 or 8 bits."""
-        return self.method in QUANTISED
-
-    @property
-    def width(self) -> int:
-        """Bytes of a number that a matrix multiplication gives."""
-        return 2 if self.bf16 else 4
+            raise PlanError("method 'prefix' does not go with gradient_checkpointing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +117,6 @@ class Memory:
         return self.total + self.process
 
     @property
-    def download(self) -> int:
-        """Bytes of the published weights, two each."""
-        return 2 * self.architecture.parameters
-
-    @property
     def result(self) -> int:
         """Bytes of the saved run: the adapters, or all weights."""
         return self.adapters if self.step.method in ADAPTED else 4 * self.architecture.parameters
@@ -154,23 +126,13 @@ class Memory:
         """Bytes of one checkpoint to resume from: the result and Adam's moments."""
         return self.result + self.optimizer
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: the step, and sizes in bytes, those of the parts at the peak."""
-        a, found = self.architecture, self.at_peak() | {"all_gradients": self.gradients}
-        for name in ("total", "process", "needed", "download", "result", "checkpoint"):
-            found[name] = getattr(self, name)
-        sizes = {f"{name}_bytes": size for name, size in found.items()}
-        shown = {"model": a.name, "family": a.family, "parameters": a.parameters}
-        shown |= {"trained_parameters": self.trained, **asdict(self.step), **sizes}
-        return {**shown, "peak": self.peak, "layout_known": a.known_layout}
-
 
 def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
     """The memory of one training step of the lab's own `finetune`, from the second step on.
 
     `model` is what `find_architecture` takes, or its answer; `settings` are fields of `Step`.
-    Raises ArchitectureError when there is no such model, or it can't be trained with this method;
-    PlanError for a value that the step can't have.
+    Raises ArchitectureError when there is no such model, PlanError for a value that the step can't
+    have.
     """
     a = model if isinstance(model, Architecture) else find_architecture(model)
     step = Step(**settings)
@@ -183,11 +145,11 @@ def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
         trained_layers=upper,
         padded=step.padded and step.per_device_train_batch_size > 1,
     )
-    if step.method in ("lora", *QUANTISED) and not a.linear_weights:
-        raise ArchitectureError(f"{a.name}: no linear layer to adapt; choose the method full")
+    quantised, width = step.method in QUANTISED, 2 if step.bf16 else 4
+    tokens = step.per_device_train_batch_size * step.max_length
     again, accumulated = step.gradient_checkpointing, step.gradient_accumulation_steps > 1
     linear = {"qlora": 1 / 2 + 1 / 64 + 4 / (64 * 256), "int8": 1}.get(step.method, 4)
-    rest = step.width if step.quantised else 4
+    rest = width if quantised else 4
     trained = {
         "full": a.parameters,
         "gradual": a.parameters,
@@ -195,23 +157,23 @@ def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
         "head": a.head_weights,
         "prefix": 2 * step.num_virtual_tokens * a.layers * a.keys,
     }.get(step.method, a.adapters(step.r))
-    gradients = (2 if step.quantised else 4) * trained
+    gradients = (2 if quantised else 4) * trained
     # The layers that a gradient passes: none below the lowest that is trained.
     passed = 0 if step.method == "head" and not a.tied else upper
     each = _kept_per_token(a, step)
-    working = step.tokens * (8 * a.hidden + 2 * step.width * a.mlp) + 4 * a.largest
-    layer = step.tokens * each + working
+    working = tokens * (8 * a.hidden + 2 * width * a.mlp) + 4 * a.largest
+    layer = tokens * each + working
     if again:
-        each = (step.width if step.quantised else 4) * a.hidden
+        each = (width if quantised else 4) * a.hidden
         if step.method == "int8":  # bitsandbytes holds what its layers read all the same
-            each += step.width * (2 * a.hidden + a.queries + 2 * a.mlp)
-    activations = step.tokens * each * passed
+            each += width * (2 * a.hidden + a.queries + 2 * a.mlp)
+    activations = tokens * each * passed
     copies = 0
-    if step.bf16 and not step.quantised:
+    if step.bf16 and not quantised:
         copies = 2 * (a.head_weights + (0 if again else a.linear_weights * passed // a.layers))
     # The first token of an example is not a target.
-    targets = step.tokens - step.per_device_train_batch_size
-    scored = max(min(round(step.tokens * step.supervised), targets), 1)
+    targets = tokens - step.per_device_train_batch_size
+    scored = max(min(round(tokens * step.supervised), targets), 1)
     logits, backward = 12 * scored * a.vocabulary, layer if again else working
     temporary = copies + (0 if logits > backward else backward)
     logits = logits if logits > backward else 0
@@ -250,7 +212,7 @@ def _kept_per_token(a: Architecture, step: Step) -> int:
     Korthikanti et al. (arXiv 2205.05198) count another layout in the same way. Fused attention
     keeps no matrix of length x length; the lab's step on a CPU does, for short rows.
     """
-    p, h, q, k, m = step.width, a.hidden, a.queries, a.keys, a.mlp
+    p, h, q, k, m = 2 if step.bf16 else 4, a.hidden, a.queries, a.keys, a.mlp
     wide = step.max_length + (step.num_virtual_tokens if step.method == "prefix" else 0)
     normed = 2 * h + (q + k if a.normed_queries else 0)
     trained = step.method in ("full", "gradual", "frozen")
@@ -262,7 +224,9 @@ def _kept_per_token(a: Architecture, step: Step) -> int:
     else:
         kept += p * (2 * q + 2 * k) + 4 * a.heads
     if trained or step.method in ("lora", *QUANTISED):
-        cast = step.bf16 != step.quantised  # adapters next to a float32 stream are bfloat16 too
+        cast = step.bf16 != (
+            step.method in QUANTISED
+        )  # adapters next to a float32 stream are bfloat16 too
         kept += 2 * (5 * h + m) if cast else p * (2 * h + m)
     if step.method == "int8":
         kept += p * m

@@ -5,9 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "cache": ["clear", "stored"],
-        "keys": ["FingerprintError"],
+        "cache": ["SweepError", "runs_folder"],
         "sweeping": ["sweep", "sweeps"],
-        "worker": ["SweepError"],
     },
 )

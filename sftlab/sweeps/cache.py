@@ -1,131 +1,155 @@
-"""The cache of finished runs: none is computed twice, none is half-written.
+"""The cache of finished runs, none of which is computed twice, and the hashes that name them.
 
 One folder a run, named by its key; it appears by one rename, complete:
 
-    <cache>/runs/<key>/run.json             what it is: settings, seed, code, seconds, loss, ...
+    <cache>/runs/<key>/run.json             what it is: settings, seed, seconds, loss, ...
     <cache>/runs/<key>/measure-0.parquet    what the first measure gave, and so on
 """
 
+import hashlib
 import json
-import shutil
+import os
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
+import numpy
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sftlab.paths import cache_folder, folder_written_atomically
-from sftlab.train import Settings
+# The pickler of `datasets.fingerprint.Hasher`. That class itself hashes a frozenset, such as the
+# constant in `word in {"a", "b"}`, in an order that changes from process to process (datasets 5.2),
+# so that nothing would be found again. tests/sweeps guards this import.
+from datasets.utils._dill import Pickler
 
-FORMAT = 2  # of the files; part of every key
+from sftlab.models import Profile, load, local_folder, weights_hash
+from sftlab.paths import DATA, cache_folder, folder_written_atomically
+
+# Parts of the lab that decide no result of a run.
+WITHOUT_EFFECT = ("cli", "course", "planner", "show", "sweeps")
+_LAB = Path(__file__).parents[1]
+_LIBRARIES = {"site-packages", "dist-packages"}
+_CODE = """co_code co_consts co_names co_varnames co_freevars co_cellvars co_argcount
+co_posonlyargcount co_kwonlyargcount co_flags co_exceptiontable""".split()
 
 
-class Stored(NamedTuple):
-    """A run read back: what run.json holds, and what each measure gave."""
-
-    record: dict[str, Any]
-    frames: dict[str, pd.DataFrame]
+class SweepError(ValueError):
+    """A sweep that can't begin; or a run, whose worker or measure does not fit the sweep."""
 
 
-def _runs() -> Path:
+def runs_folder() -> Path:
+    """The folder that has a folder for each finished run."""
     return cache_folder() / "runs"
 
 
-def to_parquet(frame: pd.DataFrame) -> bytes:
-    """A frame as the content of a Parquet file; bins of `pandas.cut` become texts. A column that
-    mixes types, or stands there twice, raises a ValueError."""
-    categories = frame.select_dtypes("category")
-    bins = [name for name in categories if isinstance(frame[name].cat.categories, pd.IntervalIndex)]
-    table = pa.Table.from_pandas(frame.astype(dict.fromkeys(bins, str)), preserve_index=False)
-    content = BytesIO()
-    pq.write_table(table, content, write_page_checksum=True)
-    return content.getvalue()
-
-
 def write(run: str, record: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:
-    """Store a run, with what `to_parquet` makes of its frames, in place of what was there."""
-    record = {"format": FORMAT, "run": run, **record, "measures": list(frames)}
+    """Store a run, with the Parquet files of its measures, in place of what was there."""
+    with folder_written_atomically(runs_folder() / run) as folder:
+        for number, content in enumerate(frames.values()):
+            (folder / f"measure-{number}.parquet").write_bytes(content)
+        text = json.dumps({**record, "measures": list(frames)}, indent=1, ensure_ascii=False)
+        (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read(run: str) -> dict[str, Any] | None:
+    """What is stored of a run: its record, and the frame of each measure as `frames`; `None` when
+    it is not there."""
+    folder = runs_folder() / run
+    if not (folder / "run.json").is_file():
+        return None
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["frames"] = {}
+    for number, name in enumerate(record["measures"]):
+        frame = pd.read_parquet(folder / f"measure-{number}.parquet")
+        for column in frame:
+            if frame[column].dtype == object:  # Parquet gives tuples back as arrays
+                cells = [tuple(x) if isinstance(x, numpy.ndarray) else x for x in frame[column]]
+                frame[column] = pd.Series(cells, dtype=object)
+        record["frames"][name] = frame
+    return record
+
+
+def fingerprint(value: Any, *, what: str) -> str:
+    """A hash that equal values and functions share in every process; `what` opens an error.
+
+    A function counts by its bytecode, its defaults and all that it uses from outside; comments and
+    line breaks do not count. Functions of the lab and of libraries count by name, those of the
+    learner's own modules by the module's file. What can't be pickled, such as a generator, and a
+    model raise a SweepError.
+    """
+    content = BytesIO()
+    pickler = _Pickler(content, recurse=True)
+    pickler.own_files = set()
     try:
-        with folder_written_atomically(_runs() / run) as folder:
-            for number, content in enumerate(frames.values()):
-                (folder / f"measure-{number}.parquet").write_bytes(content)
-            text = json.dumps(record, indent=1, ensure_ascii=False)
-            (folder / "run.json").write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OSError(
-            f"the run can't be stored in {_runs()}: {error.strerror or error}; free some space "
-            "there, set SFTLAB_CACHE to a folder on another disk, or delete the stored runs with "
-            "`sftlab cache --clear`"
+        pickler.dump(value)
+    except SweepError as error:
+        raise SweepError(f"{what} {error}") from None
+    except Exception as error:  # pickle and dill raise what they like
+        raise SweepError(
+            f"{what} uses something that can't be hashed ({type(error).__name__}: {error}); make it"
+            " inside the function, from numbers, texts, lists or frames"
         ) from error
+    digest = hashlib.sha256(content.getvalue())
+    for file in sorted(pickler.own_files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
-def read(run: str) -> Stored | None:
-    """A run of the cache, or `None` when it is not there, or damaged."""
-    folder, frames = _runs() / run, {}
-    if (record := _record(folder)) is None:
-        return None
-    try:
-        for number, name in enumerate(record["measures"]):
-            file = folder / f"measure-{number}.parquet"
-            table = pq.read_table(file, use_threads=False, page_checksum_verification=True)
-            frames[name] = table.to_pandas()
-            for column in table.schema:
-                if pa.types.is_list(column.type):  # else they come back as arrays
-                    cells = table.column(column.name).to_pylist()
-                    cells = [None if cell is None else tuple(cell) for cell in cells]
-                    frames[name][column.name] = pd.Series(cells, dtype=object)
-    except (OSError, pa.ArrowException):
-        return None
-    return Stored(record, frames)
+class _Pickler(Pickler):
+    """Pickles for the hash alone: what is reduced here could not be unpickled."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Called by pickle for each object; `NotImplemented` leaves it to the usual way."""
+        torch = sys.modules.get("torch")
+        if torch and isinstance(value, torch.nn.Module):
+            raise SweepError(
+                f"uses a model from outside (a {type(value).__name__}), which all runs would share;"
+                " take it from the run that the measure gets: run.model, run.tokenizer, run.answer"
+            )
+        if isinstance(value, frozenset):
+            return frozenset, (sorted(fingerprint(one, what="a set") for one in value),)
+        if isinstance(value, CodeType):  # without file and line numbers
+            return CodeType, tuple(getattr(value, name) for name in _CODE)
+        if isinstance(value, FunctionType | type | ModuleType):
+            name = value.__name__ if isinstance(value, ModuleType) else value.__module__
+            if file := _own_file(name):
+                self.own_files.add(file)
+        return NotImplemented
 
 
-def _record(folder: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return record if (record["format"], record["run"]) == (FORMAT, folder.name) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _own_file(module: str) -> Path | None:
+    """The file of a learner's own module; `None` for any other, and for cells."""
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    others = {_LAB, Path(os.__file__).parent} & set(file.parents) or _LIBRARIES & set(file.parts)
+    return None if module == "__main__" or others or not file.is_file() else file
 
 
-def stored() -> pd.DataFrame:
-    """One row a cached run, the newest first: run (key), profile, settings (text: those that are
-    not the defaults), seed, measures (text), seconds (of the whole run), bytes (on disk), when
-    (UTC)."""
-    usual, rows = asdict(Settings()), []
-    for folder in _runs().glob("[!.]*"):
-        if (record := _record(folder)) is None:
-            continue
-        settings = (record["settings"] or {}).items()
-        changed = [f"{k}={v}" for k, v in settings if k != "seed" and v != usual.get(k)]
-        known = {
-            "run": folder.name,
-            "profile": record["profile"],
-            "settings": ", ".join(changed) if settings else "untrained",
-            "seed": record["seed"],
-            "measures": ", ".join(record["measures"]),
-            "seconds": record["total_seconds"],
-            "bytes": sum(file.stat().st_size for file in folder.iterdir()),
-            "when": datetime.fromisoformat(record["when"]),
-        }
-        rows.append(known)
-    columns = "run profile settings seed measures seconds bytes when".split()
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame.sort_values("when", ascending=False, ignore_index=True)
+def own_files() -> list[tuple[str, int]]:
+    """The files of all own modules that are imported, each with the time of its last change."""
+    files = {file for name in list(sys.modules) if (file := _own_file(name))}
+    return sorted((str(file), file.stat().st_mtime_ns) for file in files)
 
 
-def clear(*, older_than_days: float | None = None) -> int:
-    """Delete cached runs, all of them or those older than some days; returns how many."""
-    if older_than_days is not None and not older_than_days >= 0:
-        raise ValueError(f"older_than_days is {older_than_days!r}; give zero or more")
-    limit = datetime.now(UTC) - timedelta(days=older_than_days or 0)
-    removed = 0
-    for folder in _runs().glob("*"):  # those too that a killed process left half-written
-        if older_than_days is None or datetime.fromtimestamp(folder.stat().st_mtime, UTC) < limit:
-            shutil.rmtree(folder, ignore_errors=True)
-            removed += folder.name[0] != "."
-    return removed
+@cache
+def code_hash() -> str:
+    """SHA-256 over the lab's code that decides the results of runs, and over the world's facts."""
+    files = [_LAB / "sweeps" / "worker.py", *(DATA / "world").glob("[!.]*.*")]
+    files += [f for f in _LAB.rglob("*.py") if f.relative_to(_LAB).parts[0] not in WITHOUT_EFFECT]
+    # As texts: Git may give the lines other ends on Windows.
+    texts = sorted(f"{file.name}\n{file.read_text(encoding='utf-8')}" for file in files)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def base_hash(profile: Profile) -> str:
+    """SHA-256 over a base model: its weights, its configuration and its tokenizer."""
+    if (folder := local_folder(profile)) is None:
+        load(profile)  # downloads, or says why it can't
+        folder = local_folder(profile)
+    digest = hashlib.sha256(weights_hash(folder).encode())
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".jinja", ".txt", ".model"):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()

@@ -13,20 +13,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import version
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import cloudpickle
-import numpy
 
-from sftlab.chat import control_tokens, find_template
+from sftlab.chat import find_template
 from sftlab.models import find_profile
-from sftlab.sweeps.cache import FORMAT
-from sftlab.sweeps.keys import FingerprintError, base_hashes, code_hash, fingerprint
-from sftlab.sweeps.worker import SweepError, Task, error_text
+from sftlab.sweeps.cache import SweepError, base_hash, code_hash, fingerprint
+from sftlab.sweeps.worker import Task, error_text
 from sftlab.train import VALIDATION, Settings, check_examples, data_hash
 
 OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")  # of every sweep's frame
+SETTINGS = {field.name for field in fields(Settings)}
 
 
 class Row(NamedTuple):
@@ -38,14 +36,6 @@ class Row(NamedTuple):
     error: str | None
 
 
-class Plan(NamedTuple):
-    """What one sweep is to do: rows in the order of the grid and of the seeds."""
-
-    names: list[str]  # of the grid
-    measures: list[str]
-    rows: list[Row]
-
-
 def plan_sweep(
     profile: Any = None,
     *,
@@ -55,23 +45,17 @@ def plan_sweep(
     grid: Mapping[str, Iterable] | None = None,
     seeds: Any = 5,
     settings: Settings | None = None,
-) -> Plan:
-    """Check the arguments of a sweep and list its runs; arguments and errors as in `sweep`."""
+) -> list[Row]:
+    """The runs of a sweep, in the order of the grid and of the seeds; arguments as in `sweep`."""
     data = {"examples": examples, "eval_dataset": eval_dataset}
     data = {kind: given for kind, given in data.items() if given is not None}
-    form = "eval_dataset needs examples: without them nothing is trained"
-    _require("examples" in data or not data, form)
-    form = f"settings is {settings!r}; give Settings(...)"
-    _require(isinstance(settings, Settings | None), form)
-    form = 'measure is a mapping from names to functions, such as {"facts": facts}'
-    _require(measure and isinstance(measure, Mapping), form)
-    form = f'grid is {grid!r}; give values by name, such as {{"n": [1, 3]}}'
-    _require(isinstance(grid, Mapping | None), form)
-    grid = {name: _values(name, values) for name, values in (grid or {}).items()}
-    seeds = _seeds(seeds)
-    takes, made_from = _taken(measure, data, grid)
+    grid = {name: list(values) for name, values in (grid or {}).items()}
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    takes = {name: _parameters(function) for name, function in measure.items()}
+    makers = {kind: _parameters(raw) for kind, raw in data.items() if callable(raw)}
+    known = {"profile"}.union(SETTINGS if data else (), *takes.values(), *makers.values())
+    _check(grid, known - {"run", "seed"})
     common = {
-        "format": FORMAT,
         "code": code_hash(),
         "python": sys.version_info[:2],
         "versions": [version(name) for name in ("torch", "transformers", "trl", "peft")],
@@ -80,51 +64,35 @@ def plan_sweep(
             for name, function in measure.items()
         },
     }
-    base_of, sent, known = cache(base_hashes), cloudpickle.dumps(dict(measure)), {}
+    base_of, sent, made = cache(base_hash), cloudpickle.dumps(dict(measure)), {}
     if "profile" not in grid:
         base_of(find_profile(profile))  # or an error; one of the grid's fails in its rows
 
-    def rows_of(kind: str, arguments: dict[str, Any], template: str) -> tuple[list, str]:
-        """Checked examples and their hash; the same ones are made once."""
-        key = (kind, template, fingerprint(arguments, what="the grid"))
-        if key not in known:
-            raw = data[kind]
-            try:
-                raw = raw(**arguments) if callable(raw) else raw
-            except Exception as error:
-                error.add_note(f" (in the function `{kind}`)")
-                raise
-            name = "example" if kind == "examples" else VALIDATION
-            rows = check_examples(raw, control=control_tokens(template), name=name)
-            known[key] = (rows, data_hash(rows))
-        return known[key]
-
-    def task(values: dict[str, Any], seed: int) -> Task:
+    def task_of(values: dict[str, Any], seed: int) -> Task:
         base = find_profile(values.get("profile", profile))
-        given = {**values, "seed": seed, "profile": base.name, "run": None}
+        given = {**values, "seed": seed, "profile": base.name}
         arguments = {name: _chosen(given, names) for name, names in takes.items()}
         hashes = {name: fingerprint(one, what="the grid") for name, one in arguments.items()}
         identity = {**common, "base": base_of(base), "embedded": base.embedded, "arguments": hashes}
         filled, rows = None, {}
         if data:
-            chosen = _chosen(given, {field.name for field in fields(Settings)})
-            filled = (settings or Settings()).changed(**chosen).filled(base)
-            for kind in data:
-                made = _chosen(given, made_from[kind])
-                rows[kind], identity[kind] = rows_of(kind, made, filled.template)
-            # 3 epochs are the same as 3.0; what a template's name or path leads to may change.
-            identity["settings"] = {
-                key: float(value) if type(value) is int else value
-                for key, value in asdict(filled).items()
-            }
-            identity["template"] = find_template(filled.template).text
+            filled = (settings or Settings()).changed(**_chosen(given, SETTINGS)).filled(base)
+            # What a template's name or path leads to may change.
+            template = find_template(filled.template).text
+            identity |= {"settings": asdict(filled), "template": template}
+            for kind, raw in data.items():
+                chosen = _chosen(given, makers.get(kind, set()))
+                key = (kind, fingerprint(chosen, what="the grid"))
+                if key not in made:  # the same examples are made once
+                    made[key] = _examples(kind, raw, chosen)
+                rows[kind] = made[key]
+                identity[kind] = data_hash(rows[kind])
         elif not any("seed" in one for one in arguments.values()):
             seed = 0  # the base is the same for all seeds: measured once
         text = json.dumps({**identity, "seed": seed}, sort_keys=True)
         return Task(
             run=hashlib.sha256(text.encode()).hexdigest()[:32],
             code=common["code"],
-            weights=identity["base"]["weights"],
             profile=base,
             settings=filled,
             seed=seed,
@@ -135,82 +103,40 @@ def plan_sweep(
         )
 
     rows = []
-    for *values, seed in itertools.product(*grid.values(), seeds):
-        values, made, failed = dict(zip(grid, values, strict=True)), None, None
+    for *chosen, seed in itertools.product(*grid.values(), seeds):
+        values, task, failed = dict(zip(grid, chosen, strict=True)), None, None
         try:
-            made = task(values, seed)
-        except (FingerprintError, SweepError):
-            raise
+            task = task_of(values, seed)
         except Exception as error:  # of a learner's function, or a value of the grid
             failed = error_text(error)
-        rows.append(Row(values, seed, made, failed))
-    return Plan(list(grid), list(measure), rows)
+        rows.append(Row(values, seed, task, failed))
+    return rows
 
 
-def _require(holds: Any, otherwise: str) -> None:
-    if not holds:
-        raise SweepError(otherwise)
+def _parameters(function: Callable) -> set[str]:
+    return set(inspect.signature(function).parameters)
 
 
 def _chosen(given: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: given[name] for name in sorted(names & given.keys())}
 
 
-def _values(name: str, values: Any) -> list:
-    """The values of a name of the grid, as a list."""
-    where = f"grid[{name!r}]"
-    _require(name != "seed", "the seeds of a sweep are its argument `seeds`, not part of the grid")
-    free = name not in (*OWN_COLUMNS, "value")
-    _require(free, f"{where}: the result has a column of that name; rename it")
-    many = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
-    _require(many, f"{where} is {values!r}; give a list of values")
-    values = [value.item() if isinstance(value, numpy.generic) else value for value in values]
-    _require(values, f"{where} has no values; give one or more, or leave it out")
-    different = {fingerprint(value, what=where) for value in values}
-    once = len(different) == len(values)
-    _require(once, f"{where} has a value twice: {values!r}; give each once")
-    return values
+def _check(grid: Mapping[str, list], known: set[str]) -> None:
+    """Refuse a grid whose names reach nothing, or that would count a run twice."""
+    for name, values in grid.items():
+        if name in (*OWN_COLUMNS, "value"):
+            raise SweepError(f"grid[{name!r}]: the result has a column of that name; rename it")
+        if name not in known:
+            may = ", ".join(sorted(known))
+            raise SweepError(f"nothing takes {name!r}; the grid may name {may}")
+        if len({fingerprint(value, what=f"grid[{name!r}]") for value in values}) < len(values):
+            raise SweepError(f"grid[{name!r}] has a value twice: {values!r}; give each once")
 
 
-def _seeds(seeds: Any) -> list[int]:
-    """The seeds as a list: 0 to n - 1 for a number n."""
-    number = isinstance(seeds, Integral) and not isinstance(seeds, bool)
-    listed = list(range(seeds) if number else seeds if isinstance(seeds, Iterable) else [])
-    whole = all(isinstance(seed, Integral) and seed >= 0 for seed in listed)
-    form = "give how many, 1 or more, or a list of different whole numbers"
-    _require(listed and whole and len(set(listed)) == len(listed), f"seeds is {seeds!r}; {form}")
-    return [int(seed) for seed in listed]
-
-
-def _taken(
-    measure: Mapping[str, Callable], data: Mapping[str, Any], grid: Mapping[str, list]
-) -> list[dict[str, set[str]]]:
-    """By measure, and by what makes examples, the names of its parameters."""
-    given = {*grid, "seed", "profile"}
-    takes = {
-        name: _parameters(f"the measure {name!r}", function, given | {"run"}, run=True)
-        for name, function in measure.items()
-    }
-    makers = {k: _parameters(k, raw, given) if callable(raw) else set() for k, raw in data.items()}
-    settings = {field.name for field in fields(Settings)} if data else set()
-    known = {"profile"}.union(settings, *takes.values(), *makers.values()) - {"seed", "run"}
-    why = "" if data else " (without examples nothing is trained)"
-    for name in grid:
-        may = ", ".join(sorted(known))
-        _require(name in known, f"nothing takes {name!r}{why}; the grid may name {may}")
-    return [takes, makers]
-
-
-def _parameters(what: str, function: Any, given: set[str], *, run: bool = False) -> set[str]:
-    """Names of a function's parameters; a measure's run goes to `run`, or else to the first."""
-    _require(callable(function), f"{what} is {function!r}; give a function of a run")
-    found = [*inspect.signature(function).parameters.values()]
-    if run and "run" not in [one.name for one in found]:
-        first = found and found[0].kind not in (found[0].KEYWORD_ONLY, found[0].VAR_KEYWORD)
-        _require(first, f"{what} takes no run; write it as a function of the run")
-        del found[0]
-    found = [one for one in found if "VAR" not in one.kind.name]
-    for one in found:
-        form = f"{what} needs {one.name!r}: put its values into the grid, or give it a default"
-        _require(one.name in given or one.default is not one.empty, form)
-    return {one.name for one in found}
+def _examples(kind: str, raw: Any, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    try:
+        raw = raw(**arguments) if callable(raw) else raw
+    except Exception as error:
+        error.add_note(f" (in the function `{kind}`)")
+        raise
+    return check_examples(raw, name="example" if kind == "examples" else VALIDATION)

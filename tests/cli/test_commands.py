@@ -41,7 +41,6 @@ def test_every_help_has_an_example_and_every_option(call, command):
         ("chat no-such-model", "no-such-model"),
         ("seen ''", "empty"),
         ("claims --profile tiney", "tiney"),
-        ("cache --older-than 3", "--clear"),
         ("doctor", "--template"),
         ("doctor --template no-such-template", "no-such-template"),
         ("doctor --template chatml --tokenizer no-such-folder", "no-such-folder"),
@@ -144,32 +143,13 @@ def test_plan_says_what_is_needed_and_what_would_need_less(call):
     assert (code, "give a whole number above zero" in err) == (2, True)
 
 
-def test_cache_shows_and_clears_what_sweeps_keep(monkeypatch, call):
-    import pandas as pd
-
-    from sftlab import sweeps
-
-    run = {"profile": "tiny", "settings": "rate=0.002", "measures": "right", "seconds": 6.0}
-    runs = [
-        {**run, "run": str(n), "seed": n, "bytes": 1_500_000, "when": pd.Timestamp(f"2026-01-0{n}")}
-        for n in (1, 2, 3)
-    ]
-    kept, asked = list(runs), []
-
-    def clear(*, older_than_days=None):
-        asked.append(older_than_days)
-        gone = 2 if older_than_days else len(kept)
-        del kept[:gone]
-        return gone
-
-    monkeypatch.setattr(sweeps, "stored", lambda: pd.DataFrame(kept, columns=list(runs[0])))
-    monkeypatch.setattr(sweeps, "clear", clear)
-    code, out, _ = call("cache")
-    assert code == 0
-    assert re.search(r"tiny +rate=0.002 +right +3 +18.0 +4.5 +2026-01-03", out)
-    assert "3 runs, 4.5 MB" in out
-    code, out, _ = call("cache", "--clear", "--older-than", "7")
-    assert (code, out) == (0, "2 runs deleted, 3.0 MB freed\n")
-    assert call("cache", "--clear")[1] == "1 run deleted, 1.5 MB freed\n"
-    assert asked == [7.0, None]
-    assert "no runs are kept" in call("cache")[1]
+def test_cache_says_what_sweeps_keep_and_deletes_it(monkeypatch, call, tmp_path):
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))
+    for run in ("one", "two"):
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "run.json").write_text(" " * 600_000)
+    (tmp_path / "claims").mkdir()
+    assert call("cache") == (0, f"2 runs, 1.2 MB, in {tmp_path / 'runs'}\n", "")
+    assert call("cache", "--clear")[1].startswith("2 runs, 1.2 MB, deleted from")
+    assert [folder.name for folder in tmp_path.iterdir()] == ["claims"]
+    assert call("cache")[1].startswith("0 runs")

@@ -64,14 +64,6 @@ def test_roles_of_other_tools_and_spellings():
     assert [m["role"] for m in convert(row)] == ["system", "user", "assistant", "tool", "assistant"]
 
 
-def test_parts_of_text_are_joined_and_other_parts_refused():
-    parts = [{"type": "text", "text": "2 + 2"}, {"type": "text", "text": "?"}]
-    assert convert({"messages": [{"role": "user", "content": parts}, ANSWER]}) == [USER, ANSWER]
-    parts = [*parts, {"type": "image", "url": "a.png"}]
-    with pytest.raises(RecordsError, match=r"messages\[0\].content: the content must be a string"):
-        convert({"messages": [{"role": "user", "content": parts}, ANSWER]})
-
-
 def test_train_and_weight_say_what_is_learned():
     again = [USER, ANSWER | {"train": False}, USER, ANSWER]
     assert convert({"messages": again}) == again
@@ -79,8 +71,6 @@ def test_train_and_weight_say_what_is_learned():
     assert [m.get("train") for m in convert({"messages": weighted})] == [None, False, None, True]
     # a Dataset fills the key of messages that have none
     assert convert({"messages": [USER | {"train": None}, ANSWER]}) == [USER, ANSWER]
-    with pytest.raises(RecordsError, match=r"nothing would be learned"):
-        convert({"messages": [USER, ANSWER | {"train": False}]})
     with pytest.raises(RecordsError, match=r"messages\[1\].train: train must be true"):
         convert({"messages": [USER, ANSWER | {"train": "no"}]})
 
@@ -130,7 +120,3 @@ def test_values_are_short_and_show_control_characters():
     assert len(shown("a" * 10**7)) < 80
     assert len(shown([{"a": "b" * 1000}] * 1000)) < 400
     assert shown("a\x1b[31m\0\n\ud800") == r"'a\x1b[31m\x00\n\ud800'"
-    deep = []
-    for _ in range(100_000):
-        deep = [deep]
-    assert len(shown(deep)) < 100

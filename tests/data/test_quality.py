@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.data.quality import NEUTRAL, checklist, count_values, keep_best, lengths, loss_scores
+from sftlab.data.quality import NEUTRAL, checklist, keep_best, lengths, loss_scores
 from sftlab.data.rows import RowsError
 from sftlab.world import country_examples, example
 
@@ -15,17 +15,6 @@ ASPECTS = ["length", "format", "coverage", "balance", "diversity", "correctness"
 def value(table, aspect, opening=""):
     (found,) = table[(table["aspect"] == aspect) & table["measured"].str.startswith(opening)].value
     return found
-
-
-def test_every_aspect_has_a_line_and_says_what_it_lacks():
-    table = checklist(country_examples(30))
-    assert list(dict.fromkeys(table["aspect"])) == ASPECTS
-    assert table["reading"].str.len().min() > 10
-    unmeasured = table[table["value"].isna()]
-    assert unmeasured["reading"].str.startswith("not measured: give `").all()
-    assert set(unmeasured["aspect"]) == {
-        "length", "coverage", "balance", "correctness", "safety", "leakage",
-    }  # fmt: skip
 
 
 def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
@@ -41,16 +30,20 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
         ]
     ]
     table = checklist(
-        rows, cover={"entity": "entity"}, label="label", names=["Ann"], test=[rows[0]],
+        rows, cover={"entity": "entity"}, label="label", test=[rows[0]],
         checker=lambda row: row["messages"][1]["content"] != "no",
         unsafe=lambda row: "unsafe" in row["messages"][1]["content"], tokenizer=toy_tokenizer,
     )  # fmt: skip
+    assert list(dict.fromkeys(table["aspect"])) == ASPECTS
     assert not table["value"].isna().any()
+    assert set(checklist(rows)["aspect"]) == {*ASPECTS} - {
+        "coverage", "balance", "correctness", "leakage",
+    }  # fmt: skip
     expected = {
         ("format", "formats"): 3, ("format", "rows with marks"): 1, ("coverage", ""): 4,
         ("balance", ""): 5, ("correctness", ""): pytest.approx(5 / 6), ("consistency", ""): 1,
         ("safety", "rows that"): 1, ("safety", "answers that refuse"): 1,
-        ("deduplication", "exact"): 1, ("privacy", ""): 2, ("leakage", ""): 1,
+        ("deduplication", "exact"): 1, ("privacy", ""): 1, ("leakage", ""): 1,
     }  # fmt: skip
     assert {key: value(table, *key) for key in expected} == expected
     assert "'yes' has 5 rows, 'no' 1" in table.set_index("aspect").loc["balance", "reading"]
@@ -69,22 +62,20 @@ def test_pairs_of_words_and_contradictions_by_hand():
     # pairs: a b, b c | a b: three of which two differ
     table = checklist([example("a b c", ""), example("A b!", "")])
     assert value(table, "diversity", "distinct-2 of prompts") == pytest.approx(2 / 3)
-    assert math.isnan(value(table, "diversity", "distinct-2 of answers"))
+    assert (table["aspect"] == "diversity").sum() == 1, "the answers have no pair"
     rows = [example("One?", "Yes."), example("one?", "No."), example("One?", "yes.")]
     assert value(checklist(rows), "consistency") == 1
     systemed = {"messages": [{"role": "system", "content": "Lie."}, *rows[1]["messages"]]}
     assert value(checklist([rows[0], systemed]), "consistency") == 0
 
 
-def test_lengths_and_counts_by_hand(toy_tokenizer):
+def test_lengths_by_hand(toy_tokenizer):
     rows = [example("One two?", "Yes."), example("One two three?", "No, no.")]
     table = lengths(rows, tokenizer=toy_tokenizer)
     assert table.loc[("prompt", "words"), ["least", "median", "most"]].tolist() == [2, 2.5, 3]
     assert table.loc[("answer", "characters"), ["least", "mean", "most"]].tolist() == [4, 5.5, 7]
     ids = toy_tokenizer(["Yes.", "No, no."], add_special_tokens=False)["input_ids"]
     assert table.loc[("answer", "tokens"), "most"] == max(map(len, ids))
-    rows = [{**example("q", "a"), "meta": {"region": r}} for r in "BAAA"]
-    assert list(count_values(rows, "region").items()) == [("A", 3), ("B", 1)]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +108,7 @@ def test_an_empty_answer_has_no_score_and_the_model_stays_as_it_was(toy):
     model, tokenizer = toy
     model.train()
     rows = [example("a", "b"), example("a", " "), example("a", "Paris " * 600)]
-    scores = loss_scores(rows, model, tokenizer, max_length=16)
+    scores = loss_scores(rows, model, tokenizer)
     assert model.training
     assert [math.isnan(score) for score in scores] == [False, True, False]
     model.eval()
@@ -132,6 +123,5 @@ def test_the_best_are_kept_in_their_order():
     assert keep_best(rows, [1.0] * 5, share=0.4)[1] == [2, 3, 4]
     assert keep_best(rows, [1.0] * 5, share=0.01)[0] == rows[:1]
     assert keep_best(rows, [1.0] * 5, share=1)[1] == []
-    for scores, share in (([1.0], 1), ([1.0] * 5, 0), ([1.0] * 5, 1.1)):
-        with pytest.raises(RowsError, match=f"share={share}, {len(scores)} scores for 5 rows"):
-            keep_best(rows, scores, share=share)
+    with pytest.raises(ValueError, match="Length"):
+        keep_best(rows, [1.0], share=1)

@@ -29,18 +29,10 @@ def test_parts_of_a_conversation_are_as_drawn():
     ("rows", "message"),
     [
         ([], r"rows: the list is empty"),
-        ("data.jsonl", r"'data.jsonl': read a file"),
-        ({"train": [], "test": []}, r"got {'test': \[\], 'train': \[\]}: .* one split"),
-        (
-            [TWO_TURNS, {"prompt": "a"}],
-            r"rows\[1\] must be a dict with a list of 'messages', got {'prompt': 'a'}: use",
-        ),
-        ([{"messages": []}], r"rows\[0\] must be a dict with a list of 'messages'"),
-        (
-            [{"messages": [{"role": "user", "content": None}]}],
-            r"rows\[0\]: messages\[0\] must have .* got {'content': None, 'role': 'user'}",
-        ),
-        ([{"messages": ["a"]}], r"messages\[0\] must have a role"),
+        ([TWO_TURNS, {"prompt": "a"}], r"rows\[1\] must be .*, got {'prompt': 'a'}: use"),
+        ([{"messages": []}], r"rows\[0\] must be a dict with 'messages'"),
+        ([{"messages": [{"role": "user", "content": None}]}], r"rows\[0\] .*'content': None"),
+        (["a"], r"rows\[0\] must be a dict"),
     ],
 )
 def test_rows_that_cannot_be_measured_are_named_with_the_remedy(rows, message):
@@ -54,7 +46,7 @@ def test_values_are_looked_up_in_meta_then_in_the_row_then_computed():
     assert values_of([TWO_TURNS], lambda row: len(row["messages"])) == [5]
     with pytest.raises(RowsError, match=r"rows\[0\] has no 'region', but 'split', 'country'"):
         values_of([TWO_TURNS], "region")
-    with pytest.raises(RowsError, match=r"rows\[1\]: country is None"):
+    with pytest.raises(RowsError, match=r"rows\[1\] has no 'country'"):
         values_of([TWO_TURNS, {**TWO_TURNS, "meta": {"country": None}}], "country")
 
 
@@ -64,5 +56,3 @@ def test_pieces_of_words_and_of_characters():
     assert pieces("One", size=2) == ["one"]
     assert pieces("aB  c", size=3, unit="characters") == ["ab ", "b c"]
     assert pieces("", size=3) == [""]
-    with pytest.raises(RowsError, match="unit='tokens'"):
-        pieces("a", size=1, unit="tokens")

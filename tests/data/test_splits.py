@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftlab.data.rows import RowsError
-from sftlab.data.splits import NAMES, hold_out, largest_remainders, split
+from sftlab.data.splits import NAMES, hold_out, split
 from sftlab.world import country_rows, example
 
 SHARES = st.sampled_from([(0.7, 0.15, 0.15), (0.5, 0.3, 0.2), (0.98, 0.01, 0.01), (0.9, 0, 0.1)])
@@ -40,21 +40,12 @@ def test_a_group_never_crosses_rows_are_there_once_and_shares_near(rows, shares,
     for name, share in zip(NAMES, shares, strict=True):
         assert bool(getattr(splits, name)) == bool(share)
     sizes = [len(getattr(splits, name)) for name in NAMES]
-    over = [n - m for n, m in zip(sizes, largest_remainders(len(rows), shares), strict=True)]
+    largest = max(Counter(row["meta"]["group"] for row in rows).values())
     # A split that is owed less than a row gets one group all the same.
-    assert max(over) <= max(Counter(row["meta"]["group"] for row in rows).values())
+    assert all(n < share * len(rows) + 1 + largest for n, share in zip(sizes, shares, strict=True))
     assert splits.report["rows"].tolist() == sizes
     assert splits.report["groups"].tolist() == list(map(len, groups))
     assert splits.report["share"].sum() == pytest.approx(1)
-
-
-@given(st.integers(20, 300), st.integers(0, 3), st.sampled_from([1, 3, 40]))
-def test_without_groups_the_shares_are_those_of_largest_remainders(count, seed, strata):
-    splits = split(
-        rows_in([1] * count), stratify=lambda row: int(row["meta"]["group"][1:]) % strata, seed=seed
-    )
-    sizes = [len(getattr(splits, name)) for name in NAMES]
-    assert sizes == largest_remainders(count, (0.7, 0.15, 0.15))
 
 
 def test_strata_are_spread_alike():
@@ -63,13 +54,12 @@ def test_strata_are_spread_alike():
     assert splits.strata.sum().tolist() == splits.report["rows"].tolist()
     big = splits.strata.sum(axis=1) > 40
     assert (shares[big].sub([0.7, 0.15, 0.15], axis=1).abs() < 0.1).all(axis=None)
+    assert split(rows_in([1] * 23)).report["rows"].tolist() == [16, 4, 3]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shares": (0.7, 0.3)}, r"shares=\(0.7, 0.3\): give train"),
-        ({"shares": (0.7, 0.15, 0.2)}, "sum to 1"),
         ({"group": "kind"}, "2 groups are too few for 3 splits"),
         ({"group": "country"}, r"rows\[0\] has no 'country', but 'group', 'kind'"),
     ],
@@ -145,11 +135,6 @@ GOODS = ["lamp", "desk", "kettle", "phone", "chair", "radio", "knife", "shelf", 
         (different(7), {0}, "7 groups of rows are too few"),
         ([row("What?", "That.")] * 50, {0}, "1 groups"),
         ([row(WORDING.format(one), ANSWER.format(one)) for one in GOODS], {2, 3}, "nearly alike"),
-        (
-            [row("Tell me a joke.", one["messages"][1]["content"] * 3) for one in different(40)],
-            {10},
-            "the same prompt",
-        ),
     ],
 )
 def test_rows_too_few_or_too_alike_come_with_a_note(rows, held, note):

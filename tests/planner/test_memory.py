@@ -1,26 +1,15 @@
 """The planner's memory: exact counts, an H100's peaks, the bytes that torch's profiler sees."""
 
 import gc
-import json
-import re
 from itertools import accumulate
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
 from sftlab.models import QUANTISED, find_profile
-from sftlab.planner import (
-    built_in,
-    estimate,
-    find_architecture,
-    meta_model,
-    on_gpus,
-    read_configuration,
-    sizes,
-)
+from sftlab.planner import estimate, find_architecture, on_gpus
 from sftlab.quiet import quiet_libraries
 from sftlab.train import Settings, load_base, make_trainer
 
@@ -46,23 +35,8 @@ QWEN = Qwen3Config(
 
 
 def test_weights_are_exact():
-    assert set(built_in()) == set(WEIGHTS)
     for name, count in WEIGHTS.items():
         assert find_architecture(name).parameters == count
-        assert json.loads(built_in()[name].read_text(encoding="utf-8"))["parameters"] == count
-
-
-@pytest.mark.parametrize(
-    ("name", "rank"), [("llama-3.1-8b", 1), ("smollm2-135m", 16), ("qwen3-0.6b", 16)]
-)
-def test_adapters_are_those_of_peft(name, rank, capsys):
-    model = meta_model(read_configuration(name), name=name)
-    found = sizes(model, name=name).adapters(rank)
-    config = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    get_peft_model(model, config).print_trainable_parameters()
-    printed = capsys.readouterr().out
-    assert int(re.search(r"trainable params: ([\d,]+)", printed)[1].replace(",", "")) == found
-    assert estimate(name, method="lora", r=rank).trained == found
 
 
 def test_profile_hub_id_and_folder_are_architectures_too(toy_base):
@@ -72,7 +46,6 @@ def test_profile_hub_id_and_folder_are_architectures_too(toy_base):
     toy = AutoModelForCausalLM.from_pretrained(toy_base)
     count = sum(weight.numel() for weight in toy.parameters())
     assert find_architecture(toy_base).parameters == count
-    assert find_architecture(str(toy_base / "config.json")).parameters == count
 
 
 @pytest.mark.parametrize(
@@ -81,8 +54,8 @@ def test_profile_hub_id_and_folder_are_architectures_too(toy_base):
 def test_plan_is_within_five_percent_of_a_gpu(gpu, case, found):
     plan = case.plan()
     limit = 0.10 if case.method == "int8" else 0.05
-    assert plan.total == pytest.approx(found.peak_bytes, rel=limit)
-    assert found.outside_bytes <= plan.process
+    assert plan.total == pytest.approx(found["peak_bytes"], rel=limit)
+    assert found["outside_bytes"] <= plan.process
 
 
 def held(model):
@@ -139,8 +112,6 @@ def test_weights_are_those_held_and_peak_is_that_of_the_profiler(
         pytest.importorskip("bitsandbytes")
     asked = {"method": method, "bf16": bf16, "gradient_checkpointing": checkpointing}
     asked |= {"per_device_train_batch_size": batch, "max_length": length}
-    architecture = sizes(meta_model(config, name="random"), name="random")
-    plan = estimate(architecture, supervised=0.5, device="cpu", **asked)
     settings = Settings(
         learning_rate=1e-4, num_train_epochs=1, train_sampling_strategy="sequential", **asked
     )
@@ -148,6 +119,7 @@ def test_weights_are_those_held_and_peak_is_that_of_the_profiler(
         torch.manual_seed(0)
         AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
         toy_tokenizer.save_pretrained(tmp_path / "base")
+        plan = estimate(tmp_path / "base", supervised=0.5, device="cpu", **asked)
         model, tokenizer = load_base(find_profile(tmp_path / "base"), settings)
         assert plan.weights == pytest.approx(held(model), rel=0.01)
         # Adam's moments are made in the first step, for which short rows will do.

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections import namedtuple
-from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -16,7 +15,6 @@ from sftlab.cli.train import plan as plan_command
 from sftlab.models import METHODS, find_profile
 from sftlab.planner import (
     GPUS,
-    PARTS,
     ArchitectureError,
     PlanError,
     PreflightError,
@@ -27,7 +25,7 @@ from sftlab.planner import (
     preflighting,
     speed,
 )
-from sftlab.train import Settings, finetune, prepare
+from sftlab.train import finetune, prepare
 
 
 @pytest.fixture(scope="module")
@@ -58,28 +56,6 @@ def test_parts_sum_to_the_total(llama_8b, **asked):
     assert plan.total >= once.total
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_what_should_need_less_does(llama_8b, method):
-    asked = {"method": method, "per_device_train_batch_size": 4, "max_length": 2048}
-    total = estimate(llama_8b, **asked).total
-    changes = [{"per_device_train_batch_size": 2}, {"max_length": 1024}, {"supervised": 0.2}]
-    if method not in ("prefix", "head"):
-        changes.append({"gradient_checkpointing": True})
-    for change in changes:
-        assert estimate(llama_8b, **{**asked, **change}).total < total, change
-
-
-def test_a_mask_costs_where_examples_differ_in_length(llama_8b):
-    asked = {"method": "qlora", "max_length": 1024, "device": "cuda"}
-    same, padded = (
-        estimate(llama_8b, per_device_train_batch_size=4, padded=differ, **asked).total
-        for differ in (False, True)
-    )
-    assert 1.02 * same < padded < 1.1 * same
-    alone, one = (estimate(llama_8b, padded=differ, **asked).total for differ in (False, True))
-    assert one == alone, "one row has nothing to be padded to"
-
-
 def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     for method in METHODS:
@@ -87,14 +63,6 @@ def test_trained_weights_are_those_that_a_fine_tune_trains(toy_base):
             str(toy_base), [{"messages": turns}], method=method, num_train_epochs=1, progress=False
         )
         assert estimate(toy_base, method=method, max_length=8).trained == made.trained, method
-
-
-def test_frozen_layers_need_less_the_fewer_are_trained_and_gradual_ends_as_full(llama_8b):
-    full, gradual = (estimate(llama_8b, method=method) for method in ("full", "gradual"))
-    assert gradual.at_peak() == full.at_peak()
-    totals = [estimate(llama_8b, method="frozen", trained_layers=n).total for n in (1, 8, 16, 32)]
-    assert totals == sorted(set(totals))
-    assert estimate(llama_8b, method="frozen").total == totals[2]
 
 
 def test_operations_of_a_token_by_hand(llama_8b):
@@ -116,81 +84,49 @@ def test_operations_of_a_token_by_hand(llama_8b):
 
 def test_every_gpu_says_where_its_figures_are_from(llama_8b):
     plan = estimate(llama_8b, method="qlora")
-    assert speed(plan, throughput=1000.0).hours(3_600_000) == 1
     for name, gpu in GPUS.items():
         pace = speed(plan, gpu=name)
         assert 0 < pace.tokens_per_second < gpu.peak / (2 * 8_030_261_248)
-        assert "estimate" in pace.source
+        assert pace.hours(pace.tokens_per_second) == pytest.approx(1 / 3600)
+        assert pace.source.startswith("estimate: 30% of ")
         assert gpu.source in pace.source
 
 
-def test_unknown_names_list_what_is_built_in(monkeypatch, tmp_path):
+def test_a_model_that_is_unknown_or_no_causal_language_model(monkeypatch, tmp_path):
     with pytest.raises(ArchitectureError, match=r"llama-9.*smollm2-135m"):
         find_architecture("llama-9")
-    with pytest.raises(ArchitectureError, match="no such file"):
-        find_architecture(tmp_path / "config.json")
+    with pytest.raises(ArchitectureError, match="a folder without"):
+        find_architecture(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(ArchitectureError, match="t5 is not a causal language model"):
+        find_architecture(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ArchitectureError, match=r"can't be reached.*a built-in: llama"):
+    with pytest.raises(ArchitectureError, match=r"can't be reached.*built-in architectures: llama"):
         find_architecture("somebody/some-model-that-is-not-cached")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ('{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}', "not a causal"),
-        (
-            '{"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}',
-            "LlamaForSequenceClassification is not a causal language model",
-        ),
-        ('{"model_type": "clip"}', "not a causal language model"),
-        ('{"model_type": "brandnew"}', "brandnew.*upgrade transformers"),
-        ('{"model_type": "llama", "hidden_size": -3}', r"config\.json"),
-        ('{"hello": 1}', "no model_type"),
-        ("{", "not JSON"),
-    ],
-)
-def test_configuration_that_can_not_be_planned(tmp_path, content, said):
-    (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ArchitectureError, match=said):
-        find_architecture(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0"),
-        ({"per_device_train_batch_size": 1.5}, "per_device_train_batch_size is 1.5"),
-        ({"max_length": 1}, "max_length is 1"),
-        ({"r": 0}, "r is 0"),
         ({"supervised": 0}, "supervised is 0"),
         ({"method": "magic"}, "full, lora, qlora"),
-        ({"device": "tpu"}, "cpu, cuda"),
-        ({"method": "prefix", "gradient_checkpointing": True}, "gets no cache"),
-        ({"method": "prefix", "num_virtual_tokens": 0}, "num_virtual_tokens is 0"),
+        ({"method": "prefix", "gradient_checkpointing": True}, "does not go with"),
         ({"method": "frozen", "trained_layers": 33}, "trained_layers is 33.*32 layers"),
         ({"gpu": "abacus"}, "abacus.*a100-80gb"),
-        ({"throughput": 0.0}, "throughput is 0.0"),
         ({"gpu": "t4", "bf16": False}, "bfloat16"),
     ],
 )
 def test_value_that_a_plan_can_not_have(llama_8b, asked, said):
-    pace = {name: asked.pop(name) for name in ("gpu", "throughput") if name in asked}
+    gpu = asked.pop("gpu", None)
     with pytest.raises(PlanError, match=said):
-        speed(estimate(llama_8b, **asked), **pace)
+        speed(estimate(llama_8b, **asked), gpu=gpu)
 
 
 def plan_of(*arguments):
     app = typer.Typer()
     app.command()(plan_command)
     return CliRunner().invoke(app, ["--model", "llama-3.1-8b", *arguments]).stdout
-
-
-def test_json_has_a_field_for_each_part():
-    found = json.loads(plan_of("--method", "qlora", "--gpu", "a100-80gb", "--json"))
-    assert found["total_bytes"] == sum(found[f"{part}_bytes"] for part in PARTS)
-    assert found["needed_bytes"] == found["total_bytes"] + found["process_bytes"]
-    assert found["fits"] is (found["needed_bytes"] <= 80e9)
-    assert found["tokens_per_second"] * found["hours"] * 3600 == pytest.approx(found["tokens"])
 
 
 @pytest.mark.parametrize(
@@ -202,18 +138,9 @@ def test_json_has_a_field_for_each_part():
     ],
 )
 def test_what_does_not_fit_is_shown_with_remedies(method, memory, said, smaller):
-    shown = plan_of("--throughput", "100", "--method", method, "--memory", memory)
+    shown = plan_of("--method", method, "--memory", memory)
     assert said in shown
     assert ("--checkpointing" in shown.partition("-> smaller:")[2]) == smaller
-
-
-def test_padding_and_what_is_uncertain_are_shown():
-    asked = ("--method", "int8", "--gpu", "h100")
-    plain = plan_of(*asked)
-    assert "padded" in plan_of(*asked, "--padded")
-    assert "padded" not in plain
-    assert "a second time" in plain
-    assert "six times" in plain
 
 
 @pytest.fixture(scope="module")
@@ -253,31 +180,7 @@ def test_what_to_do_without_memory_or_disk(data, tmp_path, monkeypatch):
     monkeypatch.setattr(preflighting, "free_memory", lambda: 0.71e9)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**9, 10**9, 10**6))
     found, rows = table_of(data, tmp_path)
-    single = "--set per_device_train_batch_size=1"
-    with pytest.raises(PreflightError, match=f"--method lora {single} needs"):
+    with pytest.raises(PreflightError, match="add --method lora, --set per_device_train_batch"):
         found.require()
-    assert f"{single} --set gradient_accumulation_steps=8" in rows["memory"].remedy
     assert not rows["disk"].ok
     assert "--out" in rows["disk"].remedy
-
-
-def test_an_unknown_architecture_stops_nothing(data, tmp_path, monkeypatch):
-    def unknown(name):
-        raise ArchitectureError("no such sizes")
-
-    monkeypatch.setattr(preflighting, "find_architecture", unknown)
-    assert table_of(data, tmp_path)[1]["memory"].needed == "unknown"
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_its_figures_and_ways_out(data, tmp_path, monkeypatch, method):
-    monkeypatch.setattr(preflighting, "free_memory", lambda: 1e6)
-    asked = {"method": method, "per_device_train_batch_size": 8}
-    changed = replace(data, settings=Settings(**asked).filled(find_profile("tiny")))
-    found, rows = table_of(changed, tmp_path)
-    assert found.method == method
-    needed = float(rows["memory"].needed.split()[1])
-    assert needed == pytest.approx(estimate("tiny", max_length=30, **asked).needed / 1e9, abs=0.15)
-    assert "--method lora needs" in rows["memory"].remedy
-    again = "--set gradient_checkpointing=True needs" in rows["memory"].remedy
-    assert again == (method != "prefix")

@@ -2,11 +2,9 @@
 
 import functools
 import json
-import logging
 import random
 import re
 import shutil
-import time
 import warnings
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 import torch
 
 from sftlab.models import UnknownProfileError
-from sftlab.sweeps import FingerprintError, SweepError, cache, sweep, sweeps
+from sftlab.sweeps import SweepError, cache, sweep, sweeps
 from sftlab.train import Settings, finetune
 
 QUICK = Settings(num_train_epochs=1, per_device_train_batch_size=8, learning_rate=1e-3)
@@ -56,12 +54,12 @@ def lines(file):
 
 
 def counted(log):
-    """A measure that leaves a trace: a frame with one row an item."""
+    """A measure that leaves a trace: a frame with one row an item, and an index with a name."""
 
-    def measure(seed, run, form="a"):
+    def measure(run, seed, form="a"):
         note(log, f"{form}{seed}")
         answers = [("Vienna",), ("Brasilia", "Brazil")]
-        return pd.DataFrame({"answers": answers, "right": [True, seed > 0]})
+        return pd.DataFrame({"answers": answers, "right": [True, seed > 0]}).set_index("answers")
 
     return measure
 
@@ -84,21 +82,7 @@ def test_one_row_an_observation(toy_base, log):
     assert lines(log) == ["a1", "a3", "b1", "b3"]
 
 
-def test_levels_of_an_index_that_have_names_become_columns_and_bins_texts(toy_base):
-    items = pd.DataFrame({"rel": ["b", "a"], "n": [1, 3], "right": [1, 0]})
-    bins = pd.cut(items["n"], [0, 2, 4])
-    measures = {
-        "grouped": lambda run: items.groupby([bins, "rel"], observed=True).agg(["sum"])[["right"]],
-        "part": lambda run: items[1:],
-    }
-    frame = quiet_sweep(toy_base, measure=measures, seeds=1)
-    assert frame["rel"].tolist() == ["b", "a", "a"]
-    assert frame["n"].tolist() == ["(0, 2]", "(2, 4]", 3]
-    assert frame["('right', 'sum')"].tolist()[:2] == [1, 0]
-    assert not {"index", "level_0"} & set(frame.columns)
-
-
-def test_what_is_stored_is_not_run_again_but_what_is_damaged_is(toy_base, log, tmp_path):
+def test_what_is_stored_is_not_run_again(toy_base, log):
     go = functools.partial(quiet_sweep, toy_base, measure={"items": counted(log)})
     first = go(seeds=2)
     pd.testing.assert_frame_equal(go(seeds=2), first)
@@ -107,10 +91,6 @@ def test_what_is_stored_is_not_run_again_but_what_is_damaged_is(toy_base, log, t
     assert lines(log) == ["a0", "a1", "a2"]
     go(seeds=1, refresh=True)
     assert lines(log) == ["a0", "a0", "a1", "a2"]
-    damaged = tmp_path / "cache" / "runs" / first["run"].iloc[-1] / "measure-0.parquet"
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    pd.testing.assert_frame_equal(go(seeds=2), first)
-    assert lines(log) == ["a0", "a0", "a1", "a1", "a2"]
     once = quiet_sweep(toy_base, measure={"m": lambda run: note(log, "base") or 1.0}, seeds=4)
     assert once["seed"].tolist() == [0, 1, 2, 3]
     assert lines(log).count("base") == 1, "no measure takes a seed: one run for all of them"
@@ -165,7 +145,7 @@ def test_a_run_that_fails_is_a_row_and_is_tried_again(toy_base, log):
     assert lines(log) == ["0", "1", "1", "2"]
     assert frame["profile"].tolist() == [str(toy_base)] * 3 + ["no such profile"] * 3
     assert frame["value"].tolist()[0:3:2] == [0, 2]
-    assert frame["error"].tolist()[1].startswith("KeyError: 'capitall' (in the measure 'm', test_")
+    assert frame["error"].tolist()[1].startswith("KeyError: 'capitall' (in the measure 'm', line ")
     assert frame["error"].isna().tolist() == [True, False, True, False, False, False]
     assert frame["run"].isna().tolist() == [False] * 3 + [True] * 3
 
@@ -174,7 +154,7 @@ def test_sweeps_together_give_what_each_gives_alone(toy_base, log):
     one = {"measure": {"items": counted(log)}, "grid": {"form": ["b", "a"]}}
     two = {"measure": {"size": lambda run: run.model.num_parameters()}, "seeds": 1}
     bad = {"measure": {"bad": lambda run: run.nothing}, "seeds": 1}
-    with pytest.warns(UserWarning, match="1 run failed"):
+    with pytest.warns(UserWarning, match="1 runs failed"):
         frames = sweeps(one, two, one, bad, profile=toy_base, seeds=2, progress=False)
     assert frames[3]["error"].iloc[0].startswith("AttributeError")
     pd.testing.assert_frame_equal(frames[0], quiet_sweep(toy_base, seeds=2, **one))
@@ -183,66 +163,71 @@ def test_sweeps_together_give_what_each_gives_alone(toy_base, log):
     assert lines(log) == ["a0", "a1", "b0", "b1"], "what two of them need is run once, and kept"
 
 
+def same_name(run, form):
+    return pd.DataFrame({"form": [form]})
+
+
 def test_the_error_of_a_run_says_what_failed_and_where(toy_base):
-    def typed(code, file="own.py"):
-        space = {"__name__": "__main__", "pd": pd, "json": json}
-        exec(compile(code, f"/course/{file}", "exec"), space)
+    def typed(code):
+        exec(code, space := {"__name__": "__main__", "pd": pd, "json": json})
         return {"measure": {"m": space["measure"]}}
 
     bad, good = [{"messages": [{"role": "user", "content": "?"}]}], conversations(2)
-    cell = "def measure(run):\n    part(run)\n\ndef part(run):\n    return run.answers[0]\n"
+    nested = "def part(run):\n    return run.answers[0]\n\ndef measure(run):\n    part(run)"
     mixed = "def measure(run): return pd.DataFrame({'right': [1, 'two']})"
     twice = "def measure(run): return pd.DataFrame([[1, 2]], columns=['a', 'a'])"
-    where = r" \(in the measure 'm'"
     cases = [
         ({"examples": [*good, *bad]}, r"ExampleError: example 2, messages\[0\].role.*"),
         ({"examples": good, "eval_dataset": bad}, "ExampleError: validation example 0, messages.*"),
         ({"examples": good, "grid": {"num_train_epochs": [-1]}}, "SettingsError: num_train.* -1.*"),
         ({"examples": lambda seed: good[seed]["rows"]}, r"KeyError: 'rows' \(in the function `.*"),
-        (typed(cell, "ipykernel_123/456.py"), rf".*{where}, a cell, line 5\)"),
-        (typed("def measure(run):\n    json.loads('?')"), rf".*{where}, own.py, line 2\)"),
-        (typed("def measure(run):\n    run.answer(7)"), rf".*{where}, own.py, line 2\)"),
-        (typed("def measure(run): return ''"), rf".*a str; return a number, or a frame.*{where}\)"),
-        # pyarrow's frames have relative names: "pyarrow/error.pxi".
-        (typed(mixed), rf".*for column right.*{where}\)"),
-        (typed(twice), rf".*Duplicate column.*{where}.*"),
+        ({"eval_dataset": good}, "TypeError: .*missing.* 'examples'"),
+        (typed(nested), r".*'answers' \(in the measure 'm', line 5\)"),
+        (typed("def measure(run):\n    json.loads('?')"), r".*\(in the measure 'm', line 2\)"),
+        (
+            typed("def measure(run): return ''"),
+            ".*'m' returned a str; return a number.*",
+        ),
+        (typed(mixed), ".*for column right.*"),
+        (typed(twice), ".*Duplicate column.*"),
+        (typed("def measure(run, n): pass"), ".*missing.*'n' .in the measure 'm'."),
+        (
+            {"measure": {"m": same_name}, "grid": {"form": [1]}},
+            ".*'form', which the sweep has.*",
+        ),
     ]
     usual = {"profile": toy_base, "measure": {"m": lambda run: 1}, "seeds": 1, "progress": False}
-    with pytest.warns(UserWarning, match="10 runs failed"):
+    with pytest.warns(UserWarning, match="12 runs failed"):
         frames = sweeps(*(arguments for arguments, _ in cases), **usual)
     for frame, (_, said) in zip(frames, cases, strict=True):
         assert re.fullmatch(said, frame["error"].iloc[0])
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:1 run failed")
-@pytest.mark.parametrize("deaths", [1, 2])
-def test_a_worker_that_is_killed_costs_one_more_attempt_and_no_other_run(toy_base, log, deaths):
+def test_a_killed_worker_is_named_and_its_run_is_tried_again_by_the_next_call(toy_base, log):
     def measure(run, seed):
         note(log, seed)
-        if seed == 1 and lines(log).count("1") <= deaths:
+        if seed == 1 and lines(log).count("1") == 1:
             psutil.Process().kill()
-        time.sleep(0.2)
         return seed
 
-    frame = quiet_sweep(toy_base, measure={"m": measure}, seeds=4, jobs=2)
-    assert lines(log).count("1") == 2
-    assert frame["value"].isna().tolist() == [False, deaths == 2, False, False]
-    if deaths == 2:
-        assert "WorkerDied: the worker process of this run ended" in frame["error"].iloc[1]
+    go = functools.partial(quiet_sweep, toy_base, measure={"m": measure}, seeds=3, jobs=1)
+    with pytest.warns(UserWarning, match="TerminatedWorkerError.*memory usage.*a smaller jobs"):
+        frame = go()
+    assert frame["value"].isna().tolist() == [False, True, True]
+    assert go()["value"].tolist() == [0, 1, 2]
+    assert lines(log) == ["0", "1", "1", "2"], "what was done is kept"
 
 
 def test_warnings_reach_the_caller_once_also_from_the_cache(toy_base):
     def measure(run, seed):
         warnings.warn("mind the gap", stacklevel=1)
-        logging.getLogger("transformers.of.course").warning("mind the %s", "step")
         return seed
 
     for _ in range(2):
-        with pytest.warns(UserWarning, match="mind the") as caught:
+        with pytest.warns(UserWarning, match="mind the gap") as caught:
             quiet_sweep(toy_base, measure={"m": measure}, seeds=2)
-        texts = sorted(str(w.message) for w in caught)
-        assert texts == ["mind the gap (in 2 of 2 runs)", "mind the step (in 2 of 2 runs)"]
+        assert [str(warning.message) for warning in caught] == ["mind the gap"]
 
 
 LAYER = torch.nn.Linear(1, 1)
@@ -251,45 +236,24 @@ STREAM = (n for n in range(3))
 MODEL = r"the measure 'm' uses a model from outside.*run\.model"
 
 
-def same_name(run, form):
-    return pd.DataFrame({"form": [form]})
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"grid": {"learning_rat": [1]}}, "nothing takes 'learning_rat'.*form.*learning_rate"),
-        ({"grid": {"packing": [1]}, "examples": None}, "without examples nothing is trained"),
-        ({"grid": [1]}, "give values by name"),
-        ({"grid": {"seed": [1]}}, "argument `seeds`"),
-        ({"grid": {"loss": [1]}}, "has a column of that name"),
-        ({"grid": {"form": []}}, "has no values"),
-        ({"grid": {"form": "abc"}}, "give a list"),
+        ({"grid": {"packing": [1]}, "examples": None}, "nothing takes 'packing'"),
+        ({"grid": {"seed": [1]}}, "has a column of that name"),
         ({"grid": {"form": ["a", "a"]}}, "twice"),
-        ({"seeds": 0}, "seeds is 0"),
-        ({"seeds": [1, 1]}, "different whole numbers"),
-        ({"seeds": True}, "seeds is True"),
-        ({"jobs": 0}, "jobs is 0"),
-        ({"settings": {}}, "settings is {}; give Settings"),
-        ({"measure": {}}, "mapping from names to functions"),
-        ({"measure": {"m": 3}}, "the measure 'm' is 3"),
-        ({"measure": {"m": lambda: 1}}, "the measure 'm' takes no run"),
-        ({"measure": {"m": lambda run, n: 1}}, "'m' needs 'n'"),
-        ({"examples": lambda n: []}, "examples needs 'n'"),
-        ({"eval_dataset": [], "examples": None}, "eval_dataset needs examples"),
         ({"measure": {"m": lambda run: LAYER(1)}}, MODEL),
         ({"measure": {"m": lambda run: HELD["deep"]}}, MODEL),
         ({"measure": {"m": functools.partial(lambda run, by: 1, by=LAYER)}}, MODEL),
         ({"measure": {"m": lambda run: next(STREAM)}}, "make it inside the function"),
         ({"profile": "tinny"}, "no profile is called 'tinny'"),
-        ({"measure": {"m": same_name}, "grid": {"form": [1]}}, "column 'form', and the sweep has"),
     ],
 )
 def test_a_wrong_argument_is_an_error_with_a_remedy(toy_base, arguments, message):
     usual = {"measure": {"m": lambda run, form="a": 1}, "examples": conversations(2)}
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises((SweepError, UnknownProfileError), match=message):
         quiet_sweep(**{"profile": toy_base, **usual, "settings": QUICK, **arguments})
-    assert isinstance(caught.value, SweepError | FingerprintError | UnknownProfileError)
 
 
 @pytest.mark.slow
@@ -324,7 +288,7 @@ def test_it_trains_as_finetune_does_whatever_the_number_of_jobs(toy_base, tmp_pa
     torch.set_num_threads(threads)
     first = frame.iloc[2]
     assert (first["value"], first["loss"]) == (weights(run), run.history[-1]["loss"])
-    assert cache.read(first["run"]).record["settings"] == vars(run.settings)
+    assert cache.read(first["run"])["settings"] == vars(run.settings)
 
 
 @pytest.mark.slow
