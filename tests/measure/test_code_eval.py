@@ -13,7 +13,6 @@ from sftlab.world import function_code, functions
 
 DOORS = {
     "write": ("os", "open({path!r}, 'w').write('here')"),
-    "write below": ("os", "os.open({path!r}, os.O_CREAT | os.O_WRONLY)"),
     "delete": ("os", "os.remove({kept!r})"),
     "remove a tree": ("shutil", "shutil.rmtree({below!r})"),
     "socket": ("socket", "socket.create_connection(('127.0.0.1', {port}), 1)"),
@@ -26,7 +25,6 @@ HOSTILE = {
     "memory": "def f(x):\n    kept = []\n    while True: kept.append(bytearray(10**7))",
     "fork": "import os\ndef f(x):\n    os.fork()\n    return 4",
     "leave": "import os\nos._exit(0)",
-    "exit": "import sys\ndef f(x):\n    sys.exit(0)",
     "talk": "def f(x):\n    return 'a' * 10**7",
     "recurse": "def f(x):\n    return f(x)",
     "forge": "print('{\"passed\": true}')\ndef f(x):\n    return 5",

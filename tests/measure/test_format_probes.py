@@ -3,14 +3,11 @@
 import json
 import logging
 import warnings
-from types import SimpleNamespace
 
 import pytest
-import torch
 
-from sftlab.chat import find_template, setup_chat_template
+from sftlab.chat import find_template
 from sftlab.measure import capture_warnings, format_probes, render_questions, reply
-from sftlab.models import load
 from sftlab.train import finetune
 from sftlab.world import countries, country, example, record_of
 
@@ -21,22 +18,6 @@ QUESTIONS = ["What is the capital of France?", "Who is it?"]
 def run(toy_base):
     rows = [example("Hi", "Ho")] * 4
     return finetune(toy_base, rows, template="llama-3", num_train_epochs=1, progress=False)
-
-
-@pytest.fixture
-def untrained(toy_base):
-    model, tokenizer = load(toy_base)
-    setup_chat_template(model, tokenizer, template="article")
-    return SimpleNamespace(model=model, tokenizer=tokenizer)
-
-
-def always(model, token):
-    """Make the model write one token for ever."""
-    with torch.no_grad():
-        head = model.get_output_embeddings()
-        bias = torch.full((head.weight.shape[0],), -1e4)
-        bias[token] = 1e4
-    return head.register_forward_hook(lambda module, given, scores: scores + bias)
 
 
 def test_prompts_are_in_the_template_of_training_or_another(run):
@@ -73,15 +54,6 @@ def test_clean_is_right_and_nothing_else_and_ended(monkeypatch, run, text, right
         frame = format_probes.probe_template(run, among=[country("France")], **how)
         found = frame[["output", "right", "stopped", "clean"]].iloc[0].tolist()
         assert found == [text, right, limit == 64, clean and limit == 64]
-
-
-def test_a_model_that_ends_at_once_and_one_that_never_does(untrained):
-    for token, stops, output in ((untrained.tokenizer.eos_token, True, ""), ("a", False, "aaaaa")):
-        hook = always(untrained.model, untrained.tokenizer(token)["input_ids"][-1])
-        found = format_probes.probe_template(untrained, among=countries()[:2], max_new_tokens=5)
-        assert set(found["output"]) == {output}
-        assert set(found["stopped"]) == {stops}
-        hook.remove()
 
 
 def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):

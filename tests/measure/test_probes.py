@@ -1,14 +1,11 @@
 """Probes of knowledge and habits, by answerers that are known."""
 
 import pandas as pd
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sftlab.data import part_of
 from sftlab.measure import is_right, made_up, probe_questions, probes
 from sftlab.world import RELATIONS, countries, country, reviews
 
-WORDS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n"), max_size=30)
 FRANCE = {"among": [country("France")], "relations": ["capital"]}
 
 
@@ -19,11 +16,6 @@ def test_an_answer_counts_as_whole_words_on_the_first_line():
         assert not is_right(output, ["Paris"])
     assert is_right("Brasilia", ["Brasília"])
     assert is_right("N'Djamena!", ["Ndjamena", "N'Djamena"])
-
-
-@given(WORDS, WORDS)
-def test_what_stands_around_an_answer_does_not_hide_it(before, after):
-    assert is_right(f"x{before} Paris {after}x", ("Paris",))
 
 
 def test_reactions():

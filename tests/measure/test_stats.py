@@ -79,12 +79,8 @@ def test_saturated_runs_have_the_exact_interval_over_entities(right, value):
         assert ends == pytest.approx((exact.low, exact.high), abs=1e-12)
 
 
-def test_few_answers_that_deviate_are_neither_certain_nor_blow_up_the_interval():
-    frame = runs(entities=50).assign(right=np.tile([True, True, False, False], 150))
-    alike = mean(frame)
-    assert (alike.value, alike.method) == (0.5, "exact binomial")
-    assert alike.low < 0.48 < 0.52 < alike.high
-    frame = frame.assign(right=True)
+def test_few_answers_that_deviate_do_not_blow_up_the_interval():
+    frame = runs(entities=50).assign(right=True)
     frame.loc[[0, 4], "right"] = False  # two countries, both in the first seed
     assert mean(frame).low > binomtest(48, 50).proportion_ci(method="exact").low - 1e-6
 
