@@ -32,9 +32,9 @@ def test_doctor_ends_with_1_where_a_finding_is_an_error(call, tmp_path):
     assert code == 1
     assert out.index("no-end-of-turn") < out.index("no-generation-prompt")
     assert "do: write the tokenizer's eos after each answer" in out
-    code, out, _ = call("doctor", "--template", write(tmp_path / "broken.jinja", BROKEN))
-    assert code == 1
-    assert re.search(r"line [23]", out)
+    code, _, err = call("doctor", "--template", write(tmp_path / "broken.jinja", BROKEN))
+    assert code == 2
+    assert re.search(r"line [23]", err)
 
 
 def test_doctor_examines_tokenizer_and_data_too(call, tmp_path, toy_tokenizer):
