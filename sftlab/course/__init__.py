@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "interval",
         ],
         "ledger": ["Record", "record", "rows", "stored_records"],
-        "decision": ["ARCHETYPES", "CHOICES", "TASKS", "Advice", "Limits", "Situation", "decide"],
+        "decision": ["ARCHETYPES", "CHOICES", "TASKS", "Advice", "Situation", "decide"],
         "lessons": ["find_lessons", "parse_parameter"],
         "runner": ["record_minutes", "recorded_minutes", "run_notebooks"],
         "model_card": ["HELD_OUT_BARS", "SEEDS", "measure_base", "measure_tunes", "write_card"],
