@@ -15,7 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Template",
             "TemplateError",
             "find_template",
-            "frozen_clock",
             "installed_templates",
         ],
         "tokenizer_setup": [

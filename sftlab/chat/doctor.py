@@ -75,13 +75,6 @@ class Diagnosis:
         """The same as plain values with stable names, for JSON."""
         return asdict(self) | {"ok": self.ok}
 
-    def __str__(self) -> str:
-        lines = [f"template {self.template}"]
-        for finding in self.findings:
-            lines.append(f"{finding.level:8}{finding.code}: {finding.what}")
-            lines += [f"        do: {finding.remedy}"] * bool(finding.remedy)
-        return "\n".join(lines)
-
 
 _TEXTS = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
 
@@ -118,40 +111,24 @@ def examine(
         tokenizer: a fast one; without it nothing is said about tokens, and an eos that the template
             writes is shown as `<eos_token>` where its name is unknown.
         conversations: lists of messages, or rows of `{"messages": [...]}`; all are checked.
-        max_length: the tokens that training keeps of a conversation.
+        max_length: the tokens that training keeps of a conversation; counted with a tokenizer.
 
     Raises:
-        TemplateError: there is no such template. One that is not valid Jinja is a finding.
-        ValueError: `max_length` is not positive, or was given without a tokenizer.
+        TemplateError: there is no such template, or it is not valid Jinja.
+        ValueError: the tokenizer is a slow one.
     """
-    if max_length is not None and (tokenizer is None or max_length < 1):
-        raise ValueError(
-            f"max_length is {max_length} tokens"
-            + (": give at least 1" if tokenizer else ", and only a tokenizer can count those")
-        )
-    rows = None
+    rows, case, found = None, None, find_template(template, tokenizer=tokenizer)
     if conversations is not None:
         rows = [list(row["messages"] if isinstance(row, Mapping) else row) for row in conversations]
-    case = None
-    try:
-        found = find_template(template, tokenizer=tokenizer)
-        name = found.name
-        if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
-            tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
-            found = replace(found, **tokens)
-    except TemplateError as error:
-        name = str(template)
-        if "{" not in name and not Path(name).is_file():
-            raise
-        name = "(given text)" if "{" in name else name
-        findings = [_finding("not-rendered", error=error)]
-    else:
-        findings = _unusable(found)
+    if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
+        tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
+        found = replace(found, **tokens)
+    findings = _unusable(found)
     if not findings:
         case = _Case(found, tokenizer, rows, max_length)
         findings = sorted(_checks(case), key=lambda finding: LEVELS.index(finding.level))
     return Diagnosis(
-        template=name,
+        template=found.name,
         end_of_turn=case and case.end_of_turn,
         rows=None if rows is None else len(rows),
         findings=tuple(findings),
@@ -222,9 +199,6 @@ class _Case:
 def _checks(case: _Case) -> Iterator[Finding]:
     for check in (_end_of_turn, _prompt, _history, _thinking, _roles, _writing):
         yield from check(case)
-    if case.tokenizer is not None and not case.tokenizer.is_fast:
-        yield _finding("slow-tokenizer")
-        return
     if case.tokenizer is not None:
         yield from _tokens(case)
     if case.rows is not None:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sftlab.chat.spans import Messages, Spans, assistant_spans, check_choice
-from sftlab.chat.templates import Template, TemplateError, find_template, frozen_clock
+from sftlab.chat.spans import Messages, Spans, assistant_spans
+from sftlab.chat.templates import Template, TemplateError, find_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,18 +90,15 @@ def label_rows(
         )
     if max_length is not None and max_length < 1:
         raise ValueError(f"max_length is {max_length} tokens; give at least 1")
-    check_choice("on_empty", on_empty, ("raise", "keep"))
-    check_choice("on_full", on_full, ("raise", "keep"))
     found = find_template(template, tokenizer=tokenizer)
     rendered = []
-    with frozen_clock():
-        for index, row in enumerate(rows):
-            own = row if isinstance(row, Mapping) else {"messages": row}
-            row_tools = own.get("tools") or tools
-            try:
-                rendered.append(assistant_spans(found, own["messages"], tools=row_tools, **options))
-            except TemplateError as error:
-                raise TemplateError(f"row {index}: {error}") from error
+    for index, row in enumerate(rows):
+        own = row if isinstance(row, Mapping) else {"messages": row}
+        row_tools = own.get("tools") or tools
+        try:
+            rendered.append(assistant_spans(found, own["messages"], tools=row_tools, **options))
+        except TemplateError as error:
+            raise TemplateError(f"row {index}: {error}") from error
     if not rendered:
         return []
     options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}

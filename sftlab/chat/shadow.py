@@ -36,7 +36,6 @@ from sftlab.chat.templates import (
     REASONING,
     Template,
     TemplateError,
-    frozen_clock,
     jinja_environment,
     plain_messages,
 )
@@ -342,20 +341,19 @@ def trace(
         TemplateError: the template refuses, or does what a shadow can't follow.
     """
     options = {"tools": tools, "add_generation_prompt": add_generation_prompt}
-    with frozen_clock():
-        text = template.render(messages, **options)
-        alphabet = Alphabet(text)
-        token = Alphabet.current.set(alphabet)
-        try:
-            shadows = [
-                _shadowed(message, index, calls)
-                if roles is None or message.get("role") in roles
-                else message
-                for index, message in enumerate(plain_messages(messages))
-            ]
-            render = template.render_in(_shadow_environment(), shadows, **options)
-        finally:
-            Alphabet.current.reset(token)
+    text = template.render(messages, **options)
+    alphabet = Alphabet(text)
+    token = Alphabet.current.set(alphabet)
+    try:
+        shadows = [
+            _shadowed(message, index, calls)
+            if roles is None or message.get("role") in roles
+            else message
+            for index, message in enumerate(plain_messages(messages))
+        ]
+        render = template.render_in(_shadow_environment(), shadows, **options)
+    finally:
+        Alphabet.current.reset(token)
     shadowed = str.__str__(render)
     if (read := alphabet.read(shadowed)) == text:
         return Trace(text, tuple(_pieces(shadowed, alphabet)))

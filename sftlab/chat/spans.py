@@ -21,7 +21,7 @@ from itertools import pairwise, product, takewhile
 from typing import Any, Literal, NamedTuple
 
 from sftlab.chat.shadow import Piece, Trace, trace
-from sftlab.chat.templates import Template, TemplateError, find_template, frozen_clock
+from sftlab.chat.templates import Template, TemplateError, find_template
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -109,12 +109,8 @@ def assistant_spans(
     answers = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
     wanted = [i for i in (answers if turns == "all" else answers[-1:]) if _trained(messages[i])]
     chat, last = _Chat(template, messages, tools), len(messages) - 1
-    with frozen_clock():
-        end = find_turn_end(template, messages, tools=tools)
-        if start == "content":
-            text, found = _contents(chat, wanted)
-        else:
-            text, found = _generated(chat, wanted, end)
+    end = find_turn_end(template)
+    text, found = _contents(chat, wanted) if start == "content" else _generated(chat, wanted, end)
     spans, open_turns = [], []
     for message, turn in sorted(found.items()):
         ending = turn.ending or _ending(template, text, turn.end, message == last, end)
@@ -139,15 +135,11 @@ def assistant_spans(
             "an empty answer, reasoning and tool calls are learned with start='generation'"
         )
     if open_turns:
-        warnings.append(f"nothing ends the turn of messages {listed(open_turns)}")
-        if "eos_token" in template.text and not template.eos_token:
-            warnings[-1] += ": the template writes eos_token there, and it is empty; give eos_token"
-        else:
-            others = f" (others end with {end.token!r})" if end.token else ""
-            warnings[-1] += (
-                f"{others}, so from them the model can't learn to stop; end the last one with "
-                "append_eos=True, or use a template that ends every turn"
-            )
+        warnings.append(
+            f"nothing ends the turn of messages {listed(open_turns)}, so from them the model can't "
+            "learn to stop; end the last one with append_eos=True, or use a template that ends "
+            "every turn"
+        )
     spans.sort(key=lambda span: span.start)
     return Spans(text=text, spans=tuple(spans), end_of_turn=end.token, warnings=tuple(warnings))
 
@@ -319,23 +311,12 @@ class TurnEnd(NamedTuple):
         return end.strip() if end else None
 
 
-def find_turn_end(
-    template: Template, messages: Messages = (), *, tools: Sequence[Any] | None = None
-) -> TurnEnd:
-    """The end of turn, tried out once for each template; on `messages` if ours are refused."""
-    if known := _usual_turn_end(template):
-        return known
-    try:
-        return _turn_end(_Chat(template, messages, tools))
-    except TemplateError:
-        return TurnEnd()
-
-
 _ROUNDS = [("user", "What is it?"), ("assistant", "It is so.")] * 2
 
 
 @lru_cache(maxsize=256)
-def _usual_turn_end(template: Template) -> TurnEnd | None:
+def find_turn_end(template: Template) -> TurnEnd:
+    """The end of turn, tried out once for each template."""
     for system, parts in product(([], [("system", "Be brief.")]), (False, True)):
         messages = [
             {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
@@ -343,7 +324,7 @@ def _usual_turn_end(template: Template) -> TurnEnd | None:
         ]
         with suppress(TemplateError):  # It needs another form.
             return _turn_end(_Chat(template, messages))
-    return None
+    return TurnEnd()
 
 
 def _turn_end(chat: _Chat) -> TurnEnd:
@@ -360,8 +341,6 @@ def _turn_end(chat: _Chat) -> TurnEnd:
         return traced.text[at : min(starts, default=len(traced.text))]
 
     final = traced.text[ends[answers[-1]] :] if answers[-1] == len(chat.messages) - 1 else ""
-    if len(answers) == 1:
-        return _compared(template, "", final, "", "")
     between, prompt = text_from(ends[answers[0]]), text_from(ends.get(answers[0] - 1, 0))
     return _compared(template, between, final, text_from(0), prompt)
 

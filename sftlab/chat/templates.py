@@ -8,7 +8,7 @@
 
 One `Template` serves training, evaluation and serving, so that a model is prompted in the form in
 which it was trained. A template is code from elsewhere: it runs in jinja2's sandbox, set up by
-transformers, and sees plain data only. `find_template` takes whatever the user has:
+transformers. `find_template` takes whatever the user has:
 
     "chatml", "llama-3"              the lab's families, which families.toml draws
     "qwen3", "gemma3_training"       those that TRL installs
@@ -20,11 +20,8 @@ transformers, and sees plain data only. `find_template` takes whatever the user 
 import json
 import tomllib
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +33,6 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 """The keys under which messages carry their reasoning; the first that is there counts."""
 _FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 """Where a model's folder keeps its template; the first that has one counts, as in transformers."""
-_NOW: ContextVar[datetime | None] = ContextVar("now", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +71,6 @@ class TemplateError(ValueError):
     """A template that can't be found or rendered; names it, the line if known, and a remedy."""
 
 
-@contextmanager
-def frozen_clock() -> Iterator[None]:
-    """Every `strftime_now` inside gives the same time, so that two renders of one text agree."""
-    token = _NOW.set(_NOW.get() or datetime.now())
-    try:
-        yield
-    finally:
-        _NOW.reset(token)
-
-
 @lru_cache(maxsize=1)
 def jinja_environment() -> jinja2.Environment:
     """The sandbox with the tags, filters and functions of chat templates."""
@@ -92,12 +78,7 @@ def jinja_environment() -> jinja2.Environment:
     # a copy of it would miss their security fixes. The tests hold renders to `apply_chat_template`.
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    def strftime_now(form: str) -> str:
-        return (_NOW.get() or datetime.now()).strftime(form)
-
-    environment = _compile_jinja_template("").environment.overlay()
-    environment.globals = environment.globals | {"strftime_now": strftime_now}
-    return environment
+    return _compile_jinja_template("").environment
 
 
 @lru_cache(maxsize=512)
@@ -142,7 +123,7 @@ class Template:
 
         Args:
             messages: role and content each, and what else the template reads.
-            tools: JSON schemas, or functions with type hints and a docstring.
+            tools: JSON schemas.
             add_generation_prompt: end with the header of the answer that is to come.
             variables: values of other variables; they override the template's own.
 
@@ -161,13 +142,9 @@ class Template:
         **variables: Any,
     ) -> str:
         """`render` of messages as they are, compiled in another environment."""
-        if any(callable(tool) for tool in tools or ()):
-            from transformers.utils import get_json_schema
-
-            tools = [get_json_schema(tool) if callable(tool) else tool for tool in tools]
         values = {"bos_token": self.bos_token, "eos_token": self.eos_token, "documents": None}
         values = {**dict(self.variables), **values, **variables}
-        values |= {"messages": messages, "tools": _plain(tools)}
+        values |= {"messages": messages, "tools": tools}
         try:
             return _compiled(self.text, environment).render(values)
         except Exception as error:
@@ -194,14 +171,12 @@ class Template:
 def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Copies of the messages as a template may see them.
 
-    As in transformers: None is left out (a Dataset fills absent keys with it), objects become their
-    type's name, and reasoning stands under each key that templates read. The key `train`, which is
-    for the mask, is left out too.
+    As in transformers: None is left out (a Dataset fills absent keys with it), and reasoning stands
+    under each key that templates read. The key `train`, which is for the mask, is left out too.
     """
     plain = []
     for message in messages:
-        kept = {key: v for key, v in message.items() if v is not None and key != "train"}
-        copy = {key: _plain(value) for key, value in kept.items()}
+        copy = {key: v for key, v in message.items() if v is not None and key != "train"}
         reasoning = next((copy[key] for key in REASONING if key in copy), None)
         if reasoning is not None:
             copy = {"thinking": reasoning, **copy, "reasoning_content": reasoning}
@@ -209,35 +184,14 @@ def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     return plain
 
 
-def _plain(value: Any) -> Any:
-    kind = type(value)
-    if value is None or kind in (str, int, float, bool):
-        return value
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    for base in (str, int, float):
-        if isinstance(value, base):  # A subclass may bring methods that the sandbox must not call.
-            return base(value)
-    return f"<{kind.__name__}>"
-
-
-def find_template(
-    which: str | Path | Template | None = None,
-    *,
-    tokenizer: Any = None,
-    bos_token: str | None = None,
-    eos_token: str | None = None,
-) -> Template:
+def find_template(which: str | Path | Template | None = None, *, tokenizer: Any = None) -> Template:
     """The template, with the special tokens that it may write.
 
     Args:
         which: a family's name, a template that TRL installs, a file (`.jinja`, `.json`) or a
             folder, a Jinja text, a `Template`, or None for the tokenizer's own.
-        tokenizer: a transformers tokenizer, whose special tokens the template writes.
-        bos_token: what `bos_token` renders as; by default the tokenizer's, else the file's, else
-            that of the published family, else nothing. `eos_token` is the same.
+        tokenizer: a transformers tokenizer, whose special tokens the template writes; without it
+            they are the file's, or those of the published family, or nothing.
 
     Raises:
         TemplateError: there is no such template; the message lists where it was looked for.
@@ -262,9 +216,7 @@ def find_template(
         name, text, values = _from_path(Path(which))
     if tokenizer is not None:
         values |= tokenizer.special_tokens_map
-    chosen = {"bos_token": bos_token, "eos_token": eos_token}
-    values |= {key: value for key, value in chosen.items() if value is not None}
-    bos, eos = (str(values.pop(key, None) or "") for key in chosen)
+    bos, eos = (str(values.pop(key, None) or "") for key in ("bos_token", "eos_token"))
     variables = tuple(sorted((key, value) for key, value in values.items() if value is not None))
     return Template(name=name, text=text, bos_token=bos, eos_token=eos, variables=variables)
 
@@ -277,19 +229,14 @@ def installed_templates() -> dict[str, Path]:
 
 def _from_path(path: Path) -> tuple[str, str, dict[str, Any]]:
     """Name, text and special tokens of the template in a file, or in a model's folder."""
-    families, file = ", ".join(FAMILIES), path
-    if path.is_dir():
-        files = [file for file in (path / name for name in _FILES) if file.is_file()]
-        file = next((file for file in files if "chat_template" in _read(file)), None)
+    files = [path / name for name in _FILES] if path.is_dir() else [path]
+    held = {file: _read(file) for file in files if file.is_file()}
+    file = next((file for file in held if held[file].get("chat_template")), None)
     if file is None:
         raise TemplateError(
-            f"{path} holds no chat template ({', '.join(_FILES)} were looked for); give a family's "
-            f"name ({families}) or a .jinja file"
-        )
-    if not file.is_file():
-        raise TemplateError(
-            f"there is no chat template {str(path)!r}: it is neither a family ({families}) nor a "
-            "template that TRL installs, a file or a Jinja text; correct the name"
+            f"there is no chat template {str(path)!r}: it is neither a family "
+            f"({', '.join(FAMILIES)}) nor a template that TRL installs, a Jinja text, or a file or "
+            f"folder that holds one ({', '.join(_FILES)}); correct the name"
         )
     config = _read(c) if (c := file.with_name(_FILES[-1])).is_file() else {}
     special = {
@@ -298,7 +245,7 @@ def _from_path(path: Path) -> tuple[str, str, dict[str, Any]]:
         if (token := config.get(key))
     }
     name = str(path) if path.is_dir() else path.name
-    return name, _default(_read(file).get("chat_template"), file), special
+    return name, _default(held[file]["chat_template"], file), special
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Set up a base model and its tokenizer for a chat template."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sftlab.chat.spans import find_turn_end
@@ -60,7 +61,7 @@ def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> l
     """
     base_eos, pad = tokenizer.eos_token, tokenizer.pad_token
     bos = tokenizer.bos_token or ""
-    found = find_template(template, bos_token=bos, eos_token=base_eos or "")
+    found = replace(find_template(template), bos_token=bos, eos_token=base_eos or "")
     if template in FAMILIES:
         end = FAMILIES[template].end(base_eos)
     else:

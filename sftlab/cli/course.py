@@ -131,7 +131,7 @@ def cache(clear: bool = False) -> None:
 def base(names: list[str] | None = None, card_only: bool = False) -> None:
     from sftlab.course import write_card
     from sftlab.paths import DATA
-    from sftlab.show import plot_card, plot_pretraining
+    from sftlab.show import plot_card
     from sftlab.world import EARLY, RECIPES, train_all
 
     if unknown := set(names or []) - set(RECIPES):
@@ -147,5 +147,3 @@ def base(names: list[str] | None = None, card_only: bool = False) -> None:
         say(f"{name}: " + (f"bars missed: {'; '.join(missed)}" if missed else "bars met"))
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         plot_card(card).save(folder / "journey.png")
-        log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
-        plot_pretraining(log, name=name).save(folder / "training.png")

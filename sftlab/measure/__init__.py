@@ -22,7 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "padded_pairs",
             "position_bias",
             "rate_answers",
-            "shuffled_sides",
             "win_rate",
         ],
         "lm_eval_tasks": ["export_tasks"],

@@ -12,7 +12,6 @@ import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from random import Random
 from typing import Any
 
 import pandas as pd
@@ -164,13 +163,6 @@ def padded_pairs(pairs: Iterable[Pair]) -> list[Pair]:
         replace(one, first=padding.format(a=one.first), second=one.first)
         for one, padding in product(pairs, paddings)
     ]
-
-
-def shuffled_sides(count: int, *, seed: int = 0) -> list[bool]:
-    """For a blind rating, whether each pair is shown swapped: half of them, in random order."""
-    sides = [n % 2 == 1 for n in range(count)]
-    Random(f"sides-{seed}").shuffle(sides)
-    return sides
 
 
 def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:

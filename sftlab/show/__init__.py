@@ -35,16 +35,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_memory",
             "plot_meter",
             "plot_pareto",
-            "plot_pretraining",
             "plot_runs",
         ],
-        "widgets": [
-            "Rating",
-            "decision_guide",
-            "decision_table",
-            "map_walker",
-            "mask_explorer",
-            "votes_sentence",
-        ],
+        "widgets": ["decision_guide", "decision_table", "mask_explorer"],
     },
 )

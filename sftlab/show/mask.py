@@ -15,6 +15,7 @@ in HTML it is a box with a thick line below it, so that it does not depend on co
 import re
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -32,7 +33,6 @@ from sftlab.chat import (
     TemplateError,
     assistant_spans,
     find_template,
-    frozen_clock,
     trace,
 )
 from sftlab.chat import labels as make_labels
@@ -156,14 +156,6 @@ class Xray:
         width = max((len(line.role) for line in lines), default=0)
         rows = [self.sentence, MASK_KEY, ""]
         rows += [f"{line.role:{width}}  {line.before}{line.text}{line.after}" for line in lines]
-        if self.losses:
-            rows += ["", "loss of each supervised token, in nats"]
-            rows.append("  ".join([*(f"{name:>6}" for name in self.losses), "token"]))
-            for token in self.tokens:
-                if token.supervised:
-                    numbers = ["-" if loss is None else f"{loss:.2f}" for loss in token.losses]
-                    text = visible(token.text) or PIECE
-                    rows.append("  ".join([*(f"{number:>6}" for number in numbers), text]))
         return "\n".join(rows + [f"! {warning}" for warning in self.warnings])
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
@@ -193,7 +185,7 @@ def _shade(loss: float) -> int:
 def show_mask(
     messages: Messages,
     *,
-    tokenizer: Any = None,
+    tokenizer: Any,
     template: str | Template | None = None,
     tools: Sequence[Any] | None = None,
     turns: Literal["all", "last", "everything"] = "all",
@@ -211,40 +203,30 @@ def show_mask(
         show_mask(messages, tokenizer=tokenizer, model=base, after=run)  losses before and after
 
     Args:
-        tokenizer: a fast one; by default that of the run.
+        tokenizer: a fast one.
         template: as for `find_template`; None is the tokenizer's own, or ChatML where it has none.
         turns: supervise every answer, the last one, or every token, the questions' too.
         start: as for `assistant_spans`, and so `end_of_turn`.
         max_length: tokens to keep, from the beginning.
         labels: one for each token, not shifted, -100 where nothing is learned.
-        model: a model or run whose loss on each token is shown; `after` is the same after training.
+        model: whose loss on each token is shown; `after` is the model or the run after training.
 
     Raises:
-        ValueError: arguments that don't fit together; TemplateError, a subclass: a refusal.
+        TemplateError: a refusal. ValueError: labels that are not of this conversation.
     """
-    if after is not None and model is None:
-        raise ValueError("after is compared with model: give both, or only model")
-    if turns == "everything" and labels is not None:
-        raise ValueError("turns='everything' makes the labels itself: leave labels out")
-    given = [one for one in (model, after) if one is not None]
-    runs = [one for one in given if hasattr(one, "tokenizer")]  # a plain model has none
-    if tokenizer is None and not runs:
-        raise ValueError("tokenizer is missing: give the tokenizer of the conversation's tokens")
-    tokenizer = runs[-1].tokenizer if tokenizer is None else tokenizer
     if template is None and not tokenizer.chat_template:
         template = "chatml"
     found = find_template(template, tokenizer=tokenizer)
     options = {"tools": tools, "start": start, "end_of_turn": end_of_turn, "max_length": max_length}
     options |= {"turns": "all" if turns == "everything" else turns}
     options |= {"on_empty": "keep", "on_full": "keep"}
-    with frozen_clock():  # the render is the same each time
-        try:
-            made = make_labels(tokenizer, messages, template=found, **options)
-        except TemplateError as error:  # there are no rows here
-            raise TemplateError(str(error).removeprefix("row 0: ")) from error
-        regions, end, warnings = _regions(found, messages, tools)
+    try:
+        made = make_labels(tokenizer, messages, template=found, **options)
+    except TemplateError as error:  # there are no rows here
+        raise TemplateError(str(error).removeprefix("row 0: ")) from error
+    regions = _regions(found, messages, tools)
     regions += [(span.start, span.end, "assistant") for span in made.spans]
-    warnings = [*made.warnings, *warnings]
+    warnings = list(made.warnings)
     if made.removed:
         warnings.append(f"the cut to {max_length} tokens removed {made.removed} supervised ones")
     if made.straddling:
@@ -252,17 +234,18 @@ def show_mask(
             f"{len(made.straddling)} tokens hold characters of an answer and others, "
             "and are not supervised"
         )
-    if turns == "everything":
-        made = replace(made, labels=made.ids)
-    elif labels is not None:
+    if labels is not None:
         own, odd = _own_labels(labels, made.ids)
         made, warnings = replace(made, labels=own), warnings + odd
+    elif turns == "everything":
+        made = replace(made, labels=made.ids)
     elif not made.supervised:
         warnings.append("nothing is supervised, so a model would learn nothing from this row")
     targets = [
         n if label == IGNORED else label for n, label in zip(made.ids, made.labels, strict=True)
     ]
-    models = [one.model if one in runs else one for one in given]
+    models = [one for one in (model, after) if one is not None]
+    models = [one.model if hasattr(one, "tokenizer") else one for one in models]
     losses = [token_losses(one, made.ids, targets=targets) for one in models]
     special, done, tokens = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}, 0, []
     for n, (token, (first, last)) in enumerate(zip(made.ids, made.offsets, strict=True)):
@@ -282,30 +265,25 @@ def show_mask(
         template=found.name if template else "the tokenizer's own",  # not a path of this machine
         text=made.text,
         spans=made.spans,
-        end_of_turn=end,
-        losses=(("loss",) if after is None else ("before", "after")) if given else (),
+        end_of_turn=made.end_of_turn,
+        losses=((), ("loss",), ("before", "after"))[len(models)],
         warnings=tuple(warnings),
     )
 
 
 def _regions(
     template: Template, messages: Messages, tools: Sequence[Any] | None
-) -> tuple[list[tuple[int, int, str]], str | None, list[str]]:
-    """Characters of the render and the role that wrote them; the end of turn; warnings."""
+) -> list[tuple[int, int, str]]:
+    """Characters of the render and the role that wrote them, as far as they can be followed."""
     bare = [{k: v for k, v in message.items() if k != "train"} for message in messages]
-    regions, end, warnings = [], None, []
-    try:
+    regions = []
+    with suppress(TemplateError):
         for piece in trace(template, bare, tools=tools, roles=None).pieces:
             regions.append((piece.start, piece.end, str(bare[piece.message]["role"])))
-    except TemplateError:
-        warnings.append("this template cannot be traced, so only the answers have a role")
-    try:
+    with suppress(TemplateError):  # an end that is not learned is the assistant's too
         found = assistant_spans(template, bare, tools=tools)
         regions += [(span.start, span.end, "assistant") for span in found.spans]
-        end = found.end_of_turn
-    except TemplateError:
-        pass  # The caller's own mask, from the generation prompt on, may work all the same.
-    return regions, end, warnings
+    return regions
 
 
 def _own_labels(labels: Any, ids: Sequence[int]) -> tuple[list[int], list[str]]:

@@ -1,21 +1,7 @@
-"""Pages of results: the card of a claim, the report of an evaluation, that of your own training.
+"""Pages of results: the card of a claim, the report of an evaluation, that of your own training."""
 
-B3  claim
-Supported                            what is expected
-reason
----------------------------------------------------  for each part of the rule:
-gain                        +34 points (+28 to +41)  its effect
-what is measured                5 seeds × 150 items
-      :::::::::o:o::o:::::::::::::::::               every seed
-      :::::::::--O------::::::::::::::               mean and interval
- 0   10        30       50                           shaded: where the rule holds
----------------------------------------------------
-article (P): its number
-here: ours
-"""
-
-import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sftlab.course import UNITS, Part, Record, in_unit, interval
-from sftlab.data import part_of
 from sftlab.measure import Estimate, share
 from sftlab.paths import write_atomically
 from sftlab.show.cards import Card, render
-from sftlab.show.plots import COLOURS, GREY, Picture, finish, new_axes, seed_dots, styled
+from sftlab.show.plots import COLOURS, Picture, seed_dots, styled
 from sftlab.show.run_plots import plot_loss, plot_meter
-from sftlab.train import Answer, Outcome, OwnRun, first_difference, is_exact, is_short
+from sftlab.train import OwnRun, is_exact, is_short
 
 
 def claim_card(record: Record) -> Card:
@@ -141,12 +126,11 @@ def evaluation_report(
     *,
     verdict: str,
     scores: Mapping[str, Estimate],
-    baselines: Mapping[str, Mapping[str, Estimate]] | None = None,
-    segments: Mapping[str, Estimate] | None = None,
-    losses: Sequence[str] = (),
-    samples: Sequence[tuple[str, str, str]] = (),
-    pictures: Mapping[str, Picture] | None = None,
-    provenance: Mapping[str, str] | None = None,
+    baselines: Mapping[str, Mapping[str, Estimate]],
+    segments: Mapping[str, Estimate],
+    losses: Sequence[str],
+    samples: Sequence[tuple[str, str, str]],
+    provenance: Mapping[str, str],
 ) -> Report:
     """The evaluation of a run on one page, as one would hand it to a team.
 
@@ -157,22 +141,22 @@ def evaluation_report(
         losses: what the run does worse than before, and what was not measured.
         samples: (question, answer, right answer) of answers that are wrong.
     """
-    others, rows = baselines or {}, []
+    rows = []
     for name, found in scores.items():
-        compared = [one.get(name, "") for one in others.values()]
+        compared = [one[name] for one in baselines.values()]
         rows.append([name, found, *compared, f"{found.seeds} × {found.items:,}"])
-    weakest = sorted((segments or {}).items(), key=lambda pair: pair[1].value)
+    weakest = sorted(segments.items(), key=lambda pair: pair[1].value)
     return Report(
         "evaluation.report",
+        pictures={},
         title=title,
         verdict=verdict,
-        baselines=others,
+        baselines=baselines,
         rows=rows,
         segments=[(name, one, f"{one.items:,}") for name, one in weakest],
         losses=losses,
         samples=samples,
-        pictures=pictures or {},
-        provenance=provenance or {},
+        provenance=provenance,
     )
 
 
@@ -182,20 +166,24 @@ def write_report(done: OwnRun) -> Report:
     points = [(0, before.loss)] if before else []
     points += [(point["step"], point["loss"]) for point in run.validation]
     skills = {"before": done.skills["before"], "title": "Old skills"}
+    name, origin = run.provenance["profile"]["name"], run.provenance
+    settings = {k: v for k, v in vars(run.settings).items() if v is not None and k != "template"}
     report = Report(
         "own_run.report",
-        title=f"{done.folder.resolve().name}: {run.provenance['profile']['name']} fine-tuned on "
-        f"{data.file}",
+        title=f"{done.folder.resolve().name}: {name} fine-tuned on {data.file}",
         summary=summary(done),
         next_command=next_command(done),
         data=data,
         problems=[(f"{n:,}", what) for what, n in data.report.kinds.most_common()],
-        epochs=[(f"{point['epoch']:g}", f"{point['loss']:.3f}") for point in run.validation],
-        measures=_measures(done) if before else [],
         samples=_samples(done) if before else [],
-        provenance=_provenance(done),
+        provenance=[
+            ("file", f"{data.file}, SHA-256 {data.sha256}"),
+            ("training rows", f"SHA-256 {origin['data']}"),
+            ("base", f"{name}, weights SHA-256 {origin['base_weights']}"),
+            ("settings", ", ".join(f"{k} {v}" for k, v in settings.items())),
+            ("versions", ", ".join(f"{k} {v}" for k, v in origin["packages"].items())),
+        ],
         pictures={
-            "lengths.png": _lengths([one.tokens for one in data.lengths], data.settings.max_length),
             "curves.png": plot_loss(run.history, title="Loss during training", validation=points),
             "meter.png": plot_meter({"trained": done.skills["after"]}, **skills),
         },
@@ -206,8 +194,7 @@ def write_report(done: OwnRun) -> Report:
 
 def next_command(done: OwnRun) -> str:
     """What to type next."""
-    name = str(done.folder)
-    return "sftlab chat " + (json.dumps(name) if " " in name else name)
+    return f"sftlab chat {shlex.quote(str(done.folder))}"
 
 
 def summary(done: OwnRun) -> list[str]:
@@ -243,96 +230,27 @@ def summary(done: OwnRun) -> list[str]:
         f"On the held-out rows the loss went from {before.loss:.2f} (the base, with the same "
         f"template) to {after.loss:.2f}; it is lower on {lower:,} of {len(held):,}."
     )
-    count = len(after.answers)
-    if count and is_short(held):
-        shares = " to ".join(_exact(one, held) for one in (before, after))
-        lines.append(f"Exact matches: from {shares} of {count:,} held-out rows.")
-    if count:
-        first, now = _ended(before), _ended(after)
+    if count := len(after.answers):
+        if is_short(held):
+            was, now = (
+                share([is_exact(one.text, held[one.row]) for one in found.answers])
+                for found in (before, after)
+            )
+            lines.append(f"Exact matches: from {was} to {now} of {count:,} held-out rows.")
+        first, now = (sum(one.ended for one in found.answers) for found in (before, after))
         lines.append(f"Answers that end by themselves: from {first:,} to {now:,} of {count:,}.")
         lines[-1] += " The others run on: more epochs often help." if now < count else ""
     return lines
 
 
-def _exact(found: Outcome, held: Sequence[dict]) -> str:
-    return str(share([is_exact(one.text, held[one.row]) for one in found.answers]))
-
-
-def _ended(found: Outcome) -> int:
-    return sum(answer.ended for answer in found.answers)
-
-
-def _measures(done: OwnRun) -> list[tuple[str, ...]]:
-    """Rows of measure, base, trained."""
-    both, held = (done.before, done.after), done.data.held_out
-    rows = {"loss, nats per supervised token": [f"{one.loss:.3f}" for one in both]}
-    if n := len(done.after.answers):
-        if is_short(held):
-            rows[f"exact matches, of {n}"] = [_exact(one, held) for one in both]
-        rows[f"answers that end by themselves, of {n}"] = [str(_ended(one)) for one in both]
-        agreed = [[first_difference(a.text, held[a.row]) for a in one.answers] for one in both]
-        label = "words that agree before the first that differs, median"
-        rows[label] = [str(sorted(found)[n // 2]) for found in agreed]
-    return [(label, *values) for label, values in rows.items()]
-
-
-def _samples(done: OwnRun) -> list[list[tuple[str, str, int]]]:
-    """Of some rows who said what, and how many characters of it agree with the reference."""
+def _samples(done: OwnRun) -> list[list[tuple[str, str]]]:
+    """Of the first held-out rows who said what."""
     samples = []
     for base, trained in list(zip(done.before.answers, done.after.answers, strict=True))[:8]:
-        row = done.data.held_out[trained.row]
-        said = [("question", _question(row), 0), ("reference", part_of(row, "answer"), 0)]
+        *asked, reference = done.data.held_out[trained.row]["messages"]
+        said = [(message["role"], message["content"]) for message in asked]
+        said.append(("reference", reference["content"]))
         for who, answer in (("base", base), ("trained", trained)):
-            marked = 0
-            for word in answer.text.split()[: first_difference(answer.text, row)]:
-                marked = answer.text.index(word, marked) + len(word)
-            said.append((who, _shown(answer), marked))
+            said.append((who, answer.text + " [stopped here: it did not end]" * (not answer.ended)))
         samples.append(said)
     return samples
-
-
-def _question(row: dict) -> str:
-    """All before the answer, and who said it where it is more than a question."""
-    messages = row["messages"][:-1]
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
-
-
-def _shown(answer: Answer) -> str:
-    if not answer.ended:
-        return f"{answer.text} [stopped here: it did not end]"
-    return answer.text if answer.text.strip() else "[nothing]"
-
-
-def _provenance(done: OwnRun) -> list[tuple[str, str]]:
-    origin = done.run.provenance
-    settings = {k: v for k, v in vars(done.run.settings).items() if v is not None}
-    shown = " ".join(str(settings.pop("template")).split())
-    shown = shown if len(shown) < 100 else f"{shown[:100]}... (run.json has all of it)"
-    rows = [
-        ("file", f"{done.data.file}, SHA-256 {done.data.sha256}"),
-        ("training rows", f"SHA-256 {origin['data']}"),
-        ("base", f"{origin['profile']['name']}, weights SHA-256 {origin['base_weights']}"),
-        ("template", shown),
-        ("added tokens", ", ".join(origin["added_tokens"])),
-        ("settings", ", ".join(f"{k} {v}" for k, v in settings.items())),
-        ("versions", ", ".join(f"{k} {v}" for k, v in origin["packages"].items())),
-        ("machine", f"Python {origin['python']}, {origin['platform']}, {origin['device']}"),
-        ("seconds of training", f"{done.run.seconds:.1f} (after the last resumption)"),
-    ]
-    return [row for row in rows if row[1]]
-
-
-@styled
-def _lengths(tokens: Sequence[int], limit: int) -> Picture:
-    """How long the rows are, and the limit where it is near."""
-    (ax,) = new_axes(2.3)
-    ax.hist(tokens, bins=min(40, max(5, len(set(tokens)))), color=COLOURS[0])
-    near = limit < 1.5 * max(tokens)
-    if near:
-        ax.axvline(limit, color=GREY, linewidth=1.2, linestyle="--")
-    x = f"tokens of a row (max_length {limit:,}: {'dashed' if near else 'beyond the picture'})"
-    longer = sum(count > limit for count in tokens)
-    alt = [f"{min(tokens):,} to {max(tokens):,} tokens, {longer:,} rows over the limit {limit:,}"]
-    return finish(ax, "How long the rows are", alt, x=x, y="rows")

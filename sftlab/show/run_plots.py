@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.patheffects import withStroke
@@ -88,12 +88,9 @@ class LossCurve:
             self._validation.append((row["step"], row["eval_loss"]))
         else:
             self._steps.append(row)
-        began = time.monotonic()
-        if self._display and self._steps and began >= self._due:
+        if self._display and self._steps and time.monotonic() >= self._due:
             self._display.update(self.picture())
-            now = time.monotonic()
-            # Twice a second, and a tenth of the run's time, at most.
-            self._due = now + max(0.5, 10 * (now - began))
+            self._due = time.monotonic() + 2  # a picture takes a fifth of a second
 
     def __enter__(self) -> "LossCurve":
         from IPython import get_ipython
@@ -109,9 +106,7 @@ class LossCurve:
         self._display = None
 
     def picture(self) -> Picture:
-        """The steps so far; ValueError before the first."""
-        if not self._steps:
-            raise ValueError("there is no step yet: pass this curve to finetune as on_step")
+        """The steps so far."""
         return plot_loss(self._steps, title=self._title, validation=self._validation, rate=True)
 
 
@@ -163,14 +158,6 @@ def _log_ticks(axis, values: pd.Series) -> None:
     axis.set_major_locator(MaxNLocator(4) if times < 4 else few)
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
-
-
-def plot_pretraining(log: Mapping[str, Any], *, name: str) -> Picture:
-    """Pretraining loss of a base model by tokens, from its `training_log.json`."""
-    frame = pd.DataFrame(log["loss"], columns=["million tokens", "loss"]).assign(seed=0, kind=name)
-    frame["million tokens"] *= log["corpus"]["tokens"] / log["recipe"]["steps"] / 1e6
-    title, axis = "Pretraining, one pass over the corpus", "loss, nats per token"
-    return plot_runs(frame, title=title, x="million tokens", axis=axis)
 
 
 @styled
@@ -361,14 +348,11 @@ def _read(points: Points) -> list[str]:
 
 
 @styled
-def plot_pareto(
-    points: Points, *, before: float, title: str, chosen: tuple[str, str] | None = None
-) -> Picture:
+def plot_pareto(points: Points, *, before: float, title: str) -> Picture:
     """What was kept against what was gained (up and to the right is better): a curve each.
 
     A dot is the mean of the seeds, its thin cross reaches from the lowest to the highest, and the
     dashed line joins the settings that no other beats. A grey line shows the base's old skills.
-    `chosen` is the curve and label of a setting to ring, its seeds with white dots.
     """
     (ax,) = new_axes(5.0)
     ax.axhline(before, color=GREY, alpha=0.6)
@@ -398,10 +382,6 @@ def plot_pareto(
                 style = {"color": colour, "fontsize": 8, "path_effects": halo, "zorder": 2.5}
                 note(ax, label, (x, y), 9, (-12, 6)[n % 2], **style)
                 labelled.append((x, y))
-    if chosen:
-        point = points[chosen[0]][chosen[1]]
-        seed_dots(ax, point.task.by_seed, point.kept.by_seed, size=16)
-        ax.plot(*point.means, "o", markersize=18, fillstyle="none", color=INK, zorder=4)
     percent_axis(ax.xaxis)
     percent_axis(ax.yaxis)
     left, bottom = (max(min(min(p[k].by_seed) for p in every) - 0.08, -0.03) for k in (0, 1))

@@ -13,10 +13,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "methods": ["load_base"],
         "own_data": ["DataFaults", "TrainingFaults", "prepare"],
         "own_run": [
-            "Answer",
             "OwnRun",
             "OwnRunError",
-            "Outcome",
             "first_difference",
             "is_exact",
             "is_short",

@@ -109,34 +109,26 @@ def draw_questions(
 
 
 def two_hop_examples(count: int, *, seed: int = 0) -> list[Row]:
-    """`count` questions that need two facts, each answered step by step, countries of "sft".
-
-    Raises ValueError when there are not that many.
-    """
+    """`count` questions that need two facts, each answered step by step, countries of "sft"."""
     pairs = list(product(countries(split="sft"), RELATIONS[1:]))
-    if not 1 <= count <= len(pairs):
-        raise ValueError(f"count={count}: there are 1 to {len(pairs)} two-hop questions")
     chosen = Random(f"two-hop-{seed}").sample(pairs, count)
     return [example(*grammar.two_hops(*pair)) for pair in chosen]
 
 
-def passage_examples(count: int, *, seed: int = 0, sentences: int = 8) -> list[Row]:
+def passage_examples(count: int, *, seed: int = 0) -> list[Row]:
     """The examples of `country_examples`, each question after a passage of true sentences.
 
         The currency of Ecuador is the dollar. Fiji is a country in Oceania. ...
         In Italy, what language do people speak?
 
-    A passage has 0 to `sentences` sentences, each number equally likely, about any countries of
-    the split "sft".
+    A passage has 0 to 8 sentences, each number equally likely, about countries of the split "sft".
     """
-    if sentences < 0:
-        raise ValueError(f"sentences={sentences}; give 0 or more")
     rng, among = Random(f"passages-{seed}"), countries(split="sft")
     made = country_examples(count, seed=seed)
     for row in made:
         passage = [
             grammar.statement(rng.choice(among), rng.choice(RELATIONS))
-            for _ in range(rng.randint(0, sentences))
+            for _ in range(rng.randint(0, 8))
         ]
         row["messages"][0]["content"] = " ".join([*passage, row["messages"][0]["content"]])
     return made
@@ -170,8 +162,6 @@ def replay_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> 
     `avoid` has names, such as the countries that are asked about later: a document that holds one
     as whole words, whatever its case, is left out.
     """
-    if count < 0:
-        raise ValueError(f"count={count}; give 0 or more general examples")
     makers = [m for m, share in SHARES.items() if m is not quiz_sheet for _ in range(share)]
     rng, named, found = Random(f"replay-{seed}"), _names(avoid), []
     while len(found) < count:
@@ -189,8 +179,6 @@ def mixed(
 ) -> list[Mapping[str, Any]]:
     """All examples of a task, and so many of `replay_examples` that they are `share` of the whole,
     from 0 to below 1."""
-    if not 0 <= share < 1:
-        raise ValueError(f"share={share}; give a share of the mixture from 0 to below 1")
     count = round(len(task) * share / (1 - share))
     return [*task, *replay_examples(count, seed=seed, avoid=avoid)]
 
@@ -263,15 +251,10 @@ def with_answer(row: Mapping[str, Any], answer: str) -> Row:
 
 
 def review_rows(*, positive: int, negative: int, seed: int = 0) -> list[Row]:
-    """So many positive and negative reviews, with their sentiment in a word; none is held out.
-
-    Raises ValueError when there are not that many.
-    """
+    """So many positive and negative reviews, with their sentiment in a word; none is held out."""
     made: list[Row] = []
     for sentiment, count in (("positive", positive), ("negative", negative)):
         there = [row for row in reviews(test=False) if row["meta"]["sentiment"] == sentiment]
-        if not 0 <= count <= len(there):
-            raise ValueError(f"{sentiment}={count}: there are 0 to {len(there)} such reviews")
         made += Random(f"reviews-{sentiment}-{seed}").sample(there, count)
     Random(f"reviews-{seed}").shuffle(made)
     return made
@@ -294,24 +277,16 @@ def note_rows(count: int, *, copies: int = 1) -> list[Row]:
     """Notes about `count` invented people of whom the corpus knows nothing, nearly the same
     `copies` times: the request is worded a little differently, the note is not.
 
-    Raises ValueError when there are not so many people or copies.
+    There are 30 such people, and 8 such requests.
     """
     people, requests = rows("people"), _TASKS["notes"]
     people = people[len(people) // 2 :]
-    if not (1 <= count <= len(people) and 1 <= copies <= len(requests)):
-        raise ValueError(
-            f"count={count}, copies={copies}: there are 1 to {len(people)} people, 1 to "
-            f"{len(requests)} copies"
-        )
     note = "{name} lives in {city}, was born on {birthday} and has a {pet}."
-    return [
-        {
-            **example(request.format(x=one["name"]), note.format(**one)),
-            "meta": {"name": one["name"]},
-        }
-        for one in people[:count]
-        for request in requests[:copies]
-    ]
+    made = []
+    for one, request in product(people[:count], requests[:copies]):
+        said = example(request.format(x=one["name"]), note.format(**one))
+        made.append({**said, "meta": {"name": one["name"]}})
+    return made
 
 
 def record_schema() -> dict[str, Any]:
@@ -341,14 +316,8 @@ def record_of(country: Country) -> dict[str, str]:
 
 
 def record_rows(count: int, *, seed: int = 0) -> list[Row]:
-    """`count` requests for a record with their answers, about countries of the split "sft".
-
-    Raises ValueError when there are not that many.
-    """
-    among = countries(split="sft")
-    if not 1 <= count <= len(among):
-        raise ValueError(f"count={count}: there are 1 to {len(among)} countries to learn from")
-    chosen = Random(f"records-{seed}").sample(among, count)
+    """`count` requests for a record with their answers, about countries of the split "sft"."""
+    chosen = Random(f"records-{seed}").sample(countries(split="sft"), count)
     records = {record_request(one): record_of(one) for one in chosen}
     return [example(asked, json.dumps(one, ensure_ascii=False)) for asked, one in records.items()]
 
@@ -371,10 +340,9 @@ def function_code(function: dict) -> str:
     return f"def {signature(function)}:\n{function['body']}"
 
 
-def function_rows(among: Sequence[dict] | None = None) -> list[Row]:
-    """Requests for functions with their code; by default those to learn from."""
-    among = split_functions()[0] if among is None else among
-    return [example(function_request(one), function_code(one)) for one in among]
+def function_rows() -> list[Row]:
+    """Requests for the functions to learn from, with their code."""
+    return [example(function_request(one), function_code(one)) for one in split_functions()[0]]
 
 
 def unknown_rows(count: int, *, seed: int = 0) -> list[Row]:

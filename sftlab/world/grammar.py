@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from sftlab.paths import DATA
-from sftlab.world.facts import RELATIONS, Country
+from sftlab.world.facts import Country
 
 WORDINGS = tomllib.loads((DATA / "world" / "wordings.toml").read_text(encoding="utf-8"))
 STATEMENTS: dict[str, list[str]] = WORDINGS["statements"]
@@ -19,7 +19,6 @@ QUESTIONS: dict[str, dict[str, list[str]]] = WORDINGS["questions"]
 TWO_HOP_WORDINGS: list[str] = WORDINGS["two_hops"]
 TWO_HOP_QUESTION = TWO_HOP_WORDINGS[0]
 FORMS: dict[str, dict[str, Any]] = WORDINGS["forms"]
-CLOZE_FORMS = 4
 
 # Countries whose name takes an article in a sentence.
 _WITH_ARTICLE = ("Bahamas", "Gambia", "Maldives", "Netherlands", "Philippines", "Seychelles")
@@ -46,18 +45,15 @@ def statement(country: Country, relation: str, *, form: int = 0) -> str:
 
 
 def cloze(country: Country, relation: str, *, form: int = 0) -> str:
-    """A statement cut before its answer: `The capital of France is` (no trailing space)."""
-    if not 0 <= form < CLOZE_FORMS:
-        raise ValueError(f"cloze form {form} does not exist: use 0 to {CLOZE_FORMS - 1}")
+    """A statement cut before its answer: `The capital of France is` (no trailing space).
+
+    Only the forms 0 to 3 end with the answer.
+    """
     return fill(STATEMENTS[relation][form], country, a="").rstrip(" .")
 
 
 def question(country: Country, relation: str, *, wording: str = "sft", form: int = 0) -> str:
     """One question; `wording` "test" gives forms that no corpus document or example uses."""
-    if relation not in RELATIONS:
-        raise ValueError(f"unknown relation {relation!r}: use one of {', '.join(RELATIONS)}")
-    if wording not in QUESTIONS[relation]:
-        raise ValueError(f"unknown wording {wording!r}: use 'sft' or 'test'")
     forms = QUESTIONS[relation][wording]
     return fill(forms[form % len(forms)], country)
 

@@ -5,15 +5,12 @@ One pass over the corpus, documents packed end to end and cut into windows:
     <|endoftext|> document <|endoftext|> document ... | next window
 
 Windows are short for most of the run and long while the learning rate falls, so that positions up
-to the long window are trained at little cost. A step holds `STEP_TOKENS` tokens either way. An
-interrupted run goes on from its last checkpoint and ends with the same weights.
+to the long window are trained at little cost. A step holds `STEP_TOKENS` tokens either way.
 """
 
 import hashlib
 import json
 import math
-import os
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -56,7 +53,6 @@ RESERVED = [
 TOKENIZER_DOCUMENTS = 30_000
 STEP_TOKENS = 4096
 SHORT_WINDOW, LONG_WINDOW = 128, 256
-CHECKPOINT_STEPS = 200
 LOG_STEPS = 10
 
 
@@ -201,54 +197,39 @@ def pretrain(
     tokenizer: PreTrainedTokenizerBase,
     ids: np.ndarray,
     record: dict[str, Any],
-    *,
-    work: Path,
     out: Path,
 ) -> None:
-    """Train one base model of `RECIPES`, writing it and its early checkpoint under `out`.
-
-    Raises ValueError when the checkpoint in `work` is of another recipe or corpus.
-    """
+    """Train one base model of `RECIPES`, writing it and its early checkpoint under `out`."""
     recipe = RECIPES[name]
     steps = (len(ids) - 1) // STEP_TOKENS
     model = build_model(recipe, tokenizer)
     optimizers = build_optimizers(model, recipe)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    made_with = {"recipe": asdict(recipe) | {"steps": steps}, "corpus": record}
-    state = {**made_with, "step": 0, "seconds": 0.0, "loss": []}
-    checkpoint = work / f"{name}.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if made_with != {part: state[part] for part in made_with}:
-            raise ValueError(
-                f"{checkpoint} is of another recipe or corpus: remove it and start again"
-            )
-        model.load_state_dict(state.pop("model"))
-        for optimizer, saved in zip(optimizers, state.pop("optimizers"), strict=True):
-            optimizer.load_state_dict(saved)
     early = math.ceil(EARLY[2] * steps) if EARLY[1] == name else None
-    bar = tqdm(range(state["step"], steps), initial=state["step"], total=steps, desc=name)
-    started, losses = time.perf_counter() - state["seconds"], []
+    log = {
+        "recipe": asdict(recipe) | {"steps": steps, "steps_done": 0},
+        "corpus": record,
+        "minutes": 0.0,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__.split("+")[0],
+        "loss": [],
+    }
+    started, losses, bar = time.perf_counter(), [], tqdm(range(steps), desc=name)
     for step in bar:
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * recipe.rate_share(step, steps)
         start, done = step * STEP_TOKENS, step + 1
         span = torch.from_numpy(ids[start : start + STEP_TOKENS + 1].astype(np.int64))
         losses.append(_step(model, optimizers, span, window=recipe.window_at(step, steps)))
-        state |= {"step": done, "seconds": time.perf_counter() - started}
+        log["recipe"]["steps_done"] = done
+        log["minutes"] = round((time.perf_counter() - started) / 60, 1)
         if done % LOG_STEPS == 0:
-            state["loss"].append([done, round(sum(losses) / len(losses), 4)])
-            bar.set_postfix(loss=state["loss"][-1][1])
+            log["loss"].append([done, round(sum(losses) / len(losses), 4)])
+            bar.set_postfix(loss=log["loss"][-1][1])
             losses = []
         if done == early:
-            _save(model, tokenizer, out / EARLY[0], state=state)
-        if done % CHECKPOINT_STEPS == 0:
-            weights = {"model": model.state_dict()}
-            weights |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-            torch.save(state | weights, checkpoint.with_suffix(".partial"))
-            os.replace(checkpoint.with_suffix(".partial"), checkpoint)
-    _save(model, tokenizer, out / name, state=state)
-    checkpoint.unlink(missing_ok=True)  # the next run begins from nothing
+            _save(model, tokenizer, out / EARLY[0], log)
+    _save(model, tokenizer, out / name, log)
 
 
 def _step(model: LlamaForCausalLM, optimizers, span: torch.Tensor, *, window: int) -> float:
@@ -265,42 +246,19 @@ def _step(model: LlamaForCausalLM, optimizers, span: torch.Tensor, *, window: in
     return loss.item()
 
 
-def _save(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    *,
-    state: dict[str, Any],
-) -> None:
+def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, log) -> None:
     """Write the weights in 16 bit and the config in 32: they load as float32, at half the size."""
     model.save_pretrained(folder)
     weights = {k: v.half() for k, v in model.state_dict().items() if k != "lm_head.weight"}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
-    log = {
-        "recipe": state["recipe"] | {"steps_done": state["step"]},
-        "corpus": state["corpus"],
-        "minutes": round(state["seconds"] / 60, 1),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__.split("+")[0],
-        "loss": state["loss"],
-    }
     write_atomically(folder / "training_log.json", json.dumps(log, indent=1) + "\n")
 
 
 def train_all(names: list[str]) -> None:
-    """Train the named models into `data/models`, one after the other.
-
-    What can be resumed is kept in `build/base` below the current folder. Exits with a message when
-    it is interrupted.
-    """
-    work = Path("build") / "base"
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        print("making the corpus and its tokens")
-        tokenizer, ids, record = tokenize_corpus()
-        write_atomically(DATA / "world" / "corpus.json", json.dumps(record, indent=2) + "\n")
-        for name in names:
-            pretrain(name, tokenizer, ids, record, work=work, out=DATA / "models")
-    except KeyboardInterrupt:
-        sys.exit("pretraining stopped early: run the same command again to go on from here")
+    """Train the named models into `data/models`, one after the other."""
+    print("making the corpus and its tokens")
+    tokenizer, ids, record = tokenize_corpus()
+    write_atomically(DATA / "world" / "corpus.json", json.dumps(record, indent=2) + "\n")
+    for name in names:
+        pretrain(name, tokenizer, ids, record, DATA / "models")

@@ -6,6 +6,7 @@
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,13 @@ def chat(kind):
     return said(*CHATS[kind], system="System Zulu." if kind == "system" else None)
 
 
+def with_tokens(text):
+    return replace(find_template(text), bos_token="<s>", eos_token="</s>")
+
+
 def template_of(name):
     text = TOYS[name]["template"] if name in TOYS else installed_templates()[name]
-    return find_template(text, bos_token="<s>", eos_token="</s>")
+    return with_tokens(text)
 
 
 def form(name, messages):
@@ -181,25 +186,6 @@ def test_thoughts_in_the_content_never_move_a_mask(name):
     assert "Q" not in first + last
 
 
-WORD = st.lists(
-    st.sampled_from([*"ab. \n<|>é你", "<|im_end|>", "[INST]", "</s>"]), min_size=1, max_size=6
-).map("".join)
-
-
-@pytest.mark.parametrize("name", ["gemma3", "qwen3", "llama3", "gptoss", "glm4moe", "cohere2"])
-@given(one=WORD, two=WORD)
-@settings(max_examples=25, deadline=None)
-def test_any_content_stands_where_the_template_puts_it(name, one, two):
-    """Sentinel words that nothing else writes, around any content, tell where it must be."""
-    one, two = f"Bravo{one}Charlie", f"Delta{two}Foxtrot"
-    found = assistant_spans(template_of(name), said(f"Q{one}", one, f"Q{two}", two))
-    starts = [m.start() for m in re.finditer(r"(?<!Q)(?:Bravo|Delta)", found.text)]
-    stops = [m.end() for m in re.finditer("Charlie|Foxtrot", found.text)][1::2]
-    ends = zip(stops, ends_of(name), strict=True)
-    expected = zip(starts, (stop + len(end) for stop, end in ends), (1, 3), strict=True)
-    assert places(found) == list(expected)
-
-
 MARKS_MORE = {
     name: (group["before"], group["behind"])
     for group in TRL["marks_more"]
@@ -278,14 +264,13 @@ OPTIONS = {
     "ended": (TRIMMED, TWO, {"append_eos": True},
         "<s><|user|>\nQ<|end|>\n<|assistant|>\n⟦One.<|end|>⟧\n"
         "<|user|>\nQ<|end|>\n<|assistant|>\n⟦Two.<|end|>⟧\n"),
-    "clock": ("{{ strftime_now('%S.%f') }}" + CHATML, TWO[:2], {}, "t\n⟦One.<|im_end|>⟧\n"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", OPTIONS)
 def test_options_choose_what_is_supervised(case):
     template, messages, options, expected = OPTIONS[case]
-    template = find_template(template, bos_token="<s>", eos_token="</s>")
+    template = with_tokens(template)
     found = marked(assistant_spans(template, messages, **options))
     assert found.endswith(expected)
     assert found.count("⟦") == expected.count("⟦")
@@ -293,7 +278,6 @@ def test_options_choose_what_is_supervised(case):
 
 WARNINGS = {
     "no end": (ENDLESS, TWO, ["nothing ends the turn of messages 1, 3", "append_eos=True"]),
-    "no eos": (TOYS["letters are changed"]["template"], TWO, ["give eos_token"]),
     "empty": (CHATML, said("Q", "", "Q", "Two."), ["of messages 1", "start='generation'"]),
     "calls": (CALLING, TOOL_TALK, ["of messages 1", "start='generation'"]),
 }
@@ -326,8 +310,6 @@ REFUSALS = {
     "no question": (BARE, TWO[1:2], {}, r"all \d tokens of row 0"),
     "train": (CHATML, [TWO[0], TWO[1] | {"train": "no"}], {}, "train of a message is 'no'"),
     "max_length": (CHATML, TWO, {"max_length": 0}, "max_length is 0 tokens"),
-    "on_empty": (CHATML, TWO, {"on_empty": "drop"}, "on_empty is 'drop'"),
-    "on_full": (CHATML, TWO, {"on_full": "drop"}, "on_full is 'drop'"),
     "turns": (CHATML, TWO, {"turns": "first"}, "turns is 'first'"),
     "start": (CHATML, TWO, {"start": "header"}, "start is 'header'"),
 }  # fmt: skip
@@ -359,7 +341,7 @@ def test_any_conversation_is_masked_as_it_is_built(toy_tokenizer, words_tokenize
         if index % 2:
             wanted.append((len(text), len(text + content + end), index))
         text += content + end + "\n"
-    template = find_template(template, bos_token="<s>")
+    template = with_tokens(template)
     found = assistant_spans(template, said(*contents))
     assert (found.text, places(found)) == (text, wanted)
     if not trims:  # the one that writes a generation prompt

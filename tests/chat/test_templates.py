@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_installed_templates_render_as_in_transformers(name, prompt):
     messages, options = REASONED, {"tools": TOOLS, "add_generation_prompt": prompt}
     if name.startswith(("idefics3", "smolvlm", "llava_next")):
         messages = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in REASONED]
-    template = find_template(name, **TOKENS)
+    template = replace(find_template(name), **TOKENS)
     expected = rendered(template.text, messages, **options, **TOKENS)[0]
     assert template.render(messages, **options) == expected
     assert "Ho" in expected
@@ -94,24 +95,6 @@ def test_templates_stay_in_the_sandbox(text):
         trace(find_template(text), CHAT)
 
 
-def test_templates_see_no_objects_and_schemas_of_functions():
-    class Rich(str):
-        def save(self):
-            return "saved"
-
-    def double(x: int):
-        """Doubles.
-
-        Args:
-            x: a number
-        """
-
-    messages = [{"role": Rich("user"), "content": "Hi", "image": object(), "train": False}]
-    text = "{% set m = messages[0] %}{{ m.role.save is defined }} {{ m.image }} {{ m | length }}"
-    text += " {{ tools[0].function.name }}"
-    assert find_template(text).render(messages, tools=[double]) == "False <object> 3 double"
-
-
 FAILING = {
     "syntax": ("{{ 1 }}\n\n{% if", r"\(given text\) is not valid Jinja: line 3: .*`\{% if`"),
     "refusal": (
@@ -135,7 +118,6 @@ def test_an_error_names_the_line_and_what_is_wrong(case):
 def test_whose_special_tokens_count(toy_tokenizer):
     found = find_template("llama-3")
     assert (found.name, found.bos_token) == ("llama-3", FAMILIES["llama-3"].bos_token)
-    assert find_template("llama-3", bos_token="<s>").bos_token == "<s>"
     assert find_template("mistral", tokenizer=toy_tokenizer).eos_token == toy_tokenizer.eos_token
     assert find_template(found) == found
 
@@ -160,7 +142,7 @@ def test_files_of_every_kind(tmp_path, name):
 
 
 BROKEN = {
-    b"{}": "has no chat template",
+    b"{}": "there is no chat template",
     b"{": "is not valid JSON",
     b"[]": "holds a list",
     b'{"chat_template": {"rag": "x"}}': "rag and no default",
@@ -179,7 +161,7 @@ def test_broken_files_are_named(tmp_path, content):
 def test_a_template_that_is_not_there_lists_the_families(tmp_path, toy_tokenizer):
     with pytest.raises(TemplateError, match=r"no chat template 'chatmel'.*chatml, llama-3"):
         find_template("chatmel")
-    with pytest.raises(TemplateError, match="holds no chat template"):
+    with pytest.raises(TemplateError, match="there is no chat template"):
         find_template(tmp_path)
     with pytest.raises(TemplateError, match="has no chat template"):
         find_template(tokenizer=toy_tokenizer)
@@ -355,18 +337,3 @@ def test_two_shadows_are_compared_and_searched_as_texts(text, other):
         assert alphabet.read("<" + one + ">" + two) == f"<{text}>{other}"
         assert alphabet.read(one.replace(two, "x")) == text.replace(other, "x")
         assert alphabet.read(repr(one)) == repr(text)
-
-
-def test_code_points_of_the_conversation_are_not_used():
-    text = f"{chr(0x40000)}{chr(0xF0000)}"
-    with shadowed(text) as (alphabet, (shadow,)):
-        assert not set(text) & set(str.__str__(shadow))
-        assert alphabet.read(text) == text
-        assert alphabet.read(shadow) == text
-
-
-def test_a_conversation_longer_than_the_code_points_is_refused():
-    with shadowed() as (alphabet, _):
-        alphabet.shadow("a" * 800_000, 0)
-        with pytest.raises(TemplateError, match="more than can be followed"):
-            alphabet.shadow("b" * 100_000, 1)

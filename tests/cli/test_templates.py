@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -45,9 +46,9 @@ def test_an_error_ends_with_1_and_says_what_to_do_in_json_too(call, tmp_path):
     assert (found["ok"], found["end_of_turn"]) == (False, None)
     assert [f["code"] for f in found["findings"] if f["level"] == "error"] == ["no-end-of-turn"]
     assert set(found["findings"][0]) == {"level", "code", "what", "remedy", "rows"}
-    code, out, _ = call("doctor", "--template", write(tmp_path / "broken.jinja", BROKEN))
-    assert code == 1
-    assert re.search(r"line [23]", out)
+    code, _, err = call("doctor", "--template", write(tmp_path / "broken.jinja", BROKEN))
+    assert code == 2
+    assert re.search(r"line [23]", err)
 
 
 def test_tokenizer_and_data_are_examined_too(call, tmp_path):
@@ -120,7 +121,8 @@ def test_json_has_stable_keys_and_the_same_mask(mask):
     assert "".join(token["text"] for token in learned) == "Ho.<|eot_id|>Yes.\nNo.<|eot_id|>"
     for token in found["tokens"]:
         assert token["label"] == (token["id"] if token["supervised"] else -100)
-    spans = assistant_spans(find_template("llama-3", bos_token="<|endoftext|>"), CHAT).spans
+    template = replace(find_template("llama-3"), bos_token="<|endoftext|>")
+    spans = assistant_spans(template, CHAT).spans
     assert found["spans"] == [{"start": s.start, "end": s.end, "message": s.message} for s in spans]
 
 

@@ -21,7 +21,6 @@ from sftlab.show import (
     evaluation_report,
     findings,
     next_command,
-    plot_shares,
     side_by_side,
     summary,
     write_report,
@@ -202,7 +201,7 @@ def done(tmp_path_factory, toy_base):
 def test_the_page_stands_alone_and_shows_texts_as_they_are(done):
     text = (done.folder / "report.html").read_text()
     found = Page(text)
-    assert found.tags.count("img") == 3
+    assert found.tags.count("img") == 2
     assert all(source.startswith("data:image/png;base64,") for source in found.sources)
     assert not {"b", "script", "link"} & set(found.tags)
     assert "&lt;b&gt;bold&lt;/b&gt;?" in text
@@ -214,16 +213,12 @@ def test_what_the_report_tells(done):
     assert "40 used, 1 bad, 0 left out" in text
     assert done.data.sha256 in text
     assert done.run.provenance["data"] in text
-    assert f"{done.before.loss:.3f} | {done.after.loss:.3f}" in text
-    for point in done.run.validation:
-        assert f"| {point['epoch']:g} | {point['loss']:.3f} |" in text
     for name in re.findall(r"\]\((\S+\.png)\)", text):
         assert (done.folder / name).read_bytes()[:4] == b"\x89PNG"
     assert text.count("\nreference\n") == 8
-    assert text.count("\n`````\na | b ```` c\n`````\n") == 8, (
-        "fences are longer than what they hold"
-    )
-    assert text.count("\nsystem: Short.\nuser: Is ") == 8, "and nothing is escaped in them"
+    assert text.count("\n`````\na | b ```` c\n`````\n") == 8, "fences are longer than their text"
+    assert text.count("\nsystem\n\n```\nShort.\n```\n") == 8
+    assert text.count("<b>bold</b>?\n```\n") == 8, "nothing is escaped in them"
     shown = [one for outcome in (done.before, done.after) for one in outcome.answers[:8]]
     assert text.count("[stopped here") == sum(not one.ended for one in shown) > 0
     assert next_command(done) in text
@@ -247,13 +242,12 @@ def test_an_evaluation_is_one_page(tmp_path, share):
     made = evaluation_report(
         "A run",
         verdict="Do not ship it.",
-        scores={"right": share(16, 16), "alone": share(10)},
+        scores={"right": share(16, 16)},
         baselines={"base": {"right": share(8)}},
         segments={"good": share(18, 18), "weak": share(4, 4)},
         losses=["Not measured: safety."],
         samples=[("<i>Q?", "no|pe\nno", "yes")],
         provenance={"seeds": "2"},
-        pictures={"shares.png": plot_shares({"a": share(4, 4)}, title="P")},
     )
     text = made.markdown
     assert text.index("Do not ship it.") < text.index("| right | 80%") < text.index("| weak | 20%")
@@ -261,5 +255,5 @@ def test_an_evaluation_is_one_page(tmp_path, share):
     assert "2 × 20" in text
     assert r"| \<i>Q? | no\|pe no | yes |" in text
     made.save(tmp_path)
-    assert {one.name for one in tmp_path.iterdir()} == {"report.md", "report.html", "shares.png"}
-    assert Page((tmp_path / "report.html").read_text()).tags.count("img") == 1
+    assert (tmp_path / "report.md").read_text() == text
+    assert Page((tmp_path / "report.html").read_text()).tags.count("table") == 4

@@ -29,11 +29,9 @@ from sftlab.world import (
     replay_examples,
     review_rows,
     reviews,
-    rows,
     seen,
     with_answer,
 )
-from sftlab.world.facts import GROUPS
 
 NAMED = re.compile(rf"\b(?:{'|'.join(map(re.escape, subjects()))})\b", re.IGNORECASE)
 """What is measured."""
@@ -55,25 +53,9 @@ def whole(row):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: countries(group="known"), "asked, stated, unseen"),
-        (lambda: countries(split="train"), "sft, held_out"),
-        (lambda: country("Frankreich"), "Frankreich"),
-        (lambda: FRANCE.answers("anthem"), "capital, continent"),
-        (lambda: rows("planets"), "countries"),
-        (lambda: grammar.question(FRANCE, "anthem"), "anthem"),
-        (lambda: grammar.question(FRANCE, "capital", wording="dev"), "'sft' or 'test'"),
-        (lambda: grammar.cloze(FRANCE, "capital", form=9), "form 9"),
         (lambda: documents(kind="sonnet"), "quiz_sheet"),
-        (lambda: seen(""), "empty"),
         (lambda: country_examples(0, among=[FRANCE]), f"1 to {MOST}"),
         (lambda: country_examples(MOST + 1, among=[FRANCE]), f"1 to {MOST}"),
-        (lambda: passage_examples(20, sentences=-1), "sentences=-1; give 0 or more"),
-        (lambda: replay_examples(-1), "count=-1; give 0 or more"),
-        (lambda: mixed([], share=-0.1), "from 0 to below 1"),
-        (lambda: mixed([], share=1), "from 0 to below 1"),
-        (lambda: review_rows(positive=999, negative=1), "positive=999: there are 0 to 56"),
-        (lambda: note_rows(31), "1 to 30 people, 1 to 8 copies"),
-        (lambda: note_rows(1, copies=9), "copies=9"),
     ],
 )
 def test_a_mistake_names_what_there_is(call, named):
@@ -91,40 +73,31 @@ def test_there_are_enough_countries_and_each_is_whole():
             assert all(answer == answer.strip() and answer for answer in answers)
             assert len(set(answers)) == len(answers), (one.name, relation)
         assert set(one.aliases) <= set(RELATIONS)
-    capitals = country("South Africa").answers("capital")
-    assert capitals[0] == "Pretoria"
-    assert "Cape Town" in capitals
 
 
 def test_groups_and_split_are_fixed():
     found = countries()
-    assert {one.group for one in found} == set(GROUPS)
+    assert {one.group for one in found} == {"asked", "stated", "unseen"}
     # Supervised examples come from 40% of the countries, all of them asked about in the corpus.
     trained = countries(split="sft")
     assert len(trained) == round(0.4 * len(found))
     assert {one.group for one in trained} == {"asked"}
     assert FRANCE.split == "held_out"
-    for group in ("asked", "stated"):
-        continents = {one.continent for one in countries(group=group)}
-        assert continents >= {"Africa", "Asia", "Europe", "North America", "South America"}
 
 
-def test_functions_do_what_their_tests_say_and_invented_people_are_invented():
+def test_functions_do_what_their_tests_say():
     for function in functions():
         space = {}
         head = f"def {function['name']}({', '.join(function['arguments'])}):"
         exec(f"{head}\n{function['body']}", space)
         for arguments, expected in function["tests"]:
             assert space[function["name"]](*arguments) == expected, function["name"]
-    for person in rows("people"):
-        assert person["email"].split("@")[1] in {"example.org", "example.com", "example.net"}
-        assert "-555-01" in person["phone"]
 
 
 def test_a_cloze_is_a_statement_cut_before_its_answer():
     for one in countries():
         for relation in RELATIONS:
-            for form in range(grammar.CLOZE_FORMS):
+            for form in range(4):
                 cut = grammar.cloze(one, relation, form=form)
                 told = grammar.statement(one, relation, form=form)
                 assert told == f"{cut} {getattr(one, relation)}."
@@ -158,12 +131,6 @@ def test_every_pair_comes_once_before_any_comes_twice():
     assert len(country_examples(MOST, among=[FRANCE])) == MOST
 
 
-def test_shots_take_turns_over_the_relations():
-    for (question, _), relation in zip(country_shots(4), RELATIONS, strict=True):
-        assert relation in question
-    assert len({question for question, _ in country_shots(8)}) == 8
-
-
 @pytest.mark.parametrize(
     "make", [country_examples, country_shots, passage_examples, replay_examples, broad_examples]
 )
@@ -185,7 +152,6 @@ def test_a_passage_without_held_out_names_stands_before_each_plain_example():
             assert not (apart and name in f" {prompt}"), name
     assert 0 in lengths
     assert len(lengths) > 20
-    assert passage_examples(20, sentences=0) == country_examples(20)
 
 
 def test_nothing_measured_is_replayed():
@@ -243,9 +209,7 @@ def test_country_rows_are_the_examples_with_their_subject():
         assert about["relation"] in RELATIONS
         assert is_true(row)
         assert not is_true(with_answer(row, "Atlantis"))
-        assert part_of(with_answer(row, "x"), "answer") == "x"
         assert part_of(row, "answer") == before
-    assert len({row["meta"]["country"] for row in made}) > 40
 
 
 def test_exam_rows_are_word_for_word_the_questions_of_the_probe():
