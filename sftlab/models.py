@@ -1,11 +1,9 @@
-"""Which model an experiment runs on, and loading it: the embedded ones, some of the hub's, or any
-folder or hub id, in float32, or in 4 or 8 bits by bitsandbytes.
+"""Which model an experiment runs on, and loading it: an embedded one, or any folder or hub id.
 
 A profile holds what a lesson must know before it loads anything: where the weights are, how large
 they are, and settings that train a model of that size. Reading a profile touches no network.
 """
 
-import difflib
 import hashlib
 import json
 import math
@@ -32,10 +30,6 @@ PADDING = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|reserved
 
 class UnknownProfileError(ValueError):
     """A name that is not a profile, a model folder or a hub id."""
-
-
-class BrokenWeightsError(ValueError):
-    """A safetensors file that holds no weights, or not all of them."""
 
 
 class ModelNotAvailableError(ValueError):
@@ -66,15 +60,14 @@ class Profile:
     @property
     def on_hub(self) -> bool:
         """Whether the weights come from the hub (or its cache) rather than from a folder."""
-        return not self.embedded and not _absolute(self.source) and not Path(self.source).is_dir()
+        return not Path(self.source).is_absolute()
 
     def rate(self, method: str | None = None) -> float:
-        """The peak learning rate for a method; adapters share one, quantised base or not.
+        """The peak learning rate for a method: that of adapters, or of the base's own weights.
 
-        Frozen, gradual and head train weights of the base itself, at the rate of full. A prefix
-        starts at a standard normal, far above the size of weights, and wants steps as large: of
-        0.03, 0.1 and 0.3 only with the largest did the 3.7M model learn about as much as with LoRA
-        at 2e-3.
+        A prefix starts at a standard normal, far above the size of weights, and wants steps as
+        large: of 0.03, 0.1 and 0.3 only with the largest did the 3.7M model learn about as much as
+        with LoRA at 2e-3.
         """
         method = method or self.method
         if method == "prefix":
@@ -103,53 +96,28 @@ def find_profile(name: str | Path | Profile) -> Profile:
     """The profile of a name, of a model folder, or of a hub id such as `owner/name`.
 
     A folder or hub id that the course does not know gets rates by its size, read from its
-    safetensors when they are on this machine.
-
-    What looks like a path is never sent to the hub: it begins with `.`, `/`, `~` or a drive, has
-    more than one slash, or its first part is a folder that is here.
-
-    Raises UnknownProfileError, which lists the profiles, when it is none of these;
-    BrokenWeightsError when the folder's weights are incomplete.
+    safetensors when they are on this machine. What looks like a path is never sent to the hub.
+    Raises UnknownProfileError, which lists the profiles, when it is none of these.
     """
     if isinstance(name, Profile):
         return name
-    if not isinstance(name, str | Path):
-        raise UnknownProfileError(
-            f"a profile is a name, a folder or a hub id, got {type(name).__name__}; to train a "
-            "run further, save it and give its folder"
-        )
     if str(name) in PROFILES:
         return PROFILES[str(name)]
-    try:
-        folder = Path(name).expanduser()
-    except RuntimeError:  # ~someone, who has no home here
-        folder = Path(name)
+    folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         # A run remembers its base: a relative path would lead elsewhere from another folder.
         return _by_size(str(name), source=str(folder.resolve()))
     if (folder / "adapter_config.json").is_file():
         raise UnknownProfileError(f"{name} holds an adapter, not a model; open it with load_run")
-    if folder.is_dir():
-        raise UnknownProfileError(f"{name} is a folder without config.json, so it is not a model")
-    parts = re.split(r"[/\\]", str(name))
-    begun = len(parts) > 1 and Path(parts[0]).is_dir()
-    path = _absolute(str(name)) or str(name).startswith(".") or len(parts) > 2 or begun
-    if isinstance(name, Path) or path or "\\" in name:
-        there = [one.name for one in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        near = difflib.get_close_matches(folder.name, there, n=1)
-        meant = f"did you mean {folder.parent / near[0]}?" if near else "check the spelling"
-        raise UnknownProfileError(f"no such folder: {folder} (looked for in {Path.cwd()}); {meant}")
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+    # `runs/mine` is a hub id, unless there is a folder `runs`.
+    hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(name)) and not folder.parent.is_dir()
+    if hub_id and isinstance(name, str):
         return _by_size(name, source=name)
     raise UnknownProfileError(
-        f"no profile is called {str(name)!r}; choose {', '.join(PROFILES)}, the path of a folder "
-        "with config.json and safetensors, or a hub id such as owner/name"
+        f"no profile is called {str(name)!r}, and no folder with a config.json has this path in "
+        f"{Path.cwd()}; choose {', '.join(PROFILES)}, a model's folder, or a hub id such as "
+        "owner/name"
     )
-
-
-def _absolute(text: str) -> bool:
-    """Whether a text can only be a path: not every system calls the same paths absolute."""
-    return text[:1] in ("/", "~", "\\") or bool(re.match(r"[A-Za-z]:", text))
 
 
 def _by_size(name: str, *, source: str) -> Profile:
@@ -177,7 +145,7 @@ def _by_size(name: str, *, source: str) -> Profile:
 def local_folder(profile: Profile) -> Path | None:
     """The folder with the profile's weights, in the hub's cache or not; `None` when not here."""
     if not profile.on_hub:
-        folder = Path(profile.source).expanduser()
+        folder = Path(profile.source)
         return folder if (folder / "config.json").is_file() else None
     found = try_to_load_from_cache(profile.source, "config.json", revision=profile.revision)
     if not isinstance(found, str):
@@ -192,7 +160,8 @@ def local_folder(profile: Profile) -> Path | None:
 def parameters_in(folder: Path) -> int | None:
     """Number of weights in a folder's safetensors, read from their headers; `None` when none.
 
-    Raises BrokenWeightsError when a file is cut short, or is git-lfs's pointer to the weights.
+    Raises ModelNotAvailableError when a file is cut short, or is git-lfs's pointer to the weights:
+    transformers' own error names no file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -203,13 +172,10 @@ def parameters_in(folder: Path) -> int | None:
                 for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
                     total += math.prod(tensors.get_slice(name).get_shape())
         except SafetensorError as error:
-            reason = f"cut short or damaged ({error}): delete it and fetch it again (in a clone, "
-            reason += "`git lfs pull` or clone again)"
-            with file.open("rb") as stream:
-                if stream.read(30).startswith(b"version https://git-lfs"):
-                    reason = "a git-lfs pointer to the weights, not the weights themselves: run "
-                    reason += "`git lfs pull` in the clone, or clone again with git-lfs installed"
-            raise BrokenWeightsError(f"{file} is {reason}") from error
+            raise ModelNotAvailableError(
+                f"{file} is cut short or no weights at all ({error}): fetch it again, in a clone "
+                "with `git lfs pull`"
+            ) from error
     return total or None
 
 
@@ -227,14 +193,11 @@ def load(
         dtype: torch type of the weights; by default float32 however they are stored, because Adam's
             small updates vanish in bfloat16. Where the profile's method is qlora or int8 the
             linear layers are held in NF4 (Dettmers et al., arXiv 2305.14314) or 8 bits (arXiv
-            2208.07339), on the GPU when there is one, and `dtype` (bfloat16 by default) is the type
-            of all else and that they compute in. Such a model may be evaluated before and while it
-            is trained.
+            2208.07339), and `dtype` (bfloat16 by default) is the type of all else and that they
+            compute in. Such a model may be evaluated before and while it is trained.
         bnb_4bit_use_double_quant: whether NF4's scales are quantised too.
 
-    Raises:
-        UnknownProfileError: there is no such profile.
-        ModelNotAvailableError: offline, gated, misspelt or incomplete; the cause is chained.
+    Raises UnknownProfileError, or ModelNotAvailableError: offline, gated, misspelt or incomplete.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -254,11 +217,8 @@ def load(
             bnb_4bit_compute_dtype=dtype,
         )
     tokenizer = load_tokenizer(profile)
-    try:
-        if folder:
-            parameters_in(folder)  # reads the headers alone: transformers' error names no file
-    except BrokenWeightsError as error:
-        raise ModelNotAvailableError(f"profile {profile.name!r}: {error}") from error
+    if folder:
+        parameters_in(folder)  # which tells a broken file
     with progress_bars(shown=folder is None):  # of a download
         model = _from_pretrained(AutoModelForCausalLM, profile, **options)
     if quantised:
@@ -288,8 +248,7 @@ def load_tokenizer(profile: str | Path | Profile) -> Any:
 
 
 def load_config(profile: Profile) -> Any:
-    """The transformers configuration of a profile; of a hub model config.json alone is fetched.
-    Errors are those of `load`."""
+    """The transformers configuration of a profile; of a hub model config.json alone is fetched."""
     from transformers import AutoConfig
 
     return _from_pretrained(AutoConfig, profile)
@@ -297,15 +256,23 @@ def load_config(profile: Profile) -> Any:
 
 def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:
     folder = local_folder(profile)
-    if folder is None and not profile.on_hub:
-        raise ModelNotAvailableError(_explain(profile, None))
-    options |= {"local_files_only": folder is not None, "trust_remote_code": False}
+    remedy = "a folder needs config.json, *.safetensors and a tokenizer"
     if profile.on_hub:
         options["revision"] = profile.revision
+        remedy = "check the spelling (of a folder too) and the network (HF_HUB_OFFLINE unset); a "
+        remedy += "gated model wants `hf auth login`. The profile 'tiny' needs none of that"
+    elif folder is None:
+        remedy = "run `make base`, or clone the repository again" if profile.embedded else remedy
+        said = f"profile {profile.name!r}: there is no config.json in {profile.source}; {remedy}"
+        raise ModelNotAvailableError(said)
+    options |= {"local_files_only": folder is not None, "trust_remote_code": False}
     try:
         return kind.from_pretrained(profile.source if profile.on_hub else str(folder), **options)
     except (OSError, ValueError) as error:  # every hub error is an OSError, a bad folder either
-        raise ModelNotAvailableError(_explain(profile, error)) from error
+        said = str(error).strip().partition("\n")[0]
+        raise ModelNotAvailableError(
+            f"profile {profile.name!r}: {profile.source} can't be loaded: {said}; {remedy}"
+        ) from error
 
 
 def keep_layout(model: Any) -> None:
@@ -324,56 +291,11 @@ def keep_layout(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _explain(profile: Profile, error: Exception | None) -> str:
-    """One sentence: which profile, why not, and the remedy."""
-    from huggingface_hub import errors
-
-    what = f"profile {profile.name!r}: the model {profile.source} can't be loaded: "
-    lines = filter(None, map(str.strip, str(error).splitlines()))
-    said = next(lines, type(error).__name__)
-    if profile.embedded and error is None:
-        return what + "its folder is missing. Run `make base`, or clone the repository again"
-    if not profile.on_hub:
-        if error is None:
-            here = Path(profile.source).expanduser().is_dir()
-            said = "there is no config.json" if here else "there is no such folder"
-        return what + f"{said}. A folder needs config.json, *.safetensors and a tokenizer"
-    causes = []
-    while error is not None:  # transformers wraps the hub's errors in its own
-        causes.append(type(error))
-        error = error.__cause__ or error.__context__
-
-    def caused_by(*kinds: type[Exception]) -> bool:
-        return any(issubclass(cause, kinds) for cause in causes)
-
-    if caused_by(errors.GatedRepoError):
-        said = f"it is gated. Accept its licence on the page of {profile.source} on the hub, then "
-        said += "run `hf auth login` with a token of that account"
-    elif caused_by(errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
-        said = f"the hub has no such model or no revision {profile.revision!r} (or it is private). "
-        said += f"Check the spelling; the course's own profiles are {', '.join(PROFILES)}"
-    elif caused_by(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError):
-        said = "it is not in the cache and the hub can't be reached. Connect to the network (and "
-        said += "unset HF_HUB_OFFLINE), or use an embedded profile such as 'tiny'"
-    else:
-        said += ". It needs config.json, safetensors and a tokenizer"
-    return what + said
-
-
 def weights_hash(folder: str | Path) -> str:
-    """SHA-256 of a folder's weights, as hexadecimal text.
-
-    With one safetensors file it equals `sha256sum model.safetensors`; with several it is the hash
-    of the lines `name digest`, in order of the names. Raises ModelNotAvailableError when there is
-    none.
-    """
-    digests = {}
+    """SHA-256 of a folder's safetensors, one after another in order of their names, as hexadecimal
+    text: with one file it equals `sha256sum model.safetensors`."""
+    digest = hashlib.sha256()
     for file in sorted(Path(folder).glob("*.safetensors")):
         with file.open("rb") as stream:
-            digests[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    if not digests:
-        raise ModelNotAvailableError(f"{folder} holds no *.safetensors; give a model's folder")
-    if len(digests) == 1:
-        return next(iter(digests.values()))
-    lines = "".join(f"{name} {digest}\n" for name, digest in digests.items())
-    return hashlib.sha256(lines.encode()).hexdigest()
+            hashlib.file_digest(stream, lambda: digest)
+    return digest.hexdigest()

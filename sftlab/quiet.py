@@ -31,15 +31,10 @@ def silence_known_lines() -> None:
     called, which may be anywhere in a learner's code."""
     for source, opening in LOGGED.items():
         logger = logging.getLogger(source)
-        if not any(isinstance(one, _Known) for one in logger.filters):
-            logger.addFilter(_Known(opening))
+        if not logger.filters:
+            logger.addFilter(lambda line, known=opening: not line.getMessage().startswith(known))
     for source, opening in WARNED.items():
         warnings.filterwarnings("ignore", message=re.escape(opening), module=re.escape(source))
-
-
-class _Known(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(self.name)  # the name is the opening
 
 
 @contextmanager
@@ -51,7 +46,7 @@ def quiet_libraries() -> Iterator[None]:
     import datasets
     from huggingface_hub import constants
 
-    hidden, report = datasets.are_progress_bars_disabled(), constants.HF_HUB_DISABLE_TELEMETRY
+    hidden = datasets.are_progress_bars_disabled()
     silence_known_lines()
     datasets.disable_progress_bars()
     constants.HF_HUB_DISABLE_TELEMETRY = True
@@ -59,7 +54,6 @@ def quiet_libraries() -> Iterator[None]:
         with progress_bars(shown=False):
             yield
     finally:
-        constants.HF_HUB_DISABLE_TELEMETRY = report
         if not hidden:
             datasets.enable_progress_bars()
 

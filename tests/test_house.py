@@ -263,14 +263,6 @@ def test_no_path_of_a_machine():
     assert not found
 
 
-def test_binder_gives_a_sweep_one_process_and_the_cpu_build_of_torch():
-    binder = ROOT / "binder"
-    assert "LOKY_MAX_CPU_COUNT=1" in (binder / "start").read_text("utf-8")
-    assert "pytorch-cpu" in (binder / "environment.yml").read_text("utf-8")
-    assert "grep -v '^torch=='" in (binder / "postBuild").read_text("utf-8")
-    assert all((binder / name).stat().st_mode & 0o100 for name in ("start", "postBuild"))
-
-
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
 class TestNotebook:
     def test_is_committed_without_what_a_run_leaves(self, notebook):

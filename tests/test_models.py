@@ -20,7 +20,6 @@ from sftlab import machine, models
 from sftlab.measure import complete, text_loss
 from sftlab.models import (
     PROFILES,
-    BrokenWeightsError,
     ModelNotAvailableError,
     UnknownProfileError,
     find_profile,
@@ -105,19 +104,16 @@ def test_names_folders_and_hub_ids_are_found(tmp_path, hub_cache, monkeypatch):
         load(found)
 
 
-NO_FOLDER = ["./mine", "../mine", "/no/mine", "~/no-such/mine", "~nobody-here/mine", "a/b/c"]
-NO_FOLDER += ["C:/mine", "C:mine", "runs\\mine", "runs/mine", Path("mine"), Path("a/b")]
+PATHS = ["runs", "./mine", "../mine", "/no/mine", "~/no-such/mine", "a/b/c", "runs/mine"]
+PATHS += ["C:/mine", Path("mine"), Path("a/b")]
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("tinny", r"'tinny'.*tiny, small, tiny-early"),
-        ("runs", r"without config\.json"),
-        (3, "got int"),
+        ("tinny", r"'tinny'.*choose tiny, small, tiny-early"),
         ("runs/adapter", "load_run"),
-        (Path("runs/adaptr"), r"did you mean .*adapter\?"),
-        *((name, "no such folder") for name in NO_FOLDER),
+        *((name, "no folder with a config.json has this path") for name in PATHS),
     ],
 )
 def test_other_names_are_answered_here_and_never_by_the_hub(tmp_path, monkeypatch, name, said):
@@ -155,25 +151,16 @@ def test_models_of_others_go_to_the_gpu_and_the_embedded_stay(tmp_path, monkeypa
     assert load(shipped)[0].device.type == "cpu"
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
-        (None, "cut short or damaged.*fetch it again"),
-        (b"", "cut short or damaged"),
-    ],
-)
-def test_broken_weights_are_named_with_the_remedy(tmp_path, content, said):
+def test_broken_weights_are_named_with_the_remedy(tmp_path):
     folder = snapshot(tmp_path / "model")
     file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100] if content is None else content)
-    with pytest.raises(models.BrokenWeightsError, match=r"model\.safetensors is.*" + said):
-        models.parameters_in(folder)
-    shipped = models.Profile(name="x", source=str(folder), embedded=True)
-    with pytest.raises(ModelNotAvailableError, match=r"'x'.*model\.safetensors is.*" + said):
-        load(shipped)
-    with pytest.raises(BrokenWeightsError, match=r"model\.safetensors is.*" + said):
-        preflight.preflight(shipped)
+    for content in (b"version https://git-lfs.github.com/spec/v1", file.read_bytes()[:-100]):
+        file.write_bytes(content)
+        shipped = models.Profile(name="x", source=str(folder), embedded=True)
+        with pytest.raises(ModelNotAvailableError, match=r"model\.safetensors is.*git lfs pull"):
+            load(shipped)
+        with pytest.raises(ModelNotAvailableError, match="git lfs pull"):
+            preflight.preflight(shipped)
 
 
 def test_weights_load_as_float32_whatever_is_stored(tmp_path, capfd):
@@ -185,13 +172,6 @@ def test_weights_load_as_float32_whatever_is_stored(tmp_path, capfd):
     assert tokenizer("a")["input_ids"] == [2]
     assert load(folder, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
     assert capfd.readouterr() == ("", "")
-
-
-def test_loading_a_model_imports_no_library_that_only_training_needs():
-    code = "import sys; from sftlab.models import load; load('tiny');"
-    code += "print(sorted({'datasets', 'trl', 'peft'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_pickled_weights_are_refused(tmp_path):
@@ -216,28 +196,17 @@ def test_hub_model_in_the_cache_needs_no_network(hub_cache):
     assert "disk" not in rows
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (refusal(errors.GatedRepoError), "Accept its licence.*hf auth login"),
-        (refusal(errors.RepositoryNotFoundError), "no such model.*Check the spelling"),
-        (errors.OfflineModeIsEnabled("said"), "can't be reached.*'tiny'"),
-        (errors.LocalEntryNotFoundError("said"), "not in the cache"),
-    ],
-)
-def test_hub_failures_name_profile_and_remedy(hub_cache, monkeypatch, error, said):
-    monkeypatch.setattr(AutoTokenizer, "from_pretrained", raising(error))
-    with pytest.raises(ModelNotAvailableError, match=r"'llama-3.2-1b'.*" + said) as caught:
+def test_failures_name_profile_and_remedy(hub_cache, tmp_path, monkeypatch):
+    with pytest.raises(ModelNotAvailableError, match=r"'llama-3.2-1b'.*'tiny' needs none"):
+        load("llama-3.2-1b")  # which is not in the cache
+    gated = refusal(errors.GatedRepoError)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", raising(gated))
+    with pytest.raises(ModelNotAvailableError, match=r"wrapped.*`hf auth login`") as caught:
         load("llama-3.2-1b")
-    assert caught.value.__cause__.__cause__ is error
-
-
-def test_missing_embedded_model_says_how_to_make_it(tmp_path):
+    assert caught.value.__cause__.__cause__ is gated
     gone = models.Profile(name="tiny", source=str(tmp_path / "no"), embedded=True)
     with pytest.raises(ModelNotAvailableError, match="make base"):
         load(gone)
-    with pytest.raises(PreflightError, match="make base"):
-        preflight.preflight(gone).require()
 
 
 def test_preflight_refuses_with_a_remedy(hub_cache, monkeypatch):
@@ -270,11 +239,8 @@ def test_preflight_says_how_busy_the_machine_is(monkeypatch):
 def test_weights_hash_is_that_of_the_file(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"abc")
     assert weights_hash(tmp_path) == hashlib.sha256(b"abc").hexdigest()
-    one = weights_hash(tmp_path)
-    (tmp_path / "z.safetensors").write_bytes(b"abc")
-    assert weights_hash(tmp_path) != one
-    with pytest.raises(ModelNotAvailableError, match=r"no \*\.safetensors"):
-        weights_hash(tmp_path / "none")
+    (tmp_path / "z.safetensors").write_bytes(b"d")
+    assert weights_hash(tmp_path) == hashlib.sha256(b"abcd").hexdigest()
 
 
 def test_what_bitsandbytes_logs_at_its_import_is_silent_once_a_model_was_loaded(caplog):
@@ -310,28 +276,17 @@ def test_a_small_model_takes_one_thread_and_others_take_all(tmp_path, monkeypatc
         torch.set_num_threads(before)
 
 
-V1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat")
-V2 = ("memory.max", "memory.current", "memory.stat")
-
-
 @pytest.mark.parametrize(
-    ("files", "texts", "room"),
-    [
-        (V2, ["1000", "900", "anon 100\ninactive_file 500\nactive_file 200"], 800),
-        (V2, ["1000", "900"], 100),
-        (V2, ["max", "900"], 5000),
-        (V2, ["9000", "900"], 5000),
-        (V2, ["1000", "1200"], 0),
-        (V1, ["2000", "1900", "inactive_file 1\ntotal_inactive_file 3\ntotal_active_file 4"], 107),
-        (V1, [str(2**63 - 4096), "1900"], 5000),
-        (V2, [], 5000),
-    ],
+    ("limit", "used", "room"),
+    [("1000", "900", 800), ("max", "900", 5000), ("9000", "900", 5000), (None, "", 5000)],
 )
-def test_room_of_a_container_does_not_count_cached_files(tmp_path, monkeypatch, files, texts, room):
+def test_room_of_a_container_does_not_count_cached_files(tmp_path, monkeypatch, limit, used, room):
     monkeypatch.setattr(machine, "CGROUP", tmp_path)
     monkeypatch.setattr(machine, "pick_device", lambda: "cpu")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
-    (tmp_path / "memory").mkdir()
-    for file, text in zip(files, texts, strict=False):
-        (tmp_path / file).write_text(text + "\n")
+    if limit:
+        (tmp_path / "memory.max").write_text(limit + "\n")
+        (tmp_path / "memory.current").write_text(used + "\n")
+        stat = "anon 100\ninactive_file 500\nactive_file 200\n"
+        (tmp_path / "memory.stat").write_text(stat)
     assert machine.free_memory() == room

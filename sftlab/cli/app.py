@@ -1,26 +1,21 @@
-"""How a function becomes a command, and how commands print.
+"""How a function becomes a command.
 
     @command
-    def plan(model: str, batch: int = 4, json_: bool = False)      in Python
-    sftlab plan --model MODEL --batch 8 --json                     in a terminal
+    def plan(model: str, batch: int = 4)    in Python
+    sftlab plan --model MODEL --batch 8     in a terminal
 
 What `--help` says of them is in commands.toml. Imports of libraries stay inside the commands, so
 that it answers at once.
 """
 
-import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 WORDS = tomllib.loads(Path(__file__).with_name("commands.toml").read_text(encoding="utf-8"))
-WIDTH = 100
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,27 +44,3 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _entry(word: str | dict[str, Any]) -> dict[str, Any]:
     return {"help": word} if isinstance(word, str) else word
-
-
-def say(*things: Any) -> None:
-    """Print texts as they are, what is for programs as JSON, and what is rich's as rich does.
-
-    A terminal is used to at most 100 columns; a file or a pipe has no width and gets 100.
-    """
-    terminal = Console()
-    width = min(WIDTH, terminal.width) if terminal.is_terminal else WIDTH
-    for thing in things:
-        if isinstance(thing, str):
-            typer.echo(thing)
-        elif isinstance(thing, dict | list):
-            typer.echo(json.dumps(thing, indent=2, ensure_ascii=False))
-        else:
-            Console(width=width).print(thing)
-
-
-def table(*columns: dict[str, Any], **options: Any) -> Table:
-    """An empty table with a line under its header."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, **options)
-    for column in columns:
-        made.add_column(**column)
-    return made

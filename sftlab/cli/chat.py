@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 from sftlab.cli.app import command
 
@@ -14,7 +13,8 @@ Messages = list[dict[str, str]]
 @command
 def chat(model: str = "tiny", system: str | None = None, sample: bool = False) -> None:
     greeting, reply = open_model(model, system=system, sample=sample)
-    talk(greeting, reply, lines=sys.stdin)
+    print(greeting, file=sys.stderr)
+    talk(reply, lines=_typed() if sys.stdin.isatty() else sys.stdin)
 
 
 def open_model(
@@ -32,25 +32,17 @@ def open_model(
 
         run = load_run(name)
         first = [{"role": "system", "content": system}] if system else []
-        greeting = f"{Path(name).resolve().name} is a fine-tuned model: it answers. {HELP}"
         # The seed differs from turn to turn, or sampling would make the same draws again.
-        return greeting, lambda turns: run.chat(first + turns, seed=len(turns), **options)
+        return (
+            f"{name} is a fine-tuned model: it answers. {HELP}",
+            lambda turns: run.chat(first + turns, seed=len(turns), **options),
+        )
     if system is not None:
         raise ValueError(f"{name} is a base model, which takes no --system; open a saved run")
     from sftlab.measure import complete
-    from sftlab.models import PROFILES, ModelNotAvailableError, find_profile, load
+    from sftlab.models import load
 
-    profile = find_profile(name)
-    try:
-        model, tokenizer = load(profile)
-    except ModelNotAvailableError as error:
-        if not profile.on_hub or profile.name in PROFILES:
-            raise
-        # `runs/mine` may be a run or a model of the hub; nothing in the name tells which was meant.
-        raise ValueError(
-            f"there is no folder {name} in {Path.cwd()}, so {name} was taken for a model of the "
-            f"hub. If a saved run is meant, give its folder. As a model of the hub: {error}"
-        ) from error
+    model, tokenizer = load(name)
 
     def continue_text(turns: Messages) -> str:
         # The space before a word belongs to the word: a text that ends in one is continued badly.
@@ -61,23 +53,15 @@ def open_model(
     return f"{greeting}Try 'The capital of France is', then a question. {HELP}", continue_text
 
 
-def talk(greeting: str, reply: Callable[[Messages], str], *, lines: TextIO | Iterable[str]) -> None:
-    """Reply to each line until /quit or the end; at a terminal, prompt for them.
-
-    Without a terminal only the replies are printed to stdout. A turn that the model cannot take is
-    explained on stderr, and the conversation goes on without it.
-    """
-    at_terminal = bool(getattr(lines, "isatty", bool)())
-    print(greeting, file=sys.stdout if at_terminal else sys.stderr)
+def talk(reply: Callable[[Messages], str], *, lines: Iterable[str]) -> None:
+    """Reply to each line until /quit or the end. A turn that the model cannot take is explained on
+    stderr, and the conversation goes on without it."""
     turns: Messages = []
-    for text in map(str.strip, _typed() if at_terminal else lines):
+    for text in map(str.strip, lines):
         if text == "/quit":
             return
         if text == "/reset":
             turns = []
-            print("(a new conversation)")
-        elif text.startswith("/"):
-            print(HELP, file=sys.stderr)
         elif text:
             asked = [*turns, {"role": "user", "content": text}]
             try:
@@ -97,5 +81,4 @@ def _typed() -> Iterator[str]:
         try:
             yield input("> ")
         except (EOFError, KeyboardInterrupt):
-            print()
             return

@@ -10,10 +10,9 @@ Rules, sentences, next steps and example situations are in decision.toml; the co
 name are here, in `_facts`.
 """
 
-import math
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,74 +27,21 @@ class SituationError(ValueError):
     """An answer that the guide can't use; the message says what to write instead."""
 
 
-_WANTED = {
-    "task": f"choose one of {', '.join(TASKS)}",
-    "prompt_fits": "choose one of True, False",
-    "base_knows": "choose one of True, False, None",
-    "examples": "give how many clean examples there are, a whole number",
-    "prompt_score": "give a share from 0 to 1: 62% is 0.62",
-    "needed_score": "give a share from 0 to 1: 62% is 0.62",
-    "stable_weeks": "give weeks, for example 52 for once a year",
-    "model_billions": "give billions of parameters above zero, such as 8 for 8B",
-    "memory_gb": "give GB, and 0 when there is no GPU",
-}
-
-
-def _check(answers: "Situation | Limits") -> None:
-    """Refuse a value that its field can't have."""
-    for name, value in vars(answers).items():
-        if name == "task":
-            right = value in list(TASKS)
-        elif name in ("prompt_fits", "base_knows"):  # 1 is no answer, though 1 == True
-            right = isinstance(value, bool) or (value is None and name == "base_knows")
-        elif value is None:
-            right = name.endswith("score")
-        else:
-            kind = int if name.endswith("examples") else int | float
-            right = isinstance(value, kind) and not isinstance(value, bool)
-            right = right and 0 <= value < math.inf
-            right = right and (value <= 1 or not name.endswith("score"))
-            right = right and (value > 0 or name not in ("model_billions", "gb_per_billion"))
-        if not right:
-            threshold = "give zero or more; examples are whole, gb_per_billion is above zero"
-            wanted = _WANTED[name] if isinstance(answers, Situation) else threshold
-            raise SituationError(f"{name} is {value!r}; {wanted}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Thresholds of the guide. An instructor may change any: `decide(situation, limits=...)`."""
-
-    # Examples of a domain or of reasoning for a pilot, and to rely on: article P (000) calls 500
-    # weak and 5,000 to 10,000 reliable.
-    pilot_examples: int = 500
-    reliable_examples: int = 5_000
-    # The same for a format or style: article U (001) finds hundreds to a few thousand enough;
-    # within that range these are the course's working values.
-    format_pilot_examples: int = 200
-    format_reliable_examples: int = 2_000
-    # Fewest weeks between two changes of the task. Article P: data takes up to three weeks and
-    # 60-70% of a project, so a project takes about five; its result is used for twice as long.
-    stable_weeks: float = 10
-    # GB of GPU memory for a billion parameters, the base in 4 bits and LoRA. Article P: an 8B model
-    # trains on a card of 12 GB.
-    gb_per_billion: float = 1.5
-    # Largest base, in billions of parameters, that trains overnight without a GPU. 5,000 examples
-    # of 200 tokens, 3 epochs, are 3e6 tokens; at 6 operations for each token and weight, 0.2e9
-    # weights need 3.6e15, ten hours on two cores of 1e11 a second.
-    cpu_billions: float = 0.2
-
-    __post_init__ = _check
-
-    def examples(self, task: str) -> tuple[int, int]:
-        """Examples for a pilot and for a reliable fine-tune of a kind of task."""
-        if task == "format":
-            return self.format_pilot_examples, self.format_reliable_examples
-        return self.pilot_examples, self.reliable_examples
-
-    def largest_base(self, memory_gb: float) -> float:
-        """Billions of parameters of the largest base that trains with so many GB, or on a CPU."""
-        return max(self.cpu_billions, memory_gb / self.gb_per_billion)
+# Examples for a pilot, and to rely on. Of a domain or of reasoning article P (000) calls 500 weak
+# and 5,000 to 10,000 reliable. For a format or style article U (001) finds hundreds to a few
+# thousand enough; within that range these are the course's working values.
+PILOT, RELIABLE = 500, 5_000
+FORMAT_PILOT, FORMAT_RELIABLE = 200, 2_000
+LEAST_WEEKS = 10
+"""Fewest weeks between two changes of the task. Article P: data takes up to three weeks and 60-70%
+of a project, so a project takes about five; its result is used for twice as long."""
+GB_PER_BILLION = 1.5
+"""GB of GPU memory for a billion parameters, the base in 4 bits and LoRA. Article P: an 8B model
+trains on a card of 12 GB."""
+CPU_BILLIONS = 0.2
+"""Largest base that trains overnight without a GPU. 5,000 examples of 200 tokens, 3 epochs, are 3e6
+tokens; at 6 operations for each token and weight, 0.2e9 weights need 3.6e15, ten hours on two cores
+of 1e11 a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +58,13 @@ class Situation:
     model_billions: float = 0.0037  # parameters of the base to train; the default is `tiny`
     memory_gb: float = 0  # GPU memory for training; 0 for a CPU only
 
-    __post_init__ = _check
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise SituationError(f"task is {self.task!r}; choose one of {', '.join(TASKS)}")
+        for name in ("prompt_score", "needed_score"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise SituationError(f"{name} is {value!r}; give a share from 0 to 1: 62% is 0.62")
 
 
 ARCHETYPES = {name: Situation(**values) for name, values in _GUIDE["archetypes"].items()}
@@ -136,7 +88,6 @@ class Advice:
     """What to do, and why."""
 
     situation: Situation
-    limits: Limits = field(repr=False)
     choice: str  # the advice: a key of CHOICES
     rule: int  # number of the rule that decided, from 1
     reasons: tuple[str, ...]  # the rule that decided, then why each rule before it did not
@@ -149,8 +100,8 @@ class Advice:
         The task stays as it is, and nothing measured is forgotten again.
         """
         found: dict[tuple[str, str], Change] = {}
-        for name, value, wording in _flips(self.situation, self.limits):
-            choice = decide(replace(self.situation, **{name: value}), limits=self.limits).choice
+        for name, value, wording in _flips(self.situation):
+            choice = decide(replace(self.situation, **{name: value})).choice
             if choice != self.choice:
                 # the first is the nearest
                 found.setdefault((name, choice), Change(name, value, wording, choice))
@@ -164,10 +115,9 @@ class Advice:
         return "\n".join(lines)
 
 
-def decide(situation: Situation, *, limits: Limits | None = None) -> Advice:
-    """Advise on one situation; `limits` are thresholds other than the course's."""
-    limits = limits or Limits()
-    holds, values = _facts(situation, limits)
+def decide(situation: Situation) -> Advice:
+    """Advise on one situation."""
+    holds, values = _facts(situation)
     rules = _GUIDE["rules"]
     number = next(n for n, rule in enumerate(rules) if holds[rule["when"]])
     reasons = [rules[number]["because"]]
@@ -177,7 +127,6 @@ def decide(situation: Situation, *, limits: Limits | None = None) -> Advice:
     steps = [s["do"] for s in _GUIDE["steps"][choice] if holds[s.get("when", "always")]]
     return Advice(
         situation=situation,
-        limits=limits,
         choice=choice,
         rule=number + 1,
         reasons=tuple(text.format(**values) for text in reasons if text),
@@ -185,10 +134,20 @@ def decide(situation: Situation, *, limits: Limits | None = None) -> Advice:
     )
 
 
-def _facts(s: Situation, limits: Limits) -> tuple[dict[str, bool], dict[str, Any]]:
+def _examples(task: str) -> tuple[int, int]:
+    """Examples for a pilot and for a reliable fine-tune of a kind of task."""
+    return (FORMAT_PILOT, FORMAT_RELIABLE) if task == "format" else (PILOT, RELIABLE)
+
+
+def _largest_base(memory_gb: float) -> float:
+    """Billions of parameters of the largest base that trains with so many GB, or on a CPU."""
+    return max(CPU_BILLIONS, memory_gb / GB_PER_BILLION)
+
+
+def _facts(s: Situation) -> tuple[dict[str, bool], dict[str, Any]]:
     """Whether each condition of decision.toml holds, and the values that its sentences mention."""
-    pilot, reliable = limits.examples(s.task)
-    largest = limits.largest_base(s.memory_gb)
+    pilot, reliable = _examples(s.task)
+    largest = _largest_base(s.memory_gb)
     domain, reasoning = s.task == "domain", s.task == "reasoning"
     # What has to be measured or decided before the later rules can be asked.
     needed = ["prompt_score", "needed_score", *["base_knows"] * domain]
@@ -196,7 +155,7 @@ def _facts(s: Situation, limits: Limits) -> tuple[dict[str, bool], dict[str, Any
     measured = s.prompt_score is not None and s.needed_score is not None
     enough = measured and s.prompt_score >= s.needed_score
     few = reasoning and s.examples < reliable
-    small = s.model_billions <= limits.cpu_billions
+    small = s.model_billions <= CPU_BILLIONS
     other_base = s.task != "assistant" and not few
     # Bytes for each weight, as in the preflight: 16 for full fine-tuning in float32 with Adam;
     # 4 for LoRA on a float32 base, and some for activations.
@@ -217,7 +176,7 @@ def _facts(s: Situation, limits: Limits) -> tuple[dict[str, bool], dict[str, Any
         "no prompt score of a format": s.prompt_score is None and s.task == "format",
         "no needed score": s.needed_score is None,
         "something is open": bool(missing),
-        "task changes": s.stable_weeks < limits.stable_weeks,
+        "task changes": s.stable_weeks < LEAST_WEEKS,
         "few worked examples": few,
         "steps not taught": few and not enough,
         "steps taught": reasoning and not few and not enough,
@@ -229,10 +188,10 @@ def _facts(s: Situation, limits: Limits) -> tuple[dict[str, bool], dict[str, Any
         "room for LoRA": lora,
         "room for QLoRA": not full and not lora,
         "another base is needed": other_base,
-        "a smaller base would do": other_base and largest > 0,
+        "a smaller base would do": other_base,
     }
     return holds, vars(s) | {
-        "limits": limits,
+        "least_weeks": LEAST_WEEKS,
         "short": (s.needed_score or 0) - (s.prompt_score or 0),
         "open": f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} still open",
         "them": "it" if len(missing) == 1 else "them",
@@ -240,11 +199,11 @@ def _facts(s: Situation, limits: Limits) -> tuple[dict[str, bool], dict[str, Any
         "reliable": reliable,
         "more": pilot - s.examples,
         "largest": largest,
-        "need": limits.gb_per_billion * s.model_billions,
+        "need": GB_PER_BILLION * s.model_billions,
     }
 
 
-def _flips(s: Situation, limits: Limits) -> Iterator[tuple[str, Any, str]]:
+def _flips(s: Situation) -> Iterator[tuple[str, Any, str]]:
     """Values on both sides of each threshold, the nearest first: (field, value, wording).
 
     A value on the side where the situation already is changes nothing and is not listed.
@@ -258,16 +217,15 @@ def _flips(s: Situation, limits: Limits) -> Iterator[tuple[str, Any, str]]:
     yield "prompt_fits", not s.prompt_fits, "no" if s.prompt_fits else "yes"
     yield "base_knows", True, "yes"
     yield "base_knows", False, "no"
-    sizes = limits.examples(s.task)
+    sizes = _examples(s.task)
     yield from (("examples", n, f"at least {n:,}") for n in sizes if n > s.examples)
     fewer = (n for n in reversed(sizes) if 0 < n <= s.examples)
     yield from (("examples", n - 1, f"under {n:,}") for n in fewer)
-    yield "stable_weeks", limits.stable_weeks, f"at least {limits.stable_weeks:g}"
-    yield "stable_weeks", limits.stable_weeks / 2, f"under {limits.stable_weeks:g}"
-    largest = limits.largest_base(s.memory_gb)
-    need = limits.gb_per_billion * s.model_billions
+    yield "stable_weeks", LEAST_WEEKS, f"at least {LEAST_WEEKS:g}"
+    yield "stable_weeks", LEAST_WEEKS / 2, f"under {LEAST_WEEKS:g}"
+    largest = _largest_base(s.memory_gb)
+    need = GB_PER_BILLION * s.model_billions
     yield "model_billions", largest * 2 + 1, f"above {largest:.3g}"
-    if largest > 0:
-        yield "model_billions", largest, f"at most {largest:.3g}"
+    yield "model_billions", largest, f"at most {largest:.3g}"
     yield "memory_gb", 0, f"under {need:.3g}"
     yield "memory_gb", need, f"at least {need:.3g}"

@@ -3,41 +3,38 @@
 Nothing in a page points to the network: no script, style, font or image.
 """
 
+import importlib.metadata
 import json
 import os
 import platform
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from sftlab.course.ledger import versions, write_claims
-from sftlab.course.rules import CONTRADICTED, INCONCLUSIVE, SUPPORTED, between, in_unit
+from sftlab.course.ledger import rows, stored_records
+from sftlab.course.rules import between, in_unit
 from sftlab.course.runner import Result
-from sftlab.paths import NOTEBOOKS, write_atomically
+from sftlab.paths import write_atomically
 
+VERSIONS = ("sftlab", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
+"""Packages that decide the numbers."""
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("sftlab.course"),
     autoescape=lambda name: ".html" in name,
     trim_blocks=True,
     keep_trailing_newline=True,
 )
-# Quotes in the code of a cell are escaped in a page, so only a real link looks like this.
-_LESSON_LINK = re.compile(
-    r'<a href="(?P<name>[\w.-]+)\.ipynb(?P<place>(?:#[^"]*)?)"(?P<rest>[^>]*)>(?P<words>.*?)</a>',
-    re.DOTALL,
-)
 
 
-def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[str] = ()) -> Path:
+def write_page(executed: Path, title: str, *, folder: Path) -> Path:
     """Render the executed notebook to `folder/NAME.html` and return that path.
 
     A widget needs a kernel: its static twin, which the output holds too, takes its place. Links
-    to the notebooks named in `lessons` lead to their pages; a link to any other notebook would
-    lead nowhere, so only its words stay.
+    to other lessons lead to their pages.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -52,54 +49,55 @@ def write_page(executed: Path, *, title: str, folder: Path, lessons: Collection[
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-
-    def to_page(link: re.Match[str]) -> str:
-        if link["name"] not in lessons:
-            return link["words"]
-        return f'<a href="{link["name"]}.html{link["place"]}"{link["rest"]}>{link["words"]}</a>'
-
     template, *_ = TEMPLATES.loader.get_source(TEMPLATES, "lesson.html.jinja")
     exporter = HTMLExporter(template_name="lab", raw_template=template, embed_images=True)
     body, _ = exporter.from_notebook_node(notebook)
+    # Quotes in the code of a cell are escaped in a page, so only a real link looks like this.
+    body = re.sub(r'(<a href="[\w.-]+)\.ipynb(?=["#])', r"\1.html", body)
     page = folder / f"{executed.stem}.html"
-    page.write_text(_LESSON_LINK.sub(to_page, body), encoding="utf-8")
+    page.write_text(body, encoding="utf-8")
     return page
 
 
-def write_index(results: Sequence[Result], *, folder: Path, notebooks: Path = NOTEBOOKS) -> Path:
+def write_index(results: Sequence[Result], *, folder: Path) -> Path:
     """Write `index.html`, `summary.json` and `claims.json`; returns the index's path.
 
-    Lessons that did not run this time keep their place on the index while their page is there.
+    Lessons that did not run this time keep their place while their page is there, and claims that
+    were measured on the same model stay: `sftlab run 01` after the whole course keeps the rest.
     """
     import psutil
 
-    claims = write_claims(results, folder=folder, notebooks=notebooks)
-    measured = [row for row in claims if row["parts"]]
+    claims = rows(stored_records(results[0].profile))
     here = {claim_id for result in results for claim_id in result.records}
     pages = {page.name for page in folder.glob("*.html")}
+    file = folder / "summary.json"
+    earlier = json.loads(file.read_text(encoding="utf-8"))["notebooks"] if file.is_file() else []
+    notebooks = {entry["name"]: entry for entry in earlier if entry["page"] in pages}
+    for result in results:
+        if result.status != "not run" or result.name not in notebooks:
+            notebooks[result.name] = _entry(result)
     summary = {
-        "notebooks": [_entry(result) for result in results],
-        "earlier": _earlier(results, folder / "summary.json", pages),
+        "notebooks": [notebooks[name] for name in sorted(notebooks)],
         "minutes": round(sum(result.minutes for result in results), 2),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "cores": os.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         },
-        "versions": versions(),
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in VERSIONS},
         "claims": [
             {key: row[key] for key in ("id", "verdict", "expected", "profile", "reason")}
-            for row in measured
+            for row in claims
             if row["id"] in here
         ],
     }
-    write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-    counts = Counter(row["verdict"] for row in measured)
+    write_atomically(file, json.dumps(summary, indent=2) + "\n")
+    write_atomically(folder / "claims.json", json.dumps(claims, indent=2) + "\n")
     page = TEMPLATES.get_template("index.html.jinja").render(
         summary=summary,
         claims=claims,
-        counts=[f"{counts[v]} {v}" for v in (SUPPORTED, CONTRADICTED, INCONCLUSIVE) if counts[v]],
-        kept=[row["id"] for row in measured if row["id"] not in here],
+        counts=Counter(row["verdict"] for row in claims),
         pages=pages,
         in_unit=in_unit,
         between=between,
@@ -122,15 +120,3 @@ def _entry(result: Result) -> dict[str, Any]:
         error = result.failure.traceback.strip().splitlines()[-1]
         entry["failure"] = {"cell": result.failure.cell, "error": error}
     return entry
-
-
-def _earlier(results: Sequence[Result], file: Path, pages: set[str]) -> list[dict[str, Any]]:
-    """Entries of an earlier summary for lessons that did not run now and whose page is there."""
-    ran = {result.name for result in results if result.status != "not run"}
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-        entries = [e for e in [*before["earlier"], *before["notebooks"]] if e["page"] in pages]
-        kept = {entry["name"]: entry for entry in entries if entry["name"] not in ran}
-    except (OSError, ValueError, KeyError, TypeError):
-        return []  # none, or written by another version of the course
-    return [kept[name] for name in sorted(kept)]

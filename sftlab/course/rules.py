@@ -12,7 +12,6 @@ the same in all runs have no interval, and are inconclusive; a figure in which n
 `computed`.
 """
 
-import difflib
 import hashlib
 import json
 import math
@@ -21,14 +20,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic import model_validator as validator
 
 from sftlab.measure import CONSTANT, Estimate, equivalent, percent
 from sftlab.paths import DATA
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
-NOT_TESTABLE, NOT_MEASURED = "not testable here", "not measured"
 KINDS = ("at_least", "at_most", "within")
 UNITS = {
     "share": (0.0, 1.0),
@@ -69,10 +67,8 @@ class Part(BaseModel):
     @validator(mode="after")
     def _bound_is_possible(self) -> "Part":
         lowest, highest = UNITS[self.unit]
-        if not lowest <= self.bound <= highest:
-            raise ValueError(f"{self.kind} is {self.bound!r}, beyond any {self.unit}; 10% is 0.1")
-        if self.kind == "within" and self.bound <= 0:
-            raise ValueError(f"within is {self.bound!r}; write a margin above zero, such as 0.1")
+        if not lowest <= self.bound <= highest or (self.kind == "within" and self.bound <= 0):
+            raise ValueError(f"{self.kind} = {self.bound!r} can't be of a {self.unit}; 10% is 0.1")
         return self
 
     @property
@@ -134,78 +130,37 @@ class Claim(BaseModel):
     source: tuple[Literal["P", "U", "G", "L", "V"], ...]  # articles, as in the head of claims.toml
     notebook: Literal[tuple(LESSONS)]  # the lesson that measures it
     quoted: Text | Literal[""] = ""  # the figure that the article gives, if it gives one
-    expected: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE]  # by the lesson
+    expected: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE]  # by the lesson
     not_testable: Text | Literal[""] = ""  # what of it no run here can test, and why
-    rule: tuple[Part, ...] = ()  # all must hold; empty when nothing of it can be tested here
-
-    @validator(mode="after")
-    def _rule_fits(self) -> "Claim":
-        if not self.rule and not self.not_testable:
-            raise ValueError("no rule; add one, or say in not_testable why nothing can be tested")
-        if (self.expected == NOT_TESTABLE) != (not self.rule):
-            raise ValueError(f"{NOT_TESTABLE!r} is expected of claims without a rule, and only so")
-        if len(set(self.part_names)) < len(self.rule):
-            raise ValueError(f"two parts have one name: {', '.join(self.part_names)}; rename one")
-        return self
-
-    @property
-    def comparisons(self) -> int:
-        """The argument `comparisons` of `mean` and `difference`: the number of parts."""
-        return max(1, len(self.rule))
+    rule: Annotated[tuple[Part, ...], Field(min_length=1)]  # all must hold
 
     @property
     def level(self) -> float:
         """The level of each part's interval, so that all of them together err in 5%."""
-        return 1 - 0.05 / self.comparisons
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        """The names of the parts, in the order of the rule."""
-        return tuple(part.name for part in self.rule)
+        return 1 - 0.05 / len(self.rule)
 
     @property
     def rule_hash(self) -> str:
-        """Hash of all that decides: a record made under another one does not count."""
+        """The rule as it stands, in short: a record made under another one does not count."""
         text = json.dumps([self.id, [part.model_dump() for part in self.rule]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
-def claims(path: Path | str | None = None) -> dict[str, Claim]:
+def claims(path: Path = DATA / "claims.toml") -> dict[str, Claim]:
     """Id -> claim, in the order of the file, by default the course's own; read once.
 
     ClaimsError names the id, the key and what is wrong with it.
     """
-    file = Path(path or DATA / "claims.toml")
-    try:
-        rows = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ClaimsError(f"{file.name} cannot be read as TOML: {error}") from None
-    return {claim_id: _claim(claim_id, row) for claim_id, row in rows.items()}
-
-
-def find_claim(claim_id: str) -> Claim:
-    """One claim by its id; ClaimsError with the nearest ids when there is none."""
-    known = claims()
-    if claim_id in known:
-        return known[claim_id]
-    near = difflib.get_close_matches(str(claim_id).upper(), known, n=3, cutoff=0.4) or known
-    raise ClaimsError(f"no claim {claim_id!r} in data/claims.toml; the nearest: {', '.join(near)}")
-
-
-def _claim(claim_id: str, row: dict[str, Any]) -> Claim:
-    try:
-        unit = row.pop("unit", None)
-        parts = [_part(part, unit) for part in row.pop("rule", [])]
-        return Claim(id=claim_id, rule=parts, source=row.pop("source", "").split(), **row)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{' '.join(map(str, one['loc']))}: {one['msg']} (got {one['input']!r})".lstrip(": ")
-            for one in error.errors()
-        )
-        raise ClaimsError(f"claims.toml, {claim_id}: {wrong}") from None
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ClaimsError(f"claims.toml, {claim_id}: {error}") from None
+    made = {}
+    for claim_id, row in tomllib.loads(path.read_text(encoding="utf-8")).items():
+        unit, source = row.pop("unit", None), row.pop("source", "").split()
+        try:
+            parts = [_part(part, unit) for part in row.pop("rule", [])]
+            made[claim_id] = Claim(id=claim_id, rule=parts, source=source, **row)
+        except ValueError as error:
+            raise ClaimsError(f"{path.name}, {claim_id}: {error}") from None
+    return made
 
 
 def _part(row: dict[str, Any], unit: str | None) -> dict[str, Any]:

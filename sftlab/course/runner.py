@@ -4,8 +4,8 @@ build/
   index.html            every lesson with its promise, minutes and status, and the claims
   00_start_here.html    a page per lesson, readable without a network
   executed/*.ipynb      the executed notebooks
-  claims.json           the claims ledger: a row a claim, with parts, profile and parameters
-  summary.json          minutes, status, machine, versions
+  claims.json           the claims ledger: a row a claim, with its parts
+  summary.json          minutes, status, verdicts, machine, versions
 """
 
 import json
@@ -26,6 +26,7 @@ from sftlab.course.lessons import Lesson, choose_parameters, find_lessons
 from sftlab.models import find_profile
 from sftlab.paths import DATA, NOTEBOOKS, cache_folder
 
+MINUTES = DATA / "minutes.json"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -33,8 +34,7 @@ class Failure(NamedTuple):
     """What stopped a notebook."""
 
     cell: int | None  # its number in the notebook, from 1; None when no cell is to blame
-    source: str  # the cell's code
-    traceback: str  # without terminal colours, or what is known instead
+    traceback: str  # without terminal colours, or what papermill said
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Result:
     failure: Failure | None = None
     executed: Path | None = None  # the executed notebook, as far as it got
     page: Path | None = None  # its HTML page
-    records: Mapping[str, Record | str] = field(default_factory=dict)  # of this run, by claim id
+    records: Mapping[str, Record] = field(default_factory=dict)  # of this run, by claim id
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ class Result:
     @property
     def surprises(self) -> list[Record]:
         """The records whose verdict is the opposite of what the lesson expects."""
-        return [r for r in self.records.values() if isinstance(r, Record) and r.surprise]
+        return [record for record in self.records.values() if record.surprise]
 
     @property
     def failing_surprises(self) -> list[Record]:
@@ -73,7 +73,7 @@ class Result:
         defaults = {**self.lesson.defaults, "profile": self.profile}
         if any(defaults.get(name) != value for name, value in self.parameters.items()):
             return []
-        return [r for r in self.surprises if find_profile(r.profile).embedded]
+        return self.surprises if find_profile(self.profile).embedded else []
 
 
 def run_notebooks(
@@ -101,15 +101,18 @@ def run_notebooks(
     (folder / "executed").mkdir(parents=True, exist_ok=True)
     results = [Result(lesson=lesson, parameters=chosen[lesson.name]) for lesson in lessons]
     for result in results:
+        if progress:
+            print(result.name, flush=True)
         _execute(result, folder=folder, progress=progress)
         if result.executed:
-            known = {r.name for r in results} | {p.stem for p in folder.glob("*.html")}
-            title = result.lesson.title
-            result.page = pages.write_page(
-                result.executed, title=title, folder=folder, lessons=known
-            )
-        pages.write_index(results, folder=folder, notebooks=notebooks)
-        _report(result, progress=progress)
+            result.page = pages.write_page(result.executed, result.lesson.title, folder=folder)
+        pages.write_index(results, folder=folder)
+        if progress:
+            print(f"\n{result.status} in {result.minutes:.1f} minutes\n", flush=True)
+        if failure := result.failure:
+            print(f"{result.name}, cell {failure.cell}:\n{failure.traceback}", file=sys.stderr)
+        for record in result.surprises:
+            print(f"{result.name}: {record.surprise}\n", file=sys.stderr, flush=True)
         if result.status == "interrupted":
             break
     return results
@@ -139,95 +142,58 @@ def _execute(result: Result, *, folder: Path, progress: bool) -> None:
     if not find_profile(result.profile).on_hub:
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
         environment |= dict.fromkeys(offline, "1")
-    began, log = time.monotonic(), []
-    try:
-        with tempfile.TemporaryDirectory(prefix="sftlab-", ignore_cleanup_errors=True) as temporary:
-            environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
-            code = _watch(command, environment, log, result.name if progress else None)
-        result.status = "failed" if code else "passed"
-    except KeyboardInterrupt:
-        result.status = "interrupted"
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    began, said = time.monotonic(), ""
+    with tempfile.TemporaryDirectory(prefix="sftlab-", ignore_cleanup_errors=True) as temporary:
+        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
+        # A session of its own: Ctrl-C reaches this process alone, which then ends papermill.
+        process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
+        try:
+            for line in process.stderr:  # each state of the bar is a line: "\r" ends one as well
+                if not line.startswith("Executing"):
+                    said += line
+                elif progress:  # up to "]", behind which the kernel may have written
+                    print(f"\r{line.partition(']')[0]}]", end="", file=sys.stderr, flush=True)
+            result.status = "failed" if process.wait() else "passed"
+        except KeyboardInterrupt:
+            result.status = "interrupted"
+            process.terminate()  # nbclient answers SIGTERM by ending its kernel
+            process.communicate()
     result.minutes = (time.monotonic() - began) / 60
     result.records = read_records(scratch / "records")
-    try:  # a process that is killed while writing leaves a part
-        cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
-        result.executed = executed
-    except (OSError, ValueError):
-        cells = []
+    result.executed = executed if executed.is_file() else None
     if result.status == "failed":
-        said = _ANSI.sub("", "".join(log[-20:])).strip() or f"exit code {code}"
-        result.failure = _failing_cell(result.lesson, cells) or Failure(None, "", said)
+        result.failure = _failing_cell(result) or Failure(
+            None, _ANSI.sub("", said or f"exit code {process.returncode}")
+        )
 
 
-def _watch(command: list[str], environment: dict, log: list[str], name: str | None) -> int:
-    """Run papermill to its end; show its bar after `name`, keep the rest of stderr in `log`."""
-    # A session of its own: Ctrl-C reaches this process alone, which then ends papermill.
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    text = {"encoding": "utf-8", "errors": "replace"}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, **streams, **text)
-    try:
-        for line in process.stderr:  # each state of the bar is a line: "\r" ends one as well
-            said = line
-            if line.startswith("Executing"):  # up to "]", behind which others may have written
-                bar, _, said = line.partition("]")
-                if name:
-                    print(f"\r{name}{bar[9:]}]   ", end="", file=sys.stderr, flush=True)
-            log += [said] if said.strip() else []
-        return process.wait()
-    finally:
-        if name:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        process.terminate()  # nbclient answers SIGTERM by ending its kernel
-        process.communicate()
-
-
-def _failing_cell(lesson: Lesson, cells: list[dict[str, Any]]) -> Failure | None:
+def _failing_cell(result: Result) -> Failure | None:
     """The cell that raised, with its number in the committed notebook."""
-    committed = json.loads(lesson.path.read_text(encoding="utf-8"))["cells"]
-    ids = [cell.get("id") for cell in committed]
-    for cell in cells:
+    if result.executed is None:
+        return None
+    committed, executed = (
+        json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for path in (result.lesson.path, result.executed)
+    )
+    ids = [cell["id"] for cell in committed]
+    for cell in executed:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
-                number = ids.index(cell["id"]) + 1 if cell.get("id") in ids else None
                 traceback = _ANSI.sub("", "\n".join(output["traceback"]))
-                return Failure(number, "".join(cell["source"]), traceback)
+                return Failure(ids.index(cell["id"]) + 1, traceback)
     return None
-
-
-def _report(result: Result, *, progress: bool) -> None:
-    if progress:
-        print(f"{result.status:<12}{result.name:<28}{result.minutes:5.1f} min", flush=True)
-    for record in result.surprises:
-        where = result.name
-        if record not in result.failing_surprises:
-            changed = {k: v for k, v in result.parameters.items() if k != "profile"}
-            on = ", ".join([record.profile, *(f"{k}={v}" for k, v in changed.items())])
-            where += f", on {on} (reported only)"
-        print(f"\n{where}: {record.surprise}\n", file=sys.stderr, flush=True)
-    if failure := result.failure:
-        where = f"cell {failure.cell}" if failure.cell else "no cell"
-        source = "\n".join(f"    {line}" for line in failure.source.splitlines())
-        text = f"\n{result.name}: {where} failed\n\n{source}\n\n{failure.traceback}\n"
-        print(text, file=sys.stderr, flush=True)
-
-
-def _minutes() -> dict[str, Any]:
-    file = DATA / "minutes.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def recorded_minutes(name: str) -> float | None:
     """Minutes that lesson `name` took when the course was last recorded; `None` if it was not."""
-    return _minutes().get(name)
+    return json.loads(MINUTES.read_text(encoding="utf-8")).get(name)
 
 
 def record_minutes(results: Sequence[Result]) -> Path:
-    """Write the minutes of `results`, all of which must have passed, to `data/minutes.json`."""
-    stopped = [result.name for result in results if result.status != "passed"]
-    if stopped:
-        raise ValueError(f"minutes not recorded: {', '.join(stopped)} did not pass; run it again")
-    file = DATA / "minutes.json"
-    minutes = _minutes() | {result.name: round(result.minutes, 2) for result in results}
+    """Write the minutes of `results` to `data/minutes.json`."""
+    minutes = json.loads(MINUTES.read_text(encoding="utf-8"))
+    minutes |= {result.name: round(result.minutes, 2) for result in results}
     minutes["machine"] = f"{os.cpu_count()} cores"
-    file.write_text(json.dumps(minutes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return file
+    MINUTES.write_text(json.dumps(minutes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return MINUTES

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -105,7 +106,11 @@ class DataFile:
             most = LARGEST_JSON // 2**20
             yield _of_file("large-json", f"{size / 2**20:,.0f} MiB", most=most)
             return
-        row = _json_row(file.read().decode("utf-8-sig", "surrogateescape").rstrip(), None)
+        text = file.read().decode("utf-8-sig", "surrogateescape").rstrip()
+        row = _json_row(text, None)
+        if row.problems and isinstance(row.value, list):
+            yield from _elements(text, len(row.value))
+            return
         if row.problems:
             yield replace(row, counts=False)
             return
@@ -122,6 +127,16 @@ class DataFile:
             rows = rows[arrays[0]] if arrays else rows
         for value in rows if isinstance(rows, list) else [rows]:
             yield FileRow(value)
+
+
+def _elements(text: str, count: int) -> Iterator[FileRow]:
+    """Each element of a JSON array read by itself, so that a mistake costs its row alone."""
+    decode = json.JSONDecoder(parse_int=float).raw_decode  # int() refuses more than 4,300 digits
+    end = text.index("[") + 1
+    for _ in range(count):
+        start = re.compile(r"[\s,]*").match(text, end).end()
+        end = decode(text, start)[1]
+        yield _json_row(text[start:end], None)
 
 
 def _csv_rows(file: BinaryIO) -> Iterator[FileRow]:

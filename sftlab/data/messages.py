@@ -326,7 +326,7 @@ def parse_json(text: str) -> tuple[Any, list[Problem]]:
         return value, problems
     except UnicodeEncodeError as error:
         near = shown(error.object[max(0, error.start - 20) : error.end + 20])
-        return None, [problem("string_unicode", value=near)]
+        return value, [*problems, problem("string_unicode", value=near)]
     except RecursionError:
         return None, [problem("deep", value=shown(text[:61]))]
     except json.JSONDecodeError as error:

@@ -27,8 +27,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lm_eval_tasks": ["export_tasks"],
         "stats": [
             "Estimate",
-            "POINTS",
-            "SHARE",
             "Share",
             "computed",
             "difference",

@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "side_by_side",
             "time_note",
         ],
-        "mask": ["MASK_KEY", "show_mask"],
+        "mask": ["show_mask"],
         "plots": [
             "COLOURS",
             "GREY",

@@ -7,7 +7,7 @@ from typing import Any
 import nbformat
 import pytest
 from browser_reader import TROUBLE, WIDGET, Reader, complaints
-from lab_server import ROOT, NoChromiumError, find_chromium
+from lab_server import ROOT
 
 pytestmark = pytest.mark.browser
 
@@ -23,14 +23,6 @@ for step in tqdm(range(20), desc="Training"):
     pass
 for step in tqdm(range(20), leave=False):
     pass"""
-# As JupyterLab's widgets open their channel, but once a cell is at work.
-GREETING = """from IPython.display import Javascript
-Javascript('''
-const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
-const channel = kernel.createComm("jupyter.widget.control", "greeting");
-channel.open({}, { version: "1.0.0" });
-channel.send({ method: "request_states" });
-''')"""
 SOUND = [
     "# A lesson\nA sentence, and a formula: $p = \\frac{k}{n}$.",
     ("code", FIGURE),
@@ -93,15 +85,6 @@ def test_a_sound_notebook_raises_no_complaint(
     assert any("LoRA of rank 5" in part for part in text), "the widgets were not touched"
 
 
-def test_widgets_that_greet_a_kernel_late_are_no_complaint(
-    reader: Reader, assert_nothing_wrong: Callable[[str], None]
-) -> None:
-    """JupyterLab's widgets may load after the first cell; a kernel without ipywidgets refuses."""
-    cells = [("code", GREETING), ("code", "import time\ntime.sleep(2)")]
-    assert_nothing_wrong(write(reader.lab.folder / "late.ipynb", cells))
-    assert any("No such comm target" in text for text in reader.page.evaluate("lesson.hidden"))
-
-
 @pytest.fixture(scope="module")
 def faulty(reader: Reader) -> list[str]:
     """The complaints about a notebook in which every cell has a fault of its own."""
@@ -124,18 +107,6 @@ def test_a_widget_without_its_extension_is_seen() -> None:
     cell |= {"pictures": [], "badMath": 0}
     seen = {key: [] for key in ("dialogs", "toasts", "hidden", "strangers")} | {"late": None}
     assert complaints(seen | {"cells": [cell]}) == ["cell 0: shows a widget as plain text"]
-
-
-def test_a_machine_without_chromium_is_told_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("SFTLAB_CHROMIUM", raising=False)
-    with pytest.raises(NoChromiumError, match="apt-get install chromium"):
-        find_chromium()
-    monkeypatch.setenv("SFTLAB_CHROMIUM", "/nowhere/chromium")
-    with pytest.raises(NoChromiumError, match="/nowhere/chromium"):
-        find_chromium()
 
 
 def test_words_of_trouble_are_told_from_those_that_only_look_like_it() -> None:

@@ -19,12 +19,12 @@ def test_the_whole_conversation_reaches_the_model_until_the_end(capsys):
         return f"answer {len(turns)}"
 
     lines = ["one\n", "\n", "too long\n", "two\n", "/reset\n", "three\n", "/quit\n", "unread\n"]
-    talk("hello", reply, lines=lines)
+    talk(reply, lines=lines)
     first = ["one", "answer 1"]
     assert heard == [["one"], [*first, "too long"], [*first, "two"], ["three"]]
     out, err = capsys.readouterr()
-    assert out.splitlines() == ["answer 1", "answer 3", "(a new conversation)", "answer 1"]
-    assert err == "hello\nleave out the earliest turns (or /reset)\n"
+    assert out.splitlines() == ["answer 1", "answer 3", "answer 1"]
+    assert err == "leave out the earliest turns (or /reset)\n"
 
 
 def test_base_model_says_what_it_is_and_continues_the_same_text_greedily(toy_base):
@@ -35,23 +35,6 @@ def test_base_model_says_what_it_is_and_continues_the_same_text_greedily(toy_bas
     assert first.startswith("The capital of France is")
     with pytest.raises(ValueError, match="takes no --system"):
         open_model(str(toy_base), system="Be brief.")
-
-
-def test_name_of_no_folder_here_may_be_a_run_or_a_model_of_the_hub(tmp_path, monkeypatch):
-    import sftlab.models
-
-    def load(profile):
-        raise sftlab.models.ModelNotAvailableError("the hub has no such model")
-
-    monkeypatch.setattr(sftlab.models, "load", load)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"no folder runs/mine .*saved run.*the hub has no such"):
-        open_model("runs/mine")
-    with pytest.raises(ValueError, match=r"^the hub has no such"):
-        open_model("smollm2-135m")
-    (tmp_path / "runs").mkdir()
-    with pytest.raises(ValueError, match="no such folder"):
-        open_model("runs/mine")
 
 
 def test_saved_run_is_known_by_its_record_and_hears_the_system_message(tmp_path, monkeypatch):

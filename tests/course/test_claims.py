@@ -1,33 +1,16 @@
 """What is claimed, how it is judged, and that a verdict can only be measured."""
 
 import json
-import random
 
 import pandas as pd
 import pytest
 
-from sftlab.course.ledger import (
-    COLUMNS,
-    Record,
-    read_records,
-    record,
-    records_folder,
-    rows,
-    stored_records,
-)
+from sftlab.course.ledger import read_records, record, records_folder, rows, stored_records
 from sftlab.course.rules import ClaimsError, Part, claims, in_unit
-from sftlab.measure import Estimate, computed, difference, mean
+from sftlab.measure import Estimate, computed, mean
 
 COUNTS = dict(B=9, D=15, T=6, R=12, L=9, F=7, E=11, S=5, H=6, C=3, A=4, X=5)
 IDS = [f"{letter}{n}" for letter, count in COUNTS.items() for n in range(1, count + 1)]
-FIRST_LESSON = """
-    B1 continued at_least 0.5; B1 answered at_most 0.1; B2 gain at_least 0.25; B2 rest at_least 0.1;
-    B3 gain at_least 0.1; B4 prompt at_least 0.1; B4 consistency at_least 0.05;
-    B5 held out at_least 0.5; B5 stated at_least 0.5; B5 unseen at_most 0.1; B6 gain at_least 0.05;
-    B7 agreement at_least 0.6; B8 shorter at_least 0.2; B8 alike at_least 0.1;
-    B8 on format at_least 0.3; B9 two hops at_most 0.3; B9 gap at_least 0.3;
-    X1 right context at_least 0.05
-"""
 TOML = """
 [B3]
 claim = "Tuning wins."
@@ -40,9 +23,6 @@ measures = "One minus the other."
 unit = "difference of shares"
 at_least = 0.1
 """
-
-
-RULE = TOML[TOML.index("[[") :]
 
 
 def estimate(value=0.34, low=0.28, high=0.41, *, parts=1, inner=None, **others):
@@ -58,16 +38,13 @@ def own_cache(monkeypatch, tmp_path):
     return tmp_path / "cache"
 
 
-def test_the_claims_are_those_of_the_articles_and_the_first_lesson_keeps_its_bounds():
+def test_the_claims_are_those_of_the_articles():
     assert list(claims()) == IDS
     within = {c.id for c in claims().values() if any(p.kind == "within" for p in c.rule)}
     assert within >= {"D10", "T2", "R3", "R4", "R5", "R7", "L2", "L4"}
     assert {c.id for c in claims().values() if c.not_testable} == {"A3", "A4", "D12", "L5"}
     assert claims()["B3"].quoted.startswith("25-40%")
     assert claims()["X1"].expected == "contradicted"
-    first = [c for c in claims().values() if c.notebook == "01_base_model_problem"]
-    bounds = [f"{c.id} {p.name} {p.kind} {p.bound}" for c in first for p in c.rule]
-    assert bounds == " ".join(FIRST_LESSON.split()).split("; ")
 
 
 @pytest.mark.parametrize(
@@ -126,41 +103,16 @@ def test_a_claim_needs_all_its_parts_and_names_the_one_that_decides(stated, verd
     assert f"+{value} points (+{low} to +{high})" in made.reason
 
 
-def test_shuffled_labels_do_not_support_a_claim():
-    """The same frames with right and wrong dealt out at random: the effect is gone."""
-    keys = [{"country": f"c{c}", "seed": s} for c in range(40) for s in range(3)]
-    tuned = [int(row["country"][1:]) % 10 != 0 for row in keys]
-    prompt = [int(row["country"][1:]) % 2 == 0 for row in keys]
-
-    def judged(*labels):
-        frames = [pd.DataFrame(keys).assign(right=right) for right in labels]
-        return record("B3", difference(*frames), profile="tiny").verdict
-
-    assert judged(tuned, prompt) == "supported"
-    deck = tuned + prompt
-    random.Random(0).shuffle(deck)
-    assert judged(deck[: len(keys)], deck[len(keys) :]) in ("contradicted", "inconclusive")
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('source = "P V"', 'source = "P V"\nverdict = "supported"', "B3: verdict: Extra inputs"),
-        ('claim = "Tuning wins."', "", "B3: claim: Field required"),
-        ('measures = "One minus the other."', "x = 1", "rule 0 measures: Field required"),
-        ('source = "P V"', 'source = "P Z"', "B3: source 1: Input should be 'P'"),
-        ("01_base_model_problem", "01_base", "B3: notebook: Input should be '00_start_here'"),
-        ('"supported"', '"not testable here"', "is expected of claims without a rule"),
+        ('source = "P V"', 'source = "P V"\nverdict = "supported"', "verdict\n  Extra inputs"),
+        ('claim = "Tuning wins."', "", "claim\n  Field required"),
+        ("01_base_model_problem", "01_base", "Input should be '00_start_here'"),
         ("at_least = 0.1", "", "part 'gain': give exactly one of at_least, at_most, within"),
-        ("at_least = 0.1", "at_least = 0.1\nwithin = 0.2", "part 'gain': give exactly one of"),
-        ("at_least = 0.1", "at_least = nan", "bound: Input should be a finite number"),
-        ("at_least = 0.1", "at_least = 10", "at_least is 10.0, beyond any difference of shares"),
-        ("at_least = 0.1", "within = -0.1", "write a margin above zero"),
-        ('"difference of shares"', '"percent"', "unit: Input should be 'share'"),
-        (RULE, "", "B3: Value error, no rule"),
-        (RULE, RULE + RULE, "two parts have one name: gain, gain"),
-        (TOML, TOML + TOML, "cannot be read as TOML"),
-        (TOML, 'B3 = "wins"', "B3: "),
+        ("at_least = 0.1", "at_least = 10", "at_least = 10.0 can't be of a difference of shares"),
+        ("at_least = 0.1", "within = -0.1", "within = -0.1 can't be"),
+        (TOML[TOML.index("[[") :], "", "rule\n  Tuple should have at least 1 item"),
     ],
 )
 def test_mistakes_in_the_file_name_id_and_key(tmp_path, old, new, said):
@@ -171,36 +123,24 @@ def test_mistakes_in_the_file_name_id_and_key(tmp_path, old, new, said):
     mistaken.write_text(TOML.replace(old, new))
     with pytest.raises(ClaimsError) as error:
         claims(mistaken)
+    assert str(error.value).startswith("mistaken.toml, B3: ")
     assert said in str(error.value)
 
 
-def test_a_claim_without_a_rule_can_not_be_recorded_and_one_in_part_says_so(tmp_path):
-    text = TOML.replace(RULE, "").replace('"supported"', '"not testable here"')
-    (tmp_path / "claims.toml").write_text(text + 'not_testable = "no such card"')
-    claim = claims(tmp_path / "claims.toml")["B3"]
-    assert (claim.rule, claim.comparisons, claim.level) == ((), 1, 0.95)
-    with pytest.raises(ClaimsError, match="nothing can be recorded"):
-        Record(claim=claim, estimates={}, profile="tiny")
-    partly = record("A4", estimate(0.8, 0.7, 0.9), profile="tiny")
-    assert partly.verdict == "supported"
-    assert "Not testable here: 1.3B against 175B" in partly.reason
-
-
-TWO = {"gain": estimate(), "rest": estimate()}
+def test_what_of_a_claim_no_run_can_test_is_said():
+    made = record("A4", estimate(0.8, 0.7, 0.9), profile="tiny")
+    assert made.verdict == "supported"
+    assert "Not testable here: 1.3B against 175B" in made.reason
 
 
 @pytest.mark.parametrize(
     ("claim_id", "parts", "said"),
     [
-        ("B33", estimate(), "no claim 'B33'.*nearest: B3"),
-        ("B2", estimate(), "B2 has 2 parts; give a dict with 'gain', 'rest'"),
-        ("B2", {"gain": estimate(parts=2)}, "has the parts 'gain', 'rest'; got 'gain'"),
-        ("B3", {"gain": estimate(), "win": estimate()}, "has the parts 'gain'; got 'gain', 'win'"),
-        ("B3", 0.34, "B3, part 'gain': expected the Estimate.*got float"),
-        ("B2", TWO, r"interval at 95.00%.*must be at 97.50%: pass comparisons=2"),
-        ("B3", estimate(parts=2), "must be at 95.00%: pass comparisons=1"),
+        ("B33", estimate(), "no claim 'B33'"),
+        ("B2", {"gain": estimate(parts=2)}, r"has the parts \['gain', 'rest'\]; got \['gain'\]"),
+        ("B2", estimate(), r"interval is at 95.00%; 2 parts share 5%: pass comparisons=2"),
+        ("B3", estimate(parts=2), "pass comparisons=1"),
         ("B3", estimate(34, 28, 41), "is 34, which no difference of shares can be"),
-        ("B3", estimate(unit="share"), "mean gives a share, difference gives points"),
     ],
 )
 def test_what_does_not_fit_the_rule_is_refused(claim_id, parts, said):
@@ -212,38 +152,29 @@ def test_what_does_not_fit_the_rule_is_refused(claim_id, parts, said):
 def test_a_record_comes_back_as_it_was_made(own_cache, monkeypatch, tmp_path):
     monkeypatch.setenv("SFTLAB_RECORDS", str(tmp_path / "lesson"))
     made = record("B3", estimate(), profile="tiny", note="one reader")
-    assert stored_records() == {"B3": made}
-    assert read_records(tmp_path / "lesson") == {"B3": made}
+    assert stored_records() == read_records(tmp_path / "lesson") == {"B3": made}
     (file,) = (own_cache / "claims" / "tiny").iterdir()
     data = json.loads(file.read_text())
     assert data["parts"][0]["estimate"]["by_seed"] == [0.28, 0.41]
     assert data["parts"][0]["at_least"] == 0.1
-    assert {"notebook", "verdict", "reason", "rule", "when"} <= set(data)
-    assert data["versions"]["python"]
-
-
-STALE = "its rule has changed since it was measured: run lesson 01"
+    with pytest.raises(AttributeError, match="cannot assign"):
+        made.estimates = {}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "verdict", "reason"),
+    ("old", "new", "verdict"),
     [
-        ('"contradicted"', '"supported"', "contradicted", "gain: 0 points"),  # not believed
-        ('"rule": "', '"rule": "another', "not measured", STALE),
-        ("{", "", "not measured", "its record is damaged (not JSON): run lesson 01"),
-        ('"estimate"', '"x"', "not measured", "its record is damaged (KeyError): run lesson 01"),
-        ('"parts": [', '"parts": [1,', "not measured", "its record is damaged (TypeError): run"),
-        ('"B3"', '"Q1"', "not measured", "Q1 is not in claims.toml any more: run lesson 01"),
+        ('"contradicted"', '"supported"', "contradicted"),  # what was typed is not believed
+        ('"rule": "', '"rule": "another', "not measured"),
     ],
 )
-def test_what_was_typed_into_a_record_does_not_count(old, new, verdict, reason):
+def test_a_record_is_judged_again_by_the_rule_that_stands(old, new, verdict):
     record("B3", estimate(0.0, -0.02, 0.02), profile="tiny")
     file = records_folder("tiny") / "B3.json"
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
     row = next(row for row in rows(stored_records()) if row["id"] == "B3")
     assert row["verdict"] == verdict
-    assert row["reason"].startswith(reason)
     assert row["effect"] == (None if verdict == "not measured" else 0.0)
 
 
@@ -254,18 +185,15 @@ def test_profiles_are_kept_apart_whatever_they_are_called(own_cache):
     assert all(folder.parent == own_cache / "claims" for folder in folders)
 
 
-def test_rows_have_the_columns_and_a_reason_for_what_is_missing(tmp_path):
-    for name in ("01_base_model_problem", "02_data"):
-        (tmp_path / f"{name}.ipynb").touch()
-    made = rows({"B3": record("B3", estimate(), profile="tiny")}, notebooks=tmp_path)
+def test_rows_have_the_numbers_or_a_reason():
+    made = rows({"B3": record("B3", estimate(), profile="tiny")})
     assert [row["id"] for row in made] == IDS
-    assert all(set(COLUMNS) <= set(row) for row in made)
     found = {row["id"]: row for row in made}
     b3 = [found["B3"][name] for name in ("effect", "low", "high", "seeds", "items", "unit")]
     assert b3 == [0.34, 0.28, 0.41, 2, 150, "difference of shares"]
     assert found["B1"]["verdict"] == "not measured"
-    reasons = [found[name]["reason"] for name in ("B1", "D1", "R1")]
-    assert reasons == ["run lesson 01", "run lesson 02", "lesson 05 is not written yet"]
+    reasons = [found[name]["reason"] for name in ("B1", "D1", "S1")]
+    assert reasons == ["run lesson 01", "run lesson 02", "lesson 09 is not written yet"]
 
 
 @pytest.mark.parametrize(
@@ -274,13 +202,10 @@ def test_rows_have_the_columns_and_a_reason_for_what_is_missing(tmp_path):
         (0.813, "share", "81%"),
         (0.34, "difference of shares", "+34 points"),
         (-0.025, "difference of shares", "−2.5 points"),
-        (0.01, "difference of shares", "+1 point"),
         (0.0, "difference of shares", "0 points"),
         (0.0002, "difference of shares", "+0.02 points"),
-        (0.998, "difference of shares", "+99.8 points"),
         (0.123, "relative difference", "+12%"),
         (-0.31, "nats", "−0.31 nats"),
-        (-0.0012, "nats", "−0.0012 nats"),
         (-2.9e-09, "nats", "0 nats"),
         (1.5, "ratio", "1.5 times"),
         (-0.5, "correlation", "−0.50"),

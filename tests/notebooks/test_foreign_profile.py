@@ -53,7 +53,7 @@ def test_lesson_runs_to_its_end_and_skips_what_needs_the_known_corpus(name, llam
     given |= {"profile": str(llama_like)}
     (result,) = run_notebooks([name], parameters=given, folder=tmp_path, progress=False)
     assert result.status == "passed", result.failure and (
-        f"cell {result.failure.cell}\n{result.failure.source}\n{result.failure.traceback}"
+        f"cell {result.failure.cell}\n{result.failure.traceback}"
     )
     for number, cell in enumerate(nbformat.read(result.executed, as_version=4).cells, start=1):
         outputs = cell.get("outputs", [])

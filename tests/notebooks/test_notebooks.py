@@ -88,17 +88,6 @@ def told(result, word):
     return Told(found[0])
 
 
-def test_picture_text_is_read_row_by_row():
-    read = Told("Ways: Q: / A: 100%; a b 7%; temperature 0.7 b 0%.")
-    assert read.rows == {"Q: / A:": 100, "a b": 7, "temperature 0.7 b": 0}
-    assert read["0.7 & b"] == 0
-    for words in ("b", "absent"):
-        with pytest.raises(AssertionError, match="rows of"):
-            read[words]
-    with pytest.raises(AssertionError, match="can be read"):
-        Told("Ways: a 7%; b nan%.")
-
-
 CLAIMS = {
     "01_base_model_problem": ([*(f"B{n}" for n in range(1, 10)), "X1"], "B1 B2 B3 B6 B9", "X1"),
     "02_data": ([f"D{n}" for n in range(1, 16)], "D1 D2 D3 D5 D6 D7 D8 D9 D10 D11 D14 D15", ""),
@@ -272,10 +261,7 @@ def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(SABOTAGE))
     nbformat.write(notebook, tmp_path / "01_base_model_problem.ipynb")
     (done,) = run_notebooks(
-        [str(tmp_path / "01_base_model_problem.ipynb")],
-        parameters={"seeds": 3},
-        folder=tmp_path / "build",
-        progress=False,
+        parameters={"seeds": 3}, folder=tmp_path / "build", notebooks=tmp_path, progress=False
     )
     assert done.status == "passed", done.failure and done.failure.traceback
     verdicts = {id: r.verdict for id, r in done.records.items()}
