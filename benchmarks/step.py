@@ -131,7 +131,7 @@ def by_hand(examples, epochs, precision):
             batch = {"input_ids": ids, "attention_mask": mask}
             with quick_attention(labels):
                 with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                    loss, _ = supervised_loss(model, batch, labels)
+                    loss = supervised_loss(model, batch, labels)
                 loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()

@@ -13,6 +13,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "privacy": ["LIMITS", "find_pii", "luhn", "redact"],
         "quality": ["checklist", "keep_best", "loss_scores"],
         "rows": ["normalise", "part_of", "pieces"],
-        "splits": ["HeldOut", "WORDS", "hold_out", "split"],
+        "splits": ["HeldOut", "hold_out", "split"],
     },
 )

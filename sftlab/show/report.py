@@ -16,7 +16,7 @@ from sftlab.paths import write_atomically
 from sftlab.show.cards import Card, render
 from sftlab.show.plots import COLOURS, Picture, seed_dots, styled
 from sftlab.show.run_plots import plot_loss, plot_meter
-from sftlab.train import OwnRun, is_exact, is_short
+from sftlab.train import OwnRun
 
 
 def claim_card(record: Record) -> Card:
@@ -231,13 +231,9 @@ def summary(done: OwnRun) -> list[str]:
         f"template) to {after.loss:.2f}; it is lower on {lower:,} of {len(held):,}."
     )
     if count := len(after.answers):
-        if is_short(held):
-            was, now = (
-                share([is_exact(one.text, held[one.row]) for one in found.answers])
-                for found in (before, after)
-            )
-            lines.append(f"Exact matches: from {was} to {now} of {count:,} held-out rows.")
-        first, now = (sum(one.ended for one in found.answers) for found in (before, after))
+        was, now = (share([one["exact"] for one in found.answers]) for found in (before, after))
+        lines.append(f"Exact matches: from {was} to {now} of {count:,} held-out rows.")
+        first, now = (sum(one["ended"] for one in found.answers) for found in (before, after))
         lines.append(f"Answers that end by themselves: from {first:,} to {now:,} of {count:,}.")
         lines[-1] += " The others run on: more epochs often help." if now < count else ""
     return lines
@@ -247,10 +243,11 @@ def _samples(done: OwnRun) -> list[list[tuple[str, str]]]:
     """Of the first held-out rows who said what."""
     samples = []
     for base, trained in list(zip(done.before.answers, done.after.answers, strict=True))[:8]:
-        *asked, reference = done.data.held_out[trained.row]["messages"]
+        *asked, reference = done.data.held_out[trained["row"]]["messages"]
         said = [(message["role"], message["content"]) for message in asked]
         said.append(("reference", reference["content"]))
         for who, answer in (("base", base), ("trained", trained)):
-            said.append((who, answer.text + " [stopped here: it did not end]" * (not answer.ended)))
+            stopped = "" if answer["ended"] else " [stopped here: it did not end]"
+            said.append((who, answer["text"] + stopped))
         samples.append(said)
     return samples

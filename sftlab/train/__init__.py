@@ -5,19 +5,15 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "checkpoints": ["CheckpointError", "last_step"],
         "examples": ["ExampleError", "VALIDATION", "check_examples", "data_hash"],
-        "finetuning": ["finetune", "untrained"],
+        "finetuning": ["CheckpointError", "finetune", "last_step", "untrained"],
         "inspection": ["batch_costs", "batches"],
-        "logs": ["LogError", "read_logs"],
+        "logs": ["read_logs"],
         "methods": ["load_base"],
         "own_data": ["DataFaults", "TrainingFaults", "prepare"],
         "own_run": [
             "OwnRun",
             "OwnRunError",
-            "first_difference",
-            "is_exact",
-            "is_short",
             "run_identity",
             "run_state",
             "train_own_data",

@@ -74,13 +74,11 @@ def data_hash(examples: Sequence[Mapping[str, Any]]) -> str:
 
 def supervise(
     examples: Sequence[dict[str, Any]], tokenizer, settings: Settings, *, name: str = "example"
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Rows for the trainer of checked examples, and the numbers of tokens of one epoch.
+) -> list[dict[str, list[int]]]:
+    """Rows for the trainer of checked examples: `input_ids`, and `labels` (unshifted, -100 where
+    nothing is learned).
 
     They are masked first and cut afterwards: so rows that lose their answer are known and named.
-    A row is `input_ids`, `labels` (unshifted, -100 where nothing is learned) and `row`, the index
-    of the example; counted are total, supervised, examples, longest, and cut (rows that lost a part
-    of what is learned).
     """
     try:
         found = masked(examples, tokenizer, settings)
@@ -96,7 +94,7 @@ def supervise(
             cut.append(index)
         if all(label == IGNORED for label in one.labels[:most]):
             lost.append(index)
-        rows.append({"input_ids": one.ids[:most], "labels": labels[:most], "row": index})
+        rows.append({"input_ids": one.ids[:most], "labels": labels[:most]})
     if lost:
         needed = len(found[lost[0]].ids)
         raise ExampleError(
@@ -109,15 +107,9 @@ def supervise(
             f"{len(cut)} of {len(examples)} {name}s are longer than max_length={most} and "
             f"lose the end of an answer (the first is {name} {cut[0]}); raise max_length, or "
             "shorten or drop them",
-            stacklevel=4,
+            stacklevel=3,
         )
-    return rows, {
-        "total": sum(len(row["input_ids"]) for row in rows),
-        "supervised": sum(label != IGNORED for row in rows for label in row["labels"]),
-        "examples": len(examples),
-        "longest": max(len(row["input_ids"]) for row in rows),
-        "cut": len(cut),
-    }
+    return rows
 
 
 def masked(examples: Sequence, tokenizer, settings: Settings, **options) -> list:

@@ -1,21 +1,26 @@
-"""Supervised fine-tuning: one call over TRL's `SFTTrainer`."""
+"""Supervised fine-tuning: one call over TRL's `SFTTrainer`.
 
+With `output_dir` a run that was stopped, or killed, goes on where it was:
+
+    output_dir/training.json      what the run is: settings, data, base, versions
+    output_dir/checkpoint-50/     the Trainer's own; trainer_state.json is written last
+    output_dir/checkpoint-100/    the newest two are kept
+"""
+
+import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
-
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import Any
 
 from sftlab import __version__
 from sftlab.chat import (
     FAMILIES,
+    IGNORED,
     control_tokens,
     find_template,
     installed_templates,
@@ -23,14 +28,18 @@ from sftlab.chat import (
 )
 from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import ADAPTED, Profile, find_profile, load, local_folder, weights_hash
+from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries, randomness_kept
-from sftlab.train.checkpoints import last_step, newest_checkpoint, stopped_at
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
-from sftlab.train.logs import history, listeners, validation_losses
-from sftlab.train.methods import cast_adapters, count_weights, dropping, load_base
+from sftlab.train.logs import Listener, history, progress_bar, tensorboard, validation_losses
+from sftlab.train.methods import cast_adapters, count_weights, load_base
 from sftlab.train.run import Run
-from sftlab.train.settings import Settings, SettingsError, check_added
+from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.trainer import SupervisedTrainer, make_trainer
+
+
+class CheckpointError(ValueError):
+    """A folder whose checkpoints are another run's."""
 
 
 def finetune(
@@ -60,52 +69,40 @@ def finetune(
         progress: show one bar with step, loss and time left.
         output_dir: a folder for checkpoints every `save_steps` steps, new or of this very run.
         on_step: called with each new row of `Run.history`, and with each eval_loss.
-        logging_dir: a new folder for TensorBoard's event files; `read_logs` reads them.
+        logging_dir: a folder for TensorBoard's event files; `read_logs` reads them.
 
     Errors of the profile, the settings, an example or a folder say what is wrong and what to do.
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
     patience = settings.early_stopping_patience
-    if not isinstance(save_steps, Integral) or save_steps < 1:  # with 0 the Trainer writes none
-        raise SettingsError(
-            f"save_steps is {save_steps!r}; give a whole number of steps, 1 or more"
-        )
     if patience and eval_dataset is None:
         raise SettingsError(
-            f"early_stopping_patience={patience} requires the loss on eval_dataset; give "
-            "`eval_dataset`"
+            f"early_stopping_patience={patience} waits for the loss on validation examples, and "
+            "there are none; give `eval_dataset`, or leave it out"
         )
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
-        start = prepare_training(profile, examples, settings, eval_dataset)
-        settings, initial = start.settings, Path(scratch) / "initial"
-        resumed = step = None
-        if output_dir:
-            run = {"settings": asdict(settings), **start.provenance}
-            resumed = newest_checkpoint(Path(output_dir), run)
-            step = last_step(Path(output_dir))
-        with listeners(profile.name, progress, on_step, logging_dir, step=step) as callbacks:
-            saving = int(save_steps) if output_dir else None
-            trainer = start.trainer(output_dir or scratch, save_steps=saving, callbacks=callbacks)
-            if resumed and (end := stopped_at(resumed, patience)):
-                trainer.args.num_train_epochs = end  # or it would train on
-            trained, weights = count_weights(trainer.model, settings.method)
-            if settings.method == "lora" and settings.init_lora_weights == "pissa":
-                # PEFT needs the adapter it starts with to make an ordinary one at the end.
-                config = trainer.model.peft_config["default"]
-                config.init_lora_weights = True  # or loading it would start anew
-                trainer.model.save_pretrained(initial, save_embedding_layers=False)
-            keep_freed_memory()
-            begun = time.perf_counter()
-            with dropping(trainer.model, settings.dropout):
-                trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-            seconds = time.perf_counter() - begun
+        saving = {"folder": output_dir or scratch, "save_steps": save_steps if output_dir else None}
+        trainer, settings, provenance = prepare_training(
+            profile, examples, settings, eval_dataset, **saving
+        )
+        resumed = output_dir and newest_checkpoint(Path(output_dir), asdict(settings), provenance)
+        trained, weights = count_weights(trainer.model, settings.method)
+        if logging_dir:
+            trainer.add_callback(tensorboard(logging_dir))
+        keep_freed_memory()
+        begun = time.perf_counter()
+        with progress_bar(profile.name, progress) as bar:
+            trainer.add_callback(Listener(bar, on_step))
+            trainer.train(resume_from_checkpoint=resumed)
+        seconds = time.perf_counter() - begun
         log, best = trainer.state.log_history, trainer.state.best_global_step
         validation = validation_losses(log)
         kept = [point["epoch"] for point in validation if patience and point["step"] == best]
+        labels = [label for row in trainer.train_dataset["labels"] for label in row]
         return Run(
-            model=plain_model(trainer, start, profile, initial).eval(),
-            tokenizer=start.tokenizer,
+            model=unwrapped(trainer, settings).eval(),
+            tokenizer=trainer.processing_class,
             history=history(log),
             validation=validation,
             kept_epoch=kept[0] if kept else None,
@@ -113,8 +110,8 @@ def finetune(
             weights=weights,
             settings=settings,
             seconds=seconds,
-            tokens=start.tokens,
-            provenance=start.provenance,
+            tokens={"total": len(labels), "supervised": len(labels) - labels.count(IGNORED)},
+            provenance=provenance,
         )
 
 
@@ -128,7 +125,7 @@ def untrained(profile: str | Path | Profile, settings: Settings | None = None) -
     model, tokenizer = load_base(profile, settings) if settings else load(profile)
     if settings:
         setup_chat_template(model, tokenizer, template=settings.template)
-    settings = settings or Settings(num_train_epochs=1).filled(profile)
+    settings = settings or Settings().filled(profile)
     return Run(
         model=model.eval(),
         tokenizer=tokenizer,
@@ -136,36 +133,22 @@ def untrained(profile: str | Path | Profile, settings: Settings | None = None) -
         weights=count_weights(model, "full")[1],
         settings=settings,
         seconds=0.0,
-        tokens={"total": 0, "supervised": 0, "examples": 0, "longest": 0, "cut": 0},
-        provenance=_provenance(profile, settings, []),
+        tokens={"total": 0, "supervised": 0},
+        provenance=_provenance(profile, settings),
     )
 
 
-class Prepared(NamedTuple):
-    """What a training starts from."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    settings: Settings  # all filled in, max_length within what the model reads
-    added: Sequence[str]  # tokens that the template added to the vocabulary
-    rows: Sequence[dict[str, Any]]
-    eval_rows: Sequence[dict[str, Any]] | None
-    tokens: Mapping[str, int]
-    forward: Any  # the model's own, where it has one in place of its class's
-    provenance: dict[str, Any]
-
-    def trainer(self, folder: str | Path, **options: Any) -> SupervisedTrainer:
-        """The trainer for it, which writes to a folder; the model is changed."""
-        options |= {"folder": Path(folder), "eval_rows": self.eval_rows}
-        return make_trainer(
-            self.model, self.tokenizer, self.rows, self.settings, self.added, **options
-        )
-
-
 def prepare_training(
-    profile: Profile, examples: Iterable, settings: Settings, eval_dataset: Iterable | None = None
-) -> Prepared:
-    """Check the examples, load the base, set up its template, make rows; errors as `finetune`."""
+    profile: Profile,
+    examples: Iterable,
+    settings: Settings,
+    eval_dataset: Iterable | None = None,
+    **saving: Any,
+) -> tuple[SupervisedTrainer, Settings, dict[str, Any]]:
+    """Check the examples, load the base, set up its template, make rows; errors as `finetune`.
+
+    Returns the trainer, the settings as they are used, and where the run comes from.
+    """
     control = control_tokens(settings.template)
     checked = {"example": check_examples(examples, control=control)}
     if eval_dataset is not None:
@@ -174,77 +157,68 @@ def prepare_training(
         # Its text instead of a path, which means nothing on another machine.
         settings = replace(settings, template=find_template(settings.template).text)
     model, tokenizer = load_base(profile, settings)
-    forward = vars(model).get("forward")
     added = setup_chat_template(model, tokenizer, template=settings.template)
-    check_added(settings.method, added)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     most = min(settings.max_length, limit or settings.max_length)
     settings = replace(settings, max_length=most)
     # Only now it is known what ends a text: where a family ends turns with the base's own eos,
     # a content that holds it would end its turn as a control token would.
     stops = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
-    made = {VALIDATION: (None, None)}
+    rows = {}
     for name, conversations in checked.items():
         check_examples(conversations, control=stops, name=name)
-        made[name] = supervise(conversations, tokenizer, settings, name=name)
-    return Prepared(
-        model=model,
-        tokenizer=tokenizer,
-        settings=settings,
-        added=added,
-        rows=made["example"][0],
-        eval_rows=made[VALIDATION][0],
-        tokens=made["example"][1],
-        forward=forward,
-        provenance=_provenance(profile, settings, *checked.values(), added=added),
-    )
+        rows[name] = supervise(conversations, tokenizer, settings, name=name)
+    provenance = _provenance(profile, settings, *checked.values(), added=added)
+    saving |= {"eval_rows": rows.get(VALIDATION)}
+    trainer = make_trainer(model, tokenizer, rows["example"], settings, added, **saving)
+    return trainer, settings, provenance
 
 
-def plain_model(trainer, start: Prepared, profile: Profile, initial: Path):
-    """The trained model without what the training put on it.
+def unwrapped(trainer: SupervisedTrainer, settings: Settings):
+    """The trained model without what TRL and accelerate put around it.
 
-    PiSSA takes a part out of the base's weights and trains it, so its adapter means nothing on the
-    base. PEFT turns it into one of twice the rank that does (arXiv 2404.02948, appendix C).
+    Their forward is bound to this very object: a copy of the model would go on computing with the
+    weights of the original.
     """
-    trained, base = trainer.model, start.model
-    cast_adapters(trained, start.settings.adapter_dtype)  # the best ones were read as float32
-    if start.settings.gradient_checkpointing:
-        # The old name, which older versions of transformers have alone, warns in newer ones.
-        disable = getattr(base, "activation_checkpointing_disable", None)
-        (disable or base.gradient_checkpointing_disable)()
-        base.disable_input_require_grads()
-    # TRL's and accelerate's forward is bound to this very object: a copy of the model would go on
-    # computing with the weights of the original.
-    trainer.accelerator.unwrap_model(trained, keep_fp32_wrapper=False)
-    for part in (trained, base):
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    base = model.get_base_model() if settings.method in ADAPTED else model
+    for part in (model, base):
         vars(part).pop("forward", None)
-    if start.forward is not None:
-        base.forward = start.forward
-    if not initial.exists():
-        return trained
-    converted = initial.with_name("converted")
-    options = {"path_initial_model_for_weight_conversion": str(initial)}
-    trained.save_pretrained(converted, save_embedding_layers=False, **options)
-    base, tokenizer = load_base(profile, start.settings)
-    setup_chat_template(base, tokenizer, template=start.settings.template)
-    return PeftModel.from_pretrained(base, converted)
+    cast_adapters(model, settings.adapter_dtype)  # the best ones were read as float32
+    return model
 
 
-def _provenance(profile: Profile, settings: Settings, examples, apart=None, *, added=()) -> dict:
-    packages = {
-        name: version(name) for name in ("torch", "transformers", "trl", "peft", "datasets")
-    }
-    described = asdict(profile) | {"method": settings.method}
-    # A path of this machine means nothing on another, and may name its user: it is kept only where
-    # a saved run would not find its base without it.
-    if profile.embedded:
-        described["source"] = profile.name
-    elif not profile.on_hub:
-        folder = Path(profile.source).expanduser().resolve()
-        described["name"] = folder.name
-        described["source"] = str(folder) if settings.method in ADAPTED else folder.name
+def newest_checkpoint(folder: Path, settings: dict[str, Any], provenance: dict) -> str | None:
+    """The last whole checkpoint of this very run; `None` when it is to begin."""
+    # The name of the system and its kernel changes with an update, or on a new virtual machine.
+    wanted = {"settings": settings, **provenance, "platform": None}
+    wanted = json.loads(json.dumps(wanted))
+    file = folder / "training.json"
+    if not file.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise CheckpointError(f"{folder} holds something else; give a new folder")
+        write_atomically(file, json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False))
+    before = json.loads(file.read_text(encoding="utf-8"))
+    if other := sorted(key for key in wanted if before.get(key) != wanted[key]):
+        raise CheckpointError(
+            f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "
+            "give a new folder, or delete that one"
+        )
+    step = last_step(folder)
+    return str(folder / f"checkpoint-{step}") if step else None
+
+
+def last_step(folder: Path) -> int:
+    """The step of the last whole checkpoint in a folder; 0 when there is none."""
+    whole = folder.glob("checkpoint-*/trainer_state.json")
+    return max((int(file.parent.name.split("-")[1]) for file in whole), default=0)
+
+
+def _provenance(profile: Profile, settings: Settings, examples=(), apart=None, *, added=()) -> dict:
+    names = ("torch", "transformers", "trl", "peft", "datasets")
+    packages = {name: version(name) for name in names}
     return {
-        "profile": described,
+        "profile": asdict(profile) | {"method": settings.method},
         "base_weights": weights_hash(local_folder(profile)),
         "data": data_hash(examples),
         "validation": None if apart is None else data_hash(apart),

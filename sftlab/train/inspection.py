@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from sftlab.models import Profile, find_profile
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.finetuning import prepare_training
-from sftlab.train.methods import dropping
 from sftlab.train.settings import Settings
 from sftlab.train.trainer import trimmed
 
@@ -34,12 +33,12 @@ _FORMULAS = {
 def batches(profile: str | Path | Profile, examples: Iterable, **how: Any) -> pd.DataFrame:
     """The batches of the first epoch of a fine-tune with such settings, which is not begun.
 
-    One row a batch: batch (from 1), examples, tokens (theirs), positions (those that are computed:
-    with the padding, without the columns right of the last prediction).
+    One row a batch: batch (from 1), positions (those that are computed: with the padding, without
+    the columns right of the last prediction).
     """
     with _trainer(profile, examples, **how) as trainer:
-        found = [_sizes(inputs) for inputs in trainer.get_train_dataloader()]
-    return pd.DataFrame([{"batch": n, **sizes} for n, sizes in enumerate(found, 1)])
+        found = [_positions(inputs) for inputs in trainer.get_train_dataloader()]
+    return pd.DataFrame({"batch": range(1, len(found) + 1), "positions": found})
 
 
 def batch_costs(
@@ -69,7 +68,7 @@ def batch_costs(
                 return loss(model, *given, **named)
 
         def counted_step(model, inputs, *given):
-            row = {"batch": len(found) + 1, **_sizes(inputs)}
+            row = {"batch": len(found) + 1, "positions": _positions(inputs)}
             with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
                 made = step(model, inputs, *given)
             row["operations"], row["kept"] = counter.get_total_flops(), sum(saved.values())
@@ -88,19 +87,10 @@ def _trainer(profile, examples, settings: Settings | None = None, **overrides: A
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
-        start = prepare_training(profile, examples, settings)
-        trainer = start.trainer(scratch)
-        with dropping(trainer.model, settings.dropout):
-            yield trainer
+        yield prepare_training(profile, examples, settings, folder=scratch)[0]
 
 
-def _sizes(inputs: Mapping[str, Any]) -> dict[str, int]:
+def _positions(inputs: Mapping[str, Any]) -> int:
     inputs = dict(inputs)
     kept, _ = trimmed(inputs, inputs.pop("labels"))
-    ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-    packed = mask is None
-    return {
-        "examples": int((inputs["position_ids"] == 0).sum()) if packed else len(ids),
-        "tokens": ids.numel() if packed else int(mask.sum()),
-        "positions": kept["input_ids"].numel(),
-    }
+    return kept["input_ids"].numel()

@@ -11,8 +11,7 @@ Where input and output embeddings share their weights, they are the bottom, and 
 norm alone. So *frozen* leaves shared embeddings as they are, and *head* changes them at both ends.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,8 +29,8 @@ def load_base(profile: Profile, settings: Settings) -> tuple[PreTrainedModel, An
     """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer."""
     options = {}
     if settings.method in QUANTISED:
-        double = settings.bnb_4bit_use_double_quant
-        options = {"dtype": getattr(torch, settings.dtype), "bnb_4bit_use_double_quant": double}
+        options["dtype"] = torch.bfloat16 if settings.bf16 else torch.float32
+        options["bnb_4bit_use_double_quant"] = settings.bnb_4bit_use_double_quant
     return load(replace(profile, method=settings.method), **options)
 
 
@@ -44,6 +43,11 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
     if settings.method not in ADAPTED:
         return None
     if settings.method == "prefix":
+        if added:
+            raise SettingsError(
+                "method 'prefix' trains no embedding, so the tokens that the template adds would "
+                "keep no meaning; choose a template whose tokens the base knows, or method='lora'"
+            )
         # PEFT takes a head's width to be hidden / heads; Qwen3's is not.
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -101,9 +105,6 @@ def freeze(model: PreTrainedModel, settings: Settings, *, added: Sequence[int]) 
     if settings.method == "frozen":
         top, *body, _ = parts(model)
         count = settings.trained_layers or -(-len(body) // 2)
-        if count > len(body):
-            most = f"give at most the model's {len(body)} layers"
-            raise SettingsError(f"trained_layers is {count}; {most}")
         trained = [weight for part in (top, *body[:count]) for weight in part]
     model.requires_grad_(False)
     for weight in trained:
@@ -115,20 +116,18 @@ def freeze(model: PreTrainedModel, settings: Settings, *, added: Sequence[int]) 
 
 
 def train_rows_only(weight: nn.Parameter, rows: Sequence[int]) -> None:
-    """Give gradients to some rows of a matrix alone; `partial` says how many, 0 to lift it."""
+    """Give gradients to some rows of a matrix alone; `partial` says how many."""
     kept = torch.zeros(len(weight), 1, dtype=torch.bool)
     kept[list(rows)] = True
     weight.partial = len(rows)
-    weight.register_hook(
-        lambda gradient: gradient.where(kept.to(gradient.device), 0) if weight.partial else gradient
-    )
+    weight.register_hook(lambda gradient: gradient.where(kept.to(gradient.device), 0))
 
 
 def freeze_rows(model: PreTrainedModel, rows: Sequence[int]) -> None:
     """Keep some rows of the embeddings, in and out, as they are."""
-    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
-        if module.weight.requires_grad and not hasattr(module.weight, "partial"):
-            train_rows_only(module.weight, sorted(set(range(len(module.weight))) - set(rows)))
+    for weight in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+        if weight.requires_grad:
+            train_rows_only(weight, sorted(set(range(len(weight))) - set(rows)))
 
 
 class GradualUnfreezing(TrainerCallback):
@@ -139,40 +138,30 @@ class GradualUnfreezing(TrainerCallback):
         layer 2       -    -   yes  yes  yes  yes
         layer 1       -    -    -   yes  yes  yes ...    the last part is open in the last step
 
-    Rows of added tokens are trained from the start. The optimiser knows all weights from the start,
-    and leaves alone those that have no gradient.
+    The optimiser knows all weights from the start, and leaves alone those that have no gradient.
     """
 
-    def __init__(self, model: PreTrainedModel, added: Sequence[int]) -> None:
-        self._parts, self._added = parts(model), added
-        self._table = model.get_input_embeddings().weight
-        if added:
-            train_rows_only(self._table, added)
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._parts = parts(model)
 
     def on_step_begin(self, args, state, control, **kwargs):
         count = -(-(state.global_step + 1) * len(self._parts) // state.max_steps)
         for place, part in enumerate(self._parts):
             for weight in part:
                 weight.requires_grad_(place < count)
-        if self._added:
-            self._table.requires_grad_(True)
-            self._table.partial = len(self._added) if count < len(self._parts) else 0
 
 
 def count_weights(model: PreTrainedModel, method: str) -> tuple[int, int]:
     """Numbers of weights that are trained, perhaps a few rows of a matrix, and of the base's."""
-    trained = base = 0
-    for weight in model.parameters():
-        state = getattr(weight, "quant_state", None)
-        size = state.shape.numel() if state is not None else weight.numel()  # 4-bit ones are packed
-        rows = getattr(weight, "partial", 0)
-        trained += (rows * weight.shape[1] if rows else size) * weight.requires_grad
-        base += size * (method not in ADAPTED or not weight.requires_grad)
-    return (base if method == "gradual" else trained), base
+    if method in ADAPTED:
+        trained, every = model.get_nb_trainable_parameters()
+        return trained, every - trained
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    counts = [getattr(one, "partial", len(one)) * one[0].numel() for one in trained]
+    return sum(counts), model.num_parameters()
 
 
-@contextmanager
-def dropping(model: nn.Module, share: float) -> Iterator[None]:
+def add_dropout(model: PreTrainedModel, share: float) -> None:
     """Drop a share of the activations while `model` is in training mode.
 
         x --+-- norm -- attention -- drop --+-- norm -- MLP -- drop --+--
@@ -180,9 +169,8 @@ def dropping(model: nn.Module, share: float) -> Iterator[None]:
             +-------------------------------+-------------------------+
 
     In attention it falls on the weights with which positions are read, by the model's own code; on
-    what attention and MLP add to the residual stream by hooks, where GPT-2 has it. What is left is
-    scaled by 1 / (1 - share). A model that has dropout layers uses those. Afterwards the model is
-    as it was. Source: Srivastava et al., Dropout, JMLR 2014.
+    what attention and MLP add to the residual stream by hooks. What is left is scaled by
+    1 / (1 - share). Source: Srivastava et al., Dropout, JMLR 2014.
     """
 
     def drop(module: nn.Module, given: Any, output: Any) -> Any:
@@ -190,28 +178,10 @@ def dropping(model: nn.Module, share: float) -> Iterator[None]:
             return (drop(module, given, output[0]), *output[1:])
         return nn.functional.dropout(output, share, module.training)
 
-    before, sublayers, own = [], [], False
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Dropout) and ".lora_dropout." not in name:
-            before.append((module, "p", module.p))
-            own = True
-        if isinstance(kept := getattr(module, "attention_dropout", None), int | float):
-            before.append((module, "attention_dropout", kept))
+    for module in model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = share
         if isinstance(module, GradientCheckpointingLayer):
-            parts = module.children()
-            sublayers += [one for one in parts if any(w.ndim > 1 for w in one.parameters())]
-    if share and not own and not sublayers:
-        raise SettingsError(
-            f"dropout is {share!r}, and where {type(model).__name__} has its layers is not known; "
-            "leave dropout at 0, or use LoRA with lora_dropout"
-        )
-    for module, name, _ in before:
-        setattr(module, name, float(share))
-    hooks = [part.register_forward_hook(drop) for part in sublayers if share and not own]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, name, value in before:
-            setattr(module, name, value)
+            for part in module.children():
+                if any(weight.ndim > 1 for weight in part.parameters()):  # it is no norm
+                    part.register_forward_hook(drop)

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sftlab.chat import IGNORED, Diagnosis, Finding, examine, find_template, setup_tokenizer
-from sftlab.data import WORDS, HeldOut, RecordsError, Report, hold_out, read, validate
+from sftlab.data import HeldOut, RecordsError, Report, hold_out, read, validate
 from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import masked
-from sftlab.train.settings import Settings, check_added
+from sftlab.train.settings import Settings
 
 Row = dict[str, Any]
 FEW_STEPS = 30  # of the optimizer, below which a training is short, whatever the data is
@@ -74,11 +74,6 @@ class OwnData:
     left_out: list[tuple[str, Row]]  # sound rows that are not used, each with the reason
 
     @property
-    def used(self) -> int:
-        """Rows that are learned from or measured on."""
-        return len(self.lengths)
-
-    @property
     def cut(self) -> int:
         """Rows that lose the end of an answer to max_length."""
         return sum(one.lost > 0 for one in self.lengths)
@@ -96,18 +91,13 @@ class OwnData:
         return math.ceil(math.ceil(len(self.train) / one) * how.num_train_epochs)
 
     @property
-    def problems(self) -> list[Finding]:
-        """What the doctor found and is still there: rows with an error were left out."""
-        found = [one for one in self.diagnosis.problems if one.level in ("error", "warning")]
-        return [one for one in found if one.level == "warning" or not one.rows]
-
-    @property
     def notes(self) -> list[str]:
         """What one should know before training on this."""
         lines = list(self.split.notes)
-        for one in self.problems:
-            apart = " (rows counted without the bad ones)" if one.rows and self.report.bad else ""
-            lines.append(f"{one.what}{apart}: {one.remedy}")
+        for one in self.diagnosis.problems:
+            # Rows with an error were left out; an error of the template is there with --anyway.
+            if one.level == "warning" or (one.level == "error" and not one.rows):
+                lines.append(f"{one.what}: {one.remedy}")
         if self.steps < FEW_STEPS:
             lines.append(
                 f"{self.steps} steps of training are few: where the answers hardly change, take "
@@ -123,28 +113,19 @@ class OwnData:
         """What was found, a name and a line each."""
         tokens = sorted(one.tokens for one in self.lengths)
         learned = sum(one.learned for one in self.lengths)
-        report, split, held = self.report, self.split, len(self.held_out)
-        levels = Counter(one.level for one in self.problems)
-        doctor = ", ".join(f"{n} {level}{'s' * (n != 1)}" for level, n in levels.items())
-        together = ", on one side of the split" if split.near_together and held else ""
+        report, split, left_out = self.report, self.split, len(self.left_out)
         lines = {
-            "rows": f"{report.rows:,} in {self.file}: {self.used:,} used, {report.bad:,} bad, "
-            f"{len(self.left_out):,} left out",
+            "rows": f"{report.rows:,} in {self.file}: {len(tokens):,} used, {report.bad:,} bad, "
+            f"{left_out:,} left out",
             "left out": "; ".join(f"{n:,}: {why}" for why, n in self.reasons().most_common()),
-            "shapes": ", ".join(f"{name} {n:,}" for name, n in report.shapes.most_common()),
-            "template": f"{self.diagnosis.template}; the doctor found {doctor or 'nothing wrong'}",
+            "template": self.diagnosis.template,
             "repeats": f"{split.repeats:,} rows say what an earlier one says, {split.near:,} "
-            f"nearly; all stay{together}",
-            "split": f"{len(self.train):,} rows to learn from, {held:,} held out",
-            "overlap": f"{split.overlaps:,} of {held:,} held-out rows share {WORDS} words in a row "
-            "with one that is learned from",
+            f"nearly; {split.overlaps:,} held-out rows share a passage with one that is learned",
+            "split": f"{len(self.train):,} rows to learn from, {len(self.held_out):,} held out",
             "length": f"the median row has {tokens[len(tokens) // 2]:,} tokens, the longest "
             f"{tokens[-1]:,}; max_length {self.settings.max_length:,} cuts {self.cut:,} rows",
-            "learned": f"{learned:,} of {sum(tokens):,} tokens ({learned / sum(tokens):.0%}): the "
-            "rest is masked",
+            "learned": f"{learned:,} of {sum(tokens):,} tokens; the rest is masked",
         }
-        if not held:
-            del lines["overlap"]
         return [(name, line) for name, line in lines.items() if line]
 
     def __str__(self) -> str:
@@ -182,7 +163,7 @@ def prepare(
         raise DataFaults(report)
     rows = list(read(file, bad="drop"))
     tokenizer = load_tokenizer(profile)
-    check_added(settings.method, setup_tokenizer(tokenizer, template=settings.template))
+    setup_tokenizer(tokenizer, template=settings.template)
     config = read_configuration(profile.source).get_text_config()
     limit = getattr(config, "max_position_embeddings", None)
     settings = replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
@@ -198,9 +179,15 @@ def prepare(
     kept = [index for index in range(len(rows)) if index not in refused]
     lengths = dict(zip(kept, _lengths([rows[n] for n in kept], tokenizer, settings), strict=True))
     refused |= {index: MASKED for index, one in lengths.items() if not one.learned}
-    if refused and (not skip_bad or len(refused) == len(rows)):
-        raise _faults([one for one in errors if one.rows], refused, len(rows), settings, limit)
     used = [index for index in kept if index not in refused]
+    if refused and not (used and skip_bad):
+        first = min(refused)
+        raise TrainingFaults(
+            [one for one in errors if one.rows],
+            advice=f"{len(refused):,} of {len(rows):,} rows can't be learned from (the first is "
+            f"row {first + 1}: {refused[first]}); max_length is {settings.max_length}; "
+            + ("add --skip-bad to train without them" if used else "no row is left to train on"),
+        )
     split = hold_out([rows[index] for index in used], group=group)
     return OwnData(
         file=str(file),
@@ -231,21 +218,3 @@ def _lengths(rows: Sequence[Row], tokenizer, settings: Settings) -> list[Length]
         learned = min(len(one.ids), most) if everything else answers
         found.append(Length(len(one.ids), learned, one.supervised - answers))
     return found
-
-
-def _faults(
-    found: list[Finding], refused: dict[int, str], rows: int, settings: Settings, limit: int | None
-) -> TrainingFaults:
-    """What is wrong with rows that nothing can be learned from, and what to do."""
-    if not found:  # the doctor does not know that the last answer alone is learned
-        what = f"{MASKED} of {len(refused):,} rows (the first is row {min(refused) + 1})"
-        remedy = "raise max_length, or shorten or drop them"
-        about = {"rows": tuple(index + 1 for index in refused), "what": what, "remedy": remedy}
-        found = [Finding(level="error", code="rows-masked", **about)]
-    advice = "no row is left to train on"
-    if len(refused) < rows:
-        advice = f"to train without these {len(refused):,} of {rows:,} rows, add --skip-bad"
-    if MASKED in refused.values():
-        reads = f", and the model reads {limit} at most" if limit else ""
-        advice = f"max_length is {settings.max_length}{reads} (--set max_length=...); {advice}"
-    return TrainingFaults(found, advice=advice)

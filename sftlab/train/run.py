@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pprint import pformat
 from typing import Any
@@ -34,11 +34,7 @@ METER = "meter.parquet"
 
 
 class RunError(ValueError):
-    """A folder that can't be saved to, or opened as a run."""
-
-
-class RecipeError(ValueError):
-    """A run that plain TRL and PEFT can't do."""
+    """A folder that can't be opened as a run, or a run that plain TRL and PEFT can't do."""
 
 
 @dataclass(kw_only=True)
@@ -47,7 +43,7 @@ class Run:
 
     model: PreTrainedModel  # in evaluation mode; with adapters, PEFT's wrapper around the base
     tokenizer: PreTrainedTokenizerBase  # with the chat template it was trained on
-    # One row a step: step, epoch, loss, learning_rate, grad_norm, mean_token_accuracy.
+    # One row a step: step, epoch, loss, learning_rate, grad_norm.
     history: list[dict[str, float]]
     # One row an epoch: epoch, step, loss on the validation examples; empty without any.
     validation: list[dict[str, float]] = field(default_factory=list)
@@ -56,8 +52,7 @@ class Run:
     weights: int = 0  # number of the base's weights, rows of added tokens among them
     settings: Settings  # those used, with the profile's values filled in
     seconds: float  # of training alone, without loading and what came before a resumption
-    # Of one epoch: total, supervised, examples, longest, and cut (examples that lost an end).
-    tokens: dict[str, int]
+    tokens: dict[str, int]  # of one epoch: total, supervised
     provenance: dict[str, Any]  # profile, hashes of data and base weights, versions, device
     _meter: pd.DataFrame | None = field(default=None, repr=False)
 
@@ -86,11 +81,9 @@ class Run:
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
         limit, prompts = self.model.config.get_text_config().max_position_embeddings, []
         for index, asked in enumerate(questions):
-            where = f"question {index}" if len(questions) > 1 else "the question"
+            where = f"question {index}"
             messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
             messages = check_row({"messages": messages}, where=where, answered=False)
-            if (role := messages[-1]["role"]) != "user":
-                raise ExampleError(f"{where} ends with the role {role!r}; it is the user's turn")
             prompts.append(self.prompt_ids(messages))
             if (count := len(prompts[-1])) >= limit:
                 raise ExampleError(
@@ -113,7 +106,7 @@ class Run:
         if self._meter is None:
             known = self.provenance["profile"]["embedded"]
             self._meter = read_meter(self.model, self.tokenizer, known_corpus=known)
-        return self._meter.copy()
+        return self._meter
 
     def recipe(self) -> str:
         """The same fine-tune as a script in plain TRL, PEFT and bitsandbytes, without the lab."""
@@ -124,7 +117,7 @@ class Run:
             "train_control_tokens=False": not settings.train_control_tokens,
         }
         if named := [name for name, used in lacking.items() if used]:
-            raise RecipeError(f"TRL and PEFT have no {', '.join(named)}: train a run without")
+            raise RunError(f"TRL and PEFT have no {', '.join(named)}: train a run without")
         form = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
         loader = FileSystemLoader(Path(__file__).parent)
         environment = Environment(loader=loader, undefined=StrictUndefined, **form)
@@ -143,32 +136,15 @@ class Run:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write weights, tokenizer with its template, and run.json to a new folder.
+        """Write weights, tokenizer with its template, and, last, run.json to a folder.
 
         With full fine-tuning it is a model that plain transformers loads; adapters need the base
-        that run.json names, for a local folder by the only path of this machine in it.
+        that run.json names.
         """
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunError(f"{folder} exists and is not empty; save to a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.write(folder)
-        return folder
-
-    def write(self, folder: Path) -> None:
-        """The same beside what else is in the folder; run.json, which says so, comes last."""
-        options = {}
-        if self.settings.method in ADAPTED:
-            profile = self.provenance["profile"]
-            # PEFT would write this machine's path, into a README too. Rows that were added are
-            # saved with the adapters; without the option it looks on the hub whether any were.
-            local = Path(profile["source"]).is_absolute()
-            base = profile["name" if local else "source"]
-            self.model.peft_config["default"].base_model_name_or_path = base
-            below = self.model.get_base_model()
-            below.name_or_path = below.config.name_or_path = base
-            options["save_embedding_layers"] = False
         with quiet_libraries():
+            # Asked nothing, PEFT looks on the hub whether rows were added; it saves them anyhow.
+            options = {"save_embedding_layers": False} if self.settings.method in ADAPTED else {}
             self.model.save_pretrained(folder, **options)
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)
@@ -177,6 +153,7 @@ class Run:
         record = {"settings": asdict(self.settings), **{n: getattr(self, n) for n in _RECORD}}
         text = json.dumps(record, indent=1, ensure_ascii=False)
         (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+        return folder
 
 
 def load_run(folder: str | Path) -> Run:
@@ -196,12 +173,9 @@ def load_run(folder: str | Path) -> Run:
             f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"
         ) from error
     with quiet_libraries():
-        try:
-            options = {"local_files_only": True, "trust_remote_code": False}
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-            model = _load_model(folder, tokenizer, settings, profile, record["provenance"])
-        except OSError as error:
-            raise RunError(f"{folder} is incomplete: {error}") from error
+        options = {"local_files_only": True, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = _load_model(folder, tokenizer, settings, profile, record["provenance"])
     meter = pd.read_parquet(folder / METER) if (folder / METER).is_file() else None
     return Run(model=model.eval(), tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
 
@@ -213,13 +187,8 @@ def _load_model(
         options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
         return model if profile.embedded else model.to(pick_device())  # as `load` places its base
-    if profile.embedded:
-        profile = replace(find_profile(profile.name), method=profile.method)
-    elif not profile.on_hub and local_folder(profile) is None:
-        raise RunError(
-            f"{folder} holds adapters, and the model below them is no longer in {profile.source}; "
-            "put it back there, or fine-tune again"
-        )
+    if profile.embedded:  # on this machine, wherever that is
+        profile = find_profile(profile.name)
     model, _ = load_base(profile, settings)
     if weights_hash(local_folder(profile)) != provenance["base_weights"]:
         raise RunError(

@@ -6,7 +6,9 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from sftlab.chat import TemplateError, find_template
 from sftlab.machine import fast_precision
@@ -21,43 +23,17 @@ SFT_CONFIG = (
     "train_sampling_strategy padding_free"
 ).split()
 """Settings that `SFTConfig` takes as they are."""
-LORA_CONFIG = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights")
+LORA_CONFIG = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
 """Settings that `LoraConfig` takes as they are."""
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(gt=0)]
 
 
 class SettingsError(ValueError):
     """A setting that does not exist, or a value it can't have."""
-
-
-def _number(value: Any, kind: type = int | float) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _layers(value: Any) -> bool:
-    names = (value,) if isinstance(value, str) else value
-    return isinstance(names, tuple) and bool(names) and all(n and isinstance(n, str) for n in names)
-
-
-def _one_of(*words: str) -> Any:
-    return Annotated[str, f"one of {', '.join(words)}", lambda value: value in words]
-
-
-# Of each kind of setting what it has to be, in words and as a test.
-Positive = Annotated[float, "a number above zero", lambda n: _number(n) and n > 0]
-NotNegative = Annotated[float, "a number, zero or more", lambda n: _number(n) and n >= 0]
-Share = Annotated[float, "a number from 0 to below 1", lambda n: _number(n) and 0 <= n < 1]
-Count = Annotated[int, "a whole number above zero", lambda n: _number(n, int) and n > 0]
-Seed = Annotated[int, "a whole number, zero or more", lambda n: _number(n, int) and n >= 0]
-Flag = Annotated[bool, "True or False", lambda value: isinstance(value, bool)]
-Text = Annotated[str, "a name, a path or Jinja text", lambda value: isinstance(value, str)]
-Start = Annotated[bool | str, 'True or "pissa"', lambda v: v is True or v == "pissa"]
-Layers = Annotated[str | tuple, '"all-linear", a list of names, or a regular expression', _layers]
-Method = _one_of(*METHODS)
-Sampling = _one_of("group_by_length", "random", "sequential")
-Schedule = _one_of("linear", "cosine", "constant_with_warmup")
-Evaluation = _one_of("epoch", "no")
-Precision = _one_of("float32", "bfloat16")
-Supervised = _one_of("answers", "last", "everything")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,20 +52,20 @@ class Settings:
     max_length: Count | None = None  # tokens of the longest example; what is beyond is cut off
     # group_by_length: shuffled, but examples of like length share a batch; random: shuffled;
     # sequential: batches are cut from the examples in their order.
-    train_sampling_strategy: Sampling = "group_by_length"
-    padding_free: Flag = False  # the examples of a batch stand end to end, in one row
-    seed: Seed = 0  # of the order of the examples and the start of the adapters
-    lr_scheduler_type: Schedule = "linear"  # after the warm-up
-    warmup_steps: NotNegative = 0.05  # in which the rate rises; below 1, a share of all steps
-    # Decay of the weights at each step, relative to the learning rate; an embedding matrix of which
-    # rows stay frozen has none.
-    weight_decay: NotNegative = 0.0
+    train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = "group_by_length"
+    padding_free: bool = False  # the examples of a batch stand end to end, in one row
+    # Of the order of the examples and the start of the adapters.
+    seed: Annotated[int, Field(ge=0)] = 0
+    lr_scheduler_type: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    warmup_steps: NotNegative = 0.05  # first, while the rate rises; below 1, a share of all steps
+    weight_decay: NotNegative = 0.0  # of each step, relative to the learning rate
     max_grad_norm: NotNegative = 1.0  # longer gradients are scaled down to it; 0 for no limit
     # Matrix multiplications in bfloat16, weights in float32; by default where the device is fast.
-    bf16: Flag | None = None
+    bf16: bool | None = None
     # Activations are computed again in the backward pass, not kept; by default under qlora alone.
-    gradient_checkpointing: Flag | None = None
-    eval_strategy: Evaluation = "epoch"  # when the loss on `eval_dataset` is taken; no: at the end
+    gradient_checkpointing: bool | None = None
+    # When the loss on `eval_dataset` is taken; no: at the end. Early stopping takes it each epoch.
+    eval_strategy: Literal["epoch", "no"] = "epoch"
     # Epochs without a lower loss on `eval_dataset` after which training stops; the run then has the
     # weights of its best epoch.
     early_stopping_patience: Count | None = None
@@ -98,50 +74,44 @@ class Settings:
     lora_dropout: Share = 0.0  # share of the adapters' input that training drops
     # Layers that get adapters: all-linear (all but the output head), names such as ["q_proj",
     # "v_proj"], or a regular expression that matches a layer's whole name.
-    target_modules: Layers = "all-linear"
-    use_rslora: Flag = False  # the scale is lora_alpha / sqrt(r) instead (arXiv 2312.03732)
-    use_dora: Flag = False  # magnitude and direction are trained apart (arXiv 2402.09353)
-    # True: B starts at zero. pissa: A and B start at the largest singular directions of the
-    # weights, which are taken out of these (arXiv 2404.02948).
-    init_lora_weights: Start = True
+    target_modules: str | tuple[str, ...] = "all-linear"
+    use_rslora: bool = False  # the scale is lora_alpha / sqrt(r) instead (arXiv 2312.03732)
+    use_dora: bool = False  # magnitude and direction are trained apart (arXiv 2402.09353)
     num_virtual_tokens: Count = 16  # keys and values that are trained, under the method prefix
-    bnb_4bit_use_double_quant: Flag = True  # the scales of a 4-bit base are quantised too
+    bnb_4bit_use_double_quant: bool = True  # the scales of a 4-bit base are quantised too
 
-    method: Method | None = None  # what is trained, as `sftlab.train.table` has it
+    method: Literal[METHODS] | None = None  # what is trained, as `sftlab.train.table` has it
     trained_layers: Count | None = None  # upper layers, under the method frozen; by default half
-    # Share of activations that training drops in attention and of what attention and MLP add to the
+    # Share that training drops of attention's weights, and of what attention and MLP add to the
     # residual stream; decoders are pretrained without.
     dropout: Share = 0.0
     # Of the adapters' weights; by default bfloat16 on a quantised base, float32 on any other.
-    adapter_dtype: Precision | None = None
-    template: Text = "chatml"  # a family's name, one that TRL installs, a file, or Jinja text
+    adapter_dtype: Literal["float32", "bfloat16"] | None = None
+    template: str = "chatml"  # a family's name, one that TRL installs, a file, or Jinja text
     # What the loss is taken on: answers (with their ends of turn), last (the last one), or
     # everything (the prompts and the template's own tokens too).
-    supervised: Supervised = "answers"
-    end_of_turn: Flag = True  # the loss is on what ends an answer too; else no stopping is learned
-    train_control_tokens: Flag = True  # the embeddings of the template's control tokens are trained
+    supervised: Literal["answers", "last", "everything"] = "answers"
+    end_of_turn: bool = True  # the loss is on what ends an answer too; else no stopping is learned
+    train_control_tokens: bool = True  # the embeddings of the template's control tokens are trained
 
     def __post_init__(self) -> None:
         if isinstance(self.target_modules, list):  # settings are compared and hashed
             object.__setattr__(self, "target_modules", tuple(self.target_modules))
-        for field in fields(self):
-            value, kind = getattr(self, field.name), field.type
-            if field.default is None:  # its type is `kind | None`
-                kind = get_args(kind)[0]
-            words, holds = kind.__metadata__
-            if not holds(value) and not (value is None and field.default is None):
-                raise SettingsError(f"{field.name} is {value!r}; give {words}")
+        for name, kind in _kinds().items():
+            value = getattr(self, name)
+            try:
+                kind.validate_python(value)
+            except ValidationError as error:
+                raise SettingsError(f"{name} is {value!r}: {error.errors()[0]['msg']}") from error
         try:
             find_template(self.template)
         except TemplateError as error:
             raise SettingsError(f"template: {error}") from error
-        if self.early_stopping_patience and self.eval_strategy != "epoch":
-            raise SettingsError(
-                f"early_stopping_patience={self.early_stopping_patience} needs the loss after each "
-                f'epoch, and eval_strategy is {self.eval_strategy!r}; set eval_strategy="epoch"'
-            )
-        if self.method:
-            _check_method(self, _methods()[self.method])
+        for name in ("padding_free", "gradient_checkpointing", "use_dora"):
+            why = _methods()[self.method][name] if self.method and getattr(self, name) else ""
+            if why.startswith("refused: "):
+                why = why.removeprefix("refused: ")
+                raise SettingsError(f"method {self.method!r} does not go with {name}=True: {why}")
 
     def changed(self, **overrides: Any) -> "Settings":
         """The settings with some replaced."""
@@ -168,10 +138,11 @@ class Settings:
         lacking = {name: value for name, value in values.items() if getattr(self, name) is None}
         return replace(self, **lacking)
 
-    @property
-    def dtype(self) -> str:
-        """What matrix multiplications are in: float32 or bfloat16."""
-        return "bfloat16" if self.bf16 else "float32"
+
+@cache
+def _kinds() -> dict[str, TypeAdapter]:
+    strict = ConfigDict(strict=True)
+    return {field.name: TypeAdapter(field.type, config=strict) for field in fields(Settings)}
 
 
 @cache
@@ -184,35 +155,3 @@ def table() -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame.from_dict(_methods(), orient="index").rename_axis("method")
-
-
-def _check_method(settings: Settings, facts: dict[str, str]) -> None:
-    """Refuse what does not go with the settings' method, whose row of the table is `facts`."""
-    method, base = settings.method, facts["base"]
-    checkpointing = settings.gradient_checkpointing and facts["checkpointing"]
-    pissa = settings.init_lora_weights == "pissa" and method in QUANTISED
-    dora = settings.use_dora and method == "int8"
-    refused = {
-        "padding_free=True: {}; use padding_free=False: batches of like length have next to no "
-        "padding": settings.padding_free and facts["padding-free"],
-        "gradient_checkpointing=True: {}; set gradient_checkpointing=False, and a smaller "
-        "per_device_train_batch_size with gradient_accumulation_steps": checkpointing,
-        "init_lora_weights='pissa': {}; use method='lora', or init_lora_weights=True": pissa
-        and f"it takes a part out of the base's weights, and {base} weights can't be rewritten",
-        "use_dora=True: {}; use method='lora' or 'qlora', or use_dora=False": dora
-        and "PEFT reads the magnitudes of the base's weights, and the layers lose their scales",
-    }
-    for what, why in refused.items():
-        if why and why != "yes":
-            what = what.format(why.removeprefix("refused: "))
-            raise SettingsError(f"method {method!r} does not go with {what}")
-
-
-def check_added(method: str, added: list[str]) -> None:
-    """Refuse a template that adds tokens under a method that can't train them."""
-    if method == "prefix" and added:
-        why = _methods()[method]["added tokens"].removeprefix("refused: ")
-        raise SettingsError(
-            f"method 'prefix' does not go with a template that adds tokens ({', '.join(added)}): "
-            f"{why}; choose a template whose tokens the base knows, or method='lora'"
-        )

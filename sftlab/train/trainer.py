@@ -5,7 +5,7 @@
     no columns right of the last prediction      a decoder looks only to the left
     plain attention for short rows on a CPU      flash attention's backward pass is slow there
 
-Evaluation, early stopping, the best weights, checkpoints and TensorBoard are the Trainer's own.
+Early stopping, the best weights, checkpoints and TensorBoard are the Trainer's own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,13 @@ import torch
 from datasets import Dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Sampler
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftlab.chat import IGNORED, control_tokens
 from sftlab.machine import pick_device
 from sftlab.train import methods
-from sftlab.train.checkpoints import KeepNewestCheckpoints
 from sftlab.train.settings import SFT_CONFIG, Settings
 
 # Batches whose examples are sorted by length together: enough that there is next to no padding, few
@@ -81,9 +80,9 @@ def trimmed(inputs: dict, labels: torch.Tensor) -> tuple[dict, torch.Tensor]:
     return inputs | {name: one[:, :width] for name, one in tensors.items()}, targets[:, :width]
 
 
-def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None):
+def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None) -> torch.Tensor:
     """Sum of the losses over `count`, by default the mean, in nats a supervised token, of labels
-    (batch, length) not shifted yet; and whether each token was the likeliest (supervised,).
+    (batch, length) that are not shifted yet.
 
     Logits are computed for these alone, by a hook before the model's own head. What a model does to
     its logits afterwards, such as Gemma's soft cap, still happens.
@@ -95,23 +94,23 @@ def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None):
         logits = model(**inputs, use_cache=False).logits[0].float()
     targets = targets[kept]
     loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-    return loss / (max(len(targets), 1) if count is None else count), logits.argmax(-1) == targets
+    return loss / (max(len(targets), 1) if count is None else count)
 
 
+@torch.no_grad()
 def mean_loss(model, rows: Sequence[dict], pad: int, *, batch_size: int = 64) -> float:
     """Mean loss of the supervised tokens of labelled rows, in nats and the model's precision."""
     collate = DataCollatorForLanguageModeling(pad_token_id=pad)
-    rows = [{key: row[key] for key in ("input_ids", "labels")} for row in rows]
-    rows.sort(key=lambda row: len(row["input_ids"]))
+    rows = sorted(rows, key=lambda row: len(row["input_ids"]))
     training = model.training
     model.eval()
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for start in range(0, len(rows), batch_size):
-            batch = collate(rows[start : start + batch_size])
-            inputs = {name: value.to(model.device) for name, value in batch.items()}
-            loss, right = supervised_loss(model, inputs, inputs.pop("labels"), count=1)
-            total, count = total + loss.item(), count + len(right)
+    total = count = 0
+    for start in range(0, len(rows), batch_size):
+        batch = collate(rows[start : start + batch_size])
+        inputs = {name: value.to(model.device) for name, value in batch.items()}
+        labels = inputs.pop("labels")
+        total += supervised_loss(model, inputs, labels, count=1).item()
+        count += int((labels[:, 1:] != IGNORED).sum())
     model.train(training)
     return total / count
 
@@ -131,15 +130,9 @@ class SupervisedTrainer(SFTTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Of the examples in their order; `accelerate` tells it the epoch."""
-        how = {"collate_fn": self.data_collator, "pin_memory": self.args.dataloader_pin_memory}
-        size = self.args.per_device_train_batch_size
-        loader = DataLoader(self.train_dataset, batch_size=size, sampler=self.order, **how)
+        how = {"batch_size": self.args.per_device_train_batch_size, "sampler": self.order}
+        loader = DataLoader(self.train_dataset, collate_fn=self.data_collator, **how)
         return self.accelerator.prepare(loader)
-
-    def get_decay_parameter_names(self, model):
-        """A matrix of which some rows are frozen does not decay."""
-        partial = {name for name, one in model.named_parameters() if hasattr(one, "partial")}
-        return [name for name in super().get_decay_parameter_names(model) if name not in partial]
 
     def create_optimizer(self, *given):
         """PEFT reads a checkpoint's adapters as float32; the optimizer's state takes their type."""
@@ -155,28 +148,15 @@ class SupervisedTrainer(SFTTrainer):
             return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if self.aux_loss_enabled:  # experts' balance needs all of the outputs
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss, right = supervised_loss(model, inputs, inputs.pop("labels"), num_items_in_batch)
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # which divides by it
-        self.accuracies.append(right.float().mean().item())
-        return loss
-
-    def log(self, logs, start_time=None) -> None:
-        """With the mean accuracy of a step's batches, as TRL's own `compute_loss` has it."""
-        if "loss" in logs and self.accuracies:
-            logs["mean_token_accuracy"] = sum(self.accuracies) / len(self.accuracies)
-            self.accuracies.clear()
-        super().log(logs, start_time)
+        return supervised_loss(model, inputs, inputs.pop("labels"), num_items_in_batch)
 
     def evaluate(self, eval_dataset=None, *args, **kwargs):
         """The mean over tokens; the Trainer's own is one of batches' means."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics = {"eval_loss": mean_loss(self.model, rows, self.processing_class.pad_token_id)}
         self.log(metrics)
-        told = self.callback_handler.on_evaluate
-        self.control = told(self.args, self.state, self.control, metrics)
+        answered = self.callback_handler.on_evaluate
+        self.control = answered(self.args, self.state, self.control, metrics)
         return metrics
 
 
@@ -190,7 +170,6 @@ def make_trainer(
     folder: Path,
     eval_rows: Sequence[dict] | None = None,
     save_steps: int | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
 ) -> SupervisedTrainer:
     """TRL's trainer for a model, whose embeddings hold the tokens that the template `added`, and
     rows of unshifted labels that are cut to length; the model is changed by it.
@@ -198,7 +177,6 @@ def make_trainer(
     With early stopping a checkpoint is written after each epoch instead of after `save_steps`: the
     best epoch's weights are read from its own.
     """
-    cpu = pick_device() == "cpu"
     step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     epoch = -(-len(rows) // step_size)
     stops_early = settings.early_stopping_patience is not None
@@ -212,24 +190,23 @@ def make_trainer(
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,  # the rows are cut already
         eos_token=tokenizer.eos_token,
-        use_cpu=cpu,
-        dataloader_pin_memory=not cpu,
+        use_cpu=pick_device() == "cpu",
         logging_steps=1,
         logging_nan_inf_filter=False,  # a diverged run must show it
         # By steps, not by epochs: so a checkpoint of an epoch's last step holds its evaluation. The
         # last step is always evaluated.
         eval_strategy="steps" if eval_rows else "no",
-        eval_steps=epoch if settings.eval_strategy == "epoch" else 10**9,
+        eval_steps=epoch if stops_early or settings.eval_strategy == "epoch" else 10**9,
         save_strategy="steps" if save_steps or stops_early else "no",
         save_steps=epoch if stops_early else save_steps or 500,
+        save_total_limit=2,  # and the best: a kill while one is written leaves one
         load_best_model_at_end=stops_early,
         restore_callback_states_from_checkpoint=stops_early,
         report_to="none",
         disable_tqdm=True,
     )
     # Tokens that were added have no meaning yet: their rows are trained, whatever else is.
-    size = model.get_input_embeddings().weight.shape[0]
-    new = range(size - len(added), size) if settings.train_control_tokens else ()
+    new = tokenizer.convert_tokens_to_ids(list(added)) if settings.train_control_tokens else []
     methods.freeze(model, settings, added=new)
     trainer = SupervisedTrainer(
         model=model,
@@ -239,17 +216,14 @@ def make_trainer(
         processing_class=tokenizer,
         peft_config=methods.adapter_config(model, settings, added=new),
     )
-    trainer.accuracies, trainer.adapter_dtype = [], settings.adapter_dtype
-    methods.cast_adapters(trainer.model, settings.adapter_dtype)
+    trainer.adapter_dtype = settings.adapter_dtype
     lengths = [len(row["input_ids"]) for row in rows]
     pool = POOL if settings.train_sampling_strategy == "group_by_length" else 1
     trainer.order = Batches(lengths, size=step_size, pool=pool, seed=settings.seed)
     if settings.train_sampling_strategy == "sequential":
         trainer.order = range(len(rows))
-    if settings.gradient_checkpointing:
-        # TRL's hook so that inputs want gradients. The Trainer adds the same again when it begins,
-        # and only the last can be removed (transformers 5.23).
-        model.disable_input_require_grads()
+    if settings.dropout:
+        methods.add_dropout(model, settings.dropout)
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):
         # TRL 1.16 reads `lm_head.bias`, which PEFT 0.21's wrapper of trainable rows hides.
@@ -258,11 +232,8 @@ def make_trainer(
         still = sorted({*control_tokens(settings.template), *added})
         methods.freeze_rows(trainer.model, tokenizer.convert_tokens_to_ids(still))
     trainer.remove_callback(PrinterCallback)  # comes with disable_tqdm, and prints every step
-    trainer.add_callback(KeepNewestCheckpoints())
     if settings.method == "gradual":
-        trainer.add_callback(methods.GradualUnfreezing(model, new))
+        trainer.add_callback(methods.GradualUnfreezing(model))
     if stops_early:
         trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
-    for callback in callbacks:
-        trainer.add_callback(callback)
     return trainer

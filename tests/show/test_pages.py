@@ -220,7 +220,7 @@ def test_what_the_report_tells(done):
     assert text.count("\nsystem\n\n```\nShort.\n```\n") == 8
     assert text.count("<b>bold</b>?\n```\n") == 8, "nothing is escaped in them"
     shown = [one for outcome in (done.before, done.after) for one in outcome.answers[:8]]
-    assert text.count("[stopped here") == sum(not one.ended for one in shown) > 0
+    assert text.count("[stopped here") == sum(not one["ended"] for one in shown) > 0
     assert next_command(done) in text
 
 
@@ -231,7 +231,7 @@ def test_the_summary_is_of_the_outcomes_and_speaks_of_forgetting_where_there_is_
         return "\n".join(summary(replace(done, skills={"before": before, "after": now})))
 
     assert re.search(f"from {done.before.loss:.2f} .* to {done.after.loss:.2f};", told(6))
-    ended = sum(one.ended for one in done.after.answers)
+    ended = sum(one["ended"] for one in done.after.answers)
     assert f"to {ended} of {len(done.after.answers)}" in told(6)
     assert "90% of 10 items right before the training, 60% after it. That is forgetting" in told(6)
     assert "80% after it" in told(8)

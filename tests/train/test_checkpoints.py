@@ -1,13 +1,7 @@
-"""What outlives a kill: checkpoints, the best epoch of early stopping, event files."""
+"""What outlives a stop: checkpoints, the best epoch of early stopping, event files."""
 
 import math
-import os
 import platform
-import shutil
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from toy_run import EXAMPLES, MIXED, Stopped, equal, stop_at, talk, train
@@ -15,124 +9,67 @@ from toy_run import EXAMPLES, MIXED, Stopped, equal, stop_at, talk, train
 from sftlab.train import (
     CheckpointError,
     ExampleError,
-    LogError,
     SettingsError,
     last_step,
     load_run,
     read_logs,
 )
-from sftlab.train import finetuning as module
-from sftlab.train.checkpoints import checkpoints_in
 from sftlab.train.examples import supervise
 from sftlab.train.trainer import mean_loss
 
-ROOT = Path(__file__).resolve().parents[2]
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-from sftlab.train.checkpoints import KeepNewestCheckpoints
-from toy_run import MIXED, train
 
-def kill(self, args, state, control, **kwargs):
-    if state.global_step == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-KeepNewestCheckpoints.{moment} = kill
-train({base!r}, MIXED, **{settings!r})
-"""
-ACCUMULATED = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 @pytest.mark.parametrize(
-    ("moment", "step", "extra"),
+    "how",
     [
-        ("on_save", 6, {"padding_free": True, "bf16": True}),  # just written, at an epoch's end
-        ("on_step_end", 7, {"method": "lora", "learning_rate": 1e-2, "lora_dropout": 0.1}),
-        ("on_step_end", 3, {"dropout": 0.2, "gradient_checkpointing": True} | ACCUMULATED),
+        {"padding_free": True, "bf16": True},
+        {"dropout": 0.2, "gradient_checkpointing": True, "gradient_accumulation_steps": 2},
+        {"method": "lora", "learning_rate": 1e-2, "lora_dropout": 0.1},
+        {"method": "lora", "use_dora": True},
+        {"method": "qlora"},
+        {"method": "prefix", "learning_rate": 0.1},
+        {"method": "frozen"},
+        {"method": "gradual"},
     ],
 )
-def test_killed_and_resumed_is_uninterrupted_bit_for_bit(toy_base, tmp_path, moment, step, extra):
-    kept = {"output_dir": str(tmp_path / "c"), "save_steps": 2}
-    settings = {"num_train_epochs": 2, "per_device_train_batch_size": 4, **extra}  # 12 steps
-    about = {"moment": moment, "step": step, "settings": settings | kept}
-    code = KILLED.format(tests=str(Path(__file__).parent), base=str(toy_base), **about)
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command, environment = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": path}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
-    assert last_step(tmp_path / "c") == step // 2 * 2
-    resumed = train(toy_base, MIXED, **settings, **kept)
-    plain = train(toy_base, MIXED, **settings)
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(toy_base, tmp_path, how):
+    kept = {"output_dir": tmp_path / "c", "save_steps": 2}
+    how = {"num_train_epochs": 2, "per_device_train_batch_size": 3, **how}
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 7)
+        with pytest.raises(Stopped):
+            train(toy_base, MIXED, **how, **kept)
+    assert last_step(tmp_path / "c") == 6
+    assert len(list((tmp_path / "c").glob("checkpoint-*"))) == 2
+    resumed, plain = train(toy_base, MIXED, **how, **kept), train(toy_base, MIXED, **how)
     assert equal(resumed, plain)
     assert resumed.history == plain.history
 
 
-def test_finished_run_is_not_trained_again_not_even_on_another_kernel(
-    toy_base, tmp_path, monkeypatch
-):
+def test_finished_run_is_not_trained_again_and_another_runs_folder_is_refused(toy_base, tmp_path):
     how = {"output_dir": tmp_path / "c", "save_steps": 1}
     first = train(toy_base, **how)
-    monkeypatch.setattr(platform, "platform", lambda: "Linux-6.99-x86_64-with-glibc2.99")
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(platform, "platform", lambda: "another kernel")
         stop_at(patch, 0)
         again = train(toy_base, **how)
     assert equal(first, again)
     assert again.history == first.history
-    assert again.provenance["platform"] == "Linux-6.99-x86_64-with-glibc2.99"
     for change, said in (
         ({"seed": 9}, "a run with other settings; give a new folder"),
         ({"eval_dataset": EXAMPLES[:2]}, "a run with other validation"),
+        ({"output_dir": tmp_path}, "holds something else"),
     ):
         with pytest.raises(CheckpointError, match=said):
-            train(toy_base, **how, **change)
-    known = module.version
-    monkeypatch.setattr(module, "version", lambda p: "9.9" if p == "torch" else known(p))
-    with pytest.raises(CheckpointError, match="a run with other packages; give a new folder"):
-        train(toy_base, **how)
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "mine.txt").touch()
-    with pytest.raises(CheckpointError, match="holds something else"):
-        train(toy_base, output_dir=tmp_path / "d")
+            train(toy_base, **how | change)
 
 
-def test_neighbours_of_checkpoints_are_left_alone(toy_base, tmp_path):
-    """The Trainer's own rotation would count them, and delete them as the oldest."""
-    folder = tmp_path / "c"
-    names = {"checkpoint-best", "checkpoint-notes", "checkpoint-2-copy", "old-checkpoint-1"}
-
-    def on_step(row):
-        if row["step"] == 3:
-            for name in names:
-                shutil.copytree(folder / "checkpoint-2", folder / name)
-                (folder / name / "mine.txt").write_text(name)
-
-    how = {"num_train_epochs": 3, "output_dir": folder, "save_steps": 1}
-    first = train(toy_base, on_step=on_step, **how)
-    for _ in range(2):
-        assert sorted(checkpoints_in(folder)) == [8, 9]
-        found = {path.name for path in folder.iterdir()}
-        assert found == names | {"training.json", "checkpoint-8", "checkpoint-9"}
-        assert {(folder / name / "mine.txt").read_text() for name in names} == names
-        assert train(toy_base, **how).history == first.history
-
-
-def test_half_written_checkpoint_is_removed_and_never_a_link(toy_base, tmp_path):
+def test_a_half_written_checkpoint_is_not_gone_on_from(toy_base, tmp_path):
     how = {"output_dir": tmp_path / "c", "save_steps": 1}
     plain = train(toy_base, **how)
-    state = tmp_path / "c" / "checkpoint-3" / "trainer_state.json"
-    state.write_text(state.read_text()[:50])
+    (tmp_path / "c" / "checkpoint-3" / "trainer_state.json").unlink()  # it is written last
     assert last_step(tmp_path / "c") == 2
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
-    try:
-        (tmp_path / "c" / "checkpoint-7").symlink_to(tmp_path / "mine", target_is_directory=True)
-    except OSError:
-        pytest.skip("this system lets only an administrator make links")
     assert equal(train(toy_base, **how), plain)
     assert last_step(tmp_path / "c") == 3
-    assert (tmp_path / "c" / "checkpoint-7" / "notes.txt").read_text() == "mine"
     assert last_step(tmp_path / "none") == 0
 
 
@@ -178,20 +115,19 @@ def test_the_best_epochs_weights_are_kept_exactly(toy_base, tmp_path, method):
         {"method": "gradual", "dropout": 0.1},
         {"method": "prefix", "learning_rate": 0.3},
         {"method": "qlora", "learning_rate": 2e-2},
-        {"method": "lora", "init_lora_weights": "pissa"},
         {"method": "lora", "use_dora": True, "learning_rate": 2e-2, "lora_dropout": 0.1},
     ],
 )
 def test_under_every_method_the_run_has_the_lowest_loss(toy_base, how):
     made = stopping(toy_base, early_stopping_patience=1, num_train_epochs=5, **how)
-    rows, _ = supervise(HELD_OUT, made.tokenizer, made.settings)
+    rows = supervise(HELD_OUT, made.tokenizer, made.settings)
     losses = [point["loss"] for point in made.validation]
     assert losses[int(made.kept_epoch) - 1] == min(losses)
     again = mean_loss(made.model, rows, made.tokenizer.pad_token_id)
     assert again == pytest.approx(min(losses), rel=1e-3)
 
 
-def test_resumed_within_early_stopping_is_uninterrupted_and_it_stays_stopped(toy_base, tmp_path):
+def test_resumed_within_early_stopping_is_uninterrupted(toy_base, tmp_path):
     how = {"early_stopping_patience": 2, "dropout": 0.1}
     plain = stopping(toy_base, **how)
     best, last = int(plain.kept_epoch) * 2, plain.history[-1]["step"]
@@ -203,13 +139,9 @@ def test_resumed_within_early_stopping_is_uninterrupted_and_it_stays_stopped(toy
             with pytest.raises(Stopped):
                 stopping(toy_base, **how, **kept)
         resumed = stopping(toy_base, **how, **kept)
-        with pytest.MonkeyPatch.context() as patch:
-            stop_at(patch, last)
-            again = stopping(toy_base, **how, **kept)
-        for run in (resumed, again):
-            assert (run.history, run.validation) == (plain.history, plain.validation)
-            assert run.kept_epoch == plain.kept_epoch
-            assert equal(run, plain), f"stopped before step {step + 1}"
+        assert (resumed.history, resumed.validation) == (plain.history, plain.validation)
+        assert resumed.kept_epoch == plain.kept_epoch
+        assert equal(resumed, plain), f"stopped before step {step + 1}"
 
 
 def test_validation_changes_nothing_and_a_loss_that_still_falls_is_waited_for(toy_base):
@@ -221,7 +153,7 @@ def test_validation_changes_nothing_and_a_loss_that_still_falls_is_waited_for(to
     assert all(math.isfinite(point["loss"]) for point in made.validation)
     end = stopping(toy_base, eval_strategy="no", **how)
     assert end.validation == made.validation[-1:]
-    patient = stopping(toy_base, early_stopping_patience=1, **how)
+    patient = stopping(toy_base, early_stopping_patience=1, eval_strategy="no", **how)
     assert patient.kept_epoch == 3
     assert equal(patient, made)
 
@@ -229,9 +161,7 @@ def test_validation_changes_nothing_and_a_loss_that_still_falls_is_waited_for(to
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"eval_strategy": "no", "early_stopping_patience": 2}, "needs the loss after each epoch"),
-        ({"eval_dataset": None, "early_stopping_patience": 1}, "give `eval_dataset`"),
-        ({"eval_dataset": []}, "no validation examples"),
+        ({"eval_dataset": None, "early_stopping_patience": 1}, "give `eval_dataset`, or leave"),
         ({"eval_dataset": [*HELD_OUT, talk("?", " ")]}, "validation example 6, messages"),
         ({"eval_dataset": [*HELD_OUT, talk("x " * 90, "y")]}, "example 6 has .* nothing of its"),
     ],
@@ -241,18 +171,10 @@ def test_mistakes_in_validation_are_told_apart_from_those_in_the_examples(toy_ba
         stopping(toy_base, max_length=60, **how)
 
 
-def test_on_step_and_event_files_get_each_number_of_the_run_once(toy_base, tmp_path):
-    how = {"eval_dataset": EXAMPLES[:4], "num_train_epochs": 2}
-    kept = {"output_dir": tmp_path / "c", "save_steps": 2, "logging_dir": tmp_path / "logs"}
-
-    def stop(row):
-        if row["step"] == 5:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        train(toy_base, on_step=stop, **how, **kept)
-    made, rows = train(toy_base, **how, **kept), []
-    assert equal(made, train(toy_base, on_step=rows.append, **how))
+def test_on_step_and_event_files_get_each_number_of_the_run(toy_base, tmp_path):
+    how = {"eval_dataset": EXAMPLES[:4], "num_train_epochs": 2, "logging_dir": tmp_path / "logs"}
+    rows = []
+    made = train(toy_base, on_step=rows.append, **how)
     assert [row for row in rows if "loss" in row] == made.history
     losses = [point["loss"] for point in made.validation]
     assert [row["eval_loss"] for row in rows if "loss" not in row] == losses
@@ -261,12 +183,8 @@ def test_on_step_and_event_files_get_each_number_of_the_run_once(toy_base, tmp_p
     frame = read_logs(tmp_path / "logs")
     assert list(frame.columns) == ["step", "name", "value"]
     wide = frame.pivot_table(index="step", columns="name", values="value")
-    assert wide.index.tolist() == [1, 2, 3, 4, 5, 6], "each once, though 5 was trained twice"
+    assert wide.index.tolist() == [1, 2, 3, 4, 5, 6]
     for name in ("loss", "learning_rate", "grad_norm"):
         expected = [row[name] for row in made.history]
         assert wide[f"train/{name}"].tolist() == pytest.approx(expected)
     assert wide["eval/loss"].dropna().tolist() == pytest.approx(losses)
-    with pytest.raises(LogError, match="a folder of its own"):
-        train(toy_base, logging_dir=tmp_path / "logs")
-    with pytest.raises(LogError, match="no event files"):
-        read_logs(tmp_path)

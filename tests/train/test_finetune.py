@@ -12,13 +12,10 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from tokenizers.processors import TemplateProcessing
-from toy_run import EXAMPLES, equal, same, talk, train, write_base
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from toy_run import EXAMPLES, equal, same, talk, train
+from transformers import AutoModelForCausalLM
 
-from sftlab.chat import CHATML, FAMILIES, IGNORED, control_tokens, setup_chat_template
+from sftlab.chat import CHATML, FAMILIES, IGNORED, setup_chat_template
 from sftlab.models import load
 from sftlab.train import ExampleError, RunError, Settings, SettingsError, load_run, untrained
 from sftlab.train.examples import supervise
@@ -44,7 +41,7 @@ def test_run_learns_stops_and_says_where_it_came_from(run):
     assert (run.tokenizer.eos_token, run.tokenizer.pad_token) == ("<|im_end|>", "<|pad|>")
     assert run.chat("What is 7?") == "Paris"
     assert run.seconds > 0
-    assert (run.tokens["examples"], run.tokens["cut"]) == (24, 0)
+    assert run.tokens["total"] > run.tokens["supervised"] >= 2 * 24
     assert (run.settings.learning_rate, run.settings.max_length) == (1e-2, 512)
     assert len(run.provenance["data"]) == len(run.provenance["base_weights"]) == 64
     assert run.provenance["added_tokens"] == []
@@ -74,8 +71,6 @@ def test_answers_come_in_batches_and_sampling_has_a_seed(run):
     first = run.chat("a", seed=1, **how)
     assert first == run.chat("a", seed=1, **how) != run.chat("a", seed=2, **how)
     assert isinstance(run.chat(TURNS[:3], max_new_tokens=3), str)
-    with pytest.raises(ExampleError, match="the user's turn"):
-        run.chat(TURNS)
     with pytest.raises(ExampleError, match="the model reads 512"):
         run.chat("long " * 600)
 
@@ -89,78 +84,33 @@ def test_saved_run_is_a_plain_model(run, tmp_path):
     assert opened.tokenizer.chat_template == CHATML
     ends = run.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     assert opened.model.generation_config.eos_token_id == ends
-    with pytest.raises(RunError, match="not empty"):
-        run.save(folder)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert same(run.model.state_dict(), plain.state_dict())
 
 
 def test_a_run_reads_its_meter_once_and_keeps_it(run, toy_base, monkeypatch, tmp_path):
     taken = run.meter()
+    assert (taken["nats"] - untrained(toy_base).meter()["nats"]).abs().max() > 0.1
     monkeypatch.setattr("sftlab.train.run.read_meter", lambda *a, **k: pytest.fail("read twice"))
     pd.testing.assert_frame_equal(run.meter(), taken)
     pd.testing.assert_frame_equal(load_run(run.save(tmp_path / "run")).meter(), taken)
-    monkeypatch.undo()
-    base = untrained(toy_base)
-    base.save(tmp_path / "untrained")
-    assert not (tmp_path / "untrained" / "meter.parquet").exists()
-    assert (taken["nats"] - base.meter()["nats"]).abs().max() > 0.1
-    taken["nats"] = 0.0
-    assert (run.meter()["nats"] > 0).all(), "a caller's change is not the run's"
 
 
-def test_run_on_a_relative_folder_opens_from_another(toy_base, tmp_path, monkeypatch):
+def test_adapters_open_from_another_folder_and_not_on_another_base(toy_base, tmp_path, monkeypatch):
     shutil.copytree(toy_base, tmp_path / "base")
     monkeypatch.chdir(tmp_path)
-    made = {m: train("base", method=m) for m in ("full", "lora")}
-    saved = {method: run.save(tmp_path / method) for method, run in made.items()}
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    for method, run in made.items():
-        assert load_run(saved[method]).answer(["What is 3?"]) == run.answer(["What is 3?"])
-        assert run.provenance["profile"]["name"] == "base"
-
-    def naming(folder):
-        return [f.name for f in folder.iterdir() if str(tmp_path).encode() in f.read_bytes()]
-
-    # Only adapters on a local folder need this machine's path.
-    assert naming(saved["full"]) == []
-    assert naming(saved["lora"]) == ["run.json"]
+    run = train("base", method="lora")
+    saved = run.save(tmp_path / "lora")
+    monkeypatch.chdir(saved)
+    assert load_run(saved).answer(["What is 3?"]) == run.answer(["What is 3?"])
     model, _ = load(str(tmp_path / "base"))
     with torch.no_grad():
         model.lm_head.weight += 1
     model.save_pretrained(tmp_path / "base")
     with pytest.raises(RunError, match="another version"):
-        load_run(saved["lora"])
-    (tmp_path / "base").rename(tmp_path / "moved")
-    with pytest.raises(RunError, match=r"no longer in .*base"):
-        load_run(saved["lora"])
-
-
-def bare_tokenizer():
-    """Bytes and one token, with which it begins, ends and pads."""
-    end = "<|endoftext|>"
-    letters = [end, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    bytes_alone = Tokenizer(BPE({letter: place for place, letter in enumerate(letters)}, []))
-    bytes_alone.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytes_alone.decoder = decoders.ByteLevel()
-    bytes_alone.post_processor = TemplateProcessing(single=f"{end} $A", special_tokens=[(end, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=bytes_alone, bos_token=end, eos_token=end)
-
-
-def test_base_without_chat_tokens_gets_them_and_exactly_one_bos(tmp_path):
-    made = train(write_base(tmp_path / "base", bare_tokenizer(), tied=True), **LEARN)
-    assert made.provenance["added_tokens"] == ["<|im_start|>", "<|im_end|>"]
-    start, end = made.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    embeddings = made.model.get_input_embeddings().weight
-    assert embeddings.shape[0] == len(made.tokenizer) == end + 1
-    assert not torch.equal(embeddings[start], embeddings[end])  # both were the mean
-    assert made.tokenizer.pad_token == "<|endoftext|>"
-    ids = made.tokenizer.apply_chat_template(TURNS)["input_ids"]
-    assert ids[:2] == [0, start]
-    assert ids.count(0) == 1
-    opened = load_run(made.save(tmp_path / "run"))
-    assert opened.chat("What is 7?") == made.chat("What is 7?") == "Paris"
+        load_run(saved)
+    with pytest.raises(RunError, match="give the folder that Run"):
+        load_run(tmp_path)
 
 
 def wrong(*messages):
@@ -176,13 +126,9 @@ ENDED = {"role": "user", "content": "a<|endoftext|>b"}
     [
         ([], "chatml", "no examples"),
         ("text", "chatml", "examples is a str"),
-        ([*EXAMPLES[:1], {"text": "a"}], "chatml", r"example 1: the row has no known shape"),
         (wrong(), "chatml", "example 2, messages: the list of messages is empty"),
-        (wrong(USER), "chatml", "example 2, .*there is no message of the assistant"),
-        (wrong(USER, ASSISTANT | {"role": "bard"}), "chatml", r"\[1\].role: .*unknown \('bard"),
         (wrong(USER, ASSISTANT | {"content": 4}), "chatml", r"must be a string \(got int: 4"),
         (wrong(USER, ASSISTANT | {"train": False}), "chatml", "every answer has train: false"),
-        (wrong(USER, ASSISTANT | {"content": "a<|im_end|>"}), "chatml", "would end its own turn"),
         # The end is the base's: in the second family it ends a turn, in both a text.
         (wrong(ENDED, ASSISTANT), "chatml", r"example 2, messages\[0\].content: .*endoftext"),
         (wrong(ENDED, ASSISTANT), "mistral", r"example 2, messages\[0\].content: .*endoftext"),
@@ -198,30 +144,21 @@ def test_example_whose_answer_is_cut_off(toy_base):
     with pytest.raises(ExampleError, match=r"example 1 has .* max_length is 40.*1 of 2"):
         train(toy_base, [EXAMPLES[0], talk("x " * 60, "Paris")], max_length=40)
     with pytest.warns(UserWarning, match=r"1 of 2 examples .*first is example 1"):
-        made = train(toy_base, [EXAMPLES[0], talk("What?", "x " * 60)], max_length=40)
-    assert (made.tokens["cut"], made.tokens["longest"]) == (1, 40)
+        train(toy_base, [EXAMPLES[0], talk("What?", "x " * 60)], max_length=40)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"lr": 1}, "no setting 'lr'; the settings are learning_rate, num_train_epochs"),
-        ({"num_train_epochs": 0}, "epochs is 0"),
-        ({"save_steps": 0}, "^save_steps is 0; give a whole number"),
-        ({"save_steps": "a"}, "^save_steps is 'a'; give a whole number"),
-        ({"per_device_train_batch_size": 2.5}, "whole number"),
-        ({"learning_rate": "1e-3"}, "give a number"),
-        ({"method": "magic"}, "one of full, lora, qlora"),
-        ({"warmup_steps": -1}, "zero or more"),
-        ({"dropout": 1}, "dropout is 1; give a number from 0 to below 1"),
-        ({"gradient_checkpointing": 1}, "checkpointing is 1; give True or False"),
-        ({"early_stopping_patience": 0}, "above zero"),
-        ({"init_lora_weights": "olora"}, 'True or "pissa"'),
-        ({"target_modules": []}, '"all-linear", a list'),
-        ({"target_modules": [1]}, '"all-linear", a list'),
-        ({"adapter_dtype": "float16"}, "float32, bfloat16"),
-        ({"seed": True}, "zero or more"),
-        ({"template": 3}, "a name, a path or Jinja text"),
+        ({"num_train_epochs": 0}, "epochs is 0: Input should be greater than 0"),
+        ({"per_device_train_batch_size": 2.5}, "batch_size is 2.5: .*integer"),
+        ({"learning_rate": "1e-3"}, "rate is '1e-3': .*number"),
+        ({"method": "magic"}, "method is 'magic': .*'full', 'lora', 'qlora'"),
+        ({"dropout": 1}, "dropout is 1: .*less than 1"),
+        ({"gradient_checkpointing": 1}, "checkpointing is 1: .*boolean"),
+        ({"target_modules": [1]}, "target_modules is .1,.: .*string"),
+        ({"seed": True}, "seed is True: .*integer"),
         ({"template": "chatmll"}, "no chat template 'chatmll'.*chatml"),
     ],
 )
@@ -250,18 +187,15 @@ def test_what_is_learned(toy_base, template, messages, how, said):
     model, tokenizer = load(str(toy_base))
     setup_chat_template(model, tokenizer, template=template)
     settings = Settings(template=template, max_length=512, **how)
-    (row,), counted = supervise([{"messages": messages}], tokenizer, settings)
+    (row,) = supervise([{"messages": messages}], tokenizer, settings)
     pairs = list(zip(row["input_ids"], row["labels"], strict=True))
     kept = [i for i, label in pairs if label != IGNORED]
-    assert counted["supervised"] == len(kept)
     assert all(label in (i, IGNORED) for i, label in pairs)
     if said is None:
         assert kept == row["input_ids"]
     else:
         learned = tokenizer.decode(kept).replace(" ", "")
         assert learned == said.format(end=tokenizer.eos_token)
-    for token in control_tokens(template):
-        assert len(tokenizer(token, add_special_tokens=False)["input_ids"]) == 1
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -269,7 +203,7 @@ def test_frozen_rows_stay_and_others_move(toy_base, trained):
     base, tokenizer = load(str(toy_base))
     ids = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     before = base.get_input_embeddings().weight
-    made = train(toy_base, train_control_tokens=trained, weight_decay=0.1)
+    made = train(toy_base, train_control_tokens=trained)
     after = made.model.get_input_embeddings().weight
     assert torch.equal(before[ids], after[ids]) == (not trained)
     paris = tokenizer("Paris")["input_ids"][0]
@@ -302,10 +236,8 @@ def test_bar_shows_steps_and_loss_and_is_closed_by_an_interrupt(toy_base, capsys
     def interrupt(row):
         raise KeyboardInterrupt
 
-    state = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
         train(toy_base, progress=True, on_step=interrupt)
-    assert torch.equal(state, torch.get_rng_state())
     assert capsys.readouterr().err.count("\n") == 1  # the bar's line is ended
 
 

@@ -4,7 +4,6 @@ import json
 
 import pandas as pd
 import pytest
-from filelock import FileLock
 from toy_run import stop_at, talk
 
 from sftlab.data import RecordsError
@@ -18,9 +17,6 @@ from sftlab.train import (
     SettingsError,
     TrainingFaults,
     finetune,
-    first_difference,
-    is_exact,
-    is_short,
     last_step,
     load_run,
     prepare,
@@ -62,7 +58,8 @@ def test_every_row_is_used_or_counted_as_in_the_training(tmp_path, toy_base):
     mixed = write(tmp_path / "my.jsonl", [*ROWS, *BAD, *UNFIT, CUT])
     how = {"per_device_train_batch_size": 8, "num_train_epochs": 1, "max_length": 200}
     made = prepare(mixed, profile=toy_base, skip_bad=True, **how)
-    assert (made.report.rows, made.used, made.report.bad, len(made.left_out)) == (45, 41, 2, 2)
+    counts = made.report.rows, len(made.lengths), made.report.bad, len(made.left_out)
+    assert counts == (45, 41, 2, 2)
     assert made.reasons() == {
         "they hold a token that only the template may write": 1,
         "nothing of their answers is learned": 1,
@@ -76,15 +73,12 @@ def test_every_row_is_used_or_counted_as_in_the_training(tmp_path, toy_base):
         "41 used, 2 bad, 2 left out",
         "max_length 200 cuts 1 rows",
         "row 43",  # the row that is cut, among the good ones
-        "rows counted without the bad ones",
     ):
         assert said in shown
-    rows = [{"messages": row["messages"]} for row in made.train]
-    run = finetune(toy_base, rows, settings=made.settings, progress=False)
+    run = finetune(toy_base, made.train, settings=made.settings, progress=False)
     lengths = [made.lengths[n] for n in made.split.train]
     assert run.tokens["total"] == made.tokens
     assert run.tokens["supervised"] == sum(one.learned for one in lengths)
-    assert run.tokens["cut"] == sum(one.lost > 0 for one in lengths)
     assert run.history[-1]["step"] == made.steps
 
 
@@ -98,10 +92,9 @@ ENDLESS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor
         ([*ROWS, *BAD], {}, "line 41(.|\n)*line 42"),
         (BAD, {"skip_bad": True}, "the content is empty"),
         ([*ROWS, *UNFIT], {}, "a token that only the template may write"),
-        ([*ROWS, *UNFIT], {}, "lose their whole answer"),
-        ([*ROWS, *UNFIT], {}, "reads 512 at most.*of 42 rows, add --skip-bad"),
+        ([*ROWS, *UNFIT], {}, "lose their whole answer(.|\n)*of 42 rows.*is 512; add --skip-bad"),
         ([UNFIT[1]] * 2, {"skip_bad": True}, "no row is left"),
-        ([*ROWS, TWO], {"supervised": "last"}, "is row 41"),
+        ([*ROWS, TWO], {"supervised": "last"}, "is row 41: nothing of their answers"),
         (ROWS, {"template": ENDLESS}, "nothing ends an answer(.|\n)*--anyway"),
     ],
 )
@@ -116,9 +109,7 @@ def test_what_is_no_fault_is_noted(tmp_path, toy_base, file):
     assert prepare(write(tmp_path / "b.jsonl", [*ROWS, TWO]), profile=toy_base).cut == 1
     made = prepare(file, profile=toy_base, template=ENDLESS, anyway=True)
     assert any("nothing ends an answer" in note for note in made.notes)
-    assert prepare(file, profile=toy_base, template="alpaca").notes[:-1] == []
-    for most, used in ((4000, 512), (100, 100)):  # what the model reads is not exceeded
-        assert prepare(file, profile=toy_base, max_length=most).settings.max_length == used
+    assert prepare(file, profile=toy_base, max_length=4000).settings.max_length == 512
     assert "3 steps of training are few" in str(prepare(file, profile=toy_base))
     how = Settings(num_train_epochs=10, per_device_train_batch_size=4)
     many = prepare(file, profile=toy_base, settings=how)
@@ -155,12 +146,10 @@ def test_what_came_of_it(done):
     assert len(held) == 10
     assert done.after.loss == pytest.approx(done.run.validation[-1]["loss"], abs=1e-4)
     assert done.after.loss < done.before.loss / 2
-    assert {(one.text, one.ended) for one in done.after.answers} == {("Paris", True)}
-    assert all(is_exact(one.text, held[one.row]) for one in done.after.answers)
-    assert not any(is_exact(one.text, held[one.row]) for one in done.before.answers)
-    assert is_short(held)
-    single = [measure(done.run, [row]).loss for row in held[:3]]
-    assert done.after.losses[:3] == pytest.approx(single, abs=1e-4)
+    assert [one["row"] for one in done.after.answers] == list(range(10))
+    found = {(one["text"], one["ended"], one["exact"]) for one in done.after.answers}
+    assert found == {("Paris", True, True)}
+    assert not any(one["exact"] for one in done.before.answers)
     # All answers are alike, and so is their number of tokens.
     assert done.after.loss == pytest.approx(sum(done.after.losses) / len(held), abs=1e-4)
 
@@ -176,34 +165,18 @@ def test_the_folder_is_a_run_with_its_rows_and_meter_and_without_checkpoints(don
     assert not (done.folder / "checkpoints").exists()
     now = read_meter(done.run.model, done.run.tokenizer, known_corpus=False)
     pd.testing.assert_frame_equal(done.skills["after"], now)
-    for side, name in ("after", "meter"), ("before", "before"):
-        kept = pd.read_parquet(done.folder / f"{name}.parquet")
-        pd.testing.assert_frame_equal(done.skills[side], kept)
+    pd.testing.assert_frame_equal(pd.read_parquet(done.folder / "meter.parquet"), now)
     assert (done.skills["before"]["nats"] - now["nats"]).abs().min() > 0, "another model"
 
 
-def test_two_are_not_at_work_in_one_folder(file, toy_base, tmp_path):
-    with FileLock(tmp_path / ".lock"):
-        with pytest.raises(OwnRunError, match="another `sftlab train` is at work"):
-            go(file, toy_base, tmp_path, num_train_epochs=1)
-        assert [one.name for one in tmp_path.iterdir()] == [".lock"]
-    assert go(file, toy_base, tmp_path, num_train_epochs=1).run.seconds > 0
-
-
-@pytest.mark.parametrize(
-    ("where", "step"), [("before", 0), ("while", 10), ("saving", 24), ("after", 24)]
-)
+@pytest.mark.parametrize(("where", "step"), [("before", 0), ("while", 10), ("saving", 24)])
 def test_stopped_anywhere_it_ends_at_the_same_weights(
     file, toy_base, done, tmp_path, monkeypatch, where, step
 ):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    places = {
-        "before": (module, "measure"),
-        "saving": (Run, "write"),
-        "after": (module, "remove_checkpoints"),
-    }
+    places = {"before": (module, "measure"), "saving": (Run, "save")}
     checkpoints = tmp_path / "run" / "checkpoints"
     with monkeypatch.context() as patch:
         if where == "while":
@@ -213,16 +186,12 @@ def test_stopped_anywhere_it_ends_at_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             go(file, toy_base, tmp_path / "run")
     assert last_step(checkpoints) == step
-    if where == "saving":  # what a learner keeps there outlives the run
-        (checkpoints / "checkpoint-best").mkdir()
     again = go(file, toy_base, tmp_path / "run")
     assert weights(again.folder) == weights(done.folder)
     assert again.after == done.after
     assert again.run.validation == done.run.validation
     assert again.run.history == done.run.history
-    left = [path.name for path in checkpoints.glob("*")]
-    assert left == (["checkpoint-best"] if where == "saving" else [])
-    assert checkpoints.exists() == bool(left)
+    assert not checkpoints.exists()
 
 
 def test_nothing_of_another_run_is_overwritten(file, toy_base, done, tmp_path):
@@ -236,16 +205,10 @@ def test_nothing_of_another_run_is_overwritten(file, toy_base, done, tmp_path):
         (done.folder, run_identity(file, profile, two), r"another run \(other num_train_epochs, s"),
         (done.folder, run_identity(changed, profile, settings), r"\(other data\)"),
         (tmp_path, same, "holds no run"),
-        (changed, same, "is a file"),
+        (changed, same, "holds no run"),
     ):
         with pytest.raises(OwnRunError, match=said):
             run_state(folder, wanted)
-    template, told = tmp_path / "my.jinja", []
-    for text in ENDLESS, ENDLESS.replace(": ", "> "):
-        template.write_text(text)
-        told.append(run_identity(file, profile, Settings(template=str(template))))
-    assert told[0].pop("template_text") != told[1].pop("template_text"), "the file has changed"
-    assert told[0] == told[1]
 
 
 def test_patience_keeps_the_best_epoch_and_few_rows_are_trained_on_unmeasured(
@@ -257,24 +220,8 @@ def test_patience_keeps_the_best_epoch_and_few_rows_are_trained_on_unmeasured(
     assert done.after.loss == pytest.approx(best["loss"], abs=1e-4)
     assert any(f"those of epoch {best['epoch']:g}" in line for line in summary(done))
     three = write(tmp_path / "three.jsonl", ROWS[:3])
-    with pytest.raises(SettingsError, match="none is held out"):
-        go(three, toy_base, tmp_path / "other", early_stopping_patience=1)
-    assert not (tmp_path / "other").exists()
+    with pytest.raises(SettingsError, match="validation examples, and there are none"):
+        go(three, toy_base, tmp_path / "patient", early_stopping_patience=1)
     done = go(three, toy_base, tmp_path / "other")
     assert (done.before, done.after, done.run.validation) == (None, None, [])
-    assert done.run.tokens["examples"] == 3
-
-
-@pytest.mark.parametrize("method", ["qlora", "prefix"])
-def test_other_methods_are_measured_before_and_after(file, toy_base, tmp_path, method):
-    done = go(file, toy_base, tmp_path / "run", method=method, num_train_epochs=2)
-    assert done.after.loss == pytest.approx(done.run.validation[-1]["loss"], abs=0.02)
-    assert done.after.loss != done.before.loss
-    again = measure(load_run(done.folder), done.data.held_out)
-    assert again.loss == pytest.approx(done.after.loss, abs=0.02)
-
-
-def test_first_difference():
-    row = talk("?", "It is  Paris.")
-    answers = ("Lima", "Paris.", "It is Lima", "It is Paris.")
-    assert [first_difference(answer, row) for answer in answers] == [0, 0, 2, 3]
+    assert len(done.data.train) == 3

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from sftlab.measure import probe_questions
 from sftlab.models import load
-from sftlab.train.run import RecipeError
+from sftlab.train import RunError
 from sftlab.world import countries, country_examples
 
 MARGIN = 0.10
@@ -70,9 +70,7 @@ def test_the_scripts_model_answers_as_the_runs(tmp_path, how):
             "EarlyStoppingCallback(2)",
         ),
         ({"method": "int8", "use_rslora": True, "target_modules": ["q_proj"]}, "['q_proj']"),
-        ({"method": "prefix", "supervised": "last"}, "num_virtual_tokens=16"),
         ({"method": "frozen", "end_of_turn": False, "supervised": "everything"}, ".layers[-1:]."),
-        ({"method": "head", "padding_free": True}, "padding_free=True"),
     ],
 )
 def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
@@ -86,5 +84,5 @@ def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
 
 def test_what_the_libraries_lack_is_refused(toy_base):
     run = train(toy_base, EXAMPLES[:8], method="gradual", dropout=0.1)
-    with pytest.raises(RecipeError, match=r"no method='gradual', dropout"):
+    with pytest.raises(RunError, match=r"no method='gradual', dropout"):
         run.recipe()
