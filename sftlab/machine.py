@@ -37,9 +37,8 @@ def fast_precision() -> str:
 def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, to use it again.
 
-    A training step frees and asks for the same tensors again and again. glibc gives large ones back
-    to the system, which clears each page anew: a fifth of a step of the tiny model, measured on
-    virtual machines. Elsewhere (macOS, Windows, musl) nothing changes.
+    glibc gives large tensors back to the system, which clears each page anew: a fifth of a step of
+    the tiny model, measured on virtual machines. Elsewhere nothing changes.
     """
     import ctypes
     import platform

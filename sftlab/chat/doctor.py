@@ -18,7 +18,7 @@ import re
 import string
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +71,12 @@ class Diagnosis:
         """Whether no finding is an error."""
         return all(finding.level != "error" for finding in self.findings)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain values with stable names, for JSON."""
-        return asdict(self) | {"ok": self.ok}
+    def __str__(self) -> str:
+        lines = [f"template {self.template}"]
+        for finding in self.findings:
+            lines.append(f"{finding.level:8}{finding.code}: {finding.what}")
+            lines += [f"        do: {finding.remedy}"] * bool(finding.remedy)
+        return "\n".join(lines)
 
 
 _TEXTS = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))

@@ -41,7 +41,9 @@ class KnownTruthJudge:
     """The right answer wins; two that are right, or two that are wrong, are a tie."""
 
     def compare(self, pairs: Sequence[Pair]) -> list[float]:
-        """Verdicts by the pairs' references; a pair without any is a tie."""
+        """Verdicts by the pairs' references; PairError where a pair has none."""
+        if unknown := [pair.question for pair in pairs if not pair.references]:
+            raise PairError(f"no right answer is known for {unknown[0]!r}: give Pair(references=)")
         return [
             0.5 + (is_right(one.first, one.references) - is_right(one.second, one.references)) / 2
             for one in pairs

@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from math import exp
@@ -141,15 +141,6 @@ class Xray:
             name = name if name == "loss" else f"loss {name}"
             parts.append(f"{name}: none, it is the first" if loss is None else f"{name} {loss:.3f}")
         return " · ".join(parts)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain values with stable names, for JSON."""
-        names = ("template", "text", "end_of_turn", "warnings", "supervised", "total")
-        found = {name: getattr(self, name) for name in names}
-        found["spans"] = [asdict(span) for span in self.spans]
-        names = ("id", "text", "label", "role", "supervised")
-        found["tokens"] = [{name: getattr(one, name) for name in names} for one in self.tokens]
-        return found
 
     def __str__(self) -> str:
         lines = self.lines

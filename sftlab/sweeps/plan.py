@@ -49,8 +49,12 @@ def plan_sweep(
     """The runs of a sweep, in the order of the grid and of the seeds; arguments as in `sweep`."""
     data = {"examples": examples, "eval_dataset": eval_dataset}
     data = {kind: given for kind, given in data.items() if given is not None}
-    grid = {name: list(values) for name, values in (grid or {}).items()}
-    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    if not isinstance(measure, Mapping) or not measure:
+        raise SweepError('measure is a mapping from names to functions, such as {"facts": facts}')
+    seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
+    if not seeds:
+        raise SweepError("seeds has none: give how many, 1 or more, or a list of whole numbers")
+    grid = {name: _listed(name, values) for name, values in (grid or {}).items()}
     takes = {name: _parameters(function) for name, function in measure.items()}
     makers = {kind: _parameters(raw) for kind, raw in data.items() if callable(raw)}
     known = {"profile"}.union(SETTINGS if data else (), *takes.values(), *makers.values())
@@ -119,6 +123,13 @@ def _parameters(function: Callable) -> set[str]:
 
 def _chosen(given: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: given[name] for name in sorted(names & given.keys())}
+
+
+def _listed(name: str, values: Any) -> list:
+    many = isinstance(values, Iterable) and not isinstance(values, str)
+    if not many or not (values := list(values)):
+        raise SweepError(f"grid[{name!r}] is {values!r}; give a list of one or more values")
+    return values
 
 
 def _check(grid: Mapping[str, list], known: set[str]) -> None:

@@ -60,9 +60,15 @@ def _countries() -> tuple[Country, ...]:
 
 def countries(*, group: str | None = None, split: str | None = None) -> tuple[Country, ...]:
     """The countries, in alphabetical order, all of them or those of one group or split."""
-    return tuple(
+    found = tuple(
         one for one in _countries() if group in (None, one.group) and split in (None, one.split)
     )
+    if not found:
+        named = f"group={group!r} and split={split!r}"
+        raise ValueError(
+            f"no country has {named}: groups are asked, stated, unseen, and splits sft, held_out"
+        )
+    return found
 
 
 def country(name: str) -> Country:

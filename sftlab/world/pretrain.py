@@ -5,10 +5,12 @@ One pass over the corpus, documents packed end to end and cut into windows:
     <|endoftext|> document <|endoftext|> document ... | next window
 
 Windows are short for most of the run and long while the learning rate falls, so that positions up
-to the long window are trained at little cost. A step holds `STEP_TOKENS` tokens either way.
+to the long window are trained at little cost. A step holds `STEP_TOKENS` tokens either way. An
+interrupted run goes on from its last checkpoint and ends with the same weights.
 """
 
 import hashlib
+import io
 import json
 import math
 import time
@@ -32,7 +34,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sftlab.paths import DATA, write_atomically
+from sftlab.paths import DATA, cache_folder, write_atomically
 from sftlab.world import corpus_text as corpus
 
 VOCABULARY = 2048
@@ -53,6 +55,7 @@ RESERVED = [
 TOKENIZER_DOCUMENTS = 30_000
 STEP_TOKENS = 4096
 SHORT_WINDOW, LONG_WINDOW = 128, 256
+CHECKPOINT_STEPS = 200
 LOG_STEPS = 10
 
 
@@ -199,7 +202,10 @@ def pretrain(
     record: dict[str, Any],
     out: Path,
 ) -> None:
-    """Train one base model of `RECIPES`, writing it and its early checkpoint under `out`."""
+    """Train one base model of `RECIPES`, writing it and its early checkpoint under `out`.
+
+    A checkpoint in the cache of the same recipe and corpus is gone on from.
+    """
     recipe = RECIPES[name]
     steps = (len(ids) - 1) // STEP_TOKENS
     model = build_model(recipe, tokenizer)
@@ -214,7 +220,16 @@ def pretrain(
         "torch": torch.__version__.split("+")[0],
         "loss": [],
     }
-    started, losses, bar = time.perf_counter(), [], tqdm(range(steps), desc=name)
+    made_from = hashlib.sha256(json.dumps([log["recipe"], record]).encode()).hexdigest()[:16]
+    checkpoint = cache_folder() / f"pretraining-{name}-{made_from}.pt"
+    parts = [model, *optimizers]
+    if checkpoint.is_file():
+        log, states = torch.load(checkpoint, weights_only=True)
+        for part, state in zip(parts, states, strict=True):
+            part.load_state_dict(state)
+    begun = log["recipe"]["steps_done"]
+    bar = tqdm(range(begun, steps), initial=begun, total=steps, desc=name)
+    started, losses = time.perf_counter() - log["minutes"] * 60, []
     for step in bar:
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * recipe.rate_share(step, steps)
@@ -229,7 +244,12 @@ def pretrain(
             losses = []
         if done == early:
             _save(model, tokenizer, out / EARLY[0], log)
+        if done % CHECKPOINT_STEPS == 0:
+            content = io.BytesIO()
+            torch.save((log, [part.state_dict() for part in parts]), content)
+            write_atomically(checkpoint, content.getvalue())
     _save(model, tokenizer, out / name, log)
+    checkpoint.unlink(missing_ok=True)  # the next run begins from nothing
 
 
 def _step(model: LlamaForCausalLM, optimizers, span: torch.Tensor, *, window: int) -> float:

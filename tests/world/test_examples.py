@@ -54,6 +54,7 @@ def whole(row):
     ("call", "named"),
     [
         (lambda: documents(kind="sonnet"), "quiz_sheet"),
+        (lambda: countries(group="known"), "asked, stated, unseen"),
         (lambda: country_examples(0, among=[FRANCE]), f"1 to {MOST}"),
         (lambda: country_examples(MOST + 1, among=[FRANCE]), f"1 to {MOST}"),
     ],

@@ -1,4 +1,5 @@
 import json
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
@@ -19,12 +20,14 @@ def tokens():
         return pretrain.tokenize_corpus()
 
 
-def test_a_pretraining_writes_the_model_its_early_checkpoint_and_a_log(
+def test_a_pretraining_writes_its_models_and_a_log_and_goes_on_where_it_was_stopped(
     tokens, tmp_path, monkeypatch
 ):
     small = Recipe(hidden=64, mlp=128, layers=1, warmup=2)
     monkeypatch.setitem(pretrain.RECIPES, "tiny", small)
     monkeypatch.setattr(pretrain, "LOG_STEPS", 2)
+    monkeypatch.setattr(pretrain, "CHECKPOINT_STEPS", 4)
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
     pretrain.pretrain("tiny", *tokens, tmp_path)
     names = "tiny", "tiny-early"
     models = [AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in names]
@@ -42,6 +45,22 @@ def test_a_pretraining_writes_the_model_its_early_checkpoint_and_a_log(
     losses = [loss for _, loss in whole["loss"]]
     assert losses[:2] == [loss for _, loss in half["loss"]]
     assert losses[-1] < losses[0]
+    # Killed in its seventh step, the same call goes on from the fourth to the same weights.
+    clip = torch.nn.utils.clip_grad_norm_
+    with monkeypatch.context() as patch:
+        calls = Mock(side_effect=[*[DEFAULT] * 6, KeyboardInterrupt], wraps=clip)
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", calls)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain.pretrain("tiny", *tokens, tmp_path / "again")
+    counted = Mock(wraps=clip)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", counted)
+    pretrain.pretrain("tiny", *tokens, tmp_path / "again")
+    assert counted.call_count == steps - 4
+    resumed = AutoModelForCausalLM.from_pretrained(tmp_path / "again" / "tiny").state_dict()
+    assert all(torch.equal(weight, resumed[k]) for k, weight in models[0].state_dict().items())
+    log = json.loads((tmp_path / "again" / "tiny" / "training_log.json").read_text())
+    assert log["loss"] == whole["loss"]
+    assert not list((tmp_path / "cache").glob("pretraining-*"))
 
 
 def test_tokens_hold_every_document_and_no_reserved_token(tokens):
