@@ -5,6 +5,8 @@ With `output_dir` a run that was stopped, or killed, goes on where it was:
     output_dir/training.json      what the run is: settings, data, base, versions
     output_dir/checkpoint-50/     the Trainer's own; trainer_state.json is written last
     output_dir/checkpoint-100/    the newest two are kept
+
+Whatever else lies in the folder is neither read nor removed.
 """
 
 import json
@@ -16,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from transformers import TrainerState
 
 from sftlab import __version__
 from sftlab.chat import (
@@ -35,7 +39,7 @@ from sftlab.train.logs import Listener, history, progress_bar, tensorboard, vali
 from sftlab.train.methods import cast_adapters, count_weights, load_base
 from sftlab.train.run import Run
 from sftlab.train.settings import Settings, SettingsError
-from sftlab.train.trainer import SupervisedTrainer, make_trainer
+from sftlab.train.trainer import SupervisedTrainer, checkpoints_in, make_trainer
 
 
 class CheckpointError(ValueError):
@@ -87,6 +91,8 @@ def finetune(
             profile, examples, settings, eval_dataset, **saving
         )
         resumed = output_dir and newest_checkpoint(Path(output_dir), asdict(settings), provenance)
+        if resumed and (end := stopped_at(resumed, patience)):
+            trainer.args.num_train_epochs = end  # or it would train on
         trained, weights = count_weights(trainer.model, settings.method)
         if logging_dir:
             trainer.add_callback(tensorboard(logging_dir))
@@ -210,15 +216,33 @@ def newest_checkpoint(folder: Path, settings: dict[str, Any], provenance: dict) 
 
 def last_step(folder: Path) -> int:
     """The step of the last whole checkpoint in a folder; 0 when there is none."""
-    whole = folder.glob("checkpoint-*/trainer_state.json")
-    return max((int(file.parent.name.split("-")[1]) for file in whole), default=0)
+    found = checkpoints_in(folder).items()
+    return max((n for n, one in found if (one / "trainer_state.json").is_file()), default=0)
+
+
+def stopped_at(checkpoint: str, patience: int | None) -> float | None:
+    """The epoch at which early stopping had ended the training; resumed, it would go on."""
+    state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+    found = state.stateful_callbacks.get("EarlyStoppingCallback")
+    if patience and found and found["attributes"]["early_stopping_patience_counter"] >= patience:
+        return state.epoch
+    return None
 
 
 def _provenance(profile: Profile, settings: Settings, examples=(), apart=None, *, added=()) -> dict:
     names = ("torch", "transformers", "trl", "peft", "datasets")
     packages = {name: version(name) for name in names}
+    described = asdict(profile) | {"method": settings.method}
+    # A path of this machine means nothing on another, and may name its user: it is kept only where
+    # a saved run would not find its base without it.
+    if profile.embedded:
+        described["source"] = profile.name
+    elif not profile.on_hub:
+        folder = Path(profile.source)
+        described["name"] = folder.name
+        described["source"] = str(folder) if settings.method in ADAPTED else folder.name
     return {
-        "profile": asdict(profile) | {"method": settings.method},
+        "profile": described,
         "base_weights": weights_hash(local_folder(profile)),
         "data": data_hash(examples),
         "validation": None if apart is None else data_hash(apart),

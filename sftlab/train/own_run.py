@@ -110,7 +110,7 @@ def train_own_data(
             save_steps=max(5, min(50, data.steps // SAVES)),
         )
         run.meter()  # what was taken is saved with the run
-        run.save(folder)
+        run.write(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
     tell(f"measuring the trained model on {len(held_out):,} held-out rows")
     skills["after"], after = run.meter(), measure(run, held_out)

@@ -34,7 +34,7 @@ METER = "meter.parquet"
 
 
 class RunError(ValueError):
-    """A folder that can't be opened as a run, or a run that plain TRL and PEFT can't do."""
+    """A folder that can't be saved to or opened as a run, or a run that TRL and PEFT can't do."""
 
 
 @dataclass(kw_only=True)
@@ -136,15 +136,30 @@ class Run:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write weights, tokenizer with its template, and, last, run.json to a folder.
+        """Write weights, tokenizer with its template, and run.json to a new folder.
 
         With full fine-tuning it is a model that plain transformers loads; adapters need the base
-        that run.json names.
+        that run.json names, for a local folder by the only path of this machine in it.
         """
         folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError(f"{folder} is not empty; save to a new folder")
+        self.write(folder)
+        return folder
+
+    def write(self, folder: Path) -> None:
+        """The same beside what else is in the folder; run.json comes last."""
+        options = {}
+        if self.settings.method in ADAPTED:
+            profile = self.provenance["profile"]
+            # PEFT would write this machine's path, into a README too. Rows that were added are
+            # saved with the adapters; without the option it looks on the hub whether any were.
+            base = profile["name" if Path(profile["source"]).is_absolute() else "source"]
+            self.model.peft_config["default"].base_model_name_or_path = base
+            below = self.model.get_base_model()
+            below.name_or_path = below.config.name_or_path = base
+            options["save_embedding_layers"] = False
         with quiet_libraries():
-            # Asked nothing, PEFT looks on the hub whether rows were added; it saves them anyhow.
-            options = {"save_embedding_layers": False} if self.settings.method in ADAPTED else {}
             self.model.save_pretrained(folder, **options)
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)
@@ -153,7 +168,6 @@ class Run:
         record = {"settings": asdict(self.settings), **{n: getattr(self, n) for n in _RECORD}}
         text = json.dumps(record, indent=1, ensure_ascii=False)
         (folder / "run.json").write_text(text + "\n", encoding="utf-8")
-        return folder
 
 
 def load_run(folder: str | Path) -> Run:

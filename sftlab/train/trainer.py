@@ -8,6 +8,8 @@
 Early stopping, the best weights, checkpoints and TensorBoard are the Trainer's own.
 """
 
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
@@ -17,7 +19,7 @@ import torch
 from datasets import Dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Sampler
-from transformers import EarlyStoppingCallback, PrinterCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -139,6 +141,11 @@ class SupervisedTrainer(SFTTrainer):
         methods.cast_adapters(self.model, self.adapter_dtype)
         return super().create_optimizer(*given)
 
+    def get_decay_parameter_names(self, model):
+        """A matrix of which some rows are frozen does not decay: those rows would too."""
+        partial = {name for name, one in model.named_parameters() if hasattr(one, "partial")}
+        return [name for name in super().get_decay_parameter_names(model) if name not in partial]
+
     def create_model_card(self, *args, **kwargs) -> None:
         """None is written with a checkpoint: TRL's describes a model that is on the hub."""
 
@@ -158,6 +165,25 @@ class SupervisedTrainer(SFTTrainer):
         answered = self.callback_handler.on_evaluate
         self.control = answered(self.args, self.state, self.control, metrics)
         return metrics
+
+
+class KeepNewestCheckpoints(TrainerCallback):
+    """Delete all checkpoints but the newest two and the best.
+
+    `save_total_limit` won't do (transformers 5.23, `rotate_checkpoints`): it counts every folder
+    named checkpoint-*, and may delete one that is not the trainer's, such as checkpoint-notes.
+    """
+
+    def on_save(self, args, state, control, **kwargs):
+        for step, folder in sorted(checkpoints_in(Path(args.output_dir)).items())[:-2]:
+            if step != state.best_global_step:
+                shutil.rmtree(folder, ignore_errors=True)  # no reason to end a training
+
+
+def checkpoints_in(folder: Path) -> dict[int, Path]:
+    """The trainer's checkpoints in a folder, by step."""
+    names = {one: re.fullmatch("checkpoint-([0-9]+)", one.name) for one in folder.glob("*")}
+    return {int(name[1]): one for one, name in names.items() if name}
 
 
 def make_trainer(
@@ -199,7 +225,6 @@ def make_trainer(
         eval_steps=epoch if stops_early or settings.eval_strategy == "epoch" else 10**9,
         save_strategy="steps" if save_steps or stops_early else "no",
         save_steps=epoch if stops_early else save_steps or 500,
-        save_total_limit=2,  # and the best: a kill while one is written leaves one
         load_best_model_at_end=stops_early,
         restore_callback_states_from_checkpoint=stops_early,
         report_to="none",
@@ -232,6 +257,7 @@ def make_trainer(
         still = sorted({*control_tokens(settings.template), *added})
         methods.freeze_rows(trainer.model, tokenizer.convert_tokens_to_ids(still))
     trainer.remove_callback(PrinterCallback)  # comes with disable_tqdm, and prints every step
+    trainer.add_callback(KeepNewestCheckpoints)  # a kill while one is written leaves one
     if settings.method == "gradual":
         trainer.add_callback(methods.GradualUnfreezing(model))
     if stops_early:

@@ -2,6 +2,7 @@
 
 import math
 import platform
+import shutil
 
 import pytest
 from toy_run import EXAMPLES, MIXED, Stopped, equal, stop_at, talk, train
@@ -73,6 +74,22 @@ def test_a_half_written_checkpoint_is_not_gone_on_from(toy_base, tmp_path):
     assert last_step(tmp_path / "none") == 0
 
 
+def test_neighbours_of_checkpoints_are_left_alone(toy_base, tmp_path):
+    """The Trainer's own rotation would count them, and delete them as the oldest."""
+    folder, names = tmp_path / "c", {"checkpoint-notes", "checkpoint-2-copy"}
+
+    def on_step(row):
+        if row["step"] == 3:
+            for name in names:
+                shutil.copytree(folder / "checkpoint-2", folder / name)
+
+    how = {"num_train_epochs": 3, "output_dir": folder, "save_steps": 1}
+    first = train(toy_base, on_step=on_step, **how)
+    found = {path.name for path in folder.iterdir()}
+    assert found == names | {"training.json", "checkpoint-8", "checkpoint-9"}
+    assert train(toy_base, **how).history == first.history
+
+
 TRAINED = [talk(f"What is {n}?", "Paris" if n % 2 else "Rome, Italy") for n in range(16)]
 HELD_OUT = [talk(f"What is {n}?", "Oslo is the capital") for n in range(20, 26)]
 # A constant rate, so that a run of fewer epochs has the same steps.
@@ -139,9 +156,13 @@ def test_resumed_within_early_stopping_is_uninterrupted(toy_base, tmp_path):
             with pytest.raises(Stopped):
                 stopping(toy_base, **how, **kept)
         resumed = stopping(toy_base, **how, **kept)
-        assert (resumed.history, resumed.validation) == (plain.history, plain.validation)
-        assert resumed.kept_epoch == plain.kept_epoch
-        assert equal(resumed, plain), f"stopped before step {step + 1}"
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, last)  # what had stopped by itself does not go on
+            again = stopping(toy_base, **how, **kept)
+        for run in (resumed, again):
+            assert (run.history, run.validation) == (plain.history, plain.validation)
+            assert run.kept_epoch == plain.kept_epoch
+            assert equal(run, plain), f"stopped before step {step + 1}"
 
 
 def test_validation_changes_nothing_and_a_loss_that_still_falls_is_waited_for(toy_base):

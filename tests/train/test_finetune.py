@@ -84,6 +84,8 @@ def test_saved_run_is_a_plain_model(run, tmp_path):
     assert opened.tokenizer.chat_template == CHATML
     ends = run.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     assert opened.model.generation_config.eos_token_id == ends
+    with pytest.raises(RunError, match="not empty"):
+        run.save(folder)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert same(run.model.state_dict(), plain.state_dict())
 
@@ -101,6 +103,13 @@ def test_adapters_open_from_another_folder_and_not_on_another_base(toy_base, tmp
     monkeypatch.chdir(tmp_path)
     run = train("base", method="lora")
     saved = run.save(tmp_path / "lora")
+    full = train("base").save(tmp_path / "full")
+
+    def naming(folder):
+        return [f.name for f in folder.iterdir() if str(tmp_path).encode() in f.read_bytes()]
+
+    # Only adapters on a local folder need this machine's path.
+    assert (naming(full), naming(saved)) == ([], ["run.json"])
     monkeypatch.chdir(saved)
     assert load_run(saved).answer(["What is 3?"]) == run.answer(["What is 3?"])
     model, _ = load(str(tmp_path / "base"))
@@ -128,7 +137,11 @@ ENDED = {"role": "user", "content": "a<|endoftext|>b"}
         ("text", "chatml", "examples is a str"),
         (wrong(), "chatml", "example 2, messages: the list of messages is empty"),
         (wrong(USER, ASSISTANT | {"content": 4}), "chatml", r"must be a string \(4\)"),
-        (wrong(USER, ASSISTANT | {"train": False}), "chatml", "every answer has train: false"),
+        (
+            wrong(USER, ASSISTANT | {"train": False}),
+            "chatml",
+            "none of its answers is to be learned",
+        ),
         # The end is the base's: in the second family it ends a turn, in both a text.
         (wrong(ENDED, ASSISTANT), "chatml", r"example 2, messages\[0\].content: .*endoftext"),
         (wrong(ENDED, ASSISTANT), "mistral", r"example 2, messages\[0\].content: .*endoftext"),

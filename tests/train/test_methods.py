@@ -135,7 +135,7 @@ def test_rows_of_added_tokens_are_trained_and_the_others_as_the_method_says(
     base, untied, tmp_path, method, tied
 ):
     folder = base if tied else untied
-    run = train(folder, method=method, template=ALIEN, **HOW)
+    run = train(folder, method=method, template=ALIEN, weight_decay=0.1, **HOW)
     assert run.provenance["added_tokens"] == ["<|fin|>"]
     old = load(folder)[0].get_input_embeddings().weight
     new = run.model.get_input_embeddings().weight
