@@ -24,7 +24,7 @@ help:
 	@echo "  make lab      install into .venv, open the lessons in JupyterLab to work in them"
 	@echo "  make test     install into .venv, run every test, the lessons included (wants Chromium)"
 	@echo "  make base     train the base models again from nothing (an hour or two)"
-	@echo "  make clean    remove build/, unfinished base models included (and .venv/: make clean ALL=1)"
+	@echo "  make clean    remove build/ (and .venv/: make clean ALL=1)"
 	@echo ""
 	@echo "Variables:"
 	@echo "  PYTHON=python3.12              the Python to build .venv with (3.11 or newer)"
