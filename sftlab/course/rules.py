@@ -1,12 +1,14 @@
-"""What the articles claim, the rule that judges each claim, and the verdict from an interval.
+"""What the articles claim, the rule that judges each claim, and the verdict on each of its parts.
 
-`data/claims.toml` holds the claims. A rule has one or more parts, each with one bound:
+`data/claims.toml` holds the claims. A rule has one or more parts, each with one bound; the verdicts
+of the parts together are that of the claim (`ledger.Record.verdict`):
 
-    at_least b    supported: low >= b     contradicted: high < b              otherwise
-    at_most  b    supported: high <= b    contradicted: low > b               inconclusive
+    at_least b    supported: low >= b           contradicted: high < b
+    at_most  b    supported: high <= b          contradicted: low > b
     within   m    supported: inner inside +-m   contradicted: interval outside +-m
 
-`inner` is the interval of two one-sided tests, at 1 - 2(1 - level): an equivalence test, so that
+and inconclusive otherwise. `inner` is the interval of two one-sided tests, at 1 - 2(1 - level), so
+the 90% interval where the level is 95%: an equivalence test, so that
 "no difference was found" is not taken for "the two are equal" (Schuirmann 1987). Numbers that are
 the same in all runs have no interval, and are inconclusive; a figure in which nothing is random is
 `computed`.
@@ -79,15 +81,17 @@ class Part(BaseModel):
 
     def judge(self, estimate: Estimate) -> str:
         """`supported`, `contradicted` or `inconclusive`."""
+        if estimate.method == CONSTANT:  # the same in all runs: there is no interval
+            return INCONCLUSIVE
         least, most = self.allowed
         if self.kind == "within":
             held = equivalent(estimate, self.bound)
         else:
             held = least <= estimate.low and estimate.high <= most
-        broken = estimate.low > most or estimate.high < least
-        if estimate.method == CONSTANT or not (held or broken):
-            return INCONCLUSIVE
-        return SUPPORTED if held else CONTRADICTED
+        if held:
+            return SUPPORTED
+        outside = estimate.low > most or estimate.high < least
+        return CONTRADICTED if outside else INCONCLUSIVE
 
     def slack(self, estimate: Estimate) -> float:
         """Distance from the interval to the bound that it meets, in widths of the interval."""

@@ -180,20 +180,21 @@ def _observations(
     for row in rows:
         run = row.task.run if row.task else None
         stored = found.get(run, {"seconds": math.nan, "loss": math.nan, "frames": {}})
-        before = {**row.values, "seed": row.seed}
-        if "profile" in before:
-            before["profile"] = getattr(before["profile"], "name", before["profile"])
-        after = {name: stored[name] for name in ("seconds", "loss")}
-        after |= {"run": run, "error": row.error or failed.get(run)}
+        left = {**row.values, "seed": row.seed}
+        if "profile" in left:
+            left["profile"] = getattr(left["profile"], "name", left["profile"])
+        right = {name: stored[name] for name in ("seconds", "loss")}
+        right |= {"run": run, "error": row.error or failed.get(run)}
         for name in measures if run in found else [None]:
+            # A run that failed is one row without items. A list, so that a tuple stays one cell.
             items = stored["frames"].get(name, pd.DataFrame(index=[0]))
-            same = {**before, "measure": name, **after}
+            same = {**left, "measure": name, **right}
             pieces.append(items.assign(**{key: [one] * len(items) for key, one in same.items()}))
     # Without rows a column has no type, and would spoil that of the others.
     pieces = [piece for piece in pieces if len(piece)] or pieces
     frame = pd.concat(pieces, ignore_index=True)
-    items = frame.columns.drop([*before, "measure", *after])
-    frame = frame.reindex(columns=[*before, "measure", *items, *after])
+    items = frame.columns.drop([*left, "measure", *right])
+    frame = frame.reindex(columns=[*left, "measure", *items, *right])
     for name in frame:
         if frame[name].dtype == object and infer_dtype(frame[name], skipna=True) == "boolean":
             frame[name] = frame[name].astype("boolean")  # as objects `~` would turn True into -2

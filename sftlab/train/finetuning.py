@@ -92,7 +92,7 @@ def finetune(
         )
         resumed = output_dir and newest_checkpoint(Path(output_dir), asdict(settings), provenance)
         if resumed and (end := stopped_at(resumed, patience)):
-            trainer.args.num_train_epochs = end  # or it would train on
+            trainer.args.num_train_epochs = end  # early stopping had ended it: or it would train on
         trained, weights = count_weights(trainer.model, settings.method)
         if logging_dir:
             trainer.add_callback(tensorboard(logging_dir))
@@ -167,8 +167,8 @@ def prepare_training(
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     most = min(settings.max_length, limit or settings.max_length)
     settings = replace(settings, max_length=most)
-    # Only now it is known what ends a text: where a family ends turns with the base's own eos,
-    # a content that holds it would end its turn as a control token would.
+    # Checked again, now that the model's own end-of-text token is known: a content that holds it
+    # would end its turn as one of the template's tokens would.
     stops = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
     rows = {}
     for name, conversations in checked.items():
@@ -195,7 +195,10 @@ def unwrapped(trainer: SupervisedTrainer, settings: Settings):
 
 
 def newest_checkpoint(folder: Path, settings: dict[str, Any], provenance: dict) -> str | None:
-    """The last whole checkpoint of this very run; `None` when it is to begin."""
+    """The last whole checkpoint of this very run; `None` when training starts from the first step.
+
+    A new folder gets training.json, which says what the run is; that of another run is refused.
+    """
     # The name of the system and its kernel changes with an update, or on a new virtual machine.
     wanted = {"settings": settings, **provenance, "platform": None}
     wanted = json.loads(json.dumps(wanted))
@@ -229,7 +232,9 @@ def stopped_at(checkpoint: str, patience: int | None) -> float | None:
     return None
 
 
-def _provenance(profile: Profile, settings: Settings, examples=(), apart=None, *, added=()) -> dict:
+def _provenance(
+    profile: Profile, settings: Settings, examples=(), held_out=None, *, added=()
+) -> dict:
     names = ("torch", "transformers", "trl", "peft", "datasets")
     packages = {name: version(name) for name in names}
     described = asdict(profile) | {"method": settings.method}
@@ -245,7 +250,7 @@ def _provenance(profile: Profile, settings: Settings, examples=(), apart=None, *
         "profile": described,
         "base_weights": weights_hash(local_folder(profile)),
         "data": data_hash(examples),
-        "validation": None if apart is None else data_hash(apart),
+        "validation": None if held_out is None else data_hash(held_out),
         "added_tokens": list(added),
         "device": pick_device(),
         "packages": {"sftlab": __version__, **packages},
