@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FORMATS = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet",
 }  # fmt: skip
 LARGEST_JSON = 256 * 2**20
@@ -84,8 +84,8 @@ class DataFile:
         file.seek(0)
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head[:4]:
             yield _of_file("utf16", shown(head[:60]), line=1)
-        elif self.format == "csv":
-            yield from _csv_rows(file)
+        elif self.format in ("csv", "tsv"):
+            yield from _csv_rows(file, "\t" if self.format == "tsv" else ",;\t")
         elif self._is_document(head.decode("utf-8-sig", "replace").strip()):
             yield from self._document_rows(file)
         else:
@@ -139,13 +139,13 @@ def _elements(text: str, count: int) -> Iterator[FileRow]:
         yield _json_row(text[start:end], None)
 
 
-def _csv_rows(file: BinaryIO) -> Iterator[FileRow]:
+def _csv_rows(file: BinaryIO, delimiters: str) -> Iterator[FileRow]:
     text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
     first = text.readline(2**20)
     text.seek(0)
     csv.field_size_limit(2**31 - 1)  # of the process; by default a cell has 128 kB
     # strict: a quote that is never closed would else swallow the rest of the file.
-    reader = csv.reader(text, delimiter=max(",;\t", key=first.count), strict=True)
+    reader = csv.reader(text, delimiter=max(delimiters, key=first.count), strict=True)
     header = None
     while True:
         line = reader.line_num + 1
@@ -182,6 +182,9 @@ def _parquet_rows(path: Path) -> Iterator[FileRow]:
     try:
         # pre_buffer would hold a whole row group, and a file may be one row group.
         with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as table:
+            names = table.schema_arrow.names
+            if len(set(names)) < len(names):
+                yield _of_file("same-column", shown(names))
             for batch in table.iter_batches(batch_size=256):
                 for row in batch.to_pylist():
                     # As JSON has it: dates, bytes and decimals as text, NaN as nothing.

@@ -271,13 +271,18 @@ def _check_messages(
                     given = shown(one.get("ctx", {}).get("value", one["input"]))
                     if kind == "missing":
                         kind, given = f"{key}-missing", None
-                    problems.append(problem(kind, place.format(key), given))
+                    known = kind if kind in _PROBLEMS else "other"
+                    problems.append(problem(known, place.format(key), given, what=one["msg"]))
         if roles[-1] not in ROLES:
             return  # the order can't be judged any further
     if answered and "assistant" not in roles:
         problems.append(problem("no-assistant", at_role))
     elif answered and roles[-1] != "assistant":
         problems.append(problem("no-answer", at_role, shown(roles[-1])))
+    elif answered and not problems:
+        answers = [message for message in found.messages if message["role"] == "assistant"]
+        if all(message.get("train") is False for message in answers):
+            problems.append(problem("no-training", place.format("train")))
 
 
 def _out_of_turn(roles: Sequence[Any], at_role: str) -> list[Problem]:

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from sftlab.data.rows import Key, Row, checked, normalise, part_of, pieces, values_of
+from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, pieces, values_of
 
 PERMUTATIONS = 128
 MISSED = 1e-3
@@ -113,7 +113,11 @@ def leaks(
         kinds: some of `KINDS`; "group" is looked for where `group` is given.
     """
     train, test = checked(train, name="train"), checked(test, name="test")
-    found, sides = [], (train, test)
+    kinds, found, sides = tuple(kinds), [], (train, test)
+    if wrong := [one for one in kinds if one not in KINDS]:
+        raise RowsError(f"kind {wrong[0]!r}: use {', '.join(KINDS)}")
+    if kinds == ("group",) and group is None:
+        raise RowsError("kind 'group' needs `group`: a name or a function")
     if "prompt" in kinds:
         asked = ([normalise(part_of(row, "prompt")) for row in rows] for rows in sides)
         found += _same(*asked, "prompt")

@@ -105,11 +105,13 @@ def find_in_text(text: str, names: Iterable[str] = ()) -> list[tuple[int, int, s
     found: list[tuple[int, int, str]] = []
     hidden = text
     for kind, form, length_of in searches:
-        for match in form.finditer(hidden):
-            start = match.start()
-            if length := length_of(match[0]):
-                found.append((start, start + length, kind))
-                hidden = hidden[:start] + "\0" * length + hidden[start + length :]
+        at = 0
+        while match := form.search(hidden, at):
+            start, at = match.span()
+            if length := length_of(match[0]):  # of the first in the match: another may follow in it
+                at = start + length
+                found.append((start, at, kind))
+                hidden = hidden[:start] + "\0" * length + hidden[at:]
     return sorted(found)
 
 

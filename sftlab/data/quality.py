@@ -220,8 +220,11 @@ def keep_best(
 
     Of equal scores the earlier row is kept; NaN is the worst. At least one row is kept.
     """
-    rows = checked(rows)
-    best_first = pd.Series(scores, index=range(len(rows))).sort_values(kind="stable").index
+    rows, scores = checked(rows), list(scores)
+    if len(scores) != len(rows) or not 0 < share <= 1:
+        what = f"share={share}, {len(scores)} scores for {len(rows)} rows"
+        raise RowsError(f"{what}: keep a share above 0 and at most 1, and give one score a row")
+    best_first = pd.Series(scores).sort_values(kind="stable").index
     kept = set(best_first[: max(1, math.floor(share * len(rows) + 0.5))])
     dropped = [index for index in range(len(rows)) if index not in kept]
     return [rows[index] for index in sorted(kept)], dropped

@@ -30,7 +30,11 @@ def checked(rows: Iterable[Row], *, name: str = "rows") -> list[Row]:
         raise RowsError(f"{name}: the list is empty: give at least one row")
     for index, row in enumerate(found):
         messages = row.get("messages") if isinstance(row, Mapping) else None
-        texts = [one.get("content") if isinstance(one, Mapping) else None for one in messages or ()]
+        texts = [
+            one.get(key) if isinstance(one, Mapping) else None
+            for one in messages or ()
+            for key in ("role", "content")
+        ]
         if not texts or not all(isinstance(text, str) for text in texts):
             what, remedy = "must be a dict with 'messages' of role and text", "sftlab.data.convert"
             raise RowsError(f"{name}[{index}] {what}, got {shown(row)}: use {remedy}")
@@ -81,5 +85,8 @@ def values_of(rows: Iterable[Row], key: Key, *, name: str = "rows") -> list[Hash
         if value is None:
             known = ", ".join(map(repr, columns)) or "only messages"
             raise RowsError(f"{name}[{n}] has no {key!r}, but {known}: use one, or a function")
+        if not isinstance(value, Hashable):
+            remedy = "give one with single values, or a function"
+            raise RowsError(f"{name}[{n}]: {key!r} is {shown(value)}, not one value: {remedy}")
         found.append(value)
     return found

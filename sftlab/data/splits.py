@@ -53,6 +53,8 @@ def split(
         stratify: name or function of what should be spread alike over the splits.
     """
     rows, shares = checked(rows), tuple(shares)
+    if len(shares) != 3 or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise RowsError(f"shares={shares}: give train, validation and test, which sum to 1")
     group_of = list(range(len(rows))) if group is None else values_of(rows, group)
     stratum_of = ["all"] * len(rows) if stratify is None else values_of(rows, stratify)
     members = defaultdict(Counter)  # of each group, its rows by stratum
@@ -65,19 +67,20 @@ def split(
     Random(f"split-{seed}").shuffle(order)
     order.sort(key=lambda value: -members[value].total())
     chosen = _assigned([members[value] for value in order], shares)
-    table = pd.DataFrame({"group": group_of, "stratum": stratum_of})
-    table["split"] = table["group"].map(dict(zip(order, chosen, strict=True)))
+    split_of = dict(zip(order, chosen, strict=True))
+    table = pd.DataFrame({"split": [split_of[value] for value in group_of]})
     indexes = {name: table.index[table["split"] == name].tolist() for name in NAMES}
     rows_and_groups = {"rows": table["split"].value_counts()}
-    rows_and_groups["groups"] = table.groupby("split")["group"].nunique()
+    rows_and_groups["groups"] = pd.Series(chosen).value_counts()
     report = pd.DataFrame(rows_and_groups).reindex(pd.Index(NAMES, name="split"), fill_value=0)
-    strata = pd.crosstab(table["stratum"], table["split"]).rename_axis(columns=None)
-    strata = strata.reindex(index=table["stratum"].unique(), columns=NAMES, fill_value=0)
+    counts = Counter(zip(stratum_of, table["split"], strict=True))
+    by_split = {stratum: [counts[stratum, name] for name in NAMES] for stratum in stratum_of}
+    strata = pd.DataFrame.from_dict(by_split, orient="index", columns=list(NAMES))
     return Splits(
         **{name: [rows[index] for index in indexes[name]] for name in NAMES},
         indexes=indexes,
         report=report.assign(requested=shares, share=report["rows"] / len(rows)),
-        strata=None if stratify is None else strata,
+        strata=None if stratify is None else strata.rename_axis("stratum"),
     )
 
 
@@ -126,6 +129,10 @@ ALIKE = (
     "most rows are nearly alike, one wording with other words in it, so those are on both sides: "
     "what is measured holds for questions of this very kind"
 )
+ONE_PROMPT = (
+    "most rows have the same prompt, so a held-out row may share it with one that is learned from: "
+    "what is measured is the answer to a question that was trained"
+)
 TOO_FEW = (
     "{groups} groups of rows are too few to hold any out ({needed} are needed), so all are learned "
     "from, and nothing shows what the model does with other questions; add rows"
@@ -148,23 +155,31 @@ class HeldOut:
 def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     """Choose rows to measure on, so that none of them was learned from; always the same ones.
 
-    Rows are on one side when they have the same prompt, say nearly the same, or share the value of
-    `group` (a name or function). Where that would be most rows, because all are of one wording,
-    those that are only nearly alike may be on both, and a note says so.
+    Rows are one group when they have the same prompt, say nearly the same, or share the value of
+    `group` (a name or function). Where that would make one group of most rows, because all are of
+    one wording, those that are only nearly alike are kept apart, and a note says so.
     """
     rows = checked(rows)
     near, repeats = near_duplicates(rows), exact_duplicates(rows)
-    together = _alike([normalise(part_of(row, "prompt")) for row in rows])
+    same = [(one.of, one.row) for one in repeats]
     if group is not None:
-        together += _alike(values_of(rows, group))
-    loose = _joined(len(rows), together)
-    joined = _joined(len(rows), [*together, *((one.of, one.row) for one in near)])
+        same += _alike(values_of(rows, group))
+    prompts = _alike([normalise(part_of(row, "prompt")) for row in rows])
+    loose = _joined(len(rows), same)
+    ways = [  # each keeps less together than the one before
+        (_joined(len(rows), [*same, *prompts, *((one.of, one.row) for one in near)]), None),
+        (_joined(len(rows), [*same, *prompts]), ALIKE),
+        (loose, ONE_PROMPT),
+    ]
     allowed = max(max(Counter(loose).values()), len(rows) // 2)
-    near_together = len(set(joined)) >= FEWEST and max(Counter(joined).values()) <= allowed
-    notes, held = () if near_together else (ALIKE,), []
-    joined = joined if near_together else loose
+    notes, held = [], []
+    for joined, note in ways:
+        notes += [note] if note else []
+        if len(set(joined)) >= FEWEST and max(Counter(joined).values()) <= allowed:
+            break
+    near_together = len(notes) == 0
     if (groups := len(set(joined))) < FEWEST:
-        notes = (TOO_FEW.format(groups=groups, needed=FEWEST),)
+        notes = [TOO_FEW.format(groups=groups, needed=FEWEST)]
     else:
         share = min(max(SHARE, min(LARGEST, LEAST / len(rows))), MOST / len(rows))
         numbers = iter(joined)
@@ -179,7 +194,7 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         near=max(0, len(near) - len(repeats)),
         near_together=near_together,
         overlaps=leaks(*sides, kinds=["ngram"], size=WORDS)["test"].nunique() if held else 0,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 

@@ -38,7 +38,7 @@ from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervi
 from sftlab.train.logs import Listener, history, progress_bar, tensorboard, validation_losses
 from sftlab.train.methods import cast_adapters, count_weights, load_base
 from sftlab.train.run import Run
-from sftlab.train.settings import Settings, SettingsError
+from sftlab.train.settings import Settings, SettingsError, check_added
 from sftlab.train.trainer import SupervisedTrainer, checkpoints_in, make_trainer
 
 
@@ -73,7 +73,7 @@ def finetune(
         progress: show one bar with step, loss and time left.
         output_dir: a folder for checkpoints every `save_steps` steps, new or of this very run.
         on_step: called with each new row of `Run.history`, and with each eval_loss.
-        logging_dir: a folder for TensorBoard's event files; `read_logs` reads them.
+        logging_dir: a new folder for TensorBoard's event files; `read_logs` reads them.
 
     Errors of the profile, the settings, an example or a folder say what is wrong and what to do.
     """
@@ -91,11 +91,12 @@ def finetune(
             profile, examples, settings, eval_dataset, **saving
         )
         resumed = output_dir and newest_checkpoint(Path(output_dir), asdict(settings), provenance)
-        if resumed and (end := stopped_at(resumed, patience)):
+        if resumed and (end := stopped_at(Path(resumed), patience)):
             trainer.args.num_train_epochs = end  # early stopping had ended it: or it would train on
         trained, weights = count_weights(trainer.model, settings.method)
         if logging_dir:
-            trainer.add_callback(tensorboard(logging_dir))
+            step = last_step(Path(output_dir)) if output_dir else None
+            trainer.add_callback(tensorboard(Path(logging_dir), step))
         keep_freed_memory()
         begun = time.perf_counter()
         with progress_bar(profile.name, progress) as bar:
@@ -164,6 +165,7 @@ def prepare_training(
         settings = replace(settings, template=find_template(settings.template).text)
     model, tokenizer = load_base(profile, settings)
     added = setup_chat_template(model, tokenizer, template=settings.template)
+    check_added(settings.method, added)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     most = min(settings.max_length, limit or settings.max_length)
     settings = replace(settings, max_length=most)
@@ -219,13 +221,20 @@ def newest_checkpoint(folder: Path, settings: dict[str, Any], provenance: dict) 
 
 def last_step(folder: Path) -> int:
     """The step of the last whole checkpoint in a folder; 0 when there is none."""
-    found = checkpoints_in(folder).items()
-    return max((n for n, one in found if (one / "trainer_state.json").is_file()), default=0)
+    return max((n for n, one in checkpoints_in(folder).items() if _state(one)), default=0)
 
 
-def stopped_at(checkpoint: str, patience: int | None) -> float | None:
+def _state(checkpoint: Path) -> TrainerState | None:
+    """What the Trainer writes last; `None` where a kill left the checkpoint half-written."""
+    try:
+        return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    except (OSError, ValueError):
+        return None
+
+
+def stopped_at(checkpoint: Path, patience: int | None) -> float | None:
     """The epoch at which early stopping had ended the training; resumed, it would go on."""
-    state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+    state = _state(checkpoint)
     found = state.stateful_callbacks.get("EarlyStoppingCallback")
     if patience and found and found["attributes"]["early_stopping_patience_counter"] >= patience:
         return state.epoch

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from sftlab.machine import progress_stream
+from sftlab.train.settings import SettingsError
 
 
 def history(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
@@ -52,12 +53,19 @@ class Listener(TrainerCallback):
             self._on_step({name: last[name] for name in ("epoch", "step", "eval_loss")})
 
 
-def tensorboard(folder: str | Path) -> TrainerCallback:
-    """What writes event files to a folder; only here is TensorBoard imported, which takes long."""
+def tensorboard(folder: Path, step: int | None) -> TrainerCallback:
+    """What writes event files to a new folder, or to that of a run that goes on after `step`.
+
+    Only here is TensorBoard imported, which takes long.
+    """
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
-    return TensorBoardCallback(SummaryWriter(log_dir=str(folder)))
+    if step is None and any(folder.glob("*tfevents*")):
+        raise SettingsError(f"logging_dir: {folder} has the logs of another run; give a new folder")
+    # Steps that a killed run had written after its last checkpoint are written again.
+    purge = None if step is None else step + 1
+    return TensorBoardCallback(SummaryWriter(log_dir=str(folder), purge_step=purge))
 
 
 def read_logs(folder: str | Path) -> pd.DataFrame:
@@ -70,6 +78,8 @@ def read_logs(folder: str | Path) -> pd.DataFrame:
     # Without a size of zero it keeps a sample of 10,000 numbers of each name.
     found = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     found.Reload()
+    if not found.Tags()["scalars"]:
+        raise FileNotFoundError(f"{folder} has no event files of TensorBoard; give logging_dir")
     rows = [
         (event.step, name, event.value)
         for name in sorted(found.Tags()["scalars"])

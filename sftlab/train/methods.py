@@ -43,11 +43,6 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
     if settings.method not in ADAPTED:
         return None
     if settings.method == "prefix":
-        if added:
-            raise SettingsError(
-                "method 'prefix' trains no embedding, so the tokens that the template adds would "
-                "keep no meaning; choose a template whose tokens the base knows, or method='lora'"
-            )
         # PEFT takes a head's width to be hidden / heads; Qwen3's is not.
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -170,7 +165,8 @@ def add_dropout(model: PreTrainedModel, share: float) -> None:
 
     In attention it falls on the weights with which positions are read, by the model's own code; on
     what attention and MLP add to the residual stream by hooks. What is left is scaled by
-    1 / (1 - share). Source: Srivastava et al., Dropout, JMLR 2014.
+    1 / (1 - share). A model that has dropout layers uses those, with this share.
+    Source: Srivastava et al., Dropout, JMLR 2014.
     """
 
     def drop(module: nn.Module, given: Any, output: Any) -> Any:
@@ -178,10 +174,20 @@ def add_dropout(model: PreTrainedModel, share: float) -> None:
             return (drop(module, given, output[0]), *output[1:])
         return nn.functional.dropout(output, share, module.training)
 
+    named = model.named_modules()
+    own = [m for n, m in named if isinstance(m, nn.Dropout) and ".lora_dropout." not in n]
+    for module in own:
+        module.p = share
     for module in model.modules():
-        if hasattr(module, "attention_dropout"):
+        if isinstance(getattr(module, "attention_dropout", None), int | float):
             module.attention_dropout = share
-        if isinstance(module, GradientCheckpointingLayer):
-            for part in module.children():
-                if any(weight.ndim > 1 for weight in part.parameters()):  # it is no norm
-                    part.register_forward_hook(drop)
+    layers = [one for one in model.modules() if isinstance(one, GradientCheckpointingLayer)]
+    if share and not own and not layers:
+        raise SettingsError(
+            f"dropout is {share!r}, and where {type(model).__name__} has its layers is not known; "
+            "leave dropout at 0, or use LoRA with lora_dropout"
+        )
+    for part in (part for layer in layers for part in layer.children()):
+        # A part without a matrix is a norm.
+        if share and not own and any(weight.ndim > 1 for weight in part.parameters()):
+            part.register_forward_hook(drop)

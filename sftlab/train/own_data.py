@@ -20,7 +20,7 @@ from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import masked
-from sftlab.train.settings import Settings
+from sftlab.train.settings import Settings, check_added
 
 Row = dict[str, Any]
 FEW_STEPS = 30  # of the optimizer, below which a training is short, whatever the data is
@@ -163,7 +163,7 @@ def prepare(
         raise DataFaults(report)
     rows = list(read(file, bad="drop"))
     tokenizer = load_tokenizer(profile)
-    setup_tokenizer(tokenizer, template=settings.template)
+    check_added(settings.method, setup_tokenizer(tokenizer, template=settings.template))
     config = read_configuration(profile.source).get_text_config()
     limit = getattr(config, "max_position_embeddings", None)
     settings = replace(settings, max_length=min(settings.max_length, limit or settings.max_length))

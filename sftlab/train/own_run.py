@@ -10,12 +10,14 @@ RUN/report.html      last of all: a run that has it is finished
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from sftlab.chat import find_template
 from sftlab.data import normalise, part_of, validate
@@ -27,8 +29,8 @@ from sftlab.train.examples import supervise
 from sftlab.train.finetuning import finetune, last_step, untrained
 from sftlab.train.own_data import OwnData, Row, file_hash
 from sftlab.train.run import Run, load_run
-from sftlab.train.settings import Settings
-from sftlab.train.trainer import mean_loss
+from sftlab.train.settings import Settings, SettingsError
+from sftlab.train.trainer import checkpoints_in, mean_loss
 
 SAVES = 10  # checkpoints of a training, about; on the disk are never more than three
 ANSWERED = 64  # rows that the model answers itself, at most: writing takes longer than reading
@@ -82,19 +84,38 @@ def train_own_data(
     `run_identity` is `wanted`; `tell` gets a line before each thing that takes its time.
 
     Raises:
-        OwnRunError, CheckpointError: the folder holds another run, or its checkpoints are of other
-            versions of the libraries.
+        OwnRunError, CheckpointError: the folder holds another run, another process is at work in
+            it, or its checkpoints are of other versions of the libraries.
         SettingsError: `early_stopping_patience`, and no row is held out.
     """
-    folder, held_out = Path(folder), data.held_out
-    if run_state(folder, wanted) == "new":
-        write_atomically(folder / "own_data.json", json.dumps(wanted, indent=1))
+    folder = Path(folder)
+    if data.settings.early_stopping_patience and not data.held_out:
+        raise SettingsError(
+            "early_stopping_patience waits for the loss on held-out rows, and none is held out; "
+            "leave it out"
+        )
+    run_state(folder, wanted)  # before anything is made in a folder of others
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # The system lets the lock of a process that is killed go.
+        with FileLock(folder / ".lock", timeout=0):
+            if run_state(folder, wanted) == "new":
+                write_atomically(folder / "own_data.json", json.dumps(wanted, indent=1))
+            return _measure_and_train(data, profile, folder, progress, tell)
+    except Timeout:
+        raise OwnRunError(
+            f"{folder}: another `sftlab train` is at work in it; wait until that ends, or give "
+            "--out another folder"
+        ) from None
+
+
+def _measure_and_train(data: OwnData, profile: Profile, folder: Path, progress, tell) -> OwnRun:
+    held_out, checkpoints = data.held_out, folder / "checkpoints"
     _write_data(folder / "data", data)
     tell(f"measuring the base on {len(held_out):,} held-out rows")
     base = untrained(profile, data.settings)
     before, skills = measure(base, held_out), {"before": base.meter()}
     del base  # the training wants its memory
-    checkpoints = folder / "checkpoints"
     if (folder / "run.json").is_file():
         run = load_run(folder)
     else:
@@ -111,7 +132,11 @@ def train_own_data(
         )
         run.meter()  # what was taken is saved with the run
         run.write(folder)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    for one in checkpoints_in(checkpoints).values():
+        shutil.rmtree(one, ignore_errors=True)
+    with suppress(OSError):  # where something of others is left in it, the folder stays
+        (checkpoints / "training.json").unlink(missing_ok=True)
+        checkpoints.rmdir()
     tell(f"measuring the trained model on {len(held_out):,} held-out rows")
     skills["after"], after = run.meter(), measure(run, held_out)
     return OwnRun(folder=folder, data=data, run=run, before=before, after=after, skills=skills)
@@ -134,7 +159,8 @@ def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
     folder = Path(folder)
     file = folder / "own_data.json"
     if not file.is_file():
-        if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        # A kill may have left a lock, or an unfinished file of `write_atomically`.
+        if folder.is_file() or any(one.name[0] != "." for one in folder.glob("*")):
             raise OwnRunError(
                 f"{folder} holds no run of `sftlab train` and is not empty; give --out a new folder"
             )

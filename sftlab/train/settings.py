@@ -155,3 +155,13 @@ def table() -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame.from_dict(_methods(), orient="index").rename_axis("method")
+
+
+def check_added(method: str, added: list[str]) -> None:
+    """Refuse a template that adds tokens under a method that can't train them."""
+    if method == "prefix" and added:
+        raise SettingsError(
+            f"method 'prefix' does not go with a template that adds tokens ({', '.join(added)}): a "
+            "prefix trains no embedding, so they would keep no meaning; choose a template whose "
+            "tokens the base knows, or method='lora'"
+        )

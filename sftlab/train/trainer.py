@@ -247,8 +247,7 @@ def make_trainer(
     trainer.order = Batches(lengths, size=step_size, pool=pool, seed=settings.seed)
     if settings.train_sampling_strategy == "sequential":
         trainer.order = range(len(rows))
-    if settings.dropout:
-        methods.add_dropout(model, settings.dropout)
+    methods.add_dropout(model, settings.dropout)  # where it is 0, a model's own is off too
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):
         # TRL 1.16 reads `lm_head.bias`, which PEFT 0.21's wrapper of trainable rows hides.

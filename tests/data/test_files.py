@@ -102,6 +102,7 @@ def test_what_is_no_file_of_rows(tmp_path, name, said):
         (f'{{"tags": ["a"], {ROW[1:]}', "data.json"),
         ("prompt;completion\r\n2 + 2?;4\r\n", "data.csv"),
         ("prompt\tcompletion\n2 + 2?\t4\n", "data.tsv"),
+        (f"messages\n{json.dumps(MESSAGES)}\n", "data.tsv"),
         ('id,prompt,completion\n\n1,"2 + 2?","4"\n', "data.csv"),
         (f'id,prompt,completion\n"{"a" * 2**17}\n""",2 + 2?,4\n', "data.csv"),
     ],

@@ -82,6 +82,10 @@ def test_other_keys_of_messages_are_counted_and_calls_refused():
     with pytest.raises(RecordsError, match=r"messages\[1\].tool_calls: .* outside its content"):
         convert({"messages": [USER, ANSWER | {"tool_calls": [{"id": 1}]}]})
     assert convert({"messages": [USER, ANSWER | {"tool_calls": []}]}) == [USER, ANSWER]
+    with pytest.raises(RecordsError, match=r"messages\[0\].3: Keys should be strings"):
+        convert({"messages": [USER | {3: "a"}, ANSWER]})
+    with pytest.raises(RecordsError, match=r"messages\[1\].train: every answer has train: false"):
+        convert({"messages": [USER, ANSWER | {"train": False}]})
 
 
 @pytest.mark.parametrize(("row", "field", "what"), WRONG["rows"])

@@ -65,6 +65,7 @@ def test_addresses_of_machines_are_found(address, form):
         ("2001:db8::1: up; ::ffff:1.2.3.4", "[IP]: up; [IP]"),
         ("4111 1111 1111 1111, 123", "[CARD], 123"),
         ("4111 1111 1111 1111 123", "[CARD] 123"),
+        ("DE89 3704 0044 0532 0130 00 or GB82 WEST 1234 5698 7654 32", "[IBAN] or [IBAN]"),
     ],
 )
 def test_usual_forms_are_redacted(text, redacted):

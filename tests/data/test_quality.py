@@ -1,5 +1,6 @@
 import math
 
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -123,5 +124,8 @@ def test_the_best_are_kept_in_their_order():
     assert keep_best(rows, [1.0] * 5, share=0.4)[1] == [2, 3, 4]
     assert keep_best(rows, [1.0] * 5, share=0.01)[0] == rows[:1]
     assert keep_best(rows, [1.0] * 5, share=1)[1] == []
-    with pytest.raises(ValueError, match="Length"):
-        keep_best(rows, [1.0], share=1)
+    by_another_index = pd.Series([1.0] * 4 + [0.0], index=range(9, 14))
+    assert keep_best(rows, by_another_index, share=0.2)[0] == rows[4:]
+    for scores, share in (([1.0], 1), ([1.0] * 5, 0), ([1.0] * 5, 50)):
+        with pytest.raises(RowsError, match="keep a share above 0 and at most 1"):
+            keep_best(rows, scores, share=share)

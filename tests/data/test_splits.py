@@ -62,6 +62,9 @@ def test_strata_are_spread_alike():
     [
         ({"group": "kind"}, "2 groups are too few for 3 splits"),
         ({"group": "country"}, r"rows\[0\] has no 'country', but 'group', 'kind'"),
+        ({"group": lambda row: [row["meta"]["kind"]]}, r"is \['?.*\], not one value"),
+        ({"shares": (70, 15, 15)}, "which sum to 1"),
+        ({"shares": (0.8, 0.2)}, "which sum to 1"),
     ],
 )
 def test_errors_say_what_and_what_to_do(options, message):
@@ -134,6 +137,7 @@ GOODS = ["lamp", "desk", "kettle", "phone", "chair", "radio", "knife", "shelf", 
     [
         (different(7), {0}, "7 groups of rows are too few"),
         ([row("What?", "That.")] * 50, {0}, "1 groups"),
+        ([row("A poem, please.", f"Poem {n}") for n in range(50)], {12, 13}, "same prompt"),
         ([row(WORDING.format(one), ANSWER.format(one)) for one in GOODS], {2, 3}, "nearly alike"),
     ],
 )

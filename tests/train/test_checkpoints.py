@@ -4,6 +4,7 @@ import math
 import platform
 import shutil
 
+import pandas as pd
 import pytest
 from toy_run import EXAMPLES, MIXED, Stopped, equal, stop_at, talk, train
 
@@ -67,10 +68,12 @@ def test_finished_run_is_not_trained_again_and_another_runs_folder_is_refused(to
 def test_a_half_written_checkpoint_is_not_gone_on_from(toy_base, tmp_path):
     how = {"output_dir": tmp_path / "c", "save_steps": 1}
     plain = train(toy_base, **how)
-    (tmp_path / "c" / "checkpoint-3" / "trainer_state.json").unlink()  # it is written last
-    assert last_step(tmp_path / "c") == 2
-    assert equal(train(toy_base, **how), plain)
-    assert last_step(tmp_path / "c") == 3
+    state = tmp_path / "c" / "checkpoint-3" / "trainer_state.json"  # it is written last
+    for spoil in (state.unlink, lambda: state.write_text(state.read_text()[:50])):
+        spoil()
+        assert last_step(tmp_path / "c") == 2
+        assert equal(train(toy_base, **how), plain)
+        assert last_step(tmp_path / "c") == 3
     assert last_step(tmp_path / "none") == 0
 
 
@@ -209,3 +212,15 @@ def test_on_step_and_event_files_get_each_number_of_the_run(toy_base, tmp_path):
         expected = [row[name] for row in made.history]
         assert wide[f"train/{name}"].tolist() == pytest.approx(expected)
     assert wide["eval/loss"].dropna().tolist() == pytest.approx(losses)
+    with pytest.raises(SettingsError, match="has the logs of another run; give a new folder"):
+        train(toy_base, **how)
+    # A run that goes on writes what it had written after its last checkpoint only once.
+    how |= {"logging_dir": tmp_path / "kept", "output_dir": tmp_path / "c", "save_steps": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(Stopped):
+            train(toy_base, **how)
+    train(toy_base, **how)
+    pd.testing.assert_frame_equal(read_logs(tmp_path / "kept"), frame)
+    with pytest.raises(FileNotFoundError, match="no event files"):
+        read_logs(tmp_path)

@@ -140,7 +140,7 @@ ENDED = {"role": "user", "content": "a<|endoftext|>b"}
         (
             wrong(USER, ASSISTANT | {"train": False}),
             "chatml",
-            "none of its answers is to be learned",
+            "every answer has train: false",
         ),
         # The end is the base's: in the second family it ends a turn, in both a text.
         (wrong(ENDED, ASSISTANT), "chatml", r"example 2, messages\[0\].content: .*endoftext"),

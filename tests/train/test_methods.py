@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 import torch
 from toy_run import EXAMPLES, equal, logits, same, train, write_base
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load
 from sftlab.train import Settings, SettingsError, load_run, untrained
@@ -227,6 +228,16 @@ class TestDropout:
             assert torch.equal(logits(model.eval(), ids), plain)
         assert model.model.layers[1].self_attn.attention_dropout == 0.25
         assert model.config.attention_dropout == 0.0, "a saved model would drop ever after"
+
+    def test_a_model_with_dropout_of_its_own_uses_that_one_and_an_unknown_one_is_refused(self):
+        own = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=40))
+        drops = [m for m in own.modules() if isinstance(m, torch.nn.Dropout)]
+        for share in (0.0, 0.3):
+            add_dropout(own, share)
+            assert {m.p for m in drops} == {share}
+        assert not any(m._forward_hooks for m in own.modules())
+        with pytest.raises(SettingsError, match="Linear has its layers is not known"):
+            add_dropout(torch.nn.Linear(2, 2), 0.1)
 
     @pytest.mark.parametrize("how", [{"dropout": 0.2}, {"method": "lora", "lora_dropout": 0.2}])
     def test_training_with_it_has_a_seed(self, base, how):

@@ -4,7 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-from toy_run import stop_at, talk
+from filelock import FileLock
+from toy_run import Stopped, stop_at, talk
 
 from sftlab.data import RecordsError
 from sftlab.measure import read_meter
@@ -211,6 +212,28 @@ def test_nothing_of_another_run_is_overwritten(file, toy_base, done, tmp_path):
             run_state(folder, wanted)
 
 
+def test_a_second_process_is_kept_out_and_what_is_not_the_trainers_stays(
+    file, toy_base, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with (
+        FileLock(folder / ".lock"),
+        pytest.raises(OwnRunError, match="another `sftlab train` is at work"),
+    ):
+        go(file, toy_base, folder)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 10)
+        with pytest.raises(Stopped):
+            go(file, toy_base, folder)
+    notes = folder / "checkpoints" / "checkpoint-4-good" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    go(file, toy_base, folder)
+    assert [one.name for one in notes.parents[1].iterdir()] == ["checkpoint-4-good"]
+    assert notes.read_text() == "mine"
+
+
 def test_patience_keeps_the_best_epoch_and_few_rows_are_trained_on_unmeasured(
     file, toy_base, tmp_path
 ):
@@ -220,8 +243,8 @@ def test_patience_keeps_the_best_epoch_and_few_rows_are_trained_on_unmeasured(
     assert done.after.loss == pytest.approx(best["loss"], abs=1e-4)
     assert any(f"those of epoch {best['epoch']:g}" in line for line in summary(done))
     three = write(tmp_path / "three.jsonl", ROWS[:3])
-    with pytest.raises(SettingsError, match="validation examples, and there are none"):
-        go(three, toy_base, tmp_path / "patient", early_stopping_patience=1)
+    with pytest.raises(SettingsError, match="none is held out; leave it out"):
+        go(three, toy_base, tmp_path / "other", early_stopping_patience=1)
     done = go(three, toy_base, tmp_path / "other")
     assert (done.before, done.after, done.run.validation) == (None, None, [])
     assert len(done.data.train) == 3
