@@ -306,8 +306,9 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
     values = pilot.values
     if second is not None:
         others = cells(second)
-        if pilot.entities != others.entities:
-            raise ValueError("the arms of a pilot must be measured on the same entities")
+        same_seeds = pilot.seeds == others.seeds or 1 in (len(pilot.seeds), len(others.seeds))
+        if not same_seeds or pilot.entities != others.entities:
+            raise ValueError("the arms of a pilot must have the same seeds and entities")
         values = values - others.values
     seeds, entities = values.shape
     if min(values.shape) < 2:

@@ -174,9 +174,11 @@ def agreement(judged: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     `true` and `said`, what the two say of the first answer, and `won`: 1 where it is the same, 0.5
     where the judge sees a tie, else 0. Ready for `win_rate`.
     """
-    keys = ["pair", "order", "question"]
+    keys = [key for key in ("seed", "pair", "order", "question") if key in judged and key in truth]
     right = truth[[*keys, "won"]].rename(columns={"won": "true"})
     both = judged.merge(right, on=keys, validate="one_to_one")
+    if len(both) != len(judged):
+        raise PairError("the two frames judge other pairs: give both the same")
     both = both[both["true"] != 0.5]
     return both.assign(said=both["won"], won=1 - (both["won"] - both["true"]).abs())
 

@@ -1,4 +1,4 @@
-"""Measured effects with confidence intervals: shares, means, differences, equivalence, segments.
+"""Measured effects with confidence intervals: shares, means, differences, equivalence.
 
     share(outcomes)             a share of independent items, with its exact interval
     mean(frame)                 a share, or any mean, with its interval over seeds and entities

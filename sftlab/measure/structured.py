@@ -69,10 +69,18 @@ def schema_pattern(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return "(?:" + "|".join(re.escape(json.dumps(value)) for value in schema["enum"]) + ")"
     if schema.get("type") == "string":
-        letters = schema.get("pattern", r'^[^"\\\x00-\x1f]+$').removeprefix("^").removesuffix("+$")
+        letters = schema.get("pattern", r'^[^"\\\x00-\x1f]+$')
+        if not (letters.startswith("^[") and letters.endswith("]+$")) or "minLength" in schema:
+            raise ValueError(f"{dict(schema)}: a pattern must be like ^[a-z]+$, without minLength")
+        letters = letters[1:-2]
         return f'"{letters}{{1,{schema.get("maxLength", 40)}}}"'
-    if schema.get("type") != "object":
-        raise ValueError(f"{dict(schema)}: only objects, strings and enum can be made a pattern")
+    if schema.get("type") != "object" or set(schema.get("properties", ())) != set(
+        schema.get("required", ())
+    ):
+        raise ValueError(
+            f"{dict(schema)}: only strings, enum, and objects whose properties are all required "
+            "can be made a pattern"
+        )
     each = schema["properties"].items()
     parts = [f"{re.escape(json.dumps(name))}: {schema_pattern(one)}" for name, one in each]
     return r"\{" + ", ".join(parts) + r"\}"

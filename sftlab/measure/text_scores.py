@@ -32,9 +32,15 @@ def _words(text: str) -> list[str]:
     return re.sub(r"\b(?:a|an|the)\b", " ", text).split()
 
 
+def _listed(references: Sequence[str]) -> Sequence[str]:
+    if isinstance(references, str):  # its letters would be taken for the references
+        raise ValueError(f"references is one string, {references!r}: give a list")
+    return references
+
+
 def exact_match(prediction: str, references: Sequence[str]) -> float:
     """1 when the normalised prediction is one of the normalised references, else 0."""
-    return float(_words(prediction) in [_words(one) for one in references])
+    return float(_words(prediction) in [_words(one) for one in _listed(references)])
 
 
 def token_f1(prediction: str, references: Sequence[str]) -> float:
@@ -43,7 +49,7 @@ def token_f1(prediction: str, references: Sequence[str]) -> float:
     Two texts of which one has no word left are equal (1) or not (0), as SQuAD 2.0 has it.
     """
     said, scores = _words(prediction), []
-    for reference in references:
+    for reference in _listed(references):
         wanted = _words(reference)
         shared = sum((Counter(said) & Counter(wanted)).values())
         both = len(said) + len(wanted)
@@ -72,7 +78,7 @@ def rouge(prediction: str, references: Sequence[str], *, kind: str = "rougeL") -
     """
     from rouge_score.rouge_scorer import RougeScorer
 
-    found = RougeScorer([kind]).score_multi(references, prediction)
+    found = RougeScorer([kind]).score_multi(_listed(references), prediction)
     return float(found[kind].fmeasure)
 
 

@@ -27,6 +27,8 @@ class WeightChanges:
             if isinstance(module, torch.nn.Linear) and module is not model.get_output_embeddings():
                 old = base.get_submodule(name).weight.detach()
                 change = (module.weight.detach() - old).float()
+                if not change.any():
+                    raise ValueError(f"{name} did not change: give a model of method='full'")
                 parts = torch.linalg.svd(change, full_matrices=False)
                 self._layers[name] = module, old, parts
 

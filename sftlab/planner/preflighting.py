@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from sftlab.machine import cores, fast_precision, free_memory, pick_device
-from sftlab.models import Profile, find_profile, local_folder
+from sftlab.models import Profile, find_profile, local_folder, parameters_in
 from sftlab.planner.architectures import ArchitectureError, find_architecture
 from sftlab.planner.gpus import speed
 from sftlab.planner.memory import Memory, estimate
@@ -75,8 +75,11 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
     own, profile = profile.method, replace(profile, method=method or profile.method)
     folder = local_folder(profile)
     absent = "on the hub, to be downloaded once" if profile.on_hub else "missing"
-    found, there = "here" if folder else absent, bool(folder or profile.on_hub)
-    remedy = "Run `make base`, or clone the repository again"
+    weighed = folder is not None and parameters_in(folder) is not None  # or says what is damaged
+    found, there = "here" if weighed else absent, weighed or (profile.on_hub and folder is None)
+    remedy = "A model's folder needs config.json, *.safetensors and a tokenizer"
+    if profile.embedded:
+        remedy = "Run `make base`, or clone the repository again"
     rows = [PreflightRow("weights", Path(profile.source).name, found, there, remedy)]
     if (needed := profile.download_bytes) and not folder:
         remedy = "Free some space, or set HF_HOME to a larger disk before Python starts"

@@ -56,20 +56,20 @@ def write(run: str, record: Mapping[str, Any], frames: Mapping[str, bytes]) -> N
 
 def read(run: str) -> dict[str, Any] | None:
     """What is stored of a run: its record, and the frame of each measure as `frames`; `None` when
-    it is not there."""
-    folder = runs_folder() / run
-    if not (folder / "run.json").is_file():
+    it is not there, or damaged: then it is run again."""
+    folder, frames = runs_folder() / run, {}
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        for number, name in enumerate(record["measures"]):
+            frames[name] = pd.read_parquet(folder / f"measure-{number}.parquet")
+    except (OSError, ValueError, KeyError):  # Arrow's errors are among them
         return None
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    record["frames"] = {}
-    for number, name in enumerate(record["measures"]):
-        frame = pd.read_parquet(folder / f"measure-{number}.parquet")
+    for frame in frames.values():
         for column in frame:
             if frame[column].dtype == object:  # Parquet gives tuples back as arrays
                 cells = [tuple(x) if isinstance(x, numpy.ndarray) else x for x in frame[column]]
                 frame[column] = pd.Series(cells, dtype=object)
-        record["frames"][name] = frame
-    return record
+    return record | {"frames": frames}
 
 
 def fingerprint(value: Any, *, what: str) -> str:
@@ -77,8 +77,8 @@ def fingerprint(value: Any, *, what: str) -> str:
 
     A function counts by its bytecode, its defaults and all that it uses from outside; comments and
     line breaks do not count. Functions of the lab and of libraries count by name, those of the
-    learner's own modules by the module's file. What can't be pickled, such as a generator, and a
-    model raise a SweepError.
+    learner's own modules by the module's file, a `Path` by the content of its file. What can't be
+    pickled, such as a generator, and a model raise a SweepError.
     """
     content = BytesIO()
     pickler = _Pickler(content, recurse=True)
@@ -113,6 +113,8 @@ class _Pickler(Pickler):
             return frozenset, (sorted(fingerprint(one, what="a set") for one in value),)
         if isinstance(value, CodeType):  # without file and line numbers
             return CodeType, tuple(getattr(value, name) for name in _CODE)
+        if isinstance(value, Path) and value.is_file():
+            return Path, (str(value), hashlib.sha256(value.read_bytes()).hexdigest())
         if isinstance(value, FunctionType | type | ModuleType):
             name = value.__name__ if isinstance(value, ModuleType) else value.__module__
             if file := _own_file(name):

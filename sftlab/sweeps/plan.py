@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import cloudpickle
+import numpy
 
 from sftlab.chat import find_template
 from sftlab.models import find_profile
@@ -51,14 +52,18 @@ def plan_sweep(
     data = {kind: given for kind, given in data.items() if given is not None}
     if not isinstance(measure, Mapping) or not measure:
         raise SweepError('measure is a mapping from names to functions, such as {"facts": facts}')
-    seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
-    if not seeds:
-        raise SweepError("seeds has none: give how many, 1 or more, or a list of whole numbers")
+    seeds = _plain(range(seeds) if isinstance(seeds, int) else seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise SweepError(f"seeds is {seeds}: give how many, 1 or more, or different whole numbers")
     grid = {name: _listed(name, values) for name, values in (grid or {}).items()}
-    takes = {name: _parameters(function) for name, function in measure.items()}
-    makers = {kind: _parameters(raw) for kind, raw in data.items() if callable(raw)}
+    given = {*grid, "seed", "profile"}
+    takes = {
+        name: _parameters(function, f"the measure {name!r}", given, run=True)
+        for name, function in measure.items()
+    }
+    makers = {kind: _parameters(raw, kind, given) for kind, raw in data.items() if callable(raw)}
     known = {"profile"}.union(SETTINGS if data else (), *takes.values(), *makers.values())
-    _check(grid, known - {"run", "seed"})
+    _check(grid, known - {"seed"})
     common = {
         "code": code_hash(),
         "python": sys.version_info[:2],
@@ -97,6 +102,7 @@ def plan_sweep(
         return Task(
             run=hashlib.sha256(text.encode()).hexdigest()[:32],
             code=common["code"],
+            base=identity["base"],
             profile=base,
             settings=filled,
             seed=seed,
@@ -117,8 +123,21 @@ def plan_sweep(
     return rows
 
 
-def _parameters(function: Callable) -> set[str]:
-    return set(inspect.signature(function).parameters)
+def _parameters(function: Callable, what: str, given: set[str], *, run: bool = False) -> set[str]:
+    """Names of a function's parameters, of a measure without the first, which is the run."""
+    if not callable(function):
+        raise SweepError(f"{what} is {function!r}; give a function of a run")
+    found = [*inspect.signature(function).parameters.values()][run:]
+    found = [one for one in found if "VAR" not in one.kind.name]
+    for one in found:
+        if one.default is one.empty and one.name not in given:
+            remedy = "put its values into the grid, or give it a default"
+            raise SweepError(f"{what} needs {one.name!r}: {remedy}")
+    return {one.name for one in found}
+
+
+def _plain(values: Iterable) -> list:
+    return [value.item() if isinstance(value, numpy.generic) else value for value in values]
 
 
 def _chosen(given: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
@@ -127,7 +146,9 @@ def _chosen(given: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
 
 def _listed(name: str, values: Any) -> list:
     many = isinstance(values, Iterable) and not isinstance(values, str)
-    if not many or not (values := list(values)):
+    if name == "seed":
+        raise SweepError("the seeds of a sweep are its argument `seeds`, not part of the grid")
+    if not many or not (values := _plain(values)):
         raise SweepError(f"grid[{name!r}] is {values!r}; give a list of one or more values")
     return values
 

@@ -18,12 +18,18 @@ from tqdm import tqdm
 from sftlab.machine import progress_stream
 from sftlab.models import Profile
 from sftlab.sweeps import cache
+from sftlab.sweeps.cache import SweepError
 from sftlab.sweeps.plan import Row, plan_sweep
 from sftlab.sweeps.worker import Task, carry_out, error_text, start
 from sftlab.train import Settings
 
 _MEMORY = 1_200_000_000  # bytes of a worker: 0.5 GB of libraries, the rest for a model at work
 _IDLE = 120  # seconds after which a worker without work ends
+_DIED = (
+    "WorkerDied: the worker process of this run ended without an error, also when the run was "
+    "tried again alone. As a rule memory ran out: give sweep a smaller jobs, or train with smaller "
+    "batches or a smaller max_length"
+)
 
 
 def sweep(
@@ -100,6 +106,8 @@ def sweeps(
         refresh: run all again, and replace what is stored.
         common: arguments of all the sweeps; those in `wanted` take precedence.
     """
+    if jobs is not None and jobs < 1:
+        raise SweepError(f"jobs is {jobs!r}; give a whole number, 1 or more")
     wanted = [{**common, **one} for one in wanted]
     plans = [plan_sweep(**one) for one in wanted]
     tasks = {row.task.run: row.task for rows in plans for row in rows if row.task}
@@ -129,14 +137,38 @@ def sweeps(
 def _run(
     tasks: list[Task], executor: Executor | None, jobs: int | None, bar: tqdm
 ) -> dict[str, str]:
-    """Carry out tasks and store what they give; the errors of those that fail, by run.
+    """Carry out tasks and store what they give; the errors of those that fail, by run."""
+    waiting, failed = {task.run: task for task in tasks}, {}
 
-    After an interrupt, or another exception, the rest is cancelled and loky's workers are killed.
-    """
+    def done(task: Task, outcome: dict[str, Any]) -> None:
+        if "error" in outcome:
+            failed[task.run] = outcome["error"]
+        else:
+            cache.write(task.run, outcome["record"], outcome["frames"])
+        del waiting[task.run]
+        bar.update()
+
     if jobs is None:  # as memory allows; a model that is not embedded may need the whole machine
         room = int(psutil.virtual_memory().available / _MEMORY)
         small = all(task.profile.embedded for task in tasks)
         jobs = max(min(loky.cpu_count(), room), 1) if small else 1
+    while waiting:
+        _run_together([*waiting.values()], executor, jobs, done)
+        # Where something is left, a worker died. Whose run that was is not known, but it was one of
+        # the first `jobs`: each of them is tried again alone, then the others go on.
+        for task in [*waiting.values()][:jobs]:
+            _run_together([task], executor, jobs, done)
+            if task.run in waiting:
+                done(task, {"error": _DIED})
+    return failed
+
+
+def _run_together(tasks: list[Task], executor: Executor | None, jobs: int, done: Callable) -> None:
+    """Carry out tasks until all have ended, or a worker has died.
+
+    After an interrupt, or another exception, what has finished is kept, the rest is cancelled, and
+    loky's workers are killed.
+    """
     pool = executor or loky.get_reusable_executor(
         jobs,
         timeout=_IDLE,
@@ -149,27 +181,24 @@ def _run(
         # Where one of these has changed, such as a learner's module, new workers are started.
         initargs=(os.getpid(), os.getcwd(), [*sys.path], cache.own_files()),
     )
-    futures, failed = {}, {}
+    futures = {}
     try:
         for task in tasks:
             futures[pool.submit(carry_out, task)] = task
         for future in as_completed(futures):
-            task, error = futures[future], future.exception()
-            if isinstance(error, BrokenExecutor):
-                error.add_note(" Give sweep a smaller jobs, or train with smaller batches.")
-            outcome = {"error": error_text(error)} if error else future.result()
-            if "error" in outcome:
-                failed[task.run] = outcome["error"]
-            else:
-                cache.write(task.run, outcome["record"], outcome["frames"])
-            bar.update()
+            error = future.exception()
+            if not isinstance(error, BrokenExecutor):
+                outcome = {"error": error_text(error)} if error else None
+                done(futures.pop(future), outcome or future.result())
+    except BrokenExecutor:  # when submitting: a worker has died meanwhile
+        return
     except BaseException:
-        for future in futures:
-            future.cancel()
+        for future, task in futures.items():
+            if not future.cancel() and future.done() and not future.exception():
+                done(task, future.result())
         if executor is None:
             pool.shutdown(wait=True, kill_workers=True)
         raise
-    return failed
 
 
 def _observations(

@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 
 from sftlab.models import PROFILES, Profile
-from sftlab.sweeps.cache import SweepError, code_hash
+from sftlab.sweeps.cache import SweepError, base_hash, code_hash
 from sftlab.train import Settings
 
 
@@ -27,6 +27,7 @@ class Task:
 
     run: str  # its key
     code: str  # hash of the caller's lab
+    base: str  # hash of the caller's base model
     profile: Profile
     settings: Settings | None  # how to train; `None` to measure the base as it is
     seed: int  # of what is random in the measures; that of training is in the settings
@@ -67,12 +68,13 @@ def carry_out(task: Task) -> dict[str, Any]:
                 torch.manual_seed(task.seed)
                 try:
                     found = measure(run, **task.arguments[name])
+                    frames[name] = _to_parquet(found, task.reserved)
                 except Exception as error:
                     inside = error.__traceback__.tb_next  # where the measure itself was
-                    place = f", line {inside.tb_lineno}" if inside else ""
+                    own = inside and inside.tb_frame.f_code.co_filename != __file__
+                    place = f", line {inside.tb_lineno}" if own else ""
                     error.add_note(f" (in the measure {name!r}{place})")
                     raise
-                frames[name] = _to_parquet(found, f"the measure {name!r}", task.reserved)
     except Exception as error:  # the measures are the learner's and raise anything
         return {"error": error_text(error)}
     losses = [row["loss"] for row in run.history]
@@ -105,23 +107,26 @@ def _train(task: Task) -> Any:
     profile = task.profile
     if profile.embedded:  # it may lie elsewhere on this machine
         profile = PROFILES.get(profile.name, profile)
+    if base_hash(profile) != task.base:
+        raise SweepError(f"the worker has other weights of {profile.name} than the caller")
     if task.settings is None:
         return untrained(profile)
     return finetune(profile, settings=task.settings, progress=False, **task.data)
 
 
-def _to_parquet(found: Any, what: str, reserved: Collection[str]) -> bytes:
+def _to_parquet(found: Any, reserved: Collection[str]) -> bytes:
     """What a measure returned, as the content of a Parquet file; an index that has a name becomes a
-    column."""
+    column, and bins of `pandas.cut` become texts."""
     if isinstance(found, bool | int | float | numpy.bool_ | numpy.number):
         found = pd.DataFrame({"value": [found]})
     if not isinstance(found, pd.DataFrame):
         kind = type(found).__name__
-        raise TypeError(
-            f"{what} returned a {kind}; return a number, or a frame with a row per item"
-        )
+        raise TypeError(f"it returned a {kind}; return a number, or a frame with a row per item")
     if any(found.index.names):
         found = found.reset_index()
+    found = found.set_axis(list(map(str, found.columns)), axis=1)
     for column in found.columns.intersection(reserved):
-        raise SweepError(f"{what} gives a column {column!r}, which the sweep has too; rename it")
-    return found.to_parquet(index=False)
+        raise SweepError(f"it gives a column {column!r}, which the sweep has too; rename it")
+    kinds = found.dtypes.map(lambda dtype: getattr(dtype, "categories", None))
+    bins = [name for name, kind in kinds.items() if isinstance(kind, pd.IntervalIndex)]
+    return found.astype(dict.fromkeys(bins, str)).to_parquet(index=False)

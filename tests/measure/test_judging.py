@@ -37,7 +37,7 @@ def test_the_known_truth_wins_and_a_tie_counts_half_in_both_orders():
     given = pairs(("Paris", "Rome"), ("Rome", "It is Paris."), ("Rome", "x"), ("paris", "Paris."))
     assert KnownTruthJudge().compare(given) == [1, 0, 0.5, 0.5]
     with pytest.raises(PairError, match=r"right answer is known for 'q'.*references"):
-        KnownTruthJudge().compare([*given, Pair("q", "a", "b")])
+        KnownTruthJudge().compare([*given, Pair(question="q", first="a", second="b")])
     judged = judge_pairs(KnownTruthJudge(), pairs(("Paris", "x"), ("x", "y"), ("Paris", "y")))
     rate = judging.win_rate(judged)
     assert len(judged) == 6

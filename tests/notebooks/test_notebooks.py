@@ -214,7 +214,7 @@ def test_06_each_seed_finds_a_higher_rate_for_lora(run):
 
 def test_08_says_that_nobody_rated(run):
     page = run("08_evaluation").executed.read_text(encoding="utf-8")
-    assert "Nobody rated: 0 of" in page
+    assert "No person has rated the answers." in page
 
 
 def runs_stored():

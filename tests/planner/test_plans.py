@@ -95,13 +95,15 @@ def test_every_gpu_says_where_its_figures_are_from(llama_8b):
 def test_a_model_that_is_unknown_or_no_causal_language_model(monkeypatch, tmp_path):
     with pytest.raises(ArchitectureError, match=r"llama-9.*smollm2-135m"):
         find_architecture("llama-9")
-    with pytest.raises(ArchitectureError, match="a folder without"):
+    with pytest.raises(ArchitectureError, match="no folder with a config.json"):
         find_architecture(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     with pytest.raises(ArchitectureError, match="t5 is not a causal language model"):
         find_architecture(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ArchitectureError, match=r"can't be reached.*built-in architectures: llama"):
+    with pytest.raises(
+        ArchitectureError, match=r"can't be loaded.*network.*built-in architectures: llama"
+    ):
         find_architecture("somebody/some-model-that-is-not-cached")
 
 
@@ -133,7 +135,7 @@ def plan_of(*arguments):
     ("method", "memory", "said", "smaller"),
     [
         ("qlora", "12", "does NOT fit", True),
-        ("prefix", "12", "does NOT fit", False),  # it does not go with checkpointing
+        ("prefix", "12", "does NOT fit", True),
         ("qlora", "100", "it fits", False),
     ],
 )
