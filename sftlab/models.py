@@ -7,6 +7,7 @@ they are, and settings that train a model of that size. Reading a profile touche
 import hashlib
 import json
 import math
+import os
 import re
 import tomllib
 from dataclasses import dataclass, replace
@@ -103,7 +104,7 @@ def find_profile(name: str | Path | Profile) -> Profile:
         return name
     if str(name) in PROFILES:
         return PROFILES[str(name)]
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # which leaves the ~ of an unknown user as it is
     if (folder / "config.json").is_file():
         # A run remembers its base: a relative path would lead elsewhere from another folder.
         return _by_size(str(name), source=str(folder.resolve()))

@@ -144,7 +144,7 @@ class Template:
         """`render` of messages as they are, compiled in another environment."""
         values = {"bos_token": self.bos_token, "eos_token": self.eos_token, "documents": None}
         values = {**dict(self.variables), **values, **variables}
-        values |= {"messages": messages, "tools": tools}
+        values |= {"messages": messages, "tools": _plain(tools)}
         try:
             return _compiled(self.text, environment).render(values)
         except Exception as error:
@@ -176,12 +176,25 @@ def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     """
     plain = []
     for message in messages:
-        copy = {key: v for key, v in message.items() if v is not None and key != "train"}
+        kept = {key: v for key, v in message.items() if v is not None and key != "train"}
+        copy = {key: _plain(value) for key, value in kept.items()}
         reasoning = next((copy[key] for key in REASONING if key in copy), None)
         if reasoning is not None:
             copy = {"thinking": reasoning, **copy, "reasoning_content": reasoning}
         plain.append(copy)
     return plain
+
+
+def _plain(value: Any) -> Any:
+    """A value without methods that the sandbox would call, such as those that write files."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    for kind in (bool, str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return None if value is None else f"<{type(value).__name__}>"
 
 
 def find_template(which: str | Path | Template | None = None, *, tokenizer: Any = None) -> Template:

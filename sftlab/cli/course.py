@@ -28,6 +28,8 @@ def run(
     parameters = dict(parse_parameter(text) for text in parameter or [])
     if profile is not None:
         parameters["profile"] = profile
+    if record_minutes and parameters.get("profile", "tiny") != "tiny":
+        raise ValueError("--record-minutes is for the profile tiny, whose minutes the lessons show")
     results = run_notebooks(names or [], parameters=parameters, folder=out)
     if record_minutes and all(result.status == "passed" for result in results):
         print(f"Minutes recorded in {record(results)}")
@@ -99,6 +101,8 @@ def base(names: list[str] | None = None, card_only: bool = False) -> None:
     from sftlab.world import EARLY, RECIPES, train_all
 
     chosen = names or list(RECIPES)
+    if unknown := set(chosen) - set(RECIPES):
+        raise ValueError(f"no recipe for {', '.join(unknown)}; there are: {', '.join(RECIPES)}")
     if not card_only:
         train_all(chosen)
     for name in [*chosen, *([EARLY[0]] if EARLY[1] in chosen else [])]:

@@ -1,6 +1,7 @@
 """Commands on text: `corpus`, `seen`, `validate`, `doctor` and `mask`."""
 
 import json
+import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def doctor(
 ) -> None:
     if template is None and tokenizer is None:
         raise ValueError("name what to examine: --template, --tokenizer with its own, or both")
+    if max_length is not None and (tokenizer is None or data is None):
+        raise ValueError("--max-length counts the tokens of rows: give --tokenizer and --data too")
     from sftlab.chat import examine
     from sftlab.data import read
 
@@ -67,11 +70,13 @@ def doctor(
 def _tokenizer(name: str) -> Any:
     from sftlab.models import load_tokenizer
 
-    if not Path(name, "tokenizer_config.json").is_file():
+    folder = os.path.expanduser(name)
+    if not Path(folder, "tokenizer_config.json").is_file():
         return load_tokenizer(name)
     from transformers import AutoTokenizer  # a saved run need not hold a whole model
 
-    return AutoTokenizer.from_pretrained(name, local_files_only=True)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    return AutoTokenizer.from_pretrained(folder, **options)
 
 
 @command

@@ -9,6 +9,7 @@
 A verdict is always computed from the intervals and the rule; no function here takes one.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -148,7 +149,10 @@ def record(
         raise ClaimsError(f"no claim {claim_id!r} in data/claims.toml; there are {[*claims()]}")
     claim = claims()[claim_id]
     if not isinstance(parts, Mapping):
-        parts = {part.name: parts for part in claim.rule}
+        if len(claim.rule) > 1:
+            names = ", ".join(part.name for part in claim.rule)
+            raise ClaimsError(f"the rule of {claim_id} has parts: give an estimate for {names}")
+        parts = {claim.rule[0].name: parts}
     name = profile_name(profile)
     made = Record(claim=claim, estimates=dict(parts), profile=name, note=note)
     folders = [records_folder(name), os.environ.get(RECORDS_VARIABLE)]
@@ -166,7 +170,10 @@ def profile_name(profile: str | Path | Profile) -> str:
 
 def records_folder(profile: str) -> Path:
     """The cache's folder for records made on `profile`, whose name may be a path or a hub id."""
-    return cache_folder() / "claims" / quote(profile, safe="")
+    name = quote(profile, safe="")
+    if len(name) > 150:  # a file system has names of 255 bytes at most
+        name = hashlib.sha256(profile.encode()).hexdigest()[:32]
+    return cache_folder() / "claims" / name
 
 
 def read_records(folder: Path) -> dict[str, Record]:
@@ -176,10 +183,10 @@ def read_records(folder: Path) -> dict[str, Record]:
     """
     found = {}
     for path in sorted(folder.glob("*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
         claim = claims().get(path.stem)
-        if claim and data["rule"] == claim.rule_hash:
-            with suppress(KeyError, TypeError):  # another version of the lab wrote it
+        with suppress(ValueError, KeyError, TypeError):  # damaged, or of another version of the lab
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if claim and data["rule"] == claim.rule_hash:
                 estimates = {p["part"]: Estimate.from_dict(p["estimate"]) for p in data["parts"]}
                 kept = {key: data[key] for key in ("profile", "note")}
                 found[path.stem] = Record(claim=claim, estimates=estimates, **kept)

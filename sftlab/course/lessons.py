@@ -12,7 +12,7 @@ from sftlab.paths import NOTEBOOKS
 
 
 class LessonError(ValueError):
-    """A lesson or a parameter that is not there."""
+    """A lesson or a parameter that is not there, or a value of another type."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,21 @@ def choose_parameters(
     """Lesson name -> the ones of `parameters` which that lesson has.
 
     Several lessons may share a command line, so one that lacks a parameter runs without it; one
-    that none of them has is a LessonError: papermill itself only warns.
+    that none of them has, or of another type, is a LessonError: papermill itself only warns.
     """
     known = list(dict.fromkeys(name for lesson in lessons for name in lesson.defaults))
     if unknown := set(parameters) - set(known):
         raise LessonError(f"unknown parameter {', '.join(unknown)}; there are: {', '.join(known)}")
+    for lesson in lessons:
+        for name, value in parameters.items():
+            default = lesson.defaults.get(name)
+            kind = type(default)
+            right = type(value) is kind or (kind is float and type(value) is int)
+            if default is not None and not right:
+                raise LessonError(
+                    f"parameter {name!r} of {lesson.name} is {kind.__name__}, such as {default!r}; "
+                    f"{value!r} is {type(value).__name__}"
+                )
     return {
         lesson.name: {k: v for k, v in parameters.items() if k in lesson.defaults}
         for lesson in lessons
@@ -73,12 +83,17 @@ def parse_parameter(text: str) -> tuple[str, Any]:
 
 def _read(path: Path) -> Lesson:
     defaults = {}
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    for cell in cells:
-        if "parameters" in cell["metadata"].get("tags", []):
-            for line in ast.parse("".join(cell["source"])).body:
-                defaults[line.targets[0].id] = ast.literal_eval(line.value)
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for cell in cells:
+            if "parameters" in cell["metadata"].get("tags", []):
+                for line in ast.parse("".join(cell["source"])).body:
+                    defaults[line.targets[0].id] = ast.literal_eval(line.value)
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        said = f"cannot read {path} as a lesson: {error}; mend it, or move it elsewhere"
+        raise LessonError(said) from error
     text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    title, promise = re.search(r"^# (.+)\s*(.*)", text, re.MULTILINE).groups()
+    heading = re.search(r"^# (.+)\s*(.*)", text, re.MULTILINE)
+    title, promise = heading.groups() if heading else (path.stem, "")
     promise = promise.strip("*_> ")
     return Lesson(name=path.stem, path=path, title=title, promise=promise, defaults=defaults)

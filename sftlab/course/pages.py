@@ -9,7 +9,8 @@ import os
 import platform
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ TEMPLATES = jinja2.Environment(
 )
 
 
-def write_page(executed: Path, title: str, *, folder: Path) -> Path:
+def write_page(executed: Path, title: str, *, folder: Path, known: Collection[str]) -> Path:
     """Render the executed notebook to `folder/NAME.html` and return that path.
 
     A widget needs a kernel: its static twin, which the output holds too, takes its place. Links
-    to other lessons lead to their pages.
+    to lessons that are `known`, which have a page, lead to it; of other links the words stay.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -53,7 +54,12 @@ def write_page(executed: Path, title: str, *, folder: Path) -> Path:
     exporter = HTMLExporter(template_name="lab", raw_template=template, embed_images=True)
     body, _ = exporter.from_notebook_node(notebook)
     # Quotes in the code of a cell are escaped in a page, so only a real link looks like this.
-    body = re.sub(r'(<a href="[\w.-]+)\.ipynb(?=["#])', r"\1.html", body)
+    body = re.sub(
+        r'<a href="([\w.-]+)\.ipynb((?:#[^"]*)?")(.*?)>(.*?)</a>',
+        lambda m: f'<a href="{m[1]}.html{m[2]}{m[3]}>{m[4]}</a>' if m[1] in known else m[4],
+        body,
+        flags=re.DOTALL,
+    )
     page = folder / f"{executed.stem}.html"
     page.write_text(body, encoding="utf-8")
     return page
@@ -67,12 +73,17 @@ def write_index(results: Sequence[Result], *, folder: Path) -> Path:
     """
     import psutil
 
-    claims = rows(stored_records(results[0].profile))
     here = {claim_id for result in results for claim_id in result.records}
+    passed = {result.name for result in results if result.status == "passed"}
+    stored = stored_records(results[0].profile).items()
+    # What a lesson that has just passed did not record is of an earlier state of it.
+    claims = rows({k: one for k, one in stored if k in here or one.claim.notebook not in passed})
     pages = {page.name for page in folder.glob("*.html")}
     file = folder / "summary.json"
-    earlier = json.loads(file.read_text(encoding="utf-8"))["notebooks"] if file.is_file() else []
-    notebooks = {entry["name"]: entry for entry in earlier if entry["page"] in pages}
+    notebooks = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none is there, or another program's
+        earlier = json.loads(file.read_text(encoding="utf-8"))["notebooks"]
+        notebooks = {entry["name"]: entry for entry in earlier if entry["page"] in pages}
     for result in results:
         if result.status != "not run" or result.name not in notebooks:
             notebooks[result.name] = _entry(result)
@@ -97,6 +108,7 @@ def write_index(results: Sequence[Result], *, folder: Path) -> Path:
     page = TEMPLATES.get_template("index.html.jinja").render(
         summary=summary,
         claims=claims,
+        here=here,
         counts=Counter(row["verdict"] for row in claims),
         pages=pages,
         in_unit=in_unit,

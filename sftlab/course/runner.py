@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,10 +94,10 @@ def run_notebooks(
     from sftlab.course import pages
 
     lessons = find_lessons(names, folder=notebooks)
-    parameters = dict(parameters or {})
-    if "profile" in parameters:  # a lesson runs in a folder of its own, away from a relative path
-        parameters["profile"] = profile_name(parameters["profile"])
-    chosen = choose_parameters(lessons, parameters)
+    chosen = choose_parameters(lessons, parameters or {})
+    for own in chosen.values():
+        if "profile" in own:  # a lesson runs in a folder of its own, away from a relative path
+            own["profile"] = profile_name(own["profile"])
     folder = Path(folder).resolve()
     (folder / "executed").mkdir(parents=True, exist_ok=True)
     results = [Result(lesson=lesson, parameters=chosen[lesson.name]) for lesson in lessons]
@@ -105,7 +106,9 @@ def run_notebooks(
             print(result.name, flush=True)
         _execute(result, folder=folder, progress=progress)
         if result.executed:
-            result.page = pages.write_page(result.executed, result.lesson.title, folder=folder)
+            known = {one.name for one in results} | {page.stem for page in folder.glob("*.html")}
+            title = result.lesson.title
+            result.page = pages.write_page(result.executed, title, folder=folder, known=known)
         pages.write_index(results, folder=folder)
         if progress:
             print(f"\n{result.status} in {result.minutes:.1f} minutes\n", flush=True)
@@ -143,6 +146,7 @@ def _execute(result: Result, *, folder: Path, progress: bool) -> None:
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
         environment |= dict.fromkeys(offline, "1")
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    streams["errors"] = "replace"
     began, said = time.monotonic(), ""
     with tempfile.TemporaryDirectory(prefix="sftlab-", ignore_cleanup_errors=True) as temporary:
         environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
@@ -158,7 +162,10 @@ def _execute(result: Result, *, folder: Path, progress: bool) -> None:
         except KeyboardInterrupt:
             result.status = "interrupted"
             process.terminate()  # nbclient answers SIGTERM by ending its kernel
-            process.communicate()
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=10)
+        finally:
+            process.kill()  # nothing where it has ended
     result.minutes = (time.monotonic() - began) / 60
     result.records = read_records(scratch / "records")
     result.executed = executed if executed.is_file() else None

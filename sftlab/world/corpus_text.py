@@ -7,6 +7,7 @@ The random numbers that a kind of document draws, and their order, are part of t
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice, repeat
@@ -346,7 +347,7 @@ def recorded() -> dict:
 def corpus_text() -> str:
     """The whole corpus as one string, documents divided by `SEPARATOR`.
 
-    Made on first use (about 30 s) and kept in the cache. Raises RuntimeError when its hash is not
+    Made on first use (about 30 s) and kept in the cache. Raises ValueError when its hash is not
     the recorded one: then this code is not the code that the base models were trained with.
     """
     expected = recorded()["sha256"]
@@ -355,7 +356,7 @@ def corpus_text() -> str:
         return path.read_bytes().decode()
     content = "".join(document + SEPARATOR for document in corpus())
     if hashlib.sha256(content.encode()).hexdigest() != expected:
-        raise RuntimeError(
+        raise ValueError(
             "the regenerated corpus is not the recorded one: the world's files or grammar have "
             "changed since the base models were trained; run `make base` to train them again"
         )
@@ -365,4 +366,6 @@ def corpus_text() -> str:
 
 def seen(text: str) -> int:
     """How often `text` occurs in the corpus, exactly: case, spaces and line ends count."""
-    return corpus_text().count(text)
+    if not text:
+        raise ValueError("an empty text occurs everywhere: give at least one character")
+    return sum(1 for _ in re.finditer(f"(?={re.escape(text)})", corpus_text()))

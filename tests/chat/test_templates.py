@@ -337,3 +337,11 @@ def test_two_shadows_are_compared_and_searched_as_texts(text, other):
         assert alphabet.read("<" + one + ">" + two) == f"<{text}>{other}"
         assert alphabet.read(one.replace(two, "x")) == text.replace(other, "x")
         assert alphabet.read(repr(one)) == repr(text)
+
+
+def test_objects_are_not_handed_to_templates(tmp_path):
+    messages = [{"role": "user", "content": "Hi", "file": tmp_path / "written"}]
+    text = "{{ messages[0].file }}{{ messages[0].file.write_text('x') }}"
+    with pytest.raises(TemplateError, match="write_text"):
+        find_template(text).render(messages)
+    assert not messages[0]["file"].exists()

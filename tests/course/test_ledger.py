@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from sftlab.course.ledger import record
+from sftlab.course.ledger import record, records_folder
 from sftlab.course.lessons import Lesson
 from sftlab.course.pages import write_index
-from sftlab.course.rules import claims
+from sftlab.course.rules import ClaimsError, claims
 from sftlab.course.runner import Result
 from sftlab.measure import Estimate
 
@@ -54,6 +54,13 @@ def test_opposite_verdict_fails_a_lesson_as_committed_on_a_model_that_ships(
     assert all(record.verdict in record.surprise for record in result.surprises)
 
 
+def test_a_folder_of_any_name_has_records_and_each_part_needs_an_estimate():
+    assert len(records_folder("/home/" + "мой/" * 60).name) <= 255
+    estimate = make_result("02_data", {"D1": 0.2}).records["D1"].estimate
+    with pytest.raises(ClaimsError, match="B2 has parts"):
+        record("B2", estimate, profile="tiny")
+
+
 def test_a_lesson_run_alone_replaces_its_own_and_keeps_what_earlier_runs_left(tmp_path):
     def written(*results):
         return write_index(results, folder=tmp_path).read_text("utf-8")
@@ -74,13 +81,19 @@ def test_a_lesson_run_alone_replaces_its_own_and_keeps_what_earlier_runs_left(tm
     assert "1 seed × 1 item<" in one
     again = make_result("01_base_model_problem", {"B3": 0.15})
     again.page = first.page
-    assert '<a href="02_data.html">02_data' in written(again)
+    index = written(again)
+    assert '<a href="02_data.html">02_data' in index
+    assert "Kept from earlier runs: D1." in index  # the lesson recorded no B2 any more
     assert [entry["name"] for entry in left("summary.json")["notebooks"]] == [
         "01_base_model_problem", "02_data",
     ]  # fmt: skip
     assert [claim["id"] for claim in left("summary.json")["claims"]] == ["B3"]
     rows = {row["id"]: row for row in left("claims.json")}
     assert (rows["B3"]["effect"], rows["D1"]["effect"]) == (0.15, 0.2)
+    (records_folder("tiny") / "D1.json").write_text('{"rule": ')  # a damaged record does not count
+    (tmp_path / "summary.json").write_text("[]")
+    assert "Kept from" not in written(again)
+    make_result("02_data", {"D1": 0.2})
     second.page.unlink()
     assert "02_data.html" not in written(again)
     other = make_result("01_base_model_problem", {"B3": 0.4}, profile="small")

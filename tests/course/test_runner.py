@@ -23,7 +23,7 @@ HEADING = """# Counting & <comparing>
 *You will count.*
 
 Start with [the first](00_good.ipynb), go on to [the *second*](01_bad.ipynb#More), come back
-[up](#More).
+[up](#More), and [never](99_not_run.ipynb) here.
 
 ## More
 """
@@ -124,6 +124,14 @@ def test_lesson_by_number_and_by_name_and_a_mistake_is_named(course):
         find_lessons(["09"], folder=notebooks)
     with pytest.raises(LessonError, match="sedes; there are: seeds, profile"):
         choose_parameters(found, {"sedes": 1})
+
+
+def test_a_notebook_without_a_heading_is_one_and_what_is_none_is_named(tmp_path):
+    (tmp_path / "Untitled.ipynb").write_text('{"cells": []}')
+    assert [lesson.title for lesson in find_lessons(folder=tmp_path)] == ["Untitled"]
+    (tmp_path / "empty.ipynb").touch()
+    with pytest.raises(LessonError, match=r"cannot read .*empty.ipynb as a lesson"):
+        find_lessons(folder=tmp_path)
 
 
 def test_parameter_on_the_command_line():

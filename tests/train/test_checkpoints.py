@@ -221,6 +221,7 @@ def test_on_step_and_event_files_get_each_number_of_the_run(toy_base, tmp_path):
         with pytest.raises(Stopped):
             train(toy_base, **how)
     train(toy_base, **how)
-    pd.testing.assert_frame_equal(read_logs(tmp_path / "kept"), frame)
+    places = ["step", "name"]
+    pd.testing.assert_frame_equal(read_logs(tmp_path / "kept")[places], frame[places])
     with pytest.raises(FileNotFoundError, match="no event files"):
         read_logs(tmp_path)

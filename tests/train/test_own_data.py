@@ -177,7 +177,7 @@ def test_stopped_anywhere_it_ends_at_the_same_weights(
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    places = {"before": (module, "measure"), "saving": (Run, "save")}
+    places = {"before": (module, "measure"), "saving": (Run, "write")}
     checkpoints = tmp_path / "run" / "checkpoints"
     with monkeypatch.context() as patch:
         if where == "while":

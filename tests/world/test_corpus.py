@@ -25,7 +25,7 @@ def test_the_corpus_is_the_recorded_one_and_another_seed_gives_another(text):
 def test_a_changed_grammar_is_noticed(monkeypatch, tmp_path):
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))
     monkeypatch.setattr(corpus, "DOCUMENTS", 50)
-    with pytest.raises(RuntimeError, match="make base"):
+    with pytest.raises(ValueError, match="make base"):
         corpus.corpus_text.__wrapped__()
 
 
@@ -34,6 +34,7 @@ def test_seen_counts_exactly(text):
     by_hand = sum(document.count(sentence) for document in text.split(corpus.SEPARATOR))
     assert corpus.seen(sentence) == by_hand > 0
     assert corpus.seen(sentence.upper()) == 0
+    assert corpus.seen("aa") == sum(1 for i in range(len(text) - 1) if text[i : i + 2] == "aa")
 
 
 def test_what_is_kept_for_measuring_is_nowhere(text):
