@@ -39,7 +39,7 @@ def test_every_help_has_an_example_and_every_option(call, command):
         ("run 01 -p seeds=three", "is int, such as"),
         ("run 00 -p profile=none", "is str, such as 'tiny'"),
         ("run 01 --profile small --record-minutes", "--record-minutes is for the profile tiny"),
-        ("base tiny smal", "no recipe for smal"),
+        ("base tiny large", "no recipe for large"),
         ("seen ''", "empty text"),
         ("preflight ~nobody-here/model", "~nobody-here"),
         ("doctor --template chatml --max-length 3", "--max-length counts"),

@@ -135,7 +135,7 @@ def test_components_are_found_again_unless_the_pilot_says_nothing():
     assert paired.residual == pytest.approx(alone.residual)
     with pytest.raises(ValueError, match="1 seeds and 9 entities"):
         components(one[one["seed"] == 0])
-    with pytest.raises(ValueError, match="same entities"):
+    with pytest.raises(ValueError, match="same seeds and entities"):
         components(one, one[one["country"] != 3])
 
 

@@ -51,8 +51,9 @@ def test_each_step_is_reported(output, steps):
 def test_a_pattern_takes_what_the_schema_takes(country, continent):
     value = {"country": country, "place": {"continent": continent}}
     assert re.fullmatch(schema_pattern(SCHEMA), json.dumps(value, ensure_ascii=False))
-    with pytest.raises(ValueError, match="only objects, strings and enum"):
-        schema_pattern({"type": "array"})
+    for other in ({"type": "array"}, {"type": "string", "pattern": "^[A-Z]{3}$"}):
+        with pytest.raises(ValueError, match="only strings, enum, and objects|must be like"):
+            schema_pattern(other)
 
 
 def test_every_output_keeps_to_its_pattern(toy_base):
