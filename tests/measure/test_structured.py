@@ -52,7 +52,7 @@ def test_a_pattern_takes_what_the_schema_takes(country, continent):
     value = {"country": country, "place": {"continent": continent}}
     assert re.fullmatch(schema_pattern(SCHEMA), json.dumps(value, ensure_ascii=False))
     for other in ({"type": "array"}, {"type": "string", "pattern": "^[A-Z]{3}$"}):
-        with pytest.raises(ValueError, match="only strings, enum, and objects|must be like"):
+        with pytest.raises(ValueError, match=r"only strings, enum, and objects|must be like"):
             schema_pattern(other)
 
 
