@@ -89,3 +89,8 @@ def test_an_own_module_counts_by_the_content_of_its_file(tmp_path, monkeypatch):
     hashes.update(map(hash_of, functions))
     del sys.modules["helpers_of_mine"]
     assert len(hashes) == 4
+    file = tmp_path / "questions.json"
+    file.write_text("[1]")
+    before = hash_of(file)
+    file.write_text("[2]")
+    assert hash_of(file) != before, "a path counts by the content of its file"

@@ -91,6 +91,9 @@ def test_what_is_stored_is_not_run_again(toy_base, log):
     assert lines(log) == ["a0", "a1", "a2"]
     go(seeds=1, refresh=True)
     assert lines(log) == ["a0", "a0", "a1", "a2"]
+    (cache.runs_folder() / first["run"].iloc[0] / "run.json").write_text('{"measures"')
+    pd.testing.assert_frame_equal(go(seeds=2), first)  # what is damaged is run again
+    assert lines(log) == ["a0", "a0", "a0", "a1", "a2"]
     once = quiet_sweep(toy_base, measure={"m": lambda run: note(log, "base") or 1.0}, seeds=4)
     assert once["seed"].tolist() == [0, 1, 2, 3]
     assert lines(log).count("base") == 1, "no measure takes a seed: one run for all of them"

@@ -135,7 +135,14 @@ def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(found.drop(columns=others), here.drop(columns=others))
 
 
-def test_a_worker_refuses_another_version_of_the_lab(toy_base, monkeypatch):
-    monkeypatch.setattr(worker, "code_hash", lambda: "another")
-    with ThreadPoolExecutor(1) as pool, pytest.warns(UserWarning, match="another version of sft"):
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("code_hash", lambda: "another", "another version of sftlab"),
+        ("base_hash", lambda profile: "another", "other weights of"),
+    ],
+)
+def test_a_worker_refuses_another_lab_and_other_weights(toy_base, monkeypatch, name, value, said):
+    monkeypatch.setattr(worker, name, value)
+    with ThreadPoolExecutor(1) as pool, pytest.warns(UserWarning, match=said):
         sweep(toy_base, measure={"m": len}, executor=pool, progress=False)
