@@ -34,7 +34,7 @@ ROWS = [
     {"conversations": SHARE, "tools": json.dumps(TOOLS), "system": "leaf31", "split": "test"},
     {"prompt": "leaf32", "context": "leaf33", "completion": "leaf34", "meta": {"x": "leaf35"}},
     {"prompt": TURNS[:2], "completion": TURNS[2:], "url": "leaf36"},
-    {"instruction": "leaf37", "input": "leaf38", "output": "leaf9", "history": [["leaf4", "leaf5"]]},
+    {"instruction": "leaf37", "input": "leaf8", "output": "leaf9", "history": [["leaf4", "leaf5"]]},
 ]  # fmt: skip
 KEYS = [
     *sorted(COLUMNS), *sorted(CARRIED)[:5], "system", "tools", "context", "input", "history",
