@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 from stdnum import iban
 from stdnum import luhn as _luhn
 
-from sftlab.data.rows import Row, RowsError, checked
+from sftlab.data.rows import Row, RowsError, checked, texts_of
 
 KINDS = ("EMAIL", "IBAN", "CARD", "IP", "PHONE", "NAME")
 """What is searched for, in this order: what an earlier kind took, a later one does not see."""
@@ -19,9 +20,9 @@ LIMITS = (
     "addresses, phone numbers in their usual forms, and names from the list it is given. It cannot "
     "find names that are not on the list, streets, dates of birth, numbers of passports, patients "
     "or plates, user names, what is misspelt, spelled out or split over two messages, or what "
-    "tells who someone is without any of these; it looks at the text of messages only, not at "
-    "`meta` or tools. It also takes numbers that only look alike, such as a version 1.2.3.4: read "
-    "the findings before you redact."
+    "tells who someone is without any of these; it looks at messages only, with their reasoning "
+    "and calls, not at `meta` or definitions of tools. It also takes numbers that only look alike, "
+    "such as a version 1.2.3.4: read the findings before you redact."
 )
 
 _LOCAL = r"[\w!#$%'*+^`~-]+"
@@ -85,7 +86,7 @@ _SEARCHES = [
 
 @dataclass(frozen=True)
 class Finding:
-    """One piece of personal data, with its place in characters of the message's content."""
+    """One piece of personal data, with its place in characters of what the message has at `key`."""
 
     row: int
     message: int
@@ -93,6 +94,7 @@ class Finding:
     end: int
     kind: str  # one of `KINDS`
     text: str
+    key: str = "content"  # or reasoning_content, or tool_calls, as JSON
 
 
 def find_in_text(text: str, names: Iterable[str] = ()) -> list[tuple[int, int, str]]:
@@ -133,10 +135,11 @@ def find_pii(rows: Iterable[Row], *, names: Iterable[str] = ()) -> list[Finding]
     """All personal data that is found in the messages (`LIMITS` says what is not)."""
     names = listed(names)
     return [
-        Finding(index, place, start, end, kind, message["content"][start:end])
+        Finding(index, place, start, end, kind, text[start:end], key)
         for index, row in enumerate(checked(rows))
         for place, message in enumerate(row["messages"])
-        for start, end, kind in find_in_text(message["content"], names)
+        for key, text in texts_of(message).items()
+        for start, end, kind in find_in_text(text, names)
     ]
 
 
@@ -152,7 +155,18 @@ def redact(rows: Iterable[Row], *, names: Iterable[str] = ()) -> tuple[list[Row]
     rows, names, made = checked(rows), listed(names), []
     kinds = [finding.kind for finding in find_pii(rows, names=names)]
     for row in rows:
-        texts = [redact_text(one["content"], names) for one in row["messages"]]
-        messages = [{**one, "content": t} for one, t in zip(row["messages"], texts, strict=True)]
+        messages = [
+            {**one, **{k: _redacted(one[k], names) for k in texts_of(one)}}
+            for one in row["messages"]
+        ]
         made.append({**row, "messages": messages})
     return made, {kind: kinds.count(kind) for kind in KINDS if names or kind != "NAME"}
+
+
+def _redacted(value: Any, names: Iterable[str]) -> Any:
+    """A text, or all texts within calls of tools, without personal data."""
+    if isinstance(value, dict):
+        return {key: _redacted(one, names) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_redacted(one, names) for one in value]
+    return redact_text(value, names) if isinstance(value, str) else value

@@ -7,6 +7,7 @@ user       And of Italy?             │ ┘ prompt: before the last answer, wit
 assistant  Rome.    <- answer        ┘ conversation: all of it; context: all before the answer
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -55,7 +56,15 @@ def part_of(row: Row, part: str) -> str:
         messages = messages[last : last + 1] if part == "answer" else messages[:last]
     if part == "prompt":
         messages = [message for message in messages if message["role"] != "system"]
-    return "\n".join(message["content"] for message in messages)
+    return "\n".join(text for message in messages for text in texts_of(message).values())
+
+
+def texts_of(message: Mapping[str, Any]) -> dict[str, str]:
+    """What a message says, by its keys: reasoning, content, and tool calls as JSON."""
+    calls = message.get("tool_calls")
+    found = {"reasoning_content": message.get("reasoning_content"), "content": message["content"]}
+    found["tool_calls"] = json.dumps(calls, ensure_ascii=False) if calls else None
+    return {key: text for key, text in found.items() if text} or {"content": ""}
 
 
 def normalise(text: str) -> str:

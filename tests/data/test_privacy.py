@@ -110,3 +110,14 @@ def test_findings_say_where_and_the_rows_given_stay():
     assert "NAME" not in redact(rows)[1]
     with pytest.raises(RowsError, match=r"'Ann'.*a list of names"):
         redact(rows, names="Ann")
+
+
+def test_reasoning_and_calls_are_searched_too():
+    call = {"type": "function", "function": {"name": "mail", "arguments": {"to": "a@b.com"}}}
+    asked, answer = example("Write to her", "")["messages"]
+    rows = [{"messages": [asked, answer | {"reasoning_content": "a@b.com", "tool_calls": [call]}]}]
+    assert [one.key for one in find_pii(rows)] == ["reasoning_content", "tool_calls"]
+    (row,), counts = redact(rows)
+    assert counts["EMAIL"] == 2
+    assert row["messages"][1]["reasoning_content"] == "[EMAIL]"
+    assert row["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"to": "[EMAIL]"}

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from sftlab.data.rows import RowsError, checked, part_of, pieces, values_of, words
@@ -56,3 +58,9 @@ def test_pieces_of_words_and_of_characters():
     assert pieces("One", size=2) == ["one"]
     assert pieces("aB  c", size=3, unit="characters") == ["ab ", "b c"]
     assert pieces("", size=3) == [""]
+
+
+def test_an_answer_is_its_reasoning_and_calls_too():
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
+    answer = {"role": "assistant", "content": "", "reasoning_content": "so", "tool_calls": [call]}
+    assert part_of({"messages": [answer]}, "answer") == "so\n" + json.dumps([call])
