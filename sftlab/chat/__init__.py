@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "masking": ["IGNORED", "MaskError", "label_rows", "labels"],
         "missing": ["Missing"],
         "shadow": ["trace"],
-        "spans": ["Messages", "Span", "assistant_spans", "find_turn_end", "start_of"],
+        "spans": ["Messages", "Span", "assistant_spans", "find_turn_end"],
         "templates": [
             "CHATML",
             "FAMILIES",
