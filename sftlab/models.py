@@ -37,6 +37,10 @@ class ModelNotAvailableError(ValueError):
     """A profile whose weights can't be had; the message says why and what to do."""
 
 
+class WrongModelError(ModelNotAvailableError):
+    """A model that is there, and is not a causal language model."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """A model with what is needed to plan and train it."""
@@ -231,7 +235,8 @@ def load(
 
 
 def load_tokenizer(profile: str | Path | Profile) -> Any:
-    """A profile's tokenizer, which can pad; no weight is read. Errors are those of `load`.
+    """A profile's tokenizer, which can pad; no weight is read. Errors are those of `load`, except
+    that the model may be one that only its own code can read.
 
     Where no padding token is named (Llama's base models) no batch can be made. A token that no text
     holds is the best. Failing that it is eos: what is padding is known from the attention mask and
@@ -239,7 +244,14 @@ def load_tokenizer(profile: str | Path | Profile) -> Any:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = _from_pretrained(AutoTokenizer, find_profile(profile))
+    profile = find_profile(profile)
+    try:
+        load_config(profile)
+    except WrongModelError:
+        raise
+    except ModelNotAvailableError:
+        pass  # the tokenizer may be there all the same
+    tokenizer = _from_pretrained(AutoTokenizer, profile)
     if tokenizer.pad_token is None:
         vocabulary = tokenizer.get_vocab()
         taken = (None, tokenizer.bos_token, tokenizer.eos_token)
@@ -249,10 +261,33 @@ def load_tokenizer(profile: str | Path | Profile) -> Any:
 
 
 def load_config(profile: Profile) -> Any:
-    """The transformers configuration of a profile; of a hub model config.json alone is fetched."""
-    from transformers import AutoConfig
+    """The transformers configuration of a profile; of a hub model config.json alone is fetched.
 
-    return _from_pretrained(AutoConfig, profile)
+    Raises WrongModelError, before any weight is read, where no causal language model is to be had.
+    Of a model that sees, the text part will do where transformers loads it alone (Qwen3.5).
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto import modeling_auto
+
+    config = _from_pretrained(AutoConfig, profile)
+    kind, what, instead = config.model_type, "", "one whose config.json names a ...ForCausalLM"
+    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, "")
+    masked = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    sees = kind in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    if config.is_encoder_decoder:
+        what = "an encoder-decoder (text in, other text out), for transformers' Seq2SeqTrainer"
+    elif masked and not getattr(config, "is_decoder", False):
+        what = "an encoder, which fills gaps or classifies and writes no answers"
+    elif (sees or hasattr(config, "vision_config")) and not causal.endswith("ForCausalLM"):
+        what, instead = "a vision-language model", "the text-only model of its family or size"
+    elif not causal:
+        what = "a model for another task"
+    if what:
+        raise WrongModelError(
+            f"profile {profile.name!r}: {profile.source} can't be used: {kind} is not a causal "
+            f"language model but {what}; take {instead}, or a profile: {', '.join(PROFILES)}"
+        )
+    return config
 
 
 def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:

@@ -14,7 +14,13 @@ import torch
 from huggingface_hub import HfApi, constants, errors
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from sftlab import machine, models
 from sftlab.measure import complete, text_loss
@@ -22,8 +28,10 @@ from sftlab.models import (
     PROFILES,
     ModelNotAvailableError,
     UnknownProfileError,
+    WrongModelError,
     find_profile,
     load,
+    load_tokenizer,
     weights_hash,
 )
 from sftlab.planner import PreflightError, find_architecture
@@ -172,6 +180,43 @@ def test_weights_load_as_float32_whatever_is_stored(tmp_path, capfd):
     assert tokenizer("a")["input_ids"] == [2]
     assert load(folder, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("t5", "an encoder-decoder"),
+        ("bert", "an encoder, which"),
+        ("roberta", "an encoder, which"),
+        ("qwen2_vl", "a vision-language model; take the text-only"),
+        ("llava", "a vision-language model"),
+        ("gemma3", "a vision-language model"),
+        ("whisper", "an encoder-decoder"),
+        ("vit", "a model for another task"),
+        ("llama", None),
+        ("bloom", None),
+        ("qwen3_5", None),  # transformers loads its text part alone
+    ],
+)
+def test_what_is_no_causal_language_model_is_named_before_weights_are_read(tmp_path, kind, said):
+    folder = snapshot(tmp_path / "model")
+    AutoConfig.for_model(kind).save_pretrained(folder)
+    if said is None:
+        load_tokenizer(folder)
+        return
+    (folder / "model.safetensors").unlink()  # no weight is asked for
+    for use in load, load_tokenizer, find_architecture, preflight.preflight:
+        with pytest.raises(ValueError, match=f"{kind} is not a causal language model but {said}"):
+            found = use(folder)
+            raise WrongModelError(found)  # the preflight says it in its table
+
+
+def test_a_tokenizer_whose_model_only_its_own_code_can_read_is_loaded(tmp_path):
+    folder = snapshot(tmp_path / "model")
+    (folder / "config.json").write_text('{"model_type": "unheard-of"}')
+    assert load_tokenizer(folder)("a")["input_ids"] == [2]
+    with pytest.raises(ModelNotAvailableError, match="unheard-of"):
+        load(folder)
 
 
 def test_pickled_weights_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Set up a base model and its tokenizer for a chat template."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ def setup_chat_template(
 ) -> list[str]:
     """Set up a freshly loaded pair in place; return the tokens that had to be added.
 
-    The tokenizer as by `setup_tokenizer`. Each added token starts at the mean of all embeddings,
+    The tokenizer as by `setup_tokenizer`. Each added token starts at the mean of those before it,
     and generation stops at the end of turn and at the base's own eos.
 
     Raises:
@@ -31,8 +32,7 @@ def setup_chat_template(
 
     base_eos = tokenizer.eos_token
     added = setup_tokenizer(tokenizer, template=template)
-    if added:
-        resize_embeddings(model, len(tokenizer))
+    resize_embeddings(model, tokenizer, added)
     base_stops = model.generation_config.eos_token_id
     stops = [base_stops] if isinstance(base_stops, int) else list(base_stops or [])
     if base_eos is not None:
@@ -96,18 +96,25 @@ def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> l
     return added
 
 
-def resize_embeddings(model: "PreTrainedModel", size: int) -> None:
-    """Make room for `size` tokens, new rows at the mean of the old; never shrinks.
+def resize_embeddings(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", added: Sequence[str]
+) -> None:
+    """Make room for the `added` tokens of a tokenizer, whose rows start at the mean of the rows of
+    its other tokens; never shrinks.
 
-    Some models (Qwen's) have more rows than tokens: they are left as they are.
+    Some models (Qwen's) have more rows than tokens, padding that may hold zeros: an added token
+    that gets one starts at the mean like any other.
     """
     import torch
 
-    old = model.get_input_embeddings().weight.shape[0]
-    if size <= old:
+    if not added:
         return
-    # mean_resizing draws the rows from a distribution fitted to the old ones: random, and slow.
-    model.resize_token_embeddings(size, mean_resizing=False)
+    ids, new = tokenizer.get_vocab().values(), tokenizer.convert_tokens_to_ids(list(added))
+    old, size = sorted({*ids} - {*new}), max(ids) + 1
+    if size > model.get_input_embeddings().weight.shape[0]:
+        # mean_resizing draws the rows from a distribution fitted to the old ones: random, and slow.
+        model.resize_token_embeddings(size, mean_resizing=False)
     with torch.no_grad():
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            layer.weight[old:] = layer.weight[:old].mean(dim=0)
+            for weight in layer.parameters():  # a head may have a bias
+                weight[new] = weight[old].mean(dim=0)

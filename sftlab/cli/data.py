@@ -71,7 +71,10 @@ def _tokenizer(name: str) -> Any:
     from sftlab.models import load_tokenizer
 
     folder = os.path.expanduser(name)
-    if not Path(folder, "tokenizer_config.json").is_file():
+    here = {
+        file for file in ("tokenizer_config.json", "config.json") if Path(folder, file).is_file()
+    }
+    if here != {"tokenizer_config.json"}:
         return load_tokenizer(name)
     from transformers import AutoTokenizer  # a saved run need not hold a whole model
 

@@ -56,14 +56,8 @@ def find_architecture(model: str | Path) -> Architecture:
     """
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
     config = read_configuration(model)
-    if config.model_type not in CAUSAL:
-        raise ArchitectureError(
-            f"{model}: {config.model_type} is not a causal language model, so it can't be "
-            "fine-tuned on conversations; give one whose config.json names a ...ForCausalLM"
-        )
     with torch.device("meta"):
         return _sizes(AutoModelForCausalLM.from_config(config), name=str(model))
 

@@ -9,7 +9,13 @@ from typing import Any
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from sftlab.machine import cores, fast_precision, free_memory, pick_device
-from sftlab.models import Profile, find_profile, local_folder, parameters_in
+from sftlab.models import (
+    Profile,
+    WrongModelError,
+    find_profile,
+    local_folder,
+    parameters_in,
+)
 from sftlab.planner.architectures import ArchitectureError, find_architecture
 from sftlab.planner.gpus import speed
 from sftlab.planner.memory import Memory, estimate
@@ -100,8 +106,11 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
             gradient_checkpointing=profile.method == "qlora",
         )
         needed = plan.needed + estimate(sizes, method=own).weights
-    except ArchitectureError:  # no sizes that the planner can build
-        rows.append(PreflightRow("memory", "unknown", _size(free_memory())))
+    except ArchitectureError as error:
+        if isinstance(why := error.__cause__, WrongModelError):
+            rows.append(PreflightRow("kind", "a causal model", "another", False, str(why)))
+        else:  # no sizes that the planner can build
+            rows.append(PreflightRow("memory", "unknown", _size(free_memory())))
     else:
         rows.append(_memory(needed, f"about {_size(needed)}", "train adapters (method='lora')"))
         rows.append(_time(plan, REFERENCE_TOKENS, "400 short examples x 3"))

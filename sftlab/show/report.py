@@ -208,6 +208,10 @@ def summary(done: OwnRun) -> list[str]:
         f"({run.trained:,} weights trained), learning rate {run.settings.learning_rate:g}: the "
         f"training loss went from {run.history[0]['loss']:.2f} to {end:.2f} nats per token."
     ]
+    if not run.trained:
+        lines.append(
+            "No weight changed: what was measured is the base. A larger learning rate is needed."
+        )
     if run.kept_epoch is not None:
         lines.append(
             f"The weights are those of epoch {run.kept_epoch:g}, where the loss on the held-out "

@@ -12,6 +12,7 @@ Whatever else lies in the folder is neither read nor removed.
 import json
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -36,7 +37,7 @@ from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
 from sftlab.train.logs import Listener, history, progress_bar, tensorboard, validation_losses
-from sftlab.train.methods import cast_adapters, count_weights, load_base
+from sftlab.train.methods import cast_adapters, count_weights, load_base, trained_bits
 from sftlab.train.run import Run
 from sftlab.train.settings import Settings, SettingsError, check_added
 from sftlab.train.trainer import SupervisedTrainer, checkpoints_in, make_trainer
@@ -94,6 +95,8 @@ def finetune(
         if resumed and (end := stopped_at(Path(resumed), patience)):
             trainer.args.num_train_epochs = end  # early stopping had ended it: or it would train on
         trained, weights = count_weights(trainer.model, settings.method)
+        cast_adapters(trainer.model, settings.adapter_dtype)  # as the optimizer will
+        start = trained_bits(trainer.model)
         if logging_dir:
             step = last_step(Path(output_dir)) if output_dir else None
             trainer.add_callback(tensorboard(Path(logging_dir), step))
@@ -103,12 +106,21 @@ def finetune(
             trainer.add_callback(Listener(bar, on_step))
             trainer.train(resume_from_checkpoint=resumed)
         seconds = time.perf_counter() - begun
+        model = unwrapped(trainer, settings).eval()
+        if trained_bits(model, start) == start:
+            trained = 0
+            warnings.warn(
+                f"{trainer.state.global_step:g} steps changed no weight: the learning rate "
+                f"({settings.learning_rate:g}) or the gradients are too small to move any; give a "
+                "larger learning_rate, and look at grad_norm in the history",
+                stacklevel=2,
+            )
         log, best = trainer.state.log_history, trainer.state.best_global_step
         validation = validation_losses(log)
         kept = [point["epoch"] for point in validation if patience and point["step"] == best]
         labels = [label for row in trainer.train_dataset["labels"] for label in row]
         return Run(
-            model=unwrapped(trainer, settings).eval(),
+            model=model,
             tokenizer=trainer.processing_class,
             history=history(log),
             validation=validation,

@@ -11,27 +11,146 @@ Where input and output embeddings share their weights, they are the bottom, and 
 norm alone. So *frozen* leaves shared embeddings as they are, and *head* changes them at both ends.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from peft import LoraConfig, PrefixTuningConfig
 from torch import nn
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
 
-from sftlab.models import ADAPTED, QUANTISED, Profile, load
+from sftlab.models import ADAPTED, QUANTISED, Profile, load, load_config
 from sftlab.train.settings import LORA_CONFIG, Settings, SettingsError
+
+ATTENTION = re.compile("attn|attention", re.I)
+MLP = re.compile("mlp|ffn|feed_?forward|moe|expert", re.I)
 
 
 def load_base(profile: Profile, settings: Settings) -> tuple[PreTrainedModel, Any]:
-    """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer."""
+    """The base as a method trains it, perhaps in 4 or 8 bits, and its tokenizer; errors are those
+    of `load` and `check_targets`."""
+    check_targets(profile, settings)
     options = {}
     if settings.method in QUANTISED:
         options["dtype"] = torch.bfloat16 if settings.bf16 else torch.float32
         options["bnb_4bit_use_double_quant"] = settings.bnb_4bit_use_double_quant
     return load(replace(profile, method=settings.method), **options)
+
+
+def check_targets(profile: Profile, settings: Settings) -> None:
+    """Refuse what LoRA can't be put on; of the model config.json alone is read."""
+    if settings.method in ADAPTED and settings.method != "prefix":
+        with torch.device("meta"):
+            lora_targets(AutoModelForCausalLM.from_config(load_config(profile)), settings)
+
+
+def layer_roles(model: PreTrainedModel) -> dict[str, str]:
+    """Names of all that LoRA can adapt, each with its role: attention, mlp, or other.
+
+    These are linear layers (GPT-2's Conv1D among them) and the stacked weights of experts, which
+    are parameters of shape (experts, n, m). Output head and routers are left out. The role is that
+    of the part of a decoder layer that holds it:
+
+        layers.0.self_attn.q_proj   attention: so say class or name, or it has `is_causal`
+        layers.0.mlp.up_proj        mlp: so say class or name. Where none does, all that is left in
+        layers.0.fc1                the layers (OPT)
+        layers.0.mamba.in_proj      other: beside a convolution; so is what is in no layer
+    """
+    modules, head, roles = dict(model.named_modules()), model.get_output_embeddings(), {}
+    for name, module in modules.items():
+        if isinstance(module, nn.Linear | Conv1D) and module is not head:
+            experts = {len(stack) for stack in _stacks(modules[name.rpartition(".")[0]]).values()}
+            # A router gives a number for each expert; the gate of a shared expert gives one.
+            if not experts or module.weight.shape[0] not in {1, *experts}:
+                roles[name] = ""
+    roles |= dict.fromkeys(_stacks(model), "")
+    for name in roles:
+        keys = name.split(".")[:-1]
+        path = [modules[".".join(keys[: n + 1])] for n in range(len(keys))]
+        lists = [n for n, one in enumerate(path) if isinstance(one, nn.ModuleList)]
+        parts = list(zip(keys, path, strict=True))[lists[0] + 2 :] if lists else []
+        words = " ".join(f"{key} {type(part).__name__}" for key, part in parts)
+        if any(hasattr(part, "is_causal") for _, part in parts) or ATTENTION.search(words):
+            roles[name] = "attention"
+        elif not lists or any(isinstance(m, nn.Conv1d) for _, p in parts for m in p.children()):
+            roles[name] = "other"
+        elif MLP.search(words):
+            roles[name] = "mlp"
+    rest = "other" if "mlp" in roles.values() else "mlp"
+    return {name: role or rest for name, role in roles.items()}
+
+
+def _stacks(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The stacked weights of experts in a module, by name."""
+    found = {}
+    for name, weight in module.named_parameters():
+        owner = module.get_submodule(name.rpartition(".")[0])
+        if weight.ndim == 3 and getattr(owner, "num_experts", None) == len(weight):
+            found[name] = weight
+    return found
+
+
+def lora_targets(model: PreTrainedModel, settings: Settings) -> dict[str, list[str]]:
+    """The layers that get adapters, in the words of `LoraConfig`: the shortest ends of names that
+    no other module and weight has. Raises SettingsError where `target_modules` are not to be had.
+    """
+    roles, wanted, chosen = layer_roles(model), settings.target_modules, {}
+    for one in [wanted] if isinstance(wanted, str) else wanted:
+        try:
+            found = [
+                name
+                for name, role in roles.items()
+                if one in ("all-linear", role)
+                or (re.fullmatch(one, name) if one is wanted else f".{name}".endswith(f".{one}"))
+            ]
+        except re.error as error:
+            raise SettingsError(f"target_modules is {one!r}: {error}") from error
+        if not found:
+            ends = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in roles))
+            raise SettingsError(
+                f"target_modules: {one!r} matches no layer of {type(model).__name__} that LoRA "
+                f"adapts; give {', '.join(['all-linear', *sorted({*roles.values()} - {'other'})])},"
+                f" a list of names ({ends}), or a regular expression for whole names such as "
+                f"{next(iter(roles))!r}"
+            )
+        chosen |= dict.fromkeys(found)
+    stacks, shared = [name for name in chosen if name in _stacks(model)], []
+    if _stacks(model):
+        # PEFT 0.21 takes the names that experts had in transformers 4, such as gate_proj, for the
+        # experts'. What has them now, such as a shared expert, is therefore named by its weight.
+        shared = [name for name in chosen if roles[name] == "mlp" and name not in stacks]
+    refused = {
+        "lora_dropout=0": settings.lora_dropout,
+        "use_dora=False": settings.use_dora,
+        "method='lora'": shared and settings.method in QUANTISED,
+    }
+    if (stacks or shared) and (named := [name for name, asked in refused.items() if asked]):
+        raise SettingsError(
+            f"{type(model).__name__} keeps its experts as stacked parameters, for which PEFT lacks "
+            f"what was asked for: set {', '.join(named)}, or target_modules='attention'"
+        )
+    linear = [name for name in chosen if name not in {*stacks, *shared}]
+    stacks += [f"{name}.weight" for name in shared]
+    return {
+        "target_modules": _shortest(linear, among=dict(model.named_modules())),
+        "target_parameters": _shortest(stacks, among=dict(model.named_parameters())) or None,
+    }
+
+
+def _shortest(names: Sequence[str], *, among: Iterable[str]) -> list[str]:
+    """For each name its shortest end that none of the others has, each once."""
+
+    def ends(name: str) -> list[str]:
+        keys = name.split(".")
+        return [".".join(keys[n:]) for n in reversed(range(len(keys)))]
+
+    taken = {end for other in set(among) - set(names) for end in ends(other)}
+    found = [next(end for end in ends(name) if end not in taken) for name in names]
+    return list(dict.fromkeys(found))
 
 
 def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequence[int]):
@@ -59,10 +178,10 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
         ends.append(model.get_output_embeddings())
     names = {module: name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
     rows = {names[end]: list(added) for end in ends if added}
-    layers = settings.target_modules
     return LoraConfig(
         **{name: getattr(settings, name) for name in LORA_CONFIG},
-        target_modules=layers if isinstance(layers, str) else list(layers),
+        **lora_targets(model, settings),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in names),
         task_type="CAUSAL_LM",
         trainable_token_indices=rows or None,
     )
@@ -154,6 +273,19 @@ def count_weights(model: PreTrainedModel, method: str) -> tuple[int, int]:
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     counts = [getattr(one, "partial", len(one)) * one[0].numel() for one in trained]
     return sum(counts), model.num_parameters()
+
+
+def trained_bits(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, int]:
+    """The sum of the bits, as whole numbers, of each weight that is trained, or of those named.
+
+    Equal sums before and after a training: it changed nothing. One pass, and no copy.
+    """
+    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return {
+        name: weight.detach().view(whole[weight.element_size()]).sum().item()
+        for name, weight in model.named_parameters()
+        if (weight.requires_grad if names is None else name in names)
+    }
 
 
 def add_dropout(model: PreTrainedModel, share: float) -> None:

@@ -20,6 +20,7 @@ from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import masked
+from sftlab.train.methods import check_targets
 from sftlab.train.settings import Settings, check_added
 
 Row = dict[str, Any]
@@ -163,6 +164,7 @@ def prepare(
         raise DataFaults(report)
     rows = list(read(file, bad="drop"))
     tokenizer = load_tokenizer(profile)
+    check_targets(profile, settings)
     check_added(settings.method, setup_tokenizer(tokenizer, template=settings.template))
     config = read_configuration(profile.source).get_text_config()
     limit = getattr(config, "max_position_embeddings", None)

@@ -48,7 +48,9 @@ class Run:
     # One row an epoch: epoch, step, loss on the validation examples; empty without any.
     validation: list[dict[str, float]] = field(default_factory=list)
     kept_epoch: float | None = None  # whose weights these are, after early stopping
-    trained: int = 0  # number of weights that were trained; of rows of added tokens those alone
+    # Number of weights that were trained, of rows of added tokens those alone; 0 where the training
+    # left every one as it was.
+    trained: int = 0
     weights: int = 0  # number of the base's weights, rows of added tokens among them
     settings: Settings  # those used, with the profile's values filled in
     seconds: float  # of training alone, without loading and what came before a resumption
@@ -209,8 +211,7 @@ def _load_model(
             f"{folder} holds adapters for another version of {profile.name}: the hash of the base's"
             " weights differs; get that version, or fine-tune again"
         )
-    if provenance["added_tokens"]:
-        resize_embeddings(model, len(tokenizer))
+    resize_embeddings(model, tokenizer, provenance["added_tokens"])
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     found = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
     cast_adapters(found, settings.adapter_dtype)

@@ -72,8 +72,8 @@ class Settings:
     r: Count = 16  # rank of LoRA's adapters
     lora_alpha: Positive = 32  # LoRA's update is scaled by lora_alpha / r
     lora_dropout: Share = 0.0  # share of the adapters' input that training drops
-    # Layers that get adapters: all-linear (all but the output head), names such as ["q_proj",
-    # "v_proj"], or a regular expression that matches a layer's whole name.
+    # Layers that get adapters: all-linear (all but the output head and routers), attention, mlp,
+    # names such as ["q_proj", "v_proj"], or a regular expression that matches a whole name.
     target_modules: str | tuple[str, ...] = "all-linear"
     use_rslora: bool = False  # the scale is lora_alpha / sqrt(r) instead (arXiv 2312.03732)
     use_dora: bool = False  # magnitude and direction are trained apart (arXiv 2402.09353)

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, get_scheduler
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -140,6 +141,26 @@ class SupervisedTrainer(SFTTrainer):
         """PEFT reads a checkpoint's adapters as float32; the optimizer's state takes their type."""
         methods.cast_adapters(self.model, self.adapter_dtype)
         return super().create_optimizer(*given)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        """The Trainer's schedule, but for a warm-up that begins above zero and reaches the peak.
+
+            5 steps, 2 of warm-up   1/3  2/3   1   2/3  1/3     transformers: 0  1/2  1  2/3  1/3
+            2 steps, 1 of warm-up   1/2   1                                   0   1
+            1 step,  1 of warm-up    1                                        0: nothing is trained
+
+        Neither schedule wastes the last step: the decay would be at zero one step later.
+        """
+        if self.lr_scheduler is None:
+            steps, optimizer = num_training_steps, optimizer or self.optimizer
+            warmup = min(self.args.get_warmup_steps(steps), steps - 1)
+            kind = self.args.lr_scheduler_type
+            decay = get_scheduler(kind, optimizer, 0, steps - warmup).lr_lambdas[0]
+            self.lr_scheduler = LambdaLR(
+                optimizer,
+                lambda n: (n + 1) / (warmup + 1) if n < warmup else decay(n - warmup),
+            )
+        return self.lr_scheduler
 
     def get_decay_parameter_names(self, model):
         """A matrix of which some rows are frozen does not decay: those rows would too."""

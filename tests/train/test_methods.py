@@ -1,16 +1,26 @@
 """Every training method: what it changes and leaves alone, where it starts, what it goes with."""
 
 import itertools
+import re
+from ast import literal_eval
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from toy_run import EXAMPLES, equal, logits, same, train, write_base
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PhiConfig,
+    PhiForCausalLM,
+)
 
-from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load
-from sftlab.train import Settings, SettingsError, load_run, untrained
+from sftlab.chat import resize_embeddings
+from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load, load_tokenizer
+from sftlab.train import Settings, SettingsError, load_run, methods, untrained
 from sftlab.train.methods import add_dropout
 from sftlab.train.trainer import SupervisedTrainer
 
@@ -26,6 +36,7 @@ LORA = ("lora", "qlora", "int8")
 EVERY = [(method, "plain") for method in METHODS]
 EVERY += [("lora", "rslora"), ("lora", "dora"), ("qlora", "dora"), ("int8", "rslora")]
 NORM = {"model.norm.weight"}
+ENDS = ("bos", "eos", "pad")
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +186,138 @@ def test_share_of_trained_weights(base, made):
         found = [name for name, _ in run.model.named_parameters() if "lora_A" in name]
         assert len(found) == 2 * layers
     assert untrained(base).trained_share == 0
+
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+SIZES |= {"num_key_value_heads": 1, "intermediate_size": 48}
+EXPERTS = {"num_experts": 2, "num_local_experts": 2, "num_experts_per_tok": 1}
+EXPERTS |= {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
+QKVO, GATED = "q_proj k_proj v_proj o_proj", "mlp.gate_proj mlp.up_proj mlp.down_proj"
+STACKED = "mlp.experts mlp.experts.base_layer"  # PEFT wraps gate_up_proj around down_proj
+FUSED = "self_attention.query_key_value self_attention.dense"
+NEOX, OWN_HEADS = "mlp.dense_h_to_4h mlp.dense_4h_to_h", {"num_key_value_heads": None}
+FAMILY = {  # options, where the layers are, attention in one, MLP in one, beside the layers
+    "gpt2": ({}, "transformer.h", "attn.c_attn attn.c_proj", "mlp.c_fc mlp.c_proj", ""),
+    "gpt_neox": ({}, "gpt_neox.layers", "attention.query_key_value attention.dense", NEOX, ""),
+    "phi": (OWN_HEADS, "model.layers", "q_proj k_proj v_proj dense", "mlp.fc1 mlp.fc2", ""),
+    "opt": (
+        {"ffn_dim": 48, "word_embed_proj_dim": 16}, "model.decoder.layers",
+        "q_proj k_proj v_proj out_proj", "fc1 fc2",
+        "model.decoder.project_in model.decoder.project_out",
+    ),
+    "bloom": ({}, "transformer.h", FUSED, NEOX, ""),
+    "falcon": ({}, "transformer.h", FUSED, NEOX, ""),
+    "qwen2": ({}, "model.layers", QKVO, GATED, ""),
+    "qwen3": ({}, "model.layers", QKVO, GATED, ""),
+    "gemma2": ({}, "model.layers", QKVO, GATED, ""),
+    "gemma3_text": ({}, "model.layers", QKVO, GATED, ""),
+    "mixtral": (EXPERTS, "model.layers", QKVO, STACKED, ""),
+    "qwen2_moe": (
+        EXPERTS, "model.layers", QKVO,
+        f"{STACKED} {GATED.replace('mlp', 'mlp.shared_expert')}", "",
+    ),
+    "qwen3_moe": (EXPERTS, "model.layers", QKVO, STACKED, ""),
+    "gpt_oss": (EXPERTS, "model.layers", QKVO, STACKED, ""),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory, toy_tokenizer):
+    """Folders with a random model of a family, by its name."""
+
+    @cache
+    def make(kind):
+        ends = {f"{end}_token_id": getattr(toy_tokenizer, f"{end}_token_id") for end in ENDS}
+        sizes = SIZES | ends | FAMILY[kind][0] | {"vocab_size": len(toy_tokenizer)}
+        torch.manual_seed(0)
+        folder = tmp_path_factory.mktemp(kind)
+        config = AutoConfig.for_model(kind, **{k: v for k, v in sizes.items() if v is not None})
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        toy_tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    return make
+
+
+@pytest.mark.parametrize("role", ["all-linear", "attention", "mlp"])
+@pytest.mark.parametrize("kind", FAMILY)
+def test_lora_finds_the_layers_of_a_family_by_their_role(families, tmp_path, kind, role):
+    base, (_, place, attention, mlp, beside) = families(kind), FAMILY[kind]
+    count = load(base)[0].config.num_hidden_layers
+    attention = [one if "." in one else f"self_attn.{one}" for one in attention.split()]
+    inner = {"attention": attention, "mlp": mlp.split()}.get(role, [*attention, *mlp.split()])
+    expected = {f"{place}.{n}.{one}" for n in range(count) for one in inner}
+    expected |= {*beside.split()} if role == "all-linear" else set()
+    run = train(base, EXAMPLES[:8], method="lora", target_modules=role)
+    named = dict(run.model.get_base_model().named_parameters())
+    found = {name.split(".lora_B")[0] for name in named if ".lora_B" in name}
+    assert found == expected
+    assert all(weight.any() for name, weight in named.items() if ".lora_B" in name)
+    assert 0 < run.history[-1]["loss"] < 20
+    with run.model.disable_adapter():
+        assert torch.equal(logits(run.model), logits(load(base)[0]))
+    if role == "all-linear":
+        opened = load_run(run.save(tmp_path / "run"))
+        assert torch.equal(logits(opened.model), logits(run.model))
+    # What the recipe tells plain PEFT.
+    recipe, kept = run.recipe(), run.model.peft_config["default"]
+    for name in ("target_modules", "target_parameters"):
+        stated = re.search(rf"{name}=(.*),", recipe)
+        assert (set(literal_eval(stated[1])) if stated else set()) == set(getattr(kept, name) or ())
+    assert ("fan_in_fan_out=True" in recipe) is (kind == "gpt2")
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "said"),
+    [
+        (
+            "gpt2",
+            ["q_proj"],
+            r"'q_proj' matches no layer of GPT2.*attention, mlp.*\(c_attn, c_p",
+        ),
+        ("qwen3", ["q_proj", "lm_head"], "'lm_head' matches no layer"),
+        ("qwen3", "q_proj", "'q_proj' matches no layer.*regular expression for whole names"),
+        ("qwen3", ".*(", "unterminated"),
+        ("qwen2_moe", [".mlp.gate"], "'.mlp.gate' matches no layer"),
+        ("qwen2_moe", ["shared_expert_gate"], "'shared_expert_gate' matches no layer"),
+        (
+            "mixtral",
+            {"lora_dropout": 0.1},
+            "stacked.*lora_dropout=0, or target_modules='att",
+        ),
+        ("mixtral", {"use_dora": True}, "stacked.*use_dora=False"),
+        ("qwen2_moe", {"method": "qlora"}, "stacked.*method='lora'"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused_before_weights_are_read(families, kind, asked, said):
+    asked = asked if isinstance(asked, dict) else {"target_modules": asked}
+    how = {"profile": families(kind), "settings": Settings(**{"method": "lora", **asked})}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "load", lambda *given, **options: pytest.fail("weights were read"))
+        with pytest.raises(SettingsError, match=said):
+            untrained(**how)
+
+
+def test_added_tokens_start_at_the_mean_of_those_before_whatever_the_padding_holds(
+    toy_base, toy_tokenizer
+):
+    old, names = len(toy_tokenizer), [f"<|{n}|>" for n in range(4)]
+    for tied, rows in itertools.product((True, False), (old, old + 2, old + 64)):
+        config = PhiConfig(vocab_size=rows, tie_word_embeddings=tied, **SIZES)
+        model, tokenizer = PhiForCausalLM(config), load_tokenizer(toy_base)
+        ends = model.get_input_embeddings().weight, *model.get_output_embeddings().parameters()
+        with torch.no_grad():
+            for weight in ends:
+                weight.normal_()[old:] = float("nan")
+        means = [weight[:old].mean(dim=0) for weight in ends]
+        tokenizer.add_special_tokens({"additional_special_tokens": names})
+        resize_embeddings(model, tokenizer, names)
+        ends = model.get_input_embeddings().weight, *model.get_output_embeddings().parameters()
+        assert len(ends) == 3, "embeddings, head, and the head's bias"
+        for weight, mean in zip(ends, means, strict=True):
+            assert len(weight) == max(rows, old + 4)
+            torch.testing.assert_close(weight[old : old + 4], mean.expand(4, *mean.shape))
+            assert weight[old + 4 :].isnan().all()
 
 
 CHECKPOINTED = {"gradient_checkpointing": True}

@@ -104,6 +104,32 @@ def test_accumulated_batches_are_one_large_batch_and_padding_free_is_random(toy_
     assert close(whole["padding-free"], whole["random"], loss=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("steps", "how", "rates"),
+    [  # 11_plain.jsonl of ../shared/field: gpt-neox#1373, verl#3674
+        (1, {}, [1]),
+        (2, {}, [1 / 2, 1]),
+        (3, {}, [1 / 2, 1, 1 / 2]),
+        (5, {"warmup_steps": 2.0}, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]),
+        (3, {"warmup_steps": 9.0}, [1 / 3, 2 / 3, 1]),
+        (3, {"warmup_steps": 0.0}, [1, 2 / 3, 1 / 3]),
+        (3, {"lr_scheduler_type": "cosine"}, [1 / 2, 1, 1 / 2]),
+        (3, {"lr_scheduler_type": "constant_with_warmup"}, [1 / 2, 1, 1]),
+    ],
+)
+def test_no_step_of_a_schedule_is_at_zero_and_one_is_at_the_peak(toy_base, steps, how, rates):
+    run = train(toy_base, MIXED[:steps], per_device_train_batch_size=1, **how)
+    assert [row["learning_rate"] for row in run.history] == pytest.approx([r / 1e3 for r in rates])
+    assert run.trained == run.weights
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "int8", "prefix", "frozen", "gradual"])
+def test_a_run_that_changed_no_weight_says_so(toy_base, method):
+    with pytest.warns(UserWarning, match="3 steps changed no weight.*1e-300.*larger learning_rate"):
+        run = train(toy_base, method=method, learning_rate=1e-300, adapter_dtype="bfloat16")
+    assert run.trained == 0
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_same_seed_same_weights_another_seed_others(toy_base, bf16):
     first, second, other = (train(toy_base, MIXED, bf16=bf16, seed=seed) for seed in (5, 5, 6))
