@@ -12,6 +12,7 @@ import re
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
@@ -27,6 +28,8 @@ QUANTISED = ("qlora", "int8")
 """Methods whose base is held in 4 or 8 bits."""
 PADDING = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>")
 """Tokens that vocabularies keep for padding, or for nothing, the likeliest first."""
+ADAPTERS = "adapter_config.json"
+"""PEFT's file, which tells a folder of adapters from a model's."""
 
 
 class UnknownProfileError(ValueError):
@@ -98,10 +101,11 @@ PROFILES = _read_profiles()
 
 
 def find_profile(name: str | Path | Profile) -> Profile:
-    """The profile of a name, of a model folder, or of a hub id such as `owner/name`.
+    """The profile of a name, of a model folder or a saved run, or of a hub id such as `owner/name`.
 
     A folder or hub id that the course does not know gets rates by its size, read from its
-    safetensors when they are on this machine. What looks like a path is never sent to the hub.
+    safetensors when they are on this machine; a run of adapters has its base's, and its method.
+    What looks like a path is never sent to the hub.
     Raises UnknownProfileError, which lists the profiles, when it is none of these.
     """
     if isinstance(name, Profile):
@@ -112,8 +116,13 @@ def find_profile(name: str | Path | Profile) -> Profile:
     if (folder / "config.json").is_file():
         # A run remembers its base: a relative path would lead elsewhere from another folder.
         return _by_size(str(name), source=str(folder.resolve()))
-    if (folder / "adapter_config.json").is_file():
-        raise UnknownProfileError(f"{name} holds an adapter, not a model; open it with load_run")
+    if (folder / ADAPTERS).is_file():
+        base, _ = read_adapters(folder)
+        if base.method == "prefix":
+            remedy = f"train {base.name} again with method='lora' (--method lora)"
+            raise UnknownProfileError(f"{name} holds a prefix, which can't be merged; {remedy}")
+        found = {"name": str(name), "source": str(folder.resolve()), "revision": "main"}
+        return replace(base, **found, embedded=False)
     # `runs/mine` is a hub id, unless there is a folder `runs`.
     hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(name)) and not folder.parent.is_dir()
     if hub_id and isinstance(name, str):
@@ -147,11 +156,31 @@ def _by_size(name: str, *, source: str) -> Profile:
     )
 
 
+def read_adapters(folder: Path) -> tuple[Profile, dict[str, Any]]:
+    """The base of a folder of adapters that `Run.save` wrote, wherever it is now, with the method;
+    and the run's provenance. Raises UnknownProfileError when another program wrote the folder."""
+    try:
+        stated = json.loads((folder / "run.json").read_text(encoding="utf-8"))["provenance"]
+        base = Profile(**stated["profile"])
+        kind = json.loads((folder / ADAPTERS).read_text(encoding="utf-8"))["peft_type"]
+        if kind not in ("LORA", "PREFIX_TUNING"):
+            raise ValueError(f"peft_type is {kind!r}")
+        (folder / "adapter_model.safetensors").stat()  # without, PEFT would open a pickle
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnknownProfileError(
+            f"{folder} holds adapters, but no whole run of the lab ({error}); with PEFT load their "
+            "base and them, call merge_and_unload().save_pretrained(DIR), and give DIR"
+        ) from error
+    if base.embedded:
+        base = replace(find_profile(base.name), method=base.method)
+    return base, stated
+
+
 def local_folder(profile: Profile) -> Path | None:
     """The folder with the profile's weights, in the hub's cache or not; `None` when not here."""
     if not profile.on_hub:
         folder = Path(profile.source)
-        return folder if (folder / "config.json").is_file() else None
+        return folder if any((folder / f).is_file() for f in ("config.json", ADAPTERS)) else None
     found = try_to_load_from_cache(profile.source, "config.json", revision=profile.revision)
     if not isinstance(found, str):
         return None
@@ -194,7 +223,7 @@ def load(
     the network. Weights are read from safetensors alone, and code of a repository is never run.
 
     Args:
-        profile: a profile, its name, a model folder, or a hub id.
+        profile: a profile, its name, a model folder, a saved run, or a hub id.
         dtype: torch type of the weights; by default float32 however they are stored, because Adam's
             small updates vanish in bfloat16. Where the profile's method is qlora or int8 the
             linear layers are held in NF4 (Dettmers et al., arXiv 2305.14314) or 8 bits (arXiv
@@ -205,13 +234,12 @@ def load(
     Raises UnknownProfileError, or ModelNotAvailableError: offline, gated, misspelt or incomplete.
     """
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     silence_known_lines()
     profile = find_profile(profile)
-    quantised, folder = profile.method in QUANTISED, local_folder(profile)
-    dtype = dtype or (torch.bfloat16 if quantised else torch.float32)
-    options = {"dtype": dtype, "use_safetensors": True}
+    quantised = profile.method in QUANTISED
+    options = {"dtype": dtype or (torch.bfloat16 if quantised else torch.float32)}
     if quantised:
         options["device_map"] = {"": pick_device()}
         options["quantization_config"] = BitsAndBytesConfig(
@@ -219,19 +247,72 @@ def load(
             load_in_4bit=profile.method == "qlora",
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=bnb_4bit_use_double_quant,
-            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_compute_dtype=options["dtype"],
         )
     tokenizer = load_tokenizer(profile)
-    if folder:
-        parameters_in(folder)  # which tells a broken file
-    with progress_bars(shown=folder is None):  # of a download
-        model = _from_pretrained(AutoModelForCausalLM, profile, **options)
+    model = load_weights(profile, **options)
     if quantised:
         keep_layout(model)
     elif not profile.embedded:
         model.to(pick_device())
     choose_threads(sum(weight.numel() for weight in model.parameters()))
     return model.eval(), tokenizer
+
+
+def load_weights(profile: Profile, **options: Any) -> Any:
+    """A profile's model alone, on the CPU unless it is quantised; errors are those of `load`.
+
+    The adapters of a saved run are merged into their base, which is loaded unquantised in the same
+    dtype. To be quantised, the result goes through a temporary folder.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = local_folder(profile)
+    if folder:
+        parameters_in(folder)  # which tells a broken file
+    if folder is None or not (folder / ADAPTERS).is_file():
+        options["use_safetensors"] = True
+        with progress_bars(shown=folder is None):  # of a download
+            return _from_pretrained(AutoModelForCausalLM, profile, **options)
+    base, _ = read_adapters(folder)
+    model = load_weights(replace(base, method="full"), dtype=options["dtype"])
+    adapted = add_adapters(model, folder)
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    text = model.config.get_text_config()
+    if text.tie_word_embeddings and any(hasattr(end, "lora_A") for end in ends):
+        head = getattr(ends[1], "base_layer", ends[1])  # of tied ends an adapter changes one
+        head.weight = torch.nn.Parameter(head.weight.clone())
+        model.config.tie_word_embeddings = text.tie_word_embeddings = False
+    merged = adapted.merge_and_unload().requires_grad_(True)
+    if "quantization_config" not in options:
+        return merged
+    with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        with progress_bars(shown=False):
+            merged.save_pretrained(scratch)
+        return load_weights(replace(profile, source=scratch), **options)
+
+
+def add_adapters(model: Any, folder: Path) -> Any:
+    """PEFT's wrapper of a freshly loaded base with the adapters that a run saved in a folder.
+
+    Raises ModelNotAvailableError when the base is not the one that they were trained on.
+    """
+    from peft import PeftModel
+    from transformers import GenerationConfig
+
+    base, stated = read_adapters(folder)
+    if weights_hash(local_folder(base)) != stated["base_weights"]:
+        raise ModelNotAvailableError(
+            f"{folder} holds adapters for another version of {base.name}: the hash of the base's "
+            "weights differs; get that version, or fine-tune again"
+        )
+    if stated["added_tokens"]:  # their rows come with the adapters
+        size = len(load_tokenizer(replace(base, source=str(folder))))
+        if size > len(model.get_input_embeddings().weight):
+            model.resize_token_embeddings(size, mean_resizing=False)
+    model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return PeftModel.from_pretrained(model, str(folder), local_files_only=True)
 
 
 def load_tokenizer(profile: str | Path | Profile) -> Any:
@@ -269,6 +350,12 @@ def load_config(profile: Profile) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto import modeling_auto
 
+    folder = local_folder(profile)
+    if folder and (folder / ADAPTERS).is_file():
+        config = load_config(read_adapters(folder)[0])
+        text = config.get_text_config()
+        text.vocab_size = max(text.vocab_size, len(load_tokenizer(profile)))  # with added tokens
+        return config
     config = _from_pretrained(AutoConfig, profile)
     kind, what, instead = config.model_type, "", "one whose config.json names a ...ForCausalLM"
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, "")
@@ -292,7 +379,8 @@ def load_config(profile: Profile) -> Any:
 
 def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:
     folder = local_folder(profile)
-    remedy = "a folder needs config.json, *.safetensors and a tokenizer"
+    remedy = "a folder needs config.json, *.safetensors and a tokenizer; a saved run needs its "
+    remedy += "base, or the run it went on from, where it was"
     if profile.on_hub:
         options["revision"] = profile.revision
         remedy = "check the spelling (of a folder too) and the network (HF_HUB_OFFLINE unset); a "

@@ -120,7 +120,7 @@ PATHS += ["C:/mine", Path("mine"), Path("a/b")]
     ("name", "said"),
     [
         ("tinny", r"'tinny'.*choose tiny, small, tiny-early"),
-        ("runs/adapter", "load_run"),
+        ("runs/adapter", "no whole run of the lab.*merge_and_unload"),
         *((name, "no folder with a config.json has this path") for name in PATHS),
     ],
 )

@@ -93,6 +93,23 @@ def preflight(profile: str = "tiny", method: str | None = None) -> None:
         raise typer.Exit(1)
 
 
+@command
+def merge(run: Path, out: Path, dtype: str | None = None) -> None:
+    from sftlab.train import RunError, load_run
+
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} is not empty; give --out a new folder")
+    made = load_run(run, merge=True, dtype=dtype)
+    made.save(out)
+    print(f"{out} is a plain model of {made.model.num_parameters():,} weights, {made.model.dtype}")
+    print("files    ", *sorted(file.name for file in out.iterdir()))
+    print("read by   vLLM, llama.cpp's convert_hf_to_gguf.py, and transformers:")
+    print("    from transformers import AutoModelForCausalLM, AutoTokenizer")
+    print(f"    model = AutoModelForCausalLM.from_pretrained({str(out)!r})")
+    print(f"    tokenizer = AutoTokenizer.from_pretrained({str(out)!r})")
+    print(f"next      sftlab chat {shlex.quote(str(out))}")
+
+
 GB = 1e9
 
 

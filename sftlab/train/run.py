@@ -5,25 +5,32 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pprint import pformat
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from sftlab.chat import resize_embeddings
 from sftlab.data import Message
 from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
-from sftlab.models import ADAPTED, Profile, find_profile, local_folder, weights_hash
+from sftlab.models import (
+    ADAPTED,
+    ADAPTERS,
+    QUANTISED,
+    Profile,
+    add_adapters,
+    find_profile,
+    load_weights,
+    read_adapters,
+)
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_row
 from sftlab.train.methods import cast_adapters, load_base
@@ -31,6 +38,7 @@ from sftlab.train.settings import LORA_CONFIG, SFT_CONFIG, Settings
 
 _RECORD = "seconds tokens provenance history validation kept_epoch trained weights".split()
 METER = "meter.parquet"
+DTYPES = ("float32", "bfloat16", "float16")  # of a merged model's weights
 
 
 class RunError(ValueError):
@@ -62,6 +70,11 @@ class Run:
     def trained_share(self) -> float:
         """Weights that were trained for each weight of the base; 1 under full fine-tuning."""
         return self.trained / self.weights if self.weights else 0.0
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the model is a base with adapters around it, and not merged."""
+        return self.settings.method in ADAPTED and not self.provenance.get("merged")
 
     def chat(self, messages: str | Sequence[Message], **options: Any) -> str:
         """The assistant's next words, up to 64 tokens; options are those of `answer`."""
@@ -120,51 +133,80 @@ class Run:
         }
         if named := [name for name, used in lacking.items() if used]:
             raise RunError(f"TRL and PEFT have no {', '.join(named)}: train a run without")
-        form = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-        loader = FileSystemLoader(Path(__file__).parent)
-        environment = Environment(loader=loader, undefined=StrictUndefined, **form)
-        environment.filters["repr"] = repr
+        if self.provenance.get("merged"):
+            raise RunError("a merged run has no recipe of its own: ask the run before the merge")
         source = profile["source"]
-        return environment.get_template("recipe.jinja").render(
+        if (Path(source) / ADAPTERS).is_file():
+            raise RunError(
+                f"the base {source} holds adapters: for plain TRL merge that run first (`sftlab "
+                "merge`, or run.merge().save), and train on the result"
+            )
+        return _render(
+            "recipe.jinja",
             settings=settings,
             tokenizer=self.tokenizer,
             model=find_profile(profile["name"]).source if profile["embedded"] else source,
             revision=profile["revision"],
             added=pformat(self.provenance["added_tokens"], width=90),
             config=self.model.config.get_text_config(),
-            peft=self.model.peft_config["default"] if settings.method in ADAPTED else None,
+            peft=self.model.peft_config["default"] if self.adapted else None,
             same=SFT_CONFIG,
             lora=LORA_CONFIG,
         )
 
+    def merge(self, *, dtype: str | None = None) -> "Run":
+        """The run as a plain model, on the CPU, adapters added to the weights; this one stays.
+
+        `run.merge().save(DIR)` writes a folder that transformers, vLLM and llama.cpp's converter
+        read. `dtype` is float32, or bfloat16 after qlora or int8 in bf16, unless given.
+
+        The base is loaded again, unquantised. Under lora logits stay the same to 1e-5 of their size
+        in float32. Under qlora and int8, whose adapters were trained beside rounded weights, they
+        move: those of the 3.7M model by 6% and 1% (root mean square). Measure such a run again
+        before you ship it. A prefix can't be merged.
+        """
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            self.write(Path(folder))
+            return load_run(folder, merge=True, dtype=dtype)
+
     def save(self, folder: str | Path) -> Path:
         """Write weights, tokenizer with its template, and run.json to a new folder.
 
-        With full fine-tuning it is a model that plain transformers loads; adapters need the base
-        that run.json names, for a local folder by the only path of this machine in it.
+        Without adapters it is a model that plain transformers loads. Adapters need the base that
+        run.json names, for a local folder by the only path of this machine in it; README.md there
+        has the lines for plain PEFT.
         """
         folder = Path(folder)
         if folder.exists() and any(folder.iterdir()):
-            raise RunError(f"{folder} is not empty; save to a new folder")
+            raise RunError(f"{folder} is not empty; give a new folder")
         self.write(folder)
         return folder
 
     def write(self, folder: Path) -> None:
         """The same beside what else is in the folder; run.json comes last."""
         options = {}
-        if self.settings.method in ADAPTED:
+        if self.adapted:
             profile = self.provenance["profile"]
             # PEFT would write this machine's path, into a README too. Rows that were added are
-            # saved with the adapters; without the option it looks on the hub whether any were.
+            # saved with the adapters, untrained ones with all others; without the option it looks
+            # on the hub whether any were.
             base = profile["name" if Path(profile["source"]).is_absolute() else "source"]
             self.model.peft_config["default"].base_model_name_or_path = base
             below = self.model.get_base_model()
             below.name_or_path = below.config.name_or_path = base
-            options["save_embedding_layers"] = False
+            untrained = not self.settings.train_control_tokens
+            options["save_embedding_layers"] = bool(self.provenance["added_tokens"]) and untrained
         with quiet_libraries():
             self.model.save_pretrained(folder, **options)
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)
+        if self.adapted:
+            values = {"settings": self.settings, "provenance": self.provenance}
+            stacked = (Path(profile["source"]) / ADAPTERS).is_file()
+            values |= {"local": profile["name"] == base, "on_adapters": stacked}
+            card = _render("adapters.jinja", **values)
+            (folder / "README.md").write_text(card, encoding="utf-8")  # in place of PEFT's
+        _add_older_names(folder)
         if self._meter is not None:
             self._meter.to_parquet(folder / METER)
         record = {"settings": asdict(self.settings), **{n: getattr(self, n) for n in _RECORD}}
@@ -172,11 +214,44 @@ class Run:
         (folder / "run.json").write_text(text + "\n", encoding="utf-8")
 
 
-def load_run(folder: str | Path) -> Run:
+def _render(template: str, **values: Any) -> str:
+    form = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, undefined=StrictUndefined, **form)
+    environment.filters["repr"] = repr
+    return environment.get_template(template).render(**values)
+
+
+def _add_older_names(folder: Path) -> None:
+    """Write what transformers 4 reads too, which vLLM and llama.cpp's converter may have.
+
+    It has no TokenizersBackend, takes a list of `extra_special_tokens` for a mapping, and does not
+    read `rope_parameters`: where theta is 500,000 it would compute with 10,000, without a word.
+    """
+    for file in filter(Path.is_file, [folder / "config.json", folder / "tokenizer_config.json"]):
+        stated = json.loads(file.read_text(encoding="utf-8"))
+        if stated.get("tokenizer_class") == "TokenizersBackend":
+            stated["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if isinstance(stated.get("extra_special_tokens"), list):
+            stated["additional_special_tokens"] = stated.pop("extra_special_tokens")
+        rope = dict(stated.get("rope_parameters") or {})
+        if "rope_theta" in rope:  # a mapping for each kind of layer, as Gemma 3's, has no such form
+            for key in {"rope_theta", "partial_rotary_factor"} & set(rope):
+                stated[key] = rope.pop(key)
+            if rope.get("rope_type", "default") != "default":
+                stated["rope_scaling"] = rope
+        file.write_text(json.dumps(stated, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_run(folder: str | Path, *, merge: bool = False, dtype: str | None = None) -> Run:
     """Open a run that `Run.save` wrote; the network is used only for a hub base not in the cache.
 
+    With `merge` it is opened as `Run.merge` makes it, in a `dtype`: what training held in 4 or 8
+    bits is never loaded so.
+
     Raises:
-        RunError: the folder holds no run, or the base of its adapters is not the one it was.
+        RunError: the folder holds no run, or one that can't be merged.
+        ModelNotAvailableError: the base of its adapters is not there, or not the one it was.
     """
     folder = Path(folder)
     try:
@@ -186,33 +261,38 @@ def load_run(folder: str | Path) -> Run:
         fields = {name: record[name] for name in _RECORD}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{folder} can't be opened as a run: {error}; give the folder that Run.save wrote"
+            f"{folder} can't be opened as a run: {error}; give the folder that Run.save or "
+            "`sftlab train --out` wrote"
         ) from error
+    adapted = settings.method in ADAPTED and not fields["provenance"].get("merged")
+    merge = merge and adapted
+    if merge and settings.method == "prefix":
+        raise RunError(
+            f"{folder} holds a prefix, which weights can't take in; open it beside its base, as its"
+            " README.md says, or train again with method='lora' (--method lora)"
+        )
+    if dtype not in (None, *DTYPES):
+        raise RunError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
+    kept = (folder / METER).is_file() and not merge
+    meter = pd.read_parquet(folder / METER) if kept else None
     with quiet_libraries():
         options = {"local_files_only": True, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model = _load_model(folder, tokenizer, settings, profile, record["provenance"])
-    meter = pd.read_parquet(folder / METER) if (folder / METER).is_file() else None
+        if merge:
+            halved = settings.method in QUANTISED and settings.bf16
+            dtype = dtype or ("bfloat16" if halved else "float32")
+            model = load_weights(find_profile(folder), dtype=getattr(torch, dtype))
+        elif adapted:
+            model, _ = load_base(read_adapters(folder)[0], settings)
+            model = add_adapters(model, folder)
+            cast_adapters(model, settings.adapter_dtype)
+        else:
+            options |= {"use_safetensors": True, "dtype": getattr(torch, dtype or "float32")}
+            model = AutoModelForCausalLM.from_pretrained(folder, **options)
+            if not profile.embedded:
+                model.to(pick_device())  # as `load` places its base
+    if merge:
+        source = profile.name if Path(profile.source).is_absolute() else profile.source
+        described = asdict(profile) | {"source": source}  # it needs its base no more
+        fields["provenance"] |= {"profile": described, "merged": True}
     return Run(model=model.eval(), tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
-
-
-def _load_model(
-    folder: Path, tokenizer, settings: Settings, profile: Profile, provenance: dict[str, Any]
-):
-    if settings.method not in ADAPTED:
-        options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
-        return model if profile.embedded else model.to(pick_device())  # as `load` places its base
-    if profile.embedded:  # on this machine, wherever that is
-        profile = find_profile(profile.name)
-    model, _ = load_base(profile, settings)
-    if weights_hash(local_folder(profile)) != provenance["base_weights"]:
-        raise RunError(
-            f"{folder} holds adapters for another version of {profile.name}: the hash of the base's"
-            " weights differs; get that version, or fine-tune again"
-        )
-    resize_embeddings(model, tokenizer, provenance["added_tokens"])
-    model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    found = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
-    cast_adapters(found, settings.adapter_dtype)
-    return found

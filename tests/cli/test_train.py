@@ -131,12 +131,36 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, call, my, step, said):
     assert call(*again[1:])[0] == 0
 
 
+def test_a_run_is_merged_and_gone_on_from(monkeypatch, call, my):
+    how = ["--method", "lora", "--rate", "2e-2"]
+    assert call(*my, *how)[0] == 0
+    code, out, err = call("merge", "runs/mine", "--out", "merged")
+    assert code == 0, err
+    made = {}
+    for line in re.findall("^    (.*)", out, flags=re.M):  # three lines in plain transformers
+        exec(line, made)
+    assert made["model"].num_parameters() > 100_000
+    assert made["tokenizer"].chat_template
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What is 3 of 9?\n"))
+    assert call(*shlex.split(out.splitlines()[-1])[2:])[0] == 0
+    code, out, err = call("merge", "runs/mine", "--out", "merged")
+    assert (code, out) == (2, "")
+    assert err == "sftlab: merged is not empty; give --out a new folder\n"
+    assert "--out` wrote" in call("merge", "merged/none", "--out", "x")[2]
+    for base in ("merged", "runs/mine"):
+        out = f"runs/from-{base[:3]}"
+        code, out, err = call(*my, *how, "--profile", base, "--out", out)
+        assert code == 0, err
+        assert re.search(r"Exact matches: from [1-9]", out), out
+
+
 def test_the_readmes_commands_of_the_day_after_run_as_they_stand(monkeypatch, call, tmp_path):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = re.search(r"^## Your own data\n(.*?)(?=^## )", text, flags=re.M | re.S)[1]
     block = re.search(r"^```bash\n(.*?)^```", section, flags=re.M | re.S)[1]
     commands = [shlex.split(line, comments=True) for line in block.splitlines()]
-    assert [command[1] for command in commands if command] == ["validate", "train", "chat"]
+    used = [command[1] for command in commands if command]
+    assert used == ["validate", "train", "chat", "merge", "train"]
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "my.jsonl", ROWS)
     monkeypatch.setattr(sys, "stdin", io.StringIO("What is 3 of 9?\n"))

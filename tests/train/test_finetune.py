@@ -16,7 +16,7 @@ from toy_run import EXAMPLES, equal, same, talk, train
 from transformers import AutoModelForCausalLM
 
 from sftlab.chat import CHATML, FAMILIES, IGNORED, setup_chat_template
-from sftlab.models import load
+from sftlab.models import ModelNotAvailableError, load
 from sftlab.train import ExampleError, RunError, Settings, SettingsError, load_run, untrained
 from sftlab.train.examples import supervise
 
@@ -116,7 +116,7 @@ def test_adapters_open_from_another_folder_and_not_on_another_base(toy_base, tmp
     with torch.no_grad():
         model.lm_head.weight += 1
     model.save_pretrained(tmp_path / "base")
-    with pytest.raises(RunError, match="another version"):
+    with pytest.raises(ModelNotAvailableError, match="another version"):
         load_run(saved)
     with pytest.raises(RunError, match="give the folder that Run"):
         load_run(tmp_path)
