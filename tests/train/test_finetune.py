@@ -189,11 +189,11 @@ HALF = [m | {"train": False} if m["content"] == "Paris" else m for m in TURNS]
     ("template", "messages", "how", "said"),
     [
         *((family, TURNS, {}, "Paris{end}euro{end}") for family in FAMILIES),
-        ("chatml", TURNS, {"supervised": "last"}, "euro{end}"),
+        ("chatml", TURNS, {"turns": "last"}, "euro{end}"),
         ("chatml", TURNS, {"end_of_turn": False}, "Pariseuro"),
         ("chatml", HALF, {}, "euro{end}"),
         (PLAIN, TURNS, {}, "Pariseuro{end}"),
-        ("chatml", TURNS, {"supervised": "everything"}, None),
+        ("chatml", TURNS, {"turns": "everything"}, None),
     ],
 )
 def test_what_is_learned(toy_base, template, messages, how, said):
