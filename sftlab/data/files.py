@@ -11,22 +11,15 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from sftlab.data.messages import (
-    COLUMNS,
-    Conversation,
-    Problem,
-    RecordsError,
-    parse_json,
-    problem,
-    read_row,
-    shown,
-)
+from sftlab.data.messages import Conversation
+from sftlab.data.problems import Problem, RecordsError, parse_json, problem, shown
+from sftlab.data.shapes import CARRIED, COLUMNS, read_row
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,8 +42,10 @@ class FileRow:
     text: str | None = None  # of a row that could not be read
     counts: bool = True
 
-    def converted(self) -> Conversation:
-        return Conversation(problems=self.problems) if self.problems else read_row(self.value)
+    def converted(self, meta: Sequence[str] = ()) -> Conversation:
+        if self.problems:
+            return Conversation(problems=self.problems)
+        return read_row(self.value, meta=meta)
 
 
 class DataFile:
@@ -88,6 +83,8 @@ class DataFile:
             yield from _csv_rows(file, "\t" if self.format == "tsv" else ",;\t")
         elif self._is_document(head.decode("utf-8-sig", "replace").strip()):
             yield from self._document_rows(file)
+        elif _is_pretty(head.decode("utf-8-sig", "replace")):
+            yield _of_file("pretty", line=1)
         else:
             for number, raw in enumerate(file, start=1):
                 if raw.strip():
@@ -114,19 +111,42 @@ class DataFile:
         if row.problems:
             yield replace(row, counts=False)
             return
-        rows = row.value
-        if isinstance(rows, dict) and not COLUMNS & rows.keys():
-            arrays = [
-                key
-                for key, one in rows.items()
-                if isinstance(one, list) and one and isinstance(one[0], dict)
-            ]
-            if len(arrays) > 1:
-                yield _of_file("arrays", shown(arrays))
-                return
-            rows = rows[arrays[0]] if arrays else rows
-        for value in rows if isinstance(rows, list) else [rows]:
-            yield FileRow(value)
+        rows = _rows_in(row.value) if isinstance(row.value, dict) else row.value
+        if isinstance(rows, FileRow):
+            yield rows
+        else:
+            yield from map(FileRow, rows if isinstance(rows, list) else [rows])
+
+
+def _is_pretty(head: str) -> bool:
+    """Whether the first row goes on after its line, as JSON with an indent does."""
+    first, _, rest = head.lstrip().partition("\n")
+    return first.startswith("{") and first.rstrip()[-1] in "{[,:" and rest[:1] in (" ", "\t")
+
+
+def _rows_in(found: dict[str, Any]) -> list | FileRow:
+    """The rows of an object: of its one array, of a table by columns, or the object as the row."""
+    if COLUMNS & found.keys():
+        indexes = {tuple(one) if isinstance(one, dict) else () for one in found.values()}
+        values = [list(one.values()) if isinstance(one, dict) else one for one in found.values()]
+        even = all(isinstance(one, list) for one in values) and len({*map(len, values)}) == 1
+        texts = (found[name] for name in COLUMNS & found.keys())
+        if even and len(indexes) == 1 and not any(_has_objects(one) for one in texts):
+            return [dict(zip(found, row, strict=True)) for row in zip(*values, strict=True)]
+        return [found]
+    arrays = [key for key, one in found.items() if _has_objects(one)]
+    if len(arrays) > 1:
+        return _of_file("arrays", shown(arrays))
+    if arrays:
+        beside = [key for key in found if key not in arrays and key.lower() not in CARRIED]
+        return _of_file("beside", shown(beside)) if beside else found[arrays[0]]
+    if found and all(isinstance(one, dict | list) for one in found.values()):
+        return _of_file("table", shown(found))
+    return [found]
+
+
+def _has_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _elements(text: str, count: int) -> Iterator[FileRow]:
@@ -187,11 +207,18 @@ def _parquet_rows(path: Path) -> Iterator[FileRow]:
                 yield _of_file("same-column", shown(names))
             for batch in table.iter_batches(batch_size=256):
                 for row in batch.to_pylist():
-                    # As JSON has it: dates, bytes and decimals as text, NaN as nothing.
-                    plain = json.dumps(row, default=text)
-                    yield FileRow(json.loads(plain, parse_constant=lambda name: None))
+                    # As JSON has it: dates, bytes and decimals as text, NaN as nothing. Of nested
+                    # objects all have the keys of all, with nulls: those say nothing.
+                    plain = json.loads(json.dumps(row, default=text), parse_constant=lambda n: None)
+                    yield FileRow({key: _without_nulls(one) for key, one in plain.items()})
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         yield _of_file("parquet", shown(" ".join(str(error).split())))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
 
 
 def _of_file(kind: str, value: str | None = None, line: int | None = None, **words: Any) -> FileRow:
@@ -229,10 +256,9 @@ class Report:
     broken: bool = False  # something is wrong with the file itself
     messages: int = 0  # of the good rows, as the characters
     characters: int = 0
-    has_train: bool = False  # a message of a good row has `train`
     shapes: Counter[str] = field(default_factory=Counter)  # rows of each, good or bad
-    meta: Counter[str] = field(default_factory=Counter)  # good rows with each further column
-    left_out: Counter[str] = field(default_factory=Counter)  # keys of messages not kept
+    used: Counter[str] = field(default_factory=Counter)  # good rows that have what is read: tools
+    meta: Counter[str] = field(default_factory=Counter)  # good rows with what is carried along
     kinds: Counter[str] = field(default_factory=Counter)  # all problems, by what is wrong
     problems: list[Problem] = field(default_factory=list)  # the first of each kind
 
@@ -244,9 +270,9 @@ class Report:
     def problems_total(self) -> int:
         return self.kinds.total()
 
-    def add(self, row: FileRow) -> Conversation:
+    def add(self, row: FileRow, meta: Sequence[str] = ()) -> Conversation:
         """Count a row; returns what it became, its problems with their place."""
-        found = row.converted()
+        found = row.converted(meta)
         self.rows += row.counts
         self.broken |= not row.counts
         self.bad += row.counts and bool(found.problems)
@@ -255,9 +281,10 @@ class Report:
             self.good += 1
             self.messages += len(found.messages)
             self.characters += sum(len(message["content"]) for message in found.messages)
-            self.has_train |= any("train" in message for message in found.messages)
-            self.meta.update(found.meta.keys())
-            self.left_out.update(found.left_out)
+            self.used.update(sorted(found.used))
+            # `messages[3].id` counts as `messages[].id`.
+            names = (re.sub(r"\[\d+\]", "[]", name) for name in found.meta)
+            self.meta.update(dict.fromkeys(names, 1))
         at = {"file": self.file, "row": self.rows if row.counts else None}
         found.problems = [replace(o, line=row.line or o.line, **at) for o in found.problems]
         for one in found.problems:
@@ -274,7 +301,7 @@ class Report:
         split = "all good" if self.ok else f"{self.good:,} good, {self.bad:,} bad"
         good = f"{self.messages:,} messages, {self.characters:,} characters" if self.good else ""
         table = {"shapes": _listed(self.shapes), "good rows": good}
-        table |= {"meta": _listed(self.meta), "left out": _listed(self.left_out)}
+        table |= {"used": _listed(self.used), "carried": _listed(self.meta)}
         lines = [f"{self.file}: {self.rows:,} rows, {split}"]
         lines += [f"{name:<12} {value}" for name, value in table.items() if value]
         for what, times in self.kinds.most_common():
@@ -298,14 +325,16 @@ def validate(
     limit: int = 100,
     good: str | Path | None = None,
     bad: str | Path | None = None,
+    meta: Sequence[str] = (),
 ) -> Report:
     """Check every row of a file, in memory that does not grow with it (but for a JSON document).
 
     Args:
         limit: how many problems of a kind the report holds; all are counted.
-        good: write the good rows here, as JSONL with `messages` and the other columns.
+        good: write the good rows here, as JSONL with `messages`, `tools` and `meta`.
         bad: write the bad rows here, as JSONL with `line` (or `row`, where there are no lines),
             `problems`, and `value`, or `text` where it could not be read.
+        meta: names of columns, and of keys of messages, to carry along in `meta`.
 
     Raises RecordsError for a file that can't be read, or an output that is the file itself.
     """
@@ -320,9 +349,10 @@ def validate(
             for target in (good, bad)
         )
         for row in source:
-            found = report.add(row)
+            found = report.add(row, meta)
             if keep and not found.problems:
-                kept = {"messages": found.messages, **found.meta}
+                kept = {"messages": found.messages, "tools": found.tools, "meta": found.meta}
+                kept = {key: value for key, value in kept.items() if value}
                 print(json.dumps(kept, ensure_ascii=False), file=keep)
             elif reject and found.problems and row.counts:
                 where = {"row": report.rows} if row.line is None else {"line": row.line}
@@ -334,29 +364,24 @@ def validate(
     return report
 
 
-def read(path: str | Path, *, bad: str | Path = "raise") -> "Dataset":
+def read(path: str | Path, *, bad: str | Path = "raise", meta: Sequence[str] = ()) -> "Dataset":
     """The rows of a file as a `datasets.Dataset` of `messages` and `meta`, in memory.
 
-    `bad` is "raise", "drop", or the path of a JSONL file for the bad rows with their problems.
-    Where a message has `train`, all have: true for what is trained on.
+    `bad` is "raise", "drop", or the path of a JSONL file for the bad rows with their problems;
+    `meta` is as for `validate`. Where a row has tools, there is a column `tools` too.
 
     Raises RecordsError when a row is wrong and `bad` is "raise", no row is good, or the file itself
     is not sound: it is cut off, say.
     """
-    from datasets import Dataset, Features, Json, List, Value
+    from datasets import Dataset, Features, Json, List
 
-    report = validate(path, bad=None if bad in ("raise", "drop") else bad)
+    report = validate(path, bad=None if bad in ("raise", "drop") else bad, meta=meta)
     if (report.bad and bad == "raise") or report.broken or not report.good:
         raise RecordsError(report.problems, report.problems_total)
-    message = {"role": Value("string"), "content": Value("string")}
-    if report.has_train:
-        message["train"] = Value("bool")
-    rows = []
-    for row in DataFile(path):
-        found = row.converted()
-        if not found.problems:
-            # Arrow fills what is missing with None, which would pass for "not trained on".
-            filled = [{"train": one["role"] == "assistant"} | one for one in found.messages]
-            messages = filled if report.has_train else found.messages
-            rows.append({"messages": messages, "meta": found.meta})
-    return Dataset.from_list(rows, features=Features({"messages": List(message), "meta": Json()}))
+    found = (row.converted(meta) for row in DataFile(path))
+    rows = [vars(one) for one in found if not one.problems]
+    columns = {"messages": List(Json()), "tools": Json(), "meta": Json()}
+    if not report.used["tools"]:
+        del columns["tools"]
+    # JSON, because Arrow would give all messages the keys of all.
+    return Dataset.from_list([{k: row[k] for k in columns} for row in rows], Features(columns))

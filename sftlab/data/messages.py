@@ -1,32 +1,23 @@
-"""A row of any shape as messages (`read_row`), and how a mistake in it is reported.
+"""The messages of a row in one form, however other tools write them, and what is wrong with them.
 
-shape               columns                                becomes
-messages            messages: [{role, content}, ...]       as it is
-sharegpt            conversations: [{from, value}, ...]    human -> user, gpt -> assistant
-prompt-completion   prompt, completion: texts, or lists    user, assistant (a list: its messages)
-                    of messages as TRL takes them
-alpaca              instruction, input, output             user (instruction, an empty line,
-                                                           input), assistant
+{"role": "system",    "content": "Be brief."}      optional, only first
+{"role": "user",      "content": "2 + 2?"}         user and assistant take turns, the user begins
+{"role": "assistant", "content": "4",              empty only beside reasoning or calls
+ "train": false,                                   keeps an answer out of the loss
+ "reasoning_content": "Two and two.",              what the model thinks before it answers
+ "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 2}}}]}
+{"role": "tool",      "content": "4"}              a call's result, between two answers
 
-{"role": "system",    "content": "Be brief."}     optional, only first; or a column `system`
-{"role": "user",      "content": "2 + 2?"}        user and assistant take turns, the user begins
-{"role": "assistant", "content": "4"}             `"train": False` keeps an answer out of the loss
-{"role": "tool",      "content": "..."}           only between two turns of the assistant
+Every key is used, carried along by name, or refused by name.
 """
 
-import json
-import math
-import reprlib
-import string
-import tomllib
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
-from pydantic_core import PydanticCustomError
+
+from sftlab.data.problems import PROBLEMS, Problem, parse_json, problem, shown
 
 Message = dict[str, Any]
 ROLES = ("system", "user", "assistant", "tool")
@@ -39,73 +30,19 @@ _ROLE_NAMES = {
 _FOLLOWS = {
     "user": (None, "assistant"), "assistant": ("user", "tool"), "tool": ("assistant", "tool"),
 }  # fmt: skip
-SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "messages": (("messages",),),
-    "sharegpt": (("conversations", "conversation"),),
-    "prompt-completion": (("prompt", "question"), ("completion", "response", "answer")),
-    "alpaca": (("instruction",), ("output", "response")),
-}
-"""The columns that each shape needs, with the names that mean the same."""
-COLUMNS = {name for columns in SHAPES.values() for names in columns for name in names}
-_INPUTS, _SYSTEMS = ("input", "context"), ("system", "system_prompt")
-_NOTHING = (None, "")  # where a row has no such column, a Parquet has a null, a CSV an empty cell
-_PROBLEMS = tomllib.loads(Path(__file__).with_name("problems.toml").read_text(encoding="utf-8"))
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
-_SHORT.maxlist, _SHORT.maxdict, _SHORT.maxlevel = 3, 4, 3
+_FLAGS = "train weight loss loss_weight training trainable train_on_turn".split()
+"""Keys by which tools say whether an answer is learned; true and false, or 1 and 0."""
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+DEEPEST = 40
+"""Levels of nesting in a call or a definition of a tool; templates render by recursion."""
 
 
-def shown(value: Any) -> str:
-    """A value in about 60 characters as Python writes it, control characters escaped."""
-    return _SHORT.repr(value)
+class Entry(NamedTuple):
+    """A message as a row has it: its place (`messages[1].{}`, or a column), and what is there."""
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One mistake, with its place and what to do about it."""
-
-    what: str  # in words that are the same for every row, so that mistakes can be counted
-    remedy: str
-    field: str = ""  # as the file names it: `conversations[2].value`
-    value: str | None = None  # what is there, shortened
-    file: str = ""
-    line: int | None = None  # where the row begins, from 1; None in Parquet and JSON documents
-    row: int | None = None  # from 1; None for what concerns the whole file
-
-    @property
-    def place(self) -> str:
-        """`line 17`, or `row 17` where there are no lines, or nothing."""
-        if self.line is not None:
-            return f"line {self.line}"
-        return f"row {self.row}" if self.row is not None else ""
-
-    def __str__(self) -> str:
-        where = ", ".join(filter(None, (self.file, self.place, self.field)))
-        value = f" ({self.value})" if self.value else ""
-        return ": ".join(filter(None, (where, f"{self.what}{value}; {self.remedy}")))
-
-
-def problem(kind: str, field: str = "", value: str | None = None, **words: Any) -> Problem:
-    """The problem of a kind of problems.toml, its $words filled in."""
-    what, remedy = (string.Template(text).substitute(words) for text in _PROBLEMS[kind])
-    return Problem(what, remedy, field, value)
-
-
-class RecordsError(ValueError):
-    """Data that can't be used as it is: its problems, or the first of `total`.
-
-    data.jsonl, line 17, messages[1].content: the content is empty ('  '); write a text, or ...
-    """
-
-    def __init__(self, problems: Sequence[Problem], total: int | None = None):
-        self.problems, self.total = tuple(problems), total or len(problems)
-        lines = [str(problem) for problem in self.problems[:5]]
-        if self.total > len(lines):
-            lines.append(f"... and {self.total - len(lines):,} more; `sftlab validate` lists them")
-        super().__init__("\n".join(lines))
-
-    def __reduce__(self):  # a sweep sends errors from one process to another
-        return type(self), (self.problems, self.total)
+    place: str
+    item: Mapping[str, Any]
+    prompt: bool = False  # of a prompt, whose answers are not learned
 
 
 @dataclass
@@ -114,100 +51,10 @@ class Conversation:
 
     messages: list[Message] = field(default_factory=list)  # not to be used if there are problems
     shape: str | None = None
-    meta: dict[str, Any] = field(default_factory=dict)  # the other columns
+    tools: list[dict[str, Any]] | None = None  # definitions, in OpenAI's form
+    meta: dict[str, Any] = field(default_factory=dict)  # what is carried along, by name
     problems: list[Problem] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)  # keys of messages: `messages[].name`
-
-
-def convert(row: Mapping[str, Any]) -> list[Message]:
-    """The messages of a row in one of `SHAPES`; RecordsError with all that is wrong with it."""
-    found = read_row(row)
-    if found.problems:
-        raise RecordsError(found.problems)
-    return found.messages
-
-
-def read_row(row: Any, *, answered: bool = True, control: Sequence[str] = ()) -> Conversation:
-    """One row as messages, with all that is wrong with it.
-
-    Args:
-        answered: require an answer to learn at the end; a conversation to be continued needs none.
-        control: tokens of a chat template, which no content may contain.
-    """
-    if not isinstance(row, Mapping):
-        return Conversation(problems=[problem("row-type", value=shown(row))])
-    shape, columns = _detect(row)
-    found = Conversation(shape=shape)
-    there = f"it has {shown(', '.join(map(str, row)) or 'no column')}"
-    if shape is None:
-        kind = "one-message" if {"role", "content"} <= row.keys() else "no-shape"
-        return replace(found, problems=[problem(kind, "", there)])
-    if None in columns:
-        missing = SHAPES[shape][columns.index(None)][0]
-        return replace(found, problems=[problem("column-missing", missing, there, shape=shape)])
-    entries: list[tuple[str, Mapping]] = []  # of each message its place, and what is there
-    for column, role in zip(columns, ("user", "assistant"), strict=False):
-        value = row[column]
-        pairs = isinstance(value, list | tuple) and value and isinstance(value[0], Mapping)
-        if len(columns) == 1 or (pairs and shape == "prompt-completion"):
-            entries += _listed(column, value, found.problems)
-        else:
-            entries.append((column, {"role": role, "content": value}))
-    used = {*columns, "messages"}
-    if shape == "alpaca":
-        name = next((name for name in _INPUTS if row.get(name) not in _NOTHING), _INPUTS[0])
-        used.add(name)
-        added = row.get(name) or ""
-        if not isinstance(added, str):
-            found.problems.append(problem("input-type", name, shown(added)))
-        elif added.strip() and isinstance(entries[0][1]["content"], str):
-            entries[0][1]["content"] += f"\n\n{added}"
-    if found.problems:
-        return found
-    system = next((name for name in _SYSTEMS if row.get(name) not in _NOTHING), None)
-    first = entries[0][1]
-    if system is None:
-        used.update(_SYSTEMS)
-    elif normal_role(first.get("role") or first.get("from")) != "system":
-        used.add(system)
-        entries.insert(0, (system, {"role": "system", "content": row[system]}))
-    found.meta = {key: value for key, value in row.items() if key not in used}
-    if found.meta.keys() == {"meta"} and isinstance(found.meta["meta"], Mapping):
-        found.meta = dict(found.meta["meta"])  # the lab's own rows come back as they were
-    _check_messages(found, entries, answered=answered, control=control)
-    return found
-
-
-def _detect(row: Mapping[str, Any]) -> tuple[str | None, list[str | None]]:
-    """The shape and the row's names of its columns, `None` for one that is missing.
-
-    By cells with a value, or else by columns; of an incomplete shape most must be there.
-    """
-    for present in (lambda name: row.get(name) not in _NOTHING, row.__contains__):
-        found = {s: [next(filter(present, n), None) for n in SHAPES[s]] for s in SHAPES}
-        for shape, columns in found.items():
-            if None not in columns:
-                return shape, columns
-    shape, columns = max(found.items(), key=lambda one: sum(map(bool, one[1])))
-    return (shape, columns) if any(columns) else (None, [])
-
-
-def _listed(column: str, value: Any, problems: list[Problem]) -> list[tuple[str, Mapping]]:
-    """The messages of a list, each with its place; in a CSV the list is the JSON text of one."""
-    if isinstance(value, str):
-        value, wrong = parse_json(value)
-        if wrong:
-            remedy = "a cell with messages holds JSON: write it with json.dumps, not with str"
-            problems += [replace(one, field=column, line=None, remedy=remedy) for one in wrong]
-            return []
-    if not isinstance(value, list | tuple) or not value:
-        kind = "no-messages" if value in ([], ()) else "messages-type"
-        problems.append(problem(kind, column, shown(value)))
-        return []
-    for index, item in enumerate(value):
-        if not isinstance(item, Mapping):
-            problems.append(problem("message-type", f"{column}[{index}]", shown(item)))
-    return [(f"{column}[{index}].{{}}", item) for index, item in enumerate(value)]
+    used: set[str] = field(default_factory=set)  # columns, and keys such as `messages[].train`
 
 
 def normal_role(value: Any) -> Any:
@@ -216,63 +63,92 @@ def normal_role(value: Any) -> Any:
     return _ROLE_NAMES.get(name, name) if name else value
 
 
-def _sound(content: str, info: pydantic.ValidationInfo) -> str:
-    if not content.strip():
-        raise PydanticCustomError("empty", "")
-    for token in ("\0", *(info.context or ())):
-        if token in content:
-            raise PydanticCustomError("nul" if token == "\0" else "control", "", {"value": token})
-    return content
+def is_nothing(value: Any) -> bool:
+    """Whether it says nothing: null in a Parquet, an empty cell in a CSV, NaN in pandas."""
+    empty = isinstance(value, str | list | tuple | Mapping) and not value
+    return value is None or empty or (isinstance(value, float) and value != value)
+
+
+def unsound(value: Any, control: Sequence[str] = ()) -> tuple[str, str] | None:
+    """The kind of problem of a text somewhere in a value, and that text; None if all are sound."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inner: list[Any] = []
+        for one in level:
+            if isinstance(one, Mapping):
+                inner += [*one, *one.values()]
+            elif isinstance(one, list | tuple):
+                inner += one
+            elif isinstance(one, str):
+                held = next((token for token in ("\0", *control) if token in one), None)
+                if held is not None:
+                    return ("nul" if held == "\0" else "control"), held
+                try:
+                    one.encode()
+                except UnicodeEncodeError as error:
+                    return "string_unicode", one[max(0, error.start - 20) : error.end + 20]
+        if not inner:
+            return None
+        level = inner
+    return "deep", "..."
+
+
+class _Function(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+    name: Annotated[str, pydantic.Field(min_length=1)]
+    arguments: dict[str, Any] = {}
+
+
+class _Call(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+    type: Literal["function"] = "function"
+    id: str | None = None
+    function: _Function
 
 
 class _ChatMessage(pydantic.BaseModel):
-    """A message as a file writes it; keys that are not listed end up in `model_extra`."""
+    """A message whose keys have their own names; those that are not listed are in `model_extra`."""
 
     model_config = pydantic.ConfigDict(strict=True, extra="allow")
-    role: Annotated[Literal[ROLES], pydantic.BeforeValidator(normal_role)] = pydantic.Field(
-        validation_alias=pydantic.AliasChoices("role", "from")
-    )
-    content: Annotated[str, pydantic.AfterValidator(_sound)] = pydantic.Field(
-        validation_alias=pydantic.AliasChoices("content", "value")
-    )
+    role: Literal[ROLES]
+    content: str
     train: bool | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_Call] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
 
 
-def _check_messages(
+_KEYS = {
+    "user": ("role", "content", "train"),
+    "system": ("role", "content", "train"),
+    "assistant": ("role", "content", "train", "reasoning_content", "tool_calls"),
+    "tool": ("role", "content", "train", "tool_call_id", "name"),
+}
+"""The keys that a message of each role may have."""
+
+
+def check_messages(
     found: Conversation,
-    entries: Sequence[tuple[str, Mapping[str, Any]]],
+    entries: Sequence[Entry],
     *,
     answered: bool,
     control: Sequence[str],
+    carried: Iterable[str],
 ) -> None:
-    """Add the messages, all that is wrong with them, and the keys not kept, to what was found."""
+    """Add the messages, what they carry, and all that is wrong with them, to what was found."""
     roles, problems = [], found.problems
-    for place, item in entries:
+    for place, item, prompt in entries:
         # A Dataset fills keys that only other messages have with None.
         filled = {key: value for key, value in item.items() if value is not None}
-        if filled.get("weight") in (0, 1):
-            filled["train"] = bool(filled.pop("weight"))
-        roles.append(normal_role(filled.get("role", filled.get("from"))))
         at_role = place.format("from" if "from" in item and "role" not in filled else "role")
+        names = {"content": "value" if "value" in filled and "content" not in filled else "content"}
+        problems += (wrong := _renamed(filled, place, names, prompt))
+        roles.append(filled.get("role"))
+        names["role"] = at_role.rpartition(".")[2]
         problems += _out_of_turn(roles, at_role)
-        if call := next((key for key in ("tool_calls", "function_call") if filled.get(key)), None):
-            problems.append(problem("tool-call", place.format(call), shown(filled[call])))
-        else:
-            try:
-                message = _ChatMessage.model_validate(filled, context=control)
-                keys = (f"{place.partition('[')[0]}[].{key}" for key in message.model_extra)
-                found.left_out.update(keys)
-                kept = message.model_dump(include={"role", "content", "train"}, exclude_unset=True)
-                found.messages.append(kept)
-            except pydantic.ValidationError as error:
-                # The role comes first; where it is wrong, the rest of the message is not read.
-                for one in error.errors()[: None if roles[-1] in ROLES else 1]:
-                    key, kind = one["loc"][0], one["type"]
-                    given = shown(one.get("ctx", {}).get("value", one["input"]))
-                    if kind == "missing":
-                        kind, given = f"{key}-missing", None
-                    known = kind if kind in _PROBLEMS else "other"
-                    problems.append(problem(known, place.format(key), given, what=one["msg"]))
+        if not wrong:
+            problems += _check_message(found, filled, place, names, control, carried)
         if roles[-1] not in ROLES:
             return  # the order can't be judged any further
     if answered and "assistant" not in roles:
@@ -283,6 +159,175 @@ def _check_messages(
         answers = [message for message in found.messages if message["role"] == "assistant"]
         if all(message.get("train") is False for message in answers):
             problems.append(problem("no-training", place.format("train")))
+
+
+def _check_message(
+    found: Conversation,
+    filled: dict[str, Any],
+    place: str,
+    names: Mapping[str, str],
+    control: Sequence[str],
+    carried: Iterable[str],
+) -> list[Problem]:
+    """Add a message in its own names, and what it carries; returns what is wrong with it."""
+
+    def at(*path: Any) -> str:
+        first, *rest = path
+        inner = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in rest)
+        return place.format(names.get(first, first)) + inner
+
+    texts = [key for key in ("content", "reasoning_content", "tool_calls") if key in filled]
+    wrong = {key: unsound(filled[key], control) for key in texts}
+    problems = [problem(one[0], at(key), shown(one[1])) for key, one in wrong.items() if one]
+    if problems and filled.get("role") in ROLES:
+        return problems
+    try:
+        message = _ChatMessage.model_validate(filled)
+    except pydantic.ValidationError as error:
+        # The role comes first; where it is wrong, the rest of the message is not read.
+        errors = error.errors()[: None if filled.get("role") in ROLES else 1]
+        return [_invalid(one, at(*one["loc"])) for one in errors]
+    kept = message.model_dump(exclude_unset=True, exclude=message.model_extra.keys())
+    if not message.content.strip() and not {"reasoning_content", "tool_calls"} & kept.keys():
+        problems.append(problem("empty", at("content"), shown(message.content)))
+    if message.train and message.role != "assistant":
+        problems.append(problem("train-role", at("train"), shown(message.role)))
+    foreign = {key: kept.pop(key) for key in [*kept] if key not in _KEYS[message.role]}
+    for key, value in {**foreign, **message.model_extra}.items():
+        if key in carried or str(key).lower() in carried:
+            found.meta[at(key)] = value
+        elif not is_nothing(value):
+            kind, name = "role-key" if key in foreign else "key", shown(key)
+            problems.append(problem(kind, at(key), shown(value), name=name, role=message.role))
+    if "tool_calls" in kept:
+        kept["tool_calls"] = [{"type": "function", **call} for call in kept["tool_calls"]]
+    column = place.partition("[")[0]
+    found.used |= {f"{column}[].{key}" for key in kept.keys() - {"role", "content"}}
+    found.messages.append(kept)
+    return problems
+
+
+def _invalid(error: Mapping[str, Any], at: str) -> Problem:
+    """The problem of an error of pydantic's."""
+    (first, *inner), kind = error["loc"], error["type"]
+    given = None if kind == "missing" else shown(error["input"])
+    if first == "tool_calls":
+        kind = "call"
+    elif kind == "missing" and not inner:
+        kind = f"{first}-missing"
+    return problem(kind if kind in PROBLEMS else "other", at, given, what=error["msg"])
+
+
+def _renamed(
+    filled: dict[str, Any], place: str, names: dict[str, str], prompt: bool
+) -> list[Problem]:
+    """Give the keys of a message their own names, in place; returns those that can't be read."""
+    problems: list[Problem] = []
+    for own, other in (("role", "from"), ("content", "value")):
+        if own not in filled and other in filled:
+            filled[own] = filled.pop(other)
+    if "role" in filled:
+        filled["role"] = normal_role(filled["role"])
+    if isinstance(parts := filled.get("content"), list | tuple):
+        filled["content"] = "".join(_text(part) or "" for part in parts)
+        for index, part in enumerate(parts):
+            if _text(part) is None:
+                problems.append(problem("part", place.format(f"content[{index}]"), shown(part)))
+    flags = {key: filled.pop(key) for key in _FLAGS if key in filled}
+    for key, value in flags.items():
+        if not isinstance(value, bool | int | float) or value not in (0, 1):
+            share = isinstance(value, float) and 0 < value < 1
+            kind = "weight-share" if share else "bool_type"
+            problems.append(problem(kind, place.format(key), shown(value)))
+    if len({bool(value) for value in flags.values()}) > 1:
+        problems.append(problem("flags-differ", place.format(next(iter(flags))), shown(flags)))
+    elif flags:
+        names["train"] = next(iter(flags))
+        filled["train"] = bool(flags[names["train"]])
+    if prompt and filled.get("role") == "assistant":
+        if filled.get("train"):
+            problems.append(problem("prompt-train", place.format(names["train"])))
+        filled["train"] = False
+    thoughts = {key: filled.pop(key) for key in _REASONING if key in filled}
+    thoughts = {key: value for key, value in thoughts.items() if not is_nothing(value)}
+    if len({str(value) for value in thoughts.values()}) > 1:
+        problems.append(problem("reasoning-twice", place.format(next(iter(thoughts)))))
+    elif thoughts:
+        names["reasoning_content"] = next(iter(thoughts))
+        filled["reasoning_content"] = thoughts[names["reasoning_content"]]
+    if filled.get("role") == "function_call":  # as ShareGPT writes a call
+        filled["role"], names["tool_calls"] = "assistant", names["content"]
+        filled["tool_calls"], filled["content"] = filled.get("content"), ""
+    elif not is_nothing(filled.get("function_call")):  # as OpenAI wrote it at first
+        names["tool_calls"] = "function_call"
+        filled["tool_calls"] = [filled.pop("function_call"), *filled.get("tool_calls", ())]
+    calls = filled.pop("tool_calls", None)
+    if not is_nothing(calls):
+        calls, wrong = parse_json(calls) if isinstance(calls, str) else (calls, [])
+        calls = [calls] if isinstance(calls, Mapping) else calls
+        if isinstance(calls, list | tuple):
+            read = [_call(one) for one in calls]
+            wrong += [one for _, found in read for one in found]
+            calls = [call for call, _ in read]
+        at = place.format(names.get("tool_calls", "tool_calls"))
+        problems += [Problem(one.what, PROBLEMS["call"][1], at, one.value) for one in wrong]
+        filled["tool_calls"] = calls
+    if "tool_calls" in filled or "reasoning_content" in filled:
+        filled.setdefault("content", "")
+    return problems
+
+
+def _text(part: Any) -> str | None:
+    """The text of a part of a content; None where it is anything else, or more than a text."""
+    if not isinstance(part, Mapping):
+        return None
+    held = {key: value for key, value in part.items() if not is_nothing(value)}
+    text = part.get("text")
+    known = held.keys() <= {"type", "text"} and held.get("type", "text") == "text"
+    return text if known and isinstance(text, str) else None
+
+
+def _call(call: Any) -> tuple[Any, list[Problem]]:
+    """A call in OpenAI's form, its arguments read from their JSON text."""
+    if not isinstance(call, Mapping):
+        return call, []
+    held = {key: value for key, value in call.items() if value is not None}
+    if "function" not in held:
+        inner = {key: held.pop(key) for key in ("name", "arguments") if key in held}
+        held["function"] = inner
+    if not isinstance(held["function"], Mapping):
+        return held, []
+    function, wrong = dict(held["function"]), []
+    arguments = function.get("arguments")
+    if is_nothing(arguments):
+        function["arguments"] = {}
+    elif isinstance(arguments, str):
+        function["arguments"], wrong = parse_json(arguments)
+    return held | {"function": function}, wrong
+
+
+def read_tools(value: Any) -> tuple[list[dict[str, Any]] | None, list[Problem]]:
+    """Definitions of tools in OpenAI's form, or None; many files hold their JSON text."""
+    wrong: list[Problem] = []
+    if isinstance(value, str):
+        value, wrong = parse_json(value) if value.strip() else (None, [])
+    if wrong or not isinstance(value, list | tuple | None):
+        return None, [problem("tools-type", "tools", wrong[0].value if wrong else shown(value))]
+    tools = [_definition(one) for one in value or ()]
+    bad = [index for index, tool in enumerate(tools) if tool is None]
+    return tools or None, [problem("tools-type", f"tools[{n}]", shown(value[n])) for n in bad]
+
+
+def _definition(tool: Any) -> dict[str, Any] | None:
+    if not isinstance(tool, Mapping):
+        return None
+    held = {key: value for key, value in tool.items() if value is not None}
+    if "function" not in held:
+        held = {"type": held.pop("type", "function"), "function": held}
+    held = {"type": "function", **held}
+    name = held["function"].get("name") if isinstance(held["function"], Mapping) else None
+    named = isinstance(name, str) and bool(name.strip())
+    return held if named and held["type"] == "function" else None
 
 
 def _out_of_turn(roles: Sequence[Any], at_role: str) -> list[Problem]:
@@ -298,55 +343,3 @@ def _out_of_turn(roles: Sequence[Any], at_role: str) -> list[Problem]:
     elif before == role:
         order = f"two {role} messages follow each other"
     return [problem(f"{role}-turn", at_role, order=order)]
-
-
-def parse_json(text: str) -> tuple[Any, list[Problem]]:
-    """The value of a JSON text, and what is wrong with it that Python's decoder lets pass."""
-    problems: list[Problem] = []
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) < len(pairs):
-            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            value = shown([value for other, value in pairs if other == key])
-            problems.append(problem("same-key", shown(key), value))
-        return made
-
-    def number(digits: str) -> int | float | None:
-        whole = digits.lstrip("-").isdigit()
-        value = int(digits) if whole and len(digits) < 21 else float(digits)
-        if math.isfinite(value) and (not whole or -(2**63) <= value < 2**63):
-            return value
-        problems.append(problem("large-number", value=shown(digits)))
-        return None
-
-    def constant(name: str) -> None:
-        problems.append(problem("nan", value=name))
-
-    hooks = {"object_pairs_hook": unique, "parse_constant": constant}
-    try:
-        value = json.loads(text, **hooks, parse_int=number, parse_float=number)
-        if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()
-        return value, problems
-    except UnicodeEncodeError as error:
-        near = shown(error.object[max(0, error.start - 20) : error.end + 20])
-        return value, [*problems, problem("string_unicode", value=near)]
-    except RecursionError:
-        return None, [problem("deep", value=shown(text[:61]))]
-    except json.JSONDecodeError as error:
-        return None, [_not_json(error, text)]
-
-
-def _not_json(error: json.JSONDecodeError, text: str) -> Problem:
-    """Why a text is not JSON, with the place in it."""
-    at, end, kind = error.pos, len(text.rstrip()), "not-json"
-    near = f"{shown(text[max(0, at - 20) : at + 30])}: {error.msg}"
-    if error.msg == "Extra data":
-        kind, near = "text-follows", shown(text[at:][:61])
-    elif error.msg.startswith("Unterminated") or at >= end:
-        kind, at, near = "cut-off", end, shown(text[:end][-60:])
-    elif "control character" in error.msg:
-        kind = "raw-control"
-    found = problem(kind, f"column {at - text.rfind(chr(10), 0, at)}", near)
-    return replace(found, line=text.count("\n", 0, at) + 1)

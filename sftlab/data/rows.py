@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from sftlab.data.messages import shown
+from sftlab.data.problems import shown
 
 Row = Mapping[str, Any]
 Key = str | Callable[[Row], Hashable]

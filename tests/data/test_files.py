@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from sftlab.cli import main as cli
 from sftlab.data.files import read, validate
-from sftlab.data.messages import RecordsError
+from sftlab.data.problems import RecordsError
 
 WRONG = tomllib.loads(Path(__file__).with_name("wrong.toml").read_text(encoding="utf-8"))
 ROW = '{"prompt": "2 + 2?", "completion": "4"}'
@@ -98,8 +98,10 @@ def test_what_is_no_file_of_rows(tmp_path, name, said):
         (ROW + "\n" + ROW, "data.json"),
         (ROW, "data.json"),
         (json.dumps(json.loads(ROW), indent=2), "data.json"),
-        (f'{{"version": 1, "data": [{ROW}, {ROW}], "by": "me"}}', "data.json"),
+        (f'{{"version": 1, "data": [{ROW}, {ROW}], "url": "u"}}', "data.json"),
         (f'{{"tags": ["a"], {ROW[1:]}', "data.json"),
+        ('{"prompt": ["2 + 2?", "2 + 2?"], "completion": ["4", "4"]}', "data.json"),
+        (pd.DataFrame([json.loads(ROW)] * 2).to_json(), "data.json"),
         ("prompt;completion\r\n2 + 2?;4\r\n", "data.csv"),
         ("prompt\tcompletion\n2 + 2?\t4\n", "data.tsv"),
         (f"messages\n{json.dumps(MESSAGES)}\n", "data.tsv"),
@@ -123,9 +125,9 @@ def test_bad_csv(tmp_path, content, line, what):
 
 def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
     rows = [
-        {"messages": MESSAGES, "when": datetime.date(2024, 1, 2), "score": float("nan")},
-        {"messages": [MESSAGES[0]], "when": None, "score": 1.0},
-        {"messages": None, "when": None, "score": None},
+        {"messages": MESSAGES, "date": datetime.date(2024, 1, 2), "version": float("nan")},
+        {"messages": [MESSAGES[0]], "date": None, "version": 1.0},
+        {"messages": None, "date": None, "version": None},
     ]
     path = tmp_path / "data.parquet"
     parquet.write_table(pa.Table.from_pylist(rows), path)
@@ -133,7 +135,7 @@ def test_parquet_with_nested_columns_dates_and_nan(tmp_path):
     places = [(one.line, one.row, one.field) for one in report.problems]
     assert places == [(None, 2, "messages[0].role"), (None, 3, "messages")]
     assert "row 2" in str(report)
-    kept = {"messages": MESSAGES, "when": "2024-01-02", "score": None}
+    kept = {"messages": MESSAGES, "meta": {"date": "2024-01-02", "version": None}}
     assert json.loads((tmp_path / "good").read_text()) == kept
     path.write_bytes(path.read_bytes()[:-5])
     assert "not valid Parquet" in validate(path).problems[0].what
@@ -154,7 +156,7 @@ def test_good_and_bad_rows_are_written_apart(tmp_path):
     report = validate(path, good=tmp_path / "good.jsonl", bad=tmp_path / "bad.jsonl")
     good = [json.loads(line) for line in (tmp_path / "good.jsonl").open(encoding="utf-8")]
     bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").open(encoding="utf-8")]
-    assert good == [{"messages": MESSAGES}, {"messages": again, "id": "é"}]
+    assert good == [{"messages": MESSAGES}, {"messages": again, "meta": {"id": "é"}}]
     held = [(row["line"], row.get("value"), row.get("text")) for row in bad]
     assert held == [(2, {"prompt": "a"}, None), (4, None, "{")]
     assert (len(good), len(bad)) == (report.good, report.bad)
@@ -181,16 +183,15 @@ def test_read_raises_drops_or_writes_apart(tmp_path):
 
 
 def test_dataset_keeps_meta_of_any_type_and_leaves_nothing_in_a_cache(tmp_path):
-    metas = [{"id": 1}, {"id": "a"}, {"id": [1, {"b": None}]}, {}, {"other": -(2**63)}]
+    metas = [{"id": 1}, {"id": "a"}, {"id": [1, {"b": None}]}, {}, {"version": -(2**63)}]
     again = [*MESSAGES, MESSAGES[0], MESSAGES[1] | {"train": False}]
     rows = [json.loads(ROW) | meta for meta in metas] + [{"messages": again}]
     data = read(write(tmp_path, "\n".join(map(json.dumps, rows))))
     assert data["meta"][:] == [*metas, {}]
     assert data.column_names == ["messages", "meta"]
     assert data.cache_files == []
-    # Where one message has `train`, all have.
-    assert [m["train"] for m in data[5]["messages"]] == [False, True, False, False]
-    assert [m["train"] for m in data[0]["messages"]] == [False, True]
+    assert data[5]["messages"] == again
+    assert data[0]["messages"] == MESSAGES
 
 
 def test_the_report_says_each_mistake_with_line_field_value_and_remedy(tmp_path):
@@ -199,9 +200,10 @@ def test_the_report_says_each_mistake_with_line_field_value_and_remedy(tmp_path)
         f"{path}: 1,200 rows, all good",
         "shapes       prompt-completion 1,200",
         "good rows    2,400 messages, 8,400 characters",
+        "used         completion 1,200, prompt 1,200",
     ]
     empty = '{"prompt": "a\\u001b[31m", "completion": " "}\n'
-    write(tmp_path, f'{ROW}\n{empty * 3}{{"text": "b"}}\n')
+    write(tmp_path, f'{ROW}\n{empty * 3}{{"a": "b"}}\n')
     report = validate(path, limit=2)
     assert str(report).partition("\n\n")[2].splitlines() == [
         "3 x the content is empty",
@@ -213,7 +215,7 @@ def test_the_report_says_each_mistake_with_line_field_value_and_remedy(tmp_path)
         "1 x the row has no known shape",
         '     a row needs "messages", "conversations", "prompt" and "completion", or "instruction" '
         'and "output": rename the columns',
-        "     line 5  it has 'text'",
+        "     line 5  it has 'a'",
     ]
     assert (report.problems_total, len(report.problems)) == (4, 3)
 

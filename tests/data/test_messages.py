@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sftlab.data.messages import RecordsError, convert, read_row, shown
+from sftlab.data import RecordsError, convert, read_row, shown
 
 WRONG = tomllib.loads(Path(__file__).with_name("wrong.toml").read_text(encoding="utf-8"))
 USER = {"role": "user", "content": "2 + 2?"}
@@ -40,6 +40,8 @@ AT_1 = "messages[1].content"
          [SYSTEM, USER, ANSWER]),
         ({"system_prompt": "Be brief.", "question": "2 + 2?", "response": "4"},
          "prompt-completion", [SYSTEM, USER, ANSWER]),
+        ({"context": "two", "question": "2 + 2?", "answer": "4"}, "prompt-completion",
+         [{"role": "user", "content": "2 + 2?\n\ntwo"}, ANSWER]),
         ({"messages": None, "prompt": "2 + 2?", "completion": "4"}, "prompt-completion",
          [USER, ANSWER]),
     ],
@@ -50,12 +52,35 @@ def test_shape_is_detected_and_becomes_messages(row, shape, messages):
 
 
 def test_what_the_row_carries_besides_is_meta():
-    row = {"id": 7, "prompt": "a", "completion": "b", "tags": ["x"], "system": ""}
+    row = {"id": 7, "prompt": "a", "completion": "b", "tags": ["x"], "system": "", "images": []}
     assert read_row(row).meta == {"id": 7, "tags": ["x"]}
-    row = {"messages": [SYSTEM, USER, ANSWER], "system": "Be long."}
-    assert read_row(row).meta == {"system": "Be long."}
-    kept = {"messages": [USER, ANSWER], "meta": {"id": 7}}
-    assert read_row(kept).meta == {"id": 7}
+    kept = {"messages": [USER | {"id": 1}, ANSWER], "meta": {"images": 7}, "url": "u"}
+    assert read_row(kept).meta == {"images": 7, "url": "u", "messages[0].id": 1}
+    assert read_row({"messages": [USER, ANSWER], "prompt": "2 + 2?"}).meta == {"prompt": "2 + 2?"}
+    assert read_row({"prompt": "a", "completion": "b", "x": 1}, meta=["x"]).meta == {"x": 1}
+    for said, side in (("Test", "held_out"), ("validation", "held_out"), ("training", "train")):
+        assert read_row({"prompt": "a", "completion": "b", "split": said}).meta == {"split": side}
+
+
+@pytest.mark.parametrize(
+    ("further", "field", "what"),
+    [
+        ({"history": [["a", "b"]]}, "history", "the column 'history' is not known"),
+        ({"context": "a"}, "context", "'context' is not known"),
+        ({"prompt": "another"}, "prompt", "'prompt' is not known"),
+        ({"images": ["a.png"]}, "images", "images, video and sound"),
+        ({"rejected": "a"}, "rejected", "preference data"),
+        ({"split": "fold 3"}, "split", "the split is unknown"),
+        ({"weight": 0.5}, "weight", "'weight' is not known"),
+        ({"system": "Be long."}, "system", "two system messages"),
+        ({"tools": "get_weather"}, "tools", "tools must be a list"),
+        ({"tools": [{"description": "no name"}]}, "tools[0]", "each with a name"),
+        ({"tools": [{"name": "a", "x": json.loads("[" * 50 + "]" * 50)}]}, "tools", "too deep"),
+    ],
+)
+def test_a_column_that_may_bear_on_training_is_refused_by_name(further, field, what):
+    (problem,) = read_row({"messages": [SYSTEM, USER, ANSWER]} | further).problems
+    assert (problem.field, what in problem.what) == (field, True), problem
 
 
 def test_roles_of_other_tools_and_spellings():
@@ -64,28 +89,87 @@ def test_roles_of_other_tools_and_spellings():
     assert [m["role"] for m in convert(row)] == ["system", "user", "assistant", "tool", "assistant"]
 
 
-def test_train_and_weight_say_what_is_learned():
+def test_flags_say_what_is_learned():
     again = [USER, ANSWER | {"train": False}, USER, ANSWER]
     assert convert({"messages": again}) == again
-    weighted = [USER, ANSWER | {"weight": 0}, USER, ANSWER | {"weight": 1}]
-    assert [m.get("train") for m in convert({"messages": weighted})] == [None, False, None, True]
+    for key, no, yes in (("weight", 0, 1), ("loss", False, True), ("train_on_turn", 0.0, 1.0)):
+        flagged = [USER, ANSWER | {key: no}, USER, ANSWER | {key: yes}]
+        assert [m.get("train") for m in convert({"messages": flagged})] == [None, False, None, True]
     # a Dataset fills the key of messages that have none
     assert convert({"messages": [USER | {"train": None}, ANSWER]}) == [USER, ANSWER]
-    with pytest.raises(RecordsError, match=r"messages\[1\].train: train must be true"):
-        convert({"messages": [USER, ANSWER | {"train": "no"}]})
 
 
-def test_other_keys_of_messages_are_counted_and_calls_refused():
-    found = read_row({"messages": [USER | {"name": "Ann", "id": 1}, ANSWER | {"id": 2}]})
-    assert found.messages == [USER, ANSWER]
-    assert found.left_out == {"messages[].name": 1, "messages[].id": 2}
-    with pytest.raises(RecordsError, match=r"messages\[1\].tool_calls: .* outside its content"):
-        convert({"messages": [USER, ANSWER | {"tool_calls": [{"id": 1}]}]})
-    assert convert({"messages": [USER, ANSWER | {"tool_calls": []}]}) == [USER, ANSWER]
-    with pytest.raises(RecordsError, match=r"messages\[0\].3: Keys should be strings"):
-        convert({"messages": [USER | {3: "a"}, ANSWER]})
-    with pytest.raises(RecordsError, match=r"messages\[1\].train: every answer has train: false"):
-        convert({"messages": [USER, ANSWER | {"train": False}]})
+def test_of_a_prompt_and_a_completion_the_completion_alone_is_learned():
+    row = {"prompt": [USER, ANSWER, USER], "completion": [ANSWER]}
+    assert convert(row) == [USER, ANSWER | {"train": False}, USER, ANSWER]
+    row = {"instruction": "And 3?", "output": "6", "history": [["2 + 2?", "4"]], "input": "now"}
+    turns = [USER, ANSWER, {"role": "user", "content": "And 3?\n\nnow"}]
+    assert convert(row) == [*turns, {"role": "assistant", "content": "6"}]
+
+
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": None}}}
+DEFINITION = {"name": "add", "description": "a + b", "parameters": {}}
+RESULT = {"role": "tool", "content": "4", "tool_call_id": "c0"}
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "assistant", "content": "", "tool_calls": json.dumps([CALL["function"]])},
+        {"role": "assistant", "tool_calls": [{"function": {
+            "name": "add", "arguments": '{"a": 2, "b": null}'}}]},
+        {"role": "assistant", "content": None, "function_call": CALL["function"]},
+        {"from": "function_call", "value": json.dumps(CALL["function"])},
+        {"from": "function_call", "value": json.dumps([CALL["function"]])},
+    ],
+)  # fmt: skip
+def test_calls_of_tools_have_one_form(turn):
+    tools = [{"type": "function", "function": DEFINITION}]
+    for given in ([DEFINITION], json.dumps([DEFINITION]), tools):
+        found = read_row({"messages": [USER, turn, RESULT, ANSWER], "tools": given})
+        assert found.problems == []
+        assert found.tools == tools
+        called = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+        assert found.messages == [USER, called, RESULT, ANSWER]
+    assert read_row({"messages": [USER, turn]}).problems == []
+
+
+def test_reasoning_parts_and_keys_have_one_form_or_are_refused():
+    for key in ("reasoning_content", "thinking", "reasoning"):
+        (_, answer) = convert({"messages": [USER, ANSWER | {key: "so"}]})
+        assert answer == ANSWER | {"reasoning_content": "so"}
+    parts = [{"type": "text", "text": "2 + "}, {"type": "text", "text": "2?", "image": None}]
+    assert convert({"messages": [USER | {"content": parts}, ANSWER]}) == [USER, ANSWER]
+    assert convert({"messages": [USER, ANSWER | {"tool_calls": [], "refusal": None}]})
+
+
+@pytest.mark.parametrize(
+    ("first", "answer", "field", "what"),
+    [
+        ({}, {"train": "no"}, "messages[1].train", "must be true or false"),
+        ({}, {"weight": 0.5}, "messages[1].weight", "between 0 and 1"),
+        ({}, {"train": True, "weight": 0}, "messages[1].train", "two keys say different things"),
+        ({"loss": True}, {}, "messages[0].loss", "not the assistant's is marked"),
+        ({}, {"train": False}, "messages[1].train", "every answer has train: false"),
+        ({"name": "Ann"}, {}, "messages[0].name", "role user has no 'name'"),
+        ({}, {"learn": True}, "messages[1].learn", "the key 'learn' of a message"),
+        ({3: "a"}, {}, "messages[0].3", "Keys should be strings"),
+        ({"content": [{"type": "image", "url": "x"}]}, {}, "messages[0].content[0]", "a part"),
+        ({"reasoning_content": "a"}, {}, "messages[0].reasoning_content", "role user has no"),
+        ({}, {"thinking": "a", "reasoning": "b"}, "messages[1].thinking", "two keys that differ"),
+        ({}, {"tool_calls": [{"id": "1"}]}, "messages[1].tool_calls[0].function.name", "tool call"),
+        ({}, {"tool_calls": [CALL | {"x": 1}]}, "messages[1].tool_calls[0].x", "tool call"),
+        ({}, {"tool_calls": 7}, "messages[1].tool_calls", "tool call"),
+        ({}, {"function_call": {"name": "a", "arguments": "b"}}, "messages[1].function_call",
+         "not JSON"),
+        ({}, {"tool_calls": [{"name": "a", "arguments": {"x": "\0"}}]}, "messages[1].tool_calls",
+         "U+0000"),
+    ],
+)  # fmt: skip
+def test_a_key_of_a_message_that_can_not_be_used_is_refused_by_name(first, answer, field, what):
+    problems = read_row({"messages": [USER | first, ANSWER | answer]}).problems
+    assert (problems[0].field, what in problems[0].what) == (field, True), problems
 
 
 @pytest.mark.parametrize(("row", "field", "what"), WRONG["rows"])

@@ -1,0 +1,270 @@
+"""A row of any shape as messages, tools and what it carries: `read_row` is the one way to read it.
+
+shape               columns                                becomes
+messages            messages: [{role, content}, ...]       as it is
+sharegpt            conversations: [{from, value}, ...]    human -> user, gpt -> assistant,
+                                                           function_call -> a call
+prompt-completion   prompt, completion: texts, or lists    user, assistant (a list: its messages,
+                    of messages as TRL takes them          of which the completion is learned)
+alpaca              instruction, input, output             user (instruction, an empty line,
+                                                           input), assistant
+
+Each may have `system` and `tools`; a question may have `input` or `context`, which follows it after
+an empty line, and `history` (pairs of question and answer), which comes before it. `split` says
+which rows are held out. Columns of `CARRIED` go along in `meta`, as do those that the user names.
+Any other column is refused, because nobody could tell whether the model should have learned it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sftlab.data.messages import (
+    Conversation,
+    Entry,
+    Message,
+    check_messages,
+    is_nothing,
+    normal_role,
+    read_tools,
+    unsound,
+)
+from sftlab.data.problems import Problem, RecordsError, parse_json, problem, shown
+
+SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "messages": (("messages",),),
+    "sharegpt": (("conversations", "conversation"),),
+    "prompt-completion": (("prompt", "question"), ("completion", "response", "answer")),
+    "alpaca": (("instruction",), ("output", "response")),
+}
+"""The columns that each shape needs, with the names that mean the same."""
+COLUMNS = {name for columns in SHAPES.values() for names in columns for name in names}
+CARRIED = frozenset(
+    """
+    id _id uid uuid guid idx index row_id example_id sample_id prompt_id question_id doc_id
+    conversation_id conversation_hash conv_id dialogue_id session_id thread_id message_id parent_id
+    message_tree_id user_id author author_id annotator annotator_id worker_id
+    __index_level_0__ hash md5 sha256 source sources origin dataset dataset_name url link
+    license licence created created_at create_time updated_at timestamp date language lang locale
+    category topic domain task task_id task_type tags difficulty model model_name generator version
+    meta metadata num_tokens n_tokens token_count num_turns parallel_tool_calls left_out
+    """.split()
+)
+"""Columns and keys that say where a row comes from, and nothing that a model should learn."""
+SPLITS = {
+    "train": "train training",
+    "held_out": "validation valid val dev development eval evaluation test testing held_out",
+}
+"""Values of a column `split`, by what is done with the row."""
+_INPUTS, _SYSTEMS = ("input", "context"), ("system", "system_prompt")
+_ASKED = "prompt question instruction query problem input inputs user human request".split()
+_ANSWERED = (
+    "completion response answer output outputs solution target targets reply assistant".split()
+)
+"""Names that questions and answers have elsewhere, to say how to rename them."""
+_MEDIA = set("image images video videos audio audios".split())
+
+
+def convert(row: Mapping[str, Any]) -> list[Message]:
+    """The messages of a row in one of `SHAPES`; RecordsError with all that is wrong with it.
+
+    Its tools and what it carries are in `read_row(row)`.
+    """
+    found = read_row(row)
+    if found.problems:
+        raise RecordsError(found.problems)
+    return found.messages
+
+
+def read_row(
+    row: Any, *, answered: bool = True, control: Sequence[str] = (), meta: Sequence[str] = ()
+) -> Conversation:
+    """One row as messages, with all that is wrong with it.
+
+    Args:
+        answered: require an answer to learn at the end; a conversation to be continued needs none.
+        control: tokens of a chat template, which no content may contain.
+        meta: names of columns, and of keys of messages, that are carried along beside `CARRIED`.
+    """
+    if not isinstance(row, Mapping):
+        return Conversation(problems=[problem("row-type", value=shown(row))])
+    shape, columns = _detect(row)
+    found = Conversation(shape=shape)
+    if shape is None or None in columns:
+        wrong = _unreadable(row, shape, columns)
+        return Conversation(shape=shape if wrong.field in COLUMNS else None, problems=[wrong])
+    carried, problems, used = {*CARRIED, *meta}, found.problems, {*columns}
+    entries: list[Entry] = []
+    for column, role in zip(columns, ("user", "assistant"), strict=False):
+        value = row[column]
+        pairs = isinstance(value, list | tuple) and value and isinstance(value[0], Mapping)
+        if len(columns) == 1 or (pairs and shape == "prompt-completion"):
+            prompt = len(columns) == 2 and role == "user"
+            entries += [Entry(*one, prompt) for one in _listed(column, value, problems)]
+        elif _is_table(value):
+            problems.append(problem("by-columns", column, shown(value)))
+        else:
+            entries.append(Entry(column, {"role": role, "content": value}))
+    if len(columns) == 2 and not problems and isinstance(row[columns[0]], str):
+        entries = [*_history(row, used, problems), *_with_input(row, entries, used, problems)]
+    if problems:
+        return found
+    system = next((name for name in _SYSTEMS if not is_nothing(row.get(name))), None)
+    first = entries[0].item
+    if system is not None:
+        if normal_role(first.get("role", first.get("from"))) != "system":
+            entries.insert(0, Entry(system, {"role": "system", "content": row[system]}))
+            used.add(system)
+        elif row[system] != first.get("content", first.get("value")):
+            problems.append(problem("two-systems", system, shown(row[system])))
+            used.add(system)
+    if "tools" in row:
+        used.add("tools")
+        found.tools, wrong = read_tools(row["tools"])
+        problems += wrong
+        if not wrong and (bad := unsound(found.tools, control)):
+            problems.append(problem(bad[0], "tools", shown(bad[1])))
+    check_messages(found, entries, answered=answered, control=control, carried=carried)
+    found.used |= {name for name in used if not is_nothing(row.get(name))}
+    _sort_out(found, {key: value for key, value in row.items() if key not in used}, carried)
+    return found
+
+
+def _sort_out(found: Conversation, others: Mapping[Any, Any], carried: set[str]) -> None:
+    """Carry the other columns along, or refuse them."""
+    nested = others.get("meta")
+    if (
+        isinstance(nested, Mapping)
+        and all(isinstance(key, str) for key in nested)
+        and nested.keys().isdisjoint(others.keys() - {"meta"})
+    ):
+        carried = {*carried, *nested}
+        others = {key: value for key, value in others.items() if key != "meta"} | dict(nested)
+    said = {text for message in found.messages for text in (message["content"],) if text}
+    for key, value in others.items():
+        lower = str(key).lower()
+        unnamed = lower.startswith("unnamed: ")  # as pandas calls the index in a CSV
+        if lower == "split" and isinstance(value, str) and value.strip():
+            sides = {side for side, names in SPLITS.items() if value.lower() in names.split()}
+            if sides:
+                found.meta["split"] = sides.pop()
+            elif key in carried:
+                found.meta[key] = value
+            else:
+                found.problems.append(problem("split", key, shown(value)))
+        elif isinstance(key, str) and (key in carried or lower in carried or unnamed):
+            found.meta[key] = value
+        elif is_nothing(value):
+            continue
+        elif isinstance(key, str) and isinstance(value, str) and value in said:
+            found.meta[key] = value  # a copy of what is there already
+        else:
+            kind = "media" if lower in _MEDIA else "column"
+            kind = "preference-column" if lower in ("chosen", "rejected", "label") else kind
+            found.problems.append(problem(kind, str(key), shown(value), name=shown(key)))
+
+
+def _detect(row: Mapping[str, Any]) -> tuple[str | None, list[str | None]]:
+    """The shape and the row's names of its columns, `None` for one that is missing.
+
+    By cells with a value, or else by columns; of an incomplete shape most must be there.
+    """
+    filled = {name for name in COLUMNS & row.keys() if not isinstance(row[name], str) or row[name]}
+    filled -= {name for name in filled if row[name] is None}
+    for present in (filled.__contains__, row.__contains__):
+        found = {s: [next(filter(present, n), None) for n in SHAPES[s]] for s in SHAPES}
+        for shape, columns in found.items():
+            if None not in columns:
+                return shape, columns
+    shape, columns = max(found.items(), key=lambda one: sum(map(bool, one[1])))
+    return (shape, columns) if any(columns) else (None, [])
+
+
+def _unreadable(
+    row: Mapping[str, Any], shape: str | None, columns: Sequence[str | None]
+) -> Problem:
+    """Why a row can't be read: what it is, where that is known, and how to rename its columns."""
+    there = f"it has {shown(', '.join(map(str, row)) or 'no column')}"
+    names = {str(key).strip().lower(): key for key in row if not is_nothing(row[key])}
+    tree = row if "replies" in row else row.get("prompt")
+    if isinstance(tree, Mapping) and "replies" in tree:
+        return problem("tree", "", there)
+    if "chosen" in names or "rejected" in names:
+        return problem("preference", "", there)
+    if {"role", "from"} & names.keys() and {"content", "value", "text"} & names.keys():
+        return problem("one-message", "", there)
+    same = next((n for n in names if n in COLUMNS and names[n] != n), None)
+    asked = next((names[name] for name in _ASKED if name in names), None)
+    answered = next((names[name] for name in _ANSWERED if name in names), None)
+    if asked is not None and answered is not None:
+        return problem("rename", "", there, asked=shown(asked), answered=shown(answered))
+    if same is not None:
+        return problem("capitals", str(names[same]), there, name=shown(same))
+    if {*names} <= {"text", *CARRIED} and "text" in names:
+        return problem("plain-text", "text", shown(row[names["text"]]))
+    if shape is None:
+        return problem("no-shape", "", there)
+    return problem("column-missing", SHAPES[shape][columns.index(None)][0], there, shape=shape)
+
+
+def _is_table(value: Any) -> bool:
+    """Whether a cell holds many texts: the rows of a table that is written by its columns."""
+    if isinstance(value, Mapping):  # pandas writes {"0": ..., "1": ...}
+        value = [*value.values()] if all(str(key).isdigit() for key in value) else None
+    many = isinstance(value, list | tuple) and len(value) > 0
+    return many and all(isinstance(one, str) for one in value)
+
+
+def _history(row: Mapping, used: set[str], problems: list[Problem]) -> list[Entry]:
+    """Earlier turns, [[question, answer], ...]; their answers are learned, as by LLaMA-Factory."""
+    turns = row.get("history")
+    if is_nothing(turns):
+        return []
+    used.add("history")
+    if isinstance(turns, str):
+        turns = parse_json(turns)[0]
+    entries = []
+    for index, pair in enumerate(turns if isinstance(turns, list | tuple) else [None]):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            problems.append(problem("history", f"history[{index}]", shown(pair)))
+            continue
+        for place, (role, text) in enumerate(zip(("user", "assistant"), pair, strict=True)):
+            entries.append(Entry(f"history[{index}][{place}]", {"role": role, "content": text}))
+    return entries
+
+
+def _with_input(
+    row: Mapping, entries: list[Entry], used: set[str], problems: list[Problem]
+) -> list[Entry]:
+    """The question with its input or context after an empty line."""
+    name = next((name for name in _INPUTS if not is_nothing(row.get(name))), _INPUTS[0])
+    if name in used:
+        return entries
+    used.add(name)
+    added = "" if is_nothing(row.get(name)) else row[name]
+    if not isinstance(added, str):
+        problems.append(problem("input-type", name, shown(added)))
+    elif added.strip():
+        asked = entries[0].item
+        text = f"{asked['content']}\n\n{added}"
+        return [entries[0]._replace(item=asked | {"content": text}), *entries[1:]]
+    return entries
+
+
+def _listed(column: str, value: Any, problems: list[Problem]) -> list[tuple[str, Mapping]]:
+    """The messages of a list, each with its place; in a CSV the list is the JSON text of one."""
+    if isinstance(value, str):
+        value, wrong = parse_json(value)
+        if wrong:
+            remedy = "a cell with messages holds JSON: write it with json.dumps, not with str"
+            problems += [replace(one, field=column, line=None, remedy=remedy) for one in wrong]
+            return []
+    listed = isinstance(value, list | tuple)
+    if not listed or not value:
+        kind = "no-messages" if listed else "messages-type"
+        problems.append(problem(kind, column, shown(value)))
+        return []
+    for index, item in enumerate(value):
+        if not isinstance(item, Mapping):
+            problems.append(problem("message-type", f"{column}[{index}]", shown(item)))
+    return [(f"{column}[{index}].{{}}", item) for index, item in enumerate(value)]
