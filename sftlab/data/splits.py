@@ -215,19 +215,24 @@ def _own_split(rows: Sequence[Row], group: Key | None) -> list[int]:
     """The rows that are held out by a split of their own; empty where all are of train, or none
     has one."""
     splits = [(row.get("meta") or {}).get("split") for row in rows]
-    if not any(splits):
-        return []
-    remedy = "write train or held_out in each row, or in none"
-    for index, name in enumerate(splits):
-        if name not in ("train", "held_out"):
-            raise RowsError(f"rows[{index}] has the split {name!r}, and others have one: {remedy}")
     held = [index for index, name in enumerate(splits) if name == "held_out"]
-    if len(held) == len(rows):
-        what = "all rows have the split held_out, so none is left to learn from"
-        raise RowsError(f"{what}: give the file with the rows of train, or drop the column 'split'")
-    if held and group is not None:
-        what = "the rows bring a split of their own, which a group can't change"
-        raise RowsError(f"{what}: leave out group (--group), or drop the column 'split'")
+    odd = [index for index, name in enumerate(splits) if name not in ("train", "held_out")]
+    wrong = None
+    if any(splits) and odd:
+        wrong = (
+            f"rows[{odd[0]}] has the split {splits[odd[0]]!r}, and others have one: write train or"
+        )
+        wrong += " held_out in each row, or in none"
+    elif len(held) == len(rows):
+        wrong = (
+            "all rows have the split held_out, so none is left to learn from: give the file with "
+        )
+        wrong += "the rows of train, or drop the column 'split'"
+    elif held and group is not None:
+        wrong = "the rows bring a split of their own, which a group can't change: leave out group "
+        wrong += "(--group), or drop the column 'split'"
+    if wrong:
+        raise RowsError(wrong)
     return held
 
 

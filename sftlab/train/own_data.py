@@ -117,20 +117,12 @@ class OwnData:
         tokens = sorted(one.tokens for one in self.lengths)
         learned = sum(one.learned for one in self.lengths)
         report, split, left_out = self.report, self.split, len(self.left_out)
-        used = self.train + self.held_out
-        said = [{key for one in row["messages"] for key in one if one[key]} for row in used]
-        special = {
-            "tools": sum("tools" in row for row in used),
-            "tool calls": sum("tool_calls" in keys for keys in said),
-            "thinking": sum("reasoning_content" in keys for keys in said),
-        }
+        counts = {"shapes": report.shapes, "used": report.used, "carried": report.meta}
         lines = {
             "rows": f"{report.rows:,} in {self.file}: {len(tokens):,} used, {report.bad:,} bad, "
             f"{left_out:,} left out",
             "left out": "; ".join(f"{n:,}: {why}" for why, n in self.reasons().most_common()),
-            "columns": ", ".join(f"{n:,} rows of {shape}" for shape, n in report.shapes.items()),
-            "carried": ", ".join(f"{name} {n:,}" for name, n in report.meta.most_common()),
-            "with": ", ".join(f"{name} {n:,}" for name, n in special.items() if n),
+            **{k: ", ".join(f"{o} {n:,}" for o, n in v.most_common()) for k, v in counts.items()},
             "template": self.template,
             "repeats": f"{split.repeats:,} rows say what an earlier one says, {split.near:,} "
             f"nearly; {split.overlaps:,} held-out rows share a passage with one that is learned",

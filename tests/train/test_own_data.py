@@ -7,10 +7,10 @@ import shutil
 import pandas as pd
 import pytest
 from filelock import FileLock
-from toy_run import Stopped, stop_at, talk
+from toy_run import CALL, TOOLS, Stopped, stop_at, talk
 
 from sftlab.chat import FAMILIES
-from sftlab.data import RecordsError, read
+from sftlab.data import RecordsError
 from sftlab.measure import read_meter
 from sftlab.models import find_profile
 from sftlab.show import summary, write_report
@@ -125,34 +125,27 @@ def test_what_is_no_fault_is_noted(tmp_path, toy_base, file):
     assert (many.steps, many.notes) == (80, [])
 
 
-CALL = {"type": "function", "function": {"name": "weather", "arguments": {"town": "Oslo"}}}
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 CALLED = {"messages": talk("Weather?", "")["messages"], "tools": TOOLS}
 CALLED["messages"][1]["tool_calls"] = [CALL]
 
 
 def test_tools_thinking_and_further_columns_are_counted_and_trained(tmp_path, toy_base):
     rows = [{**row, "split": "test" if n < 4 else "train"} for n, row in enumerate(ROWS[:20])]
-    rows += [{**row, "split": "test", "mood": "b"} for row in (CALLED, THOUGHT)]
+    rows += [{**row, "split": "test", "source": "b"} for row in (CALLED, THOUGHT)]
     file = write(tmp_path / "my.jsonl", rows)
-    how = {"profile": toy_base, "meta": ["mood"], "template": "qwen3"}
-    made = prepare(file, **how)
+    made = prepare(file, profile=toy_base, template="qwen3")
     lines = dict(made.table())
-    assert lines["columns"] == "20 rows of prompt-completion, 2 rows of messages"
-    assert "mood 2" in lines["carried"]
-    assert lines["with"] == "tools 1, tool calls 1, thinking 1"
+    assert lines["shapes"] == "prompt-completion 20, messages 2"
+    assert "messages[].tool_calls 1" in lines["used"]
+    assert "source 2" in lines["carried"]
     assert lines["template"] == "qwen3: as asked"
     assert any("the file's own split is used: 16 rows" in note for note in made.notes)
     assert [row["messages"][1]["content"] for row in made.held_out] == ["Paris"] * 4 + ["", "So."]
+    more = write(tmp_path / "more.jsonl", [{**row, "mood": "c"} for row in ROWS])
     with pytest.raises(DataFaults, match="--meta 'mood'"):
-        prepare(file, profile=toy_base)
-    done = train_own_data(
-        prepare(file, num_train_epochs=1, **how),
-        find_profile(toy_base),
-        folder=tmp_path / "run",
-        wanted=run_identity(file, find_profile(toy_base), Settings(template="qwen3")),
-        progress=False,
-    )
+        prepare(more, profile=toy_base)
+    assert prepare(more, profile=toy_base, meta=["mood"]).train[0]["meta"] == {"mood": "c"}
+    done = go(file, toy_base, tmp_path / "run", num_train_epochs=1, template="qwen3")
     # What the template writes after the prompt is what the model is to say.
     wanted = [one["wanted"] for one in done.after.answers]
     assert wanted[:4] == ["Paris"] * 4
@@ -164,10 +157,9 @@ def test_tools_thinking_and_further_columns_are_counted_and_trained(tmp_path, to
     assert '{"name": "weather", "arguments": {"town": "Oslo"}}' in page
     assert "qwen3: as asked" in page
     again = [json.loads(line) for line in (done.folder / "data" / "held_out.jsonl").open()]
-    assert again == done.data.held_out
-    assert len(read(done.folder / "data" / "held_out.jsonl")) == 6
-    asked = [{"role": "user", "content": "Weather?"}]
-    assert "weather" in done.run.tokenizer.decode(done.run.prompt_ids(asked, TOOLS))
+    assert again == done.data.held_out == prepare(file, profile=toy_base, template="qwen3").held_out
+    ids = done.run.prompt_ids(CALLED["messages"][:1], TOOLS)
+    assert '"name": "weather"' in done.run.tokenizer.decode(ids)
     assert isinstance(done.run.chat("Weather?", tools=TOOLS), str)
     with pytest.raises(ExampleError, match=r"writes no tools.*--template qwen3"):
         untrained(toy_base, Settings()).chat("Weather?", tools=TOOLS)
@@ -194,12 +186,10 @@ def test_the_template_is_the_bases_own_where_it_brings_one(tmp_path, toy_base, t
     run = finetune(folder, ROWS[:8], num_train_epochs=1, progress=False)
     opened = load_run(run.save(tmp_path / "run"))
     assert opened.settings.template == "own"
-    for one in (run, opened):
-        ids = one.prompt_ids([{"role": "user", "content": "Hi"}])
-        assert "<|start_header_id|>user" in one.tokenizer.decode(ids)
-    profile = find_profile(folder)
-    text = run_identity(file, profile, Settings())["template_text"]
-    assert text == FAMILIES["llama-3"].text
+    ids = opened.prompt_ids(CALLED["messages"][:1])
+    assert "<|start_header_id|>user" in opened.tokenizer.decode(ids)
+    found = run_identity(file, find_profile(folder), Settings())["template_text"]
+    assert found == FAMILIES["llama-3"].text
 
 
 # In float32, in which the losses are measured after the training too.

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from peft import PeftModel
-from toy_run import EXAMPLES, train
+from toy_run import CALL, EXAMPLES, TOOLS, train
 from transformers import AutoModelForCausalLM
 
 from sftlab.measure import probe_questions
@@ -83,8 +83,6 @@ def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
     assert ("BitsAndBytesConfig" in script) == (how["method"] in ("qlora", "int8"))
 
 
-CALL = {"type": "function", "function": {"name": "weather", "arguments": {"town": "Oslo"}}}
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 USER, ANSWER = EXAMPLES[0]["messages"]
 CALLED = [
     USER,
