@@ -19,7 +19,10 @@ from sftlab.data import read_row
 from sftlab.train.settings import Settings
 
 VALIDATION = "validation example"  # what an error calls one that is not trained on
-PLACE = "take a template that has a place for it, such as template='qwen3' (--template qwen3)"
+PLACE = (
+    "take a template that has a place for it, such as template='qwen3_training' (--template "
+    "qwen3_training)"
+)
 
 
 class ExampleError(ValueError):
@@ -87,11 +90,11 @@ def supervise(
     most, rows, lost, cut, partly = settings.max_length, [], [], [], []
     for index, one in enumerate(found):
         for text in one.missing:
-            if text.learned:
+            if text.learned or settings.turns == "everything":
                 raise ExampleError(
-                    f"{name} {index}, messages[{text.message}]: the {text.part} ({text.text}) is "
-                    f"to be learned, and the chat template writes it nowhere; {PLACE}, learn the "
-                    "last answer alone (turns='last', --turns last), or drop it"
+                    f"{name} {index}: {text} is to be learned, and the chat template writes it "
+                    f"nowhere; {PLACE}, or where only earlier answers lose text learn the last one "
+                    "alone (turns='last', --turns last)"
                 )
         if one.missing:
             partly.append(index)

@@ -13,6 +13,7 @@ from sftlab.train import ExampleError, Settings
 from sftlab.train.finetuning import prepare_training
 
 ENDLESS = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+STOPS = ENDLESS.replace("'\n'", "'<|stop|>\n'")  # a token that no vocabulary has
 BROKEN = "{% for m in messages %}\n{{ m['content'] \n{% endfor %}"
 CHAT = [
     {"role": "user", "content": "Hi [you]"},
@@ -152,7 +153,7 @@ SHAPED = {
 
 
 @pytest.mark.parametrize("how", [{}, {"turns": "last"}, {"start": "generation"}])
-@pytest.mark.parametrize("template", [None, "llama-3", "mistral", "qwen3", ENDLESS])
+@pytest.mark.parametrize("template", [None, "mistral", "qwen3", ENDLESS, STOPS])
 def test_the_mask_has_the_ids_and_labels_of_the_training(
     call, monkeypatch, tmp_path, toy_base, template, how
 ):
