@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,24 @@ def validate(
     json_: bool = False,
     good: Path | None = None,
     bad: Path | None = None,
+    template: str | None = None,
+    meta: list[str] | None = None,
     limit: int = 20,
 ) -> None:
+    from sftlab.chat import examine
+    from sftlab.data import read
     from sftlab.data import validate as check
 
-    report = check(file, limit=limit, good=good, bad=bad)
-    print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if json_ else report)
-    if not report.ok:
+    report = check(file, limit=limit, good=good, bad=bad, meta=meta or ())
+    shown, found = report.as_dict(), None
+    if template and report.good and not report.broken:
+        found = examine(template, conversations=read(file, bad="drop", meta=meta or ()))
+        kept = [one for one in found.findings if one.level == "error" or "rows" in one.code]
+        found = replace(found, findings=tuple(kept))
+        shown |= {"ok": report.ok and found.ok, "render": list(map(vars, kept))}
+    text = f"{report}\n\n{found}" if found else report
+    print(json.dumps(shown, indent=2, ensure_ascii=False) if json_ else text)
+    if not shown["ok"]:
         raise typer.Exit(1)
 
 
@@ -48,6 +60,9 @@ def doctor(
     tokenizer: str | None = None,
     data: Path | None = None,
     max_length: int | None = None,
+    turns: str = "all",
+    start: str = "auto",
+    meta: list[str] | None = None,
 ) -> None:
     if template is None and tokenizer is None:
         raise ValueError("name what to examine: --template, --tokenizer with its own, or both")
@@ -55,12 +70,16 @@ def doctor(
         raise ValueError("--max-length counts the tokens of rows: give --tokenizer and --data too")
     from sftlab.chat import examine
     from sftlab.data import read
+    from sftlab.train import Settings
 
+    how = Settings(turns=turns, start=start)
     found = examine(
         template,
         tokenizer=None if tokenizer is None else _tokenizer(tokenizer),
-        conversations=None if data is None else read(data)["messages"],
+        conversations=None if data is None else read(data, meta=meta or ()),
         max_length=max_length,
+        turns=how.turns,
+        start=how.start,
     )
     print(found)
     if not found.ok:
@@ -89,23 +108,24 @@ def mask(
     tokenizer: str = "tiny",
     row: int = 1,
     turns: str = "all",
-    start: str = "content",
+    start: str = "auto",
     no_end_of_turn: bool = False,
     max_length: int | None = None,
+    meta: list[str] | None = None,
 ) -> None:
+    from sftlab.chat import find_template, setup_tokenizer
     from sftlab.data import read
     from sftlab.show import show_mask
+    from sftlab.train import Settings, check_examples
 
-    rows = read(messages)["messages"]
+    rows = check_examples(read(messages, meta=meta or ()))
     if row > len(rows):
         raise ValueError(f"--row {row}: {messages} has {len(rows)} rows; give one from 1")
-    xray = show_mask(
-        rows[row - 1],
-        template=template,
-        tokenizer=_tokenizer(tokenizer),
-        turns=turns,
-        start=start,
-        end_of_turn=not no_end_of_turn,
-        max_length=max_length,
-    )
-    print(f"template {xray.template}\n{xray}")
+    found = _tokenizer(tokenizer)
+    template = template or ("own" if found.chat_template else "chatml")
+    how = Settings(turns=turns, start=start, template=template)
+    setup_tokenizer(found, template=template)  # as the training does
+    options = {"turns": how.turns, "start": how.start, "max_length": max_length}
+    options["end_of_turn"] = not no_end_of_turn
+    xray = show_mask(rows[row - 1], tokenizer=found, **options)
+    print(f"template {template if template == 'own' else find_template(template).name}\n{xray}")

@@ -18,9 +18,12 @@ def train(
     epochs: float | None = None,
     rate: float | None = None,
     template: str | None = None,
+    turns: str | None = None,
+    start: str | None = None,
     seed: int | None = None,
     set_: list[str] | None = None,
     group: str | None = None,
+    meta: list[str] | None = None,
     skip_bad: bool = False,
     anyway: bool = False,
 ) -> None:
@@ -44,11 +47,11 @@ def train(
         typer.echo(line, err=True)
 
     given = {"method": method, "num_train_epochs": epochs, "learning_rate": rate}
-    given |= {"template": template, "seed": seed}
+    given |= {"template": template, "turns": turns, "start": start, "seed": seed}
     given |= dict(parse_parameter(text) for text in set_ or [])
     settings = Settings().changed(**{k: v for k, v in given.items() if v is not None})
     base = find_profile(profile)
-    options = {"skip_bad": skip_bad, "anyway": anyway, "group": group}
+    options = {"skip_bad": skip_bad, "anyway": anyway, "group": group, "meta": meta or []}
     DataFile(file)  # or a RecordsError with what to do
     wanted = run_identity(file, base, settings, **options)
     if run_state(out, wanted) == "finished":

@@ -133,6 +133,10 @@ ONE_PROMPT = (
     "most rows have the same prompt, so a held-out row may share it with one that is learned from: "
     "what is measured is the answer to a question that was trained"
 )
+OWN = (
+    "the file's own split is used: {train:,} rows to learn from, {held:,} held out, of which "
+    "{same:,} share their prompt or a passage with one that is learned from"
+)
 TOO_FEW = (
     "{groups} groups of rows are too few to hold any out ({needed} are needed), so all are learned "
     "from, and nothing shows what the model does with other questions; add rows"
@@ -148,7 +152,9 @@ class HeldOut:
     repeats: int  # rows that say what an earlier one says, but for case and white space
     near: int  # further rows that nearly do
     near_together: bool  # whether those are on one side
-    overlaps: int  # held-out rows that share WORDS words in a row with one that is learned from
+    # Held-out rows that share WORDS words in a row with one that is learned from, or, by a split of
+    # their own, its prompt.
+    overlaps: int
     notes: tuple[str, ...] = ()
 
 
@@ -157,9 +163,11 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
 
     Rows are one group when they have the same prompt, say nearly the same, or share the value of
     `group` (a name or function). Where that would make one group of most rows, because all are of
-    one wording, those that are only nearly alike are kept apart, and a note says so.
+    one wording, those that are only nearly alike are kept apart, and a note says so. Where rows
+    bring a split of their own (train or held_out, in `meta`), that is taken.
     """
     rows = checked(rows)
+    own = _own_split(rows, group)
     near, repeats = near_duplicates(rows), exact_duplicates(rows)
     same = [(one.of, one.row) for one in repeats]
     if group is not None:
@@ -172,13 +180,15 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         (loose, ONE_PROMPT),
     ]
     allowed = max(max(Counter(loose).values()), len(rows) // 2)
-    notes, held = [], []
-    for joined, note in ways:
+    notes, held, kinds = [], own, ["ngram"]
+    for joined, note in [] if own else ways:
         notes += [note] if note else []
         if len(set(joined)) >= FEWEST and max(Counter(joined).values()) <= allowed:
             break
-    near_together = len(notes) == 0
-    if (groups := len(set(joined))) < FEWEST:
+    near_together = not notes and not own
+    if own:
+        kinds = ["prompt", "ngram"]
+    elif (groups := len(set(joined))) < FEWEST:
         notes = [TOO_FEW.format(groups=groups, needed=FEWEST)]
     else:
         share = min(max(SHARE, min(LARGEST, LEAST / len(rows))), MOST / len(rows))
@@ -187,15 +197,43 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         held = found.indexes["validation"]
     learned = sorted(set(range(len(rows))) - set(held))
     sides = ([rows[n] for n in learned], [rows[n] for n in held])
+    overlaps = leaks(*sides, kinds=kinds, size=WORDS)["test"].nunique() if held else 0
+    if own:
+        notes = [OWN.format(train=len(learned), held=len(held), same=overlaps)]
     return HeldOut(
         train=learned,
         held_out=held,
         repeats=len(repeats),
         near=max(0, len(near) - len(repeats)),
         near_together=near_together,
-        overlaps=leaks(*sides, kinds=["ngram"], size=WORDS)["test"].nunique() if held else 0,
+        overlaps=overlaps,
         notes=tuple(notes),
     )
+
+
+def _own_split(rows: Sequence[Row], group: Key | None) -> list[int]:
+    """The rows that are held out by a split of their own; empty where all are of train, or none
+    has one."""
+    splits = [(row.get("meta") or {}).get("split") for row in rows]
+    held = [index for index, name in enumerate(splits) if name == "held_out"]
+    odd = [index for index, name in enumerate(splits) if name not in ("train", "held_out")]
+    wrong = None
+    if any(splits) and odd:
+        wrong = (
+            f"rows[{odd[0]}] has the split {splits[odd[0]]!r}, and others have one: write train or"
+        )
+        wrong += " held_out in each row, or in none"
+    elif len(held) == len(rows):
+        wrong = (
+            "all rows have the split held_out, so none is left to learn from: give the file with "
+        )
+        wrong += "the rows of train, or drop the column 'split'"
+    elif held and group is not None:
+        wrong = "the rows bring a split of their own, which a group can't change: leave out group "
+        wrong += "(--group), or drop the column 'split'"
+    if wrong:
+        raise RowsError(wrong)
+    return held
 
 
 def _alike(values: Sequence[Hashable]) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Pages of results: the card of a claim, the report of an evaluation, that of your own training."""
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -247,11 +248,19 @@ def _samples(done: OwnRun) -> list[list[tuple[str, str]]]:
     """Of the first held-out rows who said what."""
     samples = []
     for base, trained in list(zip(done.before.answers, done.after.answers, strict=True))[:8]:
-        *asked, reference = done.data.held_out[trained["row"]]["messages"]
-        said = [(message["role"], message["content"]) for message in asked]
-        said.append(("reference", reference["content"]))
+        *asked, _ = done.data.held_out[trained["row"]]["messages"]
+        said = [(message["role"], _said(message)) for message in asked]
+        said.append(("reference", trained["wanted"]))
         for who, answer in (("base", base), ("trained", trained)):
             stopped = "" if answer["ended"] else " [stopped here: it did not end]"
             said.append((who, answer["text"] + stopped))
         samples.append(said)
     return samples
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    """The text of a message, with its thinking and its tool calls."""
+    thought = message.get("reasoning_content")
+    calls = [json.dumps(o["function"], ensure_ascii=False) for o in message.get("tool_calls", ())]
+    parts = [f"<think>{thought}</think>" if thought else "", message["content"], *calls]
+    return "\n".join(filter(None, parts))

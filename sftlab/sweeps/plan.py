@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import cloudpickle
 import numpy
 
-from sftlab.chat import find_template
 from sftlab.models import find_profile
 from sftlab.sweeps.cache import SweepError, base_hash, code_hash, fingerprint
 from sftlab.sweeps.worker import Task, error_text
@@ -87,7 +86,7 @@ def plan_sweep(
         if data:
             filled = (settings or Settings()).changed(**_chosen(given, SETTINGS)).filled(base)
             # What a template's name or path leads to may change.
-            template = find_template(filled.template).text
+            template = filled.template_for(base).text
             identity |= {"settings": asdict(filled), "template": template}
             for kind, raw in data.items():
                 chosen = _chosen(given, makers.get(kind, set()))

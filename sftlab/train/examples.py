@@ -15,10 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sftlab.chat import IGNORED, MaskError, TemplateError, label_rows
-from sftlab.data import Message, read_row
+from sftlab.data import read_row
 from sftlab.train.settings import Settings
 
 VALIDATION = "validation example"  # what an error calls one that is not trained on
+PLACE = (
+    "take a template that has a place for it, such as template='qwen3_training' (--template "
+    "qwen3_training)"
+)
 
 
 class ExampleError(ValueError):
@@ -27,8 +31,9 @@ class ExampleError(ValueError):
 
 def check_examples(
     examples: Iterable[Mapping[str, Any]], *, control: Sequence[str] = (), name: str = "example"
-) -> list[dict[str, list[Message]]]:
-    """Plain copies of the examples, `messages` alone, when there are some and all are sound.
+) -> list[dict[str, Any]]:
+    """The examples as rows of `messages`, `tools` where there are some, and `meta`, if all are
+    sound.
 
     They are a list, or a `datasets.Dataset`, of rows in a shape that `sftlab.data.read` reads. No
     content may hold one of the template's tokens, `control`; an error calls one of them `name`.
@@ -39,7 +44,7 @@ def check_examples(
             '{"messages": [...]} or a Dataset with that column (one split of a DatasetDict)'
         )
     checked = [
-        {"messages": check_row(example, where=f"{name} {index}", control=control)}
+        check_row(example, where=f"{name} {index}", control=control)
         for index, example in enumerate(examples)
     ]
     if not checked:
@@ -49,26 +54,24 @@ def check_examples(
 
 def check_row(
     row: Any, *, where: str, control: Sequence[str] = (), answered: bool = True
-) -> list[Message]:
-    """Plain copies of a row's messages; not `answered`, they may wait for their next answer."""
+) -> dict[str, Any]:
+    """One of them; not `answered`, its messages may wait for their next answer."""
     found = read_row(row, answered=answered, control=control)
     if found.problems:
         first = found.problems[0]
         at = ", ".join(filter(None, [where, first.field]))
         value = f" ({first.value})" if first.value else ""
         raise ExampleError(f"{at}: {first.what}{value}; {first.remedy}")
-    for key in found.left_out:
-        raise ExampleError(
-            f"{where}, {key}: nothing is learned from this key of a message; remove it"
-        )
-    return found.messages
+    tools = {"tools": found.tools} if found.tools else {}
+    return {"messages": found.messages, **tools, "meta": found.meta}
 
 
 def data_hash(examples: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 of checked examples, one line of JSON each, in their order."""
+    """SHA-256 of checked examples without `meta`, one line of JSON each, in their order."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps(example, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+        used = {key: value for key, value in example.items() if key != "meta"}
+        digest.update(json.dumps(used, ensure_ascii=False, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -84,12 +87,21 @@ def supervise(
         found = masked(examples, tokenizer, settings)
     except (TemplateError, MaskError) as error:
         raise ExampleError(str(error).replace("row ", f"{name} ", 1)) from error
-    most, rows, lost, cut = settings.max_length, [], [], []
+    most, rows, lost, cut, partly = settings.max_length, [], [], [], []
     for index, one in enumerate(found):
+        for text in one.missing:
+            if text.learned or settings.turns == "everything":
+                raise ExampleError(
+                    f"{name} {index}: {text} is to be learned, and the chat template writes it "
+                    f"nowhere; {PLACE}, or where only earlier answers lose text learn the last one "
+                    "alone (turns='last', --turns last)"
+                )
+        if one.missing:
+            partly.append(index)
         if not one.supervised:
             why = "; ".join(one.warnings) or "none of its answers is to be learned"
             raise ExampleError(f"{name} {index} has no supervised token: {why}; correct or drop it")
-        labels = one.ids if settings.supervised == "everything" else one.labels
+        labels = one.ids if settings.turns == "everything" else one.labels
         if any(label != IGNORED for label in labels[most:]):
             cut.append(index)
         if all(label == IGNORED for label in one.labels[:most]):
@@ -100,13 +112,21 @@ def supervise(
         raise ExampleError(
             f"{name} {lost[0]} has {needed} tokens and max_length is {most}, so "
             f"nothing of its answer is left ({len(lost)} of {len(examples)} {name}s are like it); "
-            f"set max_length={needed} or more (the model has a limit too), or shorten or drop it"
+            f"set max_length={needed} or more (--set max_length={needed}; the model has a limit "
+            "too), or shorten or drop it"
+        )
+    if partly:
+        warnings.warn(
+            f"the chat template leaves out a text of {len(partly)} of {len(examples)} {name}s, "
+            f"which is not to be learned (the first is {name} {partly[0]}: "
+            f"{found[partly[0]].missing[0]}); {PLACE}",
+            stacklevel=3,
         )
     if cut:
         warnings.warn(
             f"{len(cut)} of {len(examples)} {name}s are longer than max_length={most} and "
-            f"lose the end of an answer (the first is {name} {cut[0]}); raise max_length, or "
-            "shorten or drop them",
+            f"lose the end of an answer (the first is {name} {cut[0]}); raise max_length "
+            "(--set max_length=N), or shorten or drop them",
             stacklevel=3,
         )
     return rows
@@ -114,6 +134,6 @@ def supervise(
 
 def masked(examples: Sequence, tokenizer, settings: Settings, **options) -> list:
     """Ids and labels of examples, uncut, with the supervision of the settings."""
-    turns = "last" if settings.supervised == "last" else "all"
-    ends = {"end_of_turn": settings.end_of_turn, "append_eos": settings.end_of_turn}
-    return label_rows(tokenizer, examples, turns=turns, on_empty="keep", **ends, **options)
+    how = {"turns": "last" if settings.turns == "last" else "all", "start": settings.start}
+    how |= {"end_of_turn": settings.end_of_turn, "append_eos": settings.end_of_turn}
+    return label_rows(tokenizer, examples, on_empty="keep", **how, **options)

@@ -68,7 +68,8 @@ def finetune(
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
-        examples: rows `{"messages": [{"role", "content"}, ...]}`, a list or a `datasets.Dataset`.
+        examples: rows `{"messages": [{"role", "content"}, ...]}`, a list or a `datasets.Dataset`;
+            with `tools` that an answer may call, and with `reasoning_content` of an answer.
         settings: how to train; single ones by name, such as `learning_rate=1e-3`, replace its own.
         eval_dataset: examples to measure the loss on after each epoch, for early stopping too.
         progress: show one bar with step, loss and time left.
@@ -141,6 +142,7 @@ def untrained(profile: str | Path | Profile, settings: Settings | None = None) -
     tokenizer has none, and `answer` and `chat` are for runs that were trained.
     """
     profile = find_profile(profile)
+    settings = settings and settings.filled(profile)
     model, tokenizer = load_base(profile, settings) if settings else load(profile)
     if settings:
         setup_chat_template(model, tokenizer, template=settings.template)
@@ -172,7 +174,7 @@ def prepare_training(
     checked = {"example": check_examples(examples, control=control)}
     if eval_dataset is not None:
         checked[VALIDATION] = check_examples(eval_dataset, control=control, name=VALIDATION)
-    if settings.template not in {*FAMILIES, *installed_templates()}:
+    if settings.template not in {"own", *FAMILIES, *installed_templates()}:
         # Its text instead of a path, which means nothing on another machine.
         settings = replace(settings, template=find_template(settings.template).text)
     model, tokenizer = load_base(profile, settings)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sftlab.chat import IGNORED, Diagnosis, Finding, examine, find_template, setup_tokenizer
+from sftlab.chat import IGNORED, Diagnosis, Finding, examine, setup_tokenizer
 from sftlab.data import HeldOut, RecordsError, Report, hold_out, read, validate
 from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
 from sftlab.quiet import quiet_libraries
-from sftlab.train.examples import masked
+from sftlab.train.examples import check_examples, masked
 from sftlab.train.methods import check_targets
 from sftlab.train.settings import Settings, check_added
 
@@ -32,6 +32,7 @@ REASONS = {
     "rows-hold-markers": "they hold a token that only the template may write",
     "rows-without-answer": "they have no answer to learn",
     "rows-masked": MASKED,
+    "rows-text-lost": "the template leaves out a text that is to be learned",
 }
 
 
@@ -65,14 +66,16 @@ class OwnData:
 
     file: str  # the path as it was given
     sha256: str  # of its bytes
+    template: str  # its name, and why it is the one
     report: Report  # what the reader found, bad rows included
     diagnosis: Diagnosis  # what the template doctor found
     settings: Settings  # all filled in, max_length within what the model reads
-    train: list[Row]  # to learn from: `messages` and `meta`
+    train: list[Row]  # to learn from: `messages`, `tools` where there are some, and `meta`
     held_out: list[Row]  # to measure on; empty where there are too few
     split: HeldOut  # how they were chosen, and the repeats that were found
     lengths: list[Length]  # of the rows that are used, in the order of the file
     left_out: list[tuple[str, Row]]  # sound rows that are not used, each with the reason
+    meta: tuple[str, ...] = ()  # further columns that were to be carried along
 
     @property
     def cut(self) -> int:
@@ -102,7 +105,7 @@ class OwnData:
         if self.steps < FEW_STEPS:
             lines.append(
                 f"{self.steps} steps of training are few: where the answers hardly change, take "
-                "more epochs, or a smaller per_device_train_batch_size"
+                "more epochs (--epochs), or a smaller per_device_train_batch_size (--set)"
             )
         return lines
 
@@ -115,11 +118,13 @@ class OwnData:
         tokens = sorted(one.tokens for one in self.lengths)
         learned = sum(one.learned for one in self.lengths)
         report, split, left_out = self.report, self.split, len(self.left_out)
+        counts = {"shapes": report.shapes, "used": report.used, "carried": report.meta}
         lines = {
             "rows": f"{report.rows:,} in {self.file}: {len(tokens):,} used, {report.bad:,} bad, "
             f"{left_out:,} left out",
             "left out": "; ".join(f"{n:,}: {why}" for why, n in self.reasons().most_common()),
-            "template": self.diagnosis.template,
+            **{k: ", ".join(f"{o} {n:,}" for o, n in v.most_common()) for k, v in counts.items()},
+            "template": self.template,
             "repeats": f"{split.repeats:,} rows say what an earlier one says, {split.near:,} "
             f"nearly; {split.overlaps:,} held-out rows share a passage with one that is learned",
             "split": f"{len(self.train):,} rows to learn from, {len(self.held_out):,} held out",
@@ -142,6 +147,7 @@ def prepare(
     skip_bad: bool = False,
     anyway: bool = False,
     group: str | None = None,
+    meta: Sequence[str] = (),
     **overrides: Any,
 ) -> OwnData:
     """Check a file, try the template on it, and split it; of the model only the tokenizer is read.
@@ -151,6 +157,7 @@ def prepare(
         skip_bad: go on without rows that are wrong, or that nothing can be learned from.
         anyway: go on although the doctor found an error in the template.
         group: a column; rows with the same value of it stand on the same side of the split.
+        meta: further columns to carry along, from which nothing is learned.
 
     Raises:
         RecordsError: the file can't be read, or, as DataFaults, rows are wrong or none is good.
@@ -158,11 +165,12 @@ def prepare(
         RowsError: a row has no value of `group`.
     """
     profile = find_profile(profile)
-    settings = (settings or Settings()).changed(**overrides).filled(profile)
-    report = validate(file, limit=20)
+    asked = (settings or Settings()).changed(**overrides)
+    settings = asked.filled(profile)
+    report = validate(file, limit=20, meta=meta)
     if report.broken or not report.good or (report.bad and not skip_bad):
         raise DataFaults(report)
-    rows = list(read(file, bad="drop"))
+    rows = check_examples(read(file, bad="drop", meta=meta))
     tokenizer = load_tokenizer(profile)
     check_targets(profile, settings)
     check_added(settings.method, setup_tokenizer(tokenizer, template=settings.template))
@@ -170,30 +178,37 @@ def prepare(
     limit = getattr(config, "max_position_embeddings", None)
     settings = replace(settings, max_length=min(settings.max_length, limit or settings.max_length))
     # The very text that is trained on: a bos that the template lacked is in it by now.
-    template = replace(find_template(settings.template), text=tokenizer.chat_template)
-    how = {"tokenizer": tokenizer, "max_length": settings.max_length}
+    template = settings.template_for(profile)
+    name = "own" if settings.template == "own" else template.name  # no path of this machine
+    why = "as asked" if asked.template else "the base brings none"
+    why = "the model brings it" if name == "own" else why
+    template = replace(template, name=name, text=tokenizer.chat_template)
+    how = {name: getattr(settings, name) for name in ("max_length", "turns", "start")}
     with quiet_libraries():
-        diagnosis = examine(template, conversations=rows, **how)
+        diagnosis = examine(template, tokenizer=tokenizer, conversations=rows, **how)
     errors = [finding for finding in diagnosis.findings if finding.level == "error"]
     if (wrong := [one for one in errors if not one.rows]) and not anyway:
-        raise TrainingFaults(wrong, advice="nothing was trained: mend it, or add --anyway")
+        advice = "nothing was trained: mend it, or add --anyway (anyway=True)"
+        raise TrainingFaults(wrong, advice=advice)
     refused = {row - 1: REASONS[one.code] for one in errors for row in one.rows}
     kept = [index for index in range(len(rows)) if index not in refused]
     lengths = dict(zip(kept, _lengths([rows[n] for n in kept], tokenizer, settings), strict=True))
     refused |= {index: MASKED for index, one in lengths.items() if not one.learned}
     used = [index for index in kept if index not in refused]
     if refused and not (used and skip_bad):
-        first = min(refused)
+        first, remedy = min(refused), "no row is left to train on"
+        remedy = "add --skip-bad (skip_bad=True) to train without them" if used else remedy
         raise TrainingFaults(
             [one for one in errors if one.rows],
             advice=f"{len(refused):,} of {len(rows):,} rows can't be learned from (the first is "
             f"row {first + 1}: {refused[first]}); max_length is {settings.max_length}; "
-            + ("add --skip-bad to train without them" if used else "no row is left to train on"),
+            f"{remedy}",
         )
     split = hold_out([rows[index] for index in used], group=group)
     return OwnData(
         file=str(file),
         sha256=file_hash(file),
+        template=f"{name}: {why}",
         report=report,
         diagnosis=diagnosis,
         settings=settings,
@@ -202,6 +217,7 @@ def prepare(
         split=split,
         lengths=[lengths[index] for index in used],
         left_out=[(refused[index], rows[index]) for index in sorted(refused)],
+        meta=tuple(meta),
     )
 
 
@@ -216,7 +232,7 @@ def _lengths(rows: Sequence[Row], tokenizer, settings: Settings) -> list[Length]
     most, found = settings.max_length, []
     for one in masked(rows, tokenizer, settings, on_full="keep") if rows else ():
         answers = sum(label != IGNORED for label in one.labels[:most])
-        everything = settings.supervised == "everything" and answers
+        everything = settings.turns == "everything" and answers
         learned = min(len(one.ids), most) if everything else answers
         found.append(Length(len(one.ids), learned, one.supervised - answers))
     return found

@@ -19,13 +19,13 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from sftlab.chat import find_template
+from sftlab.chat import IGNORED
 from sftlab.data import normalise, part_of, validate
 from sftlab.measure import generate
 from sftlab.models import Profile
 from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries
-from sftlab.train.examples import supervise
+from sftlab.train.examples import masked, supervise
 from sftlab.train.finetuning import finetune, last_step, untrained
 from sftlab.train.own_data import OwnData, Row, file_hash
 from sftlab.train.run import Run, load_run
@@ -51,8 +51,8 @@ class Outcome:
 
     losses: list[float]  # of each row: mean nats of its learned tokens
     loss: float  # mean nats over the learned tokens of all rows
-    # Of some rows: `row` (its index), `text`, `ended` (by itself; else it was stopped), and `exact`
-    # (whether it is the row's own answer, but for case and white space).
+    # Of some rows: `row` (its index), `text`, `wanted` (the row's own answer), `ended` (by itself;
+    # else it was stopped), and `exact` (text is as wanted, but for case and white space).
     answers: list[dict[str, Any]]
 
 
@@ -147,7 +147,7 @@ def run_identity(file: str | Path, profile: Profile, settings: Settings, **optio
     values = {
         "data": file_hash(file),
         "profile": profile.name,
-        "template_text": find_template(settings.template).text,  # a file's may have changed
+        "template_text": settings.template_for(profile).text,  # a file's may have changed
         "settings": asdict(settings.filled(profile)),
         **options,
     }
@@ -179,16 +179,14 @@ def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
 def _write_data(folder: Path, data: OwnData) -> None:
     """Write the rows that are trained on, held out and left out, and the bad ones, to a folder."""
     folder.mkdir(exist_ok=True)
-    left_out = [{"left_out": why, **row} for why, row in data.left_out]
+    left_out = [{**row, "meta": {**row["meta"], "left_out": why}} for why, row in data.left_out]
     files = {"train": data.train, "held_out": data.held_out, "left_out": left_out}
     for name, rows in files.items():
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
             for row in rows:
-                flat = {**row["meta"], **row}
-                del flat["meta"]
-                stream.write(json.dumps(flat, ensure_ascii=False) + "\n")
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     if data.report.bad:
-        validate(data.file, bad=folder / "rejected.jsonl")
+        validate(data.file, bad=folder / "rejected.jsonl", meta=data.meta)
 
 
 def measure(run: Run, rows: Sequence[Row]) -> Outcome | None:
@@ -200,11 +198,11 @@ def measure(run: Run, rows: Sequence[Row]) -> Outcome | None:
         return None
     tokenizer, pad = run.tokenizer, run.tokenizer.pad_token_id
     labelled = supervise(rows, tokenizer, run.settings)
-    prompts = [run.prompt_ids(row["messages"][:-1]) for row in rows]
+    prompts = [run.prompt_ids(row["messages"][:-1], row.get("tools")) for row in rows]
     # A question longer than what was trained on, or than the model reads, leaves no room.
     fitting = [n for n, prompt in enumerate(prompts) if len(prompt) < run.settings.max_length]
     chosen = sorted(Random("answered").sample(fitting, min(ANSWERED, len(fitting))))
-    right = [part_of(rows[n], "answer") for n in chosen]
+    right = [_answer(run, rows[n]) for n in chosen]
     tokens = [len(tokenizer(one, add_special_tokens=False).input_ids) for one in right]
     longest = max(tokens, default=0)
     most = min(longest + longest // 2 + 8, 256)
@@ -214,8 +212,22 @@ def measure(run: Run, rows: Sequence[Row]) -> Outcome | None:
         asked, how = [prompts[n] for n in chosen], {"max_new_tokens": most, "batch_size": 16}
         made = generate(run.model, asked, pad=pad, **how) if chosen else []
     answers = []
-    for n, new, wanted in zip(chosen, made, right, strict=True):
-        text = tokenizer.decode(new, skip_special_tokens=True)
+    for n, new, text, wanted in zip(chosen, made, run.texts(made), right, strict=True):
         exact = normalise(text) == normalise(wanted)
-        answers.append({"row": n, "text": text, "ended": len(new) < most, "exact": exact})
+        ended = len(new) < most
+        answers.append({"row": n, "text": text, "wanted": wanted, "ended": ended, "exact": exact})
     return Outcome(losses=losses, loss=loss, answers=answers)
+
+
+def _answer(run: Run, row: Row) -> str:
+    """What the model should write after the prompt: thinking and calls as the template has them."""
+    *before, last = row["messages"]
+    if not (
+        last.get("reasoning_content") or last.get("tool_calls") or "<think>" in last["content"]
+    ):
+        return part_of(row, "answer")
+    wanted = {**row, "messages": [*before, {**last, "train": True}]}
+    how = run.settings.changed(turns="last", start="generation")
+    (one,) = masked([wanted], run.tokenizer, how, on_full="keep")
+    ids = [label for label in one.labels if label != IGNORED]
+    return run.texts([ids])[0]

@@ -1,7 +1,7 @@
 """A finished fine-tune: talk to it, measure it, save it, open it again."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pprint import pformat
@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from sftlab.chat import find_template
 from sftlab.data import Message
 from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
@@ -39,6 +40,7 @@ from sftlab.train.settings import LORA_CONFIG, SFT_CONFIG, Settings
 _RECORD = "seconds tokens provenance history validation kept_epoch trained weights".split()
 METER = "meter.parquet"
 DTYPES = ("float32", "bfloat16", "float16")  # of a merged model's weights
+MARKS = ("<think>", "</think>", "<tool_call>", "</tool_call>")  # in some vocabularies special
 
 
 class RunError(ValueError):
@@ -84,13 +86,14 @@ class Run:
         self,
         questions: Sequence[str | Sequence[Message]],
         *,
+        tools: Sequence[dict[str, Any]] | None = None,
         max_new_tokens: int = 24,
         **options: Any,
     ) -> list[str]:
         """Answers to questions or conversations, in their order, computed in left-padded batches.
 
         Greedy, unless `sample=True` draws them with a `temperature` and a `seed`; the caller's
-        random generators are not touched.
+        random generators are not touched. `tools` are JSON schemas that each answer may call.
         """
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
@@ -98,8 +101,9 @@ class Run:
         for index, asked in enumerate(questions):
             where = f"question {index}"
             messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
-            messages = check_row({"messages": messages}, where=where, answered=False)
-            prompts.append(self.prompt_ids(messages))
+            given = {"messages": messages} | ({"tools": tools} if tools else {})
+            row = check_row(given, where=where, answered=False)
+            prompts.append(self.prompt_ids(row["messages"], row.get("tools")))
             if (count := len(prompts[-1])) >= limit:
                 raise ExampleError(
                     f"{where} has {count} tokens and the model reads {limit}; leave out the "
@@ -108,12 +112,27 @@ class Run:
         options |= {"pad": self.tokenizer.pad_token_id, "max_new_tokens": max_new_tokens}
         with quiet_libraries():
             new = generate(self.model, prompts, **options)
-        return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
+        return self.texts(new)
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+    def texts(self, answers: Iterable[Sequence[int]]) -> list[str]:
+        """What the model wrote, without special tokens other than `MARKS`."""
+        added = self.tokenizer.added_tokens_decoder
+        special = {*self.tokenizer.all_special_ids, *(i for i in added if added[i].special)}
+        special -= {i for i in added if added[i].content in MARKS}
+        return [self.tokenizer.decode([i for i in ids if i not in special]) for ids in answers]
+
+    def prompt_ids(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
         """Token ids of what the assistant's next words follow."""
-        form = {"tokenize": False, "add_generation_prompt": True}
-        text = self.tokenizer.apply_chat_template(messages, **form)
+        template = find_template(tokenizer=self.tokenizer)
+        text = template.render(messages, tools=tools, add_generation_prompt=True)
+        if tools and text == template.render(messages, add_generation_prompt=True):
+            raise ExampleError(
+                "the run's chat template writes no tools, so the model would not see them: train "
+                "with one that does, such as template='qwen3' (--template qwen3), or leave out "
+                "tools (--tools)"
+            )
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def meter(self) -> pd.DataFrame:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from sftlab.chat import TemplateError, find_template
+from sftlab.chat import Template, TemplateError, find_template
 from sftlab.machine import fast_precision
-from sftlab.models import ADAPTED, METHODS, QUANTISED, Profile
+from sftlab.models import ADAPTED, METHODS, QUANTISED, Profile, load_tokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,10 +87,15 @@ class Settings:
     dropout: Share = 0.0
     # Of the adapters' weights; by default bfloat16 on a quantised base, float32 on any other.
     adapter_dtype: Literal["float32", "bfloat16"] | None = None
-    template: str = "chatml"  # a family's name, one that TRL installs, a file, or Jinja text
-    # What the loss is taken on: answers (with their ends of turn), last (the last one), or
-    # everything (the prompts and the template's own tokens too).
-    supervised: Literal["answers", "last", "everything"] = "answers"
+    # A family's name, one that TRL installs, a file, Jinja text, or own: the one that the base's
+    # tokenizer brings. By default that, or chatml where it brings none.
+    template: str | None = None
+    # What the loss is taken on: all answers (with their ends of turn), the last one, or everything
+    # (the prompts and the template's own tokens too).
+    turns: Literal["all", "last", "everything"] = "all"
+    # Where an answer begins: content (the text alone), generation (where the prompt ends: thinking
+    # and tool calls too), or auto: generation in conversations that have these to learn.
+    start: Literal["auto", "content", "generation"] = "auto"
     end_of_turn: bool = True  # the loss is on what ends an answer too; else no stopping is learned
     train_control_tokens: bool = True  # the embeddings of the template's control tokens are trained
 
@@ -103,10 +108,11 @@ class Settings:
                 kind.validate_python(value)
             except ValidationError as error:
                 raise SettingsError(f"{name} is {value!r}: {error.errors()[0]['msg']}") from error
-        try:
-            find_template(self.template)
-        except TemplateError as error:
-            raise SettingsError(f"template: {error}") from error
+        if self.template not in (None, "own"):
+            try:
+                find_template(self.template)
+            except TemplateError as error:
+                raise SettingsError(f"template: {error}") from error
         for name in ("padding_free", "gradient_checkpointing", "use_dora"):
             why = _methods()[self.method][name] if self.method and getattr(self, name) else ""
             if why.startswith("refused: "):
@@ -123,10 +129,19 @@ class Settings:
         return replace(self, **overrides)
 
     def filled(self, profile: Profile) -> "Settings":
-        """The settings with the profile's values where they are `None`."""
+        """The settings with the profile's values where they are `None`.
+
+        For template own, and for None, a base's tokenizer is loaded to look for its template.
+        """
         method = self.method or profile.method
+        if self.template == "own" and own_template(profile) is None:
+            raise SettingsError(
+                f"template 'own': the tokenizer of {profile.name} brings no chat template; name "
+                "one, such as template='chatml' (--template chatml), or leave it out"
+            )
         values = {
             "method": method,
+            "template": self.template or ("own" if own_template(profile) else "chatml"),
             "bf16": fast_precision() == "bfloat16",
             "learning_rate": profile.rate(method),
             "per_device_train_batch_size": profile.per_device_train_batch_size,
@@ -137,6 +152,20 @@ class Settings:
             values["adapter_dtype"] = "bfloat16" if method in QUANTISED else "float32"
         lacking = {name: value for name, value in values.items() if getattr(self, name) is None}
         return replace(self, **lacking)
+
+    def template_for(self, profile: Profile) -> Template:
+        """The chat template of a training on the profile's base."""
+        name = self.filled(profile).template
+        return own_template(profile) if name == "own" else find_template(name)
+
+
+@cache
+def own_template(profile: Profile) -> Template | None:
+    """The chat template that a base's tokenizer, which is loaded for it, brings."""
+    if profile.embedded:
+        return None
+    tokenizer = load_tokenizer(profile)
+    return find_template(None, tokenizer=tokenizer) if tokenizer.chat_template else None
 
 
 @cache

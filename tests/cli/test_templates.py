@@ -5,9 +5,15 @@ import re
 
 import pytest
 
+import sftlab.show
 from sftlab.chat import FAMILIES
+from sftlab.data import read
+from sftlab.models import find_profile
+from sftlab.train import ExampleError, Settings
+from sftlab.train.finetuning import prepare_training
 
 ENDLESS = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+STOPS = ENDLESS.replace("'\n'", "'<|stop|>\n'")  # a token that no vocabulary has
 BROKEN = "{% for m in messages %}\n{{ m['content'] \n{% endfor %}"
 CHAT = [
     {"role": "user", "content": "Hi [you]"},
@@ -112,8 +118,9 @@ def test_options_reach_the_mask(mask, options, said):
         ('{"foo": 1}', [], "messages"),
         (ROWS, ["--row", "3"], "2 rows"),
         (ROWS, ["--template", "no-such"], "no-such"),
-        (ROWS, ["--turns", "first"], "first"),
-        (ROWS, ["--start", "middle"], "middle"),
+        (ROWS, ["--turns", "first"], "turns is 'first': Input should be 'all', 'last'"),
+        (ROWS, ["--start", "middle"], "start is 'middle': Input should be 'auto'"),
+        ([{"prompt": "a", "completion": "b", "mood": "c"}], [], "--meta 'mood'"),
         (ROWS, ["--tokenizer", "no-such-folder"], "no-such-folder"),
     ],
 )
@@ -121,3 +128,66 @@ def test_a_mistake_says_what_to_give(mask, content, options, said):
     code, out, err = mask(*options, content=content)
     assert (code, out) == (2, "")
     assert said in err
+    assert len(err.splitlines()) == 1
+
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"town": "Oslo"}}}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+USER, ANSWER = {"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "It is."}
+CALLED = [
+    USER,
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "content": "Grey."},
+    ANSWER,
+]
+SHAPED = {
+    "messages": {"messages": CHAT},
+    "weights": {"messages": [CHAT[0], {**CHAT[1], "weight": 0}, *CHAT[2:]]},
+    "texts": {"prompt": "2 + 2?", "completion": "4"},
+    "lists": {"prompt": CHAT[:3], "completion": CHAT[3:]},
+    "alpaca": {"instruction": "Add.", "input": "2, 2", "output": "4"},
+    "sharegpt": {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+    "tools": {"messages": CALLED, "tools": TOOLS},
+    "thinking": {"messages": [USER, {**ANSWER, "reasoning_content": "I know it."}]},
+}
+
+
+@pytest.mark.parametrize("how", [{}, {"turns": "last"}, {"start": "generation"}])
+@pytest.mark.parametrize("template", [None, "mistral", "qwen3", ENDLESS, STOPS])
+def test_the_mask_has_the_ids_and_labels_of_the_training(
+    call, monkeypatch, tmp_path, toy_base, template, how
+):
+    """`mask` on a row of a file, and the rows of the trainer for the same file."""
+    real, shown, refused = sftlab.show.show_mask, [], []
+    monkeypatch.setattr(
+        sftlab.show, "show_mask", lambda *a, **k: shown.append(real(*a, **k)) or shown[-1]
+    )
+    asked = [f"--{name}={value}" for name, value in how.items()]
+    asked += [f"--template={template}"] if template else []
+    for name, row in SHAPED.items():
+        file = write(tmp_path / f"{name}.jsonl", [row])
+        profile = find_profile(toy_base)
+        settings = Settings(template=template, **how).filled(profile)
+        try:
+            trainer, *_ = prepare_training(profile, read(file), settings, folder=tmp_path)
+        except ExampleError:
+            refused.append(name)
+            continue
+        call("mask", "--messages", file, "--tokenizer", toy_base, *asked)
+        (trained,) = trainer.train_dataset
+        assert [token.id for token in shown[-1].tokens] == trained["input_ids"], name
+        assert [token.label for token in shown[-1].tokens] == trained["labels"], name
+    # Only qwen3 has a place for calls and thinking; with the last answer alone no call is learned.
+    alone = ["tools"] * (how != {"turns": "last"} or template == "mistral")
+    assert refused == ([] if template == "qwen3" else [*alone, "thinking"])
+
+
+def test_validate_holds_the_rows_against_a_template(call, tmp_path):
+    file = write(tmp_path / "rows.jsonl", [ROWS[1], SHAPED["thinking"], SHAPED["tools"]])
+    assert call("validate", file)[0] == 0
+    assert call("validate", file, "--template", "qwen3")[0] == 0
+    code, out, _ = call("validate", file, "--template", "chatml", "--json")
+    (lost,) = [one for one in json.loads(out)["render"] if one["code"] == "rows-text-lost"]
+    assert (code, json.loads(out)["ok"], lost["rows"]) == (1, False, [2, 3])
+    assert "rows-text-lost" in call("validate", file, "--template", "chatml")[1]
+    assert "rows-text-lost" in call("doctor", "--data", file, "--template", "chatml")[1]

@@ -127,6 +127,39 @@ def test_a_column_does_not_cross():
         hold_out(rows, group="city")
 
 
+def with_split(*names):
+    """Sixty rows that have these splits in turn."""
+    turns = enumerate(different(60))
+    return [{**one, "meta": {"split": names[n % len(names)]}} for n, one in turns]
+
+
+def test_a_split_that_the_rows_bring_is_taken():
+    rows = with_split("train", "train", "held_out")
+    found = hold_out([*rows, {**rows[0], "meta": {"split": "held_out"}}])
+    assert found.held_out == [*range(2, 60, 3), 60]
+    assert found.train == [n for n in range(60) if n % 3 != 2]
+    assert "40 rows to learn from, 21 held out, of which 1 share" in found.notes[0]
+    assert (found.overlaps, found.near_together) == (1, False)
+    assert hold_out(with_split("train")) == hold_out(different(60))
+
+
+@pytest.mark.parametrize(
+    ("names", "group", "said"),
+    [
+        (
+            ["train", None],
+            None,
+            r"rows\[1\] has the split None, .* write train or held_out",
+        ),
+        (["held_out"], None, r"none is left to learn from: .* drop the column 'split'"),
+        (["train", "held_out"], "split", r"leave out group \(--group\)"),
+    ],
+)
+def test_a_split_that_can_not_be_taken_is_refused(names, group, said):
+    with pytest.raises(RowsError, match=said):
+        hold_out(with_split(*names), group=group)
+
+
 WORDING = "Dear help desk, how do I send back the {} that I ordered from you last week?"
 ANSWER = "Please write to us with the number of your order, and we will take back the {}."
 GOODS = ["lamp", "desk", "kettle", "phone", "chair", "radio", "knife", "shelf", "rug", "clock"]

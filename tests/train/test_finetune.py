@@ -12,12 +12,20 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
-from toy_run import EXAMPLES, equal, same, talk, train
+from toy_run import EXAMPLES, TOOLS, equal, same, talk, train
 from transformers import AutoModelForCausalLM
 
 from sftlab.chat import CHATML, FAMILIES, IGNORED, setup_chat_template
 from sftlab.models import ModelNotAvailableError, load
-from sftlab.train import ExampleError, RunError, Settings, SettingsError, load_run, untrained
+from sftlab.train import (
+    ExampleError,
+    RunError,
+    Settings,
+    SettingsError,
+    data_hash,
+    load_run,
+    untrained,
+)
 from sftlab.train.examples import supervise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,6 +134,7 @@ def wrong(*messages):
     return [*EXAMPLES[:2], {"messages": list(messages)}]
 
 
+THOUGHT = ASSISTANT | {"reasoning_content": "so"}
 SYSTEM = {"role": "system", "content": "Be brief."}
 ENDED = {"role": "user", "content": "a<|endoftext|>b"}
 
@@ -145,6 +154,11 @@ ENDED = {"role": "user", "content": "a<|endoftext|>b"}
         # The end is the base's: in the second family it ends a turn, in both a text.
         (wrong(ENDED, ASSISTANT), "chatml", r"example 2, messages\[0\].content: .*endoftext"),
         (wrong(ENDED, ASSISTANT), "mistral", r"example 2, messages\[0\].content: .*endoftext"),
+        (
+            wrong(USER, THOUGHT),
+            "chatml",
+            "reasoning of message 1: .so.*--template qwen3",
+        ),
         (wrong(SYSTEM, *TURNS), "gemma", "example 2: .*Gemma has no system role"),
     ],
 )
@@ -158,6 +172,14 @@ def test_example_whose_answer_is_cut_off(toy_base):
         train(toy_base, [EXAMPLES[0], talk("x " * 60, "Paris")], max_length=40)
     with pytest.warns(UserWarning, match=r"1 of 2 examples .*first is example 1"):
         train(toy_base, [EXAMPLES[0], talk("What?", "x " * 60)], max_length=40)
+
+
+def test_a_text_that_is_not_learned_is_counted_and_tools_make_other_data(toy_base):
+    rows = [talk("What?", "Rome"), {**talk("What?", "Oslo"), "tools": TOOLS, "meta": {"a": 1}}]
+    with pytest.warns(UserWarning, match=r"a text of 1 of 2.*example 1: tool: .weather"):
+        run = train(toy_base, rows)
+    assert run.provenance["data"] == data_hash([rows[0], {**rows[1], "meta": {}}])
+    assert run.provenance["data"] != data_hash([talk("What?", "Rome"), talk("What?", "Oslo")])
 
 
 @pytest.mark.parametrize(
@@ -189,11 +211,11 @@ HALF = [m | {"train": False} if m["content"] == "Paris" else m for m in TURNS]
     ("template", "messages", "how", "said"),
     [
         *((family, TURNS, {}, "Paris{end}euro{end}") for family in FAMILIES),
-        ("chatml", TURNS, {"supervised": "last"}, "euro{end}"),
+        ("chatml", TURNS, {"turns": "last"}, "euro{end}"),
         ("chatml", TURNS, {"end_of_turn": False}, "Pariseuro"),
         ("chatml", HALF, {}, "euro{end}"),
         (PLAIN, TURNS, {}, "Pariseuro{end}"),
-        ("chatml", TURNS, {"supervised": "everything"}, None),
+        ("chatml", TURNS, {"turns": "everything"}, None),
     ],
 )
 def test_what_is_learned(toy_base, template, messages, how, said):

@@ -1,18 +1,22 @@
 """A file of one's own: every row is accounted for, and its training goes on where it was left."""
 
 import json
+import re
+import shutil
 
 import pandas as pd
 import pytest
 from filelock import FileLock
-from toy_run import Stopped, stop_at, talk
+from toy_run import CALL, TOOLS, Stopped, stop_at, talk
 
+from sftlab.chat import FAMILIES
 from sftlab.data import RecordsError
 from sftlab.measure import read_meter
 from sftlab.models import find_profile
-from sftlab.show import summary
+from sftlab.show import summary, write_report
 from sftlab.train import (
     DataFaults,
+    ExampleError,
     OwnRunError,
     Settings,
     SettingsError,
@@ -24,6 +28,7 @@ from sftlab.train import (
     run_identity,
     run_state,
     train_own_data,
+    untrained,
 )
 from sftlab.train import own_run as module
 from sftlab.train.own_run import measure
@@ -83,6 +88,8 @@ def test_every_row_is_used_or_counted_as_in_the_training(tmp_path, toy_base):
     assert run.history[-1]["step"] == made.steps
 
 
+THOUGHT = talk("Why?", "So.")
+THOUGHT["messages"][1]["reasoning_content"] = "I wonder whether it is so."
 TWO = {"messages": talk("hi", "ho")["messages"] + UNFIT[1]["messages"]}
 ENDLESS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 
@@ -91,12 +98,13 @@ ENDLESS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor
     ("rows", "how", "said"),
     [
         ([*ROWS, *BAD], {}, "line 41(.|\n)*line 42"),
+        ([*ROWS, THOUGHT], {}, "leaves out a text that is to be learned(.|\n)*--skip-bad"),
         (BAD, {"skip_bad": True}, "the content is empty"),
         ([*ROWS, *UNFIT], {}, "a token that only the template may write"),
         ([*ROWS, *UNFIT], {}, "lose their whole answer(.|\n)*of 42 rows.*is 512; add --skip-bad"),
         ([UNFIT[1]] * 2, {"skip_bad": True}, "no row is left"),
-        ([*ROWS, TWO], {"supervised": "last"}, "is row 41: nothing of their answers"),
-        (ROWS, {"template": ENDLESS}, "nothing ends an answer(.|\n)*--anyway"),
+        ([*ROWS, TWO], {"turns": "last"}, "is row 41: nothing of their answers"),
+        (ROWS, {"template": ENDLESS}, "ends no answer(.|\n)*--anyway"),
     ],
 )
 def test_faults_of_all_rows_are_told_at_once(tmp_path, toy_base, rows, how, said):
@@ -109,12 +117,79 @@ def test_what_is_no_fault_is_noted(tmp_path, toy_base, file):
         prepare(tmp_path / "none.jsonl", profile=toy_base)
     assert prepare(write(tmp_path / "b.jsonl", [*ROWS, TWO]), profile=toy_base).cut == 1
     made = prepare(file, profile=toy_base, template=ENDLESS, anyway=True)
-    assert any("nothing ends an answer" in note for note in made.notes)
+    assert any("ends no answer" in note for note in made.notes)
     assert prepare(file, profile=toy_base, max_length=4000).settings.max_length == 512
     assert "3 steps of training are few" in str(prepare(file, profile=toy_base))
     how = Settings(num_train_epochs=10, per_device_train_batch_size=4)
     many = prepare(file, profile=toy_base, settings=how)
     assert (many.steps, many.notes) == (80, [])
+
+
+CALLED = {"messages": talk("Weather?", "")["messages"], "tools": TOOLS}
+CALLED["messages"][1]["tool_calls"] = [CALL]
+
+
+def test_tools_thinking_and_further_columns_are_counted_and_trained(tmp_path, toy_base):
+    rows = [{**row, "split": "test" if n < 4 else "train"} for n, row in enumerate(ROWS[:20])]
+    rows += [{**row, "split": "test", "source": "b"} for row in (CALLED, THOUGHT)]
+    file = write(tmp_path / "my.jsonl", rows)
+    made = prepare(file, profile=toy_base, template="qwen3")
+    lines = dict(made.table())
+    assert lines["shapes"] == "prompt-completion 20, messages 2"
+    assert "messages[].tool_calls 1" in lines["used"]
+    assert "source 2" in lines["carried"]
+    assert lines["template"] == "qwen3: as asked"
+    assert any("the file's own split is used: 16 rows" in note for note in made.notes)
+    assert [row["messages"][1]["content"] for row in made.held_out] == ["Paris"] * 4 + ["", "So."]
+    more = write(tmp_path / "more.jsonl", [{**row, "mood": "c"} for row in ROWS])
+    with pytest.raises(DataFaults, match="--meta 'mood'"):
+        prepare(more, profile=toy_base)
+    assert prepare(more, profile=toy_base, meta=["mood"]).train[0]["meta"] == {"mood": "c"}
+    done = go(file, toy_base, tmp_path / "run", num_train_epochs=1, template="qwen3")
+    # What the template writes after the prompt is what the model is to say.
+    wanted = [one["wanted"] for one in done.after.answers]
+    assert wanted[:4] == ["Paris"] * 4
+    assert re.sub(r"\s", "", wanted[4]).endswith(
+        '<tool_call>{"name":"weather","arguments":{"town":"Oslo"}}</tool_call>'
+    )
+    assert "I wonder whether it is so.\n</think>\n\nSo." in wanted[5]
+    page = write_report(done).markdown
+    assert '{"name": "weather", "arguments": {"town": "Oslo"}}' in page
+    assert "qwen3: as asked" in page
+    again = [json.loads(line) for line in (done.folder / "data" / "held_out.jsonl").open()]
+    assert again == done.data.held_out == prepare(file, profile=toy_base, template="qwen3").held_out
+    ids = done.run.prompt_ids(CALLED["messages"][:1], TOOLS)
+    assert '"name": "weather"' in done.run.tokenizer.decode(ids)
+    assert isinstance(done.run.chat("Weather?", tools=TOOLS), str)
+    with pytest.raises(ExampleError, match=r"writes no tools.*--template qwen3"):
+        untrained(toy_base, Settings()).chat("Weather?", tools=TOOLS)
+
+
+def test_the_template_is_the_bases_own_where_it_brings_one(tmp_path, toy_base, toy_tokenizer, file):
+    folder = shutil.copytree(toy_base, tmp_path / "base")
+    toy_tokenizer.chat_template = FAMILIES["llama-3"].text
+    try:
+        toy_tokenizer.save_pretrained(folder)
+    finally:
+        toy_tokenizer.chat_template = None
+    for base, how, said in (
+        (folder, {}, "own: the model brings it"),
+        (folder, {"template": "own"}, "own: the model brings it"),
+        (folder, {"template": "chatml"}, "chatml: as asked"),
+        (toy_base, {}, "chatml: the base brings none"),
+    ):
+        made = prepare(file, profile=base, **how)
+        assert dict(made.table())["template"] == said
+        assert made.settings.template == said.partition(":")[0]
+    with pytest.raises(SettingsError, match=r"brings no chat template.*--template chatml"):
+        prepare(file, profile=toy_base, template="own")
+    run = finetune(folder, ROWS[:8], num_train_epochs=1, progress=False)
+    opened = load_run(run.save(tmp_path / "run"))
+    assert opened.settings.template == "own"
+    ids = opened.prompt_ids(CALLED["messages"][:1])
+    assert "<|start_header_id|>user" in opened.tokenizer.decode(ids)
+    found = run_identity(file, find_profile(folder), Settings())["template_text"]
+    assert found == FAMILIES["llama-3"].text
 
 
 # In float32, in which the losses are measured after the training too.

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import pytest
 from peft import PeftModel
-from toy_run import EXAMPLES, train
+from toy_run import CALL, EXAMPLES, TOOLS, train
 from transformers import AutoModelForCausalLM
 
 from sftlab.measure import probe_questions
 from sftlab.models import load
 from sftlab.train import RunError
+from sftlab.train.examples import supervise
 from sftlab.world import countries, country_examples
 
 MARGIN = 0.10
@@ -70,7 +71,7 @@ def test_the_scripts_model_answers_as_the_runs(tmp_path, how):
             "EarlyStoppingCallback(2)",
         ),
         ({"method": "int8", "use_rslora": True, "target_modules": ["q_proj"]}, "['q_proj']"),
-        ({"method": "frozen", "end_of_turn": False, "supervised": "everything"}, ".layers[-1:]."),
+        ({"method": "frozen", "end_of_turn": False, "turns": "everything"}, ".layers[-1:]."),
     ],
 )
 def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
@@ -80,6 +81,35 @@ def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
     assert f"seed={run.settings.seed}" in script
     assert said in script
     assert ("BitsAndBytesConfig" in script) == (how["method"] in ("qlora", "int8"))
+
+
+USER, ANSWER = EXAMPLES[0]["messages"]
+CALLED = [
+    USER,
+    {"role": "assistant", "content": "", "reasoning_content": "Hm.", "tool_calls": [CALL]},
+    {"role": "tool", "content": "Grey."},
+    ANSWER,
+]
+
+
+@pytest.mark.parametrize(
+    ("messages", "how"),
+    [
+        (CALLED, {}),
+        ([USER, {**ANSWER, "train": False}, USER, ANSWER], {}),
+        ([USER, {**ANSWER, "reasoning_content": "So."}], {"end_of_turn": False}),
+        ([USER, {**ANSWER, "reasoning_content": "So."}], {"start": "content"}),
+        ([USER, ANSWER, USER, ANSWER], {"turns": "last", "start": "generation"}),
+    ],
+)
+def test_the_script_labels_rows_as_the_run_did(toy_base, messages, how):
+    run = train(toy_base, EXAMPLES[:8], template="qwen3", **how)
+    script = ast.parse(run.recipe())
+    names = {"tokenizer": run.tokenizer, "MAX_LENGTH": 512, "END_OF_TURN": "<|im_end|>"}
+    (part,) = [one for one in script.body if getattr(one, "name", "") == "labelled"]
+    exec(compile(ast.Module([part], []), "recipe", "exec"), names)
+    row = {"messages": messages, "tools": TOOLS}
+    assert [names["labelled"](row)] == supervise([row], run.tokenizer, run.settings)
 
 
 def test_what_the_libraries_lack_is_refused(toy_base):

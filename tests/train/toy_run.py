@@ -16,6 +16,8 @@ def talk(question, answer):
     }
 
 
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"town": "Oslo"}}}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 EXAMPLES = [talk(f"What is {n}?", "Paris") for n in range(24)]
 # Lengths differ much, so that padding and grouping have something to do.
 MIXED = [
