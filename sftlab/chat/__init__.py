@@ -5,8 +5,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "doctor": ["Diagnosis", "Finding", "examine"],
+        "doctor": ["examine"],
+        "findings": ["Diagnosis", "Finding"],
         "masking": ["IGNORED", "MaskError", "label_rows", "labels"],
+        "missing": ["Missing"],
         "shadow": ["trace"],
         "spans": ["Messages", "Span", "assistant_spans", "find_turn_end"],
         "templates": [

@@ -15,78 +15,21 @@ short one, and a long one that goes on:
 
 import json
 import re
-import string
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from sftlab.chat.findings import LEVELS, TEXTS, Diagnosis, Finding, make_finding
 from sftlab.chat.masking import labels
-from sftlab.chat.spans import MARKER, Messages, assistant_spans, listed, shared
+from sftlab.chat.missing import Missing
+from sftlab.chat.shadow import followed_texts
+from sftlab.chat.spans import MARKER, Messages, assistant_spans, listed, shared, start_of
 from sftlab.chat.templates import Template, TemplateError, find_template
 from sftlab.data import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-LEVELS = ("error", "warning", "note", "ok")
-"""The worst first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that was checked: one sentence on what was seen, and one on what to do."""
-
-    level: str
-    'One of LEVELS; "ok" when it was checked and is right.'
-    code: str
-    "A stable name, for programs: `no-end-of-turn`."
-    what: str
-    remedy: str = ""
-    "Empty when nothing has to be done."
-    rows: tuple[int, ...] = ()
-    "The rows of the data that it is about, counted from 1."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """Everything that `examine` found."""
-
-    template: str
-    end_of_turn: str | None
-    "What ends an answer, or None where nothing does or the answers could not be found."
-    rows: int | None
-    "How many conversations were checked; None where none were given."
-    findings: tuple[Finding, ...]
-    "The worst first."
-
-    @property
-    def problems(self) -> tuple[Finding, ...]:
-        """The findings that are not "ok"."""
-        return tuple(finding for finding in self.findings if finding.level != "ok")
-
-    @property
-    def ok(self) -> bool:
-        """Whether no finding is an error."""
-        return all(finding.level != "error" for finding in self.findings)
-
-    def __str__(self) -> str:
-        lines = [f"template {self.template}"]
-        for finding in self.findings:
-            lines.append(f"{finding.level:8}{finding.code}: {finding.what}")
-            lines += [f"        do: {finding.remedy}"] * bool(finding.remedy)
-        return "\n".join(lines)
-
-
-_TEXTS = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
-
-
-def _finding(name: str, rows: Iterable[int] = (), **values: Any) -> Finding:
-    """The finding of findings.toml with the values filled in."""
-    texts = {"code": name} | _TEXTS[name]
-    filled = {key: string.Template(text).substitute(values) for key, text in texts.items()}
-    return Finding(**filled, rows=tuple(rows))
 
 
 def _said(*contents: str) -> list[dict[str, str]]:
@@ -97,6 +40,7 @@ def _said(*contents: str) -> list[dict[str, str]]:
 _SYSTEM = _said("SystemText")
 _QUESTION = _said("QuestionOne")
 _SHORT = _said("QuestionOne", "AnswerOne")
+_INLINE = "<think>\nThought\n</think>\n\nAnswerOne"
 _LONG = _said("QuestionOne", "AnswerOne", "QuestionTwo", "AnswerTwo")
 
 
@@ -105,6 +49,9 @@ def examine(
     *,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     conversations: Iterable[Any] | None = None,
+    tools: Sequence[Any] | None = None,
+    turns: Literal["all", "last", "everything"] = "all",
+    start: Literal["auto", "content", "generation"] = "auto",
     max_length: int | None = None,
 ) -> Diagnosis:
     """Check a template, and say what is right and what is not.
@@ -113,7 +60,12 @@ def examine(
         template: whatever `find_template` takes; None is the tokenizer's own.
         tokenizer: a fast one; without it nothing is said about tokens, and an eos that the template
             writes is shown as `<eos_token>` where its name is unknown.
-        conversations: lists of messages, or rows of `{"messages": [...]}`; all are checked.
+        conversations: lists of messages, or rows with `messages` and perhaps `tools`; all are
+            checked as training labels them, with an eos after an answer that the template does not
+            end.
+        tools: as for `Template.render`, for rows that bring none.
+        turns: the answers that training supervises; "everything" is each token of a row.
+        start: as for `assistant_spans`.
         max_length: the tokens that training keeps of a conversation; counted with a tokenizer.
 
     Raises:
@@ -122,13 +74,17 @@ def examine(
     """
     rows, case, found = None, None, find_template(template, tokenizer=tokenizer)
     if conversations is not None:
-        rows = [list(row["messages"] if isinstance(row, Mapping) else row) for row in conversations]
+        rows = [
+            dict(row) if isinstance(row, Mapping) else {"messages": list(row)}
+            for row in conversations
+        ]
+        rows = [row | {"tools": row.get("tools") or tools} for row in rows]
     if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
         tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
         found = replace(found, **tokens)
     findings = _unusable(found)
     if not findings:
-        case = _Case(found, tokenizer, rows, max_length)
+        case = _Case(found, tokenizer, rows, max_length, turns, start)
         findings = sorted(_checks(case), key=lambda finding: LEVELS.index(finding.level))
     return Diagnosis(
         template=found.name,
@@ -144,19 +100,19 @@ def _unusable(template: Template) -> list[Finding]:
         try:
             text = template.render(messages)
             roles = sorted({m["role"] for m in messages if m["content"] not in text})
-            fault = _finding("content-lost", roles=" and ".join(roles)) if roles else None
+            fault = make_finding("content-lost", roles=" and ".join(roles)) if roles else None
         except TemplateError as error:
-            fault = _finding("not-rendered", error=error)
+            fault = make_finding("not-rendered", error=error)
         if fault:
             parts = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in _LONG]
             text = _rendered(template, parts) or ""
             wanted = all(message["content"] in text for message in _LONG)
-            return [_finding("parts-wanted") if wanted else fault]
+            return [make_finding("parts-wanted") if wanted else fault]
     try:
         for messages in (_SHORT, _LONG):
             assistant_spans(template, messages)
     except TemplateError as error:
-        return [_finding("answers-not-found", error=error)]
+        return [make_finding("answers-not-found", error=error)]
     return []
 
 
@@ -172,9 +128,21 @@ class _Case:
     """A template that renders the conversations, and what it is examined with."""
 
     def __init__(
-        self, template: Template, tokenizer: Any, rows: list[Messages] | None, most: int | None
+        self,
+        template: Template,
+        tokenizer: Any,
+        rows: list[dict[str, Any]] | None,
+        most: int | None,
+        turns: str,
+        start: str,
     ) -> None:
         self.template, self.tokenizer, self.rows, self.max_length = template, tokenizer, rows, most
+        self.turns = turns
+        # As training does it.
+        self.options = {"turns": "all" if turns == "everything" else turns, "start": start}
+        self.options |= {"append_eos": bool(template.eos_token)}
+        starts = {start_of(row["messages"], turns) for row in rows or ()} or {"content"}
+        self.starts = starts if start == "auto" else {start}
         self.short, self.long = (assistant_spans(template, chat) for chat in (_SHORT, _LONG))
         self.prompt = self.render(_QUESTION, add_generation_prompt=True)
         texts = (self.long.text[span.start : span.end] for span in self.long.spans)
@@ -187,6 +155,19 @@ class _Case:
 
     def render(self, messages: Messages, **options: Any) -> str | None:
         return _rendered(self.template, messages, **options)
+
+    def labelled(self, row: dict[str, Any]) -> Any:
+        """`Labels` of the row as training makes them, or `Spans` without a tokenizer."""
+        messages, options = row["messages"], self.options | {"tools": row["tools"]}
+        if self.tokenizer is None:
+            return assistant_spans(self.template, messages, **options)
+        options |= {"max_length": self.max_length, "on_empty": "keep", "on_full": "keep"}
+        return labels(self.tokenizer, messages, template=self.template, **options)
+
+    def renders_thinking(self, part: str) -> bool:
+        """Whether it does in the newest answer, in the "content" or as "reasoning"."""
+        inline = {"content": _INLINE} if part == "content" else {"reasoning_content": "Thought"}
+        return "Thought" in (self.render([_SHORT[0], _SHORT[1] | inline]) or "")
 
     def ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -216,9 +197,9 @@ def _end_of_turn(case: _Case) -> Iterator[Finding]:
     middle, last = case.endings
     ends = {"middle": shown(middle), "last": shown(last)}
     name = "end-of-turn" if last else "last-turn-open" if middle else "no-end-of-turn"
-    yield _finding(name, **ends)
+    yield make_finding(name, **ends)
     if last and middle and middle != last:
-        yield _finding("ends-differ", **ends)
+        yield make_finding("ends-differ", **ends)
 
 
 def _prompt(case: _Case) -> Iterator[Finding]:
@@ -232,16 +213,16 @@ def _prompt(case: _Case) -> Iterator[Finding]:
     """
     prompt, text, start = case.prompt, case.short.text, case.short.spans[0].start
     if prompt is None:
-        yield _finding("prompt-refused")
+        yield make_finding("prompt-refused")
     elif not text.startswith(prompt):
         same = shared(prompt, text)
         ends = {"prompt": prompt[same:], "trained": text[same:start]}
         ends = {name: shown(end) if end else "nothing" for name, end in ends.items()}
-        yield _finding("prompt-differs", **ends)
-    elif (between := text[len(prompt) : start]).strip():
+        yield make_finding("prompt-differs", **ends)
+    elif (between := text[len(prompt) : start]).strip() and "content" in case.starts:
         added = prompt != case.render(_QUESTION)
         name = "text-before-answer" if added else "no-generation-prompt"
-        yield _finding(name, between=shown(between), literal=repr(between))
+        yield make_finding(name, between=shown(between), literal=repr(between))
 
 
 def _history(case: _Case) -> Iterator[Finding]:
@@ -250,25 +231,27 @@ def _history(case: _Case) -> Iterator[Finding]:
         return
     end = span.end if len(set(case.endings)) == 1 else span.start + len("AnswerOne")
     if not after.startswith(before[:end]):
+        if case.turns == "last":  # then each answer is learned behind what the model sees in use
+            return
         same = shared(before, after)
         texts = {"before": shown(before[same:]), "after": shown(after[same : len(before)])}
-        yield _finding("history-changes", **texts)
+        yield make_finding("history-changes", **texts)
     elif before[span.end :].strip():  # Not if only a line break is missing at the end.
-        yield _finding("closing-text", closing=shown(before[span.end :]))
+        yield make_finding("closing-text", closing=shown(before[span.end :]))
 
 
 def _thinking(case: _Case) -> Iterator[Finding]:
     """Is a model's thinking removed from its answers, or from the earlier ones?"""
     question, answer, *rest = _LONG
-    inline = answer | {"content": "<think>\nThought\n</think>\n\nAnswerOne"}
-    for thoughtful in (inline, answer | {"reasoning_content": "Thought"}):
+    for thoughtful in (answer | {"content": _INLINE}, answer | {"reasoning_content": "Thought"}):
         now = case.render([question, thoughtful]) or ""
         later = case.render([question, thoughtful, *rest]) or ""
         if "Thought" in now and "Thought" not in later:
-            yield _finding("thinking-stripped")
+            if case.turns != "last":
+                yield make_finding("thinking-stripped")
             return
-    if "Thought" not in (case.render([question, inline]) or ""):
-        yield _finding("thinking-dropped")
+    if not case.renders_thinking("content"):
+        yield make_finding("thinking-dropped")
 
 
 def _roles(case: _Case) -> Iterator[Finding]:
@@ -281,18 +264,18 @@ def _roles(case: _Case) -> Iterator[Finding]:
     rendered = {name: text for name, text in texts.items() if text is not None}
     dropped = [name for name, text in rendered.items() if "SystemText" not in text]
     if "a finished turn" not in rendered:
-        yield _finding("system-refused")
+        yield make_finding("system-refused")
     elif dropped:
         some = len(dropped) < len(rendered)
-        yield _finding("system-dropped", where=f" from {' and '.join(dropped)}" if some else "")
+        yield make_finding("system-dropped", where=f" from {' and '.join(dropped)}" if some else "")
     else:
-        yield _finding("system")
+        yield make_finding("system")
     twice = _said("QuestionOne", "QuestionTwo", "AnswerTwo")
     text = case.render(twice)
     if text is None:
-        yield _finding("alternation-required")
+        yield make_finding("alternation-required")
     elif not all(message["content"] in text for message in twice):
-        yield _finding("message-dropped")
+        yield make_finding("message-dropped")
 
 
 def _writing(case: _Case) -> Iterator[Finding]:
@@ -303,17 +286,17 @@ def _writing(case: _Case) -> Iterator[Finding]:
     header = shared(before[::-1], between[::-1])
     added = before[: len(before) - header]  # before the first message, and before no other
     if len(re.findall(r"[^\W\d_]{2,}", re.sub(MARKER, "", added))) >= 4:
-        yield _finding("adds-text", added=shown(added.strip()))
+        yield make_finding("adds-text", added=shown(added.strip()))
     padded = [message | {"content": f"\t {message['content']} \t"} for message in _SHORT]
     text = case.render(padded)
     lost = [message["role"] for message in padded if message["content"] not in (text or "")]
     if text is not None and lost:
-        yield _finding("content-trimmed", roles=" and ".join(lost))
+        yield make_finding("content-trimmed", roles=" and ".join(lost))
     days = {case.render(_SHORT, strftime_now=lambda form, day=day: day) for day in ("Mon", "Tue")}
     if len(days) > 1:
-        yield _finding("date-dependent")
+        yield make_finding("date-dependent")
     if not re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", case.template.text):
-        yield _finding("no-generation-marks")
+        yield make_finding("no-generation-marks")
 
 
 # With a tokenizer.
@@ -328,32 +311,34 @@ def _tokens(case: _Case) -> Iterator[Finding]:
         stop = parts[-1] if "".join(parts) == end else end
         ids = case.ids(stop)
         if len(ids) != 1:
-            yield _finding("end-split", end=shown(stop), tokens=case.pieces(stop))
+            yield make_finding("end-split", end=shown(stop), tokens=case.pieces(stop))
         else:
             name = "end-stops" if ids[0] in _stops(tokenizer) else "end-not-stop"
-            yield _finding(name, end=shown(stop), eos=repr(eos), id=ids[0])
+            yield make_finding(name, end=shown(stop), eos=repr(eos), id=ids[0])
     markers = [marker for marker in case.markers if marker != end]
     if split := [marker for marker in markers if len(case.ids(marker)) > 1]:
         first, tokens = shown(split[0]), case.pieces(split[0])
-        yield _finding("markers-split", markers=listed(split, 4, repr), first=first, tokens=tokens)
+        yield make_finding(
+            "markers-split", markers=listed(split, 4, repr), first=first, tokens=tokens
+        )
     elif markers:
         each = "each of " * (len(markers) > 1)
-        yield _finding("markers", markers=each + listed(markers, 4, repr))
+        yield make_finding("markers", markers=each + listed(markers, 4, repr))
     if bos is not None:
         adds = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
         if text.startswith(bos + bos) or (adds and text.startswith(bos)):
             who = "the tokenizer adds another" if adds else "writes it twice"
-            yield _finding("double-bos", bos=repr(bos), who=who)
+            yield make_finding("double-bos", bos=repr(bos), who=who)
         elif adds:
-            yield _finding("missing-bos", bos=repr(bos))
+            yield make_finding("missing-bos", bos=repr(bos))
     if pad is None:
-        yield _finding("no-pad")
+        yield make_finding("no-pad")
     elif pad in (end, eos):
-        yield _finding("pad-is-end" if pad == end else "pad-is-eos", pad=repr(pad))
+        yield make_finding("pad-is-end" if pad == end else "pad-is-eos", pad=repr(pad))
     made = labels(tokenizer, _LONG, template=case.template, on_full="keep")
     held = dict.fromkeys(made.text[slice(*made.offsets[token])] for token in made.straddling)
     if held:  # tokens with a piece of an answer, and a piece of what is not
-        yield _finding("straddling", texts=listed(list(held), 4, repr))
+        yield make_finding("straddling", texts=listed(list(held), 4, repr))
 
 
 def _stops(tokenizer: "PreTrainedTokenizerBase") -> set[int | None]:
@@ -369,7 +354,7 @@ def _stops(tokenizer: "PreTrainedTokenizerBase") -> set[int | None]:
 
 def _rows(case: _Case) -> Iterator[Finding]:
     """Everything that goes wrong in the given conversations, each counted over all of them."""
-    found = {name: {} for name in _TEXTS if name.startswith("rows-")}  # each row -> detail
+    found = {name: {} for name in TEXTS if name.startswith("rows-")}  # each row -> detail
     lost, total = 0, len(case.rows)
     # No content may hold the template's markers and special tokens, but for thinking's.
     markers = dict.fromkeys(case.markers)
@@ -378,18 +363,22 @@ def _rows(case: _Case) -> Iterator[Finding]:
         markers |= dict.fromkeys(case.tokenizer.all_special_tokens)
         markers |= dict.fromkeys(token.content for token in added if token.special)
     markers = [marker for marker in markers if marker not in ("<think>", "</think>")]
-    for row, messages in enumerate(case.rows, start=1):
-        text = "\n".join(str(message.get("content") or "") for message in messages)
+    advice: dict[str, dict[str, None]] = {"rows-text-lost": {}, "rows-text-left-out": {}}
+    for row, given in enumerate(case.rows, start=1):
+        plain = case.template.plain(given["messages"])
+        text = "\n".join(value for message in plain for _, value in followed_texts(message))
         if held := [marker for marker in markers if marker in text]:
             found["rows-hold-markers"][row] = repr(held[0])
         try:
-            if case.tokenizer is None:
-                case.template.render(messages)
-                continue
-            options = {"max_length": case.max_length, "on_empty": "keep", "on_full": "keep"}
-            made = labels(case.tokenizer, messages, template=case.template, **options)
+            made = case.labelled(given)
         except TemplateError as error:
             found["rows-refused"][row] = str(error).removeprefix("row 0: ")
+            continue
+        for one in made.missing:
+            name = "text-lost" if one.learned or case.turns == "everything" else "text-left-out"
+            found[f"rows-{name}"].setdefault(row, str(one))
+            advice[f"rows-{name}"][_advice(case, one, given["messages"])] = None
+        if case.tokenizer is None:
             continue
         lost += made.removed
         if not made.supervised:
@@ -404,7 +393,23 @@ def _rows(case: _Case) -> Iterator[Finding]:
             count = f"{len(rows):,} of {total:,} conversations (row{'s' * (len(rows) > 1)} {first})"
             row, detail = next(iter(rows.items()))
             values = {"row": row, "detail": detail, "most": case.max_length, "lost": f"{lost:,}"}
-            yield _finding(name, rows, count=count, **values)
+            values["advice"] = "; ".join(TEXTS["advice"][key] for key in advice.get(name, ()))
+            yield make_finding(name, rows, count=count, **values)
     if not any(found.values()):
         kept = " and keeps its answers" if case.tokenizer else ""
-        yield _finding("rows", count=f"{total:,}", kept=kept)
+        yield make_finding("rows", count=f"{total:,}", kept=kept)
+
+
+def _advice(case: _Case, one: Missing, messages: Messages) -> str:
+    """What to do about a missing text: a key of `[advice]` in findings.toml."""
+    if one.message is None or one.part == "tool call":
+        return "tools"
+    role, content = messages[one.message].get("role"), str(messages[one.message].get("content"))
+    if role != "assistant":
+        return {"system": "system", "tool": "tools"}.get(role, "content")
+    if one.part == "content" and "</think>" not in content:
+        return "content"
+    later = (message.get("role") == "assistant" for message in messages[one.message + 1 :])
+    if not (any(later) and case.renders_thinking(one.part)):
+        return "thinking"
+    return "earlier-thinking" if one.learned else "unlearned-thinking"

@@ -37,7 +37,6 @@ from sftlab.chat.templates import (
     Template,
     TemplateError,
     jinja_environment,
-    plain_messages,
 )
 
 _FIRST, _END = 0x40000, 0x110000
@@ -346,10 +345,10 @@ def trace(
     token = Alphabet.current.set(alphabet)
     try:
         shadows = [
-            _shadowed(message, index, calls)
+            _shadowed(message, calls, lambda key, text, index=index: alphabet.shadow(text, index))
             if roles is None or message.get("role") in roles
             else message
-            for index, message in enumerate(plain_messages(messages))
+            for index, message in enumerate(template.plain(messages))
         ]
         render = template.render_in(_shadow_environment(), shadows, **options)
     finally:
@@ -368,33 +367,42 @@ def trace(
     )
 
 
-def _shadowed(message: dict[str, Any], index: int, calls: bool) -> dict[str, Any]:
+def followed_texts(message: dict[str, Any]) -> list[tuple[str, str]]:
+    """Key and text of what `trace` follows in a message, in the order in which `Piece` counts."""
+    found: list[tuple[str, str]] = []
+    _shadowed(message, True, lambda key, text: found.append((key, text)) or text)
+    return found
+
+
+def _shadowed(
+    message: dict[str, Any], calls: bool, shadow_of: Callable[[str, str], str]
+) -> dict[str, Any]:
     """The message with shadows for its content, and for reasoning and tool calls if `calls`."""
 
-    def shadow(value: Any) -> Any:
+    def shadow(value: Any, key: str) -> Any:
         """Of each string, except a tool call's id and type, which the model does not write."""
         if isinstance(value, str):
-            return Alphabet.current.get().shadow(value, index)
+            return shadow_of(key, value)
         if isinstance(value, list):
-            return [shadow(item) for item in value]
+            return [shadow(item, key) for item in value]
         if isinstance(value, dict):
-            return {k: v if k in ("id", "type") else shadow(v) for k, v in value.items()}
+            return {k: v if k in ("id", "type") else shadow(v, key) for k, v in value.items()}
         return value
 
     copy = dict(message)
     content = copy.get("content")
     if isinstance(content, str):
-        copy["content"] = shadow(content)
+        copy["content"] = shadow(content, "content")
     elif isinstance(content, list):
         copy["content"] = [
-            {**part, "text": shadow(part["text"])}
+            {**part, "text": shadow(part["text"], "content")}
             if isinstance(part, dict) and isinstance(part.get("text"), str)
             else part
             for part in content
         ]
     if calls:
         keys = (key for key in (*REASONING, "tool_calls") if key in copy)
-        copy |= {key: shadow(copy[key]) for key in keys}
+        copy |= {key: shadow(copy[key], key) for key in keys}
     return copy
 
 
@@ -404,7 +412,7 @@ def _pieces(shadowed: str, alphabet: Alphabet) -> Iterator[Piece]:
         breaks = [
             at
             for at, (before, place) in enumerate(pairwise(places), start=1)
-            if before > place or before[0] != place[0]
+            if before[0] != place[0] or place[1] - before[1] not in (0, 1)
         ]
         for first, stop in pairwise([0, *breaks, len(places)]):
             (message, place), (_, last) = places[first], places[stop - 1]

@@ -5,8 +5,8 @@ r"""Find the characters of a rendered conversation that a model learns, for any 
 
 A span is what one assistant turn supervises: the answer and what ends the turn, but not the header
 before and the line break after, which the program writes. Nothing is searched for in the text: the
-template itself shows where it puts each character (`trace`), and how it ends a turn. With
-`start="generation"` a span begins where the generation prompt ends, and holds reasoning and calls:
+template itself shows where it puts each character (`trace`), and how it ends a turn. A span of an
+answer with reasoning or tool calls begins where the generation prompt ends (`start`), and has them:
 
     ...<|im_end|>\n<|im_start|>assistant\n[<think>\nso\n</think>\n\nHo.<tool_call>...<|im_end|>]\n
                   ^-generation prompt---^
@@ -20,8 +20,9 @@ from functools import lru_cache
 from itertools import pairwise, product, takewhile
 from typing import Any, Literal, NamedTuple
 
+from sftlab.chat.missing import Missing, find_missing
 from sftlab.chat.shadow import Piece, Trace, trace
-from sftlab.chat.templates import Template, TemplateError, find_template
+from sftlab.chat.templates import REASONING, Template, TemplateError, find_template
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -50,6 +51,8 @@ class Spans:
     "What ends an answer in this template, None where nothing does."
     warnings: tuple[str, ...] = ()
     "What the user should know before training on this."
+    missing: tuple[Missing, ...] = ()
+    "Texts of the row that appear nowhere in the render."
 
 
 class _Turn(NamedTuple):
@@ -83,7 +86,7 @@ def assistant_spans(
     *,
     tools: Sequence[Any] | None = None,
     turns: Literal["all", "last"] = "all",
-    start: Literal["content", "generation"] = "content",
+    start: Literal["auto", "content", "generation"] = "auto",
     end_of_turn: bool = True,
     append_eos: bool = False,
 ) -> Spans:
@@ -95,7 +98,8 @@ def assistant_spans(
             `train: false` is rendered, and not supervised.
         tools: as for `Template.render`.
         turns: supervise every assistant turn, or the last one only.
-        start: begin each span with the answer's `content`, or where the generation prompt ends.
+        start: begin each span with the answer's `content`, or where the generation prompt ends;
+            "auto" is the latter where an answer to learn has reasoning or tool calls.
         end_of_turn: supervise what ends the turn too; without it a model does not learn to stop.
         append_eos: where nothing ends the last answer, write a supervised `eos_token` after it.
 
@@ -104,13 +108,18 @@ def assistant_spans(
         ValueError: an option has an invalid value.
     """
     check_choice("turns", turns, ("all", "last"))
-    check_choice("start", start, ("content", "generation"))
+    check_choice("start", start, ("auto", "content", "generation"))
     template = template if isinstance(template, Template) else find_template(template)
-    answers = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
-    wanted = [i for i in (answers if turns == "all" else answers[-1:]) if _trained(messages[i])]
+    wanted = _learned(messages, turns)
+    start = start_of(messages, turns) if start == "auto" else start
     chat, last = _Chat(template, messages, tools), len(messages) - 1
     end = find_turn_end(template)
-    text, found = _contents(chat, wanted) if start == "content" else _generated(chat, wanted, end)
+    if start == "content":
+        (text, found), traced = _contents(chat, wanted), None
+    else:
+        text, found, traced = _generated(chat, wanted, end)
+    options = {"tools": tools, "learned": wanted, "traced": traced}
+    missing = find_missing(template, messages, text=text, **options)
     spans, open_turns = [], []
     for message, turn in sorted(found.items()):
         ending = turn.ending or _ending(template, text, turn.end, message == last, end)
@@ -132,7 +141,12 @@ def assistant_spans(
     if lost:
         warnings.append(
             f"the render has no text of messages {listed(lost)}, so nothing of them is learned; "
-            "an empty answer, reasoning and tool calls are learned with start='generation'"
+            + (
+                "an empty answer, reasoning and tool calls are learned with start='generation' "
+                "(`--start generation`)"
+                if start == "content"
+                else "take a template that renders them, such as qwen3"
+            )
         )
     if open_turns:
         warnings.append(
@@ -141,7 +155,28 @@ def assistant_spans(
             "every turn"
         )
     spans.sort(key=lambda span: span.start)
-    return Spans(text=text, spans=tuple(spans), end_of_turn=end.token, warnings=tuple(warnings))
+    return Spans(
+        text=text,
+        spans=tuple(spans),
+        end_of_turn=end.token,
+        warnings=tuple(warnings),
+        missing=missing,
+    )
+
+
+def start_of(messages: Messages, turns: str = "all") -> Literal["content", "generation"]:
+    """What `start="auto"` stands for: where what is learned of the conversation begins."""
+    written = (messages[i].get(key) for i in _learned(messages, turns) for key in _WRITTEN)
+    return "generation" if any(written) else "content"
+
+
+_WRITTEN = (*REASONING, "tool_calls")  # what an answer may hold beside its content
+
+
+def _learned(messages: Messages, turns: str) -> list[int]:
+    """The answers that are to be learned."""
+    answers = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
+    return [i for i in (answers[-1:] if turns == "last" else answers) if _trained(messages[i])]
 
 
 def check_choice(name: str, value: str, known: Sequence[str]) -> None:
@@ -195,8 +230,12 @@ def _contents(chat: _Chat, wanted: Sequence[int]) -> tuple[str, dict[int, _Turn]
     return traced.text, found
 
 
-def _generated(chat: _Chat, wanted: Sequence[int], end: "TurnEnd") -> tuple[str, dict[int, _Turn]]:
-    """The render, and the wanted turns that have something in it, from the generation prompt on.
+def _generated(
+    chat: _Chat, wanted: Sequence[int], end: "TurnEnd"
+) -> tuple[str, dict[int, _Turn], Trace | None]:
+    """The render, the wanted turns that have something in it, and the trace if it has calls too.
+
+    The turns begin where the generation prompt ends.
 
     The prompt is looked for only between the last character of the message before and the first of
     this one, so a template may write earlier turns differently later on.
@@ -227,7 +266,15 @@ def _generated(chat: _Chat, wanted: Sequence[int], end: "TurnEnd") -> tuple[str,
             after = min((p.start for p in others if p.start >= stop), default=len(traced.text))
             until = chat.first(index + 1)
             turns[index] = _with_calls(until, traced.text[:after], turns[index], end)
-    return traced.text, turns
+        inside = (p for p in others if turns[index].start <= p.start < turns[index].end)
+        if piece := next(inside, None):
+            raise TemplateError(
+                f"the chat template {chat.template.name} writes text of message {piece.message} "
+                f"inside message {index} (at character {piece.start} of the text), so what the "
+                "model wrote is not in one place; use another template, or leave out that "
+                "answer's content or its tool calls"
+            )
+    return traced.text, turns, traced if follows_calls else None
 
 
 def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequence[Piece]) -> int:
@@ -242,7 +289,7 @@ def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequenc
         raise TemplateError(
             f"the chat template {earlier.template.name} renders the messages before message "
             f"{len(earlier.messages)} differently once it is there, so where the model began to "
-            "write can't be found; use start='content'"
+            "write can't be found; use start='content' (`--start content`)"
         )
     header = _units(earlier.template, prompt[same[-1].end :])
     region = text[before.end : own[0].start if own else len(text)]
@@ -275,8 +322,10 @@ def _with_calls(until: _Chat, text: str, turn: _Turn, end: "TurnEnd") -> _Turn:
         raise TemplateError(
             f"where the tool calls of message {len(until.messages) - 1} end can't be found for the "
             f"chat template {until.template.name}: it renders them differently once a message "
-            "follows; use start='content'"
+            "follows; use start='content' (`--start content`)"
         )
+    if end.borrowed:  # the next message's first token ends the turn, not the call's own last
+        return _Turn(turn.start, len(whole))
     marker = re.search(rf"\s*(?:{MARKER})\Z", written)
     return _Turn(turn.start, len(whole) - (len(marker[0]) if marker else 0), marker and marker[0])
 

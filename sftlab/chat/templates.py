@@ -14,7 +14,7 @@ transformers. `find_template` takes whatever the user has:
     "qwen3", "gemma3_training"       those that TRL installs
     "my/model", "my/template.jinja"  a folder or file: *.jinja, tokenizer_config.json, ...
     "{% for message in messages %}"  the Jinja text itself
-    None                             the tokenizer's own
+    "own", None                      the tokenizer's own
 """
 
 import json
@@ -131,7 +131,21 @@ class Template:
             TemplateError: the template refuses the conversation or fails; the line is named.
         """
         variables |= {"tools": tools, "add_generation_prompt": add_generation_prompt}
-        return self.render_in(jinja_environment(), plain_messages(messages), **variables)
+        return self.render_in(jinja_environment(), self.plain(messages), **variables)
+
+    def plain(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """`plain_messages`, with the arguments of tool calls in the form that the template takes.
+
+        Nearly all take dicts, and would write a JSON text as a string in quotes; DeepSeek-V3's
+        joins them to its own text, and so takes the JSON text alone.
+        """
+        plain = plain_messages(messages)
+        calls = [call for one in plain for call in one.get("tool_calls") or ()]
+        for call in filter(lambda call: isinstance(call, dict), calls):
+            function = call.get("function", call)
+            if isinstance(function, dict) and "arguments" in function:
+                function["arguments"] = _arguments(function["arguments"], _takes_text(self))
+        return plain
 
     def render_in(
         self,
@@ -185,6 +199,35 @@ def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     return plain
 
 
+@lru_cache(maxsize=256)
+def _takes_text(template: Template) -> bool:
+    """Whether it fails with a call whose arguments are a dict, and renders their JSON text."""
+
+    def rendered(arguments: Any) -> str:
+        call = {"id": "call00000", "type": "function"}
+        call["function"] = {"name": "call", "arguments": arguments}
+        talk = [{"role": "user", "content": "Question"}]
+        talk += [{"role": "assistant", "content": "", "tool_calls": [call]}]
+        options = {"tools": None, "add_generation_prompt": False}
+        try:
+            return template.render_in(jinja_environment(), talk, **options)
+        except TemplateError:
+            return ""
+
+    arguments = {"key": "value"}
+    return not rendered(arguments) and json.dumps(arguments) in rendered(json.dumps(arguments))
+
+
+def _arguments(given: Any, as_text: bool) -> Any:
+    if as_text:
+        return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    try:
+        parsed = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return given
+    return parsed if isinstance(parsed, dict) else given
+
+
 def _plain(value: Any) -> Any:
     """A value without methods that the sandbox would call, such as those that write files."""
     if isinstance(value, Mapping):
@@ -202,7 +245,7 @@ def find_template(which: str | Path | Template | None = None, *, tokenizer: Any 
 
     Args:
         which: a family's name, a template that TRL installs, a file (`.jinja`, `.json`) or a
-            folder, a Jinja text, a `Template`, or None for the tokenizer's own.
+            folder, a Jinja text, a `Template`, or "own" or None for the tokenizer's own.
         tokenizer: a transformers tokenizer, whose special tokens the template writes; without it
             they are the file's, or those of the published family, or nothing.
 
@@ -213,11 +256,14 @@ def find_template(which: str | Path | Template | None = None, *, tokenizer: Any 
     if isinstance(which, Template):
         name, text, values = which.name, which.text, dict(which.variables)
         values |= {"bos_token": which.bos_token, "eos_token": which.eos_token}
-    elif which is None:
+    elif which in (None, "own"):
         if tokenizer is None:
-            raise TemplateError("no chat template is given; give a name, a file, or a tokenizer")
+            what = (
+                "'own' is the tokenizer's chat template" if which else "no chat template is given"
+            )
+            raise TemplateError(f"{what}; give a name, a file, or a tokenizer (`--tokenizer`)")
         name = f"of {tokenizer.name_or_path or type(tokenizer).__name__}"
-        text = _default(tokenizer.chat_template, name)
+        text = _default(tokenizer.chat_template, f"the tokenizer {name}")
     elif which in FAMILIES:
         name, text = which, FAMILIES[which].text
         values = {key: getattr(FAMILIES[which], key) for key in ("bos_token", "eos_token")}
@@ -288,6 +334,6 @@ def _default(template: Any, where: Any) -> str:
     if not isinstance(template, str):
         raise TemplateError(
             f"{where} has no chat template; give a family's name ({', '.join(FAMILIES)}), a file, "
-            "or a Jinja text"
+            "or a Jinja text as the template (`--template chatml`)"
         )
     return template

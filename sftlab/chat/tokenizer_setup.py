@@ -1,9 +1,10 @@
 """Set up a base model and its tokenizer for a chat template."""
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sftlab.chat.spans import find_turn_end
+from sftlab.chat.spans import MARKER, find_turn_end
 from sftlab.chat.templates import FAMILIES, find_template
 
 if TYPE_CHECKING:
@@ -56,16 +57,26 @@ def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> l
     gets a token that is neither, or the base's eos where that ends no turn (were the end of turn
     the padding, a collator that masks padding would mask the stops).
 
+    `template="own"` is the tokenizer's own, which stays as it is.
+
     Raises:
-        TemplateError: there is no such template.
+        TemplateError: there is no such template, or the tokenizer has none of its own.
     """
+    own = template == "own"
     base_eos, pad = tokenizer.eos_token, tokenizer.pad_token
     bos = tokenizer.bos_token or ""
-    found = replace(find_template(template), bos_token=bos, eos_token=base_eos or "")
+    found = find_template(template, tokenizer=tokenizer if own else None)
+    found = replace(found, bos_token=bos, eos_token=base_eos or "")
     if template in FAMILIES:
         end = FAMILIES[template].end(base_eos)
     else:
-        end = find_turn_end(found).token or base_eos or "<|end|>"
+        turn = find_turn_end(found)
+        end = turn.token or base_eos or "<|end|>"
+        markers = re.findall(MARKER, end)
+        if base_eos and base_eos == (turn.last or "").strip():  # gpt-oss: only its last turn stops
+            end = base_eos
+        elif "".join(markers) == end:  # of several generation stops at the last
+            end = markers[-1]
     if pad is None or pad in (base_eos, end):
         pad = base_eos if base_eos not in (None, end) else "<|pad|>"
     vocabulary = tokenizer.get_vocab()
@@ -78,7 +89,7 @@ def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> l
     # puts its bos before every text, as Llama's does.
     text, talk = found.text, [{"role": role, "content": "a"} for role in ("user", "assistant")]
     writes = bos and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    if writes and not found.render(talk).startswith(bos):
+    if writes and not own and not found.render(talk).startswith(bos):
         text = "{{- bos_token }}" + text
     tokenizer.chat_template = text
     tokenizer.eos_token = end

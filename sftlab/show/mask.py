@@ -14,7 +14,7 @@ in HTML it is a box with a thick line below it, so that it does not depend on co
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -174,13 +174,13 @@ def _shade(loss: float) -> int:
 
 
 def show_mask(
-    messages: Messages,
+    messages: Messages | Mapping[str, Any],
     *,
     tokenizer: Any,
     template: str | Template | None = None,
     tools: Sequence[Any] | None = None,
     turns: Literal["all", "last", "everything"] = "all",
-    start: Literal["content", "generation"] = "content",
+    start: Literal["auto", "content", "generation"] = "auto",
     end_of_turn: bool = True,
     max_length: int | None = None,
     labels: Sequence[int] | None = None,
@@ -193,7 +193,10 @@ def show_mask(
         show_mask(messages, tokenizer=tokenizer, labels=mine)            a mask made by hand
         show_mask(messages, tokenizer=tokenizer, model=base, after=run)  losses before and after
 
+    The mask is that of training, with an eos after an answer that the template does not end.
+
     Args:
+        messages: a list of them, or a row with `messages` and perhaps `tools`.
         tokenizer: a fast one.
         template: as for `find_template`; None is the tokenizer's own, or ChatML where it has none.
         turns: supervise every answer, the last one, or every token, the questions' too.
@@ -208,7 +211,10 @@ def show_mask(
     if template is None and not tokenizer.chat_template:
         template = "chatml"
     found = find_template(template, tokenizer=tokenizer)
+    if isinstance(messages, Mapping):
+        messages, tools = messages["messages"], messages.get("tools") or tools
     options = {"tools": tools, "start": start, "end_of_turn": end_of_turn, "max_length": max_length}
+    options |= {"append_eos": end_of_turn and bool(found.eos_token)}
     options |= {"turns": "all" if turns == "everything" else turns}
     options |= {"on_empty": "keep", "on_full": "keep"}
     try:
@@ -218,6 +224,7 @@ def show_mask(
     regions = _regions(found, messages, tools)
     regions += [(span.start, span.end, "assistant") for span in made.spans]
     warnings = list(made.warnings)
+    warnings += [f"not in the text that is trained on: {one}" for one in made.missing]
     if made.removed:
         warnings.append(f"the cut to {max_length} tokens removed {made.removed} supervised ones")
     if made.straddling:
@@ -269,7 +276,11 @@ def _regions(
     bare = [{k: v for k, v in message.items() if k != "train"} for message in messages]
     regions = []
     with suppress(TemplateError):
-        for piece in trace(template, bare, tools=tools, roles=None).pieces:
+        try:
+            traced = trace(template, bare, tools=tools, roles=None, calls=True)
+        except TemplateError:  # arguments of calls that can't be followed
+            traced = trace(template, bare, tools=tools, roles=None)
+        for piece in traced.pieces:
             regions.append((piece.start, piece.end, str(bare[piece.message]["role"])))
     with suppress(TemplateError):  # an end that is not learned is the assistant's too
         found = assistant_spans(template, bare, tools=tools)

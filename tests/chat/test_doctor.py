@@ -198,6 +198,72 @@ def test_rows_that_hold_markers_are_refused_or_have_no_answer():
     assert of(found, "rows-hold-markers").rows == (1,)
 
 
+THOUGHT = {"role": "assistant", "content": "Ho", "reasoning_content": "A greeting, so I greet."}
+INLINE = "<think>\nA greeting, so I greet.\n</think>\n\nHo"
+CALLING = {"function": {"name": "look_up", "arguments": {"day": "today"}}, "type": "function"}
+CALLED = [
+    {"role": "user", "content": "Is it warm?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALLING]},
+    {"role": "tool", "content": "12 degrees", "name": "look_up"},
+    {"role": "assistant", "content": "It is cool."},
+]
+TOOLED = {"messages": CALLED, "tools": [{"type": "function", "function": {"name": "look_up"}}]}
+REASONED = {"messages": [row("Hi")["messages"][0], THOUGHT, *row("And you?", "Well.")["messages"]]}
+BRIEF = {"messages": [{"role": "system", "content": "Be brief."}, *row("Hi", "Ho")["messages"]]}
+LOST = [  # template, row, options, lost, left out, what the remedy names
+    ("chatml", REASONED, {}, "of message 1: 'A greeting, so I greet.'", "", "renders thinking"),
+    ("chatml", REASONED, {"turns": "last"}, "", "reasoning of message 1", "renders thinking"),
+    ("qwen3", REASONED, {}, "reasoning of message 1", "", "`--turns last`"),
+    ("qwen3", REASONED, {"turns": "last"}, "", "reasoning of message 1", "left out in use too"),
+    ("chatml", TOOLED, {}, "call of message 1: 'look_up'", "tool: 'look_up'", "--template qwen3`"),
+    ("qwen3", TOOLED, {}, "", "", ""),
+    ("qwen3", row("Hi", INLINE), {}, "", "", ""),
+    ("qwen3", {"messages": row("Hi", INLINE)["messages"] + row("And?", INLINE)["messages"]}, {},
+        "content of message 1: 'A greeting, so I greet.'", "", "`--turns last`"),
+    ("deepseek_r1_distill", row("Hi", INLINE), {}, "content of message 1", "", "qwen3_training"),
+    (SICK["system-dropped"], BRIEF, {}, "", "content of message 0: 'Be brief.'", "first message"),
+    (SICK["system-dropped"], BRIEF, {"turns": "everything"}, "of message 0", "", "first message"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(len(LOST)))
+@pytest.mark.parametrize("with_tokenizer", [False, True])
+def test_text_of_rows_that_is_left_out_is_counted_with_a_remedy(case, with_tokenizer):
+    template, held, options, lost, left_out, remedy = LOST[case]
+    rows = [row("Hi there", "Hello to you"), held, held]
+    options |= {"tokenizer": make_tokenizer()} if with_tokenizer else {}
+    found = {f.code: f for f in examine(template, conversations=rows, **options).problems}
+    for code, said in (("rows-text-lost", lost), ("rows-text-left-out", left_out)):
+        assert (code in found) == bool(said)
+        if said:
+            assert (found[code].level == "error") == (code == "rows-text-lost")
+            assert found[code].rows == (2, 3)
+            assert said in found[code].what
+            assert remedy in found[code].remedy
+
+
+def test_notes_are_of_what_training_does():
+    """After the field's 11_plain.jsonl with glm4moe: training writes the eos that was asked for."""
+    rows = [row("Name number 1 in words, please.", "It is the number 1.")]
+    found = examine("glm4moe", tokenizer=make_tokenizer(), conversations=rows)
+    assert of(found, "last-turn-open").level == "note"
+    assert "append_eos" not in str(found)
+    assert "`--start generation`" in of(found, "text-before-answer").remedy
+    assert "`--turns last`" in of(found, "thinking-stripped").remedy
+    followed = codes("qwen3", turns="last", start="generation")
+    assert {*codes("qwen3")} - {*followed} == {
+        "text-before-answer", "thinking-stripped", "history-changes",
+    }  # fmt: skip
+    assert "text-before-answer" not in codes("qwen3", conversations=[TOOLED])
+    # An eos that is written after the last answer is learned, and may be cut off.
+    bare = "{% for m in messages %}|{{ m.role }}: {{ m.content }}{% endfor %}"
+    one = [row("Hi", "Ho")]
+    length = len("|user: Hi|assistant: Ho")
+    options = {"tokenizer": make_tokenizer(), "conversations": one}
+    assert "rows-cut" in codes(bare, max_length=length, **options)
+    assert "rows-cut" not in codes(bare, max_length=length + 1, **options)
+
+
 def test_a_template_that_is_not_there_is_refused():
     with pytest.raises(TemplateError, match="no-such-template"):
         examine("no-such-template")

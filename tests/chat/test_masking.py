@@ -279,8 +279,9 @@ def test_options_choose_what_is_supervised(case):
 WARNINGS = {
     "no end": (ENDLESS, TWO, ["nothing ends the turn of messages 1, 3", "append_eos=True"]),
     "empty": (CHATML, said("Q", "", "Q", "Two."), ["of messages 1", "start='generation'"]),
-    "calls": (CALLING, TOOL_TALK, ["of messages 1", "start='generation'"]),
-}
+    "calls": (CHATML, [TOOL_TALK[0], TOOL_TALK[1] | {"reasoning_content": None}, *TOOL_TALK[2:]],
+        ["of messages 1", "such as qwen3"]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", WARNINGS)
@@ -288,6 +289,76 @@ def test_a_warning_says_what_is_not_learned(case):
     template, messages, expected = WARNINGS[case]
     found = assistant_spans(template, messages)
     assert all(words in found.warnings[0] for words in expected)
+
+
+WEATHER = {"name": "weather", "arguments": {"town": "Bern", "days": 3}}
+ASKED = [
+    {"role": "user", "content": "Sky?"},
+    {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": WEATHER}]},
+    {"role": "tool", "content": "Grey", "tool_call_id": "call00001", "name": "weather"},
+    {"role": "assistant", "content": "It is grey."},
+]
+JSON_CALL = '{"name": "weather", "arguments": {"town": "Bern", "days": 3}}'
+GEMMA_CALL = '<|tool_call>call:weather{days:3,town:<|"|>Bern<|"|>}<tool_call|>'
+CALLS = {
+    "qwen2_5": [f"<tool_call>\n{JSON_CALL}\n</tool_call><|im_end|>", "It is grey.<|im_end|>"],
+    "qwen3": [
+        f"<tool_call>\n{JSON_CALL}\n</tool_call><|im_end|>",
+        "<think>\n\n</think>\n\nIt is grey.<|im_end|>",
+    ],
+    "llama3_1": [
+        JSON_CALL.replace("arguments", "parameters") + "<|eot_id|>",
+        "It is grey.<|eot_id|>",
+    ],
+    "gptoss": [
+        " to=functions.weather<|channel|>commentary json<|message|>"
+        '{"town": "Bern", "days": 3}<|call|>',
+        "<|channel|>final<|message|>It is grey.<|return|>",
+    ],
+    "glm4moe": [
+        "\n<think></think>\n<tool_call>weather\n<arg_key>town</arg_key>\n<arg_value>Bern</arg_value>\n"
+        "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call><|observation|>",
+        "\n<think></think>\nIt is grey.</s>",
+    ],
+    "deepseekv3": [
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n"
+        '{"town": "Bern", "days": 3}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
+        "<｜end▁of▁sentence｜>",
+        "It is grey.<｜end▁of▁sentence｜>",
+    ],
+    "gemma4": [f"{GEMMA_CALL}<|tool_response>", "It is grey.<turn|>"],
+    "lfm2_v2": [
+        "<|tool_call_start|>[weather(town='Bern', days=3)]<|tool_call_end|><|im_end|>",
+        "It is grey.<|im_end|>",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_are_learned_and_results_and_definitions_are_not(name):
+    """Also of arguments as a JSON text, as APIs give them; what is learned was typed by hand."""
+    tools = [
+        {"type": "function", "function": {"name": "weather", "description": "", "parameters": {}}}
+    ]
+    as_text = json.loads(json.dumps(ASKED))
+    as_text[1]["tool_calls"][0]["function"]["arguments"] = json.dumps(WEATHER["arguments"])
+    for messages in (ASKED, as_text):
+        found = assistant_spans(template_of(name), messages, tools=tools, append_eos=True)
+        assert [found.text[span.start : span.end] for span in found.spans] == CALLS[name]
+        assert [one.part for one in found.missing] == ["tool"] * (name == "deepseekv3")
+
+
+def test_without_a_choice_a_span_begins_at_the_prompt_where_more_than_content_is_learned():
+    kept = [TOOL_TALK[0], TOOL_TALK[1] | {"train": False}, *TOOL_TALK[2:]]
+    reasons = [TWO[0], TWO[1] | {"thinking": "so"}, *TWO[2:]]
+    for messages, turns, start in (
+        (TOOL_TALK, "all", "generation"), (TOOL_TALK, "last", "content"),
+        (kept, "all", "content"), (reasons, "all", "generation"), (TWO, "all", "content"),
+    ):  # fmt: skip
+        found = assistant_spans(THINKING_PROMPT + "{# #}", messages, turns=turns)
+        assert found == assistant_spans(
+            THINKING_PROMPT + "{# #}", messages, turns=turns, start=start
+        )
 
 
 BARE = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
@@ -299,6 +370,9 @@ REFUSALS = {
         "{% for m in messages if m.role == 'assistant' %}{{ m.content[:1] }}"
         "{{ messages[0].content }}{{ m.content[1:] }}</s>{% endfor %}",
         TWO[:2], {}, "in more than one place"),
+    "result inside": (installed_templates()["gemma4"].read_text(encoding="utf-8"),
+        [ASKED[0], ASKED[1] | {"content": "I look."}, *ASKED[2:]], {},
+        "writes text of message 2 inside message 1"),
     "not followed": (
         "{% for m in messages %}{{ m.role }} {{ m.content | int }}\n{% endfor %}",
         said("4", "7"), {}, r"\(given text\).*at character 17.*'7\\n' became '0\\n'"),

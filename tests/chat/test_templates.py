@@ -4,6 +4,7 @@ The built-in families are checked character for character; at the end are the sh
 text is followed through a template.
 """
 
+import copy
 import json
 import re
 import tomllib
@@ -22,6 +23,7 @@ from sftlab.chat import (
     assistant_spans,
     find_template,
     installed_templates,
+    setup_tokenizer,
     trace,
 )
 from sftlab.chat.shadow import Alphabet
@@ -167,6 +169,40 @@ def test_a_template_that_is_not_there_lists_the_families(tmp_path, toy_tokenizer
         find_template(tokenizer=toy_tokenizer)
     with pytest.raises(TemplateError, match="give a name, a file, or a tokenizer"):
         find_template()
+
+
+OWN = {
+    "chatml": "<|im_end|>",
+    "phi3": "<|end|>",
+    "cohere2": "<|END_OF_TURN_TOKEN|>",  # the last of the two tokens that end a turn
+    "alpaca": "<|endoftext|>",
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_tokenizer_s_own_template_stays_and_gets_only_what_it_needs(toy_tokenizer, name):
+    tokenizer = copy.deepcopy(toy_tokenizer)
+    with pytest.raises(TemplateError, match="'own' is the tokenizer's"):
+        find_template("own")
+    for use in (lambda: find_template("own", tokenizer=tokenizer), lambda: setup(tokenizer)):
+        with pytest.raises(TemplateError, match=r"the tokenizer of .* has no chat template"):
+            use()
+    text = "{# mine #}" + find_template(name).text
+    tokenizer.chat_template = text
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.add_special_tokens({"additional_special_tokens": [OWN[name]]})
+    size = len(tokenizer)
+    assert setup(tokenizer) == []
+    assert (tokenizer.chat_template, tokenizer.eos_token) == (text, OWN[name])
+    assert tokenizer.pad_token not in (None, OWN[name])
+    assert len(tokenizer) == size
+    found = find_template("own", tokenizer=tokenizer)
+    assert (found, found.eos_token) == (find_template(tokenizer=tokenizer), OWN[name])
+    assert dict(found.variables)["pad_token"] == tokenizer.pad_token
+
+
+def setup(tokenizer):
+    return setup_tokenizer(tokenizer, template="own")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

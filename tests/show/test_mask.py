@@ -181,6 +181,37 @@ def test_losses_equal_a_computation_by_hand_and_stand_side_by_side():
     assert "before and" in xray.sentence
 
 
+def test_a_row_with_tools_is_shown_as_it_is_trained(toy_tokenizer):
+    call = {"type": "function", "function": {"name": "look", "arguments": {"n": 1, "day": "today"}}}
+    talk = [
+        HI[0],
+        {"role": "assistant", "content": "", "reasoning_content": "So.", "tool_calls": [call]},
+        {"role": "tool", "content": "Grey & wet", "name": "look"},
+        {"role": "assistant", "content": "Ho & ho.\nSo"},
+    ]
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    row = {"messages": talk, "tools": tools}
+    for template in ("qwen3_training", "glm4moe"):
+        made = labels(toy_tokenizer, row, template=template, append_eos=True)
+        xray = show_mask(row, tokenizer=toy_tokenizer, template=template)
+        assert [token.label for token in xray.tokens] == made.labels
+        assert (xray.text, xray.warnings) == (made.text, ())
+        said = {}
+        for token in xray.tokens:
+            said[token.role] = said.get(token.role, "") + token.text
+        assert said["tool"] == "Grey & wet"
+        assert all(words in said["assistant"] for words in ("So.", "look", "today", "Ho & ho"))
+        assert said["assistant"] == "".join(marked(xray))
+        assert '"name": "look"' in said["template"]
+    assert xray.tokens[-1].text == toy_tokenizer.eos_token  # what glm4moe lacks
+    warnings = show_mask(row, tokenizer=toy_tokenizer, template="chatml").warnings
+    assert "not in the text that is trained on: tool call of message 1: 'today'" in warnings
+    plain = show_mask(
+        talk, tools=tools, tokenizer=toy_tokenizer, template="chatml", start="content"
+    )
+    assert any("--start generation" in warning for warning in plain.warnings)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
