@@ -326,8 +326,10 @@ def load_tokenizer(profile: str | Path | Profile) -> Any:
     from transformers import AutoTokenizer
 
     profile = find_profile(profile)
+    folder = local_folder(profile)
     try:
-        load_config(profile)
+        if folder is None or not (folder / ADAPTERS).is_file():
+            load_config(profile)
     except WrongModelError:
         raise
     except ModelNotAvailableError:

@@ -133,15 +133,17 @@ class Settings:
 
         For template own, and for None, a base's tokenizer is loaded to look for its template.
         """
-        method = self.method or profile.method
-        if self.template == "own" and own_template(profile) is None:
+        method, own = self.method or profile.method, None
+        if self.template in (None, "own"):
+            own = own_template(profile)
+        if self.template == "own" and own is None:
             raise SettingsError(
                 f"template 'own': the tokenizer of {profile.name} brings no chat template; name "
                 "one, such as template='chatml' (--template chatml), or leave it out"
             )
         values = {
             "method": method,
-            "template": self.template or ("own" if own_template(profile) else "chatml"),
+            "template": "own" if own else "chatml",
             "bf16": fast_precision() == "bfloat16",
             "learning_rate": profile.rate(method),
             "per_device_train_batch_size": profile.per_device_train_batch_size,
@@ -159,7 +161,6 @@ class Settings:
         return own_template(profile) if name == "own" else find_template(name)
 
 
-@cache
 def own_template(profile: Profile) -> Template | None:
     """The chat template that a base's tokenizer, which is loaded for it, brings."""
     if profile.embedded:
