@@ -105,7 +105,7 @@ class OwnData:
         if self.steps < FEW_STEPS:
             lines.append(
                 f"{self.steps} steps of training are few: where the answers hardly change, take "
-                "more epochs (--epochs), or a smaller per_device_train_batch_size (--set)"
+                "more epochs (--epochs), or smaller batches (--set per_device_train_batch_size=4)"
             )
         return lines
 

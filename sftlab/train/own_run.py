@@ -205,7 +205,7 @@ def measure(run: Run, rows: Sequence[Row]) -> Outcome | None:
     right = [_answer(run, rows[n]) for n in chosen]
     tokens = [len(tokenizer(one, add_special_tokens=False).input_ids) for one in right]
     longest = max(tokens, default=0)
-    most = min(longest + longest // 2 + 8, 256)
+    most = min(longest + longest // 2 + 8, 1024 if "</think>" in "".join(right) else 256)
     with quiet_libraries():
         losses = [mean_loss(run.model, [row], pad) for row in labelled]
         loss = mean_loss(run.model, labelled, pad)
@@ -222,9 +222,7 @@ def measure(run: Run, rows: Sequence[Row]) -> Outcome | None:
 def _answer(run: Run, row: Row) -> str:
     """What the model should write after the prompt: thinking and calls as the template has them."""
     *before, last = row["messages"]
-    if not (
-        last.get("reasoning_content") or last.get("tool_calls") or "<think>" in last["content"]
-    ):
+    if not ({"reasoning_content", "tool_calls"} & last.keys() or "<think>" in last["content"]):
         return part_of(row, "answer")
     wanted = {**row, "messages": [*before, {**last, "train": True}]}
     how = run.settings.changed(turns="last", start="generation")
