@@ -67,6 +67,10 @@ SHAREGPT = {
     "tools": json.dumps([TOOL]),
     "system": "You may call tools.",
 }
+CALLED = [
+    '[<tool_call>\n{"name": "weather", "arguments": {"town": "0"}}\n</tool_call><|im_end|>]',
+    'grey"}\n</tool_response>',
+]
 THINKING = "<think>\nI add §.\n</think>\n\n§"
 SQL = {"context": "TABLE shop§", "question": "How many?", "answer": "SELECT §"}
 HISTORY = {
@@ -75,7 +79,8 @@ HISTORY = {
     "system": "Sums.",
     "history": [["§?", "1"]],
 }
-REASONED = {"messages": [USER | {"content": "§+0?"}, ANSWER | {"content": "§", "reasoning_content": "I add."}]}  # fmt: skip
+REASONED = {"messages": turns("§+0?", "§")}
+REASONED["messages"][1]["reasoning_content"] = "I add."
 THOUGHT = {"messages": turns("§+0?", THINKING, "Sure?", THINKING.replace("I add", "Again"))}
 FLAGGED = {"messages": turns("a§?", "WRONG", "Mend.", "right")}
 
@@ -91,15 +96,14 @@ def marked(key, no, yes):
     [
         pytest.param(SQL, "chatml", ["user\nHow many?\n\nTABLE shop0<", "[SELECT 0<|im_end|>]"],
                      id="text-to-SQL sets: question, context, answer"),
-        pytest.param(HISTORY, "chatml", ["system\nSums.<", "user\n0?<", "[1<|im_end|>]", "[0<|im_end|>]"],
+        pytest.param(HISTORY, "chatml",
+                     ["system\nSums.<", "user\n0?<", "[1<|im_end|>]", "[0<|im_end|>]"],
                      id="LlamaFactory#4683: history"),
         pytest.param(REASONED, "qwen3", ["[<think>\nI add.\n</think>\n\n0<|im_end|>]"],
                      id="slime#330, minimind#737: reasoning_content"),
-        pytest.param(OPENAI, "qwen3", ['"name": "weather"', '[<tool_call>\n{"name": "weather", '
-                     '"arguments": {"town": "0"}}\n</tool_call><|im_end|>]', 'grey"}\n</tool_response>'],
+        pytest.param(OPENAI, "qwen3", [*CALLED, '"description": "The sky"'],
                      id="trl#3597, slime#1008: OpenAI's tools"),
-        pytest.param(SHAREGPT, "qwen3", ["You may call tools.", '[<tool_call>\n{"name": "weather", '
-                     '"arguments": {"town": "0"}}\n</tool_call><|im_end|>]', 'grey"}\n</tool_response>'],
+        pytest.param(SHAREGPT, "qwen3", [*CALLED, "You may call tools."],
                      id="LlamaFactory#2529: ShareGPT's function_call"),
         pytest.param(marked("loss", False, True), "chatml", ["\nWRONG<", "[right<|im_end|>]"],
                      id="ms-swift#5215, LlamaFactory#2305: loss"),
