@@ -123,7 +123,7 @@ def lines_in(folder):
 
 
 MOST_LINES = {"sftlab": 16_250, "tests": 11_750}
-"""Lower them with each cut. Lessons 00 to 09 have 15,000 lines; the rest is of what comes after them:
+"""Lower them with each cut. Lessons 00 to 09 have 15,000 lines; the rest is of what comes after:
 merging, a second stage, tools and reasoning."""
 
 

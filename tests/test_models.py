@@ -28,7 +28,6 @@ from sftlab.models import (
     PROFILES,
     ModelNotAvailableError,
     UnknownProfileError,
-    WrongModelError,
     find_profile,
     load,
     load_tokenizer,
