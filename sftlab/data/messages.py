@@ -255,13 +255,16 @@ def _renamed(
     elif thoughts:
         names["reasoning_content"] = next(iter(thoughts))
         filled["reasoning_content"] = thoughts[names["reasoning_content"]]
+    calls, other = filled.pop("tool_calls", None), None
     if filled.get("role") == "function_call":  # as ShareGPT writes a call
-        filled["role"], names["tool_calls"] = "assistant", names["content"]
-        filled["tool_calls"], filled["content"] = filled.get("content"), ""
+        other, names["tool_calls"] = filled.get("content"), names["content"]
+        filled |= {"role": "assistant", "content": ""}
     elif not is_nothing(filled.get("function_call")):  # as OpenAI wrote it at first
-        names["tool_calls"] = "function_call"
-        filled["tool_calls"] = [filled.pop("function_call"), *filled.get("tool_calls", ())]
-    calls = filled.pop("tool_calls", None)
+        other, names["tool_calls"] = filled.pop("function_call"), "function_call"
+    if other is not None:
+        if not is_nothing(calls):
+            problems.append(problem("call", place.format("tool_calls"), shown(calls)))
+        calls = other
     if not is_nothing(calls):
         calls, wrong = parse_json(calls) if isinstance(calls, str) else (calls, [])
         calls = [calls] if isinstance(calls, Mapping) else calls

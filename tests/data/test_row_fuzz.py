@@ -1,4 +1,5 @@
-"""10,000 mutated rows: all that a row says is used, carried along, or refused by name."""
+"""10,000 mutated rows: all that a row says is used, carried along, or refused by name; and what is
+used is rendered, or counted as missing."""
 
 import copy
 import json
@@ -6,6 +7,7 @@ from random import Random
 
 import pytest
 
+from sftlab.chat import TemplateError, assistant_spans, find_template
 from sftlab.data import read_row
 from sftlab.data.messages import is_nothing
 from sftlab.data.shapes import CARRIED, COLUMNS
@@ -120,6 +122,30 @@ def test_each_shape_is_read_whole(number):
     assert unsaid(ROWS[number], found) == []
 
 
+TEMPLATES = [find_template(name) for name in ("chatml", "qwen3", "glm4moe", "llama3_1")]
+
+
+def unrendered(found, template):
+    """Texts of messages, tools and calls that are neither in the render nor counted as missing."""
+    try:
+        made = assistant_spans(template, found.messages, tools=found.tools)
+    except TemplateError:
+        return []
+    gone = {(one.message, one.part) for one in made.missing}
+    parts = {"content": "content", "reasoning_content": "reasoning", "tool_calls": "tool call"}
+    said = [
+        (leaf, (n, part))
+        for n, message in enumerate(found.messages)
+        for key, part in parts.items()
+        for leaf in leaves([one for one in (message.get(key),) if one])
+    ]
+    said += [(tool["function"]["name"], (None, "tool")) for tool in found.tools or ()]
+    text = made.text.replace("\\n", "\n")
+    return [
+        leaf for leaf, at in said if "leaf" in str(leaf) and leaf not in text and at not in gone
+    ]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_what_a_mutated_row_says_is_used_carried_or_refused(seed):
     rng, accepted = Random(seed), 0
@@ -136,6 +162,7 @@ def test_what_a_mutated_row_says_is_used_carried_or_refused(seed):
             continue
         accepted += 1
         assert unsaid(row, found) == [], (row, found)
+        assert unrendered(found, rng.choice(TEMPLATES)) == [], (row, found)
         answers = [m for m in found.messages if m["role"] == "assistant"]
         assert any(m.get("train", True) for m in answers)
     assert accepted > 100
