@@ -219,18 +219,14 @@ def _own_split(rows: Sequence[Row], group: Key | None) -> list[int]:
     odd = [index for index, name in enumerate(splits) if name not in ("train", "held_out")]
     wrong = None
     if any(splits) and odd:
-        wrong = (
-            f"rows[{odd[0]}] has the split {splits[odd[0]]!r}, and others have one: write train or"
-        )
-        wrong += " held_out in each row, or in none"
+        there = f"rows[{odd[0]}] has the split {splits[odd[0]]!r}, and others have one"
+        wrong = f"{there}: write train or test in each row, or in none"
     elif len(held) == len(rows):
-        wrong = (
-            "all rows have the split held_out, so none is left to learn from: give the file with "
-        )
-        wrong += "the rows of train, or drop the column 'split'"
+        wrong = "the column split leaves no row to learn from: give a file with rows of train, or "
+        wrong += "remove the column"
     elif held and group is not None:
         wrong = "the rows bring a split of their own, which a group can't change: leave out group "
-        wrong += "(--group), or drop the column 'split'"
+        wrong += "(--group), or remove the column split"
     if wrong:
         raise RowsError(wrong)
     return held

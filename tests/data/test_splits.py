@@ -149,9 +149,9 @@ def test_a_split_that_the_rows_bring_is_taken():
         (
             ["train", None],
             None,
-            r"rows\[1\] has the split None, .* write train or held_out",
+            r"rows\[1\] has the split None, .* write train or test",
         ),
-        (["held_out"], None, r"none is left to learn from: .* drop the column 'split'"),
+        (["held_out"], None, r"no row to learn from: .* remove the column"),
         (["train", "held_out"], "split", r"leave out group \(--group\)"),
     ],
 )
