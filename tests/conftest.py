@@ -11,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(share, 1)))
 
+import hypothesis
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -18,6 +19,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from sftlab.world import corpus_text as corpus
 from sftlab.world import train_tokenizer
+
+# No test fails because a machine is busy.
+hypothesis.settings.register_profile("lab", deadline=None)
+hypothesis.settings.load_profile("lab")
 
 LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py")
 """Tests that run the lessons whole. Their names hold the lesson's number."""
