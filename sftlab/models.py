@@ -265,7 +265,6 @@ def load_weights(profile: Profile, **options: Any) -> Any:
     The adapters of a saved run are merged into their base, which is loaded unquantised in the same
     dtype. To be quantised, the result goes through a temporary folder.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     folder = local_folder(profile)
@@ -277,14 +276,7 @@ def load_weights(profile: Profile, **options: Any) -> Any:
             return _from_pretrained(AutoModelForCausalLM, profile, **options)
     base, _ = read_adapters(folder)
     model = load_weights(replace(base, method="full"), dtype=options["dtype"])
-    adapted = add_adapters(model, folder)
-    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
-    text = model.config.get_text_config()
-    if text.tie_word_embeddings and any(hasattr(end, "lora_A") for end in ends):
-        head = getattr(ends[1], "base_layer", ends[1])  # of tied ends an adapter changes one
-        head.weight = torch.nn.Parameter(head.weight.clone())
-        model.config.tie_word_embeddings = text.tie_word_embeddings = False
-    merged = adapted.merge_and_unload().requires_grad_(True)
+    merged = add_adapters(model, folder).merge_and_unload().requires_grad_(True)
     if "quantization_config" not in options:
         return merged
     with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:

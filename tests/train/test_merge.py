@@ -48,25 +48,23 @@ def apart(one, other, ids=IDS):
         {"use_dora": True},
         {"use_rslora": True},
         {"train_control_tokens": False},
-        {"template": "chatml", "target_modules": ["embed_tokens", "q_proj"]},
+        {"target_modules": ["q_proj"]},
         {"method": "full"},
     ],
     ids=str,
 )
-@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 def test_merged_it_is_a_plain_model_that_computes_the_same(base, tmp_path, how):
     run = train(base, **{"method": "lora", **HOW, **how})
-    ids = IDS[:2] if how.get("template") else IDS
-    before = logits(run.model, ids)
+    before = logits(run.model, IDS)
     folder = run.merge().save(tmp_path / "plain")
-    assert torch.equal(before, logits(run.model, ids)), "the run itself is left as it was"
+    assert torch.equal(before, logits(run.model, IDS)), "the run itself is left as it was"
     assert {file.name for file in folder.iterdir()} == PARTS
     assert str(base) not in (folder / "run.json").read_text()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plain = AutoModelForCausalLM.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert apart(plain, run.model, ids) < 1e-5
+    assert apart(plain, run.model) < 1e-5
     config = json.loads((folder / "config.json").read_text())
     rows = [len(end.weight) for end in (plain.get_input_embeddings(), plain.lm_head)]
     assert rows == [len(tokenizer)] * 2 == [config["vocab_size"]] * 2
