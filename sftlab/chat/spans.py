@@ -322,7 +322,8 @@ def _with_calls(until: _Chat, text: str, turn: _Turn, end: "TurnEnd") -> _Turn:
         raise TemplateError(
             f"where the calls or thoughts of message {len(until.messages) - 1} end can't be found "
             f"for the chat template {until.template.name}: it renders them differently once a "
-            "message follows; use start='content' (`--start content`)"
+            "message follows; use another template, such as qwen3_training (`--template "
+            "qwen3_training`)"
         )
     if end.borrowed:  # the next message's first token ends the turn, not the call's own last
         return _Turn(turn.start, len(whole))
