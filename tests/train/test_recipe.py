@@ -100,6 +100,7 @@ CALLED = [
         ([USER, {**ANSWER, "train": False}, USER, ANSWER], {}),
         ([USER, {**ANSWER, "reasoning_content": "So."}], {"end_of_turn": False}),
         ([USER, {**ANSWER, "reasoning_content": "So."}], {"start": "content"}),
+        ([USER, {**ANSWER, "reasoning_content": "So.", "content": ""}], {}),
         ([USER, ANSWER, USER, ANSWER], {"turns": "last", "start": "generation"}),
     ],
 )
