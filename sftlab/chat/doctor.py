@@ -42,6 +42,8 @@ _QUESTION = _said("QuestionOne")
 _SHORT = _said("QuestionOne", "AnswerOne")
 _INLINE = "<think>\nThought\n</think>\n\nAnswerOne"
 _LONG = _said("QuestionOne", "AnswerOne", "QuestionTwo", "AnswerTwo")
+# Thinking as templates know it in a content; elsewhere in it they cut off what is before.
+_THOUGHT = re.compile(r"\s*<think>((?!</?think>).)*</think>((?!</?think>).)*", re.DOTALL)
 
 
 def examine(
@@ -367,6 +369,7 @@ def _rows(case: _Case) -> Iterator[Finding]:
     for row, given in enumerate(case.rows, start=1):
         plain = case.template.plain(given["messages"])
         text = "\n".join(value for message in plain for _, value in followed_texts(message))
+        text += json.dumps(given["tools"], ensure_ascii=False)
         if held := [marker for marker in markers if marker in text]:
             found["rows-hold-markers"][row] = repr(held[0])
         try:
@@ -407,8 +410,8 @@ def _advice(case: _Case, one: Missing, messages: Messages) -> str:
     role, content = messages[one.message].get("role"), str(messages[one.message].get("content"))
     if role != "assistant":
         return {"system": "system", "tool": "tools"}.get(role, "content")
-    if one.part == "content" and "</think>" not in content:
-        return "content"
+    if one.part == "content" and not _THOUGHT.fullmatch(content):
+        return "tools" if any(message.get("tool_calls") for message in messages) else "content"
     later = (message.get("role") == "assistant" for message in messages[one.message + 1 :])
     if not (any(later) and case.renders_thinking(one.part)):
         return "thinking"

@@ -262,7 +262,7 @@ def _generated(
         before = max((p for p in others if p.end <= start), key=lambda p: p.end, default=None)
         begin = _start_of_turn(chat.first(index), traced.text, before, own)
         turns[index] = _Turn(begin, max(begin, stop) if own else begin)
-        if calls:
+        if calls or (own and not _has_text(chat.messages[index])):
             after = min((p.start for p in others if p.start >= stop), default=len(traced.text))
             until = chat.first(index + 1)
             turns[index] = _with_calls(until, traced.text[:after], turns[index], end)
@@ -307,7 +307,7 @@ def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequenc
 
 
 def _with_calls(until: _Chat, text: str, turn: _Turn, end: "TurnEnd") -> _Turn:
-    """The turn with all of its tool calls, whose last characters are the template's own.
+    """The turn with all of its calls, or its `</think>`, whose last characters are the template's.
 
     `until` is the conversation up to this message, `text` the render up to the next one's content.
     """
@@ -320,9 +320,10 @@ def _with_calls(until: _Chat, text: str, turn: _Turn, end: "TurnEnd") -> _Turn:
         return turn._replace(end=turn.end + len(written[:at].rstrip()))
     if not same:
         raise TemplateError(
-            f"where the tool calls of message {len(until.messages) - 1} end can't be found for the "
-            f"chat template {until.template.name}: it renders them differently once a message "
-            "follows; use start='content' (`--start content`)"
+            f"where the calls or thoughts of message {len(until.messages) - 1} end can't be found "
+            f"for the chat template {until.template.name}: it renders them differently once a "
+            "message follows; use another template, such as qwen3_training (`--template "
+            "qwen3_training`)"
         )
     if end.borrowed:  # the next message's first token ends the turn, not the call's own last
         return _Turn(turn.start, len(whole))

@@ -261,7 +261,7 @@ def find_template(which: str | Path | Template | None = None, *, tokenizer: Any 
             what = (
                 "'own' is the tokenizer's chat template" if which else "no chat template is given"
             )
-            raise TemplateError(f"{what}; give a name, a file, or a tokenizer (`--tokenizer`)")
+            raise TemplateError(f"{what}; give a name, a file, or a tokenizer (doctor --tokenizer)")
         name = f"of {tokenizer.name_or_path or type(tokenizer).__name__}"
         text = _default(tokenizer.chat_template, f"the tokenizer {name}")
     elif which in FAMILIES:
@@ -328,7 +328,7 @@ def _default(template: Any, where: Any) -> str:
         if "default" not in template:
             raise TemplateError(
                 f"{where} has the chat templates {', '.join(map(str, template))} and no default; "
-                "give the text of one of them"
+                "give the text of one of them, or another as the template (`--template chatml`)"
             )
         template = template["default"]
     if not isinstance(template, str):

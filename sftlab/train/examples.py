@@ -20,8 +20,8 @@ from sftlab.train.settings import Settings
 
 VALIDATION = "validation example"  # what an error calls one that is not trained on
 PLACE = (
-    "take a template that has a place for it, such as template='qwen3_training' (--template "
-    "qwen3_training)"
+    "take a template that has a place for it: template='qwen3_training' (--template "
+    "qwen3_training) for thinking, calls and tools, or 'chatml' for all of a content"
 )
 
 
@@ -89,13 +89,13 @@ def supervise(
         raise ExampleError(str(error).replace("row ", f"{name} ", 1)) from error
     most, rows, lost, cut, partly = settings.max_length, [], [], [], []
     for index, one in enumerate(found):
-        for text in one.missing:
-            if text.learned or settings.turns == "everything":
-                raise ExampleError(
-                    f"{name} {index}: {text} is to be learned, and the chat template writes it "
-                    f"nowhere; {PLACE}, or where only earlier answers lose text learn the last one "
-                    "alone (turns='last', --turns last)"
-                )
+        if gone := [t for t in one.missing if t.learned or settings.turns == "everything"]:
+            earlier = gone[-1].message not in (None, len(examples[index]["messages"]) - 1)
+            last = ", or learn the last answer alone (turns='last', --turns last)" * earlier
+            raise ExampleError(
+                f"{name} {index}: {gone[0]} is to be learned, and the chat template writes it "
+                f"nowhere; {PLACE}{last}"
+            )
         if one.missing:
             partly.append(index)
         if not one.supervised:

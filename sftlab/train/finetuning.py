@@ -183,9 +183,11 @@ def prepare_training(
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     most = min(settings.max_length, limit or settings.max_length)
     settings = replace(settings, max_length=most)
-    # Checked again, now that the model's own end-of-text token is known: a content that holds it
-    # would end its turn as one of the template's tokens would.
+    # Checked again, now that the model's own tokens are known: a content that holds one would end
+    # its turn, or begin one, as the template's tokens would. Thinking's are an answer's own.
     stops = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
+    stops += [one.content for one in tokenizer.added_tokens_decoder.values() if one.special]
+    stops = [one for one in stops if one not in ("<think>", "</think>")]
     rows = {}
     for name, conversations in checked.items():
         check_examples(conversations, control=stops, name=name)

@@ -194,8 +194,9 @@ def test_rows_that_hold_markers_are_refused_or_have_no_answer():
     # Tokens of the tokenizer are markers too, and thoughts are not.
     rows = [row("What ends a text?", "<|pad|>"), row("Hi", "<think>\nHm.\n</think>\n\nHo")]
     assert codes(CHATML, conversations=rows) == []
+    rows.append(rows[1] | {"tools": [{"name": "f", "description": "<|im_end|>"}]})
     found = examine(CHATML, tokenizer=make_tokenizer(), conversations=rows)
-    assert of(found, "rows-hold-markers").rows == (1,)
+    assert of(found, "rows-hold-markers").rows == (1, 3)
 
 
 THOUGHT = {"role": "assistant", "content": "Ho", "reasoning_content": "A greeting, so I greet."}
@@ -221,6 +222,9 @@ LOST = [  # template, row, options, lost, left out, what the remedy names
     ("qwen3", {"messages": row("Hi", INLINE)["messages"] + row("And?", INLINE)["messages"]}, {},
         "content of message 1: 'A greeting, so I greet.'", "", "`--turns last`"),
     ("deepseek_r1_distill", row("Hi", INLINE), {}, "content of message 1", "", "qwen3_training"),
+    ("qwen3", row("Hi", f"So: {INLINE}"), {}, "message 1: 'So:'", "", "`--template chatml`"),
+    ("llama3_1", TOOLED | {"messages": [*CALLED[:1], CALLED[1] | {"content": "So"}, *CALLED[2:]]},
+        {}, "content of message 1: 'So'", "", "--template qwen3`"),
     (SICK["system-dropped"], BRIEF, {}, "", "content of message 0: 'Be brief.'", "first message"),
     (SICK["system-dropped"], BRIEF, {"turns": "everything"}, "of message 0", "", "first message"),
 ]  # fmt: skip

@@ -256,6 +256,8 @@ OPTIONS = {
     "calls": (CALLING, TOOL_TALK, GENERATION,
         f"{BEGUN}⟦<think>\nso\n</think>\n{CALLED}<|im_end|>⟧\n"
         "<|im_start|>tool\n7<|im_end|>\n<|im_start|>assistant\n⟦Seven.<|im_end|>⟧\n"),
+    "thoughts alone": (CALLING, [TWO[0], TOOL_TALK[1] | {"tool_calls": None}], {"append_eos": True},
+        f"{BEGUN}⟦<think>\nso\n</think>\n<|im_end|>⟧\n"),
     "thoughts": (THINKING_PROMPT, TWO, GENERATION,
         "<user>Q</s><assistant>⟦One.</s>⟧<user>Q</s><assistant><think>\n⟦\n</think>\nTwo.</s>⟧"),
     "eos": (ENDLESS, TWO, {"append_eos": True},

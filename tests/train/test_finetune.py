@@ -154,11 +154,9 @@ ENDED = {"role": "user", "content": "a<|endoftext|>b"}
         # The end is the base's: in the second family it ends a turn, in both a text.
         (wrong(ENDED, ASSISTANT), "chatml", r"example 2, messages\[0\].content: .*endoftext"),
         (wrong(ENDED, ASSISTANT), "mistral", r"example 2, messages\[0\].content: .*endoftext"),
-        (
-            wrong(USER, THOUGHT),
-            "chatml",
-            "reasoning of message 1: .so.*--template qwen3",
-        ),
+        (wrong(USER, ASSISTANT | {"content": "a<|eot_id|>b"}), "qwen3", "content: .*eot_id"),
+        (wrong(USER, THOUGHT), "chatml", "of message 1: .so.*--template qwen3.*of a content$"),
+        (wrong(USER, THOUGHT, USER, ASSISTANT), "chatml", "of message 1: .so.*--turns last"),
         (wrong(SYSTEM, *TURNS), "gemma", "example 2: .*Gemma has no system role"),
     ],
 )

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import trl
 from peft import PeftModel
 from toy_run import CALL, EXAMPLES, TOOLS, train
 from transformers import AutoModelForCausalLM
@@ -99,6 +100,7 @@ CALLED = [
         ([USER, {**ANSWER, "train": False}, USER, ANSWER], {}),
         ([USER, {**ANSWER, "reasoning_content": "So."}], {"end_of_turn": False}),
         ([USER, {**ANSWER, "reasoning_content": "So."}], {"start": "content"}),
+        ([USER, {**ANSWER, "reasoning_content": "So.", "content": ""}], {}),
         ([USER, ANSWER, USER, ANSWER], {"turns": "last", "start": "generation"}),
     ],
 )
@@ -110,6 +112,25 @@ def test_the_script_labels_rows_as_the_run_did(toy_base, messages, how):
     exec(compile(ast.Module([part], []), "recipe", "exec"), names)
     row = {"messages": messages, "tools": TOOLS}
     assert [names["labelled"](row)] == supervise([row], run.tokenizer, run.settings)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 2])
+def test_the_script_has_the_rates_of_the_run(toy_base, tmp_path, monkeypatch, warmup):
+    run = train(toy_base, EXAMPLES, lr_scheduler_type="cosine", warmup_steps=warmup)
+    made, ordinary = [], trl.SFTTrainer.train
+
+    def steps(self):
+        made.append(self)
+        return ordinary(self)
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in EXAMPLES))
+    monkeypatch.setattr(trl.SFTTrainer, "train", steps)
+    monkeypatch.setattr(sys, "argv", ["recipe.py", str(rows), str(tmp_path / "out")])
+    script = run.recipe().replace("MODEL = ", f"MODEL = {str(toy_base)!r}  # ")
+    exec(compile(script, "recipe", "exec"), {})
+    rates = [one["learning_rate"] for one in made[0].state.log_history if "loss" in one]
+    assert rates == pytest.approx([one["learning_rate"] for one in run.history])
 
 
 def test_what_the_libraries_lack_is_refused(toy_base):
