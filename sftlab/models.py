@@ -265,7 +265,6 @@ def load_weights(profile: Profile, **options: Any) -> Any:
     The adapters of a saved run are merged into their base, which is loaded unquantised in the same
     dtype. To be quantised, the result goes through a temporary folder.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     folder = local_folder(profile)
@@ -277,14 +276,7 @@ def load_weights(profile: Profile, **options: Any) -> Any:
             return _from_pretrained(AutoModelForCausalLM, profile, **options)
     base, _ = read_adapters(folder)
     model = load_weights(replace(base, method="full"), dtype=options["dtype"])
-    adapted = add_adapters(model, folder)
-    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
-    text = model.config.get_text_config()
-    if text.tie_word_embeddings and any(hasattr(end, "lora_A") for end in ends):
-        head = getattr(ends[1], "base_layer", ends[1])  # of tied ends an adapter changes one
-        head.weight = torch.nn.Parameter(head.weight.clone())
-        model.config.tie_word_embeddings = text.tie_word_embeddings = False
-    merged = adapted.merge_and_unload().requires_grad_(True)
+    merged = add_adapters(model, folder).merge_and_unload().requires_grad_(True)
     if "quantization_config" not in options:
         return merged
     with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
@@ -308,7 +300,7 @@ def add_adapters(model: Any, folder: Path) -> Any:
             "weights differs; get that version, or fine-tune again"
         )
     if stated["added_tokens"]:  # their rows come with the adapters
-        size = len(load_tokenizer(replace(base, source=str(folder))))
+        size = len(load_tokenizer(replace(base, source=str(folder.resolve()))))
         if size > len(model.get_input_embeddings().weight):
             model.resize_token_embeddings(size, mean_resizing=False)
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
