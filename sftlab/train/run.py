@@ -199,8 +199,8 @@ class Run:
         has the lines for plain PEFT.
         """
         folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()):
-            raise RunError(f"{folder} is not empty; give a new folder")
+        if folder.is_file() or any(folder.glob("*")):
+            raise RunError(f"{folder} is a file, or not empty; give a new folder")
         self.write(folder)
         return folder
 
