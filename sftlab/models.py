@@ -300,7 +300,7 @@ def add_adapters(model: Any, folder: Path) -> Any:
             "weights differs; get that version, or fine-tune again"
         )
     if stated["added_tokens"]:  # their rows come with the adapters
-        size = len(load_tokenizer(replace(base, source=str(folder))))
+        size = len(load_tokenizer(replace(base, source=str(folder.resolve()))))
         if size > len(model.get_input_embeddings().weight):
             model.resize_token_embeddings(size, mean_resizing=False)
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
@@ -373,7 +373,7 @@ def load_config(profile: Profile) -> Any:
 
 def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:
     folder = local_folder(profile)
-    remedy = "a folder needs config.json, *.safetensors and a tokenizer; a saved run needs its "
+    remedy = "a folder needs config.json, its *.safetensors, a tokenizer; a saved run needs its "
     remedy += "base, or the run it went on from, where it was"
     if profile.on_hub:
         options["revision"] = profile.revision
@@ -386,7 +386,8 @@ def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:
     options |= {"local_files_only": folder is not None, "trust_remote_code": False}
     try:
         return kind.from_pretrained(profile.source if profile.on_hub else str(folder), **options)
-    except (OSError, ValueError) as error:  # every hub error is an OSError, a bad folder either
+    # Every hub error is an OSError, a bad folder either, weights of another shape a RuntimeError.
+    except (OSError, ValueError, RuntimeError) as error:
         said = str(error).strip().partition("\n")[0]
         raise ModelNotAvailableError(
             f"profile {profile.name!r}: {profile.source} can't be loaded: {said}; {remedy}"

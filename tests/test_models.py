@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,10 @@ def test_models_of_others_go_to_the_gpu_and_the_embedded_stay(tmp_path, monkeypa
 
 def test_broken_weights_are_named_with_the_remedy(tmp_path):
     folder = snapshot(tmp_path / "model")
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(re.sub(r'("intermediate_size": )\d+', r"\g<1>24", config))
+    with pytest.raises(ModelNotAvailableError, match=r"can't be loaded.*its \*\.safetensors"):
+        load(folder)
     file = folder / "model.safetensors"
     for content in (b"version https://git-lfs.github.com/spec/v1", file.read_bytes()[:-100]):
         file.write_bytes(content)

@@ -100,8 +100,8 @@ def preflight(profile: str = "tiny", method: str | None = None) -> None:
 def merge(run: Path, out: Path, dtype: str | None = None) -> None:
     from sftlab.train import RunError, load_run
 
-    if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} is not empty; give --out a new folder")
+    if out.is_file() or any(out.glob("*")):
+        raise RunError(f"{out} is a file, or not empty; give --out a new folder")
     made = load_run(run, merge=True, dtype=dtype)
     made.save(out)
     print(f"{out} is a plain model of {made.model.num_parameters():,} weights, {made.model.dtype}")

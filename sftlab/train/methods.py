@@ -24,10 +24,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
 from sftlab.models import ADAPTED, QUANTISED, Profile, load, load_config
+from sftlab.planner import expert_stacks, layer_roles
 from sftlab.train.settings import LORA_CONFIG, Settings, SettingsError
-
-ATTENTION = re.compile("attn|attention", re.I)
-MLP = re.compile("mlp|ffn|feed_?forward|moe|expert", re.I)
 
 
 def load_base(profile: Profile, settings: Settings) -> tuple[PreTrainedModel, Any]:
@@ -46,52 +44,6 @@ def check_targets(profile: Profile, settings: Settings) -> None:
     if settings.method in ADAPTED and settings.method != "prefix":
         with torch.device("meta"):
             lora_targets(AutoModelForCausalLM.from_config(load_config(profile)), settings)
-
-
-def layer_roles(model: PreTrainedModel) -> dict[str, str]:
-    """Names of all that LoRA can adapt, each with its role: attention, mlp, or other.
-
-    These are linear layers (GPT-2's Conv1D among them) and the stacked weights of experts, which
-    are parameters of shape (experts, n, m). Output head and routers are left out. The role is that
-    of the part of a decoder layer that holds it:
-
-        layers.0.self_attn.q_proj   attention: so say class or name, or it has `is_causal`
-        layers.0.mlp.up_proj        mlp: so say class or name. Where none does, all that is left in
-        layers.0.fc1                the layers (OPT)
-        layers.0.mamba.in_proj      other: beside a convolution; so is what is in no layer
-    """
-    modules, head, roles = dict(model.named_modules()), model.get_output_embeddings(), {}
-    for name, module in modules.items():
-        if isinstance(module, nn.Linear | Conv1D) and module is not head:
-            experts = {len(stack) for stack in _stacks(modules[name.rpartition(".")[0]]).values()}
-            # A router gives a number for each expert; the gate of a shared expert gives one.
-            if not experts or module.weight.shape[0] not in {1, *experts}:
-                roles[name] = ""
-    roles |= dict.fromkeys(_stacks(model), "")
-    for name in roles:
-        keys = name.split(".")[:-1]
-        path = [modules[".".join(keys[: n + 1])] for n in range(len(keys))]
-        lists = [n for n, one in enumerate(path) if isinstance(one, nn.ModuleList)]
-        parts = list(zip(keys, path, strict=True))[lists[0] + 2 :] if lists else []
-        words = " ".join(f"{key} {type(part).__name__}" for key, part in parts)
-        if any(hasattr(part, "is_causal") for _, part in parts) or ATTENTION.search(words):
-            roles[name] = "attention"
-        elif not lists or any(isinstance(m, nn.Conv1d) for _, p in parts for m in p.children()):
-            roles[name] = "other"
-        elif MLP.search(words):
-            roles[name] = "mlp"
-    rest = "other" if "mlp" in roles.values() else "mlp"
-    return {name: role or rest for name, role in roles.items()}
-
-
-def _stacks(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The stacked weights of experts in a module, by name."""
-    found = {}
-    for name, weight in module.named_parameters():
-        owner = module.get_submodule(name.rpartition(".")[0])
-        if weight.ndim == 3 and getattr(owner, "num_experts", None) == len(weight):
-            found[name] = weight
-    return found
 
 
 def lora_targets(model: PreTrainedModel, settings: Settings) -> dict[str, list[str]]:
@@ -118,8 +70,8 @@ def lora_targets(model: PreTrainedModel, settings: Settings) -> dict[str, list[s
                 f"{next(iter(roles))!r}"
             )
         chosen |= dict.fromkeys(found)
-    stacks, shared = [name for name in chosen if name in _stacks(model)], []
-    if _stacks(model):
+    stacks, shared = [name for name in chosen if name in expert_stacks(model)], []
+    if expert_stacks(model):
         # PEFT 0.21 takes the names that experts had in transformers 4, such as gate_proj, for the
         # experts'. What has them now, such as a shared expert, is therefore named by its weight.
         shared = [name for name in chosen if roles[name] == "mlp" and name not in stacks]
@@ -162,13 +114,23 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
     if settings.method not in ADAPTED:
         return None
     if settings.method == "prefix":
-        # PEFT takes a head's width to be hidden / heads; Qwen3's is not.
-        heads = config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // heads
-        heads = getattr(config, "num_key_value_heads", None) or heads
+        # PEFT takes a head's width to be hidden / heads, and its keys not to be shared: Qwen3's and
+        # Falcon's are otherwise. The cache of one token has the shape that the prefix must have.
+        with torch.no_grad():
+            one = torch.ones((1, 1), dtype=torch.long, device=model.device)
+            made = model(one, attention_mask=one, use_cache=True)
+        layers = getattr(made.get("past_key_values"), "layers", ())
+        held = [getattr(layer, kind, None) for layer in layers for kind in ("keys", "values")]
+        shapes = {getattr(tensor, "shape", None) for tensor in held} or {None}
+        if len(shapes) > 1 or None in shapes:
+            raise SettingsError(
+                f"method 'prefix' puts keys and values of one shape before the text, and the layers"
+                f" of {type(model).__name__} keep others; choose method='lora' (--method lora)"
+            )
+        _, heads, _, width = shapes.pop()
         return PrefixTuningConfig(
             num_virtual_tokens=settings.num_virtual_tokens,
-            num_layers=config.num_hidden_layers,
+            num_layers=len(layers),
             num_attention_heads=heads,
             token_dim=heads * width,
             task_type="CAUSAL_LM",

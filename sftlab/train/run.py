@@ -145,10 +145,13 @@ class Run:
     def recipe(self) -> str:
         """The same fine-tune as a script in plain TRL, PEFT and bitsandbytes, without the lab."""
         settings, profile = self.settings, self.provenance["profile"]
+        config, added = self.model.config.get_text_config(), self.provenance["added_tokens"]
+        still = {"frozen": True, "head": not config.tie_word_embeddings}.get(settings.method)
         lacking = {
             "method='gradual'": settings.method == "gradual",
             "dropout": settings.dropout,
             "train_control_tokens=False": not settings.train_control_tokens,
+            "rows of added tokens to train in frozen embeddings": added and still,
         }
         if named := [name for name, used in lacking.items() if used]:
             raise RunError(f"TRL and PEFT have no {', '.join(named)}: train a run without")
@@ -166,8 +169,8 @@ class Run:
             tokenizer=self.tokenizer,
             model=find_profile(profile["name"]).source if profile["embedded"] else source,
             revision=profile["revision"],
-            added=pformat(self.provenance["added_tokens"], width=90),
-            config=self.model.config.get_text_config(),
+            added=pformat(added, width=90),
+            config=config,
             peft=self.model.peft_config["default"] if self.adapted else None,
             same=SFT_CONFIG,
             lora=LORA_CONFIG,
@@ -196,8 +199,8 @@ class Run:
         has the lines for plain PEFT.
         """
         folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()):
-            raise RunError(f"{folder} is not empty; give a new folder")
+        if folder.is_file() or any(folder.glob("*")):
+            raise RunError(f"{folder} is a file, or not empty; give a new folder")
         self.write(folder)
         return folder
 

@@ -263,6 +263,8 @@ def make_trainer(
         peft_config=methods.adapter_config(model, settings, added=new),
     )
     trainer.adapter_dtype = settings.adapter_dtype
+    if getattr(config := model.config.get_text_config(), "output_router_logits", False):
+        config.output_router_logits = False  # TRL turns it on, and the loss here is of labels alone
     lengths = [len(row["input_ids"]) for row in rows]
     pool = POOL if settings.train_sampling_strategy == "group_by_length" else 1
     trainer.order = Batches(lengths, size=step_size, pool=pool, seed=settings.seed)

@@ -145,7 +145,7 @@ def test_a_run_is_merged_and_gone_on_from(monkeypatch, call, my):
     assert call(*shlex.split(out.splitlines()[-1])[2:])[0] == 0
     code, out, err = call("merge", "runs/mine", "--out", "merged")
     assert (code, out) == (2, "")
-    assert err == "sftlab: merged is not empty; give --out a new folder\n"
+    assert err == "sftlab: merged is a file, or not empty; give --out a new folder\n"
     assert "--out` wrote" in call("merge", "merged/none", "--out", "x")[2]
     for base in ("merged", "runs/mine"):
         out = f"runs/from-{base[:3]}"

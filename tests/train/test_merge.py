@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -133,8 +134,10 @@ def test_the_lines_of_an_adapters_readme_open_it_with_peft_alone(
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "qlora"])
-def test_a_second_and_a_third_training_go_on_from_adapters(first, tmp_path, method):
+def test_a_second_and_a_third_training_go_on_from_adapters(first, tmp_path, monkeypatch, method):
     folder, run = first
+    monkeypatch.chdir(folder.parents[1])
+    assert apart(load_run(folder.relative_to(Path.cwd())).model, run.model) < 1e-6
     found = find_profile(folder)
     assert (found.method, found.source) == ("lora", str(folder))
     assert preflight(folder).ok

@@ -20,6 +20,7 @@ from transformers import (
 
 from sftlab.chat import resize_embeddings
 from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load, load_tokenizer
+from sftlab.planner import estimate
 from sftlab.train import Settings, SettingsError, load_run, methods, untrained
 from sftlab.train.methods import add_dropout
 from sftlab.train.trainer import SupervisedTrainer
@@ -197,7 +198,7 @@ STACKED = "mlp.experts mlp.experts.base_layer"  # PEFT wraps gate_up_proj around
 FUSED = "self_attention.query_key_value self_attention.dense"
 NEOX, OWN_HEADS = "mlp.dense_h_to_4h mlp.dense_4h_to_h", {"num_key_value_heads": None}
 FAMILY = {  # options, where the layers are, attention in one, MLP in one, beside the layers
-    "gpt2": ({}, "transformer.h", "attn.c_attn attn.c_proj", "mlp.c_fc mlp.c_proj", ""),
+    "gpt2": (OWN_HEADS, "transformer.h", "attn.c_attn attn.c_proj", "mlp.c_fc mlp.c_proj", ""),
     "gpt_neox": ({}, "gpt_neox.layers", "attention.query_key_value attention.dense", NEOX, ""),
     "phi": (OWN_HEADS, "model.layers", "q_proj k_proj v_proj dense", "mlp.fc1 mlp.fc2", ""),
     "opt": (
@@ -206,7 +207,7 @@ FAMILY = {  # options, where the layers are, attention in one, MLP in one, besid
         "model.decoder.project_in model.decoder.project_out",
     ),
     "bloom": ({}, "transformer.h", FUSED, NEOX, ""),
-    "falcon": ({}, "transformer.h", FUSED, NEOX, ""),
+    "falcon": (OWN_HEADS, "transformer.h", FUSED, NEOX, ""),
     "qwen2": ({}, "model.layers", QKVO, GATED, ""),
     "qwen3": ({}, "model.layers", QKVO, GATED, ""),
     "gemma2": ({}, "model.layers", QKVO, GATED, ""),
@@ -228,7 +229,7 @@ def families(tmp_path_factory, toy_tokenizer):
     @cache
     def make(kind):
         ends = {f"{end}_token_id": getattr(toy_tokenizer, f"{end}_token_id") for end in ENDS}
-        sizes = SIZES | ends | FAMILY[kind][0] | {"vocab_size": len(toy_tokenizer)}
+        sizes = SIZES | ends | FAMILY.get(kind, [OWN_HEADS])[0] | {"vocab_size": len(toy_tokenizer)}
         torch.manual_seed(0)
         folder = tmp_path_factory.mktemp(kind)
         config = AutoConfig.for_model(kind, **{k: v for k, v in sizes.items() if v is not None})
@@ -259,12 +260,23 @@ def test_lora_finds_the_layers_of_a_family_by_their_role(families, tmp_path, kin
     if role == "all-linear":
         opened = load_run(run.save(tmp_path / "run"))
         assert torch.equal(logits(opened.model), logits(run.model))
+        assert estimate(base, method="lora").trained == run.trained
     # What the recipe tells plain PEFT.
     recipe, kept = run.recipe(), run.model.peft_config["default"]
     for name in ("target_modules", "target_parameters"):
         stated = re.search(rf"{name}=(.*),", recipe)
         assert (set(literal_eval(stated[1])) if stated else set()) == set(getattr(kept, name) or ())
     assert ("fan_in_fan_out=True" in recipe) is (kind == "gpt2")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "falcon", "mixtral", "qwen2_moe", "gpt_oss"])
+def test_a_prefix_has_the_shape_of_a_familys_keys(families, tmp_path, kind):
+    run = train(families(kind), EXAMPLES[:8], method="prefix")
+    assert 0 < run.history[0]["loss"] < 20
+    assert not getattr(run.model.config, "output_router_logits", False), (
+        "or a saved one computes it"
+    )
+    assert torch.equal(logits(load_run(run.save(tmp_path / "run")).model), logits(run.model))
 
 
 @pytest.mark.parametrize(
@@ -339,7 +351,9 @@ def test_what_does_not_go_together_says_why_also_for_the_profiles_method(method,
     Settings(method="full", **asked)
 
 
-def test_a_prefix_gives_no_meaning_to_added_tokens(base):
+def test_a_prefix_gives_no_meaning_to_added_tokens_and_needs_keys(base, families):
+    with pytest.raises(SettingsError, match=r"Mamba.* keep others; choose method='lora' \(--meth"):
+        train(families("mamba"), method="prefix")
     with pytest.raises(SettingsError, match="no meaning; choose a template"):
         train(base, method="prefix", template=ALIEN)
 

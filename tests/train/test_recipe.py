@@ -9,10 +9,11 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 import trl
 from peft import PeftModel
 from toy_run import CALL, EXAMPLES, TOOLS, train
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from sftlab.measure import probe_questions
 from sftlab.models import load
@@ -72,7 +73,7 @@ def test_the_scripts_model_answers_as_the_runs(tmp_path, how):
             "EarlyStoppingCallback(2)",
         ),
         ({"method": "int8", "use_rslora": True, "target_modules": ["q_proj"]}, "['q_proj']"),
-        ({"method": "frozen", "end_of_turn": False, "turns": "everything"}, ".layers[-1:]."),
+        ({"method": "frozen", "end_of_turn": False, "turns": "everything"}, "\nlayers[-1:]."),
     ],
 )
 def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
@@ -84,6 +85,7 @@ def test_every_script_is_python_with_the_runs_settings(toy_base, how, said):
     assert ("BitsAndBytesConfig" in script) == (how["method"] in ("qlora", "int8"))
 
 
+ADDING = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|fin|>{% endfor %}"
 USER, ANSWER = EXAMPLES[0]["messages"]
 CALLED = [
     USER,
@@ -133,7 +135,29 @@ def test_the_script_has_the_rates_of_the_run(toy_base, tmp_path, monkeypatch, wa
     assert rates == pytest.approx([one["learning_rate"] for one in run.history])
 
 
-def test_what_the_libraries_lack_is_refused(toy_base):
-    run = train(toy_base, EXAMPLES[:8], method="gradual", dropout=0.1)
-    with pytest.raises(RunError, match=r"no method='gradual', dropout"):
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "gpt_neox"])
+def test_the_script_freezes_what_the_run_did_in_any_family(toy_tokenizer, tmp_path, kind):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    ends = {name: getattr(toy_tokenizer, name) for name in ("eos_token_id", "pad_token_id")}
+    sizes |= {**ends, "tie_word_embeddings": kind != "gpt_neox", "vocab_size": len(toy_tokenizer)}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(tmp_path)
+    toy_tokenizer.save_pretrained(tmp_path)
+    run = train(tmp_path, EXAMPLES[:8], method="frozen")
+    model = load(str(tmp_path))[0].requires_grad_(False)
+    part = re.search(r"^layers = .*?^layers\[-2:\].*?$", run.recipe(), flags=re.M | re.S)
+    exec(part[0], {"model": model, "torch": torch})
+    of = ({n for n, w in m.named_parameters() if w.requires_grad} for m in (model, run.model))
+    assert next(of) == next(of)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"method": "gradual", "dropout": 0.1}, "no method='gradual', dropout"),
+        ({"method": "frozen", "template": ADDING}, "no rows of added tokens"),
+    ],
+)
+def test_what_the_libraries_lack_is_refused(toy_base, how, said):
+    run = train(toy_base, EXAMPLES[:8], **how)
+    with pytest.raises(RunError, match=said):
         run.recipe()
