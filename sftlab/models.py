@@ -389,6 +389,8 @@ def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:
     # Every hub error is an OSError, a bad folder either, weights of another shape a RuntimeError.
     except (OSError, ValueError, RuntimeError) as error:
         said = str(error).strip().partition("\n")[0]
+        if "out of memory" in said:
+            remedy = "free some, or take a smaller profile (`sftlab plan` says what each needs)"
         raise ModelNotAvailableError(
             f"profile {profile.name!r}: {profile.source} can't be loaded: {said}; {remedy}"
         ) from error
