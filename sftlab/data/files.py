@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sftlab.data.messages import Conversation
-from sftlab.data.problems import Problem, RecordsError, parse_json, problem, shown
+from sftlab.data.problems import PROBLEMS, Problem, RecordsError, parse_json, problem, shown
 from sftlab.data.shapes import CARRIED, COLUMNS, read_row
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class DataFile:
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head[:4]:
             yield _of_file("utf16", shown(head[:60]), line=1)
         elif self.format in ("csv", "tsv"):
-            yield from _csv_rows(file, "\t" if self.format == "tsv" else ",;\t")
+            yield from _csv_rows(file, "\t" if self.format == "tsv" else ",;\t|")
         elif self._is_document(head.decode("utf-8-sig", "replace").strip()):
             yield from self._document_rows(file)
         elif _is_pretty(head.decode("utf-8-sig", "replace")):
@@ -179,16 +179,22 @@ def _csv_rows(file: BinaryIO, delimiters: str) -> Iterator[FileRow]:
         written = ",".join(cells)
         if bad := _not_utf8(written, line):
             yield bad
+        elif not any(cells):
+            continue  # a blank line, as spreadsheets write it
         elif header is None:
-            header = cells or None
-            if cells and not COLUMNS & set(cells):
-                yield _of_file("header", shown(cells), line=line)
-            if len(set(cells)) < len(cells):
+            header = [cell or f"Unnamed: {n}" for n, cell in enumerate(cells)]
+            if not COLUMNS & {*header}:
+                (wrong,) = read_row(dict(zip(header, header, strict=False))).problems
+                if wrong.what == PROBLEMS["no-shape"][0]:
+                    wrong = problem("header", "", shown(cells))
+                yield FileRow(line=line, problems=[wrong], counts=False)
+                return
+            if len({*header}) < len(header):
                 yield _of_file("same-column", shown(cells), line=line)
-        elif cells and len(cells) != len(header):
+        elif len(cells) != len(header):
             value = f"{len(cells)} where the header has {len(header)}"
             yield FileRow(line=line, problems=[problem("cells", value=value)], text=written)
-        elif cells:
+        else:
             yield FileRow(dict(zip(header, cells, strict=True)), line)
 
 

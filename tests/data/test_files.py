@@ -104,6 +104,8 @@ def test_what_is_no_file_of_rows(tmp_path, name, said):
         (pd.DataFrame([json.loads(ROW)] * 2).to_json(), "data.json"),
         ("prompt;completion\r\n2 + 2?;4\r\n", "data.csv"),
         ("prompt\tcompletion\n2 + 2?\t4\n", "data.tsv"),
+        ("prompt|completion\n2 + 2?|4\n", "data.csv"),
+        (",prompt,completion,\n0,2 + 2?,4,\n,,,\n", "data.csv"),
         (f"messages\n{json.dumps(MESSAGES)}\n", "data.tsv"),
         ('id,prompt,completion\n\n1,"2 + 2?","4"\n', "data.csv"),
         (f'id,prompt,completion\n"{"a" * 2**17}\n""",2 + 2?,4\n', "data.csv"),
@@ -214,7 +216,8 @@ def test_the_report_says_each_mistake_with_line_field_value_and_remedy(tmp_path)
         "",
         "1 x the row has no known shape",
         '     a row needs "messages", "conversations", "prompt" and "completion", or "instruction" '
-        'and "output": rename the columns',
+        'and "output": rename the columns, or write the turns as '
+        '{"messages": [{"role": ..., "content": ...}]}',
         "     line 5  it has 'a'",
     ]
     assert (report.problems_total, len(report.problems)) == (4, 3)
