@@ -186,13 +186,14 @@ def test_read_raises_drops_or_writes_apart(tmp_path):
 
 def test_dataset_keeps_meta_of_any_type_and_leaves_nothing_in_a_cache(tmp_path):
     metas = [{"id": 1}, {"id": "a"}, {"id": [1, {"b": None}]}, {}, {"version": -(2**63)}]
+    metas += [{"version": 0.3}, {"version": 3.14159265358979}]
     again = [*MESSAGES, MESSAGES[0], MESSAGES[1] | {"train": False}]
     rows = [json.loads(ROW) | meta for meta in metas] + [{"messages": again}]
     data = read(write(tmp_path, "\n".join(map(json.dumps, rows))))
     assert data["meta"][:] == [*metas, {}]
     assert data.column_names == ["messages", "meta"]
     assert data.cache_files == []
-    assert data[5]["messages"] == again
+    assert data[len(metas)]["messages"] == again
     assert data[0]["messages"] == MESSAGES
 
 
