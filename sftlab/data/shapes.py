@@ -67,6 +67,8 @@ _ANSWERED = (
     "completion response answer output outputs solution target targets reply assistant".split()
 )
 """Names that questions and answers have elsewhere, to say how to rename them."""
+_MESSAGES = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']""")
+"""How a list of messages begins in a cell of a CSV, as JSON or as Python writes it."""
 _ANSWERS = re.compile("chosen|rejected|preferred_output")
 _REFUSED = {
     "media": "image images video videos audio audios".split(),
@@ -110,14 +112,17 @@ def read_row(
     for column, role in zip(columns, ("user", "assistant"), strict=False):
         value = row[column]
         pairs = isinstance(value, list | tuple) and value and isinstance(value[0], Mapping)
+        pairs = pairs or (isinstance(value, str) and _MESSAGES.match(value))
         if len(columns) == 1 or (pairs and shape == "prompt-completion"):
             prompt = len(columns) == 2 and role == "user"
             entries += [Entry(*one, prompt) for one in _listed(column, value, problems)]
         elif _is_table(value):
-            problems.append(problem("by-columns", column, shown(value)))
+            kind = "by-columns" if all(_is_table(row[name]) for name in columns) else "texts"
+            problems.append(problem(kind, column, shown(value)))
         else:
             entries.append(Entry(column, {"role": role, "content": value}))
-    if len(columns) == 2 and not problems and isinstance(row[columns[0]], str):
+    asked = isinstance(row[columns[0]], str) and entries and entries[0].place == columns[0]
+    if len(columns) == 2 and not problems and asked:
         entries = [*_history(row, used, problems), *_with_input(row, entries, used, problems)]
     if problems:
         return found
@@ -145,14 +150,15 @@ def read_row(
 
 def _sort_out(found: Conversation, others: Mapping[Any, Any], carried: set[str]) -> None:
     """Carry the other columns along, or refuse them."""
-    nested = others.get("meta")
-    if (
-        isinstance(nested, Mapping)
-        and all(isinstance(key, str) for key in nested)
-        and nested.keys().isdisjoint(others.keys() - {"meta"})
-    ):
-        carried = {*carried, *nested}
-        others = {key: value for key, value in others.items() if key != "meta"} | dict(nested)
+    for column in ("meta", "metadata"):
+        nested = others.get(column)
+        if (
+            isinstance(nested, Mapping)
+            and all(isinstance(key, str) for key in nested)
+            and nested.keys().isdisjoint(others.keys() - {column})
+        ):
+            carried = {*carried, *nested}
+            others = {key: value for key, value in others.items() if key != column} | dict(nested)
     said = [message["content"] for message in found.messages]
     for key, value in others.items():
         lower = str(key).strip().lower()
@@ -270,7 +276,7 @@ def _with_input(
     added = "" if is_nothing(row.get(name)) else row[name]
     if not isinstance(added, str):
         problems.append(problem("input-type", name, shown(added)))
-    elif added.strip():
+    elif added.strip() and entries[0].item["content"].strip():
         asked = entries[0].item
         text = f"{asked['content']}\n\n{added}"
         return [entries[0]._replace(item=asked | {"content": text}), *entries[1:]]
