@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sftlab.data.messages import Conversation
-from sftlab.data.problems import Problem, RecordsError, parse_json, problem, shown
+from sftlab.data.problems import PROBLEMS, Problem, RecordsError, parse_json, problem, shown
 from sftlab.data.shapes import CARRIED, COLUMNS, read_row
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class DataFile:
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head[:4]:
             yield _of_file("utf16", shown(head[:60]), line=1)
         elif self.format in ("csv", "tsv"):
-            yield from _csv_rows(file, "\t" if self.format == "tsv" else ",;\t")
+            yield from _csv_rows(file, "\t" if self.format == "tsv" else ",;\t|")
         elif self._is_document(head.decode("utf-8-sig", "replace").strip()):
             yield from self._document_rows(file)
         elif _is_pretty(head.decode("utf-8-sig", "replace")):
@@ -179,16 +179,22 @@ def _csv_rows(file: BinaryIO, delimiters: str) -> Iterator[FileRow]:
         written = ",".join(cells)
         if bad := _not_utf8(written, line):
             yield bad
+        elif not any(cells):
+            continue  # a blank line, as spreadsheets write it
         elif header is None:
-            header = cells or None
-            if cells and not COLUMNS & set(cells):
-                yield _of_file("header", shown(cells), line=line)
-            if len(set(cells)) < len(cells):
+            header = [cell or f"Unnamed: {n}" for n, cell in enumerate(cells)]
+            if not COLUMNS & {*header}:
+                (wrong,) = read_row(dict(zip(header, header, strict=False))).problems
+                if wrong.what == PROBLEMS["no-shape"][0]:
+                    wrong = problem("header", "", shown(cells))
+                yield FileRow(line=line, problems=[wrong], counts=False)
+                return
+            if len({*header}) < len(header):
                 yield _of_file("same-column", shown(cells), line=line)
-        elif cells and len(cells) != len(header):
+        elif len(cells) != len(header):
             value = f"{len(cells)} where the header has {len(header)}"
             yield FileRow(line=line, problems=[problem("cells", value=value)], text=written)
-        elif cells:
+        else:
             yield FileRow(dict(zip(header, cells, strict=True)), line)
 
 
@@ -373,15 +379,25 @@ def read(path: str | Path, *, bad: str | Path = "raise", meta: Sequence[str] = (
     Raises RecordsError when a row is wrong and `bad` is "raise", no row is good, or the file itself
     is not sound: it is cut off, say.
     """
-    from datasets import Dataset, Features, Json, List
+    from datasets import Dataset
 
     report = validate(path, bad=None if bad in ("raise", "drop") else bad, meta=meta)
     if (report.bad and bad == "raise") or report.broken or not report.good:
         raise RecordsError(report.problems, report.problems_total)
     found = (row.converted(meta) for row in DataFile(path))
     rows = [vars(one) for one in found if not one.problems]
-    columns = {"messages": List(Json()), "tools": Json(), "meta": Json()}
-    if not report.used["tools"]:
-        del columns["tools"]
-    # JSON, because Arrow would give all messages the keys of all.
-    return Dataset.from_list([{k: row[k] for k in columns} for row in rows], Features(columns))
+    columns = [name for name in _COLUMNS if name != "tools" or report.used["tools"]]
+    # JSON, because Arrow would give all messages the keys of all. Not the feature `Json`: that of
+    # datasets 5.2 reads 0.3 as 0.30000000000000004, and keeps ten decimals.
+    texts = {name: [json.dumps(row[name]) for row in rows] for name in columns}
+    return Dataset.from_dict(texts).with_transform(_from_json)
+
+
+_COLUMNS = ("messages", "tools", "meta")
+
+
+def _from_json(batch: dict[str, list]) -> dict[str, list]:
+    return {
+        name: [json.loads(one) for one in values] if name in _COLUMNS else values
+        for name, values in batch.items()
+    }

@@ -25,14 +25,15 @@ _ROLE_NAMES = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
     "ai": "assistant", "model": "assistant", "developer": "system", "observation": "tool",
     "function": "tool", "function_response": "tool", "tool_response": "tool",
+    "prompter": "user", "chatbot": "assistant", "tool_call": "function_call",
 }  # fmt: skip
 """Names of roles in other tools; upper and lower case are the same."""
 _FOLLOWS = {
     "user": (None, "assistant"), "assistant": ("user", "tool"), "tool": ("assistant", "tool"),
 }  # fmt: skip
-_FLAGS = "train weight loss loss_weight training trainable train_on_turn".split()
+FLAGS = "train weight loss loss_weight training trainable train_on_turn".split()
 """Keys by which tools say whether an answer is learned; true and false, or 1 and 0."""
-_REASONING = ("reasoning_content", "thinking", "reasoning")
+REASONING = ("reasoning_content", "thinking", "reasoning")
 DEEPEST = 40
 """Levels of nesting in a call or a definition of a tool; templates render by recursion."""
 
@@ -211,6 +212,8 @@ def _invalid(error: Mapping[str, Any], at: str) -> Problem:
     """The problem of an error of pydantic's."""
     (first, *inner), kind = error["loc"], error["type"]
     given = None if kind == "missing" else shown(error["input"])
+    if kind == "missing" and not inner and "[" in at:  # else it is the cell of a column
+        given = f"it has {shown(', '.join(map(str, error['input'])))}"
     if first == "tool_calls":
         kind = "call"
     elif kind == "missing" and not inner:
@@ -233,7 +236,7 @@ def _renamed(
         for index, part in enumerate(parts):
             if _text(part) is None:
                 problems.append(problem("part", place.format(f"content[{index}]"), shown(part)))
-    flags = {key: filled.pop(key) for key in _FLAGS if key in filled}
+    flags = {key: filled.pop(key) for key in FLAGS if key in filled}
     for key, value in flags.items():
         if not isinstance(value, bool | int | float) or value not in (0, 1):
             share = isinstance(value, float) and 0 < value < 1
@@ -248,9 +251,10 @@ def _renamed(
         if filled.get("train"):
             problems.append(problem("prompt-train", place.format(names["train"])))
         filled["train"] = False
-    thoughts = {key: filled.pop(key) for key in _REASONING if key in filled}
+    thoughts = {key: filled.pop(key) for key in REASONING if key in filled}
     thoughts = {key: value for key, value in thoughts.items() if not is_nothing(value)}
-    if len({str(value) for value in thoughts.values()}) > 1:
+    twice = thoughts and str(filled.get("content")).lstrip().startswith("<think>")
+    if twice or len({str(value) for value in thoughts.values()}) > 1:
         problems.append(problem("reasoning-twice", place.format(next(iter(thoughts)))))
     elif thoughts:
         names["reasoning_content"] = next(iter(thoughts))
@@ -309,16 +313,16 @@ def _call(call: Any) -> tuple[Any, list[Problem]]:
     return held | {"function": function}, wrong
 
 
-def read_tools(value: Any) -> tuple[list[dict[str, Any]] | None, list[Problem]]:
+def read_tools(value: Any, column: str) -> tuple[list[dict[str, Any]] | None, list[Problem]]:
     """Definitions of tools in OpenAI's form, or None; many files hold their JSON text."""
     wrong: list[Problem] = []
     if isinstance(value, str):
         value, wrong = parse_json(value) if value.strip() else (None, [])
     if wrong or not isinstance(value, list | tuple | None):
-        return None, [problem("tools-type", "tools", wrong[0].value if wrong else shown(value))]
+        return None, [problem("tools-type", column, wrong[0].value if wrong else shown(value))]
     tools = [_definition(one) for one in value or ()]
     bad = [index for index, tool in enumerate(tools) if tool is None]
-    return tools or None, [problem("tools-type", f"tools[{n}]", shown(value[n])) for n in bad]
+    return tools or None, [problem("tools-type", f"{column}[{n}]", shown(value[n])) for n in bad]
 
 
 def _definition(tool: Any) -> dict[str, Any] | None:

@@ -15,11 +15,14 @@ which rows are held out. Columns of `CARRIED` go along in `meta`, as do those th
 Any other column is refused, because nobody could tell whether the model should have learned it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sftlab.data.messages import (
+    FLAGS,
+    REASONING,
     Conversation,
     Entry,
     Message,
@@ -53,16 +56,27 @@ CARRIED = frozenset(
 """Columns and keys that say where a row comes from, and nothing that a model should learn."""
 SPLITS = {
     "train": "train training",
-    "held_out": "validation valid val dev development eval evaluation test testing held_out",
+    "held_out": "validation valid val dev development eval evaluation test testing held_out "
+    "holdout",
 }
 """Values of a column `split`, by what is done with the row."""
 _INPUTS, _SYSTEMS = ("input", "context"), ("system", "system_prompt")
+_TOOLS = ("tools", "functions")  # functions, as OpenAI called them at first
 _ASKED = "prompt question instruction query problem input inputs user human request".split()
 _ANSWERED = (
     "completion response answer output outputs solution target targets reply assistant".split()
 )
 """Names that questions and answers have elsewhere, to say how to rename them."""
-_MEDIA = set("image images video videos audio audios".split())
+_MESSAGES = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']""")
+"""How a list of messages begins in a cell of a CSV, as JSON or as Python writes it."""
+_ANSWERS = re.compile("chosen|rejected|preferred_output")
+_REFUSED = {
+    "media": "image images video videos audio audios".split(),
+    "preference-column": ["label", "labels", "kto_tag"],
+    "message-column": [*FLAGS, *REASONING, "tool_calls", "function_call"],
+    "split-column": "set subset fold partition is_train is_test".split(),
+}
+"""Columns with a remedy of their own, by its name in problems.toml."""
 
 
 def convert(row: Mapping[str, Any]) -> list[Message]:
@@ -98,14 +112,17 @@ def read_row(
     for column, role in zip(columns, ("user", "assistant"), strict=False):
         value = row[column]
         pairs = isinstance(value, list | tuple) and value and isinstance(value[0], Mapping)
+        pairs = pairs or (isinstance(value, str) and _MESSAGES.match(value))
         if len(columns) == 1 or (pairs and shape == "prompt-completion"):
             prompt = len(columns) == 2 and role == "user"
             entries += [Entry(*one, prompt) for one in _listed(column, value, problems)]
         elif _is_table(value):
-            problems.append(problem("by-columns", column, shown(value)))
+            kind = "by-columns" if all(_is_table(row[name]) for name in columns) else "texts"
+            problems.append(problem(kind, column, shown(value)))
         else:
             entries.append(Entry(column, {"role": role, "content": value}))
-    if len(columns) == 2 and not problems and isinstance(row[columns[0]], str):
+    asked = isinstance(row[columns[0]], str) and entries and entries[0].place == columns[0]
+    if len(columns) == 2 and not problems and asked:
         entries = [*_history(row, used, problems), *_with_input(row, entries, used, problems)]
     if problems:
         return found
@@ -118,50 +135,59 @@ def read_row(
         elif row[system] != first.get("content", first.get("value")):
             problems.append(problem("two-systems", system, shown(row[system])))
             used.add(system)
-    if "tools" in row:
-        used.add("tools")
-        found.tools, wrong = read_tools(row["tools"])
-        problems += wrong
-        if not wrong and (bad := unsound(found.tools, control)):
-            problems.append(problem(bad[0], "tools", shown(bad[1])))
+    tools = next((name for name in _TOOLS if not is_nothing(row.get(name))), _TOOLS[0])
+    found.tools, wrong = read_tools(row.get(tools), tools)
+    problems += wrong
+    if not wrong and (bad := unsound(found.tools, control)):
+        problems.append(problem(bad[0], tools, shown(bad[1])))
     check_messages(found, entries, answered=answered, control=control, carried=carried)
     found.used |= {name for name in used if not is_nothing(row.get(name))}
+    found.used |= {"tools"} if found.tools else set()
+    used.add(tools)
     _sort_out(found, {key: value for key, value in row.items() if key not in used}, carried)
     return found
 
 
 def _sort_out(found: Conversation, others: Mapping[Any, Any], carried: set[str]) -> None:
     """Carry the other columns along, or refuse them."""
-    nested = others.get("meta")
-    if (
-        isinstance(nested, Mapping)
-        and all(isinstance(key, str) for key in nested)
-        and nested.keys().isdisjoint(others.keys() - {"meta"})
-    ):
-        carried = {*carried, *nested}
-        others = {key: value for key, value in others.items() if key != "meta"} | dict(nested)
-    said = {text for message in found.messages for text in (message["content"],) if text}
+    for column in ("meta", "metadata"):
+        nested = others.get(column)
+        if (
+            isinstance(nested, Mapping)
+            and all(isinstance(key, str) for key in nested)
+            and nested.keys().isdisjoint(others.keys() - {column})
+        ):
+            carried = {*carried, *nested}
+            others = {key: value for key, value in others.items() if key != column} | dict(nested)
+    said = [message["content"] for message in found.messages]
     for key, value in others.items():
-        lower = str(key).lower()
-        unnamed = lower.startswith("unnamed: ")  # as pandas calls the index in a CSV
-        if lower == "split" and isinstance(value, str) and value.strip():
-            sides = {side for side, names in SPLITS.items() if value.lower() in names.split()}
-            if sides:
-                found.meta["split"] = sides.pop()
-            elif key in carried:
-                found.meta[key] = value
-            else:
-                found.problems.append(problem("split", key, shown(value)))
-        elif isinstance(key, str) and (key in carried or lower in carried or unnamed):
+        lower = str(key).strip().lower()
+        index = lower.startswith("unnamed: ") and str(value).isdigit()  # of pandas, in a CSV
+        if lower == "split" and not is_nothing(value):
+            name = str(value).strip().lower()
+            side = next((side for side, names in SPLITS.items() if name in names.split()), None)
+            found.problems += [] if side else [problem("split", str(key), shown(value))]
+            found.meta["split"] = side
+        elif isinstance(key, str) and (key in carried or lower in carried or index):
             found.meta[key] = value
         elif is_nothing(value):
             continue
-        elif isinstance(key, str) and isinstance(value, str) and value in said:
+        elif (kind := _refusal(key, lower)) == "column" and value in said:
             found.meta[key] = value  # a copy of what is there already
         else:
-            kind = "media" if lower in _MEDIA else "column"
-            kind = "preference-column" if lower in ("chosen", "rejected", "label") else kind
-            found.problems.append(problem(kind, str(key), shown(value), name=shown(key)))
+            name = shown(lower if kind == "capitals" else key)
+            found.problems.append(problem(kind, str(key), shown(value), name=name))
+
+
+def _refusal(key: Any, lower: str) -> str:
+    """The kind of problem of a column that is not read, by its name."""
+    if _ANSWERS.search(lower):
+        return "preference-column"
+    if "split" in lower:
+        return "split-column"
+    if lower != key and lower in {*_INPUTS, *_SYSTEMS, *_TOOLS, "history"}:
+        return "capitals"
+    return next((kind for kind, names in _REFUSED.items() if lower in names), "column")
 
 
 def _detect(row: Mapping[str, Any]) -> tuple[str | None, list[str | None]]:
@@ -189,22 +215,28 @@ def _unreadable(
     tree = row if "replies" in row else row.get("prompt")
     if isinstance(tree, Mapping) and "replies" in tree:
         return problem("tree", "", there)
-    if "chosen" in names or "rejected" in names:
+    if any(map(_ANSWERS.search, names)):
         return problem("preference", "", there)
     if {"role", "from"} & names.keys() and {"content", "value", "text"} & names.keys():
         return problem("one-message", "", there)
     same = next((n for n in names if n in COLUMNS and names[n] != n), None)
-    asked = next((names[name] for name in _ASKED if name in names), None)
-    answered = next((names[name] for name in _ANSWERED if name in names), None)
-    if asked is not None and answered is not None:
-        return problem("rename", "", there, asked=shown(asked), answered=shown(answered))
+    texts = {name: key for name, key in names.items() if not isinstance(row[key], Mapping)}
+    pair = [next((name for name in one if name in texts), None) for one in (_ASKED, _ANSWERED)]
+    if None not in pair:
+        asked, answered = (texts[name] for name in pair)
+        fits = any(pair[0] in one[0] and pair[1] in one[-1] for one in SHAPES.values())
+        into = zip((asked, answered), pair if fits else ("prompt", "completion"), strict=True)
+        names = ", ".join(f"{shown(old)} to {new}" for old, new in into if old != new)
+        words = {"asked": shown(asked), "answered": shown(answered), "names": names}
+        return problem("rename", "", there, **words)
     if same is not None:
         return problem("capitals", str(names[same]), there, name=shown(same))
     if {*names} <= {"text", *CARRIED} and "text" in names:
         return problem("plain-text", "text", shown(row[names["text"]]))
     if shape is None:
         return problem("no-shape", "", there)
-    return problem("column-missing", SHAPES[shape][columns.index(None)][0], there, shape=shape)
+    lacking = SHAPES[shape][columns.index(None)][0]
+    return problem("column-missing", lacking, there, shape=shape, name=lacking)
 
 
 def _is_table(value: Any) -> bool:
@@ -244,7 +276,7 @@ def _with_input(
     added = "" if is_nothing(row.get(name)) else row[name]
     if not isinstance(added, str):
         problems.append(problem("input-type", name, shown(added)))
-    elif added.strip():
+    elif added.strip() and entries[0].item["content"].strip():
         asked = entries[0].item
         text = f"{asked['content']}\n\n{added}"
         return [entries[0]._replace(item=asked | {"content": text}), *entries[1:]]

@@ -104,6 +104,8 @@ def test_what_is_no_file_of_rows(tmp_path, name, said):
         (pd.DataFrame([json.loads(ROW)] * 2).to_json(), "data.json"),
         ("prompt;completion\r\n2 + 2?;4\r\n", "data.csv"),
         ("prompt\tcompletion\n2 + 2?\t4\n", "data.tsv"),
+        ("prompt|completion\n2 + 2?|4\n", "data.csv"),
+        (",prompt,completion,\n0,2 + 2?,4,\n,,,\n", "data.csv"),
         (f"messages\n{json.dumps(MESSAGES)}\n", "data.tsv"),
         ('id,prompt,completion\n\n1,"2 + 2?","4"\n', "data.csv"),
         (f'id,prompt,completion\n"{"a" * 2**17}\n""",2 + 2?,4\n', "data.csv"),
@@ -184,13 +186,14 @@ def test_read_raises_drops_or_writes_apart(tmp_path):
 
 def test_dataset_keeps_meta_of_any_type_and_leaves_nothing_in_a_cache(tmp_path):
     metas = [{"id": 1}, {"id": "a"}, {"id": [1, {"b": None}]}, {}, {"version": -(2**63)}]
+    metas += [{"version": 0.3}, {"version": 3.14159265358979}]
     again = [*MESSAGES, MESSAGES[0], MESSAGES[1] | {"train": False}]
     rows = [json.loads(ROW) | meta for meta in metas] + [{"messages": again}]
     data = read(write(tmp_path, "\n".join(map(json.dumps, rows))))
     assert data["meta"][:] == [*metas, {}]
     assert data.column_names == ["messages", "meta"]
     assert data.cache_files == []
-    assert data[5]["messages"] == again
+    assert data[len(metas)]["messages"] == again
     assert data[0]["messages"] == MESSAGES
 
 
@@ -214,7 +217,8 @@ def test_the_report_says_each_mistake_with_line_field_value_and_remedy(tmp_path)
         "",
         "1 x the row has no known shape",
         '     a row needs "messages", "conversations", "prompt" and "completion", or "instruction" '
-        'and "output": rename the columns',
+        'and "output": rename the columns, or write the turns as '
+        '{"messages": [{"role": ..., "content": ...}]}',
         "     line 5  it has 'a'",
     ]
     assert (report.problems_total, len(report.problems)) == (4, 3)

@@ -29,6 +29,8 @@ AT_1 = "messages[1].content"
         ({"prompt": [SYSTEM, USER], "completion": [ANSWER]}, "prompt-completion",
          [SYSTEM, USER, ANSWER]),
         ({"prompt": [USER], "completion": "4"}, "prompt-completion", [USER, ANSWER]),
+        ({"prompt": json.dumps([USER]), "completion": json.dumps([ANSWER])}, "prompt-completion",
+         [USER, ANSWER]),
         ({"instruction": "2 + 2?", "output": "4"}, "alpaca", [USER, ANSWER]),
         ({"instruction": "2 + 2?", "input": "", "output": "4"}, "alpaca", [USER, ANSWER]),
         ({"instruction": "2 + 2?", "input": None, "output": "4"}, "alpaca", [USER, ANSWER]),
@@ -58,7 +60,7 @@ def test_what_the_row_carries_besides_is_meta():
     assert read_row(kept).meta == {"images": 7, "url": "u", "messages[0].id": 1}
     assert read_row({"messages": [USER, ANSWER], "prompt": "2 + 2?"}).meta == {"prompt": "2 + 2?"}
     assert read_row({"prompt": "a", "completion": "b", "x": 1}, meta=["x"]).meta == {"x": 1}
-    for said, side in (("Test", "held_out"), ("validation", "held_out"), ("training", "train")):
+    for said, side in (("Test", "held_out"), ("validation", "held_out"), (" training", "train")):
         assert read_row({"prompt": "a", "completion": "b", "split": said}).meta == {"split": side}
 
 
@@ -70,8 +72,17 @@ def test_what_the_row_carries_besides_is_meta():
         ({"prompt": "another"}, "prompt", "'prompt' is not known"),
         ({"images": ["a.png"]}, "images", "images, video and sound"),
         ({"rejected": "a"}, "rejected", "preference data"),
+        ({"rejected_response": "4"}, "rejected_response", "preference data"),
+        ({"kto_tag": "true"}, "kto_tag", "preference data"),
         ({"split": "fold 3"}, "split", "the split is unknown"),
-        ({"weight": 0.5}, "weight", "'weight' is not known"),
+        ({"split": 0, "meta": {"source": "a"}}, "split", "the split is unknown"),
+        ({"metadata": {"split": "fold 3"}}, "split", "the split is unknown"),
+        ({"data_split": "test"}, "data_split", "looks like a split"),
+        ({"train": "4"}, "train", "'train' belongs to a message"),
+        ({"System": "Be long."}, "System", "name with capitals"),
+        ({"Unnamed: 3": "in French"}, "Unnamed: 3", "'Unnamed: 3' is not known"),
+        ({"functions": "get_weather"}, "functions", "tools must be a list"),
+        ({"weight": 0.5}, "weight", "'weight' belongs to a message"),
         ({"system": "Be long."}, "system", "two system messages"),
         ({"tools": "get_weather"}, "tools", "tools must be a list"),
         ({"tools": [{"description": "no name"}]}, "tools[0]", "each with a name"),
@@ -121,18 +132,22 @@ RESULT = {"role": "tool", "content": "4", "tool_call_id": "c0"}
             "name": "add", "arguments": '{"a": 2, "b": null}'}}]},
         {"role": "assistant", "content": None, "function_call": CALL["function"]},
         {"from": "function_call", "value": json.dumps(CALL["function"])},
+        {"role": "tool_call", "content": json.dumps(CALL["function"])},
         {"from": "function_call", "value": json.dumps([CALL["function"]])},
     ],
 )  # fmt: skip
 def test_calls_of_tools_have_one_form(turn):
     tools = [{"type": "function", "function": DEFINITION}]
     for given in ([DEFINITION], json.dumps([DEFINITION]), tools):
-        found = read_row({"messages": [USER, turn, RESULT, ANSWER], "tools": given})
+        row = {"messages": [USER, turn, RESULT, ANSWER], "tools": given}
+        found = read_row(row)
+        assert read_row({**row, "tools": None, "functions": given}) == found
         assert found.problems == []
         assert found.tools == tools
         called = {"role": "assistant", "content": "", "tool_calls": [CALL]}
         assert found.messages == [USER, called, RESULT, ANSWER]
     assert read_row({"messages": [USER, turn]}).problems == []
+    assert read_row({"messages": [USER, ANSWER], "tools": "[]"}).used == {"messages"}
 
 
 def test_reasoning_parts_and_keys_have_one_form_or_are_refused():
@@ -158,6 +173,8 @@ def test_reasoning_parts_and_keys_have_one_form_or_are_refused():
         ({"content": [{"type": "image", "url": "x"}]}, {}, "messages[0].content[0]", "a part"),
         ({"reasoning_content": "a"}, {}, "messages[0].reasoning_content", "role user has no"),
         ({}, {"thinking": "a", "reasoning": "b"}, "messages[1].thinking", "two keys that differ"),
+        ({}, {"content": "<think>a</think>4", "reasoning": "a"}, "messages[1].reasoning",
+         "or in the content"),
         ({}, {"tool_calls": [{"id": "1"}]}, "messages[1].tool_calls[0].function.name", "tool call"),
         ({}, {"tool_calls": [CALL | {"x": 1}]}, "messages[1].tool_calls[0].x", "tool call"),
         ({}, {"tool_calls": 7}, "messages[1].tool_calls", "tool call"),
