@@ -35,7 +35,8 @@ from sftlab.models import (
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_row
 from sftlab.train.methods import cast_adapters, load_base
-from sftlab.train.settings import LORA_CONFIG, SFT_CONFIG, Settings
+from sftlab.train.settings import LORA_CONFIG, Settings
+from sftlab.train.trainer import same_options
 
 _RECORD = "seconds tokens provenance history validation kept_epoch trained weights".split()
 METER = "meter.parquet"
@@ -172,7 +173,7 @@ class Run:
             added=pformat(added, width=90),
             config=config,
             peft=self.model.peft_config["default"] if self.adapted else None,
-            same=SFT_CONFIG,
+            same=same_options(settings),
             lora=LORA_CONFIG,
         )
 

@@ -207,6 +207,15 @@ def checkpoints_in(folder: Path) -> dict[int, Path]:
     return {int(name[1]): one for one, name in names.items() if name}
 
 
+def same_options(settings: Settings) -> dict:
+    """The settings that `SFTConfig` takes as they are, in its names."""
+    same = {name: getattr(settings, name) for name in SFT_CONFIG}
+    if "activation_checkpointing" in {one.name for one in fields(SFTConfig)}:
+        # So it is called since transformers 5.23; the old name warns.
+        same["activation_checkpointing"] = same.pop("gradient_checkpointing")
+    return same
+
+
 def make_trainer(
     model,
     tokenizer,
@@ -227,12 +236,8 @@ def make_trainer(
     step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     epoch = -(-len(rows) // step_size)
     stops_early = settings.early_stopping_patience is not None
-    same = {name: getattr(settings, name) for name in SFT_CONFIG}
-    if "activation_checkpointing" in {one.name for one in fields(SFTConfig)}:
-        # So it is called since transformers 5.23; the old name warns.
-        same["activation_checkpointing"] = same.pop("gradient_checkpointing")
     options = SFTConfig(
-        **same,
+        **same_options(settings),
         output_dir=str(folder),
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,  # the rows are cut already
