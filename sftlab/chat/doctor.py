@@ -385,9 +385,9 @@ def _rows(case: _Case) -> Iterator[Finding]:
             continue
         lost += made.removed
         if not made.supervised:
-            found["rows-masked" if made.removed else "rows-without-answer"][row] = ""
+            found["rows-masked" if made.removed else "rows-without-answer"][row] = made.tokens
         elif made.removed:
-            found["rows-cut"][row] = ""
+            found["rows-cut"][row] = made.tokens
         if made.straddling:
             found["rows-straddle"][row] = ""
     for name, rows in found.items():
@@ -396,6 +396,7 @@ def _rows(case: _Case) -> Iterator[Finding]:
             count = f"{len(rows):,} of {total:,} conversations (row{'s' * (len(rows) > 1)} {first})"
             row, detail = next(iter(rows.items()))
             values = {"row": row, "detail": detail, "most": case.max_length, "lost": f"{lost:,}"}
+            values["needed"] = max(rows.values()) if name in ("rows-masked", "rows-cut") else ""
             values["advice"] = "; ".join(TEXTS["advice"][key] for key in advice.get(name, ()))
             yield make_finding(name, rows, count=count, **values)
     if not any(found.values()):

@@ -38,6 +38,8 @@ class Labels(Spans):
     "For each token its own id if it is supervised, else -100."
     offsets: list[tuple[int, int]]
     "For each token its characters in `text`."
+    tokens: int = 0
+    "Of the whole conversation, before truncation."
     removed: int = 0
     "Supervised tokens that truncation removed."
     straddling: tuple[int, ...] = ()
@@ -134,6 +136,7 @@ def _labelled(ids: list[int], offsets: list[tuple[int, int]], one: Spans, most: 
         ids=ids[:most],
         labels=labels[:most],
         offsets=offsets[:most],
+        tokens=len(ids),
         removed=len(labels[most:]) - labels[most:].count(IGNORED),
         straddling=tuple(sorted(token for token in straddling if token < most)),
     )

@@ -21,7 +21,7 @@ from sftlab.data.problems import PROBLEMS, Problem, parse_json, problem, shown
 
 Message = dict[str, Any]
 ROLES = ("system", "user", "assistant", "tool")
-_ROLE_NAMES = {
+ROLE_NAMES = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
     "ai": "assistant", "model": "assistant", "developer": "system", "observation": "tool",
     "function": "tool", "function_response": "tool", "tool_response": "tool",
@@ -61,7 +61,7 @@ class Conversation:
 def normal_role(value: Any) -> Any:
     """The role by its own name, whatever other tools call it."""
     name = value.strip().lower() if isinstance(value, str) else ""
-    return _ROLE_NAMES.get(name, name) if name else value
+    return ROLE_NAMES.get(name, name) if name else value
 
 
 def is_nothing(value: Any) -> bool:

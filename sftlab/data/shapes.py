@@ -23,6 +23,8 @@ from typing import Any
 from sftlab.data.messages import (
     FLAGS,
     REASONING,
+    ROLE_NAMES,
+    ROLES,
     Conversation,
     Entry,
     Message,
@@ -67,7 +69,8 @@ _ANSWERED = (
     "completion response answer output outputs solution target targets reply assistant".split()
 )
 """Names that questions and answers have elsewhere, to say how to rename them."""
-_MESSAGES = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']""")
+_ROLE = "|".join([*ROLES, *ROLE_NAMES])
+_MESSAGES = re.compile(rf"""\s*\[\s*\{{[^{{}}]*["'](role|from)["']\s*:\s*["']({_ROLE})["']""", re.I)
 """How a list of messages begins in a cell of a CSV, as JSON or as Python writes it."""
 _ANSWERS = re.compile("chosen|rejected|preferred_output")
 _REFUSED = {

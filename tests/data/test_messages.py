@@ -28,6 +28,8 @@ AT_1 = "messages[1].content"
         ({"question": "2 + 2?", "answer": "4"}, "prompt-completion", [USER, ANSWER]),
         ({"prompt": [SYSTEM, USER], "completion": [ANSWER]}, "prompt-completion",
          [SYSTEM, USER, ANSWER]),
+        ({"prompt": "2 + 2?", "completion": '[{"value": 4}]'}, "prompt-completion",
+         [USER, {"role": "assistant", "content": '[{"value": 4}]'}]),
         ({"prompt": [USER], "completion": "4"}, "prompt-completion", [USER, ANSWER]),
         ({"prompt": json.dumps([USER]), "completion": json.dumps([ANSWER])}, "prompt-completion",
          [USER, ANSWER]),
