@@ -172,7 +172,7 @@ def read_adapters(folder: Path) -> tuple[Profile, dict[str, Any]]:
             "base and them, call merge_and_unload().save_pretrained(DIR), and give DIR"
         ) from error
     if base.embedded:
-        base = replace(find_profile(base.name), method=base.method)
+        base = replace(PROFILES[base.name], method=base.method)
     return base, stated
 
 
@@ -341,14 +341,15 @@ def load_config(profile: Profile) -> Any:
     Raises WrongModelError, before any weight is read, where no causal language model is to be had.
     Of a model that sees, the text part will do where transformers loads it alone (Qwen3.5).
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto import modeling_auto
 
     folder = local_folder(profile)
     if folder and (folder / ADAPTERS).is_file():
         config = load_config(read_adapters(folder)[0])
         text = config.get_text_config()
-        text.vocab_size = max(text.vocab_size, len(load_tokenizer(profile)))  # with added tokens
+        count = len(_from_pretrained(AutoTokenizer, profile))  # with added tokens
+        text.vocab_size = max(text.vocab_size, count)
         return config
     config = _from_pretrained(AutoConfig, profile)
     kind, what, instead = config.model_type, "", "one whose config.json names a ...ForCausalLM"

@@ -72,7 +72,7 @@ def examine(
 
     Raises:
         TemplateError: there is no such template, or it is not valid Jinja.
-        ValueError: the tokenizer is a slow one.
+        ValueError: the tokenizer is a slow one, or a row has no messages.
     """
     rows, case, found = None, None, find_template(template, tokenizer=tokenizer)
     if conversations is not None:
@@ -80,6 +80,8 @@ def examine(
             dict(row) if isinstance(row, Mapping) else {"messages": list(row)}
             for row in conversations
         ]
+        if lacking := [n for n, row in enumerate(rows, start=1) if "messages" not in row]:
+            raise ValueError(f"row {lacking[0]} has no messages: read it with sftlab.data.read")
         rows = [row | {"tools": row.get("tools") or tools} for row in rows]
     if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
         tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
@@ -369,7 +371,7 @@ def _rows(case: _Case) -> Iterator[Finding]:
     for row, given in enumerate(case.rows, start=1):
         plain = case.template.plain(given["messages"])
         text = "\n".join(value for message in plain for _, value in followed_texts(message))
-        text += json.dumps(given["tools"], ensure_ascii=False)
+        text += json.dumps(given["tools"], ensure_ascii=False, default=str)
         if held := [marker for marker in markers if marker in text]:
             found["rows-hold-markers"][row] = repr(held[0])
         try:

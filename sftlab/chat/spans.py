@@ -121,9 +121,11 @@ def assistant_spans(
     options = {"tools": tools, "learned": wanted, "traced": traced}
     missing = find_missing(template, messages, text=text, **options)
     spans, open_turns = [], []
+    # Calls follow the content, and end the turn.
+    calls = [i for i in wanted if start == "content" and messages[i].get("tool_calls")]
     for message, turn in sorted(found.items()):
         ending = turn.ending or _ending(template, text, turn.end, message == last, end)
-        if end_of_turn and not ending:
+        if end_of_turn and not ending and message not in calls:
             open_turns.append(message)
         spans.append(Span(turn.start, turn.end + len(ending if end_of_turn else ""), message))
     lost, warnings = [i for i in wanted if i not in found], []
@@ -138,6 +140,11 @@ def assistant_spans(
             raise ValueError("append_eos needs an eos_token; give the tokenizer's")
         text = text[: found[last].end] + template.eos_token
         spans[-1] = Span(spans[-1].start, len(text), open_turns.pop())
+    if said := [i for i in calls if i in found]:
+        warnings.append(
+            f"the tool calls of messages {listed(said)} are not learned with start='content'; they "
+            "are with start='auto' (`--start auto`)"
+        )
     if lost:
         warnings.append(
             f"the render has no text of messages {listed(lost)}, so nothing of them is learned; "

@@ -37,10 +37,12 @@ def validate(
     meta: list[str] | None = None,
     limit: int = 20,
 ) -> None:
-    from sftlab.chat import examine
+    from sftlab.chat import examine, find_template
     from sftlab.data import read
     from sftlab.data import validate as check
 
+    if template:
+        find_template(template)  # or an error, before anything is written
     report = check(file, limit=limit, good=good, bad=bad, meta=meta or ())
     shown, found = report.as_dict(), None
     if template and report.good and not report.broken:
@@ -48,7 +50,8 @@ def validate(
         kept = [one for one in found.findings if one.level == "error" or "rows" in one.code]
         found = replace(found, findings=tuple(kept))
         shown |= {"ok": report.ok and found.ok, "render": list(map(vars, kept))}
-    text = f"{report}\n\n{found}" if found else report
+    counted = "\n(rows are counted here without the bad ones)" if found and report.bad else ""
+    text = f"{report}\n\n{found}{counted}" if found else report
     print(json.dumps(shown, indent=2, ensure_ascii=False) if json_ else text)
     if not shown["ok"]:
         raise typer.Exit(1)

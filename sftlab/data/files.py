@@ -374,7 +374,8 @@ def read(path: str | Path, *, bad: str | Path = "raise", meta: Sequence[str] = (
     """The rows of a file as a `datasets.Dataset` of `messages` and `meta`, in memory.
 
     `bad` is "raise", "drop", or the path of a JSONL file for the bad rows with their problems;
-    `meta` is as for `validate`. Where a row has tools, there is a column `tools` too.
+    `meta` is as for `validate`. Where a row has tools, there is a column `tools` too. The Dataset
+    stores JSON text, which its rows are read from: `to_pandas` gives the text.
 
     Raises RecordsError when a row is wrong and `bad` is "raise", no row is good, or the file itself
     is not sound: it is cut off, say.
@@ -398,6 +399,6 @@ _COLUMNS = ("messages", "tools", "meta")
 
 def _from_json(batch: dict[str, list]) -> dict[str, list]:
     return {
-        name: [json.loads(one) for one in values] if name in _COLUMNS else values
+        name: [json.loads(v) if name in _COLUMNS and isinstance(v, str) else v for v in values]
         for name, values in batch.items()
     }

@@ -203,7 +203,8 @@ def _check_message(
     if "tool_calls" in kept:
         kept["tool_calls"] = [{"type": "function", **call} for call in kept["tool_calls"]]
     column = place.partition("[")[0]
-    found.used |= {f"{column}[].{key}" for key in kept.keys() - {"role", "content"}}
+    own = {"role", "content"} if "train" in names else {"role", "content", "train"}
+    found.used |= {f"{column}[].{key}" for key in kept.keys() - own}
     found.messages.append(kept)
     return problems
 
@@ -252,7 +253,8 @@ def _renamed(
             problems.append(problem("prompt-train", place.format(names["train"])))
         filled["train"] = False
     thoughts = {key: filled.pop(key) for key in REASONING if key in filled}
-    thoughts = {key: value for key, value in thoughts.items() if not is_nothing(value)}
+    thoughts = {k: value for k, value in thoughts.items() if not is_nothing(value)}
+    thoughts = {k: value for k, value in thoughts.items() if str(value).strip()}
     twice = thoughts and str(filled.get("content")).lstrip().startswith("<think>")
     if twice or len({str(value) for value in thoughts.values()}) > 1:
         problems.append(problem("reasoning-twice", place.format(next(iter(thoughts)))))
@@ -278,7 +280,8 @@ def _renamed(
             calls = [call for call, _ in read]
         at = place.format(names.get("tool_calls", "tool_calls"))
         problems += [Problem(one.what, PROBLEMS["call"][1], at, one.value) for one in wrong]
-        filled["tool_calls"] = calls
+        if not is_nothing(calls):  # the JSON text of null, or of an empty list
+            filled["tool_calls"] = calls
     if "tool_calls" in filled or "reasoning_content" in filled:
         filled.setdefault("content", "")
     return problems

@@ -166,7 +166,9 @@ def redact(rows: Iterable[Row], *, names: Iterable[str] = ()) -> tuple[list[Row]
 def _redacted(value: Any, names: Iterable[str]) -> Any:
     """A text, or all texts within calls of tools, without personal data."""
     if isinstance(value, dict):
-        return {key: _redacted(one, names) for key, one in value.items()}
+        return {redact_text(key, names): _redacted(one, names) for key, one in value.items()}
+    if isinstance(value, int | float) and (text := redact_text(str(value), names)) != str(value):
+        return text
     if isinstance(value, list):
         return [_redacted(one, names) for one in value]
     return redact_text(value, names) if isinstance(value, str) else value

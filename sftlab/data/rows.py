@@ -63,7 +63,8 @@ def texts_of(message: Mapping[str, Any]) -> dict[str, str]:
     """What a message says, by its keys: reasoning, content, and tool calls as JSON."""
     calls = message.get("tool_calls")
     found = {"reasoning_content": message.get("reasoning_content"), "content": message["content"]}
-    found["tool_calls"] = json.dumps(calls, ensure_ascii=False) if calls else None
+    text = json.dumps(calls, ensure_ascii=False) if calls else None
+    found["tool_calls"] = text and re.sub(r"\\[nrt]", " ", text)  # no letter is added to a word
     return {key: text for key, text in found.items() if text} or {"content": ""}
 
 

@@ -111,6 +111,7 @@ def read_row(
         wrong = _unreadable(row, shape, columns)
         return Conversation(shape=shape if wrong.field in COLUMNS else None, problems=[wrong])
     carried, problems, used = {*CARRIED, *meta}, found.problems, {*columns}
+    rest = {name: value for name, value in row.items() if name not in meta}  # that is read
     entries: list[Entry] = []
     for column, role in zip(columns, ("user", "assistant"), strict=False):
         value = row[column]
@@ -126,10 +127,10 @@ def read_row(
             entries.append(Entry(column, {"role": role, "content": value}))
     asked = isinstance(row[columns[0]], str) and entries and entries[0].place == columns[0]
     if len(columns) == 2 and not problems and asked:
-        entries = [*_history(row, used, problems), *_with_input(row, entries, used, problems)]
+        entries = [*_history(rest, used, problems), *_with_input(rest, entries, used, problems)]
     if problems:
         return found
-    system = next((name for name in _SYSTEMS if not is_nothing(row.get(name))), None)
+    system = next((name for name in _SYSTEMS if not is_nothing(rest.get(name))), None)
     first = entries[0].item
     if system is not None:
         if normal_role(first.get("role", first.get("from"))) != "system":
@@ -138,30 +139,31 @@ def read_row(
         elif row[system] != first.get("content", first.get("value")):
             problems.append(problem("two-systems", system, shown(row[system])))
             used.add(system)
-    tools = next((name for name in _TOOLS if not is_nothing(row.get(name))), _TOOLS[0])
-    found.tools, wrong = read_tools(row.get(tools), tools)
+    tools = next((name for name in _TOOLS if not is_nothing(rest.get(name))), _TOOLS[0])
+    found.tools, wrong = read_tools(rest.get(tools), tools)
     problems += wrong
     if not wrong and (bad := unsound(found.tools, control)):
         problems.append(problem(bad[0], tools, shown(bad[1])))
     check_messages(found, entries, answered=answered, control=control, carried=carried)
     found.used |= {name for name in used if not is_nothing(row.get(name))}
     found.used |= {"tools"} if found.tools else set()
-    used.add(tools)
+    used |= {tools} & rest.keys()
     _sort_out(found, {key: value for key, value in row.items() if key not in used}, carried)
     return found
 
 
 def _sort_out(found: Conversation, others: Mapping[Any, Any], carried: set[str]) -> None:
     """Carry the other columns along, or refuse them."""
-    for column in ("meta", "metadata"):
-        nested = others.get(column)
-        if (
-            isinstance(nested, Mapping)
-            and all(isinstance(key, str) for key in nested)
-            and nested.keys().isdisjoint(others.keys() - {column})
-        ):
-            carried = {*carried, *nested}
-            others = {key: value for key, value in others.items() if key != column} | dict(nested)
+    for column in [key for key in others if str(key).lower() in ("meta", "metadata")]:
+        nested = others[column]
+        if isinstance(nested, Mapping) and all(isinstance(key, str) for key in nested):
+            others = {key: value for key, value in others.items() if key != column}
+            for key, value in nested.items():
+                if key.lower() == "split" and "split" not in others:
+                    others["split"] = value
+                else:
+                    taken = key in others or key in found.meta
+                    found.meta[f"{column}.{key}" if taken else key] = value
     said = [message["content"] for message in found.messages]
     for key, value in others.items():
         lower = str(key).strip().lower()
@@ -175,7 +177,9 @@ def _sort_out(found: Conversation, others: Mapping[Any, Any], carried: set[str])
             found.meta[key] = value
         elif is_nothing(value):
             continue
-        elif (kind := _refusal(key, lower)) == "column" and value in said:
+        elif (
+            (kind := _refusal(key, lower)) == "column" and isinstance(value, str) and value in said
+        ):
             found.meta[key] = value  # a copy of what is there already
         else:
             name = shown(lower if kind == "capitals" else key)
@@ -273,8 +277,6 @@ def _with_input(
 ) -> list[Entry]:
     """The question with its input or context after an empty line."""
     name = next((name for name in _INPUTS if not is_nothing(row.get(name))), _INPUTS[0])
-    if name in used:
-        return entries
     used.add(name)
     added = "" if is_nothing(row.get(name)) else row[name]
     if not isinstance(added, str):

@@ -8,7 +8,7 @@ Scikit-learn's StratifiedGroupKFold makes folds of equal size, not shares of 70/
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -214,13 +214,14 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
 def _own_split(rows: Sequence[Row], group: Key | None) -> list[int]:
     """The rows that are held out by a split of their own; empty where all are of train, or none
     has one."""
-    splits = [(row.get("meta") or {}).get("split") for row in rows]
+    metas = [row.get("meta") for row in rows]
+    splits = [meta.get("split") if isinstance(meta, Mapping) else None for meta in metas]
     held = [index for index, name in enumerate(splits) if name == "held_out"]
     odd = [index for index, name in enumerate(splits) if name not in ("train", "held_out")]
     wrong = None
     if any(splits) and odd:
         there = f"rows[{odd[0]}] has the split {splits[odd[0]]!r}, and others have one"
-        wrong = f"{there}: write train or test in each row, or in none"
+        wrong = f"{there}: give each row train or held_out (in a file also test), or none"
     elif len(held) == len(rows):
         wrong = "the column split leaves no row to learn from: give a file with rows of train, or "
         wrong += "remove the column"

@@ -227,3 +227,18 @@ def test_values_are_short_and_show_control_characters():
     assert len(shown("a" * 10**7)) < 80
     assert len(shown([{"a": "b" * 1000}] * 1000)) < 400
     assert shown("a\x1b[31m\0\n\ud800") == r"'a\x1b[31m\x00\n\ud800'"
+
+
+def test_what_says_nothing_is_no_answer_and_what_is_carried_is_not_read():
+    for turn in (
+        ANSWER | {"content": "", "tool_calls": "[]"},
+        ANSWER | {"content": "", "reasoning_content": " "},
+        {"from": "function_call", "value": "null"},
+    ):
+        (problem,) = read_row({"messages": [USER, turn]}).problems
+        assert problem.what == "the content is empty"
+    assert convert({"messages": [USER, ANSWER | {"tool_calls": "null"}]}) == [USER, ANSWER]
+    row = {"prompt": "2 + 2?", "completion": "4", "context": "a", "id": 1}
+    found = read_row(row | {"Meta": {"id": 2, "split": "test"}}, meta=["context"])
+    assert (found.messages, found.problems) == ([USER, ANSWER], [])
+    assert found.meta == {"context": "a", "id": 1, "Meta.id": 2, "split": "held_out"}
