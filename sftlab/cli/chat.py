@@ -57,7 +57,8 @@ def open_model(
             said = run.chat(messages, tools=tools, seed=len(turns), **options)
             return said if not prompt.rstrip().endswith(THINK) else f"{THINK}\n{said}"
 
-        run.prompt_ids([{"role": "user", "content": "Hi"}], tools)  # or an error, before it greets
+        if tools:  # or an error, before it greets
+            run.chat([{"role": "user", "content": "Hi"}], tools=tools, max_new_tokens=1)
         return f"{name} is a fine-tuned model: it answers. {HELP}", answer
     for option, value in {"--system": system, "--tools": tools}.items():
         if value is not None:

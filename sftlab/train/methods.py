@@ -50,7 +50,7 @@ def lora_targets(model: PreTrainedModel, settings: Settings) -> dict[str, list[s
     """The layers that get adapters, in the words of `LoraConfig`: the shortest ends of names that
     no other module and weight has. Raises SettingsError where `target_modules` are not to be had.
     """
-    roles, wanted, chosen = layer_roles(model), settings.target_modules, {}
+    roles, wanted, chosen = layer_roles(model), settings.target_modules or [""], {}
     for one in [wanted] if isinstance(wanted, str) else wanted:
         try:
             found = [

@@ -1,6 +1,7 @@
 """A finished fine-tune: talk to it, measure it, save it, open it again."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -98,13 +99,20 @@ class Run:
         """
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
-        limit, prompts = self.model.config.get_text_config().max_position_embeddings, []
+        config, prompts = self.model.config.get_text_config(), []
+        limit = getattr(config, "max_position_embeddings", None) or math.inf  # BLOOM has none
         for index, asked in enumerate(questions):
             where = f"question {index}"
             messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
             given = {"messages": messages} | ({"tools": tools} if tools else {})
             row = check_row(given, where=where, answered=False)
             prompts.append(self.prompt_ids(row["messages"], row.get("tools")))
+            if tools and prompts[-1] == self.prompt_ids(row["messages"]):
+                raise ExampleError(
+                    "the run's chat template writes no tools, so the model would not see them: "
+                    "train with one that does, such as template='qwen3' (--template qwen3), or "
+                    "leave out tools (--tools)"
+                )
             if (count := len(prompts[-1])) >= limit:
                 raise ExampleError(
                     f"{where} has {count} tokens and the model reads {limit}; leave out the "
@@ -128,12 +136,6 @@ class Run:
         """Token ids of what the assistant's next words follow."""
         template = find_template(tokenizer=self.tokenizer)
         text = template.render(messages, tools=tools, add_generation_prompt=True)
-        if tools and text == template.render(messages, add_generation_prompt=True):
-            raise ExampleError(
-                "the run's chat template writes no tools, so the model would not see them: train "
-                "with one that does, such as template='qwen3' (--template qwen3), or leave out "
-                "tools (--tools)"
-            )
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def meter(self) -> pd.DataFrame:

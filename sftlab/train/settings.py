@@ -141,6 +141,12 @@ class Settings:
                 f"template 'own': the tokenizer of {profile.name} brings no chat template; name "
                 "one, such as template='chatml' (--template chatml), or leave it out"
             )
+        if own and not self.train_control_tokens:
+            raise SettingsError(
+                "train_control_tokens=False does not go with the model's own chat template, whose "
+                "tokens are not known apart: name a family, such as template='chatml' (--template "
+                "chatml)"
+            )
         values = {
             "method": method,
             "template": "own" if own else "chatml",

@@ -56,7 +56,7 @@ def saved(tmp_path, monkeypatch):
 
         def chat(self, messages, *, tools=None, **options):
             heard = [m["content"] + m.get("reasoning_content", "") for m in messages]
-            return f"{heard} {tools} {options['sample']}"
+            return f"{heard} {tools} {options.get('sample')}"
 
     (tmp_path / "run.json").write_text("{}")
     monkeypatch.setattr(sftlab.train, "load_run", lambda folder: Saved(), raising=False)
