@@ -149,7 +149,7 @@ def test_a_split_that_the_rows_bring_is_taken():
         (
             ["train", None],
             None,
-            r"rows\[1\] has the split None, .* write train or test",
+            r"rows\[1\] has the split None, .* give each row train or held_out",
         ),
         (["held_out"], None, r"no row to learn from: .* remove the column"),
         (["train", "held_out"], "split", r"leave out group \(--group\)"),
