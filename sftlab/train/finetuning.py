@@ -32,7 +32,7 @@ from sftlab.chat import (
     setup_chat_template,
 )
 from sftlab.machine import keep_freed_memory, pick_device
-from sftlab.models import ADAPTED, Profile, find_profile, load, local_folder, weights_hash
+from sftlab.models import ADAPTED, ADAPTERS, Profile, find_profile, load, local_folder, weights_hash
 from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
@@ -111,7 +111,7 @@ def finetune(
         if trained_bits(model, start) == start:
             trained = 0
             warnings.warn(
-                f"{trainer.state.global_step:g} steps changed no weight: the learning rate "
+                f"no weight changed in {trainer.state.global_step:g} steps: the learning rate "
                 f"({settings.learning_rate:g}) or the gradients are too small to move any; give a "
                 "larger learning_rate, and look at grad_norm in the history",
                 stacklevel=2,
@@ -273,7 +273,8 @@ def _provenance(
         described["source"] = str(folder) if settings.method in ADAPTED else folder.name
     return {
         "profile": described,
-        "base_weights": weights_hash(local_folder(profile)),
+        "base_weights": weights_hash(folder := local_folder(profile)),
+        "on_adapters": (folder / ADAPTERS).is_file(),  # whether the base is a run of adapters
         "data": data_hash(examples),
         "validation": None if held_out is None else data_hash(held_out),
         "added_tokens": list(added),

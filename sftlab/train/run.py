@@ -25,7 +25,6 @@ from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
 from sftlab.models import (
     ADAPTED,
-    ADAPTERS,
     QUANTISED,
     Profile,
     add_adapters,
@@ -161,7 +160,7 @@ class Run:
         if self.provenance.get("merged"):
             raise RunError("a merged run has no recipe of its own: ask the run before the merge")
         source = profile["source"]
-        if (Path(source) / ADAPTERS).is_file():
+        if self.provenance.get("on_adapters"):
             raise RunError(
                 f"the base {source} holds adapters: for plain TRL merge that run first (`sftlab "
                 "merge`, or run.merge().save), and train on the result"
@@ -227,8 +226,7 @@ class Run:
             self.tokenizer.save_pretrained(folder)
         if self.adapted:
             values = {"settings": self.settings, "provenance": self.provenance}
-            stacked = (Path(profile["source"]) / ADAPTERS).is_file()
-            values |= {"local": profile["name"] == base, "on_adapters": stacked}
+            values |= {"local": profile["name"] == base}
             card = _render("adapters.jinja", **values)
             (folder / "README.md").write_text(card, encoding="utf-8")  # in place of PEFT's
         _add_older_names(folder)

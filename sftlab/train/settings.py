@@ -163,8 +163,10 @@ class Settings:
 
     def template_for(self, profile: Profile) -> Template:
         """The chat template of a training on the profile's base."""
-        name = self.filled(profile).template
-        return own_template(profile) if name == "own" else find_template(name)
+        if self.template not in (None, "own"):
+            return find_template(self.template)
+        self.filled(profile)  # or an error where "own" is asked for and there is none
+        return own_template(profile) or find_template("chatml")
 
 
 def own_template(profile: Profile) -> Template | None:

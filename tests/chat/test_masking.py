@@ -293,6 +293,15 @@ def test_a_warning_says_what_is_not_learned(case):
     assert all(words in found.warnings[0] for words in expected)
 
 
+def test_a_span_of_the_content_leaves_the_calls_after_it_and_says_so():
+    called = {**ASKED[1], "content": "I look."}
+    how = {"start": "content", "append_eos": True}
+    found = assistant_spans("qwen3", [ASKED[0], called], **how)
+    assert JSON_CALL in found.text
+    assert [found.text[span.start : span.end] for span in found.spans] == ["I look."]
+    assert "tool calls of messages 1 are not learned" in found.warnings[0]
+
+
 WEATHER = {"name": "weather", "arguments": {"town": "Bern", "days": 3}}
 ASKED = [
     {"role": "user", "content": "Sky?"},

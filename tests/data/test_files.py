@@ -195,6 +195,7 @@ def test_dataset_keeps_meta_of_any_type_and_leaves_nothing_in_a_cache(tmp_path):
     assert data.cache_files == []
     assert data[len(metas)]["messages"] == again
     assert data[0]["messages"] == MESSAGES
+    assert data.map(lambda row: {"messages": row["messages"][:1]})[0]["messages"] == MESSAGES[:1]
 
 
 def test_the_report_says_each_mistake_with_line_field_value_and_remedy(tmp_path):

@@ -114,10 +114,18 @@ def test_findings_say_where_and_the_rows_given_stay():
 
 def test_reasoning_and_calls_are_searched_too():
     call = {"type": "function", "function": {"name": "mail", "arguments": {"to": "a@b.com"}}}
+    card = {
+        "type": "function",
+        "function": {"name": "pay", "arguments": {"a@b.com": 4111111111111111}},
+    }
     asked, answer = example("Write to her", "")["messages"]
-    rows = [{"messages": [asked, answer | {"reasoning_content": "a@b.com", "tool_calls": [call]}]}]
-    assert [one.key for one in find_pii(rows)] == ["reasoning_content", "tool_calls"]
+    rows = [
+        {"messages": [asked, answer | {"reasoning_content": "a@b.com", "tool_calls": [call, card]}]}
+    ]
+    keys = [one.key for one in find_pii(rows)]
+    assert keys == ["reasoning_content", *["tool_calls"] * 3]
     (row,), counts = redact(rows)
-    assert counts["EMAIL"] == 2
+    assert (counts["EMAIL"], counts["CARD"]) == (3, 1)
+    assert row["messages"][1]["tool_calls"][1]["function"]["arguments"] == {"[EMAIL]": "[CARD]"}
     assert row["messages"][1]["reasoning_content"] == "[EMAIL]"
     assert row["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"to": "[EMAIL]"}

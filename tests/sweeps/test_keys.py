@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from sftlab.measure import code_drawn
+from sftlab.models import load
 from sftlab.sweeps.cache import fingerprint
 from sftlab.world import countries
 
@@ -68,6 +69,11 @@ def helper(n): return helper(n - 1) if n else re.compile("a+")
 def measure(run, n=len(AMONG)): return judge(run) or [helper(x) for x in FRAME]
 print(fingerprint([measure, AMONG], what="it"))
 """
+
+
+def test_a_measure_that_loads_a_base_is_hashed():
+    """dill follows what a function calls: were two of them to call each other, it would not end."""
+    assert len(hash_of(lambda run: load("tiny"))) == 64
 
 
 def test_every_process_gives_the_same_hash():

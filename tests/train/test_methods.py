@@ -258,6 +258,7 @@ def test_lora_finds_the_layers_of_a_family_by_their_role(families, tmp_path, kin
     with run.model.disable_adapter():
         assert torch.equal(logits(run.model), logits(load(base)[0]))
     if role == "all-linear":
+        assert len(run.answer(["What is 3?"], max_new_tokens=2)) == 1
         opened = load_run(run.save(tmp_path / "run"))
         assert torch.equal(logits(opened.model), logits(run.model))
         assert estimate(base, method="lora").trained == run.trained

@@ -125,7 +125,9 @@ def test_no_step_of_a_schedule_is_at_zero_and_one_is_at_the_peak(toy_base, steps
 
 @pytest.mark.parametrize("method", ["full", "lora", "int8", "prefix", "frozen", "gradual"])
 def test_a_run_that_changed_no_weight_says_so(toy_base, method):
-    with pytest.warns(UserWarning, match="3 steps changed no weight.*1e-300.*larger learning_rate"):
+    with pytest.warns(
+        UserWarning, match="no weight changed in 3 steps.*1e-300.*larger learning_rate"
+    ):
         run = train(toy_base, method=method, learning_rate=1e-300, adapter_dtype="bfloat16")
     assert run.trained == 0
 
