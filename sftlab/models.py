@@ -10,6 +10,8 @@ import math
 import os
 import re
 import tomllib
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +19,7 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
+from sftlab.integrity import changes, named_adapters, named_code
 from sftlab.machine import choose_threads, pick_device
 from sftlab.paths import DATA
 from sftlab.quiet import progress_bars, silence_known_lines
@@ -41,7 +44,7 @@ class ModelNotAvailableError(ValueError):
 
 
 class WrongModelError(ModelNotAvailableError):
-    """A model that is there, and is not a causal language model."""
+    """A model that is there, and is not a causal language model, or needs code of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,7 @@ class Profile:
     embedded: bool = False  # whether the weights ship with the course
     download_bytes: int = 0  # fetched from the hub the first time
     needs_gpu: bool = False  # whether training it without a GPU would take days
+    verify: bool = True  # whether a saved run is refused when a file is not as it was saved
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -100,12 +104,13 @@ def _read_profiles() -> dict[str, Profile]:
 PROFILES = _read_profiles()
 
 
-def find_profile(name: str | Path | Profile) -> Profile:
+def find_profile(name: str | Path | Profile, *, verify: bool = True) -> Profile:
     """The profile of a name, of a model folder or a saved run, or of a hub id such as `owner/name`.
 
     A folder or hub id that the course does not know gets rates by its size, read from its
     safetensors when they are on this machine; a run of adapters has its base's, and its method.
-    What looks like a path is never sent to the hub.
+    What looks like a path is never sent to the hub. A saved run of which a file has changed is not
+    loaded, unless `verify` is False.
     Raises UnknownProfileError, which lists the profiles, when it is none of these.
     """
     if isinstance(name, Profile):
@@ -113,16 +118,18 @@ def find_profile(name: str | Path | Profile) -> Profile:
     if str(name) in PROFILES:
         return PROFILES[str(name)]
     folder = Path(os.path.expanduser(name))  # which leaves the ~ of an unknown user as it is
-    if (folder / "config.json").is_file():
-        # A run remembers its base: a relative path would lead elsewhere from another folder.
-        return _by_size(str(name), source=str(folder.resolve()))
+    if verify and (said := changes(folder, weights=False)):
+        raise UnknownProfileError(said)
     if (folder / ADAPTERS).is_file():
         base, _ = read_adapters(folder)
         if base.method == "prefix":
             remedy = f"train {base.name} again with method='lora' (--method lora)"
             raise UnknownProfileError(f"{name} holds a prefix, which can't be merged; {remedy}")
         found = {"name": str(name), "source": str(folder.resolve()), "revision": "main"}
-        return replace(base, **found, embedded=False)
+        return replace(base, **found, embedded=False, verify=verify)
+    if (folder / "config.json").is_file():
+        # A run remembers its base: a relative path would lead elsewhere from another folder.
+        return replace(_by_size(str(name), source=str(folder.resolve())), verify=verify)
     # `runs/mine` is a hub id, unless there is a folder `runs`.
     hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(name)) and not folder.parent.is_dir()
     if hub_id and isinstance(name, str):
@@ -162,11 +169,14 @@ def read_adapters(folder: Path) -> tuple[Profile, dict[str, Any]]:
     try:
         stated = json.loads((folder / "run.json").read_text(encoding="utf-8"))["provenance"]
         base = Profile(**stated["profile"])
-        kind = json.loads((folder / ADAPTERS).read_text(encoding="utf-8"))["peft_type"]
-        if kind not in ("LORA", "PREFIX_TUNING"):
-            raise ValueError(f"peft_type is {kind!r}")
+        if not base.source or {"base_weights", "added_tokens"} - stated.keys():
+            raise ValueError("its run.json lacks entries")
+        if base.method not in ADAPTED or stated.get("merged"):
+            raise ValueError("its run.json is of a run without")
+        if odd := named_adapters(json.loads((folder / ADAPTERS).read_text(encoding="utf-8"))):
+            raise ValueError(odd)
         (folder / "adapter_model.safetensors").stat()  # without, PEFT would open a pickle
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnknownProfileError(
             f"{folder} holds adapters, but no whole run of the lab ({error}); with PEFT load their "
             "base and them, call merge_and_unload().save_pretrained(DIR), and give DIR"
@@ -187,8 +197,19 @@ def local_folder(profile: Profile) -> Path | None:
     folder, files = Path(found).parent, ["model.safetensors"]
     index = folder / "model.safetensors.index.json"
     if index.is_file():  # sharded: all shards must be here
-        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = _shards(index)
     return folder if all((folder / file).is_file() for file in files) else None
+
+
+def _shards(index: Path) -> list[str]:
+    """The files of sharded weights: of the folder itself, and no pickles."""
+    try:
+        files = sorted({*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+        if all(re.fullmatch(r"[\w.-]+\.safetensors", file) for file in files):
+            return files
+        raise ValueError("it names files that are no safetensors of its folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelNotAvailableError(f"{index} can't be read ({error}): fetch it again") from error
 
 
 def parameters_in(folder: Path) -> int | None:
@@ -269,12 +290,22 @@ def load_weights(profile: Profile, **options: Any) -> Any:
 
     folder = local_folder(profile)
     if folder:
+        if profile.verify and (said := changes(folder)):
+            raise ModelNotAvailableError(said)
         parameters_in(folder)  # which tells a broken file
+        if (index := folder / "model.safetensors.index.json").is_file():
+            _shards(index)  # which tells pickles
     if folder is None or not (folder / ADAPTERS).is_file():
-        options["use_safetensors"] = True
+        options |= {"use_safetensors": True, "output_loading_info": True}
         with progress_bars(shown=folder is None):  # of a download
-            return _from_pretrained(AutoModelForCausalLM, profile, **options)
-    base, _ = read_adapters(folder)
+            model, info = _from_pretrained(AutoModelForCausalLM, profile, **options)
+        if missing := sorted(info["missing_keys"]):  # which transformers draws at random
+            raise ModelNotAvailableError(
+                f"profile {profile.name!r}: {profile.source} lacks {len(missing)} weights that its "
+                f"config.json asks for, such as {missing[0]}; fetch it again, whole"
+            )
+        return model
+    base = base_of(profile)
     model = load_weights(replace(base, method="full"), dtype=options["dtype"])
     merged = add_adapters(model, folder).merge_and_unload().requires_grad_(True)
     if "quantization_config" not in options:
@@ -285,10 +316,17 @@ def load_weights(profile: Profile, **options: Any) -> Any:
         return load_weights(replace(profile, source=scratch), **options)
 
 
+def base_of(profile: Profile) -> Profile:
+    """The base of a profile of adapters; where changes of those are allowed, so are the base's."""
+    base, _ = read_adapters(Path(profile.source))
+    return base if profile.verify else replace(base, verify=False)
+
+
 def add_adapters(model: Any, folder: Path) -> Any:
     """PEFT's wrapper of a freshly loaded base with the adapters that a run saved in a folder.
 
-    Raises ModelNotAvailableError when the base is not the one that they were trained on.
+    Raises ModelNotAvailableError when the base is not the one that they were trained on, or does
+    not fit. Whether the folder has changed is for the caller to ask.
     """
     from peft import PeftModel
     from transformers import GenerationConfig
@@ -300,11 +338,21 @@ def add_adapters(model: Any, folder: Path) -> Any:
             "weights differs; get that version, or fine-tune again"
         )
     if stated["added_tokens"]:  # their rows come with the adapters
-        size = len(load_tokenizer(replace(base, source=str(folder.resolve()))))
+        own = replace(base, name=folder.name, source=str(folder.resolve()), verify=False)
+        size = len(load_tokenizer(own))
         if size > len(model.get_input_embeddings().weight):
             model.resize_token_embeddings(size, mean_resizing=False)
-    model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+    local = {"local_files_only": True}
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(folder, **local)
+        with warnings.catch_warnings():  # PEFT would compute with random ones
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(model, str(folder), **local)
+    except Exception as error:  # as in _from_pretrained
+        raise ModelNotAvailableError(
+            f"the adapters of {folder} can't be put on {base.name}: {first_line(error)}; copy the "
+            "folder again from where it was saved"
+        ) from error
 
 
 def load_tokenizer(profile: str | Path | Profile) -> Any:
@@ -346,7 +394,7 @@ def load_config(profile: Profile) -> Any:
 
     folder = local_folder(profile)
     if folder and (folder / ADAPTERS).is_file():
-        config = load_config(read_adapters(folder)[0])
+        config = load_config(base_of(profile))
         text = config.get_text_config()
         count = len(_from_pretrained(AutoTokenizer, profile))  # with added tokens
         text.vocab_size = max(text.vocab_size, count)
@@ -373,7 +421,13 @@ def load_config(profile: Profile) -> Any:
 
 
 def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:
+    from transformers import PreTrainedConfig
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
     folder = local_folder(profile)
+    if folder is None and kind.__name__ == "AutoTokenizer":  # may be there without a model
+        alone = Path(profile.source)
+        folder = alone if (alone / "tokenizer_config.json").is_file() else None
     remedy = "a folder needs config.json, its *.safetensors, a tokenizer; a saved run needs its "
     remedy += "base, or the run it went on from, where it was"
     if profile.on_hub:
@@ -384,17 +438,40 @@ def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:
         remedy = "run `make base`, or clone the repository again" if profile.embedded else remedy
         said = f"profile {profile.name!r}: there is no config.json in {profile.source}; {remedy}"
         raise ModelNotAvailableError(said)
+    if folder and profile.verify and (said := changes(folder, weights=False)):
+        raise ModelNotAvailableError(said)
     options |= {"local_files_only": folder is not None, "trust_remote_code": False}
+    source = profile.source if profile.on_hub else str(folder)
+    place = {"local_files_only": folder is not None, "revision": options.get("revision")}
     try:
-        return kind.from_pretrained(profile.source if profile.on_hub else str(folder), **options)
-    # Every hub error is an OSError, a bad folder either, weights of another shape a RuntimeError.
-    except (OSError, ValueError, RuntimeError) as error:
-        said = str(error).strip().partition("\n")[0]
+        config, tokenizer, weights = {}, {}, "use_safetensors" in options
+        with suppress(OSError):  # one of them may be missing; what can't be read fails below
+            config, _ = PreTrainedConfig.get_config_dict(source, **place)
+        with suppress(OSError):
+            tokenizer = get_tokenizer_config(source, **place)
+        if odd := named_code(config, tokenizer, weights=weights):
+            raise WrongModelError(
+                f"profile {profile.name!r}: {profile.source} can't be used: {odd}; take another "
+                "model, or copy the folder and take that line out of the JSON file"
+            )
+        return kind.from_pretrained(source, **options)
+    except WrongModelError:
+        raise
+    # The libraries raise what they like on what is damaged: tokenizers 0.22 a bare Exception,
+    # transformers KeyError or TypeError, a quantiser that is not installed ImportError.
+    except Exception as error:
+        said = first_line(error)
         if "out of memory" in said:
             remedy = "free some, or take a smaller profile (`sftlab plan` says what each needs)"
         raise ModelNotAvailableError(
             f"profile {profile.name!r}: {profile.source} can't be loaded: {said}; {remedy}"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What a library said, without its advice."""
+    said = str(error).strip().partition("\n")[0]
+    return said if isinstance(error, OSError | ValueError | RuntimeError) else f"{error!r}"[:300]
 
 
 def keep_layout(model: Any) -> None:

@@ -21,8 +21,10 @@ def chat(
     thinking: bool = False,
     max_new_tokens: int = 64,
     sample: bool = False,
+    changed: bool = False,
 ) -> None:
     how = {"system": system, "sample": sample, "max_new_tokens": max_new_tokens}
+    how |= {"verify": not changed}
     greeting, reply = open_model(model, tools=_tools(tools) if tools else None, **how)
     print(greeting, file=sys.stderr)
     talk(reply, lines=_typed() if sys.stdin.isatty() else sys.stdin, thinking=thinking)
@@ -35,18 +37,20 @@ def open_model(
     tools: list[dict[str, Any]] | None = None,
     sample: bool = False,
     max_new_tokens: int = 64,
+    verify: bool = True,
 ) -> tuple[str, Callable[[Messages], str]]:
     """A greeting, and a function from the conversation so far to the reply.
 
     Args:
         name: the folder of a saved run (it has a run.json), or a profile, a model folder, a hub id.
         system: the system message of a saved run; ValueError for a base model. So `tools`.
+        verify: whether a saved run is refused when a file is not as it was saved.
     """
     options = {"sample": sample, "max_new_tokens": max_new_tokens}
     if (Path(name) / "run.json").is_file():
         from sftlab.train import load_run
 
-        run = load_run(name)
+        run = load_run(name, verify=verify)
         first = [{"role": "system", "content": system}] if system else []
         separate = "reasoning_content" in run.tokenizer.chat_template
 
@@ -64,9 +68,9 @@ def open_model(
         if value is not None:
             raise ValueError(f"{name} is a base model, which takes no {option}; open a saved run")
     from sftlab.measure import complete
-    from sftlab.models import load
+    from sftlab.models import find_profile, load
 
-    model, tokenizer = load(name)
+    model, tokenizer = load(find_profile(name, verify=verify))
 
     def continue_text(turns: Messages) -> str:
         # The space before a word belongs to the word: a text that ends in one is continued badly.

@@ -66,6 +66,7 @@ def doctor(
     turns: str = "all",
     start: str = "auto",
     meta: list[str] | None = None,
+    changed: bool = False,
 ) -> None:
     if template is None and tokenizer is None:
         raise ValueError("name what to examine: --template, --tokenizer with its own, or both")
@@ -78,7 +79,7 @@ def doctor(
     how = Settings(turns=turns, start=start)
     found = examine(
         template,
-        tokenizer=None if tokenizer is None else _tokenizer(tokenizer),
+        tokenizer=None if tokenizer is None else _tokenizer(tokenizer, verify=not changed),
         conversations=None if data is None else read(data, meta=meta or ()),
         max_length=max_length,
         turns=how.turns,
@@ -89,19 +90,15 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _tokenizer(name: str) -> Any:
-    from sftlab.models import load_tokenizer
+def _tokenizer(name: str, *, verify: bool) -> Any:
+    from sftlab.models import Profile, find_profile, load_tokenizer
 
-    folder = os.path.expanduser(name)
-    here = {
-        file for file in ("tokenizer_config.json", "config.json") if Path(folder, file).is_file()
-    }
-    if here != {"tokenizer_config.json"}:
-        return load_tokenizer(name)
-    from transformers import AutoTokenizer  # a saved run need not hold a whole model
-
-    options = {"local_files_only": True, "trust_remote_code": False}
-    return AutoTokenizer.from_pretrained(folder, **options)
+    folder = Path(os.path.expanduser(name))
+    if (folder / "tokenizer_config.json").is_file() and not (folder / "config.json").is_file():
+        # A run of adapters, or a tokenizer alone, of which no model is looked for.
+        own = Profile(name=name, source=str(folder.resolve()), verify=verify)
+        return load_tokenizer(own)
+    return load_tokenizer(find_profile(name, verify=verify))
 
 
 @command
@@ -115,6 +112,7 @@ def mask(
     no_end_of_turn: bool = False,
     max_length: int | None = None,
     meta: list[str] | None = None,
+    changed: bool = False,
 ) -> None:
     from sftlab.chat import find_template, setup_tokenizer
     from sftlab.data import read
@@ -124,7 +122,7 @@ def mask(
     rows = check_examples(read(messages, meta=meta or ()))
     if row > len(rows):
         raise ValueError(f"--row {row}: {messages} has {len(rows)} rows; give one from 1")
-    found = _tokenizer(tokenizer)
+    found = _tokenizer(tokenizer, verify=not changed)
     template = template or ("own" if found.chat_template else "chatml")
     how = Settings(turns=turns, start=start, template=template)
     setup_tokenizer(found, template=template)  # as the training does

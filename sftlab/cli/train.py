@@ -26,6 +26,7 @@ def train(
     meta: list[str] | None = None,
     skip_bad: bool = False,
     anyway: bool = False,
+    changed: bool = False,
 ) -> None:
     from sftlab.course import parse_parameter
     from sftlab.data import DataFile
@@ -50,7 +51,7 @@ def train(
     given |= {"template": template, "turns": turns, "start": start, "seed": seed}
     given |= dict(parse_parameter(text) for text in set_ or [])
     settings = Settings().changed(**{k: v for k, v in given.items() if v is not None})
-    base = find_profile(profile)
+    base = find_profile(profile, verify=not changed)
     options = {"skip_bad": skip_bad, "anyway": anyway, "group": group, "meta": meta or []}
     DataFile(file)  # or a RecordsError with what to do
     wanted = run_identity(file, base, settings, **options)
@@ -97,12 +98,12 @@ def preflight(profile: str = "tiny", method: str | None = None) -> None:
 
 
 @command
-def merge(run: Path, out: Path, dtype: str | None = None) -> None:
+def merge(run: Path, out: Path, dtype: str | None = None, changed: bool = False) -> None:
     from sftlab.train import RunError, load_run
 
     if out.is_file() or any(out.glob("*")):
         raise RunError(f"{out} is a file, or not empty; give --out a new folder")
-    made = load_run(run, merge=True, dtype=dtype)
+    made = load_run(run, merge=True, dtype=dtype, verify=not changed)
     made.save(out)
     print(f"{out} is a plain model of {made.model.num_parameters():,} weights, {made.model.dtype}")
     print("files    ", *sorted(file.name for file in out.iterdir()))

@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-_SIZES = ["expert_stacks", "find_architecture", "layer_roles", "read_configuration"]
+_SIZES = ["build_empty", "expert_stacks", "find_architecture", "layer_roles", "read_configuration"]
 _GPUS = ["Case", "GPUS", "UTILISATION", "find_gpu", "on_gpus", "operations_per_token", "speed"]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(

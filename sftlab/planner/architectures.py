@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftlab.models import ModelNotAvailableError, UnknownProfileError, find_profile, load_config
+from sftlab.models import (
+    ModelNotAvailableError,
+    UnknownProfileError,
+    find_profile,
+    first_line,
+    load_config,
+)
 from sftlab.paths import DATA
 
 ATTENTION = re.compile("attn|attention", re.I)
@@ -58,12 +64,29 @@ def find_architecture(model: str | Path) -> Architecture:
     Raises ArchitectureError when there is no such model, its configuration can't be read or
     fetched, or it is not a causal language model.
     """
+    empty = build_empty(read_configuration(model), name=str(model))
+    try:
+        return _sizes(empty, name=str(model))
+    except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
+        raise ArchitectureError(f"{model}: its sizes can't be told: {first_line(error)}") from error
+
+
+def build_empty(config: Any, *, name: str) -> Any:
+    """The model of a configuration on torch's meta device, where it has shapes and no memory.
+
+    Raises ArchitectureError where transformers can't build one.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = read_configuration(model)
-    with torch.device("meta"):
-        return _sizes(AutoModelForCausalLM.from_config(config), name=str(model))
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:  # sizes that are damaged end in whatever torch raises
+        raise ArchitectureError(
+            f"{name}: no model can be built as its config.json says: {first_line(error)}; copy or "
+            "fetch the folder again"
+        ) from error
 
 
 def read_configuration(model: str | Path) -> Any:
@@ -74,11 +97,13 @@ def read_configuration(model: str | Path) -> Any:
     shipped = {file.stem: json.loads(file.read_text("utf-8")) for file in files}
     remedy = f"built-in architectures: {', '.join(shipped)}"
     try:
-        source = None if str(model) in shipped else find_profile(model).source
+        # What is there is counted, changed or not: a run that has changed is not loaded.
+        profile = None if str(model) in shipped else find_profile(model, verify=False)
+        source = profile and profile.source
         for name, stated in shipped.items():
             if name == str(model) or stated["hub"] == source:
                 return AutoConfig.for_model(**stated["config"])
-        return load_config(find_profile(model))
+        return load_config(profile)
     except (UnknownProfileError, ModelNotAvailableError) as error:
         raise ArchitectureError(f"{error}; {remedy}") from error
 

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, PrefixTuningConfig
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
 from sftlab.models import ADAPTED, QUANTISED, Profile, load, load_config
-from sftlab.planner import expert_stacks, layer_roles
+from sftlab.planner import build_empty, expert_stacks, layer_roles
 from sftlab.train.settings import LORA_CONFIG, Settings, SettingsError
 
 
@@ -42,8 +42,7 @@ def load_base(profile: Profile, settings: Settings) -> tuple[PreTrainedModel, An
 def check_targets(profile: Profile, settings: Settings) -> None:
     """Refuse what LoRA can't be put on; of the model config.json alone is read."""
     if settings.method in ADAPTED and settings.method != "prefix":
-        with torch.device("meta"):
-            lora_targets(AutoModelForCausalLM.from_config(load_config(profile)), settings)
+        lora_targets(build_empty(load_config(profile), name=profile.name), settings)
 
 
 def lora_targets(model: PreTrainedModel, settings: Settings) -> dict[str, list[str]]:

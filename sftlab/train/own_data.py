@@ -6,7 +6,6 @@
 The split depends on the file alone, so that runs with other settings are measured on the same rows.
 """
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from sftlab.chat import IGNORED, Diagnosis, Finding, examine, setup_tokenizer
 from sftlab.data import HeldOut, RecordsError, Report, hold_out, read, validate
+from sftlab.integrity import file_hash
 from sftlab.models import Profile, find_profile, load_tokenizer
 from sftlab.planner import read_configuration
 from sftlab.quiet import quiet_libraries
@@ -219,12 +219,6 @@ def prepare(
         left_out=[(refused[index], rows[index]) for index in sorted(refused)],
         meta=tuple(meta),
     )
-
-
-def file_hash(file: str | Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal text."""
-    with Path(file).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _lengths(rows: Sequence[Row], tokenizer, settings: Settings) -> list[Length]:

@@ -21,13 +21,14 @@ from filelock import FileLock, Timeout
 
 from sftlab.chat import IGNORED
 from sftlab.data import normalise, part_of, validate
+from sftlab.integrity import file_hash
 from sftlab.measure import generate
 from sftlab.models import Profile
 from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import masked, supervise
 from sftlab.train.finetuning import finetune, last_step, untrained
-from sftlab.train.own_data import OwnData, Row, file_hash
+from sftlab.train.own_data import OwnData, Row
 from sftlab.train.run import Run, load_run
 from sftlab.train.settings import Settings, SettingsError
 from sftlab.train.trainer import checkpoints_in, mean_loss
@@ -117,7 +118,7 @@ def _measure_and_train(data: OwnData, profile: Profile, folder: Path, progress, 
     before, skills = measure(base, held_out), {"before": base.meter()}
     del base  # the training wants its memory
     if (folder / "run.json").is_file():
-        run = load_run(folder)
+        run = load_run(folder, verify=profile.verify)
     else:
         if step := last_step(checkpoints):
             tell(f"going on from step {step}")

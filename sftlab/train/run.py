@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pprint import pformat
 from tempfile import TemporaryDirectory
@@ -12,15 +12,11 @@ from typing import Any
 import pandas as pd
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sftlab.chat import find_template
 from sftlab.data import Message
+from sftlab.integrity import RECORD, changes, hash_files, sealed
 from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
 from sftlab.models import (
@@ -28,9 +24,11 @@ from sftlab.models import (
     QUANTISED,
     Profile,
     add_adapters,
+    base_of,
     find_profile,
+    first_line,
+    load_tokenizer,
     load_weights,
-    read_adapters,
 )
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_row
@@ -207,7 +205,15 @@ class Run:
         return folder
 
     def write(self, folder: Path) -> None:
-        """The same beside what else is in the folder; run.json comes last."""
+        """The same beside what else is in the folder; run.json comes last, with all hashes."""
+        record = {"settings": asdict(self.settings), **{n: getattr(self, n) for n in _RECORD}}
+        try:
+            sealed(record)
+        except ValueError as error:  # NaN is no JSON
+            raise RunError(
+                f"the run's record can't be written ({error}): a training whose numbers are not "
+                "finite has no use; train again with a lower learning_rate (--rate)"
+            ) from error
         options = {}
         if self.adapted:
             profile = self.provenance["profile"]
@@ -232,9 +238,7 @@ class Run:
         _add_older_names(folder)
         if self._meter is not None:
             self._meter.to_parquet(folder / METER)
-        record = {"settings": asdict(self.settings), **{n: getattr(self, n) for n in _RECORD}}
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+        (folder / RECORD).write_bytes(sealed({**record, "files": hash_files(folder)}))
 
 
 def _render(template: str, **values: Any) -> str:
@@ -266,28 +270,36 @@ def _add_older_names(folder: Path) -> None:
         file.write_text(json.dumps(stated, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load_run(folder: str | Path, *, merge: bool = False, dtype: str | None = None) -> Run:
+def load_run(
+    folder: str | Path, *, merge: bool = False, dtype: str | None = None, verify: bool = True
+) -> Run:
     """Open a run that `Run.save` wrote; the network is used only for a hub base not in the cache.
 
     With `merge` it is opened as `Run.merge` makes it, in a `dtype`: what training held in 4 or 8
-    bits is never loaded so.
+    bits is never loaded so. A run of which a file is not as it was saved is refused, and so is its
+    base, unless `verify` is False; this tells damage and changes, and is no signature. Code that a
+    folder brings or names is never run.
 
     Raises:
-        RunError: the folder holds no run, or one that can't be merged.
+        RunError: the folder holds no run, one that has changed, or one that can't be merged.
         ModelNotAvailableError: the base of its adapters is not there, or not the one it was.
     """
     folder = Path(folder)
+    if verify and (said := changes(folder)):
+        raise RunError(said)
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         settings = Settings(**record["settings"])
         profile = Profile(**record["provenance"]["profile"])
         fields = {name: record[name] for name in _RECORD}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        adapted = settings.method in ADAPTED and not fields["provenance"].get("merged")
+        kept = (folder / METER).is_file() and not merge
+        meter = pd.read_parquet(folder / METER) if kept else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(
-            f"{folder} can't be opened as a run: {error}; give the folder that Run.save or "
-            "`sftlab train --out` wrote"
+            f"{folder} can't be opened as a run: {first_line(error)}; give the folder that Run.save"
+            " or `sftlab train --out` wrote, copied again if it is damaged"
         ) from error
-    adapted = settings.method in ADAPTED and not fields["provenance"].get("merged")
     merge = merge and adapted
     if merge and settings.method == "prefix":
         raise RunError(
@@ -296,24 +308,25 @@ def load_run(folder: str | Path, *, merge: bool = False, dtype: str | None = Non
         )
     if dtype not in (None, *DTYPES):
         raise RunError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
-    kept = (folder / METER).is_file() and not merge
-    meter = pd.read_parquet(folder / METER) if kept else None
+    # What `changes` has read is not read again: `verify` is the base's from here.
+    own = replace(profile, name=str(folder), source=str(folder.resolve()), verify=False)
     with quiet_libraries():
-        options = {"local_files_only": True, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer = load_tokenizer(own)
         if merge:
             halved = settings.method in QUANTISED and settings.bf16
             dtype = dtype or ("bfloat16" if halved else "float32")
-            model = load_weights(find_profile(folder), dtype=getattr(torch, dtype))
+            own = replace(own, method="full", verify=verify)
+            model = load_weights(own, dtype=getattr(torch, dtype))
         elif adapted:
-            model, _ = load_base(read_adapters(folder)[0], settings)
+            model, _ = load_base(base_of(replace(own, verify=verify)), settings)
             model = add_adapters(model, folder)
             cast_adapters(model, settings.adapter_dtype)
         else:
-            options |= {"use_safetensors": True, "dtype": getattr(torch, dtype or "float32")}
-            model = AutoModelForCausalLM.from_pretrained(folder, **options)
+            model = load_weights(own, dtype=getattr(torch, dtype or "float32"))
             if not profile.embedded:
                 model.to(pick_device())  # as `load` places its base
+    if adapted and not verify:
+        fields["provenance"]["profile"]["verify"] = False  # it can be merged, as it was opened
     if merge:
         source = profile.name if Path(profile.source).is_absolute() else profile.source
         described = asdict(profile) | {"source": source}  # it needs its base no more

@@ -59,7 +59,7 @@ def saved(tmp_path, monkeypatch):
             return f"{heard} {tools} {options.get('sample')}"
 
     (tmp_path / "run.json").write_text("{}")
-    monkeypatch.setattr(sftlab.train, "load_run", lambda folder: Saved(), raising=False)
+    monkeypatch.setattr(sftlab.train, "load_run", lambda folder, verify: Saved(), raising=False)
     return Saved, str(tmp_path)
 
 
