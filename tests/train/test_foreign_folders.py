@@ -76,13 +76,13 @@ def plant(folder, trace, how):
     rewritten(folder / "generation_config.json", custom_generate="evil")
     if "config" in how or (folder / "config.json").is_file():
         rewritten(folder / "config.json", auto_map=autos)
-    if how == "unheard-of config":
+    if how in ("unheard-of config", "tokenizer_class"):
         rewritten(folder / "config.json", model_type="unheard-of")
     if how == "hub config":
         hub = {name: f"owner/repo--{ref}" for name, ref in autos.items() if isinstance(ref, str)}
         rewritten(folder / "config.json", auto_map=hub)
     if how == "tokenizer_class":
-        rewritten(folder / "tokenizer_config.json", tokenizer_class="AutoModelForCausalLM")
+        rewritten(folder / "tokenizer_config.json", tokenizer_class="AutoConfig")
     if how == "kernel config":
         rewritten(folder / "config.json", attn_implementation="owner/kernel")
     if how == "adapters":
