@@ -329,7 +329,8 @@ def test_a_json_document_says_where_it_is_wrong_and_has_a_limit(tmp_path, monkey
     file = write(tmp_path, f"[{ROW},\n{ROW}\n{ROW}]", "a.json")
     (problem,) = validate(file).problems
     assert (problem.line, problem.field) == (3, "column 1")
-    monkeypatch.setattr("sftlab.data.files.LARGEST_JSON", 20)
+    monkeypatch.setattr("sftlab.data.readers.LARGEST_JSON", 20)
+    file.write_text(f'{{"data": [{ROW}]}}', encoding="utf-8")
     (problem,) = validate(file).problems
     assert "is read whole" in problem.what
-    assert "JSON Lines have no limit" in problem.remedy
+    assert "both have no limit" in problem.remedy
