@@ -177,27 +177,29 @@ def _checked_outputs(path: str | Path, *outputs: str | Path | None) -> list[Path
             taken.append(os.fstat(stream))
     found: list[Path | None] = []
     for output in outputs:
-        target = output and Path(os.path.realpath(output))
-        if target and (wrong := _unfit(target, taken, [one for one in found if one])):
+        if output is not None and (wrong := _unfit(Path(output), taken, [*filter(None, found)])):
             raise RecordsError([replace(wrong, file=str(output))])
-        found.append(target)
+        found.append(None if output is None else Path(os.path.realpath(output)))
     return found
 
 
-def _unfit(target: Path, taken: list[os.stat_result], others: list[Path]) -> Problem | None:
+def _unfit(output: Path, taken: list[os.stat_result], others: list[Path]) -> Problem | None:
     """Why rows can't be written to a file, if they can't."""
-    there = target.exists()
-    if there and any(os.path.samestat(target.stat(), one) for one in taken):
-        return problem("overwritten")
-    # Upper and lower case are the same on some systems.
-    if str(target).casefold() in [str(one).casefold() for one in others]:
-        return problem("overwritten")
+    if "\0" in str(output):
+        return problem("output", value="its name holds U+0000")
+    target, there = Path(os.path.realpath(output)), os.path.exists(output)
     wrong = {
-        "it is a folder, a pipe or a device": there and not target.is_file(),
-        "its folder is not there": not target.parent.is_dir(),
-        "it is write-protected": there and not os.access(target, os.W_OK),
+        "it is a folder, a pipe or a device": there and not output.is_file(),
+        "its folder is not there": not there and not target.parent.is_dir(),
+        "it is write-protected": there and not os.access(output, os.W_OK),
     }
-    return next((problem("output", value=why) for why, holds in wrong.items() if holds), None)
+    if why := next((why for why, holds in wrong.items() if holds), None):
+        return problem("output", value=why)
+    same = there and any(os.path.samestat(output.stat(), one) for one in taken)
+    # Upper and lower case are the same on some systems.
+    same = same or str(target).casefold() in [str(one).casefold() for one in others]
+    same = same or (there and any(one.exists() and one.samefile(output) for one in others))
+    return problem("overwritten") if same else None
 
 
 def read(path: str | Path, *, bad: str | Path = "raise", meta: Sequence[str] = ()) -> "Dataset":

@@ -239,7 +239,7 @@ def _object_rows(file: BinaryIO) -> Iterator[FileRow]:
     if isinstance(rows, FileRow):
         yield replace(row, counts=False) if row.problems else rows
     elif not row.problems:
-        yield from map(FileRow, rows)
+        yield from (FileRow(one, size=len(raw)) for one in rows)
     elif key := next((k for k, one in (row.value or {}).items() if one is rows), None):
         document = _Document(io.BytesIO(raw))
         document.skip_to(key)
