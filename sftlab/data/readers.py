@@ -68,9 +68,9 @@ class FileRow:
             row = written(found)
             if deeper(row, DEEPEST_ROW):
                 found.problems.append(problem("deep", value=shown(found.meta)))
-            # A character takes up to six in JSON, and a short turn of `history` seven times as much
-            elif self.size > LARGEST_ROW // 8 and len(json.dumps(row)) > LARGEST_ROW:
-                found.problems.append(_large(self.size, f"{shown(row)} as JSON"))
+            elif self.size > LARGEST_ROW // 10:  # JSON escapes, and short turns take more room
+                size = len(json.dumps(row, ensure_ascii=False).encode())
+                found.problems += [_large(size)] if size >= LARGEST_ROW else []
         return found
 
 
@@ -422,8 +422,8 @@ def of_file(kind: str, value: str | None = None, line: int | None = None, **word
     return FileRow(line=line, problems=[problem(kind, "", value, **words)], counts=False)
 
 
-def _large(size: int, what: str = "it has {:,.1f} MiB") -> Problem:
-    return problem("large-row", "", what.format(size / 2**20), most=LARGEST_ROW // 2**20)
+def _large(size: int) -> Problem:
+    return problem("large-row", "", f"it has {size / 2**20:,.1f} MiB", most=LARGEST_ROW // 2**20)
 
 
 def _json_row(text: str, line: int | None, most: int = LARGEST_ROW) -> FileRow:

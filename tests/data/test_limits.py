@@ -93,6 +93,15 @@ def test_rows_of_an_array_are_read_where_a_buffer_ends(tmp_path):
     assert (wrong.line, wrong.field) == (lines + 1, "column 2")
 
 
+@pytest.mark.parametrize(("unit", "good"), [("a", 1), ("é", 0), ("\x01", 0)])
+def test_a_row_that_is_too_large_as_json_is_told_when_it_is_read(tmp_path, monkeypatch, unit, good):
+    monkeypatch.setattr(readers, "LARGEST_ROW", 1000)
+    (tmp_path / "a.csv").write_text(f"prompt,completion\n{unit * 600},b\n", encoding="utf-8")
+    report = validate(tmp_path / "a.csv", good=tmp_path / "a.jsonl")
+    assert (report.good, report.bad) == (good, 1 - good)
+    assert not good or validate(tmp_path / "a.jsonl").ok
+
+
 def test_read_says_that_rows_take_too_much_memory(tmp_path, monkeypatch):
     (tmp_path / "a.jsonl").write_bytes(ROW * 100)
     monkeypatch.setattr(files, "free_ram", lambda: 10_000)
