@@ -1,5 +1,6 @@
 """Mutated files of all formats: each gives a report that counts its rows, or a RecordsError."""
 
+import csv
 import datetime
 import decimal
 import io
@@ -49,8 +50,6 @@ def rows_of(rng: Random) -> list[dict]:
 def text_file(rng: Random, rows: list[dict], kind: str) -> bytes:
     ascii_ = rng.random() < 0.5
     if kind in ("csv", "tsv"):
-        import csv
-
         names = list(dict.fromkeys(name for row in rows for name in row))
         out = io.StringIO()
         writer = csv.writer(out, "excel" if kind == "csv" else "excel-tab")
