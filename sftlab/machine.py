@@ -87,12 +87,17 @@ def progress_stream() -> TextIO:
 
 def free_memory() -> float:
     """Free bytes of the GPU, or of the memory that this process may still take."""
-    import psutil
-
     if pick_device() == "cuda":
         import torch
 
         return torch.cuda.mem_get_info()[0]
+    return free_ram()
+
+
+def free_ram() -> float:
+    """Free bytes of the memory that this process may still take, beside a GPU's."""
+    import psutil
+
     free = psutil.virtual_memory().available
     with suppress(OSError, ValueError):  # no container, or its limit is the word `max`
         limit, used = (int((CGROUP / f"memory.{k}").read_text()) for k in ("max", "current"))

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import platformdirs
 
@@ -34,6 +35,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(unfinished, path)
+
+
+@contextmanager
+def file_written_atomically(path: Path) -> Iterator[TextIO]:
+    """A temporary text file that takes the name `path` when the block ends without an error."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def validate(
         shown |= {"ok": report.ok and found.ok, "render": list(map(vars, kept))}
     counted = "\n(rows are counted here without the bad ones)" if found and report.bad else ""
     text = f"{report}\n\n{found}{counted}" if found else report
-    print(json.dumps(shown, indent=2, ensure_ascii=False) if json_ else text)
+    # In ASCII, which every terminal and pipe has: JSON knows no other escape.
+    print(json.dumps(shown, indent=2) if json_ else text)
     if not shown["ok"]:
         raise typer.Exit(1)
 

@@ -1,5 +1,6 @@
 """Where the command line starts, and how a mistake is reported."""
 
+import io
 import os
 import sys
 
@@ -11,6 +12,9 @@ app.registered_commands.sort(key=lambda one: [*WORDS].index(one.callback.__name_
 
 def main() -> None:
     """Run the command line; a learner's mistake is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # rows have characters that a terminal may lack
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="sftlab")
     except (ValueError, OSError) as mistake:

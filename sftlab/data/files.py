@@ -1,253 +1,28 @@
-"""Files of rows (JSON Lines, JSON, CSV, TSV, Parquet), read one by one, validated and loaded.
+"""A file of rows validated, with a report, and loaded."""
 
-A mistake costs its row; where a file can't be followed any further, that is a problem of the file,
-and the reading stops. Rows of a JSON document and of Parquet have a number, others also a line.
-"""
-
-import codecs
-import csv
-import io
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from sftlab.data.messages import Conversation
-from sftlab.data.problems import PROBLEMS, Problem, RecordsError, parse_json, problem, shown
-from sftlab.data.shapes import CARRIED, COLUMNS, read_row
+from sftlab.data.problems import Problem, RecordsError, printable, problem
+from sftlab.data.readers import DataFile, FileRow, of_file, written
+from sftlab.machine import free_ram
+from sftlab.paths import file_written_atomically
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMATS = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
-    ".parquet": "parquet",
-}  # fmt: skip
-LARGEST_JSON = 256 * 2**20
-"""Bytes of a JSON document, which is held in memory as a whole."""
-
-
-@dataclass(slots=True)
-class FileRow:
-    """One row, or a problem of the file that belongs to no row (`counts` is false)."""
-
-    value: Any = None
-    line: int | None = None
-    problems: list[Problem] = field(default_factory=list)
-    text: str | None = None  # of a row that could not be read
-    counts: bool = True
-
-    def converted(self, meta: Sequence[str] = ()) -> Conversation:
-        if self.problems:
-            return Conversation(problems=self.problems)
-        return read_row(self.value, meta=meta)
-
-
-class DataFile:
-    """Iterates over the rows of a file.
-
-    Raises RecordsError when there is no such file, or its name says no format.
-    """
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.format = FORMATS.get(self.path.suffix.lower())
-        wrong = None
-        if not self.path.is_file():
-            wrong = problem("no-file")
-        elif self.format is None:
-            wrong = problem("format", known=", ".join(FORMATS))
-        if wrong:
-            raise RecordsError([replace(wrong, file=str(path))])
-
-    def __iter__(self) -> Iterator[FileRow]:
-        if self.path.stat().st_size == 0:
-            yield _of_file("no-bytes")
-        elif self.format == "parquet":
-            yield from _parquet_rows(self.path)
-        else:
-            with self.path.open("rb") as file:
-                yield from self._text_rows(file)
-
-    def _text_rows(self, file: BinaryIO) -> Iterator[FileRow]:
-        head = file.read(2**20)
-        file.seek(0)
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head[:4]:
-            yield _of_file("utf16", shown(head[:60]), line=1)
-        elif self.format in ("csv", "tsv"):
-            yield from _csv_rows(file, "\t" if self.format == "tsv" else ",;\t|")
-        elif self._is_document(head.decode("utf-8-sig", "replace").strip()):
-            yield from self._document_rows(file)
-        elif _is_pretty(head.decode("utf-8-sig", "replace")):
-            yield _of_file("pretty", line=1)
-        else:
-            for number, raw in enumerate(file, start=1):
-                if raw.strip():
-                    text = raw.decode("utf-8", "surrogateescape")
-                    yield _json_row(text.removeprefix("\ufeff").rstrip("\r\n"), number)
-
-    def _is_document(self, head: str) -> bool:
-        """Whether it is one JSON document or has one row a line, whatever the file's name says."""
-        first, _, rest = head.partition("\n")
-        one_a_line = rest and isinstance(parse_json(first)[0], dict)
-        return first.startswith("[") or (self.format == "json" and not one_a_line)
-
-    def _document_rows(self, file: BinaryIO) -> Iterator[FileRow]:
-        """The elements of an array, or of the one array in an object; or one object as the row."""
-        if (size := self.path.stat().st_size) > LARGEST_JSON:
-            most = LARGEST_JSON // 2**20
-            yield _of_file("large-json", f"{size / 2**20:,.0f} MiB", most=most)
-            return
-        text = file.read().decode("utf-8-sig", "surrogateescape").rstrip()
-        row = _json_row(text, None)
-        if row.problems and isinstance(row.value, list):
-            yield from _elements(text, len(row.value))
-            return
-        if row.problems:
-            yield replace(row, counts=False)
-            return
-        rows = _rows_in(row.value) if isinstance(row.value, dict) else row.value
-        if isinstance(rows, FileRow):
-            yield rows
-        else:
-            yield from map(FileRow, rows if isinstance(rows, list) else [rows])
-
-
-def _is_pretty(head: str) -> bool:
-    """Whether the first row goes on after its line, as JSON with an indent does."""
-    first, _, rest = head.lstrip().partition("\n")
-    return first.startswith("{") and first.rstrip()[-1] in "{[,:" and rest[:1] in (" ", "\t")
-
-
-def _rows_in(found: dict[str, Any]) -> list | FileRow:
-    """The rows of an object: of its one array, of a table by columns, or the object as the row."""
-    if COLUMNS & found.keys():
-        indexes = {tuple(one) if isinstance(one, dict) else () for one in found.values()}
-        values = [list(one.values()) if isinstance(one, dict) else one for one in found.values()]
-        even = all(isinstance(one, list) for one in values) and len({*map(len, values)}) == 1
-        texts = (found[name] for name in COLUMNS & found.keys())
-        if even and len(indexes) == 1 and not any(_has_objects(one) for one in texts):
-            return [dict(zip(found, row, strict=True)) for row in zip(*values, strict=True)]
-        return [found]
-    arrays = [key for key, one in found.items() if _has_objects(one)]
-    if len(arrays) > 1:
-        return _of_file("arrays", shown(arrays))
-    if arrays:
-        beside = [key for key in found if key not in arrays and key.lower() not in CARRIED]
-        return _of_file("beside", shown(beside)) if beside else found[arrays[0]]
-    if found and all(isinstance(one, dict | list) for one in found.values()):
-        return _of_file("table", shown(found))
-    return [found]
-
-
-def _has_objects(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-
-def _elements(text: str, count: int) -> Iterator[FileRow]:
-    """Each element of a JSON array read by itself, so that a mistake costs its row alone."""
-    decode = json.JSONDecoder(parse_int=float).raw_decode  # int() refuses more than 4,300 digits
-    end = text.index("[") + 1
-    for _ in range(count):
-        start = re.compile(r"[\s,]*").match(text, end).end()
-        end = decode(text, start)[1]
-        yield _json_row(text[start:end], None)
-
-
-def _csv_rows(file: BinaryIO, delimiters: str) -> Iterator[FileRow]:
-    text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
-    first = text.readline(2**20)
-    text.seek(0)
-    csv.field_size_limit(2**31 - 1)  # of the process; by default a cell has 128 kB
-    # strict: a quote that is never closed would else swallow the rest of the file.
-    reader = csv.reader(text, delimiter=max(delimiters, key=first.count), strict=True)
-    header = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield FileRow(line=line, problems=[problem("csv", value=str(error))], text="")
-            continue
-        written = ",".join(cells)
-        if bad := _not_utf8(written, line):
-            yield bad
-        elif not any(cells):
-            continue  # a blank line, as spreadsheets write it
-        elif header is None:
-            header = [cell or f"Unnamed: {n}" for n, cell in enumerate(cells)]
-            if not COLUMNS & {*header}:
-                (wrong,) = read_row(dict(zip(header, header, strict=False))).problems
-                if wrong.what == PROBLEMS["no-shape"][0]:
-                    wrong = problem("header", "", shown(cells))
-                yield FileRow(line=line, problems=[wrong], counts=False)
-                return
-            if len({*header}) < len(header):
-                yield _of_file("same-column", shown(cells), line=line)
-        elif len(cells) != len(header):
-            value = f"{len(cells)} where the header has {len(header)}"
-            yield FileRow(line=line, problems=[problem("cells", value=value)], text=written)
-        else:
-            yield FileRow(dict(zip(header, cells, strict=True)), line)
-
-
-def _parquet_rows(path: Path) -> Iterator[FileRow]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    def text(one: Any) -> str:
-        return one.decode("utf-8", "backslashreplace") if isinstance(one, bytes) else str(one)
-
-    try:
-        # pre_buffer would hold a whole row group, and a file may be one row group.
-        with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as table:
-            names = table.schema_arrow.names
-            if len(set(names)) < len(names):
-                yield _of_file("same-column", shown(names))
-            for batch in table.iter_batches(batch_size=256):
-                for row in batch.to_pylist():
-                    # As JSON has it: dates, bytes and decimals as text, NaN as nothing. Of nested
-                    # objects all have the keys of all, with nulls: those say nothing.
-                    plain = json.loads(json.dumps(row, default=text), parse_constant=lambda n: None)
-                    yield FileRow({key: _without_nulls(one) for key, one in plain.items()})
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        yield _of_file("parquet", shown(" ".join(str(error).split())))
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
-    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
-
-
-def _of_file(kind: str, value: str | None = None, line: int | None = None, **words: Any) -> FileRow:
-    return FileRow(line=line, problems=[problem(kind, "", value, **words)], counts=False)
-
-
-def _json_row(text: str, line: int | None) -> FileRow:
-    if wrong := _not_utf8(text, line):
-        return wrong
-    value, problems = parse_json(text)
-    return FileRow(value, line, problems, text if problems else None)
-
-
-def _not_utf8(text: str, line: int | None) -> FileRow | None:
-    """The row with its problem, where bytes that are not UTF-8 were decoded to lone surrogates."""
-    raw = text.encode("utf-8", "surrogateescape")
-    try:
-        raw.decode()
-    except UnicodeDecodeError as error:
-        near = shown(raw[max(0, error.start - 20) : error.end + 20])
-        wrong = problem("not-utf8", f"byte {error.start + 1}", near)
-        return FileRow(None, line, [wrong], raw.decode("utf-8", "backslashreplace"))
-    return None
+HOPELESS = 10_000
+"""Bad rows at the beginning, without a good one, after which the rest is not read."""
+MOST_NAMES = 1000
+"""Different names and problems that a report counts apart; rows may each have their own."""
 
 
 @dataclass(kw_only=True)
@@ -289,14 +64,15 @@ class Report:
             self.characters += sum(len(message["content"]) for message in found.messages)
             self.used.update(sorted(found.used))
             # `messages[3].id` counts as `messages[].id`.
-            names = (re.sub(r"\[\d+\]", "[]", name) for name in found.meta)
-            self.meta.update(dict.fromkeys(names, 1))
+            names = (printable(re.sub(r"\[\d+\]", "[]", name), 100) for name in found.meta)
+            self.meta.update(dict.fromkeys((_known(self.meta, name) for name in names), 1))
         at = {"file": self.file, "row": self.rows if row.counts else None}
         found.problems = [replace(o, line=row.line or o.line, **at) for o in found.problems]
         for one in found.problems:
-            self.kinds[one.what] += 1
-            if self.kinds[one.what] <= self.limit:
-                self.problems.append(one)
+            what = _known(self.kinds, one.what)
+            self.kinds[what] += 1
+            if self.kinds[what] <= self.limit:
+                self.problems.append(replace(one, what=what))
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -321,6 +97,10 @@ class Report:
         return "\n".join(lines)
 
 
+def _known(counts: Counter[str], name: str) -> str:
+    return name if name in counts or len(counts) < MOST_NAMES else "(further ones)"
+
+
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {times:,}" for name, times in counts.most_common())
 
@@ -342,55 +122,116 @@ def validate(
             `problems`, and `value`, or `text` where it could not be read.
         meta: names of columns, and of keys of messages, to carry along in `meta`.
 
-    Raises RecordsError for a file that can't be read, or an output that is the file itself.
+    Raises RecordsError for a file that can't be read, and for an output that can't be written. An
+    output takes its place at the end: until then what was there before is left as it was.
     """
-    source, report = DataFile(path), Report(file=str(path), limit=limit)
-    outputs = [target for target in (path, good, bad) if target is not None]
-    if len({os.path.realpath(target) for target in outputs}) < len(outputs):
-        wrong = problem("overwritten", value=", ".join(map(str, outputs)))
-        raise RecordsError([replace(wrong, file=str(path))])
-    with ExitStack() as files:
-        keep, reject = (
-            target and files.enter_context(Path(target).open("w", encoding="utf-8", newline="\n"))
-            for target in (good, bad)
-        )
-        for row in source:
-            found = report.add(row, meta)
-            if keep and not found.problems:
-                kept = {"messages": found.messages, "tools": found.tools, "meta": found.meta}
-                kept = {key: value for key, value in kept.items() if value}
-                print(json.dumps(kept, ensure_ascii=False), file=keep)
-            elif reject and found.problems and row.counts:
-                where = {"row": report.rows} if row.line is None else {"line": row.line}
-                held = {"value": row.value} if row.text is None else {"text": row.text}
-                rejected = {**where, "problems": [vars(one) for one in found.problems], **held}
-                print(json.dumps(rejected, ensure_ascii=False), file=reject)
-    if not report.rows and report.ok:
-        report.add(_of_file("no-rows"))
+    report = Report(file=printable(str(path)), limit=limit)
+    for _ in _checked_rows(path, report, good, bad, meta):
+        pass
     return report
 
 
+def _checked_rows(
+    path: str | Path,
+    report: Report,
+    good: str | Path | None,
+    bad: str | Path | None,
+    meta: Sequence[str],
+) -> Iterator[Conversation]:
+    """Each row as it is read, counted in the report and written to where it belongs."""
+    source, outputs = DataFile(path), _checked_outputs(path, good, bad)
+    try:
+        with ExitStack() as files:
+            keep, reject = (
+                target and files.enter_context(file_written_atomically(target))
+                for target in outputs
+            )
+            for row in source:
+                found = report.add(row, meta)
+                if keep and not found.problems:
+                    print(json.dumps(written(found), ensure_ascii=False), file=keep)
+                elif reject and found.problems and row.counts:
+                    where = {"row": report.rows} if row.line is None else {"line": row.line}
+                    held = {"value": row.value} if row.text is None else {"text": row.text}
+                    rejected = {**where, "problems": [vars(one) for one in found.problems], **held}
+                    print(json.dumps(rejected, ensure_ascii=False), file=reject)
+                yield found
+                if report.bad == HOPELESS and not report.good:
+                    report.add(of_file("hopeless", rows=f"{HOPELESS:,}"))
+                    break
+    except OSError as error:  # a full disk, say; of the file that is read it is a problem
+        wrong = problem("output", value=error.strerror or str(error))
+        raise RecordsError(
+            [replace(wrong, file=", ".join(map(str, filter(None, outputs))))]
+        ) from None
+    if not report.rows and report.ok:
+        report.add(of_file("no-rows"))
+
+
+def _checked_outputs(path: str | Path, *outputs: str | Path | None) -> list[Path | None]:
+    """The files that links lead to; RecordsError where one is not a file of its own."""
+    # A shell may write this process's output to a file, too.
+    taken = [os.stat(path)]
+    for stream in (1, 2):
+        with suppress(OSError):
+            taken.append(os.fstat(stream))
+    found: list[Path | None] = []
+    for output in outputs:
+        if output is not None and (wrong := _unfit(Path(output), taken, [*filter(None, found)])):
+            raise RecordsError([replace(wrong, file=str(output))])
+        found.append(None if output is None else Path(os.path.realpath(output)))
+    return found
+
+
+def _unfit(output: Path, taken: list[os.stat_result], others: list[Path]) -> Problem | None:
+    """Why rows can't be written to a file, if they can't."""
+    if "\0" in str(output):
+        return problem("output", value="its name holds U+0000")
+    target, there = Path(os.path.realpath(output)), os.path.exists(output)
+    wrong = {
+        "it is a folder, a pipe or a device": there and not output.is_file(),
+        "its folder is not there": not there and not target.parent.is_dir(),
+        "it is write-protected": there and not os.access(output, os.W_OK),
+    }
+    if why := next((why for why, holds in wrong.items() if holds), None):
+        return problem("output", value=why)
+    same = there and any(os.path.samestat(output.stat(), one) for one in taken)
+    # Upper and lower case are the same on some systems.
+    same = same or str(target).casefold() in [str(one).casefold() for one in others]
+    same = same or (there and any(one.exists() and one.samefile(output) for one in others))
+    return problem("overwritten") if same else None
+
+
 def read(path: str | Path, *, bad: str | Path = "raise", meta: Sequence[str] = ()) -> "Dataset":
-    """The rows of a file as a `datasets.Dataset` of `messages` and `meta`, in memory.
+    """The rows of a file as a `datasets.Dataset` of `messages` and `meta`, all in memory.
 
     `bad` is "raise", "drop", or the path of a JSONL file for the bad rows with their problems;
     `meta` is as for `validate`. Where a row has tools, there is a column `tools` too. The Dataset
     stores JSON text, which its rows are read from: `to_pandas` gives the text.
 
-    Raises RecordsError when a row is wrong and `bad` is "raise", no row is good, or the file itself
-    is not sound: it is cut off, say.
+    Raises RecordsError when a row is wrong and `bad` is "raise", no row is good, the file itself is
+    not sound (it is cut off, say), or its rows take more memory than is free.
     """
     from datasets import Dataset
 
-    report = validate(path, bad=None if bad in ("raise", "drop") else bad, meta=meta)
-    if (report.bad and bad == "raise") or report.broken or not report.good:
-        raise RecordsError(report.problems, report.problems_total)
-    found = (row.converted(meta) for row in DataFile(path))
-    rows = [vars(one) for one in found if not one.problems]
-    columns = [name for name in _COLUMNS if name != "tools" or report.used["tools"]]
+    report, free, held = Report(file=printable(str(path)), limit=100), free_ram(), 0
     # JSON, because Arrow would give all messages the keys of all. Not the feature `Json`: that of
     # datasets 5.2 reads 0.3 as 0.30000000000000004, and keeps ten decimals.
-    texts = {name: [json.dumps(row[name]) for row in rows] for name in columns}
+    texts: dict[str, list[str]] = {name: [] for name in _COLUMNS}
+    for one in _checked_rows(path, report, None, None if bad in ("raise", "drop") else bad, meta):
+        if not one.problems and not (report.bad and bad == "raise"):
+            for name, column in texts.items():
+                column.append(json.dumps(getattr(one, name)))
+                held += len(column[-1])
+            if 3 * held > free:  # as texts here, and in Arrow twice while it is made
+                wrong = problem("large-file", value=f"{3 * held / 1e9:,.1f} GB")
+                raise RecordsError([replace(wrong, file=str(path))])
+    if (report.bad and bad == "raise") or report.broken or not report.good:
+        # What is wrong with the file comes first: five problems are shown.
+        problems = sorted(report.problems, key=lambda one: one.row is not None)
+        raise RecordsError(problems, report.problems_total)
+    if not report.used["tools"]:
+        del texts["tools"]
     return Dataset.from_dict(texts).with_transform(_from_json)
 
 

@@ -25,6 +25,21 @@ def shown(value: Any) -> str:
     return _SHORT.repr(value)
 
 
+def printable(text: str, most: int = 1000) -> str:
+    """A name as it can be printed and encoded: a terminal obeys control characters."""
+    text = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested in more levels."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [one for one in level if isinstance(one, dict | list)]
+        level = [o for one in level for o in (one.values() if isinstance(one, dict) else one)]
+    return bool(level)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake, with its place and what to do about it."""
@@ -36,6 +51,10 @@ class Problem:
     file: str = ""
     line: int | None = None  # where the row begins, from 1; None in Parquet and JSON documents
     row: int | None = None  # from 1; None for what concerns the whole file
+
+    def __post_init__(self):
+        object.__setattr__(self, "file", printable(self.file))
+        object.__setattr__(self, "field", printable(self.field, 100))
 
     @property
     def place(self) -> str:
@@ -101,6 +120,9 @@ def parse_json(text: str) -> tuple[Any, list[Problem]]:
         value = json.loads(text, **hooks, parse_int=number, parse_float=number)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
+        # What is read can be written: json needs some levels of Python's stack for each of its own.
+        if text.count("[") + text.count("{") > 500 and deeper(value, 500):
+            raise RecursionError
         return value, problems
     except UnicodeEncodeError as error:
         near = shown(error.object[max(0, error.start - 20) : error.end + 20])
@@ -108,11 +130,11 @@ def parse_json(text: str) -> tuple[Any, list[Problem]]:
     except RecursionError:
         return None, [problem("deep", value=shown(text[:61]))]
     except json.JSONDecodeError as error:
-        return None, [_not_json(error, text)]
+        return None, [not_json(error, text)]
 
 
-def _not_json(error: json.JSONDecodeError, text: str) -> Problem:
-    """Why a text is not JSON, with the place in it."""
+def not_json(error: json.JSONDecodeError, text: str, lines: int = 0, column: int = 0) -> Problem:
+    """Why a text is not JSON, with the place in it; lines and a line's beginning come before it."""
     at, end, kind = error.pos, len(text.rstrip()), "not-json"
     near = f"{shown(text[max(0, at - 20) : at + 30])}: {error.msg}"
     if error.msg == "Extra data":
@@ -121,5 +143,7 @@ def _not_json(error: json.JSONDecodeError, text: str) -> Problem:
         kind, at, near = "cut-off", end, shown(text[:end][-60:])
     elif "control character" in error.msg:
         kind = "raw-control"
-    found = problem(kind, f"column {at - text.rfind(chr(10), 0, at)}", near)
-    return replace(found, line=text.count("\n", 0, at) + 1)
+    further = text.count("\n", 0, at)
+    at -= text.rfind("\n", 0, at)
+    found = problem(kind, f"column {at if further else column + at}", near)
+    return replace(found, line=lines + further + 1)

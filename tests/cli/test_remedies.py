@@ -20,7 +20,7 @@ OPTIONS = {
     command: {f"--{name.strip('_').replace('_', '-')}" for name in words.get("options", {})}
     for command, words in WORDS.items()
 }
-LIBRARIES = {"add_special_tokens", "orient", "lines"}  # of transformers and pandas
+LIBRARIES = {"add_special_tokens", "orient", "lines", "row_group_size"}  # of libraries
 
 
 def toml_remedies(path):
