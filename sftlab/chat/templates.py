@@ -187,14 +187,15 @@ class Template:
             at = f" at line {line}{self._quoted(line)}" if line else ""
             if isinstance(error, LimitError | RecursionError | MemoryError):
                 raise self._beyond(error, at) from None
+            said = _short(error)
             if type(error) is jinja2.TemplateError:  # what `raise_exception` raises
                 raise TemplateError(
-                    f"the chat template {self.name} refuses this conversation{at}: {_short(error)}; "
-                    "change the messages as it says, or use another template"
+                    f"the chat template {self.name} refuses this conversation{at}: {said}; change "
+                    "the messages as it says, or use another template"
                 ) from None
             raise TemplateError(
-                f"the chat template {self.name} fails{at}: {type(error).__name__}: {_short(error)}; it "
-                "may need messages of another form (a list of content parts, a tool's name), or "
+                f"the chat template {self.name} fails{at}: {type(error).__name__}: {said}; it may "
+                "need messages of another form (a list of content parts, a tool's name), or "
                 "a variable that it reads"
             ) from error
 
