@@ -212,13 +212,14 @@ class Template:
     def _quoted(self, line: int) -> str:
         """`` (`the line`)``, shortened."""
         source = " ".join("".join(self.text.splitlines()[line - 1 : line]).split())
-        return f" (`{source[:80]}{'...' if len(source) > 80 else ''}`)" if source else ""
+        return f" (`{_short(source[:80])}{'...' if len(source) > 80 else ''}`)" if source else ""
 
 
 def _short(text: Any) -> str:
-    """One line of at most 500 characters."""
+    """One line of about 500 characters at most, with escapes for what can't be printed."""
     line = " ".join(str(text).split())
-    return line if len(line) <= 500 else f"{line[:500]}..."
+    line = line if len(line) <= 500 else f"{line[:500]}..."
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
