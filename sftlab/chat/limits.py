@@ -29,7 +29,7 @@ looks back from each message. Templates of TRL make below 10 a message."""
 CHARACTERS = 5_000_000
 """Characters and items that the operations of one render may give in all; to these come 50 for
 each character of its messages and tools. Templates of TRL make below 10 of each."""
-SECONDS = 10.0
+SECONDS = 5.0
 """Processor time of one render, the last line where the counts say too little."""
 SOURCE = 200_000
 """Characters of a template's text. The longest of TRL has 17,000."""
@@ -53,6 +53,7 @@ _GUARDED = (
     _WIDTHS | _PRODUCTS | _SEARCHES | _SLOW | _ITERATING | {"replace", "format", "format_map"}
 )
 _COMPARING = set("in == eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le".split())
+INNER = ("_loop_vars", "_block_vars")
 _VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
 _CONTAINERS = (list, tuple, dict, set, frozenset, *_VIEWS)
 _SINGLE = {str, int, float, bool, type(None)}
@@ -276,13 +277,18 @@ def limited(environment: jinja2.Environment) -> jinja2.Environment:
 
     def call(context: Any, called: Any, *args: Any, **options: Any) -> Any:
         budget = current()
-        if args and (name := getattr(called, "__name__", "")) in _GUARDED:
+        budget.spend(4 * CALL)  # macros that call each other take some 10 us a call
+        given = args
+        if options:  # jinja2 adds variables of the loop and block, for macros that read a context
+            own = (value for key, value in options.items() if key not in INNER)
+            given = (*args, *own)
+        if given and (name := getattr(called, "__name__", "")) in _GUARDED:
             of = getattr(getattr(called, "__wrapped__", called), "__self__", None)
-            budget.guard(name, [of, *args, *options.values()])
-        if len(args) + len(options) > 1:  # a macro's varargs, a namespace
-            for given in (*args, *options.values()):
-                if isinstance(given, _CONTAINERS):
-                    budget.fits(budget.weigh(given))
+            budget.guard(name, [of, *given])
+        if len(given) > 1:  # a macro's varargs, a namespace
+            for value in given:
+                if isinstance(value, _CONTAINERS):
+                    budget.fits(budget.weigh(value))
         return budget.made(plain_call(context, called, *args, **options))
 
     def plus(total: Any, *rest: Any) -> Any:

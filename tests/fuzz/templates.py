@@ -26,10 +26,10 @@ TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "par
 BOMBS = """{% for i in range(99999) %}@{% endfor %}
 {% for i in range(99999) if i %}{% for j in range(99999) %}@{% endfor %}{% endfor %}
 {% macro f() %}@{{ f() }}{% endmacro %}{{ f() }}
-{% macro f(n) %}{% if n %}{{ f(n - 1) ~ f(n - 1) }}{% endif %}{% endmacro %}{{ f(20) }}
-{% set ns = namespace(x='x') %}{% for i in range(99) %}{% set ns.x = ns.x OP ns.x %}{% endfor %}{{ ns.x }}
-{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}
-{% set ns = namespace(x={}) %}{% for i in range(9) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}
+{% macro f(n) %}{% if n %}{{ f(n - 1) ~ f(n - 1) }}{% endif %}{% endmacro %}{{ f(12) }}
+{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x OP n.x %}{% endfor %}@
+{% set n = namespace(x=1) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}@
+{% set n = namespace(x=1) %}{% for i in range(9) %}{% set n.x = dict(a=n.x, b=n.x) %}{% endfor %}@
 {% set x = 'x' * N %}{{ x|replace('x', x) }}
 {% set x = [messages] * N %}{{ x|tojson }}
 {% for x in [1] recursive %}@{{ loop([1]) }}{% endfor %}
@@ -37,17 +37,29 @@ BOMBS = """{% for i in range(99999) %}@{% endfor %}
 {% set x %}@{{ 'x' * N }}{% endset %}{{ x ~ x }}
 {% block a %}@{{ self.a() }}{% endblock %}
 {% call(x) messages %}@{% endcall %}""".splitlines()
-EXPRESSIONS = """'x' * N;N ** N;'%Nd' % 1;'{:N}'.format(1);'{:{}}'.format(1, N);'%*d' % (N, 1);'x'|center(N);
-'x'.ljust(N);[1]|batch(N, 0)|list;messages|tojson(indent=N);range(N)|list;range(N)|sum;lipsum(N);
-messages|string|indent(N);('x' * N).replace('', 'y' * N);('x' * N)|join('y' * N);1|round(N);'1'.zfill(N);
-'\\t'.expandtabs(N);messages * N;'x'.translate({120: 'x' * N});(1).to_bytes(N, 'big');[[1]] * N|sum(start=[]);
-range(N)|map('string')|join(', ');messages|map(attribute='role')|unique|list;messages|groupby('role')|list;
-dict.fromkeys(range(N), messages);messages[::-1]|length;[messages, tools]|string|length;tools|pprint;
-messages|selectattr('role', 'in', ['user'])|list|length;'a' ~ 'b' + 'c' ~ N;cycler(1, 2).next();
-('%s' * N)|format(*([1] * N));messages|slice(N)|list|length;strftime_now('%Nd')|length;'x' in 'y' * N;
-messages|map('tojson')|list;(messages + messages)|sort(attribute='role')|first;{'a': N}|items|list;N // 7 % 5;
-(-1, 1)|min;messages[1:]|reverse|list|count;'x y'|title|wordcount;joiner(', ')();none;messages.x.y"""
+EXPRESSIONS = """'x' * N;N ** N;'%Nd' % 1;'{:N}'.format(1);'{:{}}'.format(1, N);'%*d' % (N, 1);
+'x'|center(N);'x'.ljust(N);[1]|batch(N, 0)|list;messages|tojson(indent=N);
+range(N)|list;range(N)|sum;lipsum(N);messages|string|indent(N);
+('x' * N).replace('', 'y' * N);('x' * N)|join('y' * N);1|round(N);'1'.zfill(N);
+'\\t'.expandtabs(N);messages * N;'x'.translate({120: 'x' * N});
+(1).to_bytes(N, 'big');[[1]] * N|sum(start=[]);range(N)|map('string')|join(', ');
+messages|map(attribute='role')|unique|list;messages|groupby('role')|list;
+dict.fromkeys(range(N), messages);messages[::-1]|length;
+[messages, tools]|string|length;tools|pprint;
+messages|selectattr('role', 'in', ['user'])|list|length;'a' ~ 'b' + 'c' ~ N;
+cycler(1, 2).next();('%s' * N)|format(*([1] * N));messages|slice(N)|list|length;
+strftime_now('%Nd')|length;'x' in 'y' * N;messages|map('tojson')|list;
+(messages + messages)|sort(attribute='role')|first;{'a': N}|items|list;
+N // 7 % 5;(-1, 1)|min;messages[1:]|reverse|list|count;'x y'|title|wordcount;
+joiner(', ')();none;messages.x.y"""
 EXPRESSIONS = [one.strip() for one in EXPRESSIONS.replace("\n", "").split(";")]
+NESTS = """{% if 1 %}@{% endif %}
+{% for i in [1] %}@{% endfor %}
+{{ (@) }}
+{{ [@] }}
+{{ not @1 }}
+{{ messages@[0] }}
+{% if 0 %}@{% elif 0 %}""".splitlines()
 OUTPUT = 10_000_000
 
 
@@ -72,9 +84,7 @@ def grown(rng: random.Random) -> str:
     def inserted() -> str:
         if rng.random() < 0.3:
             depth = rng.choice([2, 15, 30, 150, 3000])
-            pair = rng.choice([("{% if 1 %}", "{% endif %}"), ("{% for i in [1] %}", "{% endfor %}"),
-                               ("{{ (", ") }}"), ("{{ [", "] }}"), ("{{ not ", "1 }}"),
-                               ("{{ messages", "[0] }}"), ("{% if 0 %}", "{% elif 0 %}")])  # fmt: skip
+            pair = rng.choice(NESTS).split("@")
             return pair[0] * depth + "x" + pair[1] * depth
         made = rng.choice(EXPRESSIONS)
         form = (
@@ -119,9 +129,12 @@ def check(seed: int, folder: Path) -> str:
     except TemplateError as error:
         said = str(error)
         label = re.search(r"not valid|goes beyond a limit|refuses|fails|can't be|nested", said)
-        assert said.isprintable() and len(said) < 1500 and label, f"{case}: {said!r}"  # noqa: PT017
+        bounded = label and said.isprintable() and len(said) < 1500
+        assert bounded, f"{case}: {said!r}"
         return f"refused: {label[0]}"
     assert len(made) < OUTPUT, case
+    if "00000" in text:  # the plain environment folds constants, even where none are reached
+        return "rendered, not compared"
     values = given | {"bos_token": "<s>", "eos_token": "</s>", "documents": None}
     plain = _compile_jinja_template(text).render(messages=template.plain(messages), **values)
     assert re.sub("<Namespace.*>", "", made) == re.sub("<Namespace.*>", "", plain), case
