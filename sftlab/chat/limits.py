@@ -80,7 +80,9 @@ class Budget:
             self._extend()
             if self.passes < 0:
                 raise LimitError(f"its loops make over {PASSES:,} passes in one render")
-        self.spend(1)
+        self.left -= 1
+        if self.left < self.mark:
+            self.look()
         return True
 
     def spend(self, amount: int) -> None:
@@ -294,7 +296,9 @@ def limited(environment: jinja2.Environment) -> jinja2.Environment:
     def plus(total: Any, *rest: Any) -> Any:
         for part in rest:
             total = total + part
-        if type(total) is not int:  # a part is at most as long, and each operation has a look
+        if type(total) is str:
+            current().spend((len(total) + CALL) * len(rest))
+        elif type(total) is not int:  # a part is at most as long, and each operation has a look
             size = len(total) if isinstance(total, (str, list, tuple)) else 1
             current().spend((size + CALL) * len(rest))
             if isinstance(total, (list, tuple)):
