@@ -29,8 +29,6 @@ from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 import jinja2
-import jinja2.compiler
-import jinja2.nodes
 
 from sftlab.chat.templates import (
     REASONING,
@@ -253,17 +251,6 @@ for _kind, _names in _METHODS.items():
         setattr(Shadow, _name, _kind(_name))
 
 
-class _Code(jinja2.compiler.CodeGenerator):
-    """Joins with `~` through the environment's `concat`, as jinja2 joins everything else."""
-
-    def visit_Concat(self, node: jinja2.nodes.Concat, frame: Any) -> None:
-        self.write("environment.concat(map(str, (")
-        for part in node.nodes:
-            self.visit(part, frame)
-            self.write(", ")
-        self.write(")))")
-
-
 def _wrapping(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)  # with the marks by which jinja2 knows what to pass
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -292,8 +279,7 @@ def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
 def _shadow_environment() -> jinja2.Environment:
     """The sandbox of chat templates, in which joined shadows stay shadows."""
     environment = jinja_environment().overlay()
-    environment.code_generator_class = _Code
-    environment.concat = _wrapping("".join)
+    environment.concat = _wrapping(environment.concat)
     environment.call = _wrapping(environment.call)
     filters = environment.filters | {"tojson": _to_json}
     environment.filters = {name: _wrapping(function) for name, function in filters.items()}

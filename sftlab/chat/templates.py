@@ -20,7 +20,8 @@ transformers. `find_template` takes whatever the user has:
 import json
 import tomllib
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -28,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+
+from sftlab.chat.limits import NESTING, SOURCE, Budget, LimitError, limited
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """The keys under which messages carry their reasoning; the first that is there counts."""
@@ -78,12 +81,24 @@ def jinja_environment() -> jinja2.Environment:
     # a copy of it would miss their security fixes. The tests hold renders to `apply_chat_template`.
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    return _compile_jinja_template("").environment
+    return limited(_compile_jinja_template("").environment)
 
 
 @lru_cache(maxsize=512)
 def _compiled(text: str, environment: jinja2.Environment) -> jinja2.Template:
-    return environment.from_string(text)
+    if len(text) > SOURCE:
+        raise LimitError(f"it has {len(text):,} characters, over {SOURCE:,}")
+    with _within({}):  # jinja2 runs filters of constants here
+        return environment.from_string(text)
+
+
+@contextmanager
+def _within(values: Mapping[str, Any]) -> Iterator[None]:
+    token = Budget.current.set(Budget(values))
+    try:
+        yield
+    finally:
+        Budget.current.reset(token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +123,10 @@ class Template:
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 f"the chat template {self.name} is not valid Jinja: line {error.lineno}: "
-                f"{error.message}{self._quoted(error.lineno)}; correct that line"
+                f"{_short(error.message)}{self._quoted(error.lineno)}; correct that line"
             ) from None
+        except Exception as error:
+            raise self._beyond(error) from None
 
     def render(
         self,
@@ -160,26 +177,49 @@ class Template:
         values = {**dict(self.variables), **values, **variables}
         values |= {"messages": messages, "tools": _plain(tools)}
         try:
-            return _compiled(self.text, environment).render(values)
+            with _within(values):
+                return _compiled(self.text, environment).render(values)
+        except TemplateError:
+            raise
         except Exception as error:
             frames = reversed(traceback.extract_tb(error.__traceback__))
             line = next((frame.lineno for frame in frames if frame.filename == "<template>"), None)
             at = f" at line {line}{self._quoted(line)}" if line else ""
+            if isinstance(error, LimitError | RecursionError | MemoryError):
+                raise self._beyond(error, at) from None
+            said = _short(error)
             if type(error) is jinja2.TemplateError:  # what `raise_exception` raises
                 raise TemplateError(
-                    f"the chat template {self.name} refuses this conversation{at}: {error}; "
-                    "change the messages as it says, or use another template"
+                    f"the chat template {self.name} refuses this conversation{at}: {said}; change "
+                    "the messages as it says, or use another template"
                 ) from None
             raise TemplateError(
-                f"the chat template {self.name} fails{at}: {type(error).__name__}: {error}; it "
-                "may need messages of another form (a list of content parts, a tool's name), or "
+                f"the chat template {self.name} fails{at}: {type(error).__name__}: {said}; it may "
+                "need messages of another form (a list of content parts, a tool's name), or "
                 "a variable that it reads"
             ) from error
+
+    def _beyond(self, error: Exception, at: str = "") -> TemplateError:
+        """For what goes beyond a limit: ours, or that of Python on nesting."""
+        what = error
+        if not isinstance(error, LimitError):
+            what = f"it is nested too deep, or calls itself ({type(error).__name__}: {error})"
+        return TemplateError(
+            f"the chat template {self.name} goes beyond a limit{at}: {_short(what)}; shorten what "
+            "it does there, or use another template"
+        )
 
     def _quoted(self, line: int) -> str:
         """`` (`the line`)``, shortened."""
         source = " ".join("".join(self.text.splitlines()[line - 1 : line]).split())
-        return f" (`{source[:80]}{'...' if len(source) > 80 else ''}`)" if source else ""
+        return f" (`{_short(source[:80])}{'...' if len(source) > 80 else ''}`)" if source else ""
+
+
+def _short(text: Any) -> str:
+    """One line of about 500 characters at most, with escapes for what can't be printed."""
+    line = " ".join(str(text).split())
+    line = line if len(line) <= 500 else f"{line[:500]}..."
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -228,12 +268,17 @@ def _arguments(given: Any, as_text: bool) -> Any:
     return parsed if isinstance(parsed, dict) else given
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
     """A value without methods that the sandbox would call, such as those that write files."""
+    if depth > NESTING:
+        raise TemplateError(
+            f"lists and dicts in the messages or tools are nested over {NESTING} deep, or hold "
+            "themselves; a template can't write them: leave them out"
+        )
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_plain(k, depth + 1): _plain(item, depth + 1) for k, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     for kind in (bool, str, int, float):
         if isinstance(value, kind):
             return kind(value)

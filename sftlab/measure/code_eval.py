@@ -9,6 +9,8 @@ delete them. The expected values stay here, so no candidate can claim to be righ
 import json
 import math
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +27,8 @@ from sftlab.measure.code_worker import OUTPUT
 WORKER = Path(__file__).with_name("code_worker.py")
 GRACE = 2.0  # seconds that starting Python may take on a busy machine
 MEGABYTES = 256
+NESTING = 100  # depth of a result, checked before it is parsed
+CODE = 1_000_000  # characters of a candidate
 
 
 def pass_at_k(draws: int, passed: int, k: int) -> float:
@@ -44,14 +48,14 @@ def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -
     A candidate is `{"code", "name", "tests"}`: Python text, the function that it must define, and
     tests as (arguments, expected result) in values of JSON. Equal candidates run once. `seconds` is
     of processor time, rounded up; two more pass on the clock before a sleeping one is stopped.
+    A tuple counts as a list, as in JSON; a whole float may stand for its integer.
 
     Columns: name, passed, fault (empty, or such as `SyntaxError: ...`, `TimeLimit: ...`).
+
+    Raises:
+        ValueError: a candidate has no code, name or tests, or they are not values of JSON.
     """
-    jobs = []
-    for one in candidates:
-        calls, expected = zip(*one["tests"], strict=True)
-        job = {"code": one["code"], "name": one["name"], "calls": calls, "expected": expected}
-        jobs.append(json.dumps(job))
+    jobs = [_job(one, f"candidate {place}") for place, one in enumerate(candidates)]
     faults = {job: _run(json.loads(job), seconds) for job in dict.fromkeys(jobs)}
     rows = [
         (one["name"], not faults[job], faults[job])
@@ -60,48 +64,99 @@ def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -
     return pd.DataFrame(rows, columns=["name", "passed", "fault"])
 
 
+def _job(one: Mapping[str, Any], place: str) -> str:
+    """The candidate as JSON, checked before any runs."""
+    keys = one.keys() if isinstance(one, Mapping) else ()
+    if missing := [key for key in ("code", "name", "tests") if key not in keys]:
+        raise ValueError(f"{place} has no {missing[0]!r}; it needs code, name and tests")
+    code, name, tests = one["code"], one["name"], one["tests"]
+    if not isinstance(code, str) or not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{place}: code must be a text, and name that of a function; got {name!r}")
+    try:
+        pairs = [(list(arguments), right) for arguments, right in tests]
+        text = json.dumps(pairs, allow_nan=False)
+        plain = _depth(text.encode()) <= NESTING and _same(json.loads(text), pairs)
+    except (TypeError, ValueError, RecursionError) as error:
+        pairs, plain = [], error
+    if plain is not True or not pairs:
+        why = "" if isinstance(plain, bool) else f" ({plain})"
+        raise ValueError(
+            f"{place}: tests must be (arguments, expected result) pairs of JSON values, at least "
+            f"one, nested at most {NESTING} deep, keys that are strings, no NaN{why}"
+        )
+    calls, expected = zip(*pairs, strict=True)
+    return json.dumps({"code": code, "name": name, "calls": calls, "expected": expected})
+
+
 def _run(job: dict[str, Any], limit: float) -> str:
     """What is wrong with a candidate; empty where it passes."""
     expected = job.pop("expected")
+    if len(job["code"]) > CODE:
+        return f"TooLong: the code has {len(job['code']):,} characters, over {CODE:,}"
     request = {**job, "seconds": math.ceil(limit), "bytes": MEGABYTES * 2**20}
     begun = time.monotonic()
-    with TemporaryDirectory(prefix="sftlab-code-") as folder, TemporaryFile() as output:
-        with suppress(subprocess.TimeoutExpired):
-            subprocess.run(
-                [sys.executable, "-I", "-S", str(WORKER)],
-                cwd=folder,
-                env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
-                input=json.dumps(request).encode(),
-                stdout=output,
-                stderr=subprocess.DEVNULL,
-                timeout=limit + GRACE,
-            )
+    with (
+        TemporaryDirectory(prefix="sftlab-code-", ignore_cleanup_errors=True) as folder,
+        TemporaryFile() as output,
+    ):
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(WORKER)],
+            cwd=folder,
+            env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    process.communicate(json.dumps(request).encode(), timeout=limit + GRACE)
+            finally:
+                process.kill()
+                with suppress(OSError, AttributeError):  # what it started; Windows has no groups
+                    os.killpg(process.pid, signal.SIGKILL)
         late = time.monotonic() - begun >= limit
         output.seek(0)
         fault = _fault(output.read(OUTPUT).splitlines(), expected)
-    return "TimeLimit: not done in time" if late and fault.startswith("Died") else fault[:300]
+    fault = "TimeLimit: not done in time" if late and fault.startswith("Died") else fault
+    # A message may hold half surrogates, which no file or terminal takes, and line breaks.
+    return " ".join(fault[:300].encode("utf-8", "backslashreplace").decode().split())
 
 
 def _fault(lines: list[bytes], expected: list) -> str:
     """What is wrong with the answers to the calls; empty where all are right."""
     for call, (line, right) in enumerate(zip(lines, expected, strict=False)):
         try:
-            answer = json.loads(line)
-            if "value" not in answer:
-                return str(answer["error"])
-        except (ValueError, TypeError, LookupError):
-            return "the result is unreadable"
+            answer = json.loads(line) if _depth(line) <= NESTING else None
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or len({"value", "error"} & {*answer}) != 1:
+            return "the result is unreadable, too long, or nested too deep"
+        if "error" in answer:
+            return f"{answer['error']}" or "Error"
         if not _same(answer["value"], right):
             return f"WrongResult: call {call} gave {answer['value']!r}"
     return "" if len(lines) == len(expected) else "Died: the process ended early"
+
+
+def _depth(line: bytes) -> int:
+    """How deep lists and dicts are nested in a JSON text."""
+    depth = deepest = 0
+    for bracket in re.findall(rb"[][{}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _same(value: Any, right: Any) -> bool:
     """Equal in type too, since True is 1 in Python; a whole float may stand for its integer."""
     if isinstance(value, bool) or isinstance(right, bool):
         return value is right
-    if isinstance(value, list) and isinstance(right, list):
+    if isinstance(value, list) and isinstance(right, list | tuple):
         return len(value) == len(right) and all(map(_same, value, right))
+    if isinstance(value, dict) and isinstance(right, dict):
+        return value.keys() == right.keys() and all(_same(value[key], right[key]) for key in value)
     return value == right
 
 
@@ -110,10 +165,12 @@ def isolation() -> dict[str, str]:
     off = "Python's audit hook refuses it"
     return {
         "network": off,
-        "processes": off,
+        "processes": f"{off}, so `subprocess` and `asyncio` can't be imported",
         "memory": f"{MEGABYTES} MB (RLIMIT_AS)" if sys.platform == "linux" else "not limited here",
         "time": "a timeout, and on Linux and macOS a limit of processor time",
-        "files": f"{off} to write or to delete; they can be read",
-        "not covered": "code that was written to break out: what is not plain Python passes the "
-        "audit hook, and it can do what you can: use a virtual machine",
+        "files": f"{off} to write, to delete, or to read outside Python's own library",
+        "results": "the expected ones are never sent; what comes back is compared here",
+        "not covered": "code that was written to break out: native code (ctypes, or C modules of "
+        "Python's own library) passes the audit hook, and can read your files, send signals and "
+        "do what else you can: use a virtual machine",
     }

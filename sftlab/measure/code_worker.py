@@ -9,9 +9,8 @@ import os
 import sys
 
 OUTPUT = 65536  # bytes that a candidate may return
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-REFUSED = {"os", "shutil", "subprocess", "socket", "ctypes", "mmap", "sqlite3"}
-READING = {"os.listdir", "os.scandir", "os.walk"}
+UNHEARD = "pidfd_open mkfifo mknod setsid setpgid setpriority chroot sched_setaffinity"
+"""Functions of `os` that act on more than their process without asking an audit hook."""
 
 
 def limit(seconds, size):
@@ -19,6 +18,8 @@ def limit(seconds, size):
     try:
         import resource
 
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT, OUTPUT))
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
@@ -26,12 +27,39 @@ def limit(seconds, size):
         pass  # Windows has none of them, macOS no limit of memory
 
 
-def refuse(event, arguments):
-    """An audit hook: Python asks it before it opens a file, starts a process, uses a socket, ..."""
-    if event == "open" and arguments[2] & WRITING:
-        raise PermissionError(f"a candidate may not write {arguments[0]!r}")
-    if event.split(".")[0] in REFUSED and event not in READING:
-        raise PermissionError(f"a candidate may not use {event.removesuffix('.__new__')}")
+def install_hook(readable):
+    """An audit hook: Python asks it before it opens a file, starts a process, uses a socket, ...
+
+    It has no name that a candidate could reach, and its tables are constants of its code.
+    """
+    own = os.name  # that of its module too, which would come back whole
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+    def refuse(event, arguments):
+        first = arguments[0] if arguments else None
+        if event == "open" and arguments[2] & writing:
+            raise PermissionError(f"a candidate may not write {first!r}")
+        if event in ("open", "os.listdir", "os.scandir"):
+            if isinstance(first, bytes):
+                first = bytes.decode(first, "utf-8", "replace")
+            path = str.__str__(first) if isinstance(first, str) else "."  # or a number, or none
+            absolute = path[:1] in ("/", "\\") or ":" in path
+            if ".." in path or (absolute and not path.startswith(readable)):
+                raise PermissionError(f"a candidate may not read {path!r}")
+        elif event == "import" and first in {
+            own, "_posixsubprocess", "_ctypes", "_posixshmem", "_dbm", "_gdbm", "_testcapi",
+            "_testinternalcapi", "_xxsubinterpreters", "readline",
+        }:  # fmt: skip
+            raise PermissionError(f"a candidate may not use {first}")
+        elif event.split(".")[0] in {
+            "os", "shutil", "subprocess", "socket", "ctypes", "mmap", "sqlite3", "gc", "resource",
+            "signal", "fcntl", "winreg", "_winapi", "msvcrt", "syslog", "cpython",
+        } and event != "os.walk":  # fmt: skip
+            raise PermissionError(f"a candidate may not use {event.removesuffix('.__new__')}")
+        elif event == "object.__setattr__" and arguments[1] == "__code__":
+            raise PermissionError("a candidate may not change the code of a function")
+
+    sys.addaudithook(refuse)
 
 
 def main():
@@ -40,9 +68,14 @@ def main():
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # what a candidate prints goes nowhere
         os.dup2(nothing, stream)
-    write, dumps = os.write, json.dumps
+    write, leave, dumps = os.write, os._exit, json.dumps
     limit(job["seconds"], job["bytes"])
-    sys.addaudithook(refuse)
+    sys.dont_write_bytecode = True
+    for name in UNHEARD.split():
+        for module in {os, sys.modules[os.name]}:
+            vars(module).pop(name, None)
+    os.__all__ = [name for name in os.__all__ if hasattr(os, name)]
+    install_hook((*sys.path, "/usr/share/zoneinfo"))
 
     def answer(**found):
         write(output, dumps(found).encode() + b"\n")
@@ -61,6 +94,7 @@ def main():
             answer(value=function(*arguments))
         except BaseException as raised:
             error(raised)
+    leave(0)  # without waiting for threads that a candidate started
 
 
 if __name__ == "__main__":

@@ -1,0 +1,132 @@
+"""A template that never ends, or writes without end, is refused in one line."""
+
+import time
+
+import pytest
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from sftlab.chat import Template, TemplateError, find_template, trace
+
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+DOUBLED = (
+    "{%% set n = namespace(x=1) %%}{%% for i in range(99) %%}{%% set n.x = %s %%}{%% endfor %%}"
+)
+GREEDY = {
+    "ranges": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "filter": "{% for i in range(9999) %}{% for j in range(9999) if 0 %}{% endfor %}{% endfor %}",
+    "sums": "{% for i in range(99999) %}{{ range(99999)|sum }}{% endfor %}",
+    "lazy": "{{ ([range(99999)] * 9999)|map('list')|map('sum')|list }}",
+    "times": "{{ 'x' * 10**9 }}",
+    "power": "{{ 10**10**8 // 10**99999999 }}",
+    "percent": "{{ '%999999999d' % 1 }}",
+    "star": "{{ '%*d' % (999999999, 1) }}",
+    "format": "{{ '{:{}}'.format(1, 999999999) }}",
+    "fields": "{{ ('{a}' * 9999).format_map({'a': 'x' * 99999}) }}",
+    "center": "{{ 'x'|center(999999999) }}",
+    "method": "{{ 'x'.ljust(999999999) }}",
+    "bytes": "{{ (1).to_bytes(999999999, 'big') }}",
+    "tojson": "{{ messages|tojson(indent=99999999) }}",
+    "batch": "{{ [1]|batch(999999999, 'x')|list }}",
+    "replace": "{% set x = 'x' * 99999 %}{{ x|replace('x', x) }}",
+    "join": "{% set x = 'x' * 99999 %}{{ x|join(x) }}",
+    "search": "{% set x = 'a' * 2000000 %}{{ x.rfind('b' ~ 'a' * 900000) }}",
+    "text": DOUBLED % "n.x ~ n.x",
+    "sum": DOUBLED % "n.x|string + n.x|string",
+    "lists": DOUBLED % "[n.x, n.x]",
+    "dicts": DOUBLED % "dict(a=n.x, b=n.x)",
+    "macro": "{% macro f(*a) %}{{ f(varargs, varargs) }}{% endmacro %}{{ f(1, 2) }}".replace(
+        "*a", ""
+    ),
+    "itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "twice": "{% macro f(n) %}{% if n %}{{ f(n-1) ~ f(n-1) }}{% endif %}{% endmacro %}{{ f(99) }}",
+    "loop": "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+    "slices": "{% set x = 'x' * 999999 %}{{ [" + "x[1:], " * 999 + "] }}",
+    "tags": "{{ ('<!---->' * 99999)|striptags }}",
+    "if": "{% if 1 %}" * 400 + "{% endif %}" * 400,
+    "for": "{% for i in [1] %}" * 30 + "{% endfor %}" * 30,
+    "parentheses": "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+    "not": "{{ " + "not " * 5000 + "1 }}",
+    "attributes": "{{ messages" + ".a" * 5000 + " }}",
+    "elif": "{% if 0 %}" + "{% elif 0 %}" * 5000 + "{% endif %}",
+    "long": "x" * 300_000,
+}
+
+
+def plain(text, messages):
+    return render_jinja_template([messages], chat_template=text)[0][0]
+
+
+@pytest.mark.parametrize("text", GREEDY.values(), ids=GREEDY)
+def test_a_template_without_measure_is_refused_in_one_line(text):
+    with pytest.raises(TemplateError, match="template greedy goes beyond a limit") as raised:
+        Template(name="greedy", text=text).render(CHAT)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 1000
+    assert "use another template" in str(raised.value)
+
+
+def test_the_error_names_line_and_limit():
+    text = "{{ bos_token }}\n" + GREEDY["ranges"]
+    with pytest.raises(TemplateError, match=r"line 2 \(`{% for.*loops make over 1,000,000 passes"):
+        Template(name="t", text=text).render(CHAT)
+
+
+def test_a_limit_that_only_a_long_conversation_meets():
+    template = Template(name="t", text="{% if messages|length > 3 %}{{ 'x' * 10**9 }}{% endif %}ok")
+    assert template.render(CHAT) == "ok"
+    for render in (template.render, lambda talk: trace(template, talk)):
+        with pytest.raises(TemplateError, match="one operation makes over"):
+            render(CHAT * 2)
+
+
+def test_slow_operations_end_by_the_processors_time(monkeypatch):
+    clock = iter(range(0, 10**9, 2))  # two seconds at each look
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "thread_time", lambda: float(next(clock)))
+    with pytest.raises(TemplateError, match="over 5 seconds of processor time"):
+        Template(name="t", text="{% for i in range(99999) %}{{ i }}{% endfor %}").render(CHAT)
+
+
+def test_lipsum_is_not_there():
+    with pytest.raises(TemplateError, match="'lipsum' is undefined"):
+        Template(name="t", text="{{ lipsum(999999) }}").render(CHAT)
+
+
+def test_messages_that_nest_deep_or_hold_themselves():
+    deep, own = [], []
+    for _ in range(10_000):
+        deep = [deep]
+    own.append(own)
+    for value in (deep, own):
+        for given in (
+            {"messages": [CHAT[0] | {"content": value}]},
+            {"messages": CHAT, "tools": value},
+        ):
+            with pytest.raises(TemplateError, match="nested over 100 deep"):
+                find_template("chatml").render(**given)
+
+
+@pytest.mark.parametrize("name", ["chatml", "qwen3"])
+def test_long_conversations_render_as_in_transformers(name):
+    template = find_template(name)
+    for talk in (CHAT * 1_000, [CHAT[0], {"role": "assistant", "content": "Words. " * 300_000}]):
+        assert template.render(talk) == plain(template.text, talk)
+
+
+def test_a_template_may_look_back_from_each_message():
+    text = "{% for m in messages %}{% for n in messages %}{% endfor %}{{ loop.index }}{% endfor %}"
+    assert Template(name="t", text=text).render(CHAT * 600) == plain(text, CHAT * 600)
+
+
+def test_what_loops_and_macros_offer_is_the_same():
+    text = """{% for m in messages if m.role != 'x' %}{{ loop.length ~ loop.last ~ loop.index }}
+    {{- loop.cycle('a', 'b') }}{{ loop.changed(m.role) }}{{ loop.previtem is defined }}{% endfor %}
+    {%- macro f(a, b=2) %}{{ a }}{{ b }}{{ caller(a) }}{{ varargs }}{{ kwargs }}{% endmacro %}
+    {%- call(x) f(1, 3, 4, c=5) %}[{{ x }}]{% endcall %}
+    {%- for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is sequence else x }}{% endfor %}
+    {%- set block | upper %}a{{ 1 + 2 - 3 * 4 % 5 // 2 }}{% endset %}{{ block }}
+    {%- for a, b in {'x': 1}|items %}{{ (a, b) }}{{ [a, b] + [1] }}{{ a ~ b ~ none }}{% endfor %}
+    {{- messages|map(attribute='role')|map('upper')|join(', ') }}{{ messages[::-1]|length }}
+    {{- '%s-%5d' % ('a', 3) }}{{ '{:>4}'.format(2) }}{{ {'a': [1]}|tojson(indent=2) }}
+    {%- for i in range(5) %}{% if i == 3 %}{% break %}{% endif %}{{ i < 2 < 3 }}{% endfor %}"""
+    assert Template(name="t", text=text).render(CHAT) == plain(text, CHAT)
