@@ -94,7 +94,7 @@ def test_a_machine_too_small_stops_it_before_anything_is_loaded(monkeypatch, cal
         (["--set", "lr=1"], "there is no setting 'lr'"),
         (["--set", "lr"], "write name=value"),
         (["--template", "nosuch"], "there is no chat template"),
-        (["--out", "my.jsonl"], "holds no run"),
+        (["--out", "my.jsonl"], "can't be a folder to write to"),
         (["--out", "."], "not empty"),
         (["--group", "city"], "'city'"),
     ],
