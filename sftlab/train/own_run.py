@@ -202,7 +202,7 @@ def _write_data(folder: Path, data: OwnData) -> None:
     for name, rows in files.items():
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
             for row in rows:
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     if data.report.bad:
         validate(data.file, bad=folder / "rejected.jsonl", meta=data.meta)
 

@@ -233,7 +233,7 @@ class Run:
         if self._meter is not None:
             self._meter.to_parquet(folder / METER)
         record = {"settings": asdict(self.settings), **{n: getattr(self, n) for n in _RECORD}}
-        text = json.dumps(record, indent=1, ensure_ascii=False)
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "run.json").write_text(text + "\n", encoding="utf-8")
 
 
