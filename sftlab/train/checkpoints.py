@@ -139,9 +139,9 @@ def read_object(file: Path, kind: type[ValueError]) -> dict:
     """The JSON object that says what a run is, or an error of that kind."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        fault = "" if isinstance(found, dict) else "it is no JSON object"
-    except (OSError, ValueError, RecursionError) as error:
-        fault = str(error)
+        fault = "" if isinstance(found["settings"], dict) else "settings is no object"
+    except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
+        fault = f"{type(error).__name__}: {error}"
     if fault:
         raise kind(
             f"{file} is damaged ({fault}), so which run is in that folder is not known; put the "

@@ -179,7 +179,7 @@ def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
         return "new"
     before = read_object(file, OwnRunError)
     # Settings that differ are named by themselves.
-    one, two = ({**v, **dict(v.get("settings") or {}), "settings": None} for v in (before, wanted))
+    one, two = ({**v, **v["settings"], "settings": None} for v in (before, wanted))
     if other := sorted(key for key in {*one, *two} if one.get(key) != two.get(key)):
         raise OwnRunError(
             f"{folder} holds another run (other {', '.join(other)}), and nothing of it is "
