@@ -71,7 +71,7 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
 def without_places(value: Any, folder: Path) -> Any:
     """A notebook, or anything of JSON, whose texts name folders of this machine by short names.
 
-        /home/ada/sft-lab/build/work/00/x.txt    build/work/00/x.txt
+        file://<clone>/build/work/00/x.txt       file://build/work/00/x.txt
         /tmp/ipykernel_7/12.py:1: UserWarning    TMP/ipykernel_7/12.py:1: UserWarning
 
     Pictures stay as they are.
