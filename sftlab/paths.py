@@ -3,9 +3,10 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
+from uuid import uuid4
 
 import platformdirs
 
@@ -18,29 +19,52 @@ def _shipped(name: str) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
+OTHER_CACHE = "set SFTLAB_CACHE in the environment to another folder"
 DATA = _shipped("data")
 NOTEBOOKS = _shipped("notebooks")
+
+
+class PathError(ValueError):
+    """A folder that can't be made, or not be written to."""
 
 
 def cache_folder() -> Path:
     """The folder for what can be made again; `SFTLAB_CACHE` overrides the platform's own."""
     folder = Path(os.environ.get("SFTLAB_CACHE") or platformdirs.user_cache_dir("sftlab"))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError):
+        check_writable(folder, remedy=OTHER_CACHE)  # says why
+        raise
     return folder
+
+
+def check_writable(folder: Path, *, remedy: str = "give --out another folder") -> None:
+    """Raise PathError when a folder, which need not be there yet, can't be made and written to."""
+    try:
+        for there in (folder.absolute(), *folder.absolute().parents):
+            with suppress(FileNotFoundError):
+                os.stat(there)
+                break
+        tempfile.TemporaryFile(dir=there).close()  # tells a full or read-only disk too
+    except (OSError, ValueError) as error:
+        shown, why = str(folder), getattr(error, "strerror", None) or error
+        shown = shown if len(shown) < 200 else f"{shown[:100]}..."
+        raise PathError(f"{shown!r} can't be a folder to write to ({why}); {remedy}") from error
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all: after a crash the old content is there, or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(unfinished, path)
+    with file_written_atomically(path) as file:
+        file.buffer.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def file_written_atomically(path: Path) -> Iterator[TextIO]:
     """A temporary text file that takes the name `path` when the block ends without an error."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    # Its own name: a process in another container, or a thread, may have this one's number.
+    unfinished = path.with_name(f".{path.name[:100]}.{uuid4().hex}.unfinished")
     try:
         with unfinished.open("w", encoding="utf-8", newline="\n") as file:
             yield file
@@ -60,6 +84,10 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
         new = Path(scratch) / "new"
         new.mkdir()
         yield new
-        if path.exists():
-            os.replace(path, Path(scratch) / "old")
+        for attempt in range(10):
+            with suppress(FileNotFoundError):  # none is there, or another process just took it
+                os.replace(path, Path(scratch) / f"old-{attempt}")
+            with suppress(OSError):  # another process was faster: its folder is replaced in turn
+                os.replace(new, path)
+                return
         os.replace(new, path)

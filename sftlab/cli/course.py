@@ -83,13 +83,13 @@ def claims(profile: str = "tiny") -> None:
 
 @command
 def cache(clear: bool = False) -> None:
-    from sftlab.sweeps import runs_folder
+    from sftlab.sweeps import clear_runs, runs_folder, stored_files
 
-    folder = runs_folder()
-    runs = len(list(folder.glob("*/run.json")))
-    size = sum(file.stat().st_size for file in folder.glob("*/*"))
+    found, folder = stored_files(), runs_folder()
+    size = sum(file.lstat().st_size for file in found)
+    runs = sum(file.name == "run.json" for file in found)
     if clear:
-        shutil.rmtree(folder, ignore_errors=True)
+        clear_runs()
     print(f"{runs:,} runs, {size / 1e6:.1f} MB, {'deleted from' if clear else 'in'} {folder}")
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -31,17 +32,21 @@ def train(
     from sftlab.course import parse_parameter
     from sftlab.data import DataFile
     from sftlab.models import find_profile
+    from sftlab.paths import check_writable
     from sftlab.planner import needs
     from sftlab.show import next_command, summary, write_report
     from sftlab.train import (
         DataFaults,
         Settings,
+        TrainingError,
         TrainingFaults,
+        is_trained,
         last_step,
         prepare,
         run_identity,
         run_state,
         train_own_data,
+        writing,
     )
 
     def note(line: str) -> None:
@@ -51,6 +56,7 @@ def train(
     given |= {"template": template, "turns": turns, "start": start, "seed": seed}
     given |= dict(parse_parameter(text) for text in set_ or [])
     settings = Settings().changed(**{k: v for k, v in given.items() if v is not None})
+    check_writable(out)
     base = find_profile(profile, verify=not changed)
     options = {"skip_bad": skip_bad, "anyway": anyway, "group": group, "meta": meta or []}
     DataFile(file)  # or a RecordsError with what to do
@@ -67,6 +73,9 @@ def train(
         if not table.ok:
             raise typer.Exit(1)
         done = train_own_data(data, base, folder=out, wanted=wanted, tell=note)
+        note("writing the report")
+        with writing(out):
+            write_report(done)
     except DataFaults as faults:
         report = faults.report
         print(f"{report}\n\nnothing was trained: mend the file")
@@ -76,13 +85,20 @@ def train(
     except TrainingFaults as faults:
         print(faults)
         raise typer.Exit(1) from None
+    except TrainingError as error:
+        note(f"sftlab: {error}")
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        step = last_step(out / "checkpoints")
-        where = f"goes on from step {step}" if step else "starts again: there is no checkpoint yet"
-        note(f"\ninterrupted; the same command {where}:")
-        note(f"  {shlex.join(['sftlab', *sys.argv[1:]])}")
+        with suppress(KeyboardInterrupt):  # a second one
+            step = last_step(out / "checkpoints")
+            where = (
+                f"goes on from step {step}" if step else "starts again: there is no checkpoint yet"
+            )
+            if is_trained(out):
+                where = "measures the model, which is trained and saved, and writes the report"
+            note(f"\ninterrupted; the same command {where}:")
+            note(f"  {shlex.join(['sftlab', *sys.argv[1:]])}")
         raise typer.Exit(130) from None
-    write_report(done)
     print(*summary(done), f"report    {out / 'report.html'}", sep="\n")
     print(f"next      {next_command(done)}")
 
@@ -99,12 +115,15 @@ def preflight(profile: str = "tiny", method: str | None = None) -> None:
 
 @command
 def merge(run: Path, out: Path, dtype: str | None = None, changed: bool = False) -> None:
-    from sftlab.train import RunError, load_run
+    from sftlab.paths import check_writable
+    from sftlab.train import RunError, load_run, writing
 
+    check_writable(out)
     if out.is_file() or any(out.glob("*")):
         raise RunError(f"{out} is a file, or not empty; give --out a new folder")
     made = load_run(run, merge=True, dtype=dtype, verify=not changed)
-    made.save(out)
+    with writing(out):
+        made.save(out)
     print(f"{out} is a plain model of {made.model.num_parameters():,} weights, {made.model.dtype}")
     print("files    ", *sorted(file.name for file in out.iterdir()))
     print("read by   vLLM, llama.cpp's convert_hf_to_gguf.py, and transformers:")

@@ -157,7 +157,7 @@ def record(
     made = Record(claim=claim, estimates=dict(parts), profile=name, note=note)
     folders = [records_folder(name), os.environ.get(RECORDS_VARIABLE)]
     for folder in filter(None, folders):
-        text = json.dumps(made.to_dict(), indent=2) + "\n"
+        text = json.dumps(made.to_dict(), indent=2, allow_nan=False) + "\n"
         write_atomically(Path(folder) / f"{claim.id}.json", text)
     return made
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ def choose_parameters(
             default = lesson.defaults.get(name)
             kind = type(default)
             right = type(value) is kind or (kind is float and type(value) is int)
+            right = right and abs(value if kind is float else 0) < math.inf  # JSON has no NaN
             if default is not None and not right:
                 raise LessonError(
                     f"parameter {name!r} of {lesson.name} is {kind.__name__}, such as {default!r}; "
@@ -77,7 +79,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     literal = value.capitalize() if value in ("true", "false", "none") else value
     try:
         return name.strip(), ast.literal_eval(literal)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return name.strip(), value
 
 

@@ -135,7 +135,7 @@ def write_card(profile: str, folder: Path) -> list[Measure]:
         asdict(m) | {"value": m.share.value, "interval": m.share.interval, "met": m.met}
         for m in measures
     ]
-    text = json.dumps({"profile": profile, **facts, "measures": rows}, indent=1)
+    text = json.dumps({"profile": profile, **facts, "measures": rows}, indent=1, allow_nan=False)
     (folder / "card.json").write_text(text + "\n", encoding="utf-8")
     card = TEMPLATES.get_template("model_card.md.jinja").render(
         profile=profile,

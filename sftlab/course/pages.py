@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import re
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -19,7 +21,7 @@ import jinja2
 from sftlab.course.ledger import rows, stored_records
 from sftlab.course.rules import between, in_unit
 from sftlab.course.runner import Result
-from sftlab.paths import write_atomically
+from sftlab.paths import DATA, NOTEBOOKS, cache_folder, write_atomically
 
 VERSIONS = ("sftlab", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
 """Packages that decide the numbers."""
@@ -44,6 +46,7 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
     notebook = nbformat.read(executed, as_version=4)
     # Keep the last state of each progress bar, as a terminal does; every state is an output.
     CoalesceStreamsPreprocessor().preprocess(notebook, {})
+    notebook = nbformat.from_dict(without_places(notebook, folder))
     nbformat.write(notebook, executed)
     notebook.metadata["title"] = title
     notebook.metadata.pop("widgets", None)
@@ -63,6 +66,47 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
     page = folder / f"{executed.stem}.html"
     page.write_text(body, encoding="utf-8")
     return page
+
+
+def without_places(value: Any, folder: Path) -> Any:
+    """A notebook, or anything of JSON, whose texts name folders of this machine by short names.
+
+        file://<clone>/build/work/00/x.txt       file://build/work/00/x.txt
+        /tmp/ipykernel_7/12.py:1: UserWarning    TMP/ipykernel_7/12.py:1: UserWarning
+
+    Pictures stay as they are.
+    """
+    here, temporary = Path(__file__).resolve().parents[2], Path(tempfile.gettempdir())
+    short = {Path.home(): "~", temporary: "TMP", Path(sys.prefix): "python", here: "sft-lab"}
+    short |= {DATA: "data", NOTEBOOKS: "notebooks", cache_folder(): "cache", folder: "build"}
+    # Also by the name that they have without links, as /tmp on a Mac; not / and not /usr.
+    short = {
+        p: name for path, name in short.items() for p in (f"{path.absolute()}", f"{path.resolve()}")
+    }
+    roots = sorted(
+        (p for p in short if p not in ("/", "/usr", "/usr/local")), key=len, reverse=True
+    )
+    before = r"^|[^\w.~-]|\x1b\[[\d;]*m|\\[nrt]"  # a colour of the terminal, a line's end in a repr
+    pattern = re.compile(
+        rf"base64,[\w+/=]+|({before})({'|'.join(map(re.escape, roots))})(?![\w-])", re.MULTILINE
+    )
+
+    def text(found: str) -> str:
+        return pattern.sub(lambda m: m[1] + short[m[2]] if m[2] else m[0], found)
+
+    def walk(one: Any) -> Any:
+        if isinstance(one, dict):
+            kept = {"image/png", "image/jpeg"}
+            return {text(key): one[key] if key in kept else walk(one[key]) for key in one}
+        return (
+            [*map(walk, one)]
+            if isinstance(one, list)
+            else text(one)
+            if isinstance(one, str)
+            else one
+        )
+
+    return walk(value)
 
 
 def write_index(results: Sequence[Result], *, folder: Path) -> Path:
@@ -103,8 +147,9 @@ def write_index(results: Sequence[Result], *, folder: Path) -> Path:
             if row["id"] in here
         ],
     }
-    write_atomically(file, json.dumps(summary, indent=2) + "\n")
-    write_atomically(folder / "claims.json", json.dumps(claims, indent=2) + "\n")
+    summary, claims = without_places(summary, folder), without_places(claims, folder)
+    write_atomically(file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    write_atomically(folder / "claims.json", json.dumps(claims, indent=2, allow_nan=False) + "\n")
     page = TEMPLATES.get_template("index.html.jinja").render(
         summary=summary,
         claims=claims,

@@ -9,8 +9,10 @@ One folder a run, named by its key; it appears by one rename, complete:
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -45,12 +47,33 @@ def runs_folder() -> Path:
     return cache_folder() / "runs"
 
 
+def clear_runs() -> None:
+    """Delete the stored runs, and nothing else that lies there."""
+    files = stored_files()
+    for file in files:
+        file.unlink(missing_ok=True)
+    for folder in (*{file.parent for file in files}, runs_folder()):
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+
+
+def stored_files() -> list[Path]:
+    """The files of all stored runs: of folders, not links, that hold nothing but such files."""
+    found = []
+    for folder in runs_folder().glob("*"):
+        files = [] if folder.is_symlink() or not folder.is_dir() else [*folder.iterdir()]
+        ours = (re.fullmatch(r"run\.json|measure-[0-9]+\.parquet", file.name) for file in files)
+        found += files if all(ours) and not any(map(Path.is_dir, files)) else []
+    return found
+
+
 def write(run: str, record: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:
     """Store a run, with the Parquet files of its measures, in place of what was there."""
     with folder_written_atomically(runs_folder() / run) as folder:
         for number, content in enumerate(frames.values()):
             (folder / f"measure-{number}.parquet").write_bytes(content)
-        text = json.dumps({**record, "measures": list(frames)}, indent=1, ensure_ascii=False)
+        stated = {**record, "measures": list(frames)}
+        text = json.dumps(stated, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "run.json").write_text(text + "\n", encoding="utf-8")
 
 

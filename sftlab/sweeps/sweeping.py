@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sftlab.machine import progress_stream
 from sftlab.models import Profile
+from sftlab.paths import OTHER_CACHE, check_writable
 from sftlab.sweeps import cache
 from sftlab.sweeps.cache import SweepError
 from sftlab.sweeps.plan import Row, plan_sweep
@@ -113,6 +114,8 @@ def sweeps(
     tasks = {row.task.run: row.task for rows in plans for row in rows if row.task}
     found = {} if refresh else {run: stored for run in tasks if (stored := cache.read(run))}
     todo = [task for run, task in tasks.items() if run not in found]
+    if todo:
+        check_writable(cache.runs_folder(), remedy=OTHER_CACHE)  # before the hours, not after
     names = sorted({Path(task.profile.name).name for task in tasks.values()})
     bar = {"desc": f"sweep of {', '.join(names)}", "unit": "run", "file": progress_stream()}
     bar |= {"total": len(tasks), "initial": len(found), "disable": not progress}
@@ -212,7 +215,8 @@ def _observations(
         left = {**row.values, "seed": row.seed}
         if "profile" in left:
             left["profile"] = getattr(left["profile"], "name", left["profile"])
-        right = {name: stored[name] for name in ("seconds", "loss")}
+        loss = math.nan if stored["loss"] is None else stored["loss"]  # JSON has no NaN
+        right = {"seconds": stored["seconds"], "loss": loss}
         right |= {"run": run, "error": row.error or failed.get(run)}
         for name in measures if run in found else [None]:
             # A run that failed is one row without items. A list, so that a tuple stays one cell.

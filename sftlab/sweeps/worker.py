@@ -84,7 +84,7 @@ def carry_out(task: Task) -> dict[str, Any]:
         "settings": asdict(run.settings) if task.settings else None,
         "seed": task.seed,
         "seconds": run.seconds,
-        "loss": sum(last) / len(last) if last and math.isfinite(sum(last)) else math.nan,
+        "loss": sum(last) / len(last) if last else None,
         "warnings": list(dict.fromkeys(str(warning.message) for warning in caught)),
     }
     return {"record": record, "frames": frames}

@@ -5,8 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "checkpoints": ["CheckpointError", "TrainingError", "last_step", "writing"],
         "examples": ["ExampleError", "VALIDATION", "check_examples", "data_hash"],
-        "finetuning": ["CheckpointError", "finetune", "last_step", "untrained"],
+        "finetuning": ["finetune", "untrained"],
         "inspection": ["batch_costs", "batches"],
         "logs": ["read_logs"],
         "methods": ["load_base"],
@@ -14,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "own_run": [
             "OwnRun",
             "OwnRunError",
+            "is_trained",
             "run_identity",
             "run_state",
             "train_own_data",

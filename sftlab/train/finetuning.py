@@ -3,13 +3,12 @@
 With `output_dir` a run that was stopped, or killed, goes on where it was:
 
     output_dir/training.json      what the run is: settings, data, base, versions
-    output_dir/checkpoint-50/     the Trainer's own; trainer_state.json is written last
+    output_dir/checkpoint-50/     the Trainer's own, and last a list of hashes: `checkpoints`
     output_dir/checkpoint-100/    the newest two are kept
 
 Whatever else lies in the folder is neither read nor removed.
 """
 
-import json
 import platform
 import time
 import warnings
@@ -19,8 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-from transformers import TrainerState
 
 from sftlab import __version__
 from sftlab.chat import (
@@ -33,18 +30,14 @@ from sftlab.chat import (
 )
 from sftlab.machine import keep_freed_memory, pick_device
 from sftlab.models import ADAPTED, ADAPTERS, Profile, find_profile, load, local_folder, weights_hash
-from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries, randomness_kept
+from sftlab.train.checkpoints import last_step, newest_checkpoint, state_of, writing
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
 from sftlab.train.logs import Listener, history, progress_bar, tensorboard, validation_losses
 from sftlab.train.methods import cast_adapters, count_weights, load_base, trained_bits
 from sftlab.train.run import Run
 from sftlab.train.settings import Settings, SettingsError, check_added
-from sftlab.train.trainer import SupervisedTrainer, checkpoints_in, make_trainer
-
-
-class CheckpointError(ValueError):
-    """A folder whose checkpoints are another run's."""
+from sftlab.train.trainer import SupervisedTrainer, make_trainer
 
 
 def finetune(
@@ -77,7 +70,8 @@ def finetune(
         on_step: called with each new row of `Run.history`, and with each eval_loss.
         logging_dir: a new folder for TensorBoard's event files; `read_logs` reads them.
 
-    Errors of the profile, the settings, an example or a folder say what is wrong and what to do.
+    Errors of the profile, the settings, an example or a folder say what is wrong and what to do. A
+    loss that is not finite, or a full disk, ends it with a TrainingError; checkpoints stay.
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
@@ -92,12 +86,15 @@ def finetune(
         trainer, settings, provenance = prepare_training(
             profile, examples, settings, eval_dataset, **saving
         )
-        resumed = output_dir and newest_checkpoint(Path(output_dir), asdict(settings), provenance)
-        if resumed and (end := stopped_at(Path(resumed), patience)):
+        wanted = {"settings": asdict(settings), **provenance}
+        resumed = newest_checkpoint(Path(output_dir), wanted) if output_dir else None
+        if resumed and (end := stopped_at(resumed, patience)):
             trainer.args.num_train_epochs = end  # early stopping had ended it: or it would train on
         trained, weights = count_weights(trainer.model, settings.method)
         cast_adapters(trainer.model, settings.adapter_dtype)  # as the optimizer will
         start = trained_bits(trainer.model)
+        # Of a checkpoint: the weights that are written, and two moments of each trained one.
+        needed = 4 * (trained + max(trained, 0 if settings.method in ADAPTED else weights))
         if logging_dir:
             step = last_step(Path(output_dir)) if output_dir else None
             trainer.add_callback(tensorboard(Path(logging_dir), step))
@@ -105,7 +102,8 @@ def finetune(
         begun = time.perf_counter()
         with progress_bar(profile.name, progress) as bar:
             trainer.add_callback(Listener(bar, on_step))
-            trainer.train(resume_from_checkpoint=resumed)
+            with writing(Path(output_dir or scratch), f"{needed / 1e6:,.0f} MB"):
+                trainer.train(resume_from_checkpoint=resumed and str(resumed))
         seconds = time.perf_counter() - begun
         model = unwrapped(trainer, settings).eval()
         if trained_bits(model, start) == start:
@@ -212,45 +210,9 @@ def unwrapped(trainer: SupervisedTrainer, settings: Settings):
     return model
 
 
-def newest_checkpoint(folder: Path, settings: dict[str, Any], provenance: dict) -> str | None:
-    """The last whole checkpoint of this very run; `None` when training starts from the first step.
-
-    A new folder gets training.json, which says what the run is; that of another run is refused.
-    """
-    # The name of the system and its kernel changes with an update, or on a new virtual machine.
-    wanted = {"settings": settings, **provenance, "platform": None}
-    wanted = json.loads(json.dumps(wanted))
-    file = folder / "training.json"
-    if not file.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise CheckpointError(f"{folder} holds something else; give a new folder")
-        write_atomically(file, json.dumps(wanted, indent=1, sort_keys=True, ensure_ascii=False))
-    before = json.loads(file.read_text(encoding="utf-8"))
-    if other := sorted(key for key in wanted if before.get(key) != wanted[key]):
-        raise CheckpointError(
-            f"{folder} holds the checkpoints of a run with other {', '.join(other)}; "
-            "give a new folder, or delete that one"
-        )
-    step = last_step(folder)
-    return str(folder / f"checkpoint-{step}") if step else None
-
-
-def last_step(folder: Path) -> int:
-    """The step of the last whole checkpoint in a folder; 0 when there is none."""
-    return max((n for n, one in checkpoints_in(folder).items() if _state(one)), default=0)
-
-
-def _state(checkpoint: Path) -> TrainerState | None:
-    """What the Trainer writes last; `None` where a kill left the checkpoint half-written."""
-    try:
-        return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    except (OSError, ValueError):
-        return None
-
-
 def stopped_at(checkpoint: Path, patience: int | None) -> float | None:
     """The epoch at which early stopping had ended the training; resumed, it would go on."""
-    state = _state(checkpoint)
+    state = state_of(checkpoint)
     found = state.stateful_callbacks.get("EarlyStoppingCallback")
     if patience and found and found["attributes"]["early_stopping_patience_counter"] >= patience:
         return state.epoch

@@ -3,12 +3,13 @@
 RUN/own_data.json    what is trained: written first; another file or setting is another run
 RUN/data/            train.jsonl, held_out.jsonl; left_out.jsonl and rejected.jsonl with reasons
 RUN/checkpoints/     while it trains
-RUN/run.json ...     the trained model and its meter, as `Run.save` writes it; run.json comes last
+RUN/run.json ...     the trained model and its meter, as `Run.save` writes it
 RUN/report.html      last of all: a run that has it is finished
 """
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -26,12 +27,19 @@ from sftlab.measure import generate
 from sftlab.models import Profile
 from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries
+from sftlab.train.checkpoints import (
+    CheckpointWarning,
+    checkpoints_in,
+    last_whole,
+    read_object,
+    writing,
+)
 from sftlab.train.examples import masked, supervise
-from sftlab.train.finetuning import finetune, last_step, untrained
+from sftlab.train.finetuning import finetune, untrained
 from sftlab.train.own_data import OwnData, Row
 from sftlab.train.run import Run, load_run
 from sftlab.train.settings import Settings, SettingsError
-from sftlab.train.trainer import checkpoints_in, mean_loss
+from sftlab.train.trainer import mean_loss
 
 SAVES = 10  # checkpoints of a training, about; on the disk are never more than three
 ANSWERED = 64  # rows that the model answers itself, at most: writing takes longer than reading
@@ -99,9 +107,10 @@ def train_own_data(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         # The system lets the lock of a process that is killed go.
-        with FileLock(folder / ".lock", timeout=0):
+        with writing(folder), FileLock(folder / ".lock", timeout=0):
             if run_state(folder, wanted) == "new":
-                write_atomically(folder / "own_data.json", json.dumps(wanted, indent=1))
+                text = json.dumps(wanted, indent=1, allow_nan=False)
+                write_atomically(folder / "own_data.json", text)
             return _measure_and_train(data, profile, folder, progress, tell)
     except Timeout:
         raise OwnRunError(
@@ -117,26 +126,29 @@ def _measure_and_train(data: OwnData, profile: Profile, folder: Path, progress, 
     base = untrained(profile, data.settings)
     before, skills = measure(base, held_out), {"before": base.meter()}
     del base  # the training wants its memory
-    if (folder / "run.json").is_file():
+    if is_trained(folder):
         run = load_run(folder, verify=profile.verify)
     else:
-        if step := last_step(checkpoints):
-            tell(f"going on from step {step}")
-        run = finetune(
-            profile,
-            data.train,
-            settings=data.settings,
-            eval_dataset=held_out or None,
-            progress=progress,
-            output_dir=checkpoints,
-            save_steps=max(5, min(50, data.steps // SAVES)),
-        )
+        step, fault = last_whole(checkpoints)
+        if step or fault:
+            tell(fault or f"going on from step {step}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CheckpointWarning)  # as just told
+            run = finetune(
+                profile,
+                data.train,
+                settings=data.settings,
+                eval_dataset=held_out or None,
+                progress=progress,
+                output_dir=checkpoints,
+                save_steps=max(5, min(50, data.steps // SAVES)),
+            )
         run.meter()  # what was taken is saved with the run
         run.write(folder)
+    (checkpoints / "training.json").unlink(missing_ok=True)  # from here on it `is_trained`
     for one in checkpoints_in(checkpoints).values():
         shutil.rmtree(one, ignore_errors=True)
     with suppress(OSError):  # where something of others is left in it, the folder stays
-        (checkpoints / "training.json").unlink(missing_ok=True)
         checkpoints.rmdir()
     tell(f"measuring the trained model on {len(held_out):,} held-out rows")
     skills["after"], after = run.meter(), measure(run, held_out)
@@ -166,15 +178,21 @@ def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
                 f"{folder} holds no run of `sftlab train` and is not empty; give --out a new folder"
             )
         return "new"
-    before = json.loads(file.read_text(encoding="utf-8"))
+    before = read_object(file, OwnRunError)
     # Settings that differ are named by themselves.
-    one, two = ({**v, **v.get("settings", {}), "settings": None} for v in (before, wanted))
+    one, two = ({**v, **v["settings"], "settings": None} for v in (before, wanted))
     if other := sorted(key for key in {*one, *two} if one.get(key) != two.get(key)):
         raise OwnRunError(
             f"{folder} holds another run (other {', '.join(other)}), and nothing of it is "
             "overwritten; give --out a new folder, or repeat the command it was begun with"
         )
     return "finished" if (folder / "report.html").is_file() else "begun"
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether the trained model is there, written whole."""
+    begun = (folder / "checkpoints" / "training.json").exists()
+    return (folder / "run.json").is_file() and not begun
 
 
 def _write_data(folder: Path, data: OwnData) -> None:
@@ -185,7 +203,7 @@ def _write_data(folder: Path, data: OwnData) -> None:
     for name, rows in files.items():
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
             for row in rows:
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     if data.report.bad:
         validate(data.file, bad=folder / "rejected.jsonl", meta=data.meta)
 

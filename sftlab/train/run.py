@@ -30,6 +30,7 @@ from sftlab.models import (
     load_tokenizer,
     load_weights,
 )
+from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_row
 from sftlab.train.methods import cast_adapters, load_base
@@ -238,7 +239,7 @@ class Run:
         _add_older_names(folder)
         if self._meter is not None:
             self._meter.to_parquet(folder / METER)
-        (folder / RECORD).write_bytes(sealed({**record, "files": hash_files(folder)}))
+        write_atomically(folder / RECORD, sealed({**record, "files": hash_files(folder)}))
 
 
 def _render(template: str, **values: Any) -> str:

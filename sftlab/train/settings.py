@@ -2,6 +2,7 @@
 with what.
 """
 
+import reprlib
 import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -26,10 +27,13 @@ SFT_CONFIG = (
 LORA_CONFIG = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
 """Settings that `LoraConfig` takes as they are."""
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+# The upper bounds are far above what trains, and below what overflows or never ends.
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Rate = Annotated[float, Field(gt=0, le=100)]
+NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, le=10_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes them
 
 
 class SettingsError(ValueError):
@@ -45,7 +49,7 @@ class Settings:
     `BitsAndBytesConfig`. At the end stand those that are the lab's own.
     """
 
-    learning_rate: Positive | None = None  # the peak, of AdamW
+    learning_rate: Rate | None = None  # the peak, of AdamW
     num_train_epochs: Positive = 3  # passes over the examples
     per_device_train_batch_size: Count | None = None  # examples in one forward and backward pass
     gradient_accumulation_steps: Count = 1  # batches whose gradients make one optimiser step
@@ -55,7 +59,7 @@ class Settings:
     train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = "group_by_length"
     padding_free: bool = False  # the examples of a batch stand end to end, in one row
     # Of the order of the examples and the start of the adapters.
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     lr_scheduler_type: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     warmup_steps: NotNegative = 0.05  # first, while the rate rises; below 1, a share of all steps
     weight_decay: NotNegative = 0.0  # of each step, relative to the learning rate
@@ -107,7 +111,8 @@ class Settings:
             try:
                 kind.validate_python(value)
             except ValidationError as error:
-                raise SettingsError(f"{name} is {value!r}: {error.errors()[0]['msg']}") from error
+                said = error.errors()[0]["msg"]
+                raise SettingsError(f"{name} is {reprlib.repr(value)}: {said}") from error
         if self.template not in (None, "own"):
             try:
                 find_template(self.template)

@@ -8,8 +8,7 @@
 Early stopping, the best weights, checkpoints and TensorBoard are the Trainer's own.
 """
 
-import re
-import shutil
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
@@ -27,6 +26,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from sftlab.chat import IGNORED, control_tokens
 from sftlab.machine import pick_device
 from sftlab.train import methods
+from sftlab.train.checkpoints import KeepNewestCheckpoints, TrainingError
 from sftlab.train.settings import SFT_CONFIG, Settings
 
 # Batches whose examples are sorted by length together: enough that there is next to no padding, few
@@ -188,23 +188,31 @@ class SupervisedTrainer(SFTTrainer):
         return metrics
 
 
-class KeepNewestCheckpoints(TrainerCallback):
-    """Delete all checkpoints but the newest two and the best.
+class StopWhenDiverged(TrainerCallback):
+    """End a training whose loss or gradient is not finite: every weight is NaN from then on.
 
-    `save_total_limit` won't do (transformers 5.23, `rotate_checkpoints`): it counts every folder
-    named checkpoint-*, and may delete one that is not the trainer's, such as checkpoint-notes.
+    It is asked before the step's checkpoint is written, so the checkpoints that stay are sound.
     """
 
-    def on_save(self, args, state, control, **kwargs):
-        for step, folder in sorted(checkpoints_in(Path(args.output_dir)).items())[:-2]:
-            if step != state.best_global_step:
-                shutil.rmtree(folder, ignore_errors=True)  # no reason to end a training
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
-
-def checkpoints_in(folder: Path) -> dict[int, Path]:
-    """The trainer's checkpoints in a folder, by step."""
-    names = {one: re.fullmatch("checkpoint-([0-9]+)", one.name) for one in folder.glob("*")}
-    return {int(name[1]): one for one, name in names.items() if name}
+    def on_log(self, args, state, control, **kwargs):
+        last = state.log_history[-1]
+        found = {name: last[name] for name in ("loss", "grad_norm", "eval_loss") if name in last}
+        if all(map(math.isfinite, found.values())):
+            return
+        wrong = ", ".join(f"{name} {value:g}" for name, value in found.items())
+        rate = last.get("learning_rate", self._settings.learning_rate)
+        remedies = "a lower learning_rate (--rate), more warmup_steps (--set warmup_steps=0.2)"
+        remedies += ", or a smaller max_grad_norm (--set max_grad_norm=0.3)"
+        remedies += ", or bf16=False (--set bf16=False)" if self._settings.bf16 else ""
+        if state.global_step == 1 and "loss" in last:
+            remedies = f"another base (no weight had changed yet: its own do it), or {remedies}"
+        raise TrainingError(
+            f"the training diverged at step {state.global_step}, learning rate {rate:g}: {wrong}; "
+            f"train again in a new folder (--out) with {remedies}"
+        )
 
 
 def same_options(settings: Settings) -> dict:
@@ -244,7 +252,7 @@ def make_trainer(
         eos_token=tokenizer.eos_token,
         use_cpu=pick_device() == "cpu",
         logging_steps=1,
-        logging_nan_inf_filter=False,  # a diverged run must show it
+        logging_nan_inf_filter=False,  # or a loss that is NaN would be logged as the one before
         # By steps, not by epochs: so a checkpoint of an epoch's last step holds its evaluation. The
         # last step is always evaluated.
         eval_strategy="steps" if eval_rows else "no",
@@ -284,6 +292,7 @@ def make_trainer(
         still = sorted({*control_tokens(settings.template), *added})
         methods.freeze_rows(trainer.model, tokenizer.convert_tokens_to_ids(still))
     trainer.remove_callback(PrinterCallback)  # comes with disable_tqdm, and prints every step
+    trainer.add_callback(StopWhenDiverged(settings))
     trainer.add_callback(KeepNewestCheckpoints)  # a kill while one is written leaves one
     if settings.method == "gradual":
         trainer.add_callback(methods.GradualUnfreezing(model))

@@ -1,5 +1,7 @@
 """The command line, as a newcomer meets it."""
 
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from sftlab.cli import course
+from sftlab.cli import main as cli
 from sftlab.cli.app import WORDS
 
 
@@ -159,3 +162,70 @@ def test_cache_says_what_sweeps_keep_and_deletes_it(monkeypatch, call, tmp_path)
     assert call("cache", "--clear")[1].startswith("2 runs, 1.2 MB, deleted from")
     assert [folder.name for folder in tmp_path.iterdir()] == ["claims"]
     assert call("cache")[1].startswith("0 runs")
+
+
+def test_clearing_the_cache_leaves_what_is_not_a_stored_run(monkeypatch, call, tmp_path):
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
+    runs, others = tmp_path / "cache" / "runs", tmp_path / "others"
+    for folder in (runs / ("a" * 32), runs / "mine", others):
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+    (runs / "mine" / "model.safetensors").write_text("of a saved run")
+    (runs / "notes.txt").write_text("mine")
+    (runs / ("b" * 32)).symlink_to(others)
+    code, _, err = call("cache", "--clear", "--older-than", "inf")
+    assert (code, "No such option" in err) == (2, True)
+    assert (runs / ("a" * 32)).exists()
+    assert call("cache", "--clear")[1].startswith("1 runs, 0.0 MB, deleted from")
+    left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    mine = {
+        f"cache/runs/{name}" for name in ("mine/run.json", "mine/model.safetensors", "notes.txt")
+    }
+    assert left == mine | {"others/run.json"}
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300])
+def test_a_cache_that_can_be_no_folder_is_one_line(monkeypatch, call, tmp_path, name):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / name))
+    code, out, err = call("cache")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.endswith("set SFTLAB_CACHE in the environment to another folder\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (RuntimeError("DefaultCPUAllocator:\nnot enough memory"), 1, "smaller batches"),
+        (MemoryError(), 1, "smaller batches"),
+        (RecursionError("maximum depth"), 1, "SFTLAB_DEBUG=1"),
+        (json.JSONDecodeError("Expecting value", "", 0), 2, "SFTLAB_DEBUG=1"),
+        (KeyError("x"), 1, "KeyError: 'x' (SFTLAB_DEBUG=1"),
+        (ValueError("name it"), 2, "sftlab: name it\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_no_command_foresees_is_one_line(monkeypatch, call, error, code, said):
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr("sftlab.sweeps.stored_files", fail)
+    found, out, err = call("cache")
+    assert (found, out, said in err) == (code, "", True)
+    assert len(err.splitlines()) <= 1
+    monkeypatch.setenv("SFTLAB_DEBUG", "1")
+    if code != 130:
+        with pytest.raises(type(error)):
+            cli.main()
+
+
+def test_a_closed_pipe_and_a_terminal_of_ascii_end_no_command_in_a_traceback():
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for command in ("corpus --count 3000 | head -1", "mask --messages nosuch-\N{SNOWMAN}.jsonl"):
+        line = f"{sys.executable} -m sftlab {command}"
+        ended = subprocess.run(
+            line, shell=True, capture_output=True, text=True, env=ascii_only, check=False
+        )
+        assert "Error" not in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert ended.stdout or "sftlab: nosuch" in ended.stderr

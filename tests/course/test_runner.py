@@ -52,22 +52,25 @@ def make_notebook(folder, name, *code, parameters='seeds = 3\nprofile = "tiny"')
 def course(tmp_path_factory):
     """Three notebooks, the second of which fails, executed once with seeds=5."""
     notebooks, build = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("build")
-    good = "import sys, os\nprint(seeds * 2, sys.executable, os.environ['HF_HUB_OFFLINE'])"
+    good = "import sys, os\nfrom pathlib import Path\nPath('python').write_text(sys.executable)\n"
+    good += "print(seeds * 2, os.environ['HF_HUB_OFFLINE'])"
     make_notebook(notebooks, "00_good", good)
     make_notebook(notebooks, "01_bad", "ready = seeds", "answer = {}\nanswer['missing']", "1")
-    leave = "import tempfile\nprint('left in', tempfile.mkdtemp())"
+    leave = "import tempfile\nopen('left', 'w').write(tempfile.mkdtemp())"
     make_notebook(notebooks, "02_plain", "print('still runs')", BAR, leave, parameters=None)
     chosen = {"parameters": {"seeds": 5}, "progress": False}
     return notebooks, build, run_notebooks([], folder=build, notebooks=notebooks, **chosen)
 
 
 def test_every_lesson_runs_with_its_parameters_by_this_python_and_offline(course):
-    _, _, results = course
+    _, build, results = course
     assert [r.status for r in results] == ["passed", "failed", "passed"]
     assert all(0 < r.minutes < 2 for r in results)
     executed = nbformat.read(results[0].executed, as_version=4)
     printed = [o.text for c in executed.cells for o in c.get("outputs", []) if "text" in o]
-    assert printed == [f"10 {os.path.normpath(sys.executable)} 1\n"]
+    assert printed == ["10 1\n"]
+    python = (build / "work" / "00_good" / "python").read_text()
+    assert python == os.path.normpath(sys.executable)
     failure = results[1].failure
     assert failure.cell == 4  # heading, parameters, ready, answer: the injected cell is not counted
     assert "KeyError: 'missing'" in failure.traceback
@@ -92,14 +95,39 @@ def test_pages_need_no_network_and_every_link_leads_somewhere(course):
 
 
 def test_a_bar_leaves_only_its_last_state_and_a_lesson_no_temporary_file(course):
-    _, _, results = course
+    _, build, results = course
     executed = nbformat.read(results[2].executed, as_version=4)
     assert [o.text for o in executed.cells[2].outputs] == ["100%\n"]
     assert re.search(r"<pre>100%\s*</pre>", results[2].page.read_text(encoding="utf-8"))
-    left = Path(re.search(r"left in ([^\s'\\]+)", str(executed.cells))[1])
+    left = Path((build / "work" / "02_plain" / "left").read_text())
     assert left.is_absolute()
     assert not left.parent.exists()
     assert left.parent.parent == Path(tempfile.gettempdir())
+
+
+PLACES = """import os, pathlib, sys, tempfile, warnings
+import sftlab
+places = [os.getcwd(), pathlib.Path.home(), tempfile.mkdtemp(), sftlab.__file__, sys.prefix]
+print(*places, places, f"\\x1b[32m{os.getcwd()}\\x1b[0m", f"file://{places[0]}/x")
+print(repr(f"\\n{places[0]}"))
+warnings.warn(f"in {tempfile.gettempdir()}")
+from IPython.display import HTML
+display(HTML(f"<b>{os.getcwd()}</b>"))
+sftlab.load("nosuch")"""
+
+
+def test_executed_notebooks_and_pages_name_no_folder_of_this_machine(tmp_path):
+    make_notebook(tmp_path, "00_places", PLACES)
+    build = tmp_path / "build"
+    (result,) = run_notebooks(["00"], folder=build, notebooks=tmp_path, progress=False)
+    assert "UnknownProfileError" in result.failure.traceback
+    clone = Path(runner.__file__).parents[2]
+    places = {tmp_path, Path.home(), Path(tempfile.gettempdir()), clone, Path(sys.prefix)}
+    for file in (result.executed, result.page, *build.glob("*.html"), *build.glob("*.json")):
+        text = file.read_text(encoding="utf-8")
+        for place in map(str, places):
+            assert not re.search(rf"{re.escape(place)}(?![\w-])", text), f"{file.name}: {place}"
+    assert "build/work/00_places" in result.executed.read_text(encoding="utf-8")
 
 
 def test_index_and_summary_tell_what_happened(course):

@@ -1,0 +1,159 @@
+"""What ends a training early, and what is left of it: one line, and the checkpoints before."""
+
+import json
+import os
+import pickle
+import shutil
+import warnings
+
+import pytest
+import torch
+from toy_run import EXAMPLES, Stopped, equal, stop_at, train
+
+from sftlab.train import (
+    CheckpointError,
+    Settings,
+    SettingsError,
+    TrainingError,
+    last_step,
+)
+from sftlab.train.checkpoints import CheckpointWarning
+
+KEPT = {"num_train_epochs": 2, "save_steps": 2}
+"""Six steps, with checkpoints of 2, 4 and 6, of which two stay."""
+
+
+@pytest.mark.parametrize("how", [{}, {"method": "lora"}, {"eval_dataset": EXAMPLES[:4]}])
+def test_a_diverged_training_ends_with_step_rate_and_remedy(toy_base, tmp_path, how):
+    steep = {"learning_rate": 100.0, "weight_decay": 1e9, "max_grad_norm": 0.0, "warmup_steps": 2}
+    with pytest.raises(TrainingError) as told:
+        train(toy_base, output_dir=tmp_path / "c", **steep, **how, num_train_epochs=9, save_steps=1)
+    said = str(told.value)
+    step = int(said.partition("at step ")[2].split(",")[0])
+    assert step > 1
+    assert ("nan" in said) or ("inf" in said)
+    for part in ("learning rate 1", "--rate", "warmup_steps", "max_grad_norm", "new folder"):
+        assert part in said
+    assert last_step(tmp_path / "c") == step - 1
+    for file in (tmp_path / "c").rglob("*.json"):
+        json.loads(file.read_text(), parse_constant=pytest.fail)
+
+
+def test_a_base_that_is_not_finite_is_said_at_once(toy_base, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(toy_base)
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[:] = float("nan")
+    model.save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(toy_base).save_pretrained(tmp_path / "base")
+    with pytest.raises(TrainingError, match=r"step 1, .* another base"):
+        train(tmp_path / "base")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("seed", [-1, 2**32, 2**64, 1.0, "1", True]),
+        ("learning_rate", [float("nan"), float("inf"), 0, -1e-3, 1e30, "1e-3"]),
+        ("num_train_epochs", [float("nan"), float("inf"), 0, -1, 1e12]),
+        ("per_device_train_batch_size", [0, -1, 10**12, 1.5]),
+        ("max_length", [0, -1, 10**9]),
+        ("warmup_steps", [float("inf"), float("nan"), -1]),
+        ("max_grad_norm", [float("inf"), float("nan"), -1]),
+        ("r", [0, 10**4000]),
+    ],
+)
+def test_a_value_that_no_training_can_have_is_refused(name, values):
+    for value in values:
+        with pytest.raises(SettingsError, match=f"^{name} is ") as told:
+            Settings(**{name: value})
+        assert len(str(told.value)) < 200
+    assert Settings(seed=2**32 - 1).seed == 2**32 - 1
+
+
+def whole(toy_base, folder):
+    """A training that was stopped before its step 6, in a folder with checkpoints 2 and 4."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 5)
+        with pytest.raises(Stopped):
+            train(toy_base, output_dir=folder, **KEPT)
+
+
+class Planted:
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+DAMAGE = {
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-9]),
+    "empty": lambda file: file.write_bytes(b""),
+    "missing": lambda file: file.unlink(),
+    "flipped": lambda file: file.write_bytes(
+        (old := file.read_bytes())[:200] + bytes([old[200] ^ 1]) + old[201:]
+    ),
+    "a list": lambda file: file.write_text("[]"),
+    "a pickle": lambda file: file.write_bytes(pickle.dumps(Planted())),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    "name",
+    ["trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "model.safetensors"],
+)
+def test_a_damaged_checkpoint_is_one_line_and_the_one_before_is_taken(
+    toy_base, tmp_path, checkpoints, name, damage
+):
+    folder, plain = checkpoints
+    made = tmp_path / "c"
+    shutil.copytree(folder, made)
+    DAMAGE[damage](made / "checkpoint-4" / name)
+    assert last_step(made) == 2
+    line = f"^checkpoint-4 is damaged \\({name}\\); going on from checkpoint-2$"
+    if (name, damage) not in (("optimizer.pt", "flipped"), ("trainer_state.json", "a list")):
+        return  # what follows is the same for all
+    with pytest.warns(CheckpointWarning, match=line):
+        assert equal(train(toy_base, output_dir=made, **KEPT), plain)
+    assert last_step(made) == 6
+    for step in (4, 6):
+        DAMAGE[damage](made / f"checkpoint-{step}" / name)
+    with pytest.warns(CheckpointWarning, match="; starting again: there is no other$"):
+        assert equal(train(toy_base, output_dir=made, **KEPT), plain)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(toy_base, tmp_path_factory):
+    """A folder with checkpoints 2 and 4, and the run that it would have become."""
+    folder = tmp_path_factory.mktemp("whole") / "c"
+    whole(toy_base, folder)
+    return folder, train(toy_base, **KEPT)
+
+
+@pytest.mark.parametrize("spoilt", ["", "[]", "{", "\udcff", "[" * 10**5])
+def test_a_damaged_training_json_is_one_line(toy_base, tmp_path, spoilt):
+    (tmp_path / "training.json").write_bytes(os.fsencode(spoilt))
+    with pytest.raises(CheckpointError, match=r"training.json is damaged .* another folder"):
+        train(toy_base, output_dir=tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a limit on the size of files")
+@pytest.mark.parametrize("size", [100, 20_000, 600_000])  # of trainer_state, weights, optimizer
+def test_a_full_disk_is_one_line_and_it_resumes(toy_base, tmp_path, checkpoints, size):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_step(row):
+        if row["step"] == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    try:
+        with pytest.raises(TrainingError, match=r"can't be written to .*; free [\d,]+ MB there"):
+            train(toy_base, output_dir=tmp_path / "c", on_step=on_step, **KEPT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert last_step(tmp_path / "c") == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CheckpointWarning)
+        assert equal(train(toy_base, output_dir=tmp_path / "c", **KEPT), checkpoints[1])
