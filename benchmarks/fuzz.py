@@ -1,4 +1,4 @@
-"""Ten thousand damaged files, odd templates, command lines and candidates, instead of CI's hundreds.
+"""Ten thousand damaged files, odd templates, command lines and candidates; CI runs hundreds.
 
     python benchmarks/fuzz.py                        all four kinds, 2,500 cases each
     python benchmarks/fuzz.py templates --cases 9000 --first 2500
