@@ -146,7 +146,7 @@ def read_object(file: Path, kind: type[ValueError]) -> dict:
 
 
 @contextmanager
-def writing(folder: Path, needed: str = "") -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Turn what libraries raise on a full disk into one line; what was whole before stays."""
     try:
         yield
@@ -157,6 +157,6 @@ def writing(folder: Path, needed: str = "") -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
-            f"{folder} can't be written to ({reason}); free {needed or 'some space'} there: the "
+            f"{folder} can't be written to ({reason}); free space there: the "
             "same command or call goes on from the last whole checkpoint"
         ) from error

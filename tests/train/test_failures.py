@@ -123,7 +123,7 @@ def test_a_full_disk_is_one_line_and_it_resumes(toy_base, tmp_path, checkpoints,
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
 
     try:
-        with pytest.raises(TrainingError, match=r"can't be written to .*; free [\d,]+ MB there"):
+        with pytest.raises(TrainingError, match=r"can't be written to .*; free space there"):
             train(toy_base, output_dir=tmp_path / "c", on_step=on_step, **KEPT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
