@@ -1,5 +1,6 @@
 """Where the course keeps its files: in a clone, in an installed wheel, and in the user's cache."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -31,11 +32,9 @@ class PathError(ValueError):
 def cache_folder() -> Path:
     """The folder for what can be made again; `SFTLAB_CACHE` overrides the platform's own."""
     folder = Path(os.environ.get("SFTLAB_CACHE") or platformdirs.user_cache_dir("sftlab"))
-    try:
+    if not os.path.isdir(folder):
+        check_writable(folder, remedy=OTHER_CACHE)
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError):
-        check_writable(folder, remedy=OTHER_CACHE)  # says why
-        raise
     return folder
 
 
@@ -47,10 +46,9 @@ def check_writable(folder: Path, *, remedy: str = "give --out another folder") -
                 os.stat(there)
                 break
         tempfile.TemporaryFile(dir=there).close()  # tells a full or read-only disk too
-    except (OSError, ValueError) as error:
-        shown, why = str(folder), getattr(error, "strerror", None) or error
-        shown = shown if len(shown) < 200 else f"{shown[:100]}..."
-        raise PathError(f"{shown!r} can't be a folder to write to ({why}); {remedy}") from error
+    except OSError as error:
+        said = f"{str(folder)!r} can't be a folder to write to ({error.strerror}); {remedy}"
+        raise PathError(said) from error
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -77,17 +75,17 @@ def file_written_atomically(path: Path) -> Iterator[TextIO]:
 def folder_written_atomically(path: Path) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends without an error.
 
-    A folder that is already there is replaced; of two processes that write it, the last wins.
+    A folder that is already there is replaced; of processes that write it at once, one wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         new = Path(scratch) / "new"
         new.mkdir()
         yield new
-        for attempt in range(10):
-            with suppress(FileNotFoundError):  # none is there, or another process just took it
-                os.replace(path, Path(scratch) / f"old-{attempt}")
-            with suppress(OSError):  # another process was faster: its folder is replaced in turn
-                os.replace(new, path)
-                return
-        os.replace(new, path)
+        with suppress(FileNotFoundError):  # none is there
+            os.replace(path, Path(scratch) / "old")
+        try:
+            os.replace(new, path)
+        except OSError as error:  # EACCES is Windows' word for the same
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.EACCES):
+                raise  # else another process was faster, and its folder stays

@@ -4,12 +4,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from sftlab.paths import folder_written_atomically, write_atomically
 
-CORPUS = """import hashlib, sys
-from pathlib import Path
+CORPUS = """import hashlib
 from sftlab import paths
 from sftlab.world import corpus_text as corpus
 corpus.DOCUMENTS = 300
@@ -29,26 +26,16 @@ def test_processes_that_make_the_corpus_at_once_all_get_it(tmp_path, monkeypatch
     assert subprocess.run([sys.executable, "-c", CORPUS], check=False).returncode == 0
 
 
-def test_threads_that_write_the_same_file_or_folder_all_succeed(tmp_path):
+def test_threads_that_write_the_same_file_and_folder_all_succeed(tmp_path):
     def write(number):
-        text = str(number) * 50_000
-        write_atomically(tmp_path / "file", text)
+        write_atomically(tmp_path / "file", str(number) * 50_000)
         with folder_written_atomically(tmp_path / "folder") as new:
             for name in "ab":
-                (new / name).write_text(text)
-        return (tmp_path / "file").read_text()[0]
+                (new / name).write_text(str(number))
 
     with ThreadPoolExecutor(8) as pool:
-        assert len([*pool.map(write, range(8), timeout=None)]) == 8
-        assert len([*pool.map(write, list(range(10)) * 20)]) == 200
+        assert len([*pool.map(write, [*range(10)] * 20)]) == 200
     one, other = ((tmp_path / "folder" / name).read_text() for name in "ab")
     assert one == other
-    assert len(set(one)) == 1
+    assert len({*(tmp_path / "file").read_text()}) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
-
-
-def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path):
-    (tmp_path / "file").mkdir()
-    with pytest.raises(OSError, match="directory"):
-        write_atomically(tmp_path / "file", "new")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -34,21 +34,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     """Register a function as the command of its name, with the words of commands.toml."""
     words, kinds = WORDS[function.__name__], function.__annotations__
     for name, word in words.get("arguments", {}).items():
-        kinds[name] = Annotated[kinds[name], typer.Argument(**_entry(word, kinds[name]))]
+        kinds[name] = Annotated[kinds[name], typer.Argument(**_entry(word))]
     for name, word in words.get("options", {}).items():
         flags = [f"--{name.strip('_').replace('_', '-')}"]
-        entry = {"flags": flags} | _entry(word, kinds[name])
+        entry = {"flags": flags} | _entry(word)
         kinds[name] = Annotated[kinds[name], typer.Option(*entry.pop("flags"), **entry)]
     return app.command(help=words["help"])(function)
 
 
-def _entry(word: str | dict[str, Any], kind: Any) -> dict[str, Any]:
-    entry = {"help": word} if isinstance(word, str) else word
-    return entry | ({"parser": path} if kind in (Path, Path | None) else {})
-
-
-def path(text: str | Path) -> Path:
-    """The path that was given, or the default; an empty one would be the current folder."""
-    if not text or "\0" in str(text):
-        raise typer.BadParameter("a path is not empty, and has no null character")
-    return Path(text)
+def _entry(word: str | dict[str, Any]) -> dict[str, Any]:
+    return {"help": word} if isinstance(word, str) else word

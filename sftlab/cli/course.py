@@ -83,14 +83,13 @@ def claims(profile: str = "tiny") -> None:
 
 @command
 def cache(clear: bool = False) -> None:
-    from sftlab.sweeps import clear_runs, runs_folder, stored_files
+    from sftlab.sweeps import runs_folder, stored_runs
 
-    found, folder = stored_files(), runs_folder()
-    size = sum(file.lstat().st_size for file in found)
-    runs = sum(file.name == "run.json" for file in found)
-    if clear:
-        clear_runs()
-    print(f"{runs:,} runs, {size / 1e6:.1f} MB, {'deleted from' if clear else 'in'} {folder}")
+    runs, folder = stored_runs(), runs_folder()
+    size = sum(file.stat().st_size for run in runs for file in run.glob("*"))
+    for run in runs if clear else ():
+        shutil.rmtree(run, ignore_errors=True)
+    print(f"{len(runs):,} runs, {size / 1e6:.1f} MB, {'deleted from' if clear else 'in'} {folder}")
 
 
 @command

@@ -2,8 +2,8 @@
 
 import io
 import os
-import re
 import sys
+import warnings
 from contextlib import suppress
 
 from sftlab.cli import chat, course, data, train  # noqa: F401 - their commands are registered
@@ -13,11 +13,11 @@ app.registered_commands.sort(key=lambda one: [*WORDS].index(one.callback.__name_
 
 
 def main() -> None:
-    """Run the command line: a learner's mistake is one line on stderr and exit code 2, an error
-    that no command foresees is one line and 1, Ctrl-C is 130; a closed pipe ends it quietly."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # rows have characters that a terminal may lack
-            stream.reconfigure(errors="backslashreplace")
+    """Run the command line: a learner's mistake is one line on stderr and exit code 2, any other
+    error is one line and 1, Ctrl-C is 130; a closed pipe ends it quietly."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # rows have characters that a terminal may lack
+        sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda said, *_, **__: f"warning: {said}\n"  # no path, no code
     try:
         try:
             app(prog_name="sftlab")
@@ -37,14 +37,14 @@ def main() -> None:
 
 
 def _told(error: Exception) -> str:
-    """An error in words; one that is not the lab's own with its kind and how to see where."""
-    if type(error).__module__.startswith("sftlab") or type(error) is ValueError:
+    """An error in words; one that no command foresees with its kind and how to see where."""
+    ours = type(error).__module__.startswith("sftlab") or type(error) is ValueError
+    if ours:
         return str(error)
     text = " ".join(str(error).split())[:500]
-    if isinstance(error, OSError) and error.errno:
+    if isinstance(error, OSError):
         return text
-    if isinstance(error, MemoryError) or re.search("(out of|enough|allocate) memory", text):
-        text += "; memory ran out: close other programs, or take smaller batches (--set "
-        text += "per_device_train_batch_size=1) or shorter rows (--set max_length=128)"
-    debug = "SFTLAB_DEBUG=1 in the environment shows where; if it is a defect, please report it"
-    return f"{type(error).__name__}: {text} ({debug})"
+    text = f"{type(error).__name__}: {text}"
+    if isinstance(error, MemoryError) or "memory" in text:
+        return f"{text}; close other programs, or take smaller batches or a shorter max_length"
+    return f"{text} (SFTLAB_DEBUG=1 in the environment shows where; please report a defect)"

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -38,9 +37,7 @@ def train(
     from sftlab.train import (
         DataFaults,
         Settings,
-        TrainingError,
         TrainingFaults,
-        is_trained,
         last_step,
         prepare,
         run_identity,
@@ -85,19 +82,13 @@ def train(
     except TrainingFaults as faults:
         print(faults)
         raise typer.Exit(1) from None
-    except TrainingError as error:
-        note(f"sftlab: {error}")
-        raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        with suppress(KeyboardInterrupt):  # a second one
-            step = last_step(out / "checkpoints")
-            where = (
-                f"goes on from step {step}" if step else "starts again: there is no checkpoint yet"
-            )
-            if is_trained(out):
-                where = "measures the model, which is trained and saved, and writes the report"
-            note(f"\ninterrupted; the same command {where}:")
-            note(f"  {shlex.join(['sftlab', *sys.argv[1:]])}")
+        step = last_step(out / "checkpoints")
+        where = f"goes on from step {step}" if step else "starts again: there is no checkpoint yet"
+        if (out / "run.json").is_file():
+            where = "measures the model, which is trained and saved, and writes the report"
+        note(f"\ninterrupted; the same command {where}:")
+        note(f"  {shlex.join(['sftlab', *sys.argv[1:]])}")
         raise typer.Exit(130) from None
     print(*summary(done), f"report    {out / 'report.html'}", sep="\n")
     print(f"next      {next_command(done)}")

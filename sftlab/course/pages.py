@@ -46,8 +46,8 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
     notebook = nbformat.read(executed, as_version=4)
     # Keep the last state of each progress bar, as a terminal does; every state is an output.
     CoalesceStreamsPreprocessor().preprocess(notebook, {})
-    notebook = nbformat.from_dict(without_places(notebook, folder))
-    nbformat.write(notebook, executed)
+    executed.write_text(without_places(nbformat.writes(notebook), folder), encoding="utf-8")
+    notebook = nbformat.read(executed, as_version=4)
     notebook.metadata["title"] = title
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -68,45 +68,25 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
     return page
 
 
-def without_places(value: Any, folder: Path) -> Any:
-    """A notebook, or anything of JSON, whose texts name folders of this machine by short names.
+def without_places(text: str, folder: Path) -> str:
+    """The text of a notebook, a page or JSON, with short names of the folders of this machine.
 
-        file://<clone>/build/work/00/x.txt       file://build/work/00/x.txt
-        /tmp/ipykernel_7/12.py:1: UserWarning    TMP/ipykernel_7/12.py:1: UserWarning
-
-    Pictures stay as they are.
+    file://<clone>/build/work/00/x.txt       file://build/work/00/x.txt
+    /tmp/ipykernel_7/12.py:1: UserWarning    TMP/ipykernel_7/12.py:1: UserWarning
     """
     here, temporary = Path(__file__).resolve().parents[2], Path(tempfile.gettempdir())
     short = {Path.home(): "~", temporary: "TMP", Path(sys.prefix): "python", here: "sft-lab"}
     short |= {DATA: "data", NOTEBOOKS: "notebooks", cache_folder(): "cache", folder: "build"}
-    # Also by the name that they have without links, as /tmp on a Mac; not / and not /usr.
-    short = {
-        p: name for path, name in short.items() for p in (f"{path.absolute()}", f"{path.resolve()}")
+    # Also by the name without links, as /tmp on a Mac, and as JSON writes it.
+    names = {
+        json.dumps(f"{path}", ensure_ascii=False)[1:-1]: name
+        for one, name in short.items()
+        for path in (one.absolute(), one.resolve())
     }
-    roots = sorted(
-        (p for p in short if p not in ("/", "/usr", "/usr/local")), key=len, reverse=True
-    )
-    before = r"^|[^\w.~-]|\x1b\[[\d;]*m|\\[nrt]"  # a colour of the terminal, a line's end in a repr
-    pattern = re.compile(
-        rf"base64,[\w+/=]+|({before})({'|'.join(map(re.escape, roots))})(?![\w-])", re.MULTILINE
-    )
-
-    def text(found: str) -> str:
-        return pattern.sub(lambda m: m[1] + short[m[2]] if m[2] else m[0], found)
-
-    def walk(one: Any) -> Any:
-        if isinstance(one, dict):
-            kept = {"image/png", "image/jpeg"}
-            return {text(key): one[key] if key in kept else walk(one[key]) for key in one}
-        return (
-            [*map(walk, one)]
-            if isinstance(one, list)
-            else text(one)
-            if isinstance(one, str)
-            else one
-        )
-
-    return walk(value)
+    roots = sorted(names.keys() - {"/", "/usr", "/usr/local"}, key=len, reverse=True)
+    before = r"^|[^\w.~-]|\[[\d;]*m|\\[nrt]"  # a colour of the terminal, a line's end in JSON
+    pattern = rf"({before})({'|'.join(map(re.escape, roots))})(?![\w-])"
+    return re.sub(pattern, lambda m: m[1] + names[m[2]], text, flags=re.MULTILINE)
 
 
 def write_index(results: Sequence[Result], *, folder: Path) -> Path:
@@ -147,9 +127,9 @@ def write_index(results: Sequence[Result], *, folder: Path) -> Path:
             if row["id"] in here
         ],
     }
-    summary, claims = without_places(summary, folder), without_places(claims, folder)
-    write_atomically(file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    write_atomically(folder / "claims.json", json.dumps(claims, indent=2, allow_nan=False) + "\n")
+    for path, content in {file: summary, folder / "claims.json": claims}.items():
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(path, without_places(text, folder))
     page = TEMPLATES.get_template("index.html.jinja").render(
         summary=summary,
         claims=claims,
@@ -159,7 +139,7 @@ def write_index(results: Sequence[Result], *, folder: Path) -> Path:
         in_unit=in_unit,
         between=between,
     )
-    write_atomically(folder / "index.html", page)
+    write_atomically(folder / "index.html", without_places(page, folder))
     return folder / "index.html"
 
 

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "cache": ["SweepError", "clear_runs", "runs_folder", "stored_files"],
+        "cache": ["SweepError", "runs_folder", "stored_runs"],
         "sweeping": ["sweep", "sweeps"],
     },
 )

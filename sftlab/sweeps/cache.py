@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -47,24 +46,10 @@ def runs_folder() -> Path:
     return cache_folder() / "runs"
 
 
-def clear_runs() -> None:
-    """Delete the stored runs, and nothing else that lies there."""
-    files = stored_files()
-    for file in files:
-        file.unlink(missing_ok=True)
-    for folder in (*{file.parent for file in files}, runs_folder()):
-        with suppress(OSError):  # it is not empty
-            folder.rmdir()
-
-
-def stored_files() -> list[Path]:
-    """The files of all stored runs: of folders, not links, that hold nothing but such files."""
-    found = []
-    for folder in runs_folder().glob("*"):
-        files = [] if folder.is_symlink() or not folder.is_dir() else [*folder.iterdir()]
-        ours = (re.fullmatch(r"run\.json|measure-[0-9]+\.parquet", file.name) for file in files)
-        found += files if all(ours) and not any(map(Path.is_dir, files)) else []
-    return found
+def stored_runs() -> list[Path]:
+    """The folders of all stored runs. Beside them may lie models of `sftlab train --out runs/...`:
+    the cache may be any folder."""
+    return [one for one in runs_folder().glob("*") if re.fullmatch("[0-9a-f]{32}", one.name)]
 
 
 def write(run: str, record: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:

@@ -15,7 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "own_run": [
             "OwnRun",
             "OwnRunError",
-            "is_trained",
             "run_identity",
             "run_state",
             "train_own_data",

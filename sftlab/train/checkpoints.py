@@ -35,8 +35,9 @@ class CheckpointWarning(UserWarning):
     """A checkpoint that is not whole, and from where the training goes on instead."""
 
 
-class TrainingError(ValueError):
-    """A training that could not go on: its loss is no number, or the disk is full."""
+class TrainingError(Exception):
+    """A training that could not go on: its loss is not finite, or the disk is full. No mistake in
+    the call, so it is no ValueError, and the command line ends with 1."""
 
 
 class KeepNewestCheckpoints(TrainerCallback):
@@ -70,22 +71,19 @@ def _hashes(checkpoint: Path) -> dict[str, str]:
 
 
 def _fault(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint; empty when it is whole."""
+    """What is wrong with a checkpoint, or with the best one before it, at whose weights a training
+    with early stopping ends; empty when it is whole."""
     try:
         listed = json.loads((checkpoint / HASHES).read_text(encoding="utf-8"))
-        names = sorted({*listed, *(found := _hashes(checkpoint))})
-        wrong = [name for name in names if listed.get(name) != found.get(name)]
+        wrong = sorted({name for name, _ in listed.items() ^ _hashes(checkpoint).items()})
     except FileNotFoundError:
         return "was not finished"
     except (OSError, ValueError, TypeError, AttributeError) as error:
         wrong = [f"{HASHES}: {error}"]
-    return f"is damaged ({', '.join(wrong)})" if wrong else ""
-
-
-def _best_fault(checkpoint: Path) -> str:
-    """The same of the best checkpoint, whose weights a training with early stopping ends at."""
+    if wrong:
+        return f"is damaged ({', '.join(wrong)})"
     best = checkpoint.with_name(f"checkpoint-{state_of(checkpoint).best_global_step}")
-    fault = _fault(best) if best.name != "checkpoint-None" else ""
+    fault = "" if best.name in ("checkpoint-None", checkpoint.name) else _fault(best)
     return fault and f"needs the best one, {best.name}, which {fault}"
 
 
@@ -98,7 +96,7 @@ def last_whole(folder: Path) -> tuple[int, str]:
     """The step of the last whole checkpoint, 0 without any; and of later ones what is wrong."""
     faults = []
     for step, one in sorted(checkpoints_in(folder).items(), reverse=True):
-        if not (fault := _fault(one) or _best_fault(one)):
+        if not (fault := _fault(one)):
             return step, "; ".join([*faults, f"going on from {one.name}"]) if faults else ""
         faults.append(f"{one.name} {fault}")
     return 0, "; ".join([*faults, "starting again: there is no other"]) if faults else ""
@@ -148,7 +146,7 @@ def read_object(file: Path, kind: type[ValueError]) -> dict:
 
 
 @contextmanager
-def writing(folder: Path, needed: str = "") -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Turn what libraries raise on a full disk into one line; what was whole before stays."""
     try:
         yield
@@ -159,6 +157,6 @@ def writing(folder: Path, needed: str = "") -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
-            f"{folder} can't be written to ({reason}); free {needed or 'some space'} there: the "
+            f"{folder} can't be written to ({reason}); free space there: the "
             "same command or call goes on from the last whole checkpoint"
         ) from error

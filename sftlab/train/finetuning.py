@@ -93,8 +93,6 @@ def finetune(
         trained, weights = count_weights(trainer.model, settings.method)
         cast_adapters(trainer.model, settings.adapter_dtype)  # as the optimizer will
         start = trained_bits(trainer.model)
-        # Of a checkpoint: the weights that are written, and two moments of each trained one.
-        needed = 4 * (trained + max(trained, 0 if settings.method in ADAPTED else weights))
         if logging_dir:
             step = last_step(Path(output_dir)) if output_dir else None
             trainer.add_callback(tensorboard(Path(logging_dir), step))
@@ -102,7 +100,7 @@ def finetune(
         begun = time.perf_counter()
         with progress_bar(profile.name, progress) as bar:
             trainer.add_callback(Listener(bar, on_step))
-            with writing(Path(output_dir or scratch), f"{needed / 1e6:,.0f} MB"):
+            with writing(Path(output_dir or scratch)):
                 trainer.train(resume_from_checkpoint=resumed and str(resumed))
         seconds = time.perf_counter() - begun
         model = unwrapped(trainer, settings).eval()

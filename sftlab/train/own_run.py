@@ -3,13 +3,12 @@
 RUN/own_data.json    what is trained: written first; another file or setting is another run
 RUN/data/            train.jsonl, held_out.jsonl; left_out.jsonl and rejected.jsonl with reasons
 RUN/checkpoints/     while it trains
-RUN/run.json ...     the trained model and its meter, as `Run.save` writes it
+RUN/run.json ...     the trained model and its meter, as `Run.save` writes it; run.json comes last
 RUN/report.html      last of all: a run that has it is finished
 """
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,13 +26,7 @@ from sftlab.measure import generate
 from sftlab.models import Profile
 from sftlab.paths import write_atomically
 from sftlab.quiet import quiet_libraries
-from sftlab.train.checkpoints import (
-    CheckpointWarning,
-    checkpoints_in,
-    last_whole,
-    read_object,
-    writing,
-)
+from sftlab.train.checkpoints import checkpoints_in, last_step, read_object, writing
 from sftlab.train.examples import masked, supervise
 from sftlab.train.finetuning import finetune, untrained
 from sftlab.train.own_data import OwnData, Row
@@ -109,8 +102,7 @@ def train_own_data(
         # The system lets the lock of a process that is killed go.
         with writing(folder), FileLock(folder / ".lock", timeout=0):
             if run_state(folder, wanted) == "new":
-                text = json.dumps(wanted, indent=1, allow_nan=False)
-                write_atomically(folder / "own_data.json", text)
+                write_atomically(folder / "own_data.json", json.dumps(wanted, indent=1))
             return _measure_and_train(data, profile, folder, progress, tell)
     except Timeout:
         raise OwnRunError(
@@ -126,29 +118,26 @@ def _measure_and_train(data: OwnData, profile: Profile, folder: Path, progress, 
     base = untrained(profile, data.settings)
     before, skills = measure(base, held_out), {"before": base.meter()}
     del base  # the training wants its memory
-    if is_trained(folder):
+    if (folder / "run.json").is_file():
         run = load_run(folder, verify=profile.verify)
     else:
-        step, fault = last_whole(checkpoints)
-        if step or fault:
-            tell(fault or f"going on from step {step}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CheckpointWarning)  # as just told
-            run = finetune(
-                profile,
-                data.train,
-                settings=data.settings,
-                eval_dataset=held_out or None,
-                progress=progress,
-                output_dir=checkpoints,
-                save_steps=max(5, min(50, data.steps // SAVES)),
-            )
+        if step := last_step(checkpoints):
+            tell(f"going on from step {step}")
+        run = finetune(
+            profile,
+            data.train,
+            settings=data.settings,
+            eval_dataset=held_out or None,
+            progress=progress,
+            output_dir=checkpoints,
+            save_steps=max(5, min(50, data.steps // SAVES)),
+        )
         run.meter()  # what was taken is saved with the run
         run.write(folder)
-    (checkpoints / "training.json").unlink(missing_ok=True)  # from here on it `is_trained`
     for one in checkpoints_in(checkpoints).values():
         shutil.rmtree(one, ignore_errors=True)
     with suppress(OSError):  # where something of others is left in it, the folder stays
+        (checkpoints / "training.json").unlink(missing_ok=True)
         checkpoints.rmdir()
     tell(f"measuring the trained model on {len(held_out):,} held-out rows")
     skills["after"], after = run.meter(), measure(run, held_out)
@@ -164,7 +153,7 @@ def run_identity(file: str | Path, profile: Profile, settings: Settings, **optio
         "settings": asdict(settings.filled(profile)),
         **options,
     }
-    return json.loads(json.dumps(values))
+    return json.loads(json.dumps(values, allow_nan=False))
 
 
 def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
@@ -187,12 +176,6 @@ def run_state(folder: str | Path, wanted: Mapping[str, Any]) -> str:
             "overwritten; give --out a new folder, or repeat the command it was begun with"
         )
     return "finished" if (folder / "report.html").is_file() else "begun"
-
-
-def is_trained(folder: Path) -> bool:
-    """Whether the trained model is there, written whole."""
-    begun = (folder / "checkpoints" / "training.json").exists()
-    return (folder / "run.json").is_file() and not begun
 
 
 def _write_data(folder: Path, data: OwnData) -> None:

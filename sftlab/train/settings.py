@@ -27,12 +27,11 @@ SFT_CONFIG = (
 LORA_CONFIG = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
 """Settings that `LoraConfig` takes as they are."""
 
-# The upper bounds are far above what trains, and below what overflows or never ends.
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-Rate = Annotated[float, Field(gt=0, le=100)]
-NotNegative = Annotated[float, Field(ge=0, le=1e9)]
+MOST = 1_000_000_000  # far above what trains, and below what overflows
+Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(gt=0, le=10_000_000)]
+Count = Annotated[int, Field(gt=0, le=MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes them
 
 
@@ -49,7 +48,7 @@ class Settings:
     `BitsAndBytesConfig`. At the end stand those that are the lab's own.
     """
 
-    learning_rate: Rate | None = None  # the peak, of AdamW
+    learning_rate: Positive | None = None  # the peak, of AdamW
     num_train_epochs: Positive = 3  # passes over the examples
     per_device_train_batch_size: Count | None = None  # examples in one forward and backward pass
     gradient_accumulation_steps: Count = 1  # batches whose gradients make one optimiser step

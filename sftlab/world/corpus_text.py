@@ -13,7 +13,7 @@ from functools import cache
 from itertools import islice, repeat
 from random import Random
 
-from sftlab.paths import DATA, OTHER_CACHE, cache_folder, check_writable, write_atomically
+from sftlab.paths import DATA, cache_folder, write_atomically
 from sftlab.world import facts, grammar
 from sftlab.world.facts import RELATIONS
 from sftlab.world.grammar import QUESTIONS, WORDINGS, question_sheet, questions_with_answers
@@ -356,7 +356,6 @@ def corpus_text() -> str:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() == expected:  # else it is damaged, and made again
             return content.decode()
-    check_writable(path.parent, remedy=OTHER_CACHE)
     content = "".join(document + SEPARATOR for document in corpus())
     if hashlib.sha256(content.encode()).hexdigest() != expected:
         raise ValueError(

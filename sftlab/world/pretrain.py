@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
@@ -273,21 +272,14 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: P
     weights = {k: v.half() for k, v in model.state_dict().items() if k != "lm_head.weight"}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
-    write_atomically(
-        folder / "training_log.json", json.dumps(log, indent=1, allow_nan=False) + "\n"
-    )
+    text = json.dumps(log, indent=1, allow_nan=False)
+    write_atomically(folder / "training_log.json", text + "\n")
 
 
 def train_all(names: list[str]) -> None:
     """Train the named models into `data/models`, one after the other."""
-    lock = cache_folder() / "base.lock"
-    try:
-        with FileLock(lock, timeout=0):  # two would write the same checkpoints and models
-            print("making the corpus and its tokens")
-            tokenizer, ids, record = tokenize_corpus()
-            write_atomically(DATA / "world" / "corpus.json", json.dumps(record, indent=2) + "\n")
-            for name in names:
-                pretrain(name, tokenizer, ids, record, DATA / "models")
-    except Timeout:
-        said = f"another `sftlab base` is at work (it holds {lock}); wait until it ends"
-        raise ValueError(said) from None
+    print("making the corpus and its tokens")
+    tokenizer, ids, record = tokenize_corpus()
+    write_atomically(DATA / "world" / "corpus.json", json.dumps(record, indent=2) + "\n")
+    for name in names:
+        pretrain(name, tokenizer, ids, record, DATA / "models")

@@ -1,7 +1,6 @@
 """The command line, as a newcomer meets it."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -11,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from sftlab.cli import course
-from sftlab.cli import main as cli
 from sftlab.cli.app import WORDS
 
 
@@ -65,9 +63,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(call, arguments, said):
     assert len(err.splitlines()) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_a_mistake_and_a_defect_is_not(
-    monkeypatch, call, tmp_path
-):
+def test_a_folder_that_cannot_be_written_is_a_mistake(monkeypatch, call, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, err = call("run", "00", "--out", tmp_path / "file" / "out")
     assert (code, out) == (2, "")
@@ -75,10 +71,6 @@ def test_a_folder_that_cannot_be_written_is_a_mistake_and_a_defect_is_not(
     monkeypatch.setenv("SFTLAB_DEBUG", "1")
     with pytest.raises(ValueError, match="tiney"):
         call("preflight", "tiney")
-    monkeypatch.delenv("SFTLAB_DEBUG")
-    monkeypatch.setattr("sftlab.world.seen", lambda text: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        call("seen", "Paris")
 
 
 @pytest.mark.parametrize(("failing", "code"), [([], 0), (["a record"], 1)])
@@ -152,36 +144,18 @@ def test_plan_says_what_is_needed_and_what_would_need_less(call):
     assert (code, "give a whole number above zero" in err) == (2, True)
 
 
-def test_cache_says_what_sweeps_keep_and_deletes_it(monkeypatch, call, tmp_path):
+def test_cache_says_what_sweeps_keep_and_deletes_it_alone(monkeypatch, call, tmp_path):
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path))
-    for run in ("one", "two"):
-        (tmp_path / "runs" / run).mkdir(parents=True)
-        (tmp_path / "runs" / run / "run.json").write_text(" " * 600_000)
-    (tmp_path / "claims").mkdir()
-    assert call("cache") == (0, f"2 runs, 1.2 MB, in {tmp_path / 'runs'}\n", "")
-    assert call("cache", "--clear")[1].startswith("2 runs, 1.2 MB, deleted from")
-    assert [folder.name for folder in tmp_path.iterdir()] == ["claims"]
-    assert call("cache")[1].startswith("0 runs")
-
-
-def test_clearing_the_cache_leaves_what_is_not_a_stored_run(monkeypatch, call, tmp_path):
-    monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
-    runs, others = tmp_path / "cache" / "runs", tmp_path / "others"
-    for folder in (runs / ("a" * 32), runs / "mine", others):
+    runs, mine = tmp_path / "runs", tmp_path / "runs" / "mine"  # --out runs/mine, in the cache
+    for folder in (runs / ("a" * 32), runs / ("b" * 32), mine):
         folder.mkdir(parents=True)
-        (folder / "run.json").write_text("{}")
-    (runs / "mine" / "model.safetensors").write_text("of a saved run")
-    (runs / "notes.txt").write_text("mine")
-    (runs / ("b" * 32)).symlink_to(others)
+        (folder / "run.json").write_text(" " * 600_000)
+    assert call("cache") == (0, f"2 runs, 1.2 MB, in {runs}\n", "")
     code, _, err = call("cache", "--clear", "--older-than", "inf")
-    assert (code, "No such option" in err) == (2, True)
-    assert (runs / ("a" * 32)).exists()
-    assert call("cache", "--clear")[1].startswith("1 runs, 0.0 MB, deleted from")
-    left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
-    mine = {
-        f"cache/runs/{name}" for name in ("mine/run.json", "mine/model.safetensors", "notes.txt")
-    }
-    assert left == mine | {"others/run.json"}
+    assert (code, "No such option" in err, len([*runs.iterdir()])) == (2, True, 3)
+    assert call("cache", "--clear")[1].startswith("2 runs, 1.2 MB, deleted from")
+    assert [*runs.glob("*/*")] == [mine / "run.json"]
+    assert call("cache")[1].startswith("0 runs")
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "x" * 300])
@@ -197,8 +171,6 @@ def test_a_cache_that_can_be_no_folder_is_one_line(monkeypatch, call, tmp_path, 
     ("error", "code", "said"),
     [
         (RuntimeError("DefaultCPUAllocator:\nnot enough memory"), 1, "smaller batches"),
-        (MemoryError(), 1, "smaller batches"),
-        (RecursionError("maximum depth"), 1, "SFTLAB_DEBUG=1"),
         (json.JSONDecodeError("Expecting value", "", 0), 2, "SFTLAB_DEBUG=1"),
         (KeyError("x"), 1, "KeyError: 'x' (SFTLAB_DEBUG=1"),
         (ValueError("name it"), 2, "sftlab: name it\n"),
@@ -206,26 +178,18 @@ def test_a_cache_that_can_be_no_folder_is_one_line(monkeypatch, call, tmp_path, 
     ],
 )
 def test_what_no_command_foresees_is_one_line(monkeypatch, call, error, code, said):
-    def fail(*given):
+    def fail():
         raise error
 
-    monkeypatch.setattr("sftlab.sweeps.stored_files", fail)
+    monkeypatch.setattr("sftlab.sweeps.stored_runs", fail)
     found, out, err = call("cache")
     assert (found, out, said in err) == (code, "", True)
     assert len(err.splitlines()) <= 1
-    monkeypatch.setenv("SFTLAB_DEBUG", "1")
-    if code != 130:
-        with pytest.raises(type(error)):
-            cli.main()
 
 
-def test_a_closed_pipe_and_a_terminal_of_ascii_end_no_command_in_a_traceback():
-    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    for command in ("corpus --count 3000 | head -1", "mask --messages nosuch-\N{SNOWMAN}.jsonl"):
-        line = f"{sys.executable} -m sftlab {command}"
-        ended = subprocess.run(
-            line, shell=True, capture_output=True, text=True, env=ascii_only, check=False
-        )
-        assert "Error" not in ended.stderr
-        assert "Traceback" not in ended.stderr
-        assert ended.stdout or "sftlab: nosuch" in ended.stderr
+@pytest.mark.parametrize("command", ["corpus --count 3000 | head -1", "mask --messages \u2603"])
+def test_a_closed_pipe_and_a_terminal_of_ascii_end_no_command_in_a_traceback(command):
+    line = f"PYTHONUTF8=0 PYTHONIOENCODING=ascii {sys.executable} -m sftlab {command}"
+    ended = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert not re.search("Error|Traceback", ended.stderr)
+    assert ended.stdout or "sftlab: " in ended.stderr

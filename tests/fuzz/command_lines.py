@@ -21,24 +21,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported
 from sftlab.cli import main as cli
 
 COMMANDS = typer.main.get_command(cli.app).commands
-ODD = [
-    *"| |-1|0|1|3|nan|inf|-inf|1e999|1e30|0.5|tiny|small|nosuch|owner/name|../..|~|~nobody/x".split(
-        "|"
-    ),
-    *("9" * 30, "9" * 4400, "x" * 300, "y" * 5000, "[" * 3000, "\U0001f600" * 3, "é\u202e\u0301"),
-    *("\0", "a\0b", "a\nb", "\x1b[31m", os.fsdecode(b"\xff\xfe"), os.fsdecode(b"name\x80")),
-    *"*|[a-|null|true|--|-|--help|--nosuch|-p|{}|[]|name=value|lr=1|=|seed=-1|r=1e3".split("|"),
-    *"max_length=0|target_modules=[]|target_modules=['(']|seeds='x'|template='{{'|bf16=1".split(
-        "|"
-    ),
-    *"method='lora'|learning_rate=1e999|num_train_epochs=1e12|seed=2**64|{[]: 1}".split("|"),
-    *"lora|qlora|full|chatml|own|qwen3|{{ 1/0 }}|{% for|all|everything|00|99|capital|story".split(
-        "|"
-    ),
-    *"/dev/null|/dev/stdin|/proc/self/mem|/nosuch/x|rtx-3090|bfloat16|llama-3.1-8b|prompt".split(
-        "|"
-    ),
-]
+ODD = """- -1 0 1 3 nan inf -inf 1e999 1e30 0.5 tiny small nosuch owner/name ../.. ~ ~nobody/x
+    * [a- null true -- -- --help --nosuch -p {} [] name=value lr=1 = seed=-1 r=1e3 max_length=0
+    target_modules=[] target_modules=['('] seeds='x' template='{{' bf16=1 method='lora'
+    learning_rate=1e999 num_train_epochs=1e12 seed=2**64 {[]:1} lora qlora full chatml own qwen3
+    {{1/0}} all everything 00 99 capital story /dev/null /dev/stdin /proc/self/mem /nosuch/x
+    rtx-3090 bfloat16 llama-3.1-8b prompt""".split()
+ODD += ["", " ", "9" * 30, "9" * 4400, "x" * 300, "y" * 5000, "[" * 3000, "\U0001f600" * 3]
+ODD += ["{% for", "a\nb", "\x1b[31m", "é\u202e", os.fsdecode(b"\xff\xfe"), os.fsdecode(b"name\x80")]
 ROWS = [{"prompt": f"What is {n}?", "completion": "Paris", "n": n} for n in range(6)]
 FILES = {
     "good.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
