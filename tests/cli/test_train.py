@@ -230,7 +230,7 @@ def test_a_damaged_own_data_json_is_one_line(call, my, tmp_path, spoilt):
     "out", ["", "my.jsonl/x", "x" * 300, "a\0b", "/dev/null/x", "/proc/nosuch/x", "my.jsonl"]
 )
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_loaded(monkeypatch, call, my, out):
-    monkeypatch.setattr("sftlab.models.find_profile", None)
+    monkeypatch.setattr("sftlab.profiles.find_profile", None)
     code, said, err = call(*my, "--out", out)
     assert (code, said) == (2, "")
     assert "--out" in err

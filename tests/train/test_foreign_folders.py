@@ -13,8 +13,9 @@ from toy_run import train
 import sftlab.cli.main as command_line
 from sftlab.cli.chat import open_model
 from sftlab.integrity import differences, hash_files, sealed
-from sftlab.models import find_profile, load, load_tokenizer
+from sftlab.models import load, load_tokenizer
 from sftlab.planner import find_architecture
+from sftlab.profiles import find_profile
 from sftlab.train import RunError, load_run
 
 KINDS = ("base", "full", "lora", "merged", "second", "prefix")
