@@ -21,7 +21,8 @@ from torch.nn.functional import cross_entropy
 
 from sftlab.chat import setup_chat_template
 from sftlab.machine import fast_precision, keep_freed_memory
-from sftlab.models import find_profile, load
+from sftlab.models import load
+from sftlab.profiles import find_profile
 from sftlab.quiet import quiet_libraries
 from sftlab.train import finetune
 from sftlab.world import countries, country_examples

@@ -8,7 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "quiet": ["quiet_libraries"],
-        "models": ["find_profile", "load"],
+        "profiles": ["find_profile"],
+        "models": ["load"],
         "world": ["countries", "country_examples", "country_rows", "country_shots", "example"],
         "data": ["wrong_answers"],
         "chat": ["setup_chat_template"],

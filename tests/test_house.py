@@ -18,8 +18,8 @@ if not (ROOT / "pyproject.toml").is_file():
     pytest.skip("the house rules are for a clone", allow_module_level=True)
 
 # In the order in which data flows: a room imports only rooms before it.
-ORDER = "paths quiet integrity machine world models data chat measure planner train sweeps course"
-RANK = {room: rank for rank, room in enumerate(f"{ORDER} show cli".split())}
+ORDER = "paths quiet integrity machine world profiles models data chat measure planner train"
+RANK = {room: rank for rank, room in enumerate(f"{ORDER} sweeps course show cli".split())}
 DRAWING = {"matplotlib", "IPython", "ipywidgets"}
 LARGEST = 16 * 2**20
 PACKAGE = ROOT / "sftlab"

@@ -23,19 +23,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sftlab import machine, models
+from sftlab import machine, models, profiles
 from sftlab.measure import complete, text_loss
-from sftlab.models import (
-    PROFILES,
-    ModelNotAvailableError,
-    UnknownProfileError,
-    find_profile,
-    load,
-    load_tokenizer,
-    weights_hash,
-)
+from sftlab.models import load, load_tokenizer, weights_hash
 from sftlab.planner import PreflightError, find_architecture
 from sftlab.planner import preflighting as preflight
+from sftlab.profiles import PROFILES, ModelNotAvailableError, UnknownProfileError, find_profile
 
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "vocab_size": 16}
 SIZES |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 32}
@@ -82,9 +75,9 @@ def hub_cache(tmp_path, monkeypatch):
 def test_profiles_state_their_size():
     for profile in PROFILES.values():
         if profile.embedded:
-            folder = models.local_folder(profile)
+            folder = profiles.local_folder(profile)
             assert folder is not None, "the base models ship with the course: run `make base`"
-            count = models.parameters_in(folder)
+            count = profiles.parameters_in(folder)
             assert count == pytest.approx(profile.parameters, rel=0.1)
         else:
             assert find_architecture(profile.source).parameters == profile.parameters
@@ -106,7 +99,7 @@ def test_names_folders_and_hub_ids_are_found(tmp_path, hub_cache, monkeypatch):
     assert found.rate_full == 7e-4
     assert find_profile(folder) == find_profile(str(folder))
     monkeypatch.chdir("/")  # a run remembers its base: the source is absolute
-    assert models.local_folder(found) == folder.resolve()
+    assert profiles.local_folder(found) == folder.resolve()
     (folder / "config.json").unlink()
     with pytest.raises(ModelNotAvailableError, match=r"no config\.json"):
         load(found)
@@ -128,7 +121,7 @@ def test_other_names_are_answered_here_and_never_by_the_hub(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "adapter").mkdir(parents=True)
     (tmp_path / "runs" / "adapter" / "adapter_config.json").write_text("{}")
-    monkeypatch.setattr(models, "try_to_load_from_cache", raising(None))
+    monkeypatch.setattr(profiles, "try_to_load_from_cache", raising(None))
     with pytest.raises(UnknownProfileError, match=said):
         find_profile(name)
 
@@ -155,7 +148,7 @@ def test_models_of_others_go_to_the_gpu_and_the_embedded_stay(tmp_path, monkeypa
     monkeypatch.setattr(models, "pick_device", lambda: "meta")
     folder = snapshot(tmp_path / "model")
     assert load(folder)[0].device.type == "meta"
-    shipped = models.Profile(name="x", source=str(folder), embedded=True)
+    shipped = profiles.Profile(name="x", source=str(folder), embedded=True)
     assert load(shipped)[0].device.type == "cpu"
 
 
@@ -168,7 +161,7 @@ def test_broken_weights_are_named_with_the_remedy(tmp_path):
     file = folder / "model.safetensors"
     for content in (b"version https://git-lfs.github.com/spec/v1", file.read_bytes()[:-100]):
         file.write_bytes(content)
-        shipped = models.Profile(name="x", source=str(folder), embedded=True)
+        shipped = profiles.Profile(name="x", source=str(folder), embedded=True)
         with pytest.raises(ModelNotAvailableError, match=r"model\.safetensors is.*git lfs pull"):
             load(shipped)
         with pytest.raises(ModelNotAvailableError, match="git lfs pull"):
@@ -254,7 +247,7 @@ def test_failures_name_profile_and_remedy(hub_cache, tmp_path, monkeypatch):
     with pytest.raises(ModelNotAvailableError, match=r"wrapped.*`hf auth login`") as caught:
         load("llama-3.2-1b")
     assert caught.value.__cause__.__cause__ is gated
-    gone = models.Profile(name="tiny", source=str(tmp_path / "no"), embedded=True)
+    gone = profiles.Profile(name="tiny", source=str(tmp_path / "no"), embedded=True)
     with pytest.raises(ModelNotAvailableError, match="make base"):
         load(gone)
 

@@ -25,8 +25,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from sftlab.models import find_profile, load_tokenizer
+from sftlab.models import load_tokenizer
 from sftlab.planner import GPUS, Case, on_gpus, read_configuration, speed
+from sftlab.profiles import find_profile
 from sftlab.quiet import quiet_libraries
 from sftlab.train import Settings, load_base, make_trainer
 

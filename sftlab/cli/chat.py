@@ -68,7 +68,8 @@ def open_model(
         if value is not None:
             raise ValueError(f"{name} is a base model, which takes no {option}; open a saved run")
     from sftlab.measure import complete
-    from sftlab.models import find_profile, load
+    from sftlab.models import load
+    from sftlab.profiles import find_profile
 
     model, tokenizer = load(find_profile(name, verify=verify))
 

@@ -92,13 +92,16 @@ def doctor(
 
 
 def _tokenizer(name: str, *, verify: bool) -> Any:
-    from sftlab.models import Profile, find_profile, load_tokenizer
+    from sftlab.integrity import changes
+    from sftlab.models import load_tokenizer
+    from sftlab.profiles import Profile, UnknownProfileError, find_profile
 
     folder = Path(os.path.expanduser(name))
     if (folder / "tokenizer_config.json").is_file() and not (folder / "config.json").is_file():
         # A run of adapters, or a tokenizer alone, of which no model is looked for.
-        own = Profile(name=name, source=str(folder.resolve()), verify=verify)
-        return load_tokenizer(own)
+        if verify and (said := changes(folder)):
+            raise UnknownProfileError(said)
+        return load_tokenizer(Profile(name=name, source=str(folder.resolve())))
     return load_tokenizer(find_profile(name, verify=verify))
 
 

@@ -30,9 +30,9 @@ def train(
 ) -> None:
     from sftlab.course import parse_parameter
     from sftlab.data import DataFile
-    from sftlab.models import find_profile
     from sftlab.paths import check_writable
     from sftlab.planner import needs
+    from sftlab.profiles import find_profile
     from sftlab.show import next_command, summary, write_report
     from sftlab.train import (
         DataFaults,
@@ -69,7 +69,8 @@ def train(
         print(f"{data}\n\n{table}\n")
         if not table.ok:
             raise typer.Exit(1)
-        done = train_own_data(data, base, folder=out, wanted=wanted, tell=note)
+        how = {"wanted": wanted, "verify": not changed, "tell": note}
+        done = train_own_data(data, base, folder=out, **how)
         note("writing the report")
         with writing(out):
             write_report(done)

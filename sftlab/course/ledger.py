@@ -23,8 +23,8 @@ from urllib.parse import quote
 from sftlab.course import rules
 from sftlab.course.rules import Claim, ClaimsError, Part, claims
 from sftlab.measure import Estimate
-from sftlab.models import Profile, find_profile
 from sftlab.paths import NOTEBOOKS, cache_folder, write_atomically
+from sftlab.profiles import Profile, find_profile
 
 RECORDS_VARIABLE = "SFTLAB_RECORDS"
 """Names one more folder for records; the runner sets it to gather those of one lesson."""

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from sftlab.course.ledger import RECORDS_VARIABLE, Record, profile_name, read_records
 from sftlab.course.lessons import Lesson, choose_parameters, find_lessons
-from sftlab.models import find_profile
 from sftlab.paths import DATA, NOTEBOOKS, cache_folder
+from sftlab.profiles import find_profile
 
 MINUTES = DATA / "minutes.json"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

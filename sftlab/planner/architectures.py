@@ -11,14 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftlab.models import (
-    ModelNotAvailableError,
-    UnknownProfileError,
-    find_profile,
-    first_line,
-    load_config,
-)
+from sftlab.models import first_line, load_config
 from sftlab.paths import DATA
+from sftlab.profiles import ModelNotAvailableError, UnknownProfileError, find_profile
 
 ATTENTION = re.compile("attn|attention", re.I)
 MLP = re.compile("mlp|ffn|feed_?forward|moe|expert", re.I)

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from sftlab.machine import pick_device
-from sftlab.models import ADAPTED, METHODS, QUANTISED
 from sftlab.planner.architectures import Architecture, find_architecture
+from sftlab.profiles import ADAPTED, METHODS, QUANTISED
 
 PARTS = ("weights", "adapters", "optimizer", "gradients", "activations", "logits", "temporary")
 """In the order in which a bar stacks them."""

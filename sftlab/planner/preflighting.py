@@ -9,16 +9,10 @@ from typing import Any
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from sftlab.machine import cores, fast_precision, free_memory, pick_device
-from sftlab.models import (
-    Profile,
-    WrongModelError,
-    find_profile,
-    local_folder,
-    parameters_in,
-)
 from sftlab.planner.architectures import ArchitectureError, find_architecture
 from sftlab.planner.gpus import speed
 from sftlab.planner.memory import Memory, estimate
+from sftlab.profiles import Profile, WrongModelError, find_profile, local_folder, parameters_in
 
 REFERENCE_TOKENS = 26_000  # of 400 short examples, three epochs
 CHECKPOINTS = 3  # on the disk at once: two are kept, and the next one is written

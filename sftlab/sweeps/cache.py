@@ -26,8 +26,9 @@ import pandas as pd
 # so that nothing would be found again. tests/sweeps guards this import.
 from datasets.utils._dill import Pickler
 
-from sftlab.models import Profile, load, local_folder, weights_hash
+from sftlab.models import load, weights_hash
 from sftlab.paths import DATA, cache_folder, folder_written_atomically
+from sftlab.profiles import Profile, local_folder
 
 # Parts of the lab that decide no result of a run.
 WITHOUT_EFFECT = ("cli", "course", "planner", "show", "sweeps")

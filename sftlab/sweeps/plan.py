@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 import numpy
 
-from sftlab.models import find_profile
+from sftlab.profiles import find_profile
 from sftlab.sweeps.cache import SweepError, base_hash, code_hash, fingerprint
 from sftlab.sweeps.worker import Task, error_text
 from sftlab.train import VALIDATION, Settings, check_examples, data_hash

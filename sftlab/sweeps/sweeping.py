@@ -16,8 +16,8 @@ from pandas.api.types import infer_dtype
 from tqdm import tqdm
 
 from sftlab.machine import progress_stream
-from sftlab.models import Profile
 from sftlab.paths import OTHER_CACHE, check_writable
+from sftlab.profiles import Profile
 from sftlab.sweeps import cache
 from sftlab.sweeps.cache import SweepError
 from sftlab.sweeps.plan import Row, plan_sweep

@@ -16,7 +16,7 @@ import numpy
 import pandas as pd
 import psutil
 
-from sftlab.models import PROFILES, Profile
+from sftlab.profiles import PROFILES, Profile
 from sftlab.sweeps.cache import SweepError, base_hash, code_hash
 from sftlab.train import Settings
 

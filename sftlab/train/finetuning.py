@@ -28,8 +28,10 @@ from sftlab.chat import (
     installed_templates,
     setup_chat_template,
 )
+from sftlab.integrity import ADAPTERS
 from sftlab.machine import keep_freed_memory, pick_device
-from sftlab.models import ADAPTED, ADAPTERS, Profile, find_profile, load, local_folder, weights_hash
+from sftlab.models import load, weights_hash
+from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.checkpoints import last_step, newest_checkpoint, state_of, writing
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from sftlab.models import Profile, find_profile
+from sftlab.profiles import Profile, find_profile
 from sftlab.quiet import quiet_libraries, randomness_kept
 from sftlab.train.finetuning import prepare_training
 from sftlab.train.settings import Settings

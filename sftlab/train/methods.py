@@ -23,8 +23,9 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
-from sftlab.models import ADAPTED, QUANTISED, Profile, load, load_config
+from sftlab.models import load, load_config
 from sftlab.planner import build_empty, expert_stacks, layer_roles
+from sftlab.profiles import ADAPTED, QUANTISED, Profile
 from sftlab.train.settings import LORA_CONFIG, Settings, SettingsError
 
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from sftlab.chat import IGNORED, Diagnosis, Finding, examine, setup_tokenizer
 from sftlab.data import HeldOut, RecordsError, Report, hold_out, read, validate
 from sftlab.integrity import file_hash
-from sftlab.models import Profile, find_profile, load_tokenizer
+from sftlab.models import load_tokenizer
 from sftlab.planner import read_configuration
+from sftlab.profiles import Profile, find_profile
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import check_examples, masked
 from sftlab.train.methods import check_targets

@@ -23,8 +23,8 @@ from sftlab.chat import IGNORED
 from sftlab.data import normalise, part_of, validate
 from sftlab.integrity import file_hash
 from sftlab.measure import generate
-from sftlab.models import Profile
 from sftlab.paths import write_atomically
+from sftlab.profiles import Profile
 from sftlab.quiet import quiet_libraries
 from sftlab.train.checkpoints import checkpoints_in, last_step, read_object, writing
 from sftlab.train.examples import masked, supervise
@@ -76,6 +76,7 @@ def train_own_data(
     *,
     folder: str | Path,
     wanted: Mapping[str, Any],
+    verify: bool = True,
     progress: bool = True,
     tell: Callable[[str], None] = lambda line: None,
 ) -> OwnRun:
@@ -83,7 +84,8 @@ def train_own_data(
 
     Interrupted or killed, the same call goes on from the last checkpoint and ends at the same
     weights, bit for bit on the same CPU. The folder is new, or of this very run, whose
-    `run_identity` is `wanted`; `tell` gets a line before each thing that takes its time.
+    `run_identity` is `wanted`; `verify` is that of `find_profile`; `tell` gets a line before each
+    thing that takes its time.
 
     Raises:
         OwnRunError, CheckpointError: the folder holds another run, another process is at work in
@@ -102,8 +104,9 @@ def train_own_data(
         # The system lets the lock of a process that is killed go.
         with writing(folder), FileLock(folder / ".lock", timeout=0):
             if run_state(folder, wanted) == "new":
-                write_atomically(folder / "own_data.json", json.dumps(wanted, indent=1))
-            return _measure_and_train(data, profile, folder, progress, tell)
+                text = json.dumps(wanted, indent=1, allow_nan=False)
+                write_atomically(folder / "own_data.json", text)
+            return _measure_and_train(data, profile, folder, verify, progress, tell)
     except Timeout:
         raise OwnRunError(
             f"{folder}: another `sftlab train` is at work in it; wait until that ends, or give "
@@ -111,7 +114,9 @@ def train_own_data(
         ) from None
 
 
-def _measure_and_train(data: OwnData, profile: Profile, folder: Path, progress, tell) -> OwnRun:
+def _measure_and_train(
+    data: OwnData, profile: Profile, folder: Path, verify: bool, progress: bool, tell: Callable
+) -> OwnRun:
     held_out, checkpoints = data.held_out, folder / "checkpoints"
     _write_data(folder / "data", data)
     tell(f"measuring the base on {len(held_out):,} held-out rows")
@@ -119,7 +124,7 @@ def _measure_and_train(data: OwnData, profile: Profile, folder: Path, progress, 
     before, skills = measure(base, held_out), {"before": base.meter()}
     del base  # the training wants its memory
     if (folder / "run.json").is_file():
-        run = load_run(folder, verify=profile.verify)
+        run = load_run(folder, verify=verify)
     else:
         if step := last_step(checkpoints):
             tell(f"going on from step {step}")

@@ -19,18 +19,9 @@ from sftlab.data import Message
 from sftlab.integrity import RECORD, changes, hash_files, sealed
 from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
-from sftlab.models import (
-    ADAPTED,
-    QUANTISED,
-    Profile,
-    add_adapters,
-    base_of,
-    find_profile,
-    first_line,
-    load_tokenizer,
-    load_weights,
-)
+from sftlab.models import add_adapters, first_line, load_tokenizer, load_weights
 from sftlab.paths import write_atomically
+from sftlab.profiles import ADAPTED, QUANTISED, Profile, find_profile, read_adapters
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_row
 from sftlab.train.methods import cast_adapters, load_base
@@ -190,7 +181,8 @@ class Run:
         """
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             self.write(Path(folder))
-            return load_run(folder, merge=True, dtype=dtype)
+            # Not checked: its files are new, and the base was checked when it was opened.
+            return load_run(folder, merge=True, dtype=dtype, verify=False)
 
     def save(self, folder: str | Path) -> Path:
         """Write weights, tokenizer with its template, and run.json to a new folder.
@@ -309,25 +301,21 @@ def load_run(
         )
     if dtype not in (None, *DTYPES):
         raise RunError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
-    # What `changes` has read is not read again: `verify` is the base's from here.
-    own = replace(profile, name=str(folder), source=str(folder.resolve()), verify=False)
+    own = replace(profile, name=str(folder), source=str(folder.resolve()))
     with quiet_libraries():
         tokenizer = load_tokenizer(own)
         if merge:
             halved = settings.method in QUANTISED and settings.bf16
             dtype = dtype or ("bfloat16" if halved else "float32")
-            own = replace(own, method="full", verify=verify)
-            model = load_weights(own, dtype=getattr(torch, dtype))
+            model = load_weights(replace(own, method="full"), dtype=getattr(torch, dtype))
         elif adapted:
-            model, _ = load_base(base_of(replace(own, verify=verify)), settings)
+            model, _ = load_base(read_adapters(folder)[0], settings)
             model = add_adapters(model, folder)
             cast_adapters(model, settings.adapter_dtype)
         else:
             model = load_weights(own, dtype=getattr(torch, dtype or "float32"))
             if not profile.embedded:
                 model.to(pick_device())  # as `load` places its base
-    if adapted and not verify:
-        fields["provenance"]["profile"]["verify"] = False  # it can be merged, as it was opened
     if merge:
         source = profile.name if Path(profile.source).is_absolute() else profile.source
         described = asdict(profile) | {"source": source}  # it needs its base no more

@@ -13,7 +13,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from sftlab.chat import Template, TemplateError, find_template
 from sftlab.machine import fast_precision
-from sftlab.models import ADAPTED, METHODS, QUANTISED, Profile, load_tokenizer
+from sftlab.models import load_tokenizer
+from sftlab.profiles import ADAPTED, METHODS, QUANTISED, Profile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ import pytest
 import sftlab.show
 from sftlab.chat import FAMILIES
 from sftlab.data import read
-from sftlab.models import find_profile
+from sftlab.profiles import find_profile
 from sftlab.train import ExampleError, Settings
 from sftlab.train.finetuning import prepare_training
 

@@ -215,6 +215,6 @@ def test_a_damaged_own_data_json_is_one_line(call, my, tmp_path, spoilt):
 
 @pytest.mark.parametrize("out", ["my.jsonl/x", "x" * 300, "/dev/null/x", "/proc/nosuch/x"])
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_loaded(monkeypatch, call, my, out):
-    monkeypatch.setattr("sftlab.models.find_profile", None)
+    monkeypatch.setattr("sftlab.profiles.find_profile", None)
     code, said, err = call(*my, "--out", out)
     assert (code, said, "--out" in err, len(err.splitlines())) == (2, "", True, 1)

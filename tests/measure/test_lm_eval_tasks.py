@@ -5,7 +5,7 @@ import pytest
 from sftlab.measure.likelihood import probe_choices
 from sftlab.measure.lm_eval_tasks import export_tasks
 from sftlab.measure.probes import probe_questions
-from sftlab.models import find_profile
+from sftlab.profiles import find_profile
 from sftlab.train import finetune
 from sftlab.world import countries, country_examples
 

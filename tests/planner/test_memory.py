@@ -8,8 +8,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
-from sftlab.models import QUANTISED, find_profile
 from sftlab.planner import estimate, find_architecture, on_gpus
+from sftlab.profiles import QUANTISED, find_profile
 from sftlab.quiet import quiet_libraries
 from sftlab.train import Settings, load_base, make_trainer
 

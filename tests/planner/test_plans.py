@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from sftlab.cli.train import plan as plan_command
-from sftlab.models import METHODS, find_profile
 from sftlab.planner import (
     GPUS,
     ArchitectureError,
@@ -25,6 +24,7 @@ from sftlab.planner import (
     preflighting,
     speed,
 )
+from sftlab.profiles import METHODS, find_profile
 from sftlab.train import finetune, prepare
 
 

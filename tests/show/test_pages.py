@@ -12,7 +12,7 @@ import pytest
 from sftlab.chat import FAMILIES, examine, find_template
 from sftlab.course import ARCHETYPES, Record, claims
 from sftlab.measure import Estimate
-from sftlab.models import find_profile
+from sftlab.profiles import find_profile
 from sftlab.show import (
     claim_card,
     continuations,

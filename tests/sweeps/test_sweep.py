@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 
-from sftlab.models import UnknownProfileError
+from sftlab.profiles import UnknownProfileError
 from sftlab.sweeps import SweepError, cache, sweep, sweeps
 from sftlab.train import Settings, finetune
 

@@ -16,7 +16,8 @@ from toy_run import EXAMPLES, TOOLS, equal, same, talk, train
 from transformers import AutoModelForCausalLM
 
 from sftlab.chat import CHATML, FAMILIES, IGNORED, setup_chat_template
-from sftlab.models import ModelNotAvailableError, load
+from sftlab.models import load
+from sftlab.profiles import ModelNotAvailableError
 from sftlab.train import (
     ExampleError,
     RunError,
@@ -281,7 +282,7 @@ import socket, sys, threading
 def refuse(*args, **kwargs):
     raise AssertionError("the network was used")
 socket.socket.connect = socket.getaddrinfo = refuse
-from sftlab.models import METHODS
+from sftlab.profiles import METHODS
 from sftlab.train import finetune, load_run, read_logs
 how = {{"num_train_epochs": 1, "progress": False}}
 for method in METHODS:

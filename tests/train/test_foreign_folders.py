@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ from toy_run import train
 
 import sftlab.cli.main as command_line
 from sftlab.cli.chat import open_model
-from sftlab.integrity import differences, hash_files, sealed
-from sftlab.models import find_profile, load, load_tokenizer
+from sftlab.integrity import hash_files, sealed
+from sftlab.models import load, load_tokenizer
 from sftlab.planner import find_architecture
+from sftlab.profiles import find_profile
 from sftlab.train import RunError, load_run
 
 KINDS = ("base", "full", "lora", "merged", "second", "prefix")
@@ -86,9 +88,10 @@ def plant(folder, trace, how):
     if how == "kernel config":
         rewritten(folder / "config.json", attn_implementation="owner/kernel")
     if how == "adapters":
-        named = {"base_model_class": "Evil", "parent_library": "evil"}
-        entries = {"auto_mapping": named, "task_type": None, "peft_type": "LORA"}
-        entries |= {"megatron_core": "evil", "megatron_config": {"a": 1}}
+        # PEFT opens the tokenizer that it names, without `trust_remote_code`.
+        entries = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "Hi"}
+        entries |= {"peft_type": "PROMPT_TUNING", "inference_mode": False}
+        entries |= {"num_virtual_tokens": 2, "tokenizer_name_or_path": str(folder)}
         rewritten(folder / "adapter_config.json", **entries)
 
 
@@ -140,10 +143,8 @@ def test_no_code_of_a_folder_runs_and_nothing_is_asked(folders, tmp_path, monkey
     doors = [lambda: load(profile()), lambda: load_tokenizer(profile()), profile]
     doors += [lambda: load_run(folder), lambda: load_run(folder, merge=True)]
     doors += [lambda: load_run(folder, verify=False), lambda: find_architecture(folder)]
-    opened = 0
     doors.append(lambda: open_model(str(folder)))  # which greets; what is typed is read after that
-    for door in doors:
-        opened += not refused(door)
+    opened = [door for door in doors if not refused(door)]
     commands = [["merge", folder, "--out", tmp_path / "plain"], ["plan", "--model", folder]]
     commands += [["doctor", "--tokenizer", folder], ["preflight", folder]]
     commands += [["mask", "--tokenizer", folder, "--messages", rows]]
@@ -192,11 +193,9 @@ def test_every_file_that_differs_is_named_and_own_changes_are_opened(folders, tm
         folder = shutil.copytree(folders / kind, tmp_path / str(n))
         damage(folder / name)
         for door in load_run, load:
-            with pytest.raises(
-                ValueError, match=rf"{name} ({what}.*verify=False|is cut)"
-            ) as caught:
-                door(folder)
-            assert "\n" not in str(caught.value)
+            assert re.search(
+                rf"{name} {what}.*verify=False", refused(lambda d=door, at=folder: d(at))
+            )
         assert "verify=False" not in refused(lambda at=folder: load_run(at, verify=False)), name
         shutil.rmtree(folder)
 
@@ -239,15 +238,3 @@ def test_changed_is_the_way_in_of_each_command(folders, tmp_path, kind):
         assert said_by(name, *rest, "--changed")[0] in (0, 1), name
     load_run(tmp_path / "plain")
     load_run(tmp_path / "out", verify=False).merge()
-
-
-def test_differences_are_one_line(tmp_path):
-    for name in ("a.json", "b.json", "c.md"):
-        (tmp_path / name).write_text(name)
-    recorded = hash_files(tmp_path)
-    assert set(recorded) == {"a.json", "b.json"}
-    (tmp_path / "a.json").write_text("A")
-    (tmp_path / "b.json").unlink()
-    (tmp_path / "d.txt").write_text("")
-    told = "a.json differs, b.json is missing, d.txt was added"
-    assert differences(tmp_path, recorded) == told

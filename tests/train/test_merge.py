@@ -11,8 +11,9 @@ from peft import PeftModel
 from toy_run import logits, same, train, write_base
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.models import ModelNotAvailableError, UnknownProfileError, find_profile, load
+from sftlab.models import load
 from sftlab.planner import find_architecture, preflight
+from sftlab.profiles import ModelNotAvailableError, UnknownProfileError, find_profile
 from sftlab.train import RunError, load_run
 
 # Its end of turn is in no vocabulary, and is added.

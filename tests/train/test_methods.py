@@ -19,8 +19,9 @@ from transformers import (
 )
 
 from sftlab.chat import resize_embeddings
-from sftlab.models import ADAPTED, METHODS, QUANTISED, find_profile, load, load_tokenizer
+from sftlab.models import load, load_tokenizer
 from sftlab.planner import estimate
+from sftlab.profiles import ADAPTED, METHODS, QUANTISED, find_profile
 from sftlab.train import Settings, SettingsError, load_run, methods, untrained
 from sftlab.train.methods import add_dropout
 from sftlab.train.trainer import SupervisedTrainer

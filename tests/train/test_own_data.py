@@ -12,7 +12,7 @@ from toy_run import CALL, TOOLS, Stopped, stop_at, talk
 from sftlab.chat import FAMILIES
 from sftlab.data import RecordsError
 from sftlab.measure import read_meter
-from sftlab.models import find_profile
+from sftlab.profiles import find_profile
 from sftlab.show import summary, write_report
 from sftlab.train import (
     DataFaults,
