@@ -72,7 +72,7 @@ def main():
     limit(job["seconds"], job["bytes"])
     sys.dont_write_bytecode = True
     for name in UNHEARD.split():
-        for module in {os, sys.modules[os.name]}:
+        for module in {os, __import__(os.name)}:
             vars(module).pop(name, None)
     os.__all__ = [name for name in os.__all__ if hasattr(os, name)]
     install_hook((*sys.path, "/usr/share/zoneinfo"))
