@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,6 @@ from sftlab.paths import file_written_atomically
 if TYPE_CHECKING:
     from datasets import Dataset
 
-HOPELESS = 10_000
-"""Bad rows at the beginning, without a good one, after which the rest is not read."""
 MOST_NAMES = 1000
 """Different names and problems that a report counts apart; rows may each have their own."""
 
@@ -156,9 +154,6 @@ def _checked_rows(
                     rejected = {**where, "problems": [vars(one) for one in found.problems], **held}
                     print(json.dumps(rejected, ensure_ascii=False), file=reject)
                 yield found
-                if report.bad == HOPELESS and not report.good:
-                    report.add(of_file("hopeless", rows=f"{HOPELESS:,}"))
-                    break
     except OSError as error:  # a full disk, say; of the file that is read it is a problem
         wrong = problem("output", value=error.strerror or str(error))
         raise RecordsError(
@@ -170,36 +165,26 @@ def _checked_rows(
 
 def _checked_outputs(path: str | Path, *outputs: str | Path | None) -> list[Path | None]:
     """The files that links lead to; RecordsError where one is not a file of its own."""
-    # A shell may write this process's output to a file, too.
-    taken = [os.stat(path)]
-    for stream in (1, 2):
-        with suppress(OSError):
-            taken.append(os.fstat(stream))
-    found: list[Path | None] = []
+    taken, found = [Path(os.path.realpath(path))], []
     for output in outputs:
-        if output is not None and (wrong := _unfit(Path(output), taken, [*filter(None, found)])):
+        target, wrong = None if output is None else Path(os.path.realpath(output)), None
+        if target and os.path.exists(target) and not target.is_file():
+            wrong = problem("output", value="it is a folder, a pipe or a device")
+        elif target and os.path.exists(target) and not os.access(target, os.W_OK):
+            wrong = problem("output", value="it is write-protected")
+        elif target and any(_same(target, other) for other in taken):
+            wrong = problem("overwritten")
+        if wrong:
             raise RecordsError([replace(wrong, file=str(output))])
-        found.append(None if output is None else Path(os.path.realpath(output)))
+        taken += [target] if target else []
+        found.append(target)
     return found
 
 
-def _unfit(output: Path, taken: list[os.stat_result], others: list[Path]) -> Problem | None:
-    """Why rows can't be written to a file, if they can't."""
-    if "\0" in str(output):
-        return problem("output", value="its name holds U+0000")
-    target, there = Path(os.path.realpath(output)), os.path.exists(output)
-    wrong = {
-        "it is a folder, a pipe or a device": there and not output.is_file(),
-        "its folder is not there": not there and not target.parent.is_dir(),
-        "it is write-protected": there and not os.access(output, os.W_OK),
-    }
-    if why := next((why for why, holds in wrong.items() if holds), None):
-        return problem("output", value=why)
-    same = there and any(os.path.samestat(output.stat(), one) for one in taken)
-    # Upper and lower case are the same on some systems.
-    same = same or str(target).casefold() in [str(one).casefold() for one in others]
-    same = same or (there and any(one.exists() and one.samefile(output) for one in others))
-    return problem("overwritten") if same else None
+def _same(one: Path, other: Path) -> bool:
+    if os.path.exists(one) and os.path.exists(other):
+        return one.samefile(other)  # under another name, too: a hard link
+    return str(one).casefold() == str(other).casefold()  # the same on some systems
 
 
 def read(path: str | Path, *, bad: str | Path = "raise", meta: Sequence[str] = ()) -> "Dataset":

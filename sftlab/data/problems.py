@@ -94,14 +94,18 @@ class RecordsError(ValueError):
 
 def parse_json(text: str) -> tuple[Any, list[Problem]]:
     """The value of a JSON text, and what is wrong with it that Python's decoder lets pass."""
-    problems: list[Problem] = []
+    found: dict[str, Problem] = {}  # the first of each kind: a row may have a million
+
+    def note(kind: str, value: str, field: str = "") -> None:
+        if kind not in found:
+            found[kind] = problem(kind, field, value)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) < len(pairs):
             key = Counter(key for key, _ in pairs).most_common(1)[0][0]
             value = shown([value for other, value in pairs if other == key])
-            problems.append(problem("same-key", shown(key), value))
+            note("same-key", value, shown(key))
         return made
 
     def number(digits: str) -> int | float | None:
@@ -109,13 +113,10 @@ def parse_json(text: str) -> tuple[Any, list[Problem]]:
         value = int(digits) if whole and len(digits) < 21 else float(digits)
         if math.isfinite(value) and (not whole or -(2**63) <= value < 2**63):
             return value
-        problems.append(problem("large-number", value=shown(digits)))
+        note("large-number", shown(digits))
         return None
 
-    def constant(name: str) -> None:
-        problems.append(problem("nan", value=name))
-
-    hooks = {"object_pairs_hook": unique, "parse_constant": constant}
+    hooks = {"object_pairs_hook": unique, "parse_constant": lambda name: note("nan", name)}
     try:
         value = json.loads(text, **hooks, parse_int=number, parse_float=number)
         if "\\u" in text:
@@ -123,18 +124,18 @@ def parse_json(text: str) -> tuple[Any, list[Problem]]:
         # What is read can be written: json needs some levels of Python's stack for each of its own.
         if text.count("[") + text.count("{") > 500 and deeper(value, 500):
             raise RecursionError
-        return value, problems
+        return value, [*found.values()]
     except UnicodeEncodeError as error:
         near = shown(error.object[max(0, error.start - 20) : error.end + 20])
-        return value, [*problems, problem("string_unicode", value=near)]
+        return value, [*found.values(), problem("string_unicode", value=near)]
     except RecursionError:
         return None, [problem("deep", value=shown(text[:61]))]
     except json.JSONDecodeError as error:
-        return None, [not_json(error, text)]
+        return None, [_not_json(error, text)]
 
 
-def not_json(error: json.JSONDecodeError, text: str, lines: int = 0, column: int = 0) -> Problem:
-    """Why a text is not JSON, with the place in it; lines and a line's beginning come before it."""
+def _not_json(error: json.JSONDecodeError, text: str) -> Problem:
+    """Why a text is not JSON, with the place in it."""
     at, end, kind = error.pos, len(text.rstrip()), "not-json"
     near = f"{shown(text[max(0, at - 20) : at + 30])}: {error.msg}"
     if error.msg == "Extra data":
@@ -143,7 +144,5 @@ def not_json(error: json.JSONDecodeError, text: str, lines: int = 0, column: int
         kind, at, near = "cut-off", end, shown(text[:end][-60:])
     elif "control character" in error.msg:
         kind = "raw-control"
-    further = text.count("\n", 0, at)
-    at -= text.rfind("\n", 0, at)
-    found = problem(kind, f"column {at if further else column + at}", near)
-    return replace(found, line=lines + further + 1)
+    found = problem(kind, f"column {at - text.rfind(chr(10), 0, at)}", near)
+    return replace(found, line=text.count("\n", 0, at) + 1)

@@ -3,8 +3,8 @@
 A mistake costs its row; where a file can't be followed any further, that is a problem of the file,
 and the reading stops. Rows of a JSON document and of Parquet have a number, others also a line.
 
-What is held in memory is bounded by bytes, since a row may be all of a file: one row has at most
-`LARGEST_ROW`, and objects that Python makes of it take about 35 times as much ([[],[],...]).
+Memory is bounded by bytes, not rows: a row of text, and a JSON document, have a largest size. Not
+bounded is a Parquet file of some kB that unpacks to one cell of more than 200 MiB.
 """
 
 import codecs
@@ -25,7 +25,6 @@ from sftlab.data.problems import (
     Problem,
     RecordsError,
     deeper,
-    not_json,
     parse_json,
     problem,
     shown,
@@ -37,14 +36,12 @@ FORMATS = {
     ".parquet": "parquet",
 }  # fmt: skip
 LARGEST_ROW = 4 * 2**20
-"""Bytes of a row's text (characters in CSV and JSON documents), about a million tokens."""
+"""Bytes of a row (in CSV characters of a line and of a cell): about a million tokens."""
 LARGEST_JSON = 32 * 2**20
-"""Bytes of a JSON document that is one object, held as a whole; an array is read row by row."""
+"""Bytes of a JSON document, which is held in memory as a whole."""
 MOST_VALUES = 2**21
-"""Commas and brackets in such an object: a value takes up to 250 bytes as a Python object."""
+"""Commas and brackets in a JSON document: a value takes up to 250 bytes as a Python object."""
 MOST_COLUMNS = 1000
-LARGEST_GROUP = 256 * 2**20
-"""Bytes of a row group of Parquet, unpacked, above which it must not be a few bytes repeated."""
 DEEPEST_ROW = 100
 """Levels of nesting in a row as it is written; Python's json gives up at about 1,000."""
 
@@ -58,7 +55,6 @@ class FileRow:
     problems: list[Problem] = field(default_factory=list)
     text: str | None = None  # of a row that could not be read
     counts: bool = True
-    size: int = 0  # characters of its text
 
     def converted(self, meta: Sequence[str] = ()) -> Conversation:
         if self.problems:
@@ -68,9 +64,8 @@ class FileRow:
             row = written(found)
             if deeper(row, DEEPEST_ROW):
                 found.problems.append(problem("deep", value=shown(found.meta)))
-            elif self.size > LARGEST_ROW // 10:  # JSON escapes, and short turns take more room
-                size = len(json.dumps(row, ensure_ascii=False).encode())
-                found.problems += [_large(size)] if size >= LARGEST_ROW else []
+            elif len(json.dumps(row, ensure_ascii=False).encode()) >= LARGEST_ROW:
+                found.problems.append(_large())
         return found
 
 
@@ -117,19 +112,18 @@ class DataFile:
             yield of_file("utf16", shown(head[:60]), line=1)
         elif self.format in ("csv", "tsv"):
             yield from _csv_rows(file, "\t" if self.format == "tsv" else ",;\t|")
-        elif text.startswith("["):
-            yield from _Document(file).elements()
-        elif self._is_object(text):
-            yield from _object_rows(file)
+        elif self._is_document(text):
+            yield from _document_rows(file)
         elif _is_pretty(text):
             yield of_file("pretty", line=1)
         else:
             yield from _json_lines(file)
 
-    def _is_object(self, head: str) -> bool:
+    def _is_document(self, head: str) -> bool:
         """Whether it is one JSON document or has one row a line, whatever the file's name says."""
         first, _, rest = head.partition("\n")
-        return self.format == "json" and not (rest and isinstance(parse_json(first)[0], dict))
+        one_a_line = rest and isinstance(parse_json(first)[0], dict)
+        return first.startswith("[") or (self.format == "json" and not one_a_line)
 
 
 def _json_lines(file: BinaryIO) -> Iterator[FileRow]:
@@ -137,121 +131,53 @@ def _json_lines(file: BinaryIO) -> Iterator[FileRow]:
     while raw := file.readline(LARGEST_ROW + 1):
         number += 1
         if len(raw) > LARGEST_ROW:
-            size = len(raw)
-            while not raw.endswith(b"\n") and (raw := file.readline(2**20)):
-                size += len(raw)
-            yield FileRow(None, number, [_large(size)], text="")
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(2**20)
+            yield FileRow(None, number, [_large()], text="")
         elif raw.strip():
             text = raw.decode("utf-8", "surrogateescape")
             yield _json_row(text.removeprefix("\ufeff").rstrip("\r\n"), number)
 
 
-class _Document:
-    """The text of a JSON document, of which it holds little more than the value that comes next."""
-
-    def __init__(self, file: BinaryIO):
-        self.file = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
-        self.text, self.at = "", 0
-        self.lines = self.column = 0  # before the text
-
-    def elements(self, inside: bool = False) -> Iterator[FileRow]:
-        """The elements of the array that comes next; `inside` an object, text may follow it."""
-        try:
-            self._take("[")
-            more = self._next() != "]"
-            while more:
-                yield _json_row(self.value(), None)
-                if more := self._next() == ",":
-                    self._take(",")
-            self._take("]", "',' or ']'")
-            if not inside and self._next():
-                raise json.JSONDecodeError("Extra data", self.text, self.at)
-        except json.JSONDecodeError as error:
-            wrong = not_json(error, self.text, self.lines, self.column)
-            if error.msg == "large":
-                wrong = replace(_large(len(self.text) - self.at), line=wrong.line)
-            yield FileRow(line=wrong.line, problems=[wrong], counts=False)
-        except RecursionError:
-            yield of_file("deep", shown(self.text[self.at : self.at + 61]))
-
-    def skip_to(self, key: str) -> None:
-        """Go to the value of a key of the object that comes next."""
-        self._take("{")
-        while json.loads(self.value()) != key:
-            self._take(":")
-            self.value()
-            self._take(",")
-        self._take(":")
-
-    def value(self) -> str:
-        """The text of the next value."""
-        self._next()
-        decode, ended = json.JSONDecoder(parse_int=float).raw_decode, False
-        while True:
-            try:
-                end = decode(self.text, self.at)[1]
-                if ended or end < len(self.text) - 20:
-                    break
-            except json.JSONDecodeError as error:
-                # Near the end of what is held, a number or a word may be cut.
-                if ended or ("Unterm" not in error.msg and error.pos < len(self.text) - 20):
-                    raise
-            if len(self.text) - self.at > LARGEST_ROW:
-                raise json.JSONDecodeError("large", self.text, self.at)
-            ended = not self._fill()
-        text, self.at = self.text[self.at : end], end
-        return text
-
-    def _next(self) -> str:
-        """The next character that is not white space, which is not taken; nothing at the end."""
-        while True:
-            self.at = _SPACE.match(self.text, self.at).end()
-            if self.at < len(self.text) or not self._fill():
-                return self.text[self.at : self.at + 1]
-
-    def _take(self, token: str, expected: str = "") -> None:
-        if self._next() != token:
-            raise json.JSONDecodeError(f"Expecting {expected or token}", self.text, self.at)
-        self.at += 1
-
-    def _fill(self) -> bool:
-        """Forget what was taken, and read on; False at the end of the file."""
-        lines = self.text.count("\n", 0, self.at)
-        last = self.text.rfind("\n", 0, self.at)
-        self.column = self.at - last - 1 if lines else self.column + self.at
-        self.lines += lines
-        held = self.text[self.at :]
-        self.text, self.at = held + (more := self.file.read(max(2**20, len(held)))), 0
-        return bool(more)
-
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-
-def _object_rows(file: BinaryIO) -> Iterator[FileRow]:
-    """The rows of the one array in an object, of a table by columns, or the object as the row."""
+def _document_rows(file: BinaryIO) -> Iterator[FileRow]:
+    """The elements of an array, or of the one array in an object; or one object as the row."""
     raw = file.read(LARGEST_JSON + 1)
     if len(raw) > LARGEST_JSON or sum(map(raw.count, (b",", b"[", b"{"))) > MOST_VALUES:
         yield of_file("large-json", most=LARGEST_JSON // 2**20, values=f"{MOST_VALUES:,}")
         return
-    row = _json_row(raw.decode("utf-8-sig", "surrogateescape").rstrip(), None, LARGEST_JSON)
-    rows = _rows_in(row.value) if isinstance(row.value, dict) else [row.value]
-    if isinstance(rows, FileRow):
-        yield replace(row, counts=False) if row.problems else rows
-    elif not row.problems:
-        yield from (FileRow(one, size=len(raw)) for one in rows)
-    elif key := next((k for k, one in (row.value or {}).items() if one is rows), None):
-        document = _Document(io.BytesIO(raw))
-        document.skip_to(key)
-        said = set()
-        for one in document.elements(inside=True):
-            said |= {(o.what, o.field, o.field and o.value) for o in one.problems}
-            yield one
-        beside = [o for o in row.problems if (o.what, o.field, o.field and o.value) not in said]
-        if beside:
-            yield FileRow(problems=beside, counts=False)
+    text = raw.decode("utf-8-sig", "surrogateescape").rstrip()
+    value, problems = parse_json(text)
+    problems += _not_utf8(text)
+    rows = _rows_in(value) if isinstance(value, dict) else value
+    keys = [key for key, one in value.items() if one is rows] if isinstance(value, dict) else []
+    if isinstance(rows, FileRow) and not problems:
+        yield rows
+    elif not problems:
+        yield from map(FileRow, rows if isinstance(rows, list) else [rows])
+    elif isinstance(value, list) or keys:
+        yield from _elements(text, *keys)
     else:
-        yield replace(row, counts=bool(row.value) and rows[0] is row.value)
+        yield FileRow(problems=problems, text=_as_bytes(text), counts=rows == [value])
+
+
+def _elements(text: str, key: str | None = None) -> Iterator[FileRow]:
+    """The rows of a document (of the array under a key of it), each read by itself, so that a
+    mistake costs its row alone."""
+    decode = json.JSONDecoder(parse_int=float).raw_decode  # int() refuses more than 4,300 digits
+    between = re.compile(r"[ \t\r\n,:]*")
+    begin, name = between.match(text).end(), None
+    at = begin + 1
+    while key != name or text[begin] != "[":
+        name, at = decode(text, between.match(text, at).end())
+        begin = between.match(text, at).end()
+        at = decode(text, begin)[1]
+    at = begin + 1
+    while text[at := between.match(text, at).end()] != "]":
+        end = decode(text, at)[1]
+        yield _json_row(text[at:end], None)
+        at = end
+    if beside := _json_row(text[: begin + 1] + text[at:], None).problems:
+        yield FileRow(problems=beside, counts=False)
 
 
 def _is_pretty(head: str) -> bool:
@@ -289,18 +215,17 @@ def _csv_rows(file: BinaryIO, delimiters: str) -> Iterator[FileRow]:
     text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
     first = text.readline(2**20)
     text.seek(0)
-    held = lines = 0  # characters of the row so far; lines of the file
+    lines = 0  # of the file so far
 
     def read_line() -> str:
-        nonlocal held, lines
+        nonlocal lines
         one = text.readline(LARGEST_ROW + 1)
-        held, lines = held + len(one), lines + bool(one)
-        if held > LARGEST_ROW:
-            while one and not one.endswith(("\n", "\r")):
-                one = text.readline(2**20)
-                held += len(one)
-            raise csv.Error("limit")
-        return one
+        lines += bool(one)
+        if len(one) <= LARGEST_ROW:
+            return one
+        while one and not one.endswith(("\n", "\r")):
+            one = text.readline(2**20)
+        raise csv.Error("line larger than field limit")
 
     csv.field_size_limit(LARGEST_ROW)  # of the process; by default a cell has 128 kB
     # strict: a quote that is never closed would else swallow the rest of the file.
@@ -308,21 +233,22 @@ def _csv_rows(file: BinaryIO, delimiters: str) -> Iterator[FileRow]:
     reader = csv.reader(iter(read_line, ""), **how)
     header = None
     while True:
-        held, line = 0, lines + 1
+        line = lines + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            wrong = _large(held) if "limit" in str(error) else problem("csv", value=str(error))
-            if held > LARGEST_ROW and lines > line:  # nobody knows where the row should have ended
-                yield of_file("quote", f"{lines - line:,} lines", line=line)
+            large = "field limit" in str(error)
+            if large and lines > line:  # nobody knows where the row should have ended
+                yield of_file("quote", line=line)
                 return
+            wrong = _large() if large else problem("csv", value=str(error))
             yield FileRow(line=line, problems=[wrong], text="")
             continue
         written = ",".join(cells)
-        if bad := _not_utf8(written, line):
-            yield bad
+        if wrong := _not_utf8(written):
+            yield FileRow(None, line, wrong, _as_bytes(written))
         elif not any(cells):
             continue  # a blank line, as spreadsheets write it
         elif len(cells) > MOST_COLUMNS:
@@ -342,7 +268,7 @@ def _csv_rows(file: BinaryIO, delimiters: str) -> Iterator[FileRow]:
             value = f"{len(cells)} where the header has {len(header)}"
             yield FileRow(line=line, problems=[problem("cells", value=value)], text=written)
         else:
-            yield FileRow(dict(zip(header, cells, strict=True)), line, size=len(written))
+            yield FileRow(dict(zip(header, cells, strict=True)), line)
 
 
 def _parquet_rows(path: Path) -> Iterator[FileRow]:
@@ -357,8 +283,6 @@ def _parquet_rows(path: Path) -> Iterator[FileRow]:
                 yield of_file("same-column", shown(names))
             if (count := table.metadata.num_columns) > MOST_COLUMNS:
                 yield of_file("columns", f"{count:,}", most=MOST_COLUMNS)
-            elif wrong := _large_group(table.metadata, path.stat().st_size):
-                yield wrong
             else:
                 # One by one: a row may refer to a large text in the dictionary of its column.
                 for batch in table.iter_batches(batch_size=1, use_threads=False):
@@ -367,23 +291,11 @@ def _parquet_rows(path: Path) -> Iterator[FileRow]:
         yield of_file("parquet", shown(" ".join(str(error).split())))
 
 
-def _large_group(metadata: Any, file_size: int) -> FileRow | None:
-    """The problem of a row group of which a page or a row may not fit into memory.
-
-    By its own numbers: asked for those of its columns in a damaged file, pyarrow 26.0 ends the
-    process ("Repetition level histogram size mismatch"; among 18 files with bytes changed).
-    """
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        size, rows = group.total_byte_size, group.num_rows
-        # Texts are compressed 2 to 10 times, constants 20 times (Snappy) to 10,000 (Zstandard).
-        if size > LARGEST_GROUP and (size > 15 * file_size or size > LARGEST_ROW * rows):
-            return of_file("large-parquet", f"{size / 2**20:,.0f} MiB, {rows:,} rows")
-    return None
-
-
 def _parquet_row(names: Sequence[str], columns: Sequence[Any]) -> FileRow:
-    if (size := sum(map(_held, columns))) > LARGEST_ROW:
-        return FileRow(problems=[_large(size)], text="")
+    # A column of categories carries all of its texts with every row.
+    columns = [one.dictionary_decode() if hasattr(one, "dictionary") else one for one in columns]
+    if sum(one.nbytes for one in columns) > LARGEST_ROW:
+        return FileRow(problems=[_large()], text="")
     row, problems = {}, []
     for name, column in zip(names, columns, strict=True):
         try:
@@ -395,13 +307,6 @@ def _parquet_row(names: Sequence[str], columns: Sequence[Any]) -> FileRow:
     text = json.dumps(row, ensure_ascii=False)
     found = _json_row(text, None)
     return replace(found, problems=[*problems, *found.problems], text=text) if problems else found
-
-
-def _held(array: Any) -> int:
-    """About the bytes of an Arrow array's values in Python: a list has eight for each."""
-    inner = array.flatten() if hasattr(array, "flatten") else []
-    inner = inner if isinstance(inner, list) else [inner]
-    return 8 * len(array) + (sum(map(_held, inner)) if inner else array.nbytes)
 
 
 def _plain(value: Any) -> Any:
@@ -422,26 +327,27 @@ def of_file(kind: str, value: str | None = None, line: int | None = None, **word
     return FileRow(line=line, problems=[problem(kind, "", value, **words)], counts=False)
 
 
-def _large(size: int) -> Problem:
-    return problem("large-row", "", f"it has {size / 2**20:,.1f} MiB", most=LARGEST_ROW // 2**20)
+def _large() -> Problem:
+    return problem("large-row", most=LARGEST_ROW // 2**20)
 
 
-def _json_row(text: str, line: int | None, most: int = LARGEST_ROW) -> FileRow:
-    if len(text) > most:
-        return FileRow(None, line, [_large(len(text))], text="")
-    if wrong := _not_utf8(text, line):
-        return wrong
+def _json_row(text: str, line: int | None) -> FileRow:
+    if wrong := _not_utf8(text):
+        return FileRow(None, line, wrong, _as_bytes(text))
     value, problems = parse_json(text)
-    return FileRow(value, line, problems, text if problems else None, size=len(text))
+    return FileRow(value, line, problems, text if problems else None)
 
 
-def _not_utf8(text: str, line: int | None) -> FileRow | None:
-    """The row with its problem, where bytes that are not UTF-8 were decoded to lone surrogates."""
+def _not_utf8(text: str) -> list[Problem]:
+    """The problem, where bytes that are not UTF-8 were decoded to lone surrogates."""
     raw = text.encode("utf-8", "surrogateescape")
     try:
         raw.decode()
     except UnicodeDecodeError as error:
         near = shown(raw[max(0, error.start - 20) : error.end + 20])
-        wrong = problem("not-utf8", f"byte {error.start + 1}", near)
-        return FileRow(None, line, [wrong], raw.decode("utf-8", "backslashreplace"))
-    return None
+        return [problem("not-utf8", f"byte {error.start + 1}", near)]
+    return []
+
+
+def _as_bytes(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

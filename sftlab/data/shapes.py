@@ -293,8 +293,10 @@ def _listed(column: str, value: Any, problems: list[Problem]) -> list[tuple[str,
     if isinstance(value, str):
         value, wrong = parse_json(value)
         if wrong:
-            remedy = "a cell with messages holds JSON: write it with json.dumps, not with str"
-            problems += [replace(one, field=column, line=None, remedy=remedy) for one in wrong]
+            if value is None:  # not JSON at all
+                remedy = "a cell with messages holds JSON: write it with json.dumps, not with str"
+                wrong = [replace(one, remedy=remedy) for one in wrong]
+            problems += [replace(one, field=column, line=None) for one in wrong]
             return []
     listed = isinstance(value, list | tuple)
     if not listed or not value:

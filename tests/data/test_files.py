@@ -14,11 +14,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from sftlab.cli import main as cli
 from sftlab.data.files import read, validate
 from sftlab.data.problems import RecordsError
 
@@ -28,7 +27,9 @@ MESSAGES = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "conten
 
 
 def write(folder, content, name="data.jsonl"):
-    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (folder / name).write_bytes(
+        content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
+    )
     return folder / name
 
 
@@ -168,15 +169,6 @@ def test_good_and_bad_rows_are_written_apart(tmp_path):
     assert validate(tmp_path / "good.jsonl").ok
 
 
-def test_no_file_is_written_over_what_is_read(tmp_path):
-    path, other = write(tmp_path, ROW), tmp_path / "a"
-    (tmp_path / "link.jsonl").symlink_to(path)
-    for outputs in ({"bad": tmp_path / "link.jsonl"}, {"good": other, "bad": other}):
-        with pytest.raises(RecordsError, match="over each other"):
-            validate(path, **outputs)
-    assert path.read_text() == ROW
-
-
 def test_read_raises_drops_or_writes_apart(tmp_path):
     path = write(tmp_path, f'{ROW}\n{{"prompt": "a"}}\n{ROW}')
     with pytest.raises(RecordsError, match=r"data.jsonl, line 2, completion: ") as error:
@@ -228,14 +220,6 @@ def test_the_report_says_each_mistake_with_line_field_value_and_remedy(tmp_path)
     assert (report.problems_total, len(report.problems)) == (4, 3)
 
 
-def test_the_command_prints_the_report_as_json(tmp_path, monkeypatch, capsys):
-    file = write(tmp_path, f"{ROW}\n{{")
-    monkeypatch.setattr("sys.argv", ["sftlab", "validate", str(file), "--json"])
-    with pytest.raises(SystemExit, match="1"):
-        cli.main()
-    assert json.loads(capsys.readouterr().out) == validate(file, limit=20).as_dict()
-
-
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 spoken = text.filter(lambda value: not value.isspace())
 
@@ -270,18 +254,6 @@ checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 relaxed = settings(max_examples=15, deadline=None, suppress_health_check=checks)
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
-@relaxed
-@given(rows=st.lists(conversations(), min_size=1, max_size=4))
-def test_any_sound_rows_read_back_to_the_same_messages(tmp_path, ending, rows):
-    path = tmp_path / f"data.{ending}"
-    write_rows(path, [{"messages": row} for row in rows])
-    report = balanced(validate(path))
-    assert report.ok, str(report)
-    assert report.characters == sum(len(m["content"]) for row in rows for m in row)
-    assert read(path)["messages"][:] == rows
-
-
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 leaf = st.none() | st.booleans() | numbers | st.sampled_from([0.1 + 0.2, 1e308, -0.0, 5e-324])
 characters = st.characters(exclude_categories=["Cs"]) | st.sampled_from(
@@ -305,12 +277,12 @@ def test_good_rows_are_the_same_when_they_are_written_and_read_again(tmp_path, e
     write_rows(path, rows)
     report = balanced(validate(path, good=good))
     assert report.good, str(report)
+    assert not report.ok or read(path)["messages"][:] == [row for row, _, _ in found]
     assert validate(good, good=again).ok
     assert again.read_bytes() == good.read_bytes()
     kept = [json.loads(line) for line in good.read_bytes().split(b"\n")[:-1]]
     assert [{k: v for k, v in row.items() if v} for row in read(good)] == kept
     if ending in ("jsonl", "json") and report.ok:
-        assert [row["messages"] for row in kept] == [row for row, _, _ in found]
         assert repr([row["meta"]["a"] for row in kept]) == repr([row["meta"]["a"] for row in rows])
 
 
@@ -319,7 +291,8 @@ SURROGATES = [  # content, name
     ('{"data": [{"prompt": "a\\udfff", "completion": "b"}, ROW]}', "object.json"),
     ('{"prompt": "a", "completion": "b", "meta": {"\\ud800": 1}}\nROW', "key.jsonl"),
     ('{"prompt": "a", "completion": "b", "n": 99999999999999999999}\nROW', "integer.jsonl"),
-    ('{"data": [{"prompt": "a", "completion": "b", "n": 1e999}, ROW]}', "number.json"),
+    ('{"version": 1, "data": [{"prompt": "a", "completion": "b", "n": 1e999}, ROW]}', "n.json"),
+    ('{"data": [{"prompt": "\udcff", "completion": "b"}, ROW]}', "bytes.json"),
     ('messages\n"[{""role"": ""user"", ""content"": ""\\ud83d""}]"\nCELL\n', "cell.csv"),
     ('messages,tools\nCELL,"[{""name"": ""\\ud83d""}]"\nCELL,\n', "tools.csv"),
 ]
@@ -333,6 +306,7 @@ def test_half_a_surrogate_or_a_large_number_costs_its_row_in_every_format(tmp_pa
     )
     assert (report.rows, report.good, report.broken) == (2, 1, False), str(report)
     assert report.problems[0].row == 1
+    assert "json.dumps" not in report.problems[0].remedy
 
 
 CELLS = [
@@ -364,7 +338,7 @@ def test_names_and_contents_are_printed_whatever_the_terminal(tmp_path):
         done = subprocess.run([*command, *option], capture_output=True, env=environment)
         assert (done.returncode, done.stderr) == (1, b"")
         assert b"\x1b" not in done.stdout
-    assert json.loads(done.stdout)["rows"] == 1
+    assert json.loads(done.stdout) == validate(tmp_path / name).as_dict()
 
 
 @pytest.mark.parametrize("path", ["", "a\0b.jsonl", "x" * 300 + ".jsonl", "\udcff.jsonl"])
@@ -373,39 +347,6 @@ def test_what_is_no_name_of_a_file(path):
         validate(path)
     assert "\0" not in str(error.value)
     str(error.value).encode()
-
-
-pieces = st.lists(
-    st.sampled_from([
-        b"{", b"}", b"[", b"]", b'"', b"\\", b"\\u", b"\\ud83d", b",", b":", b"\n", b"\r\n", b" ",
-        b"\0", b"\xff", b"\xc3", b"\xef\xbb\xbf", b"NaN", b"null", b"1e999", b"-", b"a",
-        b'"messages"', b'"prompt"', b'"completion"', b'"role"', b'"user"', b'"content"', b"prompt",
-        b"completion", b";", b"\t", b"PAR1", ROW.encode(), ROW.encode() + b"\n",
-    ])
-).map(b"".join)  # fmt: skip
-
-
-@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
-@settings(parent=relaxed, max_examples=60)
-@given(content=st.binary() | pieces)
-@example(content=b"[" * 100_000)
-@example(content=b'{"a":' * 100_000)
-@example(content=b'[{"a":1},' * 10 + b"{")
-def test_random_bytes_give_a_report(tmp_path, ending, content):
-    path = write(tmp_path, content, f"data.{ending}")
-    outputs = {"good": tmp_path / "good.jsonl", "bad": tmp_path / "bad.jsonl"}
-    report = balanced(validate(path, limit=3, **outputs))
-    assert len(report.problems) == sum(min(3, times) for times in report.kinds.values())
-    json.dumps(report.as_dict(), allow_nan=False).encode()
-    str(report).encode()
-    written = [out.read_text("utf-8").count("\n") for out in outputs.values()]
-    assert written == [report.good, report.bad]
-    if report.ok:
-        assert len(read(path)) == report.rows
-        assert validate(outputs["good"]).ok
-    else:
-        with pytest.raises(RecordsError):
-            read(path)
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
@@ -429,4 +370,4 @@ def test_a_json_document_says_where_it_is_wrong_and_has_a_limit(tmp_path, monkey
     file.write_text(f'{{"data": [{ROW}]}}', encoding="utf-8")
     (problem,) = validate(file).problems
     assert "is read whole" in problem.what
-    assert "both have no limit" in problem.remedy
+    assert "jq -c '.[]' FILE > NEW.jsonl" in problem.remedy

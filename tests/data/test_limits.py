@@ -17,33 +17,19 @@ HEADER = b"prompt,completion\n"
 MIB = 2**20
 TEXT_FILES = [  # name, beginning, what is repeated, MiB, end, what is said
     ("commas.jsonl", ROW, b",", 30, b"\n" + ROW, "a row is larger than 4 MiB"),
-    ("lists.jsonl", ROW + b'{"a":[', b"[],", 30, b"0]}\n" + ROW, "a row is larger"),
     ("row.jsonl", ROW + b'{"a":[', b"[],", 3, b"0]}\n" + ROW, "no known shape"),
     ("cell.jsonl", ROW + b'{"prompt":"', b"a", 200, b"", "a row is larger"),
-    ("open.json", b"", b"[", 30, b"", "nesting is too deep"),
-    ("array.json", b"[", b"[],", 100, b"[]]", "none of the first 10,000 rows"),
-    ("element.json", b'[{"a":[', b"[],", 30, b"0]}]", "a row is larger"),
-    ("object.json", b'{"data":[', b"{},", 30, b"{}]}", "is read whole"),
-    ("small.json", b'{"data":[', b'{"a":0},', 5, b"{}]}", "none of the first 10,000 rows"),
+    ("array.json", b"[", b"[],", 30, b"[]]", "is read whole"),
+    ("values.json", b"[", b'{"a":0},', 7, b"", "ends before it is complete"),
+    ("numbers.json", b'{"a":[', b"NaN,", 7, b"0]}", "NaN and Infinity"),
     ("cell.csv", HEADER, b"a", 200, b"\n2 + 2?,4\n", "a row is larger"),
-    ("quote.csv", HEADER + b'"', b"a,b\n", 200, b"", "not closed within 4 MiB"),
-    ("quotes.csv", HEADER, b'"\n",', 30, b"", "not closed within 4 MiB"),
+    ("quote.csv", HEADER + b'"', b"a,b\n", 8, b"", "not closed within 4 MiB"),
     ("columns.csv", HEADER[:-1], b",", 3, b"\n", "more than 1000 columns"),
 ]
-PARQUET_FILES = {
-    "dictionary": (
-        {"prompt": pa.array(["x" * (5 * MIB)] * 20), "completion": ["b"] * 20},
-        {"dictionary_pagesize_limit": 2**30},
-        "a row is larger",
-    ),
-    "zstd": ({"prompt": ["x" * (300 * MIB)], "completion": ["b"]}, {"compression": "zstd"}, "too"),
-    "cell": ({"prompt": ["x" * (90 * MIB)], "completion": ["b"]}, {}, "a row is larger"),
-    "nulls": (
-        {"prompt": ["a"], "id": pa.ListArray.from_arrays([0, 2**24], pa.nulls(2**24, pa.int8()))},
-        {},
-        "a row is larger",
-    ),
-    "columns": ({f"c{n}": ["a"] for n in range(5000)}, {}, "more than 1000 columns"),
+PARQUET_FILES = {  # column, what is said
+    "dictionary": (pa.array(["x" * (5 * MIB)] * 20), "a row is larger"),
+    "categories": (pa.array([str(n) * 1000 for n in range(2000)]).dictionary_encode(), ""),
+    "cell": (["x" * (200 * MIB)], "a row is larger"),
 }
 MEASURE = r"""
 import re, sys
@@ -52,7 +38,7 @@ for path in sys.argv[1:]:
     kinds = validate(path, good="good", bad="bad").kinds
     # ru_maxrss would begin with the memory of the process that started this one.
     peak = re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1]
-    print(peak, *kinds, sep=" | ")
+    print(peak, *kinds, "", sep=" | ")
 """
 
 
@@ -66,31 +52,17 @@ def test_a_file_that_is_one_huge_row_is_told_of_under_1_gb(tmp_path):
                 file.write(unit * (MIB // len(unit)))
             file.write(end)
         said.append((name, what))
-    for name, (columns, how, what) in PARQUET_FILES.items():
-        parquet.write_table(pa.table(columns), tmp_path / f"{name}.parquet", **how)
+    for name, (column, what) in PARQUET_FILES.items():
+        table = pa.table({"prompt": column, "completion": ["b"] * len(column)})
+        parquet.write_table(table, tmp_path / f"{name}.parquet", dictionary_pagesize_limit=2**30)
         said.append((f"{name}.parquet", what))
     command = [sys.executable, "-c", MEASURE, *(name for name, _ in said)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for (name, what), line in zip(said, done.stdout.splitlines(), strict=True):
-        assert what in line, name
+        assert what in line if what else line.endswith("| "), name
         assert int(line.split()[0]) * 1024 < 1e9, (name, done.stdout)
-
-
-def test_rows_of_an_array_are_read_where_a_buffer_ends(tmp_path):
-    rows = [{"prompt": "é" * n, "completion": "😀\n" * 300, "id": n / 7} for n in range(1, 1500)]
-    for indent in (None, 1):
-        (tmp_path / "a.json").write_text(json.dumps(rows, indent=indent, ensure_ascii=indent == 1))
-        report = validate(tmp_path / "a.json", good=tmp_path / "good")
-        assert (report.ok, report.good) == (True, 1499)
-        kept = map(json.loads, (tmp_path / "good").open(encoding="utf-8"))
-        assert [row["meta"]["id"] for row in kept] == [row["id"] for row in rows]
-    with (tmp_path / "a.json").open("a") as file:
-        file.write("\n ]")
-    (wrong,) = validate(tmp_path / "a.json").problems
-    lines = (tmp_path / "a.json").read_text().count("\n")
-    assert (wrong.line, wrong.field) == (lines + 1, "column 2")
 
 
 @pytest.mark.parametrize(("unit", "good"), [("a", 1), ("é", 0), ("\x01", 0)])
@@ -117,19 +89,17 @@ def test_outputs_under_another_name_of_the_input_are_refused(tmp_path, monkeypat
     (tmp_path / "soft").symlink_to("hard")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    own = f"/proc/self/fd/{os.open(path, os.O_RDONLY)}"
     other.write_text("before")
     (tmp_path / "twin").hardlink_to(other)
-    for good in ("hard", "soft", "folder/../a.jsonl", own, "other"):
+    for good in ("hard", "soft", "folder/../a.jsonl", "other"):
         with pytest.raises(RecordsError, match="over each other"):
             validate("a.jsonl", good=good, bad="other" if good == "other" else None)
     for pair in (("A", "a"), ("other", "twin")):
         with pytest.raises(RecordsError, match="over each other"):
             validate(path, good=pair[0], bad=pair[1])
-    for good in ("folder", "pipe", "none/x", "/dev/full", "/dev/null", "a\0b", "", "x" * 300):
-        with pytest.raises(RecordsError, match="can't be written to this place") as error:
+    for good in ("folder", "pipe", "none/x", "/dev/null", "", "x" * 300):
+        with pytest.raises(RecordsError, match="can't be written to this place"):
             validate(path, good=good)
-        assert "\0" not in str(error.value)
     assert (path.read_bytes(), other.read_text()) == (ROW, "before")
     assert {one.name for one in tmp_path.iterdir()} == {
         *("a.jsonl", "hard", "soft", "folder", "pipe", "other", "twin")

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pyarrow as pa
+import pytest
 from pyarrow import parquet
 
 from sftlab.data import RecordsError, read, validate
@@ -137,6 +138,9 @@ def check(seed: int, folder: Path) -> str:
     assert "\x1b" not in str(report).encode().decode(), case
     if kind in ("jsonl", "ndjson") and not report.broken:
         assert report.rows == sum(bool(line.strip()) for line in content.split(b"\n")), case
+    if not report.ok:
+        with pytest.raises(RecordsError):
+            read(path)
     kept, left = (file.read_bytes().splitlines() for file in (good, bad))
     assert (len(kept), len(left)) == (report.good, report.bad), case
     assert all(json.loads(line)["problems"] for line in left), case
