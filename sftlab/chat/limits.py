@@ -4,10 +4,10 @@
     {{ "x" * 10**9 }}                                          too much text
     {% set l = [l, l] %}, thirty times                         too much text once it is written
 
-jinja2's sandbox bounds a single `range` and nothing else. Here a `Budget` counts what one does, told
-by filters that `compiled` puts around loops and operations. Those that give far more than they take
-are estimated beforehand. Between operations the clock is read: there is no signal, thread or
-process in it, so it holds in a notebook, in any thread and on Windows.
+jinja2's sandbox bounds a single `range` and nothing else. Here a `Budget` counts, told by filters
+that `compiled` puts around loops and operations. Those that give far more than they take are
+estimated beforehand. Between operations the clock is read: there is no signal, thread or process in
+it, so it holds in a notebook, in any thread and on Windows.
 
 Not covered is one operation that takes long and gives little, such as `striptags` of many comments
 or `rfind` in millions of letters.
@@ -142,8 +142,8 @@ class _Counting(NodeTransformer):
         self.environment = environment
 
     def _through(self, name: str, node: nodes.Expr) -> nodes.Filter:
-        place = {"lineno": node.lineno, "environment": self.environment}
-        return nodes.Filter(node, name, [], [], None, None, **place)
+        around = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+        return around.set_environment(self.environment)
 
     def _made(self, node: nodes.Expr) -> nodes.Filter:
         return self._through("(made)", self.generic_visit(node))
@@ -168,8 +168,8 @@ class _Counting(NodeTransformer):
         return self._through("(made)", node)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
-        parts = nodes.List(self.generic_visit(node).nodes, lineno=node.lineno)
-        return self._through("(joined)", parts.set_environment(self.environment))
+        parts = self.generic_visit(node).nodes
+        return self._through("(joined)", nodes.List(parts, lineno=node.lineno))
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
         sliced = isinstance(node.arg, nodes.Slice)

@@ -366,7 +366,7 @@ def _default(template: Any, where: Any) -> str:
     if isinstance(template, dict):
         if "default" not in template:
             raise TemplateError(
-                f"{where} has the chat templates {', '.join(map(str, template))} and no default; "
+                f"{where} has the chat templates {_short(', '.join(template))} and no default; "
                 "give the text of one of them, or another as the template (`--template chatml`)"
             )
         template = template["default"]

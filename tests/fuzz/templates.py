@@ -86,11 +86,10 @@ def grown(rng: random.Random) -> str:
             depth = rng.choice([2, 5, 9, 15, 30, 3000])
             pair = rng.choice(NESTS).split("@")
             nest = pair[0] * depth + "1" + pair[1] * depth
-            return nest if "%" in nest else "{{ %s }}" % nest
+            return nest if "%" in nest else "{{ " + nest + " }}"
         made = rng.choice(EXPRESSIONS)
-        form = (
-            rng.choice(["{{ %s }}", "{%% if (%s) %%}y{%% endif %%}", "{%% set y = %s %%}"]) % made
-        )
+        form = rng.choice(["{{ $ }}", "{% if ($) %}y{% endif %}", "{% set y = $ %}"])
+        form = form.replace("$", made)
         form = rng.choice([form, form, rng.choice(BOMBS).replace("@", form)])
         form = re.sub(r"\bN\b|(?<=[%:])N", lambda found: number(), form)
         return form.replace("OP", rng.choice("~+"))
@@ -136,7 +135,7 @@ def check(seed: int, folder: Path) -> str:
     assert len(made) < OUTPUT, case
     # The plain environment folds constants, even where none are reached: in time without end, or
     # with Python's ValueError for numbers of over 4,300 digits.
-    if re.search(r"\d{5}|(\*\* *\d{3,})", text):
+    if re.search(r"00000|\*\* *\d{3}", text):
         return "rendered, not compared"
     values = given | {"bos_token": "<s>", "eos_token": "</s>", "documents": None}
     plain = _compile_jinja_template(text).render(messages=template.plain(messages), **values)
