@@ -18,10 +18,10 @@ transformers. `find_template` takes whatever the user has:
 """
 
 import json
+import os
 import tomllib
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -30,7 +30,7 @@ from typing import Any
 
 import jinja2
 
-from sftlab.chat.limits import NESTING, SOURCE, Budget, LimitError, limited
+from sftlab.chat.limits import NESTING, LimitError, compiled, limited, within_limits
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """The keys under which messages carry their reasoning; the first that is there counts."""
@@ -84,21 +84,7 @@ def jinja_environment() -> jinja2.Environment:
     return limited(_compile_jinja_template("").environment)
 
 
-@lru_cache(maxsize=512)
-def _compiled(text: str, environment: jinja2.Environment) -> jinja2.Template:
-    if len(text) > SOURCE:
-        raise LimitError(f"it has {len(text):,} characters, over {SOURCE:,}")
-    with _within({}):  # jinja2 runs filters of constants here
-        return environment.from_string(text)
-
-
-@contextmanager
-def _within(values: Mapping[str, Any]) -> Iterator[None]:
-    token = Budget.current.set(Budget(values))
-    try:
-        yield
-    finally:
-        Budget.current.reset(token)
+_compiled = lru_cache(maxsize=512)(compiled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +163,7 @@ class Template:
         values = {**dict(self.variables), **values, **variables}
         values |= {"messages": messages, "tools": _plain(tools)}
         try:
-            with _within(values):
-                return _compiled(self.text, environment).render(values)
+            return within_limits(_compiled(self.text, environment).render, values)
         except TemplateError:
             raise
         except Exception as error:
@@ -201,12 +186,13 @@ class Template:
 
     def _beyond(self, error: Exception, at: str = "") -> TemplateError:
         """For what goes beyond a limit: ours, or that of Python on nesting."""
-        what = error
+        what = _short(error)
         if not isinstance(error, LimitError):
-            what = f"it is nested too deep, or calls itself ({type(error).__name__}: {error})"
+            what = "it is nested too deep, calls itself, or has too long a number "
+            what += f"({type(error).__name__}: {_short(error)})"
         return TemplateError(
-            f"the chat template {self.name} goes beyond a limit{at}: {_short(what)}; shorten what "
-            "it does there, or use another template"
+            f"the chat template {self.name} goes beyond a limit{at}: {what}; shorten what it does "
+            "there, or use another template"
         )
 
     def _quoted(self, line: int) -> str:
@@ -217,7 +203,10 @@ class Template:
 
 def _short(text: Any) -> str:
     """One line of about 500 characters at most, with escapes for what can't be printed."""
-    line = " ".join(str(text).split())
+    try:
+        line = " ".join(str(text).split())
+    except ValueError:  # an error that holds a whole number of over 4,300 digits
+        line = "a number that is too long"
     line = line if len(line) <= 500 else f"{line[:500]}..."
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
@@ -333,21 +322,23 @@ def installed_templates() -> dict[str, Path]:
 
 def _from_path(path: Path) -> tuple[str, str, dict[str, Any]]:
     """Name, text and special tokens of the template in a file, or in a model's folder."""
-    files = [path / name for name in _FILES] if path.is_dir() else [path]
-    held = {file: _read(file) for file in files if file.is_file()}
+    # os.path says False of a name that is too long, where Path raises.
+    files = [path / name for name in _FILES] if os.path.isdir(path) else [path]
+    held = {file: _read(file) for file in files if os.path.isfile(file)}
     file = next((file for file in held if held[file].get("chat_template")), None)
     if file is None:
         raise TemplateError(
-            f"there is no chat template {str(path)!r}: it is neither a family "
+            f"there is no chat template {_short(str(path))!r}: it is neither a family "
             f"({', '.join(FAMILIES)}) nor a template that TRL installs, a Jinja text, or a file or "
             f"folder that holds one ({', '.join(_FILES)}); correct the name"
         )
     config = _read(c) if (c := file.with_name(_FILES[-1])).is_file() else {}
-    special = {
-        key: token["content"] if isinstance(token, dict) else token
-        for key in ("bos_token", "eos_token", "unk_token", "pad_token")
-        if (token := config.get(key))
-    }
+    special = {}
+    for key in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        token = config.get(key)
+        special[key] = token.get("content") if isinstance(token, dict) else token
+        if not isinstance(special[key], str | None) or (token and not special[key]):
+            raise TemplateError(f"{key} in {c} must be a text, or have one as content; correct it")
     name = str(path) if path.is_dir() else path.name
     return name, _default(held[file]["chat_template"], file), special
 
@@ -357,7 +348,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
         found = json.loads(text) if file.suffix == ".json" else {"chat_template": text}
-    except ValueError as error:
+    except OSError as error:
+        raise TemplateError(f"{file} can't be read: {error.strerror}; correct that") from None
+    except (ValueError, RecursionError) as error:
         what = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else "valid JSON"
         raise TemplateError(f"{file} is not {what}: {error}; correct it") from None
     if not isinstance(found, dict):
@@ -368,11 +361,12 @@ def _read(file: Path) -> dict[str, Any]:
 def _default(template: Any, where: Any) -> str:
     """The text; of several under names that of `default`."""
     if isinstance(template, list):
-        template = {item.get("name"): item.get("template") for item in template}
+        named = [item for item in template if isinstance(item, dict)]
+        template = {str(item.get("name")): item.get("template") for item in named}
     if isinstance(template, dict):
         if "default" not in template:
             raise TemplateError(
-                f"{where} has the chat templates {', '.join(map(str, template))} and no default; "
+                f"{where} has the chat templates {_short(', '.join(template))} and no default; "
                 "give the text of one of them, or another as the template (`--template chatml`)"
             )
         template = template["default"]

@@ -9,8 +9,6 @@ import os
 import sys
 
 OUTPUT = 65536  # bytes that a candidate may return
-UNHEARD = "pidfd_open mkfifo mknod setsid setpgid setpriority chroot sched_setaffinity"
-"""Functions of `os` that act on more than their process without asking an audit hook."""
 
 
 def limit(seconds, size):
@@ -46,18 +44,13 @@ def install_hook(readable):
             absolute = path[:1] in ("/", "\\") or ":" in path
             if ".." in path or (absolute and not path.startswith(readable)):
                 raise PermissionError(f"a candidate may not read {path!r}")
-        elif event == "import" and first in {
-            own, "_posixsubprocess", "_ctypes", "_posixshmem", "_dbm", "_gdbm", "_testcapi",
-            "_testinternalcapi", "_xxsubinterpreters", "readline",
-        }:  # fmt: skip
+        elif event == "import" and first in {own, "_posixsubprocess", "_ctypes"}:
             raise PermissionError(f"a candidate may not use {first}")
         elif event.split(".")[0] in {
             "os", "shutil", "subprocess", "socket", "ctypes", "mmap", "sqlite3", "gc", "resource",
             "signal", "fcntl", "winreg", "_winapi", "msvcrt", "syslog", "cpython",
         } and event != "os.walk":  # fmt: skip
             raise PermissionError(f"a candidate may not use {event.removesuffix('.__new__')}")
-        elif event == "object.__setattr__" and arguments[1] == "__code__":
-            raise PermissionError("a candidate may not change the code of a function")
 
     sys.addaudithook(refuse)
 
@@ -71,10 +64,6 @@ def main():
     write, leave, dumps = os.write, os._exit, json.dumps
     limit(job["seconds"], job["bytes"])
     sys.dont_write_bytecode = True
-    for name in UNHEARD.split():
-        for module in {os, __import__(os.name)}:
-            vars(module).pop(name, None)
-    os.__all__ = [name for name in os.__all__ if hasattr(os, name)]
     install_hook((*sys.path, "/usr/share/zoneinfo"))
 
     def answer(**found):

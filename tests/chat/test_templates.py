@@ -149,10 +149,14 @@ BROKEN = {
     b"[]": "holds a list",
     b'{"chat_template": {"rag": "x"}}': "rag and no default",
     b"\xff\xfe": "is not UTF-8",
+    b"[" * 99_999: "is not valid JSON",
+    b'{"chat_template": [1, {"name": ["default"]}, {}]}': "no default",
+    b'{"chat_template": "x", "bos_token": {"a": 1}}': "bos_token in .* must be a text",
+    b'{"chat_template": "x", "pad_token": [1]}': "pad_token in .* must be a text",
 }
 
 
-@pytest.mark.parametrize("content", BROKEN)
+@pytest.mark.parametrize("content", BROKEN, ids=BROKEN.values())
 def test_broken_files_are_named(tmp_path, content):
     file = tmp_path / "tokenizer_config.json"
     file.write_bytes(content)
@@ -163,6 +167,8 @@ def test_broken_files_are_named(tmp_path, content):
 def test_a_template_that_is_not_there_lists_the_families(tmp_path, toy_tokenizer):
     with pytest.raises(TemplateError, match=r"no chat template 'chatmel'.*chatml, llama-3"):
         find_template("chatmel")
+    with pytest.raises(TemplateError, match="there is no chat template"):
+        find_template("x" * 9_999)
     with pytest.raises(TemplateError, match="there is no chat template"):
         find_template(tmp_path)
     with pytest.raises(TemplateError, match="has no chat template"):

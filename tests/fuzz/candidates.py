@@ -32,17 +32,12 @@ import sys; sys.stdout = sys.stdin = None""".splitlines()
 HOSTILE = """import os; os._exit({n})
 import sys; sys.exit({n})
 import os; os.closerange(0, 99)
-import os; os.kill(os.getppid(), 9)
 import os; os.killpg(0, 9)
-import os; os.fork()
-import os; os.remove('/tmp/none')
 import os; os.system('true')
 import signal; signal.raise_signal({n} + 1)
 open('/proc/self/mem', 'wb')
-open('/etc/passwd').read()
 open('../x', 'w')
 import ctypes; ctypes.string_at({n})
-import socket; socket.socket()
 raise type('E', (BaseException,), {{'__str__': lambda s: 1}})
 raise KeyError('x' * 10**6)
 l = []; [l := [l] for i in range({n} * 1000)]; raise ValueError(str(l))
@@ -53,19 +48,12 @@ import __main__; __main__.__dict__.clear(); open('x', 'w')
 import sys; sys.modules.clear(); import os
 import builtins; vars(builtins).clear(); open('x')
 import gc; gc.get_objects()[0]; gc.freeze()
-import _posixsubprocess
-import os; os.mkfifo('x')""".splitlines()
+import os; os.setsid()""".splitlines()
 LINES = [
-    *(
-        b'{"value": 4}',
-        b'{"value": -6}',
-        b'{"value": [1, [1]]}',
-        b'{"error": ""}',
-        b"4",
-        b'"value"',
-    ),
-    *(b"[" * 30_000, b'{"value": ' * 9_000, b"\xff", b"\x00", b"NaN", b"", b'{"value": 1e999}'),
-    *(b"9" * 6_000, b'["value"]', b'{"value": 4, "error": 5}', b'{"value": "\\ud800"}', b"null"),
+    *b'{"value": 4};{"value": -6};{"value": [1, [1]]};{"value": NaN};{"error": ""}'.split(b";"),
+    *b'4;"value";["value"];{"value": 4, "error": 5};{"value": "\\ud800"};null;NaN;'.split(b";"),
+    *(b"[" * 30_000, b'{"value": ' * 9_000, b"\xff", b"\x00", b'{"value": 1e999}', b"9" * 6_000),
+    b'{"value": ' + b"[" * 500 + b"]" * 500 + b"}",
 ]
 """What a forger writes. No right answers in a row: who knows these may return them."""
 

@@ -36,7 +36,7 @@ BOMBS = """{% for i in range(99999) %}@{% endfor %}
 {% filter center(N) %}@{% endfilter %}
 {% set x %}@{{ 'x' * N }}{% endset %}{{ x ~ x }}
 {% block a %}@{{ self.a() }}{% endblock %}
-{% call(x) messages %}@{% endcall %}""".splitlines()
+{% call(x) namespace() %}@{% endcall %}""".splitlines()
 EXPRESSIONS = """'x' * N;N ** N;'%Nd' % 1;'{:N}'.format(1);'{:{}}'.format(1, N);'%*d' % (N, 1);
 'x'|center(N);'x'.ljust(N);[1]|batch(N, 0)|list;messages|tojson(indent=N);
 range(N)|list;range(N)|sum;lipsum(N);messages|string|indent(N);
@@ -55,12 +55,12 @@ joiner(', ')();none;messages.x.y"""
 EXPRESSIONS = [one.strip() for one in EXPRESSIONS.replace("\n", "").split(";")]
 NESTS = """{% if 1 %}@{% endif %}
 {% for i in [1] %}@{% endfor %}
-{{ (@) }}
-{{ [@] }}
-{{ not @1 }}
-{{ messages@[0] }}
-{% if 0 %}@{% elif 0 %}""".splitlines()
-OUTPUT = 10_000_000
+(@)
+[@]
+not @
+(@)|list
+@ ~ 1""".splitlines()
+OUTPUT = 20_000_000
 
 
 @lru_cache(maxsize=1)
@@ -82,23 +82,23 @@ def grown(rng: random.Random) -> str:
         return str(rng.choice([0, 1, 2, 3, 8, 50, 999, 10**5, 10**9, 10**20, -1]))
 
     def inserted() -> str:
-        if rng.random() < 0.3:
-            depth = rng.choice([2, 15, 30, 150, 3000])
+        if rng.random() < 0.1:
+            depth = rng.choice([2, 5, 9, 15, 30, 3000])
             pair = rng.choice(NESTS).split("@")
-            return pair[0] * depth + "x" + pair[1] * depth
+            nest = pair[0] * depth + "1" + pair[1] * depth
+            return nest if "%" in nest else "{{ " + nest + " }}"
         made = rng.choice(EXPRESSIONS)
-        form = (
-            rng.choice(["{{ %s }}", "{%% if (%s) %%}y{%% endif %%}", "{%% set y = %s %%}"]) % made
-        )
+        form = rng.choice(["{{ $ }}", "{% if ($) %}y{% endif %}", "{% set y = $ %}"])
+        form = form.replace("$", made)
         form = rng.choice([form, form, rng.choice(BOMBS).replace("@", form)])
         form = re.sub(r"\bN\b|(?<=[%:])N", lambda found: number(), form)
         return form.replace("OP", rng.choice("~+"))
 
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         at = rng.randrange(len(parts))
-        kind = rng.choice(["delete", "double", "splice", *["insert"] * 6, "word"])
+        kind = rng.choice(["delete", "double", "splice", *["insert"] * 12, "word"])
         if kind == "delete":
-            del parts[at : at + rng.randrange(1, 3)]
+            del parts[at]
         elif kind == "double":
             parts[at:at] = parts[at : at + rng.randrange(1, 9)] * rng.choice([1, 2, 50])
         elif kind == "splice":
@@ -133,7 +133,9 @@ def check(seed: int, folder: Path) -> str:
         assert bounded, f"{case}: {said!r}"
         return f"refused: {label[0]}"
     assert len(made) < OUTPUT, case
-    if "00000" in text:  # the plain environment folds constants, even where none are reached
+    # The plain environment folds constants, even where none are reached: in time without end, or
+    # with Python's ValueError for numbers of over 4,300 digits.
+    if re.search(r"00000|\*\* *\d{3}", text):
         return "rendered, not compared"
     values = given | {"bos_token": "<s>", "eos_token": "</s>", "documents": None}
     plain = _compile_jinja_template(text).render(messages=template.plain(messages), **values)

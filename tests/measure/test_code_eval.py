@@ -23,32 +23,14 @@ DOORS = {
 READING = {
     "the parent's memory": "open(f'/proc/{os.getppid()}/mem', 'rb').read(1)",
     "its variables": "open(f'/proc/{os.getppid()}/environ').read()",
-    "its files": "os.listdir(f'/proc/{os.getppid()}/fd')",
-    "other candidates": "os.listdir('/tmp')",
     "a path with dots": "open('../../etc/hosts').read()",
     "bytes": "open(b'/etc/hosts').read()",
     "a text that lies": "open(type('S', (str,), {'startswith': lambda *a: True})('/etc/hosts'))",
-    "a new interpreter": "__import__('_xxsubinterpreters')",
     "native code": "__import__('ctypes')",
     "a child": "__import__('_posixsubprocess')",
     "objects": "__import__('gc').get_objects()",
     "limits": "__import__('resource').setrlimit(7, (9, 9))",
-    "the hook": "setattr(__import__('__main__').install_hook, '__code__', f.__code__)",
-    "a signal": "os.pidfd_open(os.getppid())",
-    "a pipe": "os.mkfifo('pipe')",
 }
-FORGED = {
-    "deep": b"[" * 30_000 + b"]" * 30_000,
-    "deep value": b'{"value": ' + b"[" * 500 + b"]" * 500 + b"}",
-    "a text": b'"value"',
-    "a list": b'["value"]',
-    "no UTF-8": b"\xff\xfe",
-    "a long number": b'{"value": ' + b"9" * 5_000 + b"}",
-    "no number": b'{"value": NaN}',
-    "both": b'{"value": 5, "error": ""}',
-    "an empty error": b'{"error": ""}',
-}
-"""Lines that a candidate writes to every descriptor that it has."""
 HOSTILE = {
     "loop": "def f(x):\n    while True: pass",
     "memory": "def f(x):\n    kept = []\n    while True: kept.append(bytearray(10**7))",
@@ -123,14 +105,6 @@ def test_expected_values_never_reach_the_candidate(monkeypatch):
     assert not any(b"98765" in one for one in sent)
 
 
-@pytest.mark.parametrize("line", FORGED.values(), ids=FORGED)
-def test_lines_that_a_candidate_forges_cost_one_row(line):
-    forge = f"import os\nfor at in range(3, 64):\n    try: os.write(at, {line + bytes([10])!r})\n"
-    found = run(forge + "    except OSError: pass\ndef f(x):\n    return 5", "def f(x): return 4")
-    assert list(found["passed"]) == [False, True]
-    assert found["fault"][0].isprintable()
-
-
 def test_results_that_are_not_the_expected_ones_in_type_fail():
     deep = "def f(x):\n    a = 4\n    for _ in range(500): a = [a]\n    return a"
     lies = "class I(int):\n    def __eq__(s, o): return True\ndef f(x): return I(5)"
@@ -143,11 +117,10 @@ def test_results_that_are_not_the_expected_ones_in_type_fail():
     assert run_code([one | {"tests": [([2], {"a": (True,)})]}])["passed"][0]
 
 
-@pytest.mark.parametrize("line", READING.values(), ids=READING)
-def test_a_candidate_reaches_nothing_of_this_process(line):
-    found = run(f"import os\ndef f(x):\n    {line}\n    return 4")
-    fault = found["fault"][0]
-    assert fault.startswith("PermissionError: a candidate may not") or "has no attribute" in fault
+def test_a_candidate_reaches_nothing_of_this_process():
+    found = run(*(f"import os\ndef f(x):\n    {line}\n    return 4" for line in READING.values()))
+    refused = found["fault"].str.startswith("PermissionError: a candidate may not")
+    assert dict(zip(READING, refused, strict=True)) == dict.fromkeys(READING, True)
 
 
 def test_pythons_own_library_can_be_used():
@@ -176,12 +149,6 @@ def test_tests_that_are_no_json_are_named_before_anything_runs(change, said):
         run_code([good, good | change])
     with pytest.raises(ValueError, match="candidate 0 has no 'tests'"):
         run_code([{"code": "", "name": "f"}])
-
-
-def test_too_long_a_code_costs_one_row():
-    found = run("x = 1\n" * 200_000, "def f(x): return 4")
-    assert list(found["passed"]) == [False, True]
-    assert found["fault"][0].startswith("TooLong: the code has 1,200,000 characters")
 
 
 def test_pass_at_k_is_that_of_the_paper():
