@@ -25,22 +25,17 @@ import jinja2
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-PASSES = 2_000_000
-"""Passes of loops in one render: 1,400 messages, if a template looks back from each to all."""
-CHARACTERS = 20_000_000
-"""Characters and items that operations give in one render. TRL's give below 10 a character."""
-SECONDS = 5.0
-"""Processor time of one render."""
-SOURCE = 200_000
-"""Characters of a template's text. The longest of TRL has 17,000."""
-NESTING = 100
-"""Depth of lists and dicts in messages. Python's own limit bounds what a template makes."""
+PASSES = 2_000_000  # of loops in one render: from each of 1,400 messages to all others
+CHARACTERS = 20_000_000  # and items that operations give in a render; TRL's take below 10 for each
+SECONDS = 2.0  # processor time of one render
+SOURCE = 200_000  # characters of a template's text; the longest of TRL has 17,000
+NESTING = 100  # of lists and dicts in messages; Python's own limit bounds what a template makes
 WIDTH = 100_000  # the largest whole number for a filter or method, as in the sandbox's `range`
 BITS = 14_000  # of a product of whole numbers; Python writes none of over 4,300 digits
 EVERY = 500  # operations and passes between two looks at the clock, which can take 100 us
 
-_METHODS = set("center ljust rjust zfill to_bytes expandtabs replace join translate format".split())
-_METHODS.add("format_map")
+_METHODS = "center ljust rjust zfill to_bytes expandtabs replace join translate format format_map"
+_METHODS = set(_METHODS.split())
 _PRODUCTS = set("indent expandtabs tojson translate wordwrap".split())
 _INNER = ("_loop_vars", "_block_vars")  # which jinja2 adds for macros that read a context
 _SIZED = (list, tuple, dict, set, frozenset)
@@ -57,16 +52,17 @@ class Budget:
     current: ContextVar["Budget"] = ContextVar("budget")
 
     def __init__(self) -> None:
-        self.passes, self.left, self.events, self.end = PASSES, CHARACTERS, 0, 0.0
+        self.passes, self.left, self.events, self.end = PASSES, CHARACTERS, EVERY, 0.0
         self.weights: dict[int, tuple[Any, int]] = {}
 
     def spend(self, amount: int) -> None:
         """Count an operation that gave so many characters or items."""
         self.left -= amount
+        self.events -= 1
         if self.left < 0:
             raise LimitError(f"it makes over {CHARACTERS:,} characters in one render")
-        self.events += 1
-        if self.events % EVERY == 0:
+        if self.events < 0:
+            self.events = EVERY
             used = time.thread_time()
             self.end = self.end or used + SECONDS
             if used > self.end:
@@ -83,13 +79,12 @@ class Budget:
 
     def made(self, value: Any) -> Any:
         """The value, counted; nested containers may not hold more than could be written."""
-        if isinstance(value, str | bytes):
+        if type(value) is str:  # nearly always
             self.spend(len(value))
-        elif isinstance(value, _SIZED):
+            return value
+        if isinstance(value, _SIZED):
             self.fits(self.weigh(value))
-            self.spend(len(value))
-        else:
-            self.spend(0)
+        self.spend(len(value) if isinstance(value, (str, bytes, *_SIZED)) else 0)
         return value
 
     def fits(self, amount: int) -> None:
@@ -99,7 +94,7 @@ class Budget:
 
     def weigh(self, value: Any) -> int:
         """Characters and items of a value with all that it holds, each time that it holds it."""
-        if isinstance(value, str | bytes):
+        if isinstance(value, (str, bytes)):
             return len(value) + 1
         if not isinstance(value, _CONTAINERS):
             return 1
@@ -202,14 +197,15 @@ def limited(environment: jinja2.Environment) -> jinja2.Environment:
     current = Budget.current.get
 
     def call(context: Any, called: Any, *args: Any, **options: Any) -> Any:
-        budget = current()
-        given = [*args, *(options[key] for key in options if key not in _INNER)]
+        budget, given = current(), args
+        if options:
+            given = (*args, *(options[key] for key in options if key not in _INNER))
         if given and (name := getattr(called, "__name__", "")) in _METHODS:
             of = getattr(getattr(called, "__wrapped__", called), "__self__", None)
             first, *rest = [*given, of] if name == "join" else [of, *given]
             budget.guard(name, first, *rest)
-        for value in given:  # they may become a macro's varargs
-            if isinstance(value, _SIZED):
+        for value in given:
+            if isinstance(value, _SIZED):  # it may become one of a macro's varargs
                 budget.fits(budget.weigh(value))
         return budget.made(plain_call(context, called, *args, **options))
 

@@ -259,6 +259,8 @@ def _arguments(given: Any, as_text: bool) -> Any:
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """A value without methods that the sandbox would call, such as those that write files."""
+    if type(value) is str:  # nearly always
+        return value
     if depth > NESTING:
         raise TemplateError(
             f"lists and dicts in the messages or tools are nested over {NESTING} deep, or hold "
