@@ -147,5 +147,4 @@ def check(seed: int, folder: Path) -> str:
         assert found == [json.loads(line) for line in kept], case
         assert validate(good, good=folder / "again.jsonl").ok, case
         assert (folder / "again.jsonl").read_bytes() == good.read_bytes(), case
-    worst = "broken" if report.broken else "bad rows" if report.bad else "all good"
-    return f"{kind}, {worst}"
+    return f"{kind}, " + ("broken" if report.broken else "bad rows" if report.bad else "all good")
