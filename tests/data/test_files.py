@@ -27,9 +27,8 @@ MESSAGES = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "conten
 
 
 def write(folder, content, name="data.jsonl"):
-    (folder / name).write_bytes(
-        content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
-    )
+    raw = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
+    (folder / name).write_bytes(raw)
     return folder / name
 
 

@@ -91,17 +91,14 @@ def odd_column(rng: Random, count: int) -> pa.Array:
 
 
 def parquet_file(rng: Random, rows: list[dict]) -> bytes:
-    table = {
-        name: [row.get(name) for row in rows] for name in rows[0] if name not in ("id", "meta")
-    }
+    named = [name for name in rows[0] if name not in ("id", "meta")]
+    table = {name: [row.get(name) for row in rows] for name in named}
     columns = {name: pa.array(values) for name, values in table.items()}
     for name in rng.sample(["id", "prompt", "source", "meta", "\x1b[1m"], rng.randint(0, 3)):
         columns[name] = odd_column(rng, len(rows))
     out = io.BytesIO()
-    how = {
-        "compression": rng.choice(["snappy", "zstd", "none"]),
-        "use_dictionary": rng.random() < 0.5,
-    }
+    how = {"compression": rng.choice(["snappy", "zstd", "none"])}
+    how["use_dictionary"] = rng.random() < 0.5
     parquet.write_table(pa.table(columns), out, row_group_size=rng.choice([1, 2, 100]), **how)
     return out.getvalue()
 
@@ -150,5 +147,4 @@ def check(seed: int, folder: Path) -> str:
         assert found == [json.loads(line) for line in kept], case
         assert validate(good, good=folder / "again.jsonl").ok, case
         assert (folder / "again.jsonl").read_bytes() == good.read_bytes(), case
-    worst = "broken" if report.broken else "bad rows" if report.bad else "all good"
-    return f"{kind}, {worst}"
+    return f"{kind}, " + ("broken" if report.broken else "bad rows" if report.bad else "all good")
