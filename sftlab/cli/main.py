@@ -19,6 +19,8 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda said, *_, **__: f"warning: {said}\n"  # no path, no code
     try:
+        if "" in sys.argv:  # as a path it would be this folder
+            raise ValueError("an argument is empty: leave it out, or look at the variable it is")
         try:
             app(prog_name="sftlab")
         finally:

@@ -75,7 +75,7 @@ def test_a_limit_that_only_a_long_conversation_meets():
 def test_slow_operations_end_by_the_processors_time(monkeypatch):
     clock = iter(range(0, 10**9, 2))  # two seconds at each look
     monkeypatch.setattr(time, "thread_time", lambda: float(next(clock)))
-    with pytest.raises(TemplateError, match="over 2 seconds of processor time"):
+    with pytest.raises(TemplateError, match="over 5 seconds of processor time"):
         Template(name="t", text="{% for i in range(99999) %}{{ i }}{% endfor %}").render(CHAT)
 
 

@@ -73,6 +73,12 @@ def test_a_folder_that_cannot_be_written_is_a_mistake(monkeypatch, call, tmp_pat
         call("preflight", "tiney")
 
 
+def test_an_empty_argument_is_not_this_folder(call):
+    code, out, err = call("train", "my.jsonl", "--out", "")
+    assert (code, out) == (2, "")
+    assert err.startswith("sftlab: an argument is empty")
+
+
 @pytest.mark.parametrize(("failing", "code"), [([], 0), (["a record"], 1)])
 def test_run_fails_when_a_claim_contradicts_its_lesson(monkeypatch, call, failing, code):
     result = SimpleNamespace(status="passed", failing_surprises=failing)
