@@ -3,7 +3,6 @@
 import io
 import os
 import sys
-import warnings
 from contextlib import suppress
 
 from sftlab.cli import chat, course, data, train  # noqa: F401 - their commands are registered
@@ -17,7 +16,6 @@ def main() -> None:
     error is one line and 1, Ctrl-C is 130; a closed pipe ends it quietly."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # rows have characters that a terminal may lack
         sys.stdout.reconfigure(errors="backslashreplace")
-    warnings.formatwarning = lambda said, *_, **__: f"warning: {said}\n"  # no path, no code
     try:
         if "" in sys.argv:  # as a path it would be this folder
             raise ValueError("an argument is empty: leave it out, or look at the variable it is")

@@ -9,6 +9,7 @@ RUN/report.html      last of all: a run that has it is finished
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -26,7 +27,13 @@ from sftlab.measure import generate
 from sftlab.paths import write_atomically
 from sftlab.profiles import Profile
 from sftlab.quiet import quiet_libraries
-from sftlab.train.checkpoints import checkpoints_in, last_step, read_object, writing
+from sftlab.train.checkpoints import (
+    CheckpointWarning,
+    checkpoints_in,
+    last_whole,
+    read_object,
+    writing,
+)
 from sftlab.train.examples import masked, supervise
 from sftlab.train.finetuning import finetune, untrained
 from sftlab.train.own_data import OwnData, Row
@@ -126,17 +133,20 @@ def _measure_and_train(
     if (folder / "run.json").is_file():
         run = load_run(folder, verify=verify)
     else:
-        if step := last_step(checkpoints):
-            tell(f"going on from step {step}")
-        run = finetune(
-            profile,
-            data.train,
-            settings=data.settings,
-            eval_dataset=held_out or None,
-            progress=progress,
-            output_dir=checkpoints,
-            save_steps=max(5, min(50, data.steps // SAVES)),
-        )
+        step, fault = last_whole(checkpoints)
+        if step or fault:
+            tell(fault or f"going on from step {step}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CheckpointWarning)  # it was just told
+            run = finetune(
+                profile,
+                data.train,
+                settings=data.settings,
+                eval_dataset=held_out or None,
+                progress=progress,
+                output_dir=checkpoints,
+                save_steps=max(5, min(50, data.steps // SAVES)),
+            )
         run.meter()  # what was taken is saved with the run
         run.write(folder)
     for one in checkpoints_in(checkpoints).values():
