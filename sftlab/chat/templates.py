@@ -31,6 +31,7 @@ from typing import Any
 import jinja2
 
 from sftlab.chat.limits import NESTING, LimitError, compiled, limited, within_limits
+from sftlab.data import printable
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """The keys under which messages carry their reasoning; the first that is there counts."""
@@ -131,7 +132,8 @@ class Template:
             variables: values of other variables; they override the template's own.
 
         Raises:
-            TemplateError: the template refuses the conversation or fails; the line is named.
+            TemplateError: the template refuses the conversation, fails, or goes beyond a limit of
+                `sftlab.chat.limits`; the line is named.
         """
         variables |= {"tools": tools, "add_generation_prompt": add_generation_prompt}
         return self.render_in(jinja_environment(), self.plain(messages), **variables)
@@ -203,12 +205,7 @@ class Template:
 
 def _short(text: Any) -> str:
     """One line of about 500 characters at most, with escapes for what can't be printed."""
-    try:
-        line = " ".join(str(text).split())
-    except ValueError:  # an error that holds a whole number of over 4,300 digits
-        line = "a number that is too long"
-    line = line if len(line) <= 500 else f"{line[:500]}..."
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+    return printable(" ".join(str(text).split()), 500)
 
 
 def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "messages": ["Message"],
         "overlap": ["drop_duplicates", "drop_leaks", "jaccard", "leaks"],
         "privacy": ["LIMITS", "find_pii", "luhn", "redact"],
-        "problems": ["RecordsError", "shown"],
+        "problems": ["RecordsError", "printable", "shown"],
         "quality": ["checklist", "keep_best", "loss_scores"],
         "readers": ["DataFile"],
         "rows": ["normalise", "part_of", "pieces"],
