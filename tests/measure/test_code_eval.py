@@ -173,3 +173,15 @@ def test_the_worlds_own_functions_pass_their_tests():
     assert found.min()[10] == 1
     tests = [{"code": codes[one["name"]], **one} for one in functions()]
     assert run_code(tests)["passed"].all()
+
+
+def test_lines_that_nest_30_000_lists_cost_one_row():
+    """They are written past the function, to the descriptor of its answers."""
+    forged = """import os
+for number in range(3, 20):
+    try: os.write(number, b'{"value": ' + b'[' * 30_000 + b']' * 30_000 + b'}\\n')
+    except OSError: pass
+def f(x): return 4"""
+    found = run(forged, "def f(x): return 4")
+    assert found["passed"].tolist() == [False, True]
+    assert "nested too deep" in found["fault"][0]
