@@ -165,7 +165,7 @@ def isolation() -> dict[str, str]:
         "processes": f"{off}, so `subprocess` and `asyncio` can't be imported",
         "memory": f"{MEGABYTES} MB (RLIMIT_AS)" if sys.platform == "linux" else "not limited here",
         "time": "a timeout, and on Linux and macOS a limit of processor time",
-        "files": f"{off} to write, to delete, or to read outside Python's own library",
+        "files": "the audit hook refuses writing, deleting, and reading outside Python's library",
         "results": "the expected ones are never sent; what comes back is compared here",
         "not covered": "code that was written to break out: native code (ctypes, or C modules of "
         "Python's own library) passes the audit hook, and can read your files, send signals and "
