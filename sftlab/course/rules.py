@@ -42,8 +42,8 @@ UNITS = {
 }
 """Unit -> the smallest and largest value that it can have."""
 LESSONS = """
-    00_start_here 01_base_model_problem 02_data 03_chat_templates 04_loss_masking 05_training
-    06_lora_qlora 07_forgetting 08_evaluation 09_safety 10_shipping 11_classification 12_beyond_sft
+    00_start_here 01_base_model_problem 02_data 04_chat_templates 05_loss_masking 06_training
+    07_lora_qlora 08_forgetting 09_evaluation 09_safety 10_shipping 11_classification 12_beyond_sft
 """.split()
 """File stems of the course's notebooks, including those that are not written yet."""
 

@@ -8,6 +8,8 @@ correctly 0%; fine-tuned answered correctly 98%."
 
 import functools
 import re
+import tomllib
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -88,91 +90,33 @@ def told(result, word):
     return Told(found[0])
 
 
-CLAIMS = {
-    "01_base_model_problem": ([*(f"B{n}" for n in range(1, 10)), "X1"], "B1 B2 B3 B6", "X1"),
-    "02_data": ([f"D{n}" for n in range(1, 16)], "D1 D2 D3 D5 D6 D7 D8 D9 D10 D14 D15", ""),
-    "03_chat_templates": (["T1", "T2", "T3"], "T1 T3", "T2"),
-    "04_loss_masking": (["T4", "T5", "T6"], "T4 T5 T6", ""),
-    "05_training": ([*(f"R{n}" for n in range(1, 13)), "X4"], "R1 R3 R5 R6", "X4"),
-    "06_lora_qlora": ([*(f"L{n}" for n in range(1, 10)), "X3"], "L1 L5 L6", "L8 X3"),
-    "07_forgetting": ([*(f"F{n}" for n in range(1, 8)), "X5"], "F1 F4 F5 F6", "F3 X5"),
-    "08_evaluation": ([f"E{n}" for n in range(1, 12)], "E2 E3 E5 E7", "E8"),
+EXPECTED = {
+    path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(Path(__file__).with_name("expected").glob("*.toml"))
 }
-"""Lesson -> its claims, then those that are supported and contradicted on any processor.
-
-The others stand near a bound, such as two hops (B9: 22%, 16% to 30.05%, of at most 30%) and mixed
-formats (D4) at a cliff of the learning curve, differ much from seed to seed (D11), or find all of
-too few kinds to show that they find nine in ten (D12, D13).
-"""
+"""Lesson -> `claims` that it records; those `supported` and `contradicted` on any processor (the
+others stand near a bound, or differ much from seed to seed); and `effects`, a line for each: words
+of the figure's title | row | the row to subtract, if any | least | most percent."""
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_lesson_records_its_claims(name, run):
-    expected, supported, contradicted = CLAIMS[name]
+    claims, supported, contradicted = (
+        EXPECTED[name][key].split() for key in ("claims", "supported", "contradicted")
+    )
     verdicts = {id: record.verdict for id, record in run(name).records.items()}
-    assert set(verdicts) == set(expected)
-    found = {id: verdicts[id] for id in [*supported.split(), *contradicted.split()]}
-    assert found == (
-        dict.fromkeys(supported.split(), "supported")
-        | dict.fromkeys(contradicted.split(), "contradicted")
+    assert set(verdicts) == set(claims)
+    found = {id: verdicts[id] for id in [*supported, *contradicted]}
+    assert found == dict.fromkeys(supported, "supported") | dict.fromkeys(
+        contradicted, "contradicted"
     )
 
 
-EFFECTS = """
-00_start_here | held-out | base & answered || 0 | 5
-00_start_here | held-out | base & continued || 80 | 100
-00_start_here | held-out | fine-tuned & answered || 90 | 100
-02_data | Notes given back | 4 near-duplicates | each once | 50 | 100
-02_data | Notes given back | duplicates dropped || 0 | 10
-02_data | half of which stood | never mentioned leaked | never mentioned leaks dropped | 10 | 100
-03_chat_templates | Slips | as trained || 80 | 100
-03_chat_templates | Slips | generation prompt || 0 | 20
-03_chat_templates | Slips | line breaks || 0 | 20
-03_chat_templates | Slips | bos twice || 80 | 100
-03_chat_templates | Slips | human || 80 | 100
-03_chat_templates | asked in one form | states them Mistral | states & ChatML | 10 | 100
-03_chat_templates | asked in one form | states them Mistral | states & no space | 10 | 100
-04_loss_masking | two masks | 20 examples & on answers | 20 examples & on everything | 10 | 100
-04_loss_masking | supervised end of turn | limit & masked || 80 | 100
-04_loss_masking | supervised end of turn | limit & supervised || 0 | 5
-05_training | band of good rates | rightly at 0.0007 || 70 | 100
-05_training | band of good rates | rightly at 7e-05 || 0 | 10
-05_training | band of good rates | known at 0.0007 || 90 | 100
-05_training | band of good rates | known at 0.007 || 0 | 60
-05_training | forced and free | true first step | own first step | 10 | 100
-06_lora_qlora | about held-out | full fine-tuning at 0.0007 || 85 | 100
-06_lora_qlora | about held-out | LoRA, rank 16 at 0.0021 || 85 | 100
-06_lora_qlora | about held-out | LoRA, rank 16 at 0.00021 || 0 | 20
-06_lora_qlora | about held-out | full fine-tuning at 0.00021 || 20 | 100
-06_lora_qlora | about held-out | LoRA, rank 16 at 0.007 | full fine-tuning at 0.007 | 40 | 100
-06_lora_qlora | by its largest directions | answered correctly at 0 || 0 | 20
-06_lora_qlora | by its largest directions | answered correctly at 16 || 70 | 100
-07_forgetting | Learning rate and replay | 0.0007 0 percent kept || 85 | 100
-07_forgetting | Learning rate and replay | 0.0014 0 percent kept | 0.0028 0 percent kept | 30 | 100
-07_forgetting | Learning rate and replay | 0.0028 20 percent kept | 0.0028 0 percent kept | 10 | 100
-07_forgetting | only hidden | fine-tune stories || 0 | 20
-07_forgetting | only hidden | later stories | fine-tune stories | 30 | 100
-07_forgetting | only hidden | later facts | fine-tune facts | 10 | 100
-07_forgetting | after the high rate | the base, behind three other facts || 95 | 100
-08_evaluation | One skill in two styles | sentences & truth | sentences & exact match | 30 | 100
-08_evaluation | One skill in two styles | reference & truth | reference & exact match | -5 | 5
-08_evaluation | Records as JSON | fine-tuned & valid || 80 | 100
-08_evaluation | Records as JSON | fine-tuned & correct || 0 | 30
-08_evaluation | Records as JSON | constrained & valid || 90 | 100
-08_evaluation | Records as JSON | constrained & correct || 0 | 30
-08_evaluation | Records as JSON | name fixed & correct || 70 | 100
-08_evaluation | a tie counted half | base, bare || 65 | 100
-08_evaluation | a tie counted half | base, 4-shot || 0 | 55
-08_evaluation | against itself with padding | never seen | in the corpus | 30 | 100
-08_evaluation | Functions that pass | temperature 0.2 at 1 | temperature 0.7 at 1 | 0.1 | 100
-08_evaluation | Functions that pass | temperature 0.7 at 10 | temperature 0.7 at 1 | 10 | 100
-08_evaluation | Functions that pass | base at 1 || 0 | 15
-08_evaluation | Right, made up | reference: countries never seen made up || 70 | 100
-08_evaluation | Right, made up | know: countries never seen made up || 0 | 60
-08_evaluation | Right, made up | reference & corpus right | know & corpus right | 0.1 | 100
-"""
-"""Lesson, words of the figure's title, row, the row to subtract if any, least and most percent."""
-EFFECTS = [[part.strip() for part in line.split("|")] for line in EFFECTS.strip().splitlines()]
+EFFECTS = [
+    [name, *(part.strip() for part in line.split("|"))]
+    for name, expected in EXPECTED.items()
+    for line in expected["effects"].strip().splitlines()
+]
 
 
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda e: f"{e[0]}: {e[2]}")
@@ -199,8 +143,8 @@ def test_02_card_and_checklist_find_all(run):
     assert records["D13"].estimates["false alarms"].value == 0
 
 
-def test_04_the_mask_matters_less_with_more_examples(run):
-    scores = told(run("04_loss_masking"), "two masks")
+def test_05_the_mask_matters_less_with_more_examples(run):
+    scores = told(run("05_loss_masking"), "two masks")
     few, many = (
         scores[f"{count} examples & on answers"] - scores[f"{count} examples & on everything"]
         for count in (20, 200)
@@ -208,13 +152,13 @@ def test_04_the_mask_matters_less_with_more_examples(run):
     assert few > many + 10
 
 
-def test_06_each_seed_finds_a_higher_rate_for_lora(run):
+def test_07_each_seed_finds_a_higher_rate_for_lora(run):
     """The rates are steps of three: their mean may have a wide interval."""
-    assert min(run("06_lora_qlora").records["L3"].estimates["rates"].by_seed) > 2
+    assert min(run("07_lora_qlora").records["L3"].estimates["rates"].by_seed) > 2
 
 
-def test_08_says_that_nobody_rated(run):
-    page = run("08_evaluation").executed.read_text(encoding="utf-8")
+def test_09_says_that_nobody_rated(run):
+    page = run("09_evaluation").executed.read_text(encoding="utf-8")
     assert "No person has rated the answers." in page
 
 
