@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "planner": ["preflight"],
         "train": ["Settings", "finetune", "load_run"],
-        "sweeps": ["sweep"],
+        "sweeps": ["Experiment", "sweep"],
         "course": ["record"],
         "show": [
             "claim_card",
