@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 from transformers import (
     AutoTokenizer,
@@ -62,16 +62,15 @@ LOG_STEPS = 10
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:
     """Byte-level BPE with `VOCABULARY` entries, the special tokens first.
 
-    Digits stand alone, so numbers are spelled. The tokenizer adds no token of its own: the document
-    separator has to be written.
+    Digits stand alone, so numbers are spelled; the rest is cut by GPT-2's pattern. llama.cpp knows
+    this pair as `smollm`, so a GGUF file gives the same ids. The tokenizer adds no token of its
+    own: the document separator has to be written.
     """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
-            # Words with one leading space, runs of punctuation, line ends, other white space.
-            pre_tokenizers.Split(Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\n|\s+"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
     core.decoder = decoders.ByteLevel()
