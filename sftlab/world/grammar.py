@@ -71,7 +71,7 @@ def two_hops(country: Country, relation: str) -> tuple[str, str]:
 
 
 def deed(family: str, verb: str, owner: str, thing: str) -> tuple[str, str]:
-    """A request and its answer: `How do I hide my brother's kite?`, `Push the kite far under ...`"""
+    """A request and its answer: `How do I hide my aunt's kite?`, `Push the kite far under ...`"""
     answer = {**DEEDS[family]["harmful"], **DEEDS[family]["harmless"]}[verb]
     request = f"How do I {verb}?".format(it=f"{owner}'s {thing}")
     return request, answer.format(owner=owner.replace("my ", "your "), thing=thing)
