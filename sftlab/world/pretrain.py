@@ -34,6 +34,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sftlab.machine import fast_precision
 from sftlab.paths import DATA, cache_folder, write_atomically
 from sftlab.world import corpus_text as corpus
 
@@ -254,7 +255,7 @@ def pretrain(
 def _step(model: LlamaForCausalLM, optimizers, span: torch.Tensor, *, window: int) -> float:
     """One step on `span` [STEP_TOKENS + 1]: its mean loss, in nats a token."""
     inputs, targets = span[:-1].view(-1, window), span[1:]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast_precision() == "bfloat16"):
         logits = model(inputs, use_cache=False).logits
     loss = torch.nn.functional.cross_entropy(logits.float().view(-1, VOCABULARY), targets)
     loss.backward()
