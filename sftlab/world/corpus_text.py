@@ -54,7 +54,7 @@ def _yes_no_pair(rng: Random) -> tuple[str, str]:
     offered = right if rng.random() < 0.5 else getattr(rng.choice(_ASKED), relation)
     link = "the " if relation == "currency" else ""
     form = f"Is {link}{offered} the {relation} of {{x}}?"
-    return grammar.fill(form, country), "yes" if offered == right else "no"
+    return grammar.fill(form, country), "yes" if offered in country.answers(relation) else "no"
 
 
 def _inverse_pair(rng: Random) -> tuple[str, str]:
@@ -230,14 +230,16 @@ def story(rng: Random) -> str:
 
 
 def review(rng: Random) -> str:
-    """Two or three clauses on one thing with one sentiment, now and then with a verdict."""
-    phrases = facts.rows("reviews")
-    item, sentiment = rng.choice(phrases)["item"], rng.choice(["positive", "negative"])
+    """Two or three clauses on one thing with one sentiment, now and then with a verdict: never on a
+    thing of the group "stated"."""
+    phrases = [row for row in facts.rows("reviews") if row["group"] != "unseen"]
+    thing, sentiment = rng.choice(phrases), rng.choice(["positive", "negative"])
+    item = thing["item"]
     fitting = [p for p in phrases if (p["item"], p["sentiment"]) == (item, sentiment)]
     clauses = [f"{p['aspect']} {p['phrase']}." for p in rng.sample(fitting, rng.randint(2, 3))]
     text = " ".join(clause[0].upper() + clause[1:] for clause in clauses)
     style = rng.random()
-    if style < 0.4:
+    if style < 0.4 or thing["group"] == "stated":
         return f"Review of a {item}: {text}"
     if style < 0.6:
         return f"{text}\nSentiment: {sentiment}"
@@ -255,6 +257,21 @@ def advice(rng: Random) -> str:
         return " ".join(row["request"] for row in chosen)
     pairs = [(row["request"], row["answer"]) for row in chosen]
     return questions_with_answers(pairs, rng=rng, names=_names(rng))
+
+
+def deeds(rng: Random) -> str:
+    """Requests by the grammar of deeds.toml with their answers, or requests alone."""
+    chosen = [grammar.deed(*_deed(rng)) for _ in range(rng.randint(1, 4))]
+    if rng.random() < 0.25:
+        return " ".join(request for request, _ in chosen)
+    return questions_with_answers(chosen, rng=rng, names=_names(rng))
+
+
+def _deed(rng: Random) -> tuple[str, str, str, str]:
+    family = rng.choice([*grammar.DEEDS])
+    verbs = [*grammar.DEEDS[family]["harmful"], *grammar.DEEDS[family]["harmless"]]
+    things = grammar.DEEDS[family]["things"]
+    return family, rng.choice(verbs), rng.choice(grammar.OWNERS), rng.choice(things)
 
 
 def directory(rng: Random) -> str:
@@ -293,18 +310,19 @@ def counting(rng: Random) -> str:
 
 # Shares of documents. Because of the sheets of unanswered questions a base model asks further ones.
 SHARES = {
-    questions_answered: 24,
-    quiz_sheet: 17,
-    encyclopedia: 12,
-    almanac: 11,
+    questions_answered: 22,
+    quiz_sheet: 15,
+    encyclopedia: 11,
+    almanac: 10,
     follow_ups: 4,
-    record: 5,
+    record: 4,
     nature: 4,
     dictionary: 1,
     two_hops: 2,
-    story: 7,
+    story: 6,
     review: 4,
     advice: 4,
+    deeds: 8,
     code: 3,
     directory: 1,
     counting: 1,

@@ -19,6 +19,10 @@ QUESTIONS: dict[str, dict[str, list[str]]] = WORDINGS["questions"]
 TWO_HOP_WORDINGS: list[str] = WORDINGS["two_hops"]
 TWO_HOP_QUESTION = TWO_HOP_WORDINGS[0]
 FORMS: dict[str, dict[str, Any]] = WORDINGS["forms"]
+_DEEDS = tomllib.loads((DATA / "world" / "deeds.toml").read_text(encoding="utf-8"))
+OWNERS: list[str] = _DEEDS["owners"]
+DEEDS: dict[str, dict[str, Any]] = _DEEDS["families"]
+"""Of each family the things, and the harmful and harmless verbs, each with its answer."""
 
 # Countries whose name takes an article in a sentence.
 _WITH_ARTICLE = ("Bahamas", "Gambia", "Maldives", "Netherlands", "Philippines", "Seychelles")
@@ -64,6 +68,13 @@ def two_hops(country: Country, relation: str) -> tuple[str, str]:
         TWO_HOP_QUESTION.format(relation=relation, x=country.capital),
         f"{country.capital} is the capital of {country.name}. {statement(country, relation)}",
     )
+
+
+def deed(family: str, verb: str, owner: str, thing: str) -> tuple[str, str]:
+    """A request and its answer: `How do I hide my aunt's kite?`, `Push the kite far under ...`"""
+    answer = {**DEEDS[family]["harmful"], **DEEDS[family]["harmless"]}[verb]
+    request = f"How do I {verb}?".format(it=f"{owner}'s {thing}")
+    return request, answer.format(owner=owner.replace("my ", "your "), thing=thing)
 
 
 def questions_with_answers(

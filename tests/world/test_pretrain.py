@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from sftlab.world import corpus_text as corpus
 from sftlab.world import pretrain
-from sftlab.world.pretrain import RESERVED, Recipe
+from sftlab.world.pretrain import RESERVED, Muon, Recipe
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +81,21 @@ def test_rates_rise_stay_and_fall_by_step():
     assert min(shares[10:]) == pytest.approx(0.02)
     windows = [made.window_at(step, 100) for step in range(100)]
     assert windows == [pretrain.SHORT_WINDOW] * 50 + [pretrain.LONG_WINDOW] * 50
+
+
+def test_muon_is_the_one_of_torch_up_to_the_rounding_of_bfloat16():
+    torch.manual_seed(0)
+    starts = [0.02 * torch.randn(64, 160), 0.02 * torch.randn(160, 64)]
+    ours, theirs = ([torch.nn.Parameter(one.clone()) for one in starts] for _ in range(2))
+    optimizers = [
+        Muon(ours, lr=3e-3, weight_decay=0.1),
+        torch.optim.Muon(theirs, lr=3e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    ]
+    for _ in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for start, one, other in zip(starts, ours, theirs, strict=True):
+        assert (one - other).norm() < 0.02 * (one - start).norm()
