@@ -92,6 +92,8 @@ class OwnData:
     def steps(self) -> int:
         """Optimizer steps of the training."""
         how = self.settings
+        if how.max_steps > 0:
+            return how.max_steps
         one = how.per_device_train_batch_size * how.gradient_accumulation_steps
         return math.ceil(math.ceil(len(self.train) / one) * how.num_train_epochs)
 

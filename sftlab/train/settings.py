@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SFT_CONFIG = (
-    "per_device_train_batch_size gradient_accumulation_steps num_train_epochs learning_rate "
+    "per_device_train_batch_size gradient_accumulation_steps num_train_epochs max_steps "
+    "learning_rate "
     "lr_scheduler_type warmup_steps weight_decay max_grad_norm seed bf16 gradient_checkpointing "
     "train_sampling_strategy padding_free"
 ).split()
@@ -33,6 +34,7 @@ Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(gt=0, le=MOST)]
+Steps = Annotated[int, Field(ge=-1, le=MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes them
 
 
@@ -51,6 +53,7 @@ class Settings:
 
     learning_rate: Positive | None = None  # the peak, of AdamW
     num_train_epochs: Positive = 3  # passes over the examples
+    max_steps: Steps = -1  # optimizer steps; above 0 they decide, and not the epochs
     per_device_train_batch_size: Count | None = None  # examples in one forward and backward pass
     gradient_accumulation_steps: Count = 1  # batches whose gradients make one optimiser step
     max_length: Count | None = None  # tokens of the longest example; what is beyond is cut off
