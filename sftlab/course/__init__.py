@@ -12,7 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "between",
             "claims",
             "in_unit",
-            "interval",
         ],
         "ledger": ["Record", "record", "rows", "stored_records"],
         "decision": ["ARCHETYPES", "CHOICES", "TASKS", "Advice", "Situation", "decide"],

@@ -122,7 +122,10 @@ def write_index(results: Sequence[Result], *, folder: Path) -> Path:
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in VERSIONS},
         "claims": [
-            {key: row[key] for key in ("id", "verdict", "expected", "profile", "reason")}
+            {
+                key: row[key]
+                for key in ("id", "verdict", "expected", "baseline", "profile", "reason")
+            }
             for row in claims
             if row["id"] in here
         ],
