@@ -48,8 +48,8 @@ class Record:
             found, (lowest, highest) = given[part.name], rules.UNITS[part.unit]
             if not math.isclose(found.level, 0.95, abs_tol=1e-9):
                 raise ClaimsError(
-                    f"{claim.id}, part {part.name!r}: its interval is at {found.level:.2%}; give the "
-                    "plain 95% estimate, without comparisons=: the rule widens it where it must"
+                    f"{claim.id}, part {part.name!r}: its interval is at {found.level:.2%}; give "
+                    "the plain 95% one, without comparisons=: the rule widens it where it must"
                 )
             if not lowest <= found.value <= highest:
                 raise ClaimsError(

@@ -25,6 +25,7 @@ from sftlab.paths import DATA, NOTEBOOKS, cache_folder, write_atomically
 
 VERSIONS = ("sftlab", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
 """Packages that decide the numbers."""
+_TOLD = ("id", "verdict", "expected", "baseline", "profile", "reason")
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("sftlab.course"),
     autoescape=lambda name: ".html" in name,

@@ -7,8 +7,8 @@ of the parts together are that of the claim (`ledger.Record.verdict`):
     at_most  b    supported: high <= b          contradicted: low > b
     within   m    supported: inner inside +-m   contradicted: interval outside +-m
 
-and inconclusive otherwise. `low` and `high` are the 95% interval; `inner` is the 90% one, that of an
-equivalence test by two one-sided tests: "no difference was found" is not "the two are equal"
+and inconclusive otherwise. `low` and `high` are the 95% interval; `inner` is the 90% one, that of
+an equivalence test by two one-sided tests: "no difference was found" is not "the two are equal"
 (Schuirmann 1987). A claim is supported when all of its k parts are, which needs no correction
 (intersection-union test), and contradicted when any part is, which has k chances to err: that takes
 the interval at 1 - 0.05 / k. Numbers that are the same in all runs have no interval, and are

@@ -20,7 +20,7 @@ def own_cache(monkeypatch, tmp_path):
 def make_result(name, effects, *, items=9, **parameters):
     """A lesson's result with a record for each claim -> value of all its parts in `effects`."""
     defaults = {"seeds": 3, "profile": "tiny"}
-    lesson = Lesson(name=name, path=None, title=name, promise="", defaults=defaults)
+    lesson = Lesson(name=name, path=None, title=name, promise="", study=None, defaults=defaults)
     result = Result(lesson=lesson, parameters=parameters, status="passed")
     alike = {"seeds": 1, "items": items, "entities": items, "method": "typed"}
     for claim_id, value in effects.items():
