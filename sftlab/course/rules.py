@@ -191,7 +191,7 @@ def in_unit(value: float, unit: str) -> str:
     size, minus = abs(value), "−" if value < 0 else ""
     sign = minus or "+"
     if unit == "share":
-        return percent(value)
+        return f"{100 * value:.2g}%" if 0 < value < 0.0095 else percent(value)
     if unit == "difference of shares":
         points = 100 * size
         # one more digit where whole points would hide something

@@ -221,6 +221,7 @@ def test_rows_have_the_numbers_or_a_reason():
     ("value", "unit", "text"),
     [
         (0.813, "share", "81%"),
+        (0.0059, "share", "0.59%"),
         (0.34, "difference of shares", "+34 points"),
         (-0.025, "difference of shares", "−2.5 points"),
         (0.0, "difference of shares", "0 points"),
