@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "side_by_side",
             "time_note",
         ],
+        "diagrams": ["diagram"],
         "mask": ["show_mask"],
         "plots": [
             "COLOURS",
