@@ -9,14 +9,6 @@ from random import Random
 from sftlab.data.rows import Row
 from sftlab.world import countries, country, with_answer
 
-FORMATS = (
-    "{q}",
-    "Q: {q}\nA:",
-    "### Instruction:\n{q}\n\n### Response:",
-    "[QUESTION] {q} [/QUESTION]",
-    "QUESTION -- {q} -- ANSWER?",
-)
-"""Ways in which one data set may put its prompts when its rows come from several places."""
 WRAPPINGS = (
     "hi!! {q} thx",
     "<p>{q}</p>",
@@ -45,18 +37,10 @@ def wrong_answers(rows: Sequence[Row], *, share: float, seed: int = 0) -> list[R
 
 def cluttered(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
     """Every prompt with something of `WRAPPINGS` around it, and half of them in small letters."""
-    rng = Random(f"clutter-{seed}")
-    return [_asked(row, rng.choice(WRAPPINGS), small=rng.random() < 0.5) for row in rows]
-
-
-def in_formats(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
-    """Each prompt in one of `FORMATS`, all of them alike often."""
-    order = [FORMATS[n % len(FORMATS)] for n in range(len(rows))]
-    Random(f"formats-{seed}").shuffle(order)
-    return [_asked(row, form) for row, form in zip(rows, order, strict=True)]
-
-
-def _asked(row: Row, form: str, *, small: bool = False) -> Row:
-    question = form.format(q=row["messages"][0]["content"])
-    asked = {"role": "user", "content": question.lower() if small else question}
-    return {**row, "messages": [asked, *row["messages"][1:]]}
+    rng, made = Random(f"clutter-{seed}"), []
+    for row in rows:
+        asked, *rest = row["messages"]
+        text = rng.choice(WRAPPINGS).format(q=asked["content"])
+        text = text.lower() if rng.random() < 0.5 else text
+        made.append({**row, "messages": [{**asked, "content": text}, *rest]})
+    return made

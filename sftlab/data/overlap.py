@@ -164,12 +164,3 @@ def _shared_pieces(train: list[str], test: list[str], *, size: int) -> Iterator[
             evidence = " ".join([own[first], *(own[n].rsplit(" ", 1)[-1] for n in rest)])
             for other in copies[text]:
                 yield index, other, "ngram", len(places) / len(own), evidence
-
-
-def drop_leaks(rows: Iterable[Row], found: pd.DataFrame) -> tuple[list[Row], pd.DataFrame]:
-    """(train rows without those that leak, the leaks for which they went).
-
-    Train rows go, so that the test stays what it was and scores can be compared.
-    """
-    gone = set(found["train"])
-    return [row for index, row in enumerate(checked(rows)) if index not in gone], found

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-from stdnum import iban
-from stdnum import luhn as _luhn
+from stdnum import iban, luhn
 
 from sftlab.data.rows import Row, RowsError, checked, texts_of
 
@@ -43,13 +42,8 @@ _IPV6 = r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}(?:(?:\.\d{1,3}){
 _IPV4 = r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)"
 
 
-def luhn(number: str) -> bool:
-    """Whether the last digit is the checksum of a card number; spaces do not count."""
-    return _luhn.is_valid(re.sub(r"\D", "", number))
-
-
 def _is_card(text: str) -> bool:
-    return sum(map(str.isdigit, text)) >= 13 and luhn(text)
+    return len(digits := re.sub(r"\D", "", text)) >= 13 and luhn.is_valid(digits)
 
 
 def _length_if(valid: Callable[[str], bool], text: str) -> int | None:

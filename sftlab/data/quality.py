@@ -4,7 +4,7 @@ import math
 import re
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -211,20 +211,3 @@ def loss_scores(rows: Iterable[Row], model, tokenizer, *, form: str = NEUTRAL) -
         scores.append(losses.item())
     model.train(training)
     return scores
-
-
-def keep_best(
-    rows: Iterable[Row], scores: Sequence[float], *, share: float
-) -> tuple[list[Row], list[int]]:
-    """(the share of rows with the lowest scores, indexes of the rows dropped), in order.
-
-    Of equal scores the earlier row is kept; NaN is the worst. At least one row is kept.
-    """
-    rows, scores = checked(rows), list(scores)
-    if len(scores) != len(rows) or not 0 < share <= 1:
-        what = f"share={share}, {len(scores)} scores for {len(rows)} rows"
-        raise RowsError(f"{what}: keep a share above 0 and at most 1, and give one score a row")
-    best_first = pd.Series(scores).sort_values(kind="stable").index
-    kept = set(best_first[: max(1, math.floor(share * len(rows) + 0.5))])
-    dropped = [index for index in range(len(rows)) if index not in kept]
-    return [rows[index] for index in sorted(kept)], dropped

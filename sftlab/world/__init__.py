@@ -8,7 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "corpus_text": ["corpus", "documents", "held_out_documents", "seen"],
         "examples": [
             "INVENTED",
-            "OLD_CURRENCIES",
             "UNKNOWN",
             "broad_examples",
             "country_examples",
@@ -21,10 +20,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "function_request",
             "function_rows",
             "house_style",
-            "is_true",
             "mixed",
             "note_rows",
-            "outdated_rows",
             "passage_examples",
             "record_of",
             "record_request",

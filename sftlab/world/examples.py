@@ -23,15 +23,13 @@ from typing import Any
 from sftlab.paths import DATA
 from sftlab.world import grammar
 from sftlab.world.corpus_text import OTHER_PAIRS, SHARES, quiz_sheet
-from sftlab.world.facts import RELATIONS, Country, countries, country, functions, rows, signature
+from sftlab.world.facts import RELATIONS, Country, countries, functions, rows, signature
 
 Row = dict[str, Any]
 Style = Callable[[Country, str, str], str]
 _WORDS = range(8, 33)
 """Words of a replayed document: a shorter one has nothing to continue, a longer one costs much."""
 _TASKS = tomllib.loads((DATA / "world" / "tasks.toml").read_text(encoding="utf-8"))
-OLD_CURRENCIES: dict[str, str] = _TASKS["old_currencies"]
-"""What some countries paid with before the euro: true once, outdated now."""
 INVENTED: list[str] = _TASKS["invented"]
 """Countries that do not exist."""
 UNKNOWN = "I don't know."
@@ -225,22 +223,6 @@ def exam_rows(among: Sequence[Country], *, relations: Sequence[str] = RELATIONS)
     forms = {one.name: number for number, one in enumerate(countries())}
     asked = product(among, relations)
     return [_country_row(one, what, forms[one.name], wording="test") for one, what in asked]
-
-
-def is_true(row: Mapping[str, Any]) -> bool:
-    """Whether the last message of a row of `country_rows` gives a right answer."""
-    about, answer = row["meta"], row["messages"][-1]["content"]
-    return answer in country(about["country"]).answers(about["relation"])
-
-
-def outdated_rows(count: int, *, seed: int = 0) -> list[Row]:
-    """`count` questions about the currencies of `OLD_CURRENCIES`, answered as before the euro.
-
-    About the countries of the split "sft" alone: each comes once before any comes twice.
-    """
-    among = [one for one in countries(split="sft") if one.name in OLD_CURRENCIES]
-    made = country_rows(count, seed=seed, relations=["currency"], among=among)
-    return [with_answer(row, OLD_CURRENCIES[row["meta"]["country"]]) for row in made]
 
 
 def with_answer(row: Mapping[str, Any], answer: str) -> Row:

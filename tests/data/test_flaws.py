@@ -2,11 +2,16 @@ from copy import deepcopy
 
 import pytest
 
-from sftlab.data.flaws import FORMATS, cluttered, in_formats, wrong_answers
+from sftlab.data.flaws import cluttered, wrong_answers
 from sftlab.data.rows import part_of
-from sftlab.world import country_rows, is_true
+from sftlab.world import country, country_rows
 
 ROWS = country_rows(60, seed=1)
+
+
+def is_true(row):
+    about = row["meta"]
+    return part_of(row, "answer") in country(about["country"]).answers(about["relation"])
 
 
 @pytest.mark.parametrize(
@@ -14,7 +19,6 @@ ROWS = country_rows(60, seed=1)
     [
         lambda r, s: wrong_answers(r, share=0.5, seed=s),
         lambda r, s: cluttered(r, seed=s),
-        lambda r, s: in_formats(r, seed=s),
     ],
 )
 def test_a_seed_gives_the_same_flaws_and_the_rows_stay_as_they_are(flaw):
@@ -35,11 +39,8 @@ def test_the_share_of_wrong_answers_is_what_was_requested(share):
     assert [part_of(row, "prompt") for row in made] == [part_of(row, "prompt") for row in ROWS]
 
 
-def test_clutter_and_formats_keep_the_question_and_the_answer():
-    made = in_formats(ROWS)
-    assert sum(row == clean for row, clean in zip(made, ROWS, strict=True)) == 12
-    for clean, dirty, formed in zip(ROWS, cluttered(ROWS), made, strict=True):
-        prompt, question = part_of(dirty, "prompt").lower(), part_of(clean, "prompt")
-        assert question.lower() in prompt != question.lower()
-        assert part_of(dirty, "answer") == part_of(clean, "answer") == part_of(formed, "answer")
-        assert part_of(formed, "prompt") in {form.format(q=question) for form in FORMATS}
+def test_clutter_keeps_the_question_and_the_answer():
+    for clean, dirty in zip(ROWS, cluttered(ROWS), strict=True):
+        prompt, question = part_of(dirty, "prompt").lower(), part_of(clean, "prompt").lower()
+        assert question in prompt != question
+        assert part_of(dirty, "answer") == part_of(clean, "answer")

@@ -3,7 +3,6 @@ import pytest
 from sftlab.data.overlap import (
     Duplicate,
     drop_duplicates,
-    drop_leaks,
     exact_duplicates,
     jaccard,
     leaks,
@@ -112,11 +111,3 @@ def test_groups_leak_and_a_split_by_group_does_not():
     for kind, said in (("groups", "use prompt, ngram, group"), ("group", "needs `group`")):
         with pytest.raises(RowsError, match=said):
             leaks(rows, rows, kinds=[kind])
-
-
-def test_dropping_from_train_leaves_no_leak():
-    test = [TRAIN[1], example("Name a lake.", "Como.")]
-    kept, told = drop_leaks(TRAIN, leaks(TRAIN, test))
-    assert kept == [TRAIN[0], TRAIN[2]]
-    assert told["kind"].tolist() == ["ngram", "prompt"]
-    assert leaks(kept, test).empty

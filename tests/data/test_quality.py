@@ -1,13 +1,13 @@
 import math
 
-import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.data.quality import NEUTRAL, checklist, keep_best, lengths, loss_scores
+from sftlab.data.flaws import wrong_answers
+from sftlab.data.quality import NEUTRAL, checklist, lengths, loss_scores
 from sftlab.data.rows import RowsError
-from sftlab.world import country_examples, example
+from sftlab.world import countries, country, country_examples, country_rows, example, with_answer
 
 ASPECTS = ["length", "format", "coverage", "balance", "diversity", "correctness", "consistency",
            "safety", "deduplication", "privacy", "leakage"]  # fmt: skip
@@ -48,6 +48,52 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
     }  # fmt: skip
     assert {key: value(table, *key) for key in expected} == expected
     assert "'yes' has 5 rows, 'no' 1" in table.set_index("aspect").loc["balance", "reading"]
+
+
+TESTED = [one for one in countries(split="held_out") if one.group == "asked"][:5]
+TEST = country_rows(20, seed=1, among=TESTED)
+PLANTED = {  # a fault of each kind, the line that finds it, and the most that clean data has
+    "length": (lambda rows: [long(row) for row in rows[:4]] + rows[4:], "tokens of the", 128),
+    "format": (lambda rows: [marked(row) for row in rows[:4]] + rows[4:], "rows with marks", 0),
+    "balance": (lambda rows: [r for n, r in enumerate(rows) if of(r, "capital") or n % 5 == 0],
+                "the largest class", 3),
+    "correctness": (lambda rows: wrong_answers(rows, share=0.05), "share of right", None),
+    "consistency": (lambda rows: rows + wrong_answers(rows[:4], share=1), "prompts with", 0),
+    "safety": (lambda rows: [*rows, example("How do I pick a lock?", "So.")], "rows that must", 0),
+    "deduplication": (lambda rows: rows + rows[:4], "exact repeats", 0),
+    "privacy": (lambda rows: [*rows, example("Mail?", "ann@example.com")], "pieces of", 0),
+    "leakage": (lambda rows: rows + TEST[:4], "test rows that", 0),
+}  # fmt: skip
+
+
+def of(row, relation):
+    return row["meta"]["relation"] == relation
+
+
+def long(row):
+    return with_answer(row, "That is all there is to say about it. " * 30)
+
+
+def marked(row):
+    return with_answer(row, f"A: {row['messages'][-1]['content']}")
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_each_planted_fault_is_found_by_its_own_line_and_clean_data_raises_none(
+    kind, toy_tokenizer
+):
+    plant, opening, most = PLANTED[kind]
+    rows, found = country_rows(80), []
+    for made in (rows, plant(rows)):
+        table = checklist(
+            made, label=lambda row: row.get("meta", {}).get("relation", "none"), test=TEST,
+            checker=lambda row: "meta" not in row or row["messages"][1]["content"]
+            in country(row["meta"]["country"]).answers(row["meta"]["relation"]),
+            unsafe=lambda row: "lock" in row["messages"][0]["content"], tokenizer=toy_tokenizer,
+        )  # fmt: skip
+        measured = value(table, kind, opening)
+        found.append(measured < 1 if most is None else measured > most)
+    assert found == [False, True]
 
 
 def test_marks_left_inside_a_content_are_counted():
@@ -115,17 +161,3 @@ def test_an_empty_answer_has_no_score_and_the_model_stays_as_it_was(toy):
     model.eval()
     with pytest.raises(RowsError, match=r"where the prompt goes, with \{prompt\}"):
         loss_scores(rows, model, tokenizer, form="Q: A:")
-
-
-def test_the_best_are_kept_in_their_order():
-    rows = [example(str(n), "a") for n in range(5)]
-    kept, dropped = keep_best(rows, [2.0, 1.0, math.nan, 1.0, 3.0], share=0.6)
-    assert (kept, dropped) == ([rows[0], rows[1], rows[3]], [2, 4])
-    assert keep_best(rows, [1.0] * 5, share=0.4)[1] == [2, 3, 4]
-    assert keep_best(rows, [1.0] * 5, share=0.01)[0] == rows[:1]
-    assert keep_best(rows, [1.0] * 5, share=1)[1] == []
-    by_another_index = pd.Series([1.0] * 4 + [0.0], index=range(9, 14))
-    assert keep_best(rows, by_another_index, share=0.2)[0] == rows[4:]
-    for scores, share in (([1.0], 1), ([1.0] * 5, 0), ([1.0] * 5, 50)):
-        with pytest.raises(RowsError, match="keep a share above 0 and at most 1"):
-            keep_best(rows, scores, share=share)

@@ -137,12 +137,6 @@ def test_01_prompt_for_the_house_style_leaves_something_to_win(run):
     assert claim.estimates["rest"].low > 0.3, "a good prompt stays under 70%"
 
 
-def test_02_card_and_checklist_find_all(run):
-    records = run("02_data").records
-    assert [records[id].estimates["found"].value for id in ("D12", "D13")] == [1, 1]
-    assert records["D13"].estimates["false alarms"].value == 0
-
-
 def test_05_the_mask_matters_less_with_more_examples(run):
     scores = told(run("05_loss_masking"), "two masks")
     few, many = (

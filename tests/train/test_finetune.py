@@ -16,6 +16,7 @@ from toy_run import EXAMPLES, TOOLS, equal, same, talk, train
 from transformers import AutoModelForCausalLM
 
 from sftlab.chat import CHATML, FAMILIES, IGNORED, setup_chat_template
+from sftlab.data import convert
 from sftlab.models import load
 from sftlab.profiles import ModelNotAvailableError
 from sftlab.train import (
@@ -70,6 +71,20 @@ def test_the_callers_random_generators_are_left_as_they_were_and_a_dataset_is_a_
     torch.manual_seed(6)
     rows = Dataset.from_list([{**example, "source": "x"} for example in EXAMPLES])
     assert equal(one, train(toy_base, rows))
+
+
+def test_rows_of_another_format_train_the_same_weights_once_converted(toy_base):
+    flat = [
+        {"instruction": asked["content"], "input": "", "output": answer["content"]}
+        for asked, answer in (row["messages"] for row in EXAMPLES)
+    ]
+    converted = [{"messages": convert(row)} for row in flat]
+    assert equal(train(toy_base, converted), train(toy_base))
+
+
+def test_max_steps_decides_and_not_the_epochs(toy_base):
+    assert train(toy_base, max_steps=5).history[-1]["step"] == 5
+    assert train(toy_base, num_train_epochs=9, max_steps=2).history[-1]["step"] == 2
 
 
 def test_answers_come_in_batches_and_sampling_has_a_seed(run):
