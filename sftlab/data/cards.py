@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -51,7 +51,7 @@ class About:
 
 def write_card(
     rows: Iterable[Row],
-    about: About,
+    about: About | Mapping[str, Any],
     *,
     checks: pd.DataFrame,
     bias_by: Mapping[str, Key] | None = None,
@@ -59,12 +59,13 @@ def write_card(
     """A card of the rows, as a `huggingface_hub.DatasetCard`: `.save(path)`, `.text`, `.data`.
 
     Args:
+        about: what only people know; a dict with the names of `About` will do.
         checks: what `checklist` gave.
         bias_by: names and keys whose counts the section on bias shows, such as {"region": ...}.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    rows = checked(rows)
+    rows, about = checked(rows), about if isinstance(about, About) else About(**about)
     # A reading may quote a row, and the card is for everyone.
     checks = checks.assign(reading=checks["reading"].map(redact_text))
     counted = []

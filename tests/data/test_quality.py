@@ -7,7 +7,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sftlab.data.flaws import wrong_answers
 from sftlab.data.quality import NEUTRAL, checklist, lengths, loss_scores
 from sftlab.data.rows import RowsError
-from sftlab.world import countries, country, country_examples, country_rows, example, with_answer
+from sftlab.world import (
+    countries,
+    country,
+    country_examples,
+    country_rows,
+    exam_rows,
+    example,
+    with_answer,
+)
 
 ASPECTS = ["length", "format", "coverage", "balance", "diversity", "correctness", "consistency",
            "safety", "deduplication", "privacy", "leakage"]  # fmt: skip
@@ -51,7 +59,7 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
 
 
 TESTED = [one for one in countries(split="held_out") if one.group == "asked"][:5]
-TEST = country_rows(20, seed=1, among=TESTED)
+TEST = exam_rows(TESTED)
 PLANTED = {  # a fault of each kind, the line that finds it, and the most that clean data has
     "length": (lambda rows: [long(row) for row in rows[:4]] + rows[4:], "tokens of the", 128),
     "format": (lambda rows: [marked(row) for row in rows[:4]] + rows[4:], "rows with marks", 0),
