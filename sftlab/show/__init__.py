@@ -11,7 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "findings",
             "sentence",
             "side_by_side",
-            "time_note",
         ],
         "diagrams": ["diagram"],
         "mask": ["show_mask"],
