@@ -313,18 +313,23 @@ RESULT = re.compile(
 )
 """A share, a difference of shares, a loss, a count of seeds: what a run decides."""
 CHOSEN = re.compile(
-    r"\b(?:80|90|95|99)\s?%(?=[^.]*\b(?:intervals?|confidence|level)\b)|\b100\s?%"
-    r"|\d+\s?% (?:of )?replay\b|\b(?:within|margin of|at least|at most) ±?\s?\d+ points?\b"
+    r"\b100\s?%|\d+\s?% (?:of )?replay\b"
+    r"|\b(?:within|margin of|at least|at most) ±?\s?\d+ points?\b"
 )
-"""The level of an interval is no result, nor is all of something, an arm's name, or a margin."""
+"""All of something, an arm's name and a margin are no results; nor is the level of an interval."""
+LEVEL = re.compile(r"\b(?:80|90|95|99)\s?%")
 
 
 def readings(text):
     """Typed results in a markdown text: not in quotes of papers, in tables, code or links."""
     text = FENCE.sub("", text)
     text = re.sub(r"^ {0,3}(?:>|\|).*$", "", text, flags=re.M)
-    text = re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
-    return [found[0] for found in RESULT.finditer(CHOSEN.sub("", text))]
+    text = CHOSEN.sub("", re.sub(r"`[^`]*`|\]\([^)]*\)", "", text))
+    found = []
+    for sentence in re.split(r"(?<=[.!?])\s", text):
+        levels = re.search(r"\b(?:intervals?|confidence)\b", sentence)
+        found += RESULT.finditer(LEVEL.sub("", sentence) if levels else sentence)
+    return [one[0] for one in found]
 
 
 class TestReadings:
@@ -361,9 +366,17 @@ def shown_sentences(cell):
     """Typed parts of the texts that a code cell renders with `sentence` or `Markdown`."""
     for node in ast.walk(cell.tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("sentence", "Markdown"):
-            for part in ast.walk(node):
-                if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                    yield part.value
+            yield from typed(node)
+
+
+def typed(node):
+    """Literal texts in a tree, without the formats of values, such as `.0%`."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    for name, field in ast.iter_fields(node):
+        for child in field if isinstance(field, list) else [field]:
+            if isinstance(child, ast.AST) and name != "format_spec":
+                yield from typed(child)
 
 
 def globals_used(table):
@@ -383,7 +396,6 @@ def names(statement):
     defined = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
     defined |= {child.get_name() for child in table.get_children() if child.get_type() == "class"}
     defined |= {s.get_name() for s in symbols if s.is_namespace()}
-    # A comprehension's variable and a loop's are defined by the statement that reads them.
     return defined, set(globals_used(table))
 
 
@@ -414,12 +426,9 @@ class TestSections:
                     # What a function reads is there when it is called.
                     later = isinstance(statement, ast.FunctionDef | ast.ClassDef)
                     there = known | (whole if later else set())
-                    there |= {
-                        node.id
-                        for node in ast.walk(statement)
-                        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-                        and not isinstance(statement, ast.Assign | ast.AugAssign)
-                    }  # fmt: skip
+                    # What a loop, a `with` or an `except` names is read inside it.
+                    assigned = isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign)
+                    there |= set() if assigned else defined
                     if missing := read - there - ALWAYS:
                         wrong.append(lesson.at(cell, f"{section}: {', '.join(sorted(missing))}"))
                     known |= defined
@@ -477,7 +486,7 @@ def part(block, text):
 
 GLOSSARY = NOTEBOOKS / "glossary.md"
 TERMS = re.findall(
-    r"^### (.+)\n\n(?:<a id=\"(.+?)\"></a>)?(.+) \[(\d\d)\]\((\w+)\.ipynb\)$",
+    r"^### (.+)\n\n(?:<a id=\"(.+?)\"></a>)?(.+) \[(\w\d)\]\((\w+)\.ipynb\)$",
     GLOSSARY.read_text("utf-8"),
     flags=re.M,
 )
@@ -489,8 +498,8 @@ def anchor(term):
 
 
 def mentions(text, term):
-    """Whether the text has the term, whatever its capitals and plural, line breaks and hyphens."""
-    words = r"[\s-]+".join(re.escape(word) for word in re.split(r"(?<=\w)[ -]", term))
+    """Whether the text has the term, whatever its capitals, plural, breaks and hyphens."""
+    words = r"[\s_-]+".join(re.escape(word) for word in re.split(r"(?<=\w)[ -]", term))
     return re.search(rf"(?<!\w){words}(?:e?s|d)?(?!\w)", text, flags=re.I)
 
 
