@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "cards": ["About", "check_card", "write_card"],
+        "cards": ["check_card", "write_card"],
         "files": ["Report", "read", "validate"],
         "flaws": ["cluttered", "wrong_answers"],
         "messages": ["Message"],

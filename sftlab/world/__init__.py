@@ -35,8 +35,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "unknown_rows",
             "with_answer",
         ],
-        "facts": ["Country", "RELATIONS", "countries", "country", "functions", "rows"],
-        "grammar": ["QUESTIONS", "question", "statement"],
+        "facts": ["Country", "RELATIONS", "countries", "country", "functions"],
+        "grammar": ["QUESTIONS", "statement"],
         "pretrain": ["EARLY", "RECIPES", "RESERVED", "train_all", "train_tokenizer"],
     },
 )
