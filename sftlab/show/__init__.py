@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "sentence",
             "side_by_side",
         ],
+        "diagrams": ["diagram"],
         "mask": ["show_mask"],
         "plots": [
             "COLOURS",
