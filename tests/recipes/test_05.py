@@ -2,22 +2,19 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 from transformers import AutoTokenizer
 
-from sftlab import country_examples
+from sftlab import find_profile
 from sftlab.chat import CHATML, labels
-from sftlab.paths import DATA
-
-RECIPE = DATA.parent / "recipes" / "05_loss_masks.py"
-TINY = DATA / "models" / "tiny"
 
 
-def by_lab(tokenizer, loss):
-    row = labels(tokenizer, country_examples(8, seed=0)[0]["messages"], template=CHATML)
+TINY = find_profile("tiny").source
+
+
+def expected(tokenizer, messages, loss):
+    row = labels(tokenizer, messages, template=CHATML)
     if loss == "everything":
         return row.ids
     if loss == "last answer":  # and the line break after its end
@@ -26,17 +23,14 @@ def by_lab(tokenizer, loss):
 
 
 @pytest.mark.parametrize("loss", ["answers", "last answer", "everything"])
-def test_the_labels_are_those_of_the_lab(tmp_path, loss):
-    rows, template = tmp_path / "rows.jsonl", tmp_path / "chatml.jinja"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in country_examples(8, seed=0)))
-    template.write_text(CHATML)
-    command = [sys.executable, str(RECIPE), "--model", str(TINY), "--data", str(rows)]
-    command += ["--chat_template", str(template), "--out", str(tmp_path / "out")]
-    command += ["--max_steps", "1", "--loss", loss]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    printed = re.findall(r"^ *(-?\d+) '.*'$", done.stdout, flags=re.MULTILINE)
+def test_the_labels_are_those_of_the_lab(run_recipe, country_file, tmp_path, loss):
+    template = tmp_path / "chatml.jinja"
+    template.write_text(CHATML, encoding="utf-8")
+    options = ["--chat_template", template, "--loss", loss, "--max_steps", 1]
+    printed = run_recipe("05_loss_masks", *options)
+    rows = [json.loads(line) for line in country_file.read_text().splitlines()]
+    assert f"{len(rows)} of {len(rows)} rows have something to learn" in printed
+    found = [int(n) for n in re.findall(r"^ *(-?\d+) ['\"].*['\"]$", printed, re.MULTILINE)]
     tokenizer = AutoTokenizer.from_pretrained(TINY)
-    assert list(map(int, printed)) == by_lab(tokenizer, loss)
-    assert "8 of 8 rows have something to learn" in done.stdout
+    assert found == expected(tokenizer, rows[0]["messages"], loss)
     assert (tmp_path / "out" / "model.safetensors").is_file()
