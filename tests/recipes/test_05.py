@@ -9,7 +9,6 @@ from transformers import AutoTokenizer
 from sftlab import find_profile
 from sftlab.chat import CHATML, labels
 
-
 TINY = find_profile("tiny").source
 
 
