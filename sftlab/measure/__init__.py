@@ -49,7 +49,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "code_drawn",
             "probe_records",
             "probe_template",
-            "render_questions",
             "reply",
         ],
         "generation": ["behind_prompt", "complete", "few_shot", "generate", "with_bos"],
