@@ -6,18 +6,24 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "rules": [
+            "ARTICLES",
             "UNITS",
             "ClaimsError",
             "Part",
             "between",
             "claims",
             "in_unit",
-            "interval",
         ],
         "ledger": ["Record", "record", "rows", "stored_records"],
         "decision": ["ARCHETYPES", "CHOICES", "TASKS", "Advice", "Situation", "decide"],
-        "lessons": ["find_lessons", "parse_parameter"],
-        "runner": ["record_minutes", "recorded_minutes", "run_notebooks"],
+        "lessons": [
+            "find_lessons",
+            "parse_parameter",
+            "record_minutes",
+            "recorded_minutes",
+            "start_lesson",
+        ],
+        "runner": ["run_notebooks"],
         "model_card": ["HELD_OUT_BARS", "SEEDS", "measure_base", "measure_tunes", "write_card"],
     },
 )
