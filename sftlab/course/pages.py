@@ -79,11 +79,12 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
 def _fold(cells: Sequence[Any]) -> None:
     """Note in the metadata where a fold opens and how many close: a section goes on to the next
     heading of its level or a higher one."""
-    heads = [
-        (n, *found.groups())
-        for n, cell in enumerate(cells)
-        if cell.cell_type == "markdown" and (found := re.match(r"(#+) (.*)", cell.source))
-    ]
+    heads = []  # number of the cell, its highest level, that heading
+    for n, cell in enumerate(cells):
+        text = re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL)
+        found = re.findall(r"^(#+) (.*)", text, re.MULTILINE)
+        if cell.cell_type == "markdown" and found:
+            heads.append((n, *min(found, key=lambda one: len(one[0]))))
     for n, level, text in heads:
         if "deep" in cells[n].metadata.get("tags", []):
             after = (k for k, other, _ in heads if k > n and len(other) <= len(level))
