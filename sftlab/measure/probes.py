@@ -17,8 +17,7 @@ import pandas as pd
 
 from sftlab.data import part_of
 from sftlab.measure.generation import complete
-from sftlab.world import RELATIONS, Country, countries, country, grammar, reviews
-from sftlab.world.facts import turns
+from sftlab.world import RELATIONS, Country, countries, country, grammar, reviews, turns
 
 Ask = Callable[[list[str]], list[str]]
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
