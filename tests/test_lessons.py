@@ -36,7 +36,7 @@ class Cell:
     code: bool
     source: str
     tags: frozenset
-    section: str  # the `## ` heading above it, empty in the set-up
+    section: str  # the `## ` heading above it; empty up to the first one after the parameters
     part: str  # the heading of any level above it
     deep: bool  # under a heading tagged `deep`
 
@@ -66,7 +66,7 @@ class Lesson:
 
     def __init__(self, path):
         self.path, self.name, self.cells = path, path.stem, []
-        section = part = ""
+        section, part, begun = "", "", False
         deep = 7  # level of the heading that folds what follows; 7: none does
         for number, cell in enumerate(json.loads(path.read_text("utf-8"))["cells"]):
             code, source = cell["cell_type"] == "code", "".join(cell["source"])
@@ -75,7 +75,8 @@ class Lesson:
                 if len(marks) <= deep:
                     deep = len(marks) if "deep" in tags else 7
                 part = words
-                section = words if len(marks) == 2 else section
+                section = words if len(marks) == 2 and begun else section
+            begun |= "parameters" in tags
             self.cells.append(Cell(number, code, source, tags, section, part, deep < 7))
 
     @property
@@ -209,36 +210,43 @@ class TestCode:
         assert not wrong
 
     @every_lesson
-    def test_no_dict_or_list_is_printed(self, lesson):
-        """`print` is for texts: a literal one, or what decodes, joins or renders one."""
-        raw = (ast.Dict, ast.List, ast.Set, ast.Tuple, ast.DictComp, ast.ListComp, ast.SetComp)
-        wrong = []
+    def test_no_dict_or_list_is_shown(self, lesson):
+        """`print` is for texts, and the last line of a cell for a table, a sentence, a figure."""
+        lists, wrong = set(), []
         for cell in lesson.cells:
             if not cell.code or not cell.tree.body:
                 continue
+            for node in ast.walk(cell.tree):
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    change = lists.add if is_raw(node.value, lists) else lists.discard
+                    change(node.targets[0].id)
             last = cell.tree.body[-1]
-            if isinstance(last, ast.Expr) and isinstance(last.value, raw):
-                wrong.append(lesson.at(cell, f"shows {ast.unparse(last)[:60]}"))
+            shown = [last.value] if isinstance(last, ast.Expr) else []
             for node in ast.walk(cell.tree):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print":
-                    wrong += [
-                        lesson.at(cell, f"print({ast.unparse(value)[:60]})")
-                        for value in node.args
-                        if not is_text(value)
-                    ]
+                    lines = any(
+                        k.arg == "sep" and "\\n" in ast.unparse(k.value) for k in node.keywords
+                    )
+                    shown += [v for v in node.args if not (isinstance(v, ast.Starred) and lines)]
+            wrong += [
+                lesson.at(cell, f"shows {ast.unparse(value)[:60]}")
+                for value in shown
+                if is_raw(value, lists)
+            ]
         assert not wrong, "show a table, a sentence or a figure"
 
 
-MAKES_TEXT = "decode join render apply_chat_template format strip read_text dedent sub replace"
+MAKES_RAW = "dict list set tuple sorted len sum vars splitlines split tolist to_dict value_counts"
+RAW = (ast.Dict, ast.List, ast.Set, ast.Tuple, ast.DictComp, ast.ListComp, ast.SetComp, ast.Starred)
 
 
-def is_text(value):
+def is_raw(value, lists):
+    """Whether Python shows the value as a dict, a list or a bare number; `lists` are such names."""
     if isinstance(value, ast.Call):
-        return getattr(value.func, "attr", getattr(value.func, "id", "")) in MAKES_TEXT.split()
-    if isinstance(value, ast.BinOp):
-        return is_text(value.left) or is_text(value.right)
-    text = isinstance(value, ast.Constant) and isinstance(value.value, str)
-    return text or isinstance(value, ast.JoinedStr)
+        return getattr(value.func, "attr", getattr(value.func, "id", "")) in MAKES_RAW.split()
+    if isinstance(value, ast.Subscript):
+        return isinstance(value.slice, ast.Slice) and is_raw(value.value, lists)
+    return isinstance(value, RAW) or (isinstance(value, ast.Name) and value.id in lists)
 
 
 FIELD = """
@@ -248,8 +256,7 @@ delimiter, ground truth, inference, attention, causal mask, equivalence test, pa
 multiple comparisons, power, baseline, held-out, catastrophic forgetting"""
 """Words that a learner can search for; each stands in the prose of some lesson."""
 HOUSE = {
-    r"(?:answer\w*|said|guess\w*) rightly|rightly answered": "answered correctly; accuracy",
-    r"rightly": "correctly",
+    r"rightly": "correctly; correct answer; accuracy",
     r"ways? (?:back|forward)": "backward pass, forward pass",
     r"for want of": "because there are too few",
     r"so that no (?:processor|core) waits": "nothing: each section runs alone",
@@ -305,16 +312,24 @@ RESULT = re.compile(
     flags=re.I,
 )
 """A share, a difference of shares, a loss, a count of seeds: what a run decides."""
-LEVEL = re.compile(r"\b(?:80|90|95|99)\s?%(?=[^.]*\b(?:intervals?|confidence|level)\b)|\b100\s?%")
-"""The level of an interval is no result, nor is all of something."""
+CHOSEN = re.compile(
+    r"\b100\s?%|\d+\s?% (?:of )?replay\b"
+    r"|\b(?:within|margin of|at least|at most) ±?\s?\d+ points?\b"
+)
+"""All of something, an arm's name and a margin are no results; nor is the level of an interval."""
+LEVEL = re.compile(r"\b(?:80|90|95|99)\s?%")
 
 
 def readings(text):
     """Typed results in a markdown text: not in quotes of papers, in tables, code or links."""
     text = FENCE.sub("", text)
     text = re.sub(r"^ {0,3}(?:>|\|).*$", "", text, flags=re.M)
-    text = re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
-    return [found[0] for found in RESULT.finditer(LEVEL.sub("", text))]
+    text = CHOSEN.sub("", re.sub(r"`[^`]*`|\]\([^)]*\)", "", text))
+    found = []
+    for sentence in re.split(r"(?<=[.!?])\s", text):
+        levels = re.search(r"\b(?:intervals?|confidence)\b", sentence)
+        found += RESULT.finditer(LEVEL.sub("", sentence) if levels else sentence)
+    return [one[0] for one in found]
 
 
 class TestReadings:
@@ -351,9 +366,17 @@ def shown_sentences(cell):
     """Typed parts of the texts that a code cell renders with `sentence` or `Markdown`."""
     for node in ast.walk(cell.tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("sentence", "Markdown"):
-            for part in ast.walk(node):
-                if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                    yield part.value
+            yield from typed(node)
+
+
+def typed(node):
+    """Literal texts in a tree, without the formats of values, such as `.0%`."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    for name, field in ast.iter_fields(node):
+        for child in field if isinstance(field, list) else [field]:
+            if isinstance(child, ast.AST) and name != "format_spec":
+                yield from typed(child)
 
 
 def globals_used(table):
@@ -373,7 +396,6 @@ def names(statement):
     defined = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
     defined |= {child.get_name() for child in table.get_children() if child.get_type() == "class"}
     defined |= {s.get_name() for s in symbols if s.is_namespace()}
-    # A comprehension's variable and a loop's are defined by the statement that reads them.
     return defined, set(globals_used(table))
 
 
@@ -382,7 +404,7 @@ ALWAYS = set(dir(builtins)) | {"display", "get_ipython", "__file__"}
 
 class TestSections:
     """Each section can be run, skipped or presented alone after the set-up cells, which stand
-    before the first `## ` heading."""
+    before the first `## ` heading that follows the parameters."""
 
     @every_lesson
     def test_each_section_runs_alone(self, lesson):
@@ -404,12 +426,9 @@ class TestSections:
                     # What a function reads is there when it is called.
                     later = isinstance(statement, ast.FunctionDef | ast.ClassDef)
                     there = known | (whole if later else set())
-                    there |= {
-                        node.id
-                        for node in ast.walk(statement)
-                        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-                        and not isinstance(statement, ast.Assign | ast.AugAssign)
-                    }  # fmt: skip
+                    # What a loop, a `with` or an `except` names is read inside it.
+                    assigned = isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign)
+                    there |= set() if assigned else defined
                     if missing := read - there - ALWAYS:
                         wrong.append(lesson.at(cell, f"{section}: {', '.join(sorted(missing))}"))
                     known |= defined
@@ -467,7 +486,7 @@ def part(block, text):
 
 GLOSSARY = NOTEBOOKS / "glossary.md"
 TERMS = re.findall(
-    r"^### (.+)\n\n(?:<a id=\"(.+?)\"></a>)?(.+) \[(\d\d)\]\((\w+)\.ipynb\)$",
+    r"^### (.+)\n\n(?:<a id=\"(.+?)\"></a>)?(.+) \[(\w\d)\]\((\w+)\.ipynb\)$",
     GLOSSARY.read_text("utf-8"),
     flags=re.M,
 )
@@ -479,8 +498,8 @@ def anchor(term):
 
 
 def mentions(text, term):
-    """Whether the text has the term, whatever its capitals and plural, line breaks and hyphens."""
-    words = r"[\s-]+".join(re.escape(word) for word in re.split(r"(?<=\w)[ -]", term))
+    """Whether the text has the term, whatever its capitals, plural, breaks and hyphens."""
+    words = r"[\s_-]+".join(re.escape(word) for word in re.split(r"(?<=\w)[ -]", term))
     return re.search(rf"(?<!\w){words}(?:e?s|d)?(?!\w)", text, flags=re.I)
 
 

@@ -71,7 +71,9 @@ def strip(part: Part, estimate: Estimate, parts: int = 1) -> dict[str, Any]:
     # The axis spans all that was measured, the bound, and zero for a difference.
     shown = [*ends, *seeds, *bounds] + [0.0] * (part.unit not in ("share", "ratio"))
     low, high = min(shown), max(shown)
-    least = 0.2 if "share" in part.unit else 0.2 * max(abs(high), 1e-9)
+    least = 0.2 * max(abs(high), 1e-9)
+    if "share" in part.unit:
+        least = min(0.2, 3 * abs(part.bound) or 0.2)
     room = max(0.08 * (high - low), (least - (high - low)) / 2)
     edge = 0.02 * (high - low + 2 * room)  # a dot on the edge stays whole
     left = max(low - room, UNITS[part.unit][0] - edge)
