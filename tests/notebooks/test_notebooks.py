@@ -128,7 +128,7 @@ def test_figure_shows_its_effect(effect, run):
 def test_00_the_end_of_turn_costs_more_than_guessing_and_the_answers_are_known(run):
     page = run("00_start_here").executed.read_text(encoding="utf-8")
     nats = (
-        r"Guessing costs (\S+) nats\. The dearest part is the \*\*end of turn\*\* with (\S+) nats"
+        r"Guessing costs (\S+) nats\. The costliest part is the \*\*end of turn\*\* with (\S+) nats"
     )
     guess, end = map(float, re.search(nats, page).groups())
     assert end > guess + 5
