@@ -57,7 +57,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "probe_choices",
             "probe_forced",
             "probe_perplexity",
-            "probe_right_context",
             "text_loss",
             "token_losses",
         ],

@@ -38,7 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "unknown_rows",
             "with_answer",
         ],
-        "facts": ["Country", "RELATIONS", "countries", "country", "functions", "rows"],
+        "facts": ["Country", "RELATIONS", "countries", "country", "functions", "rows", "turns"],
         "grammar": ["QUESTIONS", "question", "statement"],
         "pretrain": ["EARLY", "RECIPES", "RESERVED", "train_all", "train_tokenizer"],
     },
