@@ -1,4 +1,4 @@
-"""When to prompt, to fine-tune, or neither: rules that explain their advice (claim B7).
+"""When to prompt, to fine-tune, or neither: rules that explain their advice.
 
 The rules stand in an order. The first that applies decides; each rule that was passed over leaves
 the sentence that says why it did not apply. So the reasons of an advice are the path through

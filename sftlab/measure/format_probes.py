@@ -31,24 +31,6 @@ from sftlab.world import (
 DRAWS, KS = 10, (1, 2, 5, 10)
 
 
-def render_questions(
-    run,
-    questions: Sequence[str],
-    *,
-    template: str | Template | None = None,
-    generation_prompt: bool = True,
-    change: Callable[[str], str] = str,
-) -> list[str]:
-    """The prompt for each question, as text, in any template that `find_template` knows.
-
-    None is the template that the run was trained in. `change` is applied to each prompt, to try
-    what a slip in it costs.
-    """
-    found = find_template(template, tokenizer=run.tokenizer)
-    turns = [[{"role": "user", "content": question}] for question in questions]
-    return [change(found.render(one, add_generation_prompt=generation_prompt)) for one in turns]
-
-
 def reply(
     run,
     prompts: Sequence[str],
@@ -79,20 +61,21 @@ def probe_template(
     among: Sequence[Country],
     relations: Sequence[str] = RELATIONS,
     template: str | Template | None = None,
-    generation_prompt: bool = True,
     change: Callable[[str], str] = str,
     **how: Any,
 ) -> pd.DataFrame:
-    """The questions of `probe_questions` in a chat template; arguments as for the two above.
+    """The questions of `probe_questions` in a template, by default that of the run's training.
 
+    `change` is applied to each prompt, to try what a slip in it costs; `how` is as for `reply`.
     Special tokens are shown. Adds stopped (whether the model ended its turn in time) and clean
     (whether the output is a right answer and nothing else, and stopped).
     """
-    stopped: list[bool] = []
-    shape = {"template": template, "generation_prompt": generation_prompt, "change": change}
+    found, stopped = find_template(template, tokenizer=run.tokenizer), []
 
     def ask(questions: list[str]) -> list[str]:
-        outputs, stopped[:] = reply(run, render_questions(run, questions, **shape), **how)
+        turns = [[{"role": "user", "content": question}] for question in questions]
+        prompts = [change(found.render(one, add_generation_prompt=True)) for one in turns]
+        outputs, stopped[:] = reply(run, prompts, **how)
         return outputs
 
     frame = probe_questions(ask, among=among, relations=relations).assign(stopped=stopped)

@@ -130,26 +130,6 @@ def probe_perplexity(model, tokenizer, rows: Sequence[Mapping[str, Any]]) -> pd.
     return pd.DataFrame(sorted(found), columns=["conversation", "tokens", "nats"])
 
 
-def probe_right_context(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
-    """By how much the text after a capital lowers the loss on it: in a causal model by nothing.
-
-    Columns: country, alone (mean loss of the capital's tokens at the end of a text), followed (with
-    a sentence after it that names the capital again), gain (the fall).
-    """
-    rows = []
-    for country in among:
-        before = grammar.cloze(country, "capital")
-        alone = f"{before} {country.capital}"
-        followed = f"{alone}. {country.capital} is the capital of {country.name}."
-        start = len(with_bos(tokenizer, before))
-        capital, losses = with_bos(tokenizer, alone)[start:], []
-        for text in (alone, followed):
-            ((_, logits),) = row_logits(model, [with_bos(tokenizer, text)], starts=[start])
-            losses.append(target_losses(logits, capital).mean().item())
-        rows.append((country.name, *losses, losses[0] - losses[1]))
-    return pd.DataFrame(rows, columns=["country", "alone", "followed", "gain"])
-
-
 def probe_forced(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:
     """Teacher forcing: is each token of the worked answer to a two-hop question the likeliest one?
 

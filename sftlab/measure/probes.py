@@ -17,7 +17,7 @@ import pandas as pd
 
 from sftlab.data import part_of
 from sftlab.measure.generation import complete
-from sftlab.world import RELATIONS, Country, countries, country, grammar, reviews
+from sftlab.world import RELATIONS, Country, countries, country, grammar, reviews, turns
 
 Ask = Callable[[list[str]], list[str]]
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
@@ -74,7 +74,7 @@ def country_prompts(
 
 def question_prompts(**asked: Any) -> pd.DataFrame:
     """`country_prompts` of a question each; the test wordings take turns, country by country."""
-    turn = {one.name: number for number, one in enumerate(countries())}
+    turn = turns()
     return country_prompts(
         lambda one, relation: grammar.question(one, relation, wording="test", form=turn[one.name]),
         **asked,

@@ -11,6 +11,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from textwrap import fill
@@ -31,7 +32,7 @@ OTHERS = ("#5B4BB5", "#8C6D31", "#2F8F8F", "#A23B5B", "#7C8A2E", "#B39DDB")
 """Series without a meaning take these in order."""
 MEANING = {
     r"training": SKY, r"validation": PINK,
-    r"wrong.*|.*\b(errors?|invalid|invented|made up|forgotten)\b.*": VERMILION, 
+    r"wrong.*|.*\b(errors?|invalid|invented|made up|forgotten)\b.*": VERMILION,
     CONTINUED: VERMILION,
     r"kept|old skills|.*\bfacts": GREEN,
     r".*\b(prompt|(few|\d+)-shot)\b.*": ORANGE,
@@ -51,8 +52,9 @@ class Picture:
     def __init__(self, figure: Figure, *, alt: str) -> None:
         self.figure, self.alt = figure, alt
 
+    @cached_property
     def png(self) -> bytes:
-        """The figure as PNG."""
+        """The figure as PNG, drawn once: a second layout may differ by a pixel."""
         buffer = io.BytesIO()
         self.figure.savefig(buffer, dpi=160)
         return buffer.getvalue()
@@ -60,16 +62,16 @@ class Picture:
     @property
     def html(self) -> str:
         """An `img` that holds the picture."""
-        data = base64.b64encode(self.png()).decode()
+        data = base64.b64encode(self.png).decode()
         return f'<img alt="{escape(self.alt)}" src="data:image/png;base64,{data}">'
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         options = {"width": int(self.figure.get_figwidth() * 100)}
-        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": options}
+        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": options}
 
     def save(self, path: str | Path) -> None:
         """Write the picture as PNG."""
-        Path(path).write_bytes(self.png())
+        Path(path).write_bytes(self.png)
 
 
 def new_axes(height: float, widths: Sequence[float] = (1,)):

@@ -15,7 +15,7 @@ import ipywidgets as widgets
 from markupsafe import Markup
 
 from sftlab.chat import FAMILIES, IGNORED, Messages
-from sftlab.course import CHOICES, TASKS, Advice, Situation, decide
+from sftlab.course import ARCHETYPES, CHOICES, TASKS, Advice, Situation, decide
 from sftlab.show.cards import Card, table
 from sftlab.show.mask import Token, Xray, show_mask
 
@@ -84,8 +84,8 @@ def decision_card(advice: Advice) -> Card:
     return Card("advice.html", text=str(advice), advice=advice, CHOICES=CHOICES, lists=lists)
 
 
-def decision_table(situations: Mapping[str, Situation]) -> Card:
-    """Named situations in a static table: advice, what decided, what else would change it."""
+def decision_table(situations: Mapping[str, Situation] = ARCHETYPES) -> Card:
+    """Named situations, by default the examples of the guide, with advice and reasons."""
     rows = []
     for name, situation in situations.items():
         advice = decide(situation)

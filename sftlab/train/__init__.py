@@ -8,8 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "checkpoints": ["CheckpointError", "TrainingError", "last_step", "writing"],
         "examples": ["ExampleError", "VALIDATION", "check_examples", "data_hash"],
         "finetuning": ["finetune", "untrained"],
-        "inspection": ["batch_costs", "batches"],
-        "logs": ["read_logs"],
+        "inspection": ["batch_costs"],
         "methods": ["load_base"],
         "own_data": ["DataFaults", "TrainingFaults", "prepare"],
         "own_run": [

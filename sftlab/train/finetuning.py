@@ -70,7 +70,7 @@ def finetune(
         progress: show one bar with step, loss and time left.
         output_dir: a folder for checkpoints every `save_steps` steps, new or of this very run.
         on_step: called with each new row of `Run.history`, and with each eval_loss.
-        logging_dir: a new folder for TensorBoard's event files; `read_logs` reads them.
+        logging_dir: a new folder for TensorBoard's event files.
 
     Errors of the profile, the settings, an example or a folder say what is wrong and what to do. A
     loss that is not finite, or a full disk, ends it with a TrainingError; checkpoints stay.

@@ -1,4 +1,4 @@
-"""A training looked into: the batches it makes, and what a batch costs.
+"""What a batch of a training costs.
 
 Counts of positions, bytes and operations, no times: so they say the same on a busy machine.
 """
@@ -30,23 +30,13 @@ _FORMULAS = {
 }
 
 
-def batches(profile: str | Path | Profile, examples: Iterable, **how: Any) -> pd.DataFrame:
-    """The batches of the first epoch of a fine-tune with such settings, which is not begun.
-
-    One row a batch: batch (from 1), positions (those that are computed: with the padding, without
-    the columns right of the last prediction).
-    """
-    with _trainer(profile, examples, **how) as trainer:
-        found = [_positions(inputs) for inputs in trainer.get_train_dataloader()]
-    return pd.DataFrame({"batch": range(1, len(found) + 1), "positions": found})
-
-
 def batch_costs(
     profile: str | Path | Profile, examples: Iterable, *, steps: int = 1, **how: Any
 ) -> pd.DataFrame:
     """What the batches of the first optimizer steps of a fine-tune cost, counted as they run.
 
-    One row a batch: the columns of `batches`, operations (of matrix multiplications, forward and
+    One row a batch: batch (from 1), positions (those that are computed: with the padding, without
+    the columns right of the last prediction), operations (of matrix multiplications, forward and
     backward, two for a multiplication and its sum; by torch.utils.flop_counter), kept (bytes that
     autograd saves for the backward pass, without the model's weights).
     """

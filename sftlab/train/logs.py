@@ -3,13 +3,11 @@
 finetune(..., on_step=curve)          curve({"step": 1, "epoch": .25, "loss": 3.1, ...})
 finetune(..., logging_dir="logs/a")   logs/a/events.out.tfevents...  train/loss, eval/loss
 tensorboard --logdir logs             all runs below it, in a browser
-read_logs("logs/a")                   the same numbers as a frame
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
 from tqdm import tqdm
 from transformers import TrainerCallback
 
@@ -66,23 +64,3 @@ def tensorboard(folder: Path, step: int | None) -> TrainerCallback:
     # Steps that a killed run had written after its last checkpoint are written again.
     purge = None if step is None else step + 1
     return TensorBoardCallback(SummaryWriter(log_dir=str(folder), purge_step=purge))
-
-
-def read_logs(folder: str | Path) -> pd.DataFrame:
-    """The numbers in a folder's event files, whoever wrote them.
-
-    One row a number, by name and step: step, name (such as train/loss), value (float32).
-    """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    # Without a size of zero it keeps a sample of 10,000 numbers of each name.
-    found = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    found.Reload()
-    if not found.Tags()["scalars"]:
-        raise FileNotFoundError(f"{folder} has no event files of TensorBoard; give logging_dir")
-    rows = [
-        (event.step, name, event.value)
-        for name in sorted(found.Tags()["scalars"])
-        for event in found.Scalars(name)
-    ]
-    return pd.DataFrame(rows, columns=["step", "name", "value"])

@@ -35,7 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "unknown_rows",
             "with_answer",
         ],
-        "facts": ["Country", "RELATIONS", "countries", "country", "functions"],
+        "facts": ["Country", "RELATIONS", "countries", "country", "functions", "turns"],
         "grammar": ["QUESTIONS", "statement"],
         "pretrain": ["EARLY", "RECIPES", "RESERVED", "train_all", "train_tokenizer"],
     },

@@ -23,7 +23,7 @@ from typing import Any
 from sftlab.paths import DATA
 from sftlab.world import grammar
 from sftlab.world.corpus_text import OTHER_PAIRS, SHARES, quiz_sheet
-from sftlab.world.facts import RELATIONS, Country, countries, functions, rows, signature
+from sftlab.world.facts import RELATIONS, Country, countries, functions, rows, signature, turns
 
 Row = dict[str, Any]
 Style = Callable[[Country, str, str], str]
@@ -220,9 +220,8 @@ def exam_rows(among: Sequence[Country], *, relations: Sequence[str] = RELATIONS)
 
     Word for word what `sftlab.measure.probe_questions` asks about these countries.
     """
-    forms = {one.name: number for number, one in enumerate(countries())}
     asked = product(among, relations)
-    return [_country_row(one, what, forms[one.name], wording="test") for one, what in asked]
+    return [_country_row(one, what, turns()[one.name], wording="test") for one, what in asked]
 
 
 def with_answer(row: Mapping[str, Any], answer: str) -> Row:

@@ -7,6 +7,9 @@ countries come in three fixed groups:
     stated   the corpus states their facts in plain sentences and never answers a question
     unseen   the corpus never mentions them
 
+and a fourth, `invented`, has countries that do not exist: no text at all, and so no model, can
+know their facts. They are returned only where they are asked for by name.
+
 `split` says whether a country may appear in supervised examples ("sft") or is kept for
 measuring ("held_out").
 """
@@ -58,22 +61,37 @@ def _countries() -> tuple[Country, ...]:
     return tuple(found)
 
 
-def countries(*, group: str | None = None, split: str | None = None) -> tuple[Country, ...]:
-    """The countries, in alphabetical order, all of them or those of one group or split."""
-    found = tuple(
-        one for one in _countries() if group in (None, one.group) and split in (None, one.split)
+@cache
+def _invented() -> tuple[Country, ...]:
+    kept = {"aliases": {}, "group": "invented", "split": "held_out"}
+    return tuple(
+        Country(name=row["country"], **kept, **{one: row[one] for one in RELATIONS})
+        for row in rows("invented")
     )
+
+
+def countries(*, group: str | None = None, split: str | None = None) -> tuple[Country, ...]:
+    """The countries, in alphabetical order, all real ones or those of one group or split."""
+    among = _invented() if group == "invented" else _countries()
+    found = tuple(one for one in among if group in (None, one.group) and split in (None, one.split))
     if not found:
         named = f"group={group!r} and split={split!r}"
         raise ValueError(
-            f"no country has {named}: groups are asked, stated, unseen, and splits sft, held_out"
+            f"no country has {named}: groups are asked, stated, unseen, invented, and splits sft, "
+            "held_out"
         )
     return found
 
 
+@cache
+def turns() -> dict[str, int]:
+    """Country -> its number, by which the wordings of test questions take turns."""
+    return {one.name: number for number, one in enumerate((*_countries(), *_invented()))}
+
+
 def country(name: str) -> Country:
     """The country of that English name; KeyError when the world has none."""
-    return {one.name: one for one in _countries()}[name]
+    return {one.name: one for one in (*_countries(), *_invented())}[name]
 
 
 @cache

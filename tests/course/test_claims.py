@@ -46,7 +46,6 @@ def test_the_claims_are_those_of_the_articles():
     assert within >= {"T2", "R3", "R5", "L2", "L4"}, "sameness is never the lack of a difference"
     assert {c.id for c in claims().values() if c.not_testable} <= {"A3", "A4", "D12", "L5"}
     assert claims()["B3"].quoted.startswith("25-40%")
-    assert claims()["X1"].expected == claims()["X1"].baseline == "contradicted"
     # What was expected before the first run stays, and is not what CI holds against.
     assert (claims()["T2"].expected, claims()["T2"].baseline) == ("supported", "contradicted")
 

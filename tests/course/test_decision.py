@@ -58,6 +58,18 @@ def test_advice(changed, expected):
     assert decide(replace(READY, **changed)).choice == expected
 
 
+def test_the_tasks_of_lesson_01_get_the_advice_that_its_measurements_call_for():
+    plain = Situation(task="domain", base_knows=True, prompt_score=1.0, needed_score=0.95)
+    assert decide(plain).choice == "prompt"
+    unread = replace(plain, base_knows=False, prompt_score=0.03)
+    assert decide(unread).choice == "retrieve"
+    style = Situation(task="format", examples=200, prompt_score=0.5, needed_score=0.95)
+    assert decide(style).choice == "fine-tune"
+    each_kind = replace(style, prompt_score=1.0)  # a prompt for each kind of question
+    assert decide(each_kind).choice == "prompt"
+    assert decide(replace(each_kind, prompt_fits=False)).choice == "fine-tune"
+
+
 def test_archetypes_show_every_choice_and_print_as_text():
     assert {decide(s).choice for s in ARCHETYPES.values()} == set(CHOICES)
     text = str(decide(ARCHETYPES["Price list of the week"]))

@@ -43,8 +43,8 @@ def make_result(name, effects, *, items=9, **parameters):
         ("B3", -0.1, {"seeds": 3, "profile": "small"}, 1, 1),
         ("B3", -0.1, {"seeds": 5}, 1, 0),
         ("B3", -0.1, {"profile": "smollm2-135m"}, 1, 0),
-        ("X1", 0.0, {}, 0, 0),  # the baseline is contradicted
-        ("X1", 0.3, {}, 1, 1),
+        ("B4", 0.0, {}, 0, 0),  # the baseline is contradicted
+        ("B4", 0.3, {}, 1, 1),
     ],
 )
 def test_opposite_verdict_fails_a_lesson_as_committed_on_a_model_that_ships(

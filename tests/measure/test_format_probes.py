@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from sftlab.chat import find_template
-from sftlab.measure import capture_warnings, format_probes, render_questions, reply
+from sftlab.measure import capture_warnings, format_probes, reply
 from sftlab.train import finetune
 from sftlab.world import countries, country, example, record_of
 
@@ -20,20 +20,34 @@ def run(toy_base):
     return finetune(toy_base, rows, template="llama-3", num_train_epochs=1, progress=False)
 
 
-def test_prompts_are_in_the_template_of_training_or_another(run):
-    apply = run.tokenizer.apply_chat_template
-    turns = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    for header in (True, False):
-        expected = [apply(one, tokenize=False, add_generation_prompt=header) for one in turns]
-        assert render_questions(run, QUESTIONS, generation_prompt=header) == expected
-    (prompt,) = render_questions(run, QUESTIONS[:1], template="mistral")
-    assert prompt == f"{run.tokenizer.bos_token}[INST] {QUESTIONS[0]}[/INST]"
+def test_prompts_are_in_the_template_of_training_or_another(monkeypatch, run):
+    def prompt(**how):
+        asked = []
+
+        def replied(run, prompts):
+            asked.extend(prompts)
+            return prompts, [True for _ in prompts]
+
+        monkeypatch.setattr(format_probes, "reply", replied)
+        among, relations = [country("France")], ["capital"]
+        frame = format_probes.probe_template(run, among=among, relations=relations, **how)
+        (question,) = frame["prompt"]
+        (prompt,) = asked
+        return question, prompt
+
+    question, found = prompt()
+    turn = [{"role": "user", "content": question}]
+    options = {"tokenize": False, "add_generation_prompt": True}
+    assert found == run.tokenizer.apply_chat_template(turn, **options)
+    assert prompt(template="mistral")[1] == f"{run.tokenizer.bos_token}[INST] {question}[/INST]"
     how = {"template": find_template("chatml"), "change": lambda text: text[-3:]}
-    assert render_questions(run, QUESTIONS, **how) == ["nt\n", "nt\n"]
+    assert prompt(**how)[1] == "nt\n"
 
 
 def test_replies_are_those_of_the_run_and_follow_the_seed(run):
-    prompts = render_questions(run, QUESTIONS)
+    turns = [[{"role": "user", "content": question}] for question in QUESTIONS]
+    options = {"tokenize": False, "add_generation_prompt": True}
+    prompts = [run.tokenizer.apply_chat_template(one, **options) for one in turns]
     outputs, stopped = reply(run, prompts, max_new_tokens=6, skip_special_tokens=True)
     assert outputs == run.answer(QUESTIONS, max_new_tokens=6)
     assert len(stopped) == len(QUESTIONS)

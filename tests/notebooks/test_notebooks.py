@@ -16,7 +16,6 @@ import pytest
 
 from sftlab.course import run_notebooks
 from sftlab.paths import NOTEBOOKS, cache_folder
-from sftlab.world import RELATIONS
 
 LESSONS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
@@ -126,24 +125,19 @@ def test_figure_shows_its_effect(effect, run):
     assert float(least) <= shares[row] - (shares[minus] if minus else 0) <= float(most)
 
 
-def test_01_facts_are_known(run):
-    facts = told(run("01_base_model_problem"), "Facts").rows
-    assert set(facts) == set(RELATIONS)
-    assert min(facts.values()) >= 95
+def test_00_the_end_of_turn_costs_more_than_guessing_and_the_answers_are_known(run):
+    page = run("00_start_here").executed.read_text(encoding="utf-8")
+    nats = (
+        r"Guessing costs (\S+) nats\. The costliest part is the \*\*end of turn\*\* with (\S+) nats"
+    )
+    guess, end = map(float, re.search(nats, page).groups())
+    assert end > guess + 5
+    assert "it does not know this form" in page
 
 
 def test_01_prompt_for_the_house_style_leaves_something_to_win(run):
     claim = run("01_base_model_problem").records["B2"]
     assert claim.estimates["rest"].low > 0.3, "a good prompt stays under 70%"
-
-
-def test_05_the_mask_matters_less_with_more_examples(run):
-    scores = told(run("05_loss_masking"), "two masks")
-    few, many = (
-        scores[f"{count} examples & on answers"] - scores[f"{count} examples & on everything"]
-        for count in (20, 200)
-    )
-    assert few > many + 10
 
 
 def test_07_each_seed_finds_a_higher_rate_for_lora(run):
@@ -209,4 +203,4 @@ def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
     assert verdicts["B6"] in ("contradicted", "inconclusive")
     # What no example reaches stays as it was.
     whole = {id: r.verdict for id, r in run("01_base_model_problem").records.items()}
-    assert [verdicts[id] for id in ("B1", "B2", "X1")] == [whole[id] for id in ("B1", "B2", "X1")]
+    assert [verdicts[id] for id in ("B1", "B2")] == [whole[id] for id in ("B1", "B2")]

@@ -74,7 +74,7 @@ def test_shares_tell_each_bar_and_show_each_seed(tmp_path, share):
 def test_a_name_has_one_colour_in_every_figure(share):
     blue, orange, green, *_, vermilion = COLOURS
     meant = {
-        "base": GREY, "base, zero-shot": GREY, "base with a 4-shot prompt": orange, "prompt": orange,
+        "base": GREY, "base, zero-shot": GREY, "base, 4-shot prompt": orange, "prompt": orange,
         "fine-tuned on 40 examples": blue, "fine-tuned": blue, "full": blue, "old skills": green,
         "wrong answers": vermilion, "invalid": vermilion,
     }  # fmt: skip
@@ -137,7 +137,7 @@ def test_curves_tell_each_place_ring_the_best_and_show_seeds(share):
 def test_a_difference_is_in_points():
     picture = plot_curves({"": {1: 0.16, 2: 0.05}}, title="T", x="x", y="points")
     assert texts(picture.figure.axes[0]) == ["16", "5"]
-    picture.png()
+    assert picture.png
     ticks = picture.figure.axes[0].get_yticklabels()
     assert not any("%" in label.get_text() for label in ticks)
 
@@ -152,7 +152,7 @@ def test_a_single_curve_has_its_numbers_and_no_legend_and_may_be_all_zero(log, s
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "15", "60"]
     assert ax.get_legend() is None
     zeros = plot_curves({"a": {1: 0.0, 2: 0.0}}, title="k", x="draws", log=log)
-    assert zeros.png()
+    assert zeros.png
     low, high = zeros.figure.axes[0].get_ylim()
     assert low < 0 < high
 
@@ -191,7 +191,7 @@ def test_loss_has_every_step_its_running_mean_and_validation():
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 @pytest.mark.parametrize("sound", [0, 2])
 def test_a_diverged_run_is_drawn_too(wrong, sound):
-    assert plot_loss(steps(12, lambda n: 2.0 if n <= sound else wrong), title="A").png()
+    assert plot_loss(steps(12, lambda n: 2.0 if n <= sound else wrong), title="A").png
 
 
 NOTEBOOK = """
@@ -222,7 +222,7 @@ def test_runs_have_a_line_for_each_seed_and_a_mean(log):
     (ax,) = picture.figure.axes
     assert list(ax.lines[2].get_ydata()) == [3.5, 2.5, 1.5]
     assert len(ax.lines) == 2 * 3 + 1, "and where validation is lowest"
-    assert picture.png()
+    assert picture.png
 
 
 def test_bars_of_memory_add_up_and_marks_are_what_was_measured():

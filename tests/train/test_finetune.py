@@ -298,7 +298,8 @@ def refuse(*args, **kwargs):
     raise AssertionError("the network was used")
 socket.socket.connect = socket.getaddrinfo = refuse
 from sftlab.profiles import METHODS
-from sftlab.train import finetune, load_run, read_logs
+from pathlib import Path
+from sftlab.train import finetune, load_run
 how = {{"num_train_epochs": 1, "progress": False}}
 for method in METHODS:
     run = finetune({str(toy_base)!r}, {EXAMPLES[:8]!r}, method=method, **how)
@@ -307,7 +308,7 @@ for method in METHODS:
 assert not {{"tensorboard", "torch.utils.tensorboard"}} & set(sys.modules), "none was asked for"
 logs = {str(tmp_path / "logs")!r}
 finetune({str(toy_base)!r}, {EXAMPLES[:8]!r}, logging_dir=logs, **how)
-assert len(read_logs(logs)) > 3
+assert [*Path(logs).glob("*tfevents*")]
 names = [thread.name for thread in threading.enumerate()]
 assert not any("telemetry" in name for name in names), names
 """

@@ -8,7 +8,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftlab.chat import setup_chat_template
 from sftlab.models import load
-from sftlab.train import Batches, Settings, batch_costs, batches, supervised_loss
+from sftlab.train import Batches, Settings, batch_costs, supervised_loss
 from sftlab.train.examples import supervise
 from sftlab.train.trainer import mean_loss
 
@@ -151,7 +151,9 @@ def test_batches_are_as_by_hand(toy_base):
     examples = rendered(train(toy_base, MIXED))
     lengths = [(len(ids), max(learned)) for ids, learned in examples]
     ways = {**WAYS, "sequential": {"train_sampling_strategy": "sequential"}}
-    frames = {way: batches(str(toy_base), MIXED, **how, **EXACT) for way, how in ways.items()}
+    frames = {
+        way: batch_costs(str(toy_base), MIXED, steps=3, **how, **EXACT) for way, how in ways.items()
+    }
     cut = [lengths[n : n + 8] for n in (0, 8, 16)]
     exact = frames["sequential"]
     assert exact["batch"].tolist() == [1, 2, 3]

@@ -83,6 +83,15 @@ def test_groups_and_split_are_fixed():
     assert FRANCE.split == "held_out"
 
 
+def test_invented_countries_come_only_where_they_are_asked_for_and_share_nothing_with_real_ones():
+    invented, real = countries(group="invented"), countries()
+    assert all(one.split == "held_out" and country(one.name) == one for one in invented)
+    names = [name for one in invented for name in (one.name, one.capital, one.currency)]
+    known = {name for one in real for kind in RELATIONS for name in (one.name, *one.answers(kind))}
+    assert len(set(names)) == len(names)
+    assert not known & set(names)
+
+
 def test_functions_do_what_their_tests_say():
     for function in functions():
         space = {}
@@ -211,7 +220,8 @@ def test_country_rows_are_the_examples_with_their_subject():
 
 
 def test_exam_rows_are_word_for_word_the_questions_of_the_probe():
-    asked = {"among": countries(group="stated")[:7], "relations": ["capital", "currency"]}
+    among = countries(group="stated")[:7] + countries(group="invented")[:7]
+    asked = {"among": among, "relations": ["capital", "currency"]}
     made, questions = exam_rows(**asked), []
     probe_questions(lambda given: questions.extend(given) or [""] * len(given), **asked)
     assert [part_of(row, "prompt") for row in made] == questions
