@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "side_by_side",
             "time_note",
         ],
+        "evaluation": ["ReportError", "evaluation_report"],
         "mask": ["show_mask"],
         "plots": [
             "COLOURS",
@@ -24,7 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_reactions",
             "plot_shares",
         ],
-        "report": ["claim_card", "evaluation_report", "next_command", "summary", "write_report"],
+        "report": ["claim_card", "next_command", "summary", "write_report"],
         "run_plots": [
             "LossCurve",
             "Point",
