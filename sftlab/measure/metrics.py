@@ -89,13 +89,19 @@ class _LocalMetric(evaluate.Metric):
         return evaluate.MetricInfo(
             description="The mean over the items, or with use_aggregator=False each item's score.",
             citation="",
-            inputs_description="predictions: list of str; references: list of lists of str",
-            features=datasets.Features(predictions=text, references=datasets.Sequence(text)),
+            inputs_description="predictions: list of str; references: list of lists of str, or str",
+            features=[
+                datasets.Features(predictions=text, references=datasets.Sequence(text)),
+                datasets.Features(predictions=text, references=text),
+            ],
         )
 
     def _compute(self, *, predictions, references, use_aggregator: bool = True):
         score = METRICS[self.config_name]
-        rows = [score(one, list(right)) for one, right in zip(predictions, references, strict=True)]
+        rows = [
+            score(one, [right] if isinstance(right, str) else list(right))
+            for one, right in zip(predictions, references, strict=True)
+        ]
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         if not use_aggregator:
             return columns

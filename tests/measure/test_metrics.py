@@ -43,6 +43,7 @@ def test_metrics_are_those_of_their_libraries_and_loaded_without_a_network(monke
 
     assert found("exact_match") == {"exact_match": 2 / 3}
     assert found("exact_match", use_aggregator=False) == {"exact_match": [0, 1, 1]}
+    assert found("exact_match", ["Paris"], ["paris."]) == {"exact_match": 1}
     each = [metrics.token_f1(*one)["f1"] for one in zip(SAID, RIGHT, strict=True)]
     assert found("f1") == {"f1": pytest.approx(np.mean(each))}
     theirs = BLEU(effective_order=True).sentence_score(SAID[0], RIGHT[0]).score / 100

@@ -23,7 +23,7 @@ RUN = SimpleNamespace(
 )
 
 
-def rows(arm, hits, *, measure="answers", seeds=5, of=40, group="asked"):
+def rows(arm, hits, *, measure="answers", seeds=5, of=120, group="asked"):
     """`hits` of `of` countries are right, the same ones for every seed but one."""
     for seed in range(seeds):
         for n in range(of):
@@ -49,14 +49,14 @@ def verdict(*arms, **how):
 @pytest.mark.parametrize(
     ("hits", "says"),
     [
-        ({"zero-shot": 2, "4-shot": 38}, "Do not ship LoRA: it is worse than 4-shot (-"),
-        ({"zero-shot": 2, "4-shot": 10}, "Ship LoRA, as far as these questions go: it is better"),
-        ({"zero-shot": 2, "4-shot": 30}, "LoRA equals 4-shot within 5 points and is better than"),
-        ({"zero-shot": 2, "4-shot": 28}, "Not decided: LoRA is neither better nor worse than 4-"),
+        ({"zero-shot": 6, "4-shot": 114}, "Do not ship LoRA: it is worse than 4-shot (-"),
+        ({"zero-shot": 6, "4-shot": 30}, "Ship LoRA, as far as these questions go: it is better"),
+        ({"zero-shot": 6, "4-shot": 90}, "LoRA equals 4-shot within 5 points and is better than"),
+        ({"zero-shot": 6, "4-shot": 87}, "Not decided: LoRA is neither better nor worse than 4-"),
     ],
 )
 def test_the_verdict_follows_from_the_difference_to_every_baseline(hits, says):
-    assert verdict(("LoRA", 30), *hits.items()).startswith(says)
+    assert verdict(("LoRA", 90), *hits.items()).startswith(says)
 
 
 def test_no_verdict_without_a_baseline():
@@ -67,28 +67,28 @@ def test_no_verdict_without_a_baseline():
 
 
 def test_a_model_that_forgot_is_not_shipped():
-    arms, how = [("LoRA", 38), ("base", 2)], {"before": "base"}
-    assert verdict(*arms, meter=[("LoRA", 38), ("base", 38)], **how).startswith("Ship LoRA")
-    lost = verdict(*arms, meter=[("LoRA", 10), ("base", 38)], **how)
+    arms, how = [("LoRA", 114), ("base", 6)], {"before": "base"}
+    assert verdict(*arms, meter=[("LoRA", 114), ("base", 114)], **how).startswith("Ship LoRA")
+    lost = verdict(*arms, meter=[("LoRA", 30), ("base", 114)], **how)
     assert lost.startswith("Do not ship LoRA. Old skills fell by -70 points")
-    unsure = verdict(*arms, meter=[("LoRA", 35), ("base", 38)], **how)
+    unsure = verdict(*arms, meter=[("LoRA", 105), ("base", 114)], **how)
     assert unsure.startswith("Ship LoRA")
     assert "a fall of more than 10 points cannot be ruled out" in unsure
 
 
 def test_an_evaluation_is_one_page(tmp_path):
-    made = report(("LoRA", 30), ("4-shot", 38), not_measured=["Safety: lesson 10."])
+    made = report(("LoRA", 90), ("4-shot", 114), not_measured=["Safety: lesson 10."])
     text = made.markdown
     assert (
-        text.index("Do not ship") < text.index("| 4-shot | 96%") < text.index("Safety: lesson 10")
+        text.index("Do not ship") < text.index("| 4-shot | 95%") < text.index("Safety: lesson 10")
     )
     assert "has to gain 20 points to draw level" in text
-    assert r"| \<i>30? | no\|pe no | yes |" in text
+    assert r"| \<i>90? | no\|pe no | yes |" in text
     assert "Forgetting: the experiment has no measure" in text
     assert "tiny, weights SHA-256 beef" in text
     assert "trl 1.2" in text
-    assert "| group: asked | 76% (" in text
-    assert "| 160 |" not in text
+    assert "| group: asked | 75% (" in text
+    assert "| 120 |" in text
     made.save(tmp_path)
     assert (tmp_path / "report.md").read_text() == text
     page = HTMLParser()
