@@ -2,9 +2,7 @@
 
     python recipes/09_evaluation.py --model RUN --data test.jsonl --shots train.jsonl
 
-A model with a chat template is asked in it, one without gets four shots. The interval is over
-questions alone: train with other seeds before you call it one of the method. Public benchmarks with
-lm-eval (pip install "lm-eval[hf]"), for a merged run and for an adapter:
+The interval is over questions alone: train with other seeds too. Public benchmarks, with lm-eval:
 
     lm-eval run --model hf --model_args pretrained=RUN --tasks ifeval --apply_chat_template
     lm-eval run --model hf --model_args pretrained=BASE,peft=RUN,tokenizer=RUN --tasks ifeval \
@@ -23,9 +21,7 @@ parser = ArgumentParser()
 parser.add_argument("--model", default="Qwen/Qwen3-0.6B", help="a merged run, or a hub id")
 parser.add_argument("--baseline", default="Qwen/Qwen3-0.6B-Base")
 parser.add_argument("--data", required=True, help='JSONL of {"messages": [...]}, held out')
-parser.add_argument(
-    "--shots", required=True, help="JSONL of training rows, for the few-shot prompt"
-)
+parser.add_argument("--shots", required=True, help="JSONL of rows for the few-shot prompt")
 parser.add_argument("--out", default="results.json")
 parser.add_argument("--metric", default="exact_match", help="of the hub, or a module's path")
 parser.add_argument("--max_steps", type=int, default=-1, help="batches of 16 questions; -1 for all")
@@ -75,9 +71,7 @@ ours, theirs = (scores(texts) for texts in outputs.values())
 gaps = ours - theirs  # paired: both answered the same questions
 draws = np.random.default_rng(0).integers(len(gaps), size=(10_000, len(gaps)))
 low, high = np.percentile(gaps[draws].mean(axis=1), [2.5, 97.5])
-said = (
-    f"accuracy {ours.mean():.1%}, baseline {theirs.mean():.1%}, {len(rows)} questions; difference "
-)
-print(f"{said}{100 * gaps.mean():+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})")
+print(f"accuracy {ours.mean():.1%}, baseline {theirs.mean():.1%}, {len(rows)} questions")
+print(f"difference {100 * gaps.mean():+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})")
 found = {"difference": gaps.mean(), "low": low, "high": high, "outputs": outputs, "truth": truth}
 Path(args.out).write_text(json.dumps(found, indent=1), encoding="utf-8")
