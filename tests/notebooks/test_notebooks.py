@@ -162,6 +162,8 @@ def test_09_the_report_decides_against_every_baseline(run):
     for said in ("What would change the verdict", "no person has rated the answers",
                  "ReportError", "Old skills on the forgetting meter"):  # fmt: skip
         assert said in page
+    count, same = re.search(r"Of (\d+) answers (\d+) are the lab's", page).groups()
+    assert count == same, "lm-eval generates what the lab does"
 
 
 def runs_stored():
