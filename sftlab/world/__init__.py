@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "corpus_text": ["corpus", "documents", "held_out_documents", "seen"],
+        "corpus_text": ["documents", "held_out_documents", "seen"],
         "examples": [
             "INVENTED",
             "OLD_CURRENCIES",
