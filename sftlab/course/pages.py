@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from sftlab.course.ledger import rows, stored_records
 from sftlab.course.rules import between, in_unit
@@ -39,6 +40,7 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
 
     A widget needs a kernel: its static twin, which the output holds too, takes its place. Links
     to lessons that are `known`, which have a page, lead to it; of other links the words stay.
+    Cells tagged `setup` are left out, and a section whose heading is tagged `deep` is folded.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -54,19 +56,74 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    _fold(notebook.cells)
+    notebook.cells = [one for one in notebook.cells if "setup" not in one.metadata.get("tags", [])]
     template, *_ = TEMPLATES.loader.get_source(TEMPLATES, "lesson.html.jinja")
-    exporter = HTMLExporter(template_name="lab", raw_template=template, embed_images=True)
-    body, _ = exporter.from_notebook_node(notebook)
-    # Quotes in the code of a cell are escaped in a page, so only a real link looks like this.
+    hidden = {"exclude_input_prompt": True, "exclude_output_prompt": True}
+    hidden |= {"template_name": "lab", "raw_template": template, "embed_images": True}
+    around = _around(executed.stem, known)
+    body, _ = HTMLExporter(**hidden).from_notebook_node(notebook, resources={"around": around})
+    heads = re.findall(r'<h2 id="([^"]*)">(.*?)<a class="anchor-link"', body, re.DOTALL)
+    lines = (
+        f'<li><a href="#{place}">{re.sub("<[^>]*>", "", text)}</a></li>' for place, text in heads
+    )
+    body = body.replace("<!--contents-->", f"<ol>{''.join(lines)}</ol>")
     body = re.sub(
-        r'<a href="([\w.-]+)\.ipynb((?:#[^"]*)?")(.*?)>(.*?)</a>',
+        r'<strong class="ledger">(\w+)</strong>', r'<a href="index.html#\1"><b>\1</b></a>', body
+    )
+    page = folder / f"{executed.stem}.html"
+    page.write_text(_to_pages(body, {*known, "glossary"}), encoding="utf-8")
+    return page
+
+
+def _fold(cells: Sequence[Any]) -> None:
+    """Note in the metadata where a fold opens and how many close: a section goes on to the next
+    heading of its level or a higher one."""
+    heads = [
+        (n, *found.groups())
+        for n, cell in enumerate(cells)
+        if cell.cell_type == "markdown" and (found := re.match(r"(#+) (.*)", cell.source))
+    ]
+    for n, level, text in heads:
+        if "deep" in cells[n].metadata.get("tags", []):
+            after = (k for k, other, _ in heads if k > n and len(other) <= len(level))
+            last = cells[next(after, len(cells)) - 1].metadata
+            cells[n].metadata["fold"] = text
+            last["closes"] = last.get("closes", 0) + 1
+
+
+def _around(lesson: str, known: Collection[str]) -> dict[str, str]:
+    """What a lesson's page links to, name -> page: the lesson before, all of them, the next."""
+    names = sorted(name for name in {*known, lesson} if re.match(r"[0-9A]\d?_", name))
+    here = names.index(lesson) if lesson in names else 0
+    before, after = names[:here][-1:], names[here + 1 : here + 2]
+    made = {f"← {name.replace('_', ' ')}": name for name in before}
+    made |= {"All lessons": "index", "Glossary": "glossary"}
+    return made | {f"{name.replace('_', ' ')} →": name for name in after}
+
+
+def write_glossary(folder: Path, *, known: Collection[str]) -> Path:
+    """Render `notebooks/glossary.md` to `folder/glossary.html`; links as in `write_page`."""
+    from nbconvert.filters import markdown2html
+
+    body = markdown2html((NOTEBOOKS / "glossary.md").read_text(encoding="utf-8"))
+    # Lessons link to the term in lower case, which stands as an anchor of its own in the file.
+    body = re.sub(r'<a id="[^"]*"></a>', "", body)
+    body = re.sub(r'(<h3 id="|href="#)([^"]+)', lambda m: m[1] + m[2].lower(), body)
+    page = TEMPLATES.get_template("glossary.html.jinja").render(body=Markup(_to_pages(body, known)))
+    write_atomically(folder / "glossary.html", page)
+    return folder / "glossary.html"
+
+
+def _to_pages(body: str, known: Collection[str]) -> str:
+    """HTML in which links to notebooks and texts lead to their pages, where these are known."""
+    # Quotes in the code of a cell are escaped in a page, so only a real link looks like this.
+    return re.sub(
+        r'<a href="([\w.-]+)\.(?:ipynb|md)((?:#[^"]*)?")(.*?)>(.*?)</a>',
         lambda m: f'<a href="{m[1]}.html{m[2]}{m[3]}>{m[4]}</a>' if m[1] in known else m[4],
         body,
         flags=re.DOTALL,
     )
-    page = folder / f"{executed.stem}.html"
-    page.write_text(body, encoding="utf-8")
-    return page
 
 
 def without_places(text: str, folder: Path) -> str:

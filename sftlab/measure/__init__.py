@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "code_eval": ["run_code"],
-        "intervals": ["CONSTANT", "components", "detectable"],
+        "intervals": ["COMPUTED", "CONSTANT", "components", "detectable"],
         "judging": ["JudgeError", "LikelihoodJudge", "PromptJudge", "judge_pairs"],
         "metrics": ["LOCAL_METRICS"],
         "stats": [

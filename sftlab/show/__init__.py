@@ -25,7 +25,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_reactions",
             "plot_shares",
         ],
-        "report": ["claim_card", "next_command", "summary", "write_report"],
+        "claims": ["claim_card"],
+        "report": ["next_command", "summary", "write_report"],
         "run_plots": [
             "LossCurve",
             "Point",

@@ -16,6 +16,7 @@ import pytest
 
 from sftlab.course import claims, lessons, record_minutes, recorded_minutes, runner
 from sftlab.course.lessons import LessonError, choose_parameters, find_lessons, parse_parameter
+from sftlab.course.pages import write_page
 from sftlab.course.runner import Result, run_notebooks
 
 HEADING = """# Counting & <comparing>
@@ -92,6 +93,47 @@ def test_pages_need_no_network_and_every_link_leads_somewhere(course):
             assert not place or f'id="{place}"' in target.read_text(encoding="utf-8"), link
         links |= found
     assert {"index.html", "00_good.html", "01_bad.html", "01_bad.html#More", "#More"} <= links
+    assert "glossary.html" in links
+
+
+DEEP = ["# Folds", "## One", "### Deep", "In it.", "#### Deeper", "### Shallow", "## Two", "End."]
+
+
+def test_a_page_folds_what_is_deep_hides_the_set_up_and_says_what_a_picture_shows(tmp_path):
+    cells = [nbformat.v4.new_markdown_cell(text) for text in DEEP]
+    for text in ("### Deep", "#### Deeper", "## Two"):
+        cells[DEEP.index(text)].metadata["tags"] = ["deep"]
+    hidden, shown = (nbformat.v4.new_code_cell(code) for code in ("secret = 1", "draw()"))
+    hidden.metadata["tags"] = ["setup"]
+    data = {"image/png": "AAAA", "text/plain": 'Bars: "a" <1%.'}
+    claim = {"text/html": '<strong class="ledger">B3</strong>'}
+    shown.outputs = [nbformat.v4.new_output("display_data", d) for d in (data, claim)]
+    book = nbformat.v4.new_notebook(cells=[*cells[:4], hidden, shown, *cells[4:]])
+    nbformat.write(book, tmp_path / "05_x.ipynb")
+    known = ["04_w", "05_x", "06_y", "index"]
+    text = write_page(tmp_path / "05_x.ipynb", "X", folder=tmp_path, known=known).read_text("utf-8")
+    tags = r'<(?:/?details|summary|h\d id="\w+|p>|img)'
+    found = " ".join(re.findall(tags, text.partition("<!--")[0].partition("</nav>\n<nav>")[2]))
+    fold = '<details <summary <h{} id="{}'.format
+    assert found.replace("</details", "/").replace("<p>", "p") == (
+        f'<details <summary / <h1 id="Folds <h2 id="One {fold(3, "Deep")} p <img '
+        f'{fold(4, "Deeper")} / / <h3 id="Shallow {fold(2, "Two")} p /'
+    )
+    assert 'alt="Bars: &#34;a&#34; &lt;1%."' in text
+    assert "secret" not in text
+    assert "In&nbsp;[" not in text
+    assert '<a href="index.html#B3"><b>B3</b></a>' in text
+    assert re.findall(r'<li><a href="#(\w+)">', text) == ["One", "Two"]
+    for link in ('<a href="04_w.html">← 04 w</a>', '<a href="06_y.html">06 y →</a>'):
+        assert text.count(link) == 2
+    assert 'media="(prefers-color-scheme: dark)"' in text
+
+
+def test_glossary_has_an_anchor_for_each_term_in_lower_case(course):
+    _, build, _ = course
+    ids = re.findall(r'<h3 id="([^"]*)"', (build / "glossary.html").read_text(encoding="utf-8"))
+    assert {"-100", "adamw", "loss-mask", "pass@k"} <= set(ids)
+    assert [one.lower() for one in ids] == ids
 
 
 def test_a_bar_leaves_only_its_last_state_and_a_lesson_no_temporary_file(course):

@@ -6,6 +6,7 @@ import nbformat
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
 from nbclient import NotebookClient
 
 from sftlab.measure import Share
@@ -59,6 +60,7 @@ def test_shares_tell_each_bar_and_show_each_seed(tmp_path, share):
     (ax,) = picture.figure.axes
     assert [bar.get_width() for bar in ax.patches] == [0.1, 0.3, 1.0]
     assert sorted(x for x, _ in seeds(ax)) == [0.25, 0.35]
+    assert len({text.get_position()[0] for text in ax.texts}) == 1, "numbers stand in a column"
     assert legend(picture) == ["base", "x"]
     picture.save(tmp_path / "a.png")
     data, options = picture._repr_mimebundle_()
@@ -67,6 +69,22 @@ def test_shares_tell_each_bar_and_show_each_seed(tmp_path, share):
     assert options == {"image/png": {"width": 720}}
     page = plot_shares({'<"a">': Share(hits=1, items=2)}, title="T").html
     assert page.startswith('<img alt="T: &lt;&quot;a&quot;&gt; 50%." src="data:image/png;base64,')
+
+
+def test_a_name_has_one_colour_in_every_figure(share):
+    blue, orange, green, *_, vermilion = COLOURS
+    meant = {
+        "base": GREY, "base, zero-shot": GREY, "base, 4-shot prompt": orange, "prompt": orange,
+        "fine-tuned on 40 examples": blue, "fine-tuned": blue, "full": blue, "old skills": green,
+        "wrong answers": vermilion, "invalid": vermilion,
+    }  # fmt: skip
+    for name, colour in meant.items():
+        (ax,) = plot_shares({name: share(5)}, title="T").figure.axes
+        (ax2,) = plot_shares({"row": {"else": share(5), name: share(5)}}, title="T").figure.axes
+        assert to_hex(ax.patches[0].get_facecolor()) == colour.lower(), name
+        assert to_hex(ax2.patches[1].get_facecolor()) == colour.lower(), name
+    (ax,) = plot_shares({"": dict.fromkeys(meant, share(5))}, title="T").figure.axes
+    assert len({bar.get_facecolor() for bar in ax.patches}) == len(meant), "none twice in a figure"
 
 
 def test_reactions_add_up():
@@ -95,7 +113,7 @@ def test_each_run_is_a_dot_in_each_panel():
 
 def test_picture_of_the_base_model():
     card = json.loads((DATA / "models" / "tiny" / "card.json").read_text())
-    assert "behind a 4-shot prompt" in plot_card(card).alt
+    assert "with a 4-shot prompt" in plot_card(card).alt
 
 
 def test_curves_tell_each_place_ring_the_best_and_show_seeds(share):
@@ -116,6 +134,14 @@ def test_curves_tell_each_place_ring_the_best_and_show_seeds(share):
     assert len({x for x, _ in seeds(ax)}) == 4, "equal seeds stand side by side"
 
 
+def test_a_difference_is_in_points():
+    picture = plot_curves({"": {1: 0.16, 2: 0.05}}, title="T", x="x", y="points")
+    assert texts(picture.figure.axes[0]) == ["16", "5"]
+    assert picture.png
+    ticks = picture.figure.axes[0].get_yticklabels()
+    assert not any("%" in label.get_text() for label in ticks)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("log", [False, True])
 def test_a_single_curve_has_its_numbers_and_no_legend_and_may_be_all_zero(log, share):
@@ -126,7 +152,7 @@ def test_a_single_curve_has_its_numbers_and_no_legend_and_may_be_all_zero(log, s
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "15", "60"]
     assert ax.get_legend() is None
     zeros = plot_curves({"a": {1: 0.0, 2: 0.0}}, title="k", x="draws", log=log)
-    assert zeros.png()
+    assert zeros.png
     low, high = zeros.figure.axes[0].get_ylim()
     assert low < 0 < high
 
@@ -165,7 +191,7 @@ def test_loss_has_every_step_its_running_mean_and_validation():
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 @pytest.mark.parametrize("sound", [0, 2])
 def test_a_diverged_run_is_drawn_too(wrong, sound):
-    assert plot_loss(steps(12, lambda n: 2.0 if n <= sound else wrong), title="A").png()
+    assert plot_loss(steps(12, lambda n: 2.0 if n <= sound else wrong), title="A").png
 
 
 NOTEBOOK = """
@@ -196,7 +222,7 @@ def test_runs_have_a_line_for_each_seed_and_a_mean(log):
     (ax,) = picture.figure.axes
     assert list(ax.lines[2].get_ydata()) == [3.5, 2.5, 1.5]
     assert len(ax.lines) == 2 * 3 + 1, "and where validation is lowest"
-    assert picture.png()
+    assert picture.png
 
 
 def test_bars_of_memory_add_up_and_marks_are_what_was_measured():
@@ -237,8 +263,16 @@ def test_pareto_and_map_tell_every_setting_and_its_seeds(points):
     assert "fast 20 percent task 55%; fast 20 percent kept 55%" in picture.alt
     assert picture.alt.count("%") == 8, "a percentage for each number and no other"
     (ax,) = picture.figure.axes
-    assert [0.5, 0.6] in [list(line.get_xdata()) for line in ax.lines], "from seed to seed"
+    task = points["fast"]["20%"].task
+    assert [task.low, task.high] in [list(line.get_xdata()) for line in ax.lines], "its interval"
     assert ax.get_xlim()[0] > 0.3, "where nothing was measured nothing is drawn"
+    at = [label.xyann for label in ax.texts]
+    assert len(set(at)) > 1, "labels make way for each other"
+    # 90 and 95% stand as far apart as 0 and 50% do, nearly.
+    (_, low), (_, high), (_, zero), (_, half) = (
+        ax.transData.transform((0.5, y)) for y in (0.9, 0.95, 0, 0.5)
+    )
+    assert 0.7 < (high - low) / (half - zero) < 1
     dashed = next(line for line in ax.lines if line.get_linestyle() == "--")
     assert list(dashed.get_xdata()) == [0.8, 0.9, 0.95], "the settings that no other beats"
     picture = plot_map(points, title="Map", rows="rate", columns="general")
