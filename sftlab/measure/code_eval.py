@@ -1,9 +1,15 @@
-"""pass@k: code that a model wrote is run on tests, in another process and under limits.
+"""Code that a model wrote is run on tests, in another process and under limits.
 
     candidate -> code_worker: a fresh Python, in an empty folder, under limits -> results -> passed?
 
 Never `exec` it in the kernel: a loop without end would hang it, and a line that deletes files would
-delete them. The expected values stay here, so no candidate can claim to be right.
+delete them. The expected values stay here, so no candidate can claim to be right. Python's audit
+hook refuses the network, other processes, writing, deleting, and reading outside Python's library;
+memory is limited on Linux (RLIMIT_AS), time everywhere.
+
+Not covered is code that was written to break out: native code (ctypes, or C modules of Python's own
+library) passes the audit hook, and can read your files, send signals and do what else you can. For
+code that you do not trust use a virtual machine.
 """
 
 import json
@@ -28,17 +34,6 @@ WORKER = Path(__file__).with_name("code_worker.py")
 GRACE = 2.0  # seconds that starting Python may take on a busy machine
 MEGABYTES = 256
 NESTING = 100  # depth of a result, checked before it is parsed
-
-
-def pass_at_k(draws: int, passed: int, k: int) -> float:
-    """Probability that at least one of k draws passes, estimated without bias from n draws.
-
-    1 - C(n - c, k) / C(n, k) with c of n passed (Chen et al. 2021, arXiv 2107.03374). The plain
-    1 - (1 - c/n)^k is too low.
-    """
-    if not 1 <= k <= draws or not 0 <= passed <= draws:
-        raise ValueError(f"{passed} of {draws} draws passed, k={k}: give k from 1 to the draws")
-    return 1 - math.comb(draws - passed, k) / math.comb(draws, k)
 
 
 def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -> pd.DataFrame:
@@ -155,19 +150,3 @@ def _same(value: Any, right: Any) -> bool:
     if isinstance(value, dict) and isinstance(right, dict):
         return value.keys() == right.keys() and all(_same(value[key], right[key]) for key in value)
     return value == right
-
-
-def isolation() -> dict[str, str]:
-    """What separates a candidate from this machine, in words, and what is "not covered"."""
-    off = "Python's audit hook refuses it"
-    return {
-        "network": off,
-        "processes": f"{off}, so `subprocess` and `asyncio` can't be imported",
-        "memory": f"{MEGABYTES} MB (RLIMIT_AS)" if sys.platform == "linux" else "not limited here",
-        "time": "a timeout, and on Linux and macOS a limit of processor time",
-        "files": "the audit hook refuses writing, deleting, and reading outside Python's library",
-        "results": "the expected ones are never sent; what comes back is compared here",
-        "not covered": "code that was written to break out: native code (ctypes, or C modules of "
-        "Python's own library) passes the audit hook, and can read your files, send signals and "
-        "do what else you can: use a virtual machine",
-    }

@@ -1,4 +1,4 @@
-"""Probes of form: chat templates, ends of turns, JSON records, code.
+"""Probes of form: chat templates, ends of turns, code.
 
 Each returns a frame with one row per item, as the probes of `probes.py` do. A `run` is anything
 with a model and its tokenizer.
@@ -8,27 +8,20 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from sftlab.chat import Template, find_template
-from sftlab.measure.code_eval import pass_at_k, run_code
-from sftlab.measure.generation import complete, generate
-from sftlab.measure.probes import Ask, probe_questions
-from sftlab.measure.structured import probe_schema
+from sftlab.measure.code_eval import run_code
+from sftlab.measure.generation import generate
+from sftlab.measure.probes import probe_questions
 from sftlab.world import (
     RELATIONS,
     Country,
     function_request,
-    record_of,
-    record_request,
-    record_schema,
     split_functions,
 )
-
-DRAWS, KS = 10, (1, 2, 5, 10)
 
 
 def reply(
@@ -108,30 +101,19 @@ def capture_warnings() -> Iterator[list[str]]:
             said += [str(warning.message) for warning in caught]
 
 
-def probe_records(ask: Ask, *, among: Sequence[Country]) -> pd.DataFrame:
-    """Requests for JSON records about countries; the columns of `probe_schema`, and country."""
-    outputs = [text.strip() for text in ask([record_request(one) for one in among])]
-    expected = [record_of(one) for one in among]
-    frame = probe_schema(outputs, schema=record_schema(), expected=expected)
-    return frame.assign(country=[one.name for one in among])
+def probe_code(ask: Callable[..., list[str]], *, draws: int = 10, **drawing: Any) -> pd.DataFrame:
+    """Requests for small functions, drawn several times each, and run on tests in another process.
 
-
-def code_drawn(temperature: float, *, tuned: bool = True) -> Callable[[Any], pd.DataFrame]:
-    """A measure of a run: pass@k on small functions, each drawn `DRAWS` times and run in another
-    process; of a base, which is not `tuned`, on its continuations. Columns: task, k, score."""
-
-    def measure(run) -> pd.DataFrame:
-        ask = run.answer if tuned else partial(complete, run.model, run.tokenizer)
-        how = {"sample": True, "temperature": temperature, "max_new_tokens": 40}
-        among, candidates = split_functions()[1], []
-        for seed in range(DRAWS):
-            drawn = ask([function_request(one) for one in among], seed=seed, **how)
-            candidates += [
-                {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
-                for text, one in zip(drawn, among, strict=True)
-            ]
-        passed = run_code(candidates, seconds=1.0).groupby("name", sort=False)["passed"].sum()
-        scores = [(name, k, pass_at_k(DRAWS, n, k)) for name, n in passed.items() for k in KS]
-        return pd.DataFrame(scores, columns=["task", "k", "score"])
-
-    return measure
+    `ask(requests, sample=True, seed=..., max_new_tokens=40, **drawing)` gives the code: a run's
+    `answer`, or `complete` of a base. Columns: task, draw, passed.
+    """
+    among, candidates = split_functions()[1], []
+    for seed in range(draws):
+        how = {"sample": True, "seed": seed, "max_new_tokens": 40, **drawing}
+        drawn = ask([function_request(one) for one in among], **how)
+        candidates += [
+            {"code": text.strip("\n"), "name": one["name"], "tests": one["tests"]}
+            for text, one in zip(drawn, among, strict=True)
+        ]
+    found = run_code(candidates, seconds=1.0).rename(columns={"name": "task"})
+    return found[["task", "passed"]].assign(draw=[n // len(among) for n in range(len(found))])

@@ -325,11 +325,17 @@ def components(first: pd.DataFrame, second: pd.DataFrame | None = None) -> Compo
     )
 
 
-def detectable(pilot: Components, *, seeds: int, entities: int, comparisons: int = 1) -> float:
+def detectable(
+    pilot: Components | tuple[pd.DataFrame, pd.DataFrame],
+    *,
+    seeds: int,
+    entities: int,
+    comparisons: int = 1,
+) -> float:
     """The smallest difference that `difference` would tell from 0 four times in five, about.
 
-    Components of a paired pilot plan paired arms, those of one arm two arms that share neither
-    seeds nor entities and vary alike, though a share near 0 or 1 varies less.
+    Components of a paired pilot, or its two frames, plan paired arms, those of one arm two arms
+    that share neither seeds nor entities and vary alike, though a share near 0 or 1 varies less.
 
     The interval excludes 0 when t = difference / standard error passes its quantile; t follows the
     noncentral t distribution, with the degrees of freedom that `spread` would expect.
@@ -337,6 +343,7 @@ def detectable(pilot: Components, *, seeds: int, entities: int, comparisons: int
     from scipy.optimize import brentq
     from scipy.stats import nct, t
 
+    pilot = pilot if isinstance(pilot, Components) else components(*pilot)
     arms, rest = 1 if pilot.paired else 2, pilot.residual / seeds / entities
     variance = pilot.entities / entities + rest
     parts = [(variance, entities - 1)]

@@ -4,10 +4,10 @@ Nothing is generated here. Losses are in nats; the perplexity of a text is exp o
 token.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from inspect import signature
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -114,20 +114,6 @@ def token_losses(
         return [None, *target_losses(logits, targets[1:]).tolist()]
     finally:
         model.train(training)
-
-
-def probe_perplexity(model, tokenizer, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The loss of each conversation's answers, in the tokenizer's chat template.
-
-    Columns: conversation (its index), tokens (supervised ones, ends of turn among them), nats (in
-    all). Perplexity is exp(sum of nats / sum of tokens).
-    """
-    labelled, found = label_rows(tokenizer, rows), []
-    for n, logits in row_logits(model, [row.ids for row in labelled]):
-        tokens = sum(label != IGNORED for label in labelled[n].labels)
-        nats = target_losses(logits, labelled[n].labels[1:]).sum().item()
-        found.append((n, tokens, nats))
-    return pd.DataFrame(sorted(found), columns=["conversation", "tokens", "nats"])
 
 
 def probe_forced(model, tokenizer, *, among: Sequence[Country]) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sftlab.data import part_of
@@ -21,10 +20,6 @@ from sftlab.world import RELATIONS, Country, countries, country, grammar, review
 
 Ask = Callable[[list[str]], list[str]]
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
-_UNSURE = re.compile(
-    r"\b(?:do(?:n'?t| not)|can(?:'?t|not)|could(?:n'?t| not)) (?:know|say|tell|answer)\b"
-    r"|\b(?:unsure|not sure|no idea|unknown to me|not aware)\b"
-)
 
 
 def is_right(output: str, answers: Sequence[str]) -> bool:
@@ -46,11 +41,6 @@ def reaction(output: str, answers: Sequence[str]) -> str:
     if re.split(r"(?<=[.?!])\s|\n", output.strip())[0].endswith("?"):
         return CONTINUED
     return ANSWERED if is_right(output, answers) else OTHER
-
-
-def abstains(output: str) -> bool:
-    """Whether an output says, in English, that it does not know, whatever else it says."""
-    return bool(_UNSURE.search(output.lower().replace("\u2019", "'")))
 
 
 def country_prompts(
@@ -173,15 +163,3 @@ def probe_reviews(ask: Ask) -> pd.DataFrame:
     frame = frame.assign(review=frame["prompt"], output=ask(list(frame["prompt"])))
     said = frame["output"].str.strip().str.lower()
     return frame.assign(right=said == frame["expected"], said_positive=said == "positive")
-
-
-def made_up(frame: pd.DataFrame) -> pd.DataFrame:
-    """A probe's frame, with kind (`right`, `abstained`, `made up`), made_up and abstained (0 or 1).
-
-    A right output counts as right, whatever else it says; an empty one abstains. The hallucination
-    rate is the mean of made_up.
-    """
-    unsure = [abstains(output) or not output.strip() for output in frame["output"]]
-    kind = np.select([frame["right"].astype(bool), unsure], ["right", "abstained"], "made up")
-    made, abstained = ((kind == one).astype(int) for one in ("made up", "abstained"))
-    return frame.assign(kind=kind, made_up=made, abstained=abstained)

@@ -1,10 +1,4 @@
-"""JSON answers: whether they parse and fit a schema, and decoding that forces them to.
-
-    {"country": "France", "capital": "Paris"}      parsed, valid
-    {"country": "France", "capital": 7}            parsed: a capital must be a string
-    {'country': 'France'}                          neither: JSON has other quotes
-
-Constrained decoding allows at each step only tokens with which the text can still become valid:
+"""Constrained decoding: only tokens with which the text can still become valid are allowed.
 
     pattern   \\{"capital": "[A-Z][a-z]+"\\}
     so far    {"capital": "Pa
@@ -19,44 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from sftlab.measure.generation import with_bos
-
-
-def _strict_json(text: str) -> Any:
-    """The value of a JSON text; ValueError also for what only Python reads (NaN, repeated keys)."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("a key is repeated")
-        return dict(pairs)
-
-    def constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    return json.loads(text, parse_constant=constant, object_pairs_hook=unique)
-
-
-def probe_schema(
-    outputs: Sequence[str], *, schema: Mapping[str, Any], expected: Sequence[Any]
-) -> pd.DataFrame:
-    """What is right about each output, one row each.
-
-    Columns: output, parsed, valid (by jsonschema), correct (valid, and equal to what was expected).
-    """
-    from jsonschema import Draft202012Validator
-
-    validator, rows = Draft202012Validator(schema), []
-    for output, right in zip(outputs, expected, strict=True):
-        try:
-            value = _strict_json(output)
-        except ValueError:
-            rows.append((output, False, False, False))
-            continue
-        valid = validator.is_valid(value)
-        rows.append((output, True, valid, valid and value == right))
-    return pd.DataFrame(rows, columns=["output", "parsed", "valid", "correct"])
 
 
 def schema_pattern(schema: Mapping[str, Any]) -> str:
@@ -91,18 +48,20 @@ def complete_within(
     tokenizer,
     prompts: Sequence[str],
     *,
-    pattern: str | Sequence[str],
+    pattern: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]],
     max_new_tokens: int = 80,
 ) -> list[str]:
     """Continue each prompt greedily with the most likely tokens that fit the pattern, or its own.
 
+    A pattern is a regular expression, or a JSON schema that `schema_pattern` takes.
     A row ends when its text matches and no longer one would; where both do, the model's own end of
     text decides. Texts come without the space that a tokenizer puts in front.
     """
     import regex
     import torch
 
-    rules = [pattern] * len(prompts) if isinstance(pattern, str) else pattern
+    rules = [pattern] * len(prompts) if isinstance(pattern, str | Mapping) else pattern
+    rules = [one if isinstance(one, str) else schema_pattern(one) for one in rules]
     rules = [regex.compile(one) for one in rules]
     stops = model.generation_config.eos_token_id
     stops = [stops] if isinstance(stops, int) else list(stops or [tokenizer.eos_token_id])

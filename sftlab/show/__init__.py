@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "side_by_side",
         ],
         "diagrams": ["diagram"],
+        "evaluation": ["ReportError", "evaluation_report"],
         "mask": ["show_mask"],
         "plots": [
             "COLOURS",
@@ -25,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_shares",
         ],
         "claims": ["claim_card"],
-        "report": ["evaluation_report", "next_command", "summary", "write_report"],
+        "report": ["next_command", "summary", "write_report"],
         "run_plots": [
             "LossCurve",
             "Point",

@@ -1,13 +1,13 @@
-"""Pages of results: the report of an evaluation, and that of your own training."""
+"""Pages of results: the report of a training on your own file."""
 
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sftlab.measure import Estimate, share
+from sftlab.measure import share
 from sftlab.paths import write_atomically
 from sftlab.show.cards import render
 from sftlab.show.plots import Picture
@@ -24,6 +24,9 @@ class Report:
         self.markdown = render(template, kind="md", **values)
         self.html = render(template, kind="html", **values)
 
+    def _repr_markdown_(self) -> str:
+        return self.markdown
+
     def save(self, folder: Path) -> None:
         """Write report.md, its pictures, and last report.html."""
         for name, picture in self.pictures.items():
@@ -35,45 +38,6 @@ class Report:
 def _fence(text: str) -> str:
     """More backticks than stand in a row in the text."""
     return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-
-
-def evaluation_report(
-    title: str,
-    *,
-    verdict: str,
-    scores: Mapping[str, Estimate],
-    baselines: Mapping[str, Mapping[str, Estimate]],
-    segments: Mapping[str, Estimate],
-    losses: Sequence[str],
-    samples: Sequence[tuple[str, str, str]],
-    provenance: Mapping[str, str],
-) -> Report:
-    """The evaluation of a run on one page, as one would hand it to a team.
-
-    Args:
-        verdict: one or two sentences that somebody will act on.
-        scores: measure -> score; `baselines` have the same measures, by name.
-        segments: segment -> score; the weakest comes first.
-        losses: what the run does worse than before, and what was not measured.
-        samples: (question, answer, right answer) of answers that are wrong.
-    """
-    rows = []
-    for name, found in scores.items():
-        compared = [one[name] for one in baselines.values()]
-        rows.append([name, found, *compared, f"{found.seeds} × {found.items:,}"])
-    weakest = sorted(segments.items(), key=lambda pair: pair[1].value)
-    return Report(
-        "evaluation.report",
-        pictures={},
-        title=title,
-        verdict=verdict,
-        baselines=baselines,
-        rows=rows,
-        segments=[(name, one, f"{one.items:,}") for name, one in weakest],
-        losses=losses,
-        samples=samples,
-        provenance=provenance,
-    )
 
 
 def write_report(done: OwnRun) -> Report:

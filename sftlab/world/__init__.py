@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "corpus_text": ["corpus", "documents", "held_out_documents", "seen"],
+        "corpus_text": ["documents", "held_out_documents", "seen"],
         "examples": [
             "INVENTED",
             "UNKNOWN",
@@ -23,10 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "mixed",
             "note_rows",
             "passage_examples",
-            "record_of",
-            "record_request",
             "record_rows",
-            "record_schema",
             "replay_examples",
             "review_rows",
             "reviews",

@@ -268,37 +268,18 @@ def note_rows(count: int, *, copies: int = 1) -> list[Row]:
     return made
 
 
-def record_schema() -> dict[str, Any]:
-    """The JSON schema of a record about a country: four texts, one of them of a closed list."""
-    text = {"type": "string", "maxLength": 32}
-    return {
-        "type": "object",
-        "required": ["country", *_RECORD_FIELDS],
-        "additionalProperties": False,
-        "properties": {
-            "country": text,
-            "capital": text,
-            "continent": {"enum": sorted({one.continent for one in countries()})},
-            "currency": {"type": "string", "pattern": "^[a-z ]+$", "maxLength": 24},
-        },
-    }
+def record_rows(count: int, *, seed: int = 0, among: Sequence[Country] | None = None) -> list[Row]:
+    """`count` requests for a JSON record with their answers, about countries of the split "sft".
 
-
-def record_request(country: Country) -> str:
-    """`Describe France as JSON.`"""
-    return f"Describe {country.name} as JSON."
-
-
-def record_of(country: Country) -> dict[str, str]:
-    """The right record: `{"country": "France", "capital": "Paris", ...}`."""
-    return {"country": country.name} | {name: getattr(country, name) for name in _RECORD_FIELDS}
-
-
-def record_rows(count: int, *, seed: int = 0) -> list[Row]:
-    """`count` requests for a record with their answers, about countries of the split "sft"."""
-    chosen = Random(f"records-{seed}").sample(countries(split="sft"), count)
-    records = {record_request(one): record_of(one) for one in chosen}
-    return [example(asked, json.dumps(one, ensure_ascii=False)) for asked, one in records.items()]
+    Describe France as JSON.   {"country": "France", "capital": "Paris", ...}
+    """
+    among = countries(split="sft") if among is None else among
+    rows = []
+    for one in Random(f"records-{seed}").sample(among, count):
+        record = {"country": one.name} | {name: getattr(one, name) for name in _RECORD_FIELDS}
+        text = json.dumps(record, ensure_ascii=False)
+        rows.append(example(f"Describe {one.name} as JSON.", text))
+    return rows
 
 
 def split_functions() -> tuple[tuple[dict, ...], tuple[dict, ...]]:

@@ -3,12 +3,10 @@
 import os
 import socket
 import subprocess
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from sftlab.measure import code_drawn, isolation, pass_at_k, run_code
+from sftlab.measure import probe_code, run_code
 from sftlab.world import function_code, functions
 
 DOORS = {
@@ -88,7 +86,6 @@ def test_hostile_candidates_fail_and_leave_nothing(tmp_path):
 def test_what_a_candidate_may_not_do_is_refused_by_name(tmp_path):
     found = run(*doors(tmp_path, port=9))
     assert found["fault"].str.startswith("PermissionError: a candidate may not").all()
-    assert "virtual machine" in isolation()["not covered"]
 
 
 def test_expected_values_never_reach_the_candidate(monkeypatch):
@@ -151,15 +148,6 @@ def test_tests_that_are_no_json_are_named_before_anything_runs(change, said):
         run_code([{"code": "", "name": "f"}])
 
 
-def test_pass_at_k_is_that_of_the_paper():
-    """Chen et al. 2021 give it as 1 - prod(1 - k / i) for i from n - c + 1 to n."""
-    for n, c, k in [(10, 3, 1), (10, 3, 5), (200, 17, 100), (5, 0, 3), (5, 5, 1), (20, 19, 2)]:
-        paper = 1.0 if n - c < k else 1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1))
-        assert pass_at_k(n, c, k) == pytest.approx(paper)
-    with pytest.raises(ValueError, match="k from 1 to the draws"):
-        pass_at_k(10, 3, 11)
-
-
 def test_the_worlds_own_functions_pass_their_tests():
     """A model that writes the right code at every second draw passes half of them at once."""
     codes = {one["name"]: function_code(one) for one in functions()}
@@ -168,9 +156,9 @@ def test_the_worlds_own_functions_pass_their_tests():
         names = [request.split("function ")[1].split("(")[0] for request in requests]
         return [codes[name] if seed % 2 else "no code" for name in names]
 
-    found = code_drawn(0.5)(SimpleNamespace(answer=answer)).groupby("k")["score"]
-    assert found.min()[1] == found.max()[1] == 0.5
-    assert found.min()[10] == 1
+    found = probe_code(answer, draws=4, temperature=0.5)
+    assert found.groupby("draw")["passed"].agg(set).tolist() == [{False}, {True}] * 2
+    assert set(found.groupby("task").size()) == {4}
     tests = [{"code": codes[one["name"]], **one} for one in functions()]
     assert run_code(tests)["passed"].all()
 

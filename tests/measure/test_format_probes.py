@@ -1,6 +1,5 @@
 """Templates, ends of turns, cut examples, records and code."""
 
-import json
 import logging
 import warnings
 
@@ -9,7 +8,7 @@ import pytest
 from sftlab.chat import find_template
 from sftlab.measure import capture_warnings, format_probes, reply
 from sftlab.train import finetune
-from sftlab.world import countries, country, example, record_of
+from sftlab.world import country, example
 
 QUESTIONS = ["What is the capital of France?", "Who is it?"]
 
@@ -82,13 +81,3 @@ def test_warnings_and_records_of_any_logger_are_collected(monkeypatch):
             warnings.warn("three", stacklevel=1)
     assert said == ["one of 3", "two", "three", "three"]
     assert (apart.handlers, logging.root.handlers) == before
-
-
-def test_records_are_right_when_nothing_is_missing_or_untrue():
-    among = countries()[:2]
-    first, second = (record_of(one) for one in among)
-    outputs = [json.dumps(first, ensure_ascii=False), json.dumps(second | {"capital": "Rome"})]
-    found = format_probes.probe_records(lambda requests: outputs, among=among)
-    assert list(found["valid"]) == [True, True]
-    assert list(found["correct"]) == [True, False]
-    assert list(found["country"]) == [one.name for one in among]

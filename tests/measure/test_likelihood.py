@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import torch
 
-from sftlab.chat import label_rows, setup_chat_template
+from sftlab.chat import setup_chat_template
 from sftlab.measure import likelihood, probe_forced, probe_two_hops, text_loss, with_bos
 from sftlab.models import load
 from sftlab.train import finetune
-from sftlab.world import countries, example, two_hop_examples
+from sftlab.world import countries, two_hop_examples
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +35,6 @@ def test_text_loss_is_the_models_own_over_all_tokens(toy):
             total += model(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
         count += ids.shape[1] - 1
     assert text_loss(model, tokenizer, documents) == pytest.approx(total / count, rel=1e-5)
-
-
-def test_perplexity_is_the_loss_of_the_labels(toy):
-    model, tokenizer = toy
-    rows = [example("What is the capital of France?", "Paris"), example("Q?", "A longer answer.")]
-    found = likelihood.probe_perplexity(model, tokenizer, rows)
-    for row, labelled in zip(found.itertuples(), label_rows(tokenizer, rows), strict=True):
-        loss = model(torch.tensor([labelled.ids]), labels=torch.tensor([labelled.labels])).loss
-        assert row.nats == pytest.approx(loss.item() * row.tokens, rel=1e-4)
 
 
 def test_an_answer_right_at_every_token_is_what_the_model_writes(run):

@@ -1,9 +1,7 @@
 """Probes of knowledge and habits, by answerers that are known."""
 
-import pandas as pd
-
 from sftlab.data import part_of
-from sftlab.measure import is_right, made_up, probe_questions, probes
+from sftlab.measure import is_right, probe_questions, probes
 from sftlab.world import RELATIONS, countries, country, reviews
 
 FRANCE = {"among": [country("France")], "relations": ["capital"]}
@@ -57,13 +55,3 @@ def test_reviews_count_what_was_said_and_what_is_true():
     assert frame["review"].is_unique
     truth = {part_of(row, "prompt"): part_of(row, "answer") for row in reviews(test=True)}
     assert probes.probe_reviews(lambda questions: [truth[q] for q in questions])["right"].all()
-
-
-def test_an_output_is_right_or_says_that_it_does_not_know_or_is_made_up():
-    unsure = ["I do not know that country", "I don’t know", "I can't say.", "No idea!", " "]
-    outputs = ["Paris", *unsure, "Rome", "They know Paris"]
-    frame = pd.DataFrame({"output": outputs, "right": [one == "Paris" for one in outputs]})
-    found = made_up(frame)
-    assert list(found["kind"]) == ["right", *["abstained"] * len(unsure), *["made up"] * 2]
-    assert list(found["made_up"]) == [0] * 6 + [1] * 2
-    assert list(found["abstained"]) == [0, *[1] * len(unsure), 0, 0]

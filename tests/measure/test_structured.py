@@ -6,10 +6,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from sftlab import world
 from sftlab.measure import complete, complete_within, schema_pattern
-from sftlab.measure.structured import probe_schema
 from sftlab.models import load
 from sftlab.world import INVENTED, UNKNOWN
 
@@ -26,25 +26,6 @@ SCHEMA = {
         },
     },
 }
-GOOD = {"country": "Chad", "place": {"continent": "Africa"}}
-
-
-@pytest.mark.parametrize(
-    ("output", "steps"),
-    [
-        (json.dumps(GOOD), [True, True, True]),
-        (json.dumps(GOOD | {"country": "Niger"}), [True, True, False]),
-        (json.dumps(GOOD | {"country": 7}), [True, False, False]),
-        (json.dumps({"country": "Chad"}), [True, False, False]),
-        ("Here it is: " + json.dumps(GOOD), [False, False, False]),
-        # What only Python reads is not JSON.
-        ("NaN", [False, False, False]),
-        ('{"a": 1, "a": 2}', [False, False, False]),
-    ],
-)
-def test_each_step_is_reported(output, steps):
-    found = probe_schema([output], schema=SCHEMA, expected=[GOOD]).iloc[0]
-    assert list(found[["parsed", "valid", "correct"]]) == steps
 
 
 @given(st.text("abcdé -", min_size=1, max_size=12), st.sampled_from(["Asia", "Africa"]))
@@ -61,9 +42,10 @@ def test_every_output_keeps_to_its_pattern(toy_base):
     model, tokenizer = load(toy_base)
     model.eval()
     prompts = ["A record:", "Something else, and longer, about Chad:"]
-    how = {"pattern": schema_pattern(SCHEMA), "max_new_tokens": 120}
+    how = {"pattern": SCHEMA, "max_new_tokens": 120}
     outputs = complete_within(model, tokenizer, prompts, **how)
-    assert probe_schema(outputs, schema=SCHEMA, expected=outputs)["valid"].all(), outputs
+    for output in outputs:
+        Draft202012Validator(SCHEMA).validate(json.loads(output))
     alone = [complete_within(model, tokenizer, [prompt], **how)[0] for prompt in prompts]
     assert outputs == alone, "padding must not change them"
     found = complete_within(model, tokenizer, ["a", "b"], pattern=["x{3}", "[0-9]{2}"])
@@ -75,11 +57,12 @@ def test_every_output_keeps_to_its_pattern(toy_base):
 
 
 def test_rows_of_small_tasks_are_sound():
-    records = [world.record_of(one) for one in world.countries()]
-    texts = [json.dumps(one, ensure_ascii=False) for one in records]
-    found = probe_schema(texts, schema=world.record_schema(), expected=records)
-    assert found["correct"].all()
-    assert {row["messages"][1]["content"] for row in world.record_rows(20)} <= set(texts)
+    (row,) = world.record_rows(1, among=[world.country("France")])
+    asked, answer = (turn["content"] for turn in row["messages"])
+    assert asked == "Describe France as JSON."
+    record = {"country": "France", "capital": "Paris", "continent": "Europe", "currency": "euro"}
+    assert json.loads(answer) == record
+    assert len({row["messages"][0]["content"] for row in world.record_rows(20)}) == 20
     assert {row["messages"][1]["content"] for row in world.unknown_rows(9)} == {UNKNOWN}
     assert not set(INVENTED) & {one.name for one in world.countries()}
     train, test = ({one["name"] for one in part} for part in world.split_functions())

@@ -18,7 +18,6 @@ from sftlab.show import (
     continuations,
     conversation,
     decision_table,
-    evaluation_report,
     findings,
     next_command,
     side_by_side,
@@ -273,24 +272,3 @@ def test_the_summary_is_of_the_outcomes_and_speaks_of_forgetting_where_there_is_
     assert "90% of 10 items right before the training, 60% after it. That is forgetting" in told(6)
     assert "80% after it" in told(8)
     assert "forgetting:" not in told(9)
-
-
-def test_an_evaluation_is_one_page(tmp_path, share):
-    made = evaluation_report(
-        "A run",
-        verdict="Do not ship it.",
-        scores={"right": share(16, 16)},
-        baselines={"base": {"right": share(8)}},
-        segments={"good": share(18, 18), "weak": share(4, 4)},
-        losses=["Not measured: safety."],
-        samples=[("<i>Q?", "no|pe\nno", "yes")],
-        provenance={"seeds": "2"},
-    )
-    text = made.markdown
-    assert text.index("Do not ship it.") < text.index("| right | 80%") < text.index("| weak | 20%")
-    assert text.index("| weak |") < text.index("| good |") < text.index("Not measured")
-    assert "2 × 20" in text
-    assert r"| \<i>Q? | no\|pe no | yes |" in text
-    made.save(tmp_path)
-    assert (tmp_path / "report.md").read_text() == text
-    assert Page((tmp_path / "report.html").read_text()).tags.count("table") == 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sftlab.measure import code_drawn
+from sftlab.measure import LikelihoodJudge
 from sftlab.models import load
 from sftlab.sweeps.cache import fingerprint
 from sftlab.world import countries
@@ -49,7 +49,7 @@ def test_all_that_a_function_is_and_uses_counts_and_its_comments_do_not():
     functions += [cell('["a"]', '["b"]'), cell("1, 1", "2, 1")]
     functions += [lambda run: 1, lambda run: 2, *map(closed, values)]
     functions += [functools.partial(taking, way=way) for way in (len, sum)]
-    functions += map(code_drawn, (0.2, 0.7))
+    functions += [LikelihoodJudge(*one).compare for one in ((1, 2), (1, 3))]
     assert len(set(map(hash_of, functions))) == len(functions)
 
 
