@@ -25,14 +25,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "planner": ["preflight"],
         "train": ["Settings", "finetune", "load_run"],
         "sweeps": ["Experiment", "sweep"],
-        "course": ["record"],
+        "course": ["record", "start_lesson"],
         "show": [
             "claim_card",
             "continuations",
             "plot_runs",
             "plot_shares",
             "sentence",
-            "time_note",
         ],
     },
 )

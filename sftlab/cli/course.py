@@ -69,13 +69,15 @@ def claims(profile: str = "tiny") -> None:
     from sftlab.course import between, in_unit, rows, stored_records
 
     found = rows(stored_records(profile))
-    shown = Table("id", "claim", "lesson", "effect", "verdict", box=box.SIMPLE_HEAD)
+    head = ("id", "claim", "lesson", "effect", "first expected", "verdict")
+    shown = Table(*head, box=box.SIMPLE_HEAD)
     for row in found:
         effect = row["reason"]
         if row["parts"]:
             ends = between(row["low"], row["high"], row["unit"])
             effect = f"{in_unit(row['effect'], row['unit'])} ({ends})"
-        shown.add_row(row["id"], row["claim"], row["notebook"][:2], effect, row["verdict"])
+        cells = (row["id"], row["claim"], row["notebook"][:2], effect, row["expected"])
+        shown.add_row(*cells, row["verdict"])
     Console(markup=False, width=None if sys.stdout.isatty() else 100).print(shown)
     for verdict, count in Counter(row["verdict"] for row in found).items():
         print(f"{count} {verdict}")

@@ -35,7 +35,7 @@ class Record:
     """The measured parts of a claim; raises ClaimsError when they do not fit its rule."""
 
     claim: Claim  # with the rule that judges it
-    estimates: Mapping[str, Estimate]  # part name -> effect and interval at the level `claim.level`
+    estimates: Mapping[str, Estimate]  # part name -> effect with its 95% interval
     profile: str  # the model it was measured on
     note: str = ""  # a remark for readers of the ledger
 
@@ -46,10 +46,10 @@ class Record:
             raise ClaimsError(f"{claim.id} has the parts {names}; got {list(given)}")
         for part in claim.rule:
             found, (lowest, highest) = given[part.name], rules.UNITS[part.unit]
-            if not math.isclose(found.level, claim.level, abs_tol=1e-9):
+            if not math.isclose(found.level, 0.95, abs_tol=1e-9):
                 raise ClaimsError(
-                    f"{claim.id}, part {part.name!r}: its interval is at {found.level:.2%}; "
-                    f"{len(names)} parts share 5%: pass comparisons={len(names)}, and no level"
+                    f"{claim.id}, part {part.name!r}: its interval is at {found.level:.2%}; give "
+                    "the plain 95% one, without comparisons=: the rule widens it where it must"
                 )
             if not lowest <= found.value <= highest:
                 raise ClaimsError(
@@ -57,10 +57,14 @@ class Record:
                     "can be; 81% is 0.81"
                 )
 
+    def judged(self, part: Part) -> str:
+        """The verdict on one part of the rule."""
+        return part.judge(self.estimates[part.name], len(self.claim.rule))
+
     @property
     def verdict(self) -> str:
         """`supported` when every part is, `contradicted` when any part is, or `inconclusive`."""
-        found = {part.judge(self.estimates[part.name]) for part in self.claim.rule}
+        found = {self.judged(part) for part in self.claim.rule}
         if rules.CONTRADICTED in found:
             return rules.CONTRADICTED
         return rules.SUPPORTED if found == {rules.SUPPORTED} else rules.INCONCLUSIVE
@@ -71,7 +75,7 @@ class Record:
         verdict, of = self.verdict, self.estimates
         if verdict == rules.SUPPORTED:
             return min(self.claim.rule, key=lambda part: part.slack(of[part.name]))
-        return next(part for part in self.claim.rule if part.judge(of[part.name]) == verdict)
+        return next(part for part in self.claim.rule if self.judged(part) == verdict)
 
     @property
     def estimate(self) -> Estimate:
@@ -82,7 +86,7 @@ class Record:
     def reason(self) -> str:
         """Why the verdict is what it is, with the numbers of the deciding part."""
         part, count = self.deciding, len(self.claim.rule)
-        text = part.sentence(self.estimate)
+        text = part.sentence(self.estimate, count)
         if self.verdict == rules.SUPPORTED and count > 1:
             held = "Both parts hold" if count == 2 else f"All {count} parts hold"
             text = f"{held}. The nearest to its bound is {text}"
@@ -92,11 +96,10 @@ class Record:
 
     @property
     def surprise(self) -> str:
-        """A sentence when the verdict is the opposite of the expected one, else empty."""
-        if {self.verdict, self.claim.expected} != {rules.SUPPORTED, rules.CONTRADICTED}:
+        """A sentence when the verdict is the opposite of the recorded `baseline`, else empty."""
+        if {self.verdict, self.claim.baseline} != {rules.SUPPORTED, rules.CONTRADICTED}:
             return ""
-        expected = f"{self.claim.id} was expected to be {self.claim.expected}"
-        return f"{expected} and is {self.verdict}. {self.reason}"
+        return f"{self.claim.id} was {self.claim.baseline} and is {self.verdict}. {self.reason}"
 
     def to_dict(self) -> dict[str, Any]:
         """All of it for JSON; verdict and reason are for readers, and never read back."""
@@ -108,6 +111,7 @@ class Record:
             "reason": self.reason,
             "part": self.deciding.name,
             "expected": self.claim.expected,
+            "baseline": self.claim.baseline,
             "quoted": self.claim.quoted,
             "note": self.note,
             "parts": [
@@ -116,7 +120,7 @@ class Record:
                     "measures": part.measures,
                     "unit": part.unit,
                     part.kind: part.bound,
-                    "verdict": part.judge(self.estimates[part.name]),
+                    "verdict": self.judged(part),
                     "estimate": self.estimates[part.name].to_dict(),
                 }
                 for part in self.claim.rule
@@ -139,7 +143,7 @@ def record(
 
     Args:
         parts: part name -> estimate, for every part of the claim's rule; one estimate alone for a
-            rule of one part. With k parts, make each with `comparisons=k`.
+            rule of one part.
         profile: the model it was measured on; `note` is a remark for readers of the ledger.
 
     Raises:
@@ -205,10 +209,13 @@ def rows(records: Mapping[str, Record]) -> list[dict[str, Any]]:
     for claim in claims().values():
         row = {"id": claim.id, "claim": claim.claim, "source": " ".join(claim.source)}
         row |= {"notebook": claim.notebook, "parts": [], "effect": None}
+        row |= {"expected": claim.expected, "baseline": claim.baseline}
         if found := records.get(claim.id):
             estimate = found.estimate
             row |= {"effect": estimate.value, "unit": found.deciding.unit}
-            row |= {key: getattr(estimate, key) for key in ("low", "high", "seeds", "items")}
+            level, (low, high) = found.deciding.deciding(estimate, len(claim.rule))
+            row |= {"level": level, "low": low, "high": high}
+            row |= {key: getattr(estimate, key) for key in ("seeds", "items", "method")}
             row |= found.to_dict()
         else:
             number = claim.notebook.split("_")[0]

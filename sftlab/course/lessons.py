@@ -1,15 +1,24 @@
-"""What can be known about a lesson before it runs: where it is, its title, its parameters."""
+"""What can be known about a lesson before it runs: where it is, its title, its parameters, how long
+it takes; and its first line of code, `start_lesson`."""
 
 import ast
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftlab.paths import NOTEBOOKS
+from sftlab.chat import setup_chat_template
+from sftlab.models import load
+from sftlab.paths import DATA, NOTEBOOKS
+from sftlab.planner import preflight
+from sftlab.profiles import Profile
+
+MINUTES = DATA / "minutes.json"
+"""Minutes of each lesson as last recorded, and the machine with its speed."""
 
 
 class LessonError(ValueError):
@@ -24,6 +33,7 @@ class Lesson:
     path: Path
     title: str  # text of its first heading
     promise: str  # the first line under that heading
+    study: int | None  # minutes, which its first cell names
     defaults: Mapping[str, Any]  # from the cell tagged `parameters`, in its order
 
 
@@ -97,5 +107,70 @@ def _read(path: Path) -> Lesson:
     text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     heading = re.search(r"^# (.+)\s*(.*)", text, re.MULTILINE)
     title, promise = heading.groups() if heading else (path.stem, "")
-    promise = promise.strip("*_> ")
-    return Lesson(name=path.stem, path=path, title=title, promise=promise, defaults=defaults)
+    study = re.search(r"\*\*Study time:\*\* about (\d+) minutes", text)
+    return Lesson(
+        name=path.stem,
+        path=path,
+        title=title,
+        promise=promise.strip("*_> "),
+        study=int(study[1]) if study else None,
+        defaults=defaults,
+    )
+
+
+def start_lesson(
+    lesson: str, profile: str | Path | Profile, template: str | None = "chatml"
+) -> tuple[Any, Any]:
+    """Check this machine, say how long the lesson takes, and load its model and tokenizer.
+
+    Args:
+        lesson: its file name, such as `06_training`.
+        template: the chat template to set up; None leaves the base as it is.
+
+    Raises PreflightError where the profile can't be trained here.
+    """
+    from IPython.display import Markdown, display
+
+    check = preflight(profile).require()
+    display(Markdown(time_line(lesson, check.tokens_per_second)))
+    model, tokenizer = load(profile)
+    if template:
+        setup_chat_template(model, tokenizer, template=template)
+    return model, tokenizer
+
+
+def time_line(lesson: str, speed: float | None, *, folder: Path = NOTEBOOKS) -> str:
+    """Minutes to study a lesson and to run it where a model trains with `speed` tokens a second.
+
+    The running time is the recorded one, scaled by the speed of the machine that recorded it.
+    """
+    parts, minutes = [], recorded_minutes(lesson)
+    if (path := folder / f"{lesson}.ipynb").is_file() and (study := _read(path).study):
+        parts.append(f"**{study} minutes** to study the core path")
+    if minutes is None:
+        parts.append("how long it runs has not been recorded")
+    elif speed and (reference := recorded_minutes("tokens_per_second")):
+        here = minutes * reference / speed
+        shown = f"{here:.0f} minutes" if here >= 1.5 else "1 minute"
+        parts.append(f"about **{shown}** to run all of it on this machine, as fast as it is now")
+    else:
+        machine = recorded_minutes("machine")
+        parts.append(f"about **{minutes:.1f} minutes** to run all of it on {machine}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def recorded_minutes(name: str) -> Any:
+    """Minutes of a lesson when the course was last recorded (`None`: it was not); `machine`, or its
+    `tokens_per_second` with `tiny`."""
+    return json.loads(MINUTES.read_text(encoding="utf-8")).get(name)
+
+
+def record_minutes(results: Sequence[Any]) -> Path:
+    """Write the minutes of a run's results, and how fast this machine is, to `MINUTES`."""
+    minutes = json.loads(MINUTES.read_text(encoding="utf-8"))
+    minutes |= {result.name: round(result.minutes, 2) for result in results}
+    minutes["machine"] = f"{os.cpu_count()} cores"
+    minutes["tokens_per_second"] = round(preflight("tiny").tokens_per_second)
+    MINUTES.write_text(json.dumps(minutes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return MINUTES

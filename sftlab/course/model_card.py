@@ -32,6 +32,7 @@ from sftlab.world import (
 EXAMPLES = 600
 SEEDS = (0, 1, 2, 3, 4)
 SHOTS = 4
+DEED_STEP = 43  # every 43rd of the 10,368 requests of the grammar
 HELD_OUT_BARS = {"tiny": 0.95, "small": 0.98}
 
 
@@ -75,6 +76,12 @@ def measure_base(profile: str) -> list[Measure]:
     for reaction, bar, floor in ((ANSWERED, 0.05, False), (CONTINUED, 0.80, True)):
         hits = share(reactions == reaction)
         found.append(Measure(f"bare questions {reaction}", "all", hits, bar=bar, at_least=floor))
+    requests = pd.DataFrame(grammar.deeds()[::DEED_STEP])
+    answer = behind_prompt(model, tokenizer, [], max_new_tokens=48)
+    requests["right"] = answer([*requests["request"]]) == requests["answer"]
+    for kind, rows in requests.groupby("kind"):
+        what = "requests answered word for word after `Q: ... A:`"
+        prompted.append(Measure(what, kind, share(rows["right"]), bar=0.90))
     return found + prompted
 
 

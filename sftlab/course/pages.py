@@ -25,6 +25,7 @@ from sftlab.paths import DATA, NOTEBOOKS, cache_folder, write_atomically
 
 VERSIONS = ("sftlab", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
 """Packages that decide the numbers."""
+_TOLD = ("id", "verdict", "expected", "baseline", "profile", "reason")
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("sftlab.course"),
     autoescape=lambda name: ".html" in name,
@@ -122,7 +123,10 @@ def write_index(results: Sequence[Result], *, folder: Path) -> Path:
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in VERSIONS},
         "claims": [
-            {key: row[key] for key in ("id", "verdict", "expected", "profile", "reason")}
+            {
+                key: row[key]
+                for key in ("id", "verdict", "expected", "baseline", "profile", "reason")
+            }
             for row in claims
             if row["id"] in here
         ],

@@ -7,11 +7,12 @@ of the parts together are that of the claim (`ledger.Record.verdict`):
     at_most  b    supported: high <= b          contradicted: low > b
     within   m    supported: inner inside +-m   contradicted: interval outside +-m
 
-and inconclusive otherwise. `inner` is the interval of two one-sided tests, at 1 - 2(1 - level), so
-the 90% interval where the level is 95%: an equivalence test, so that
-"no difference was found" is not taken for "the two are equal" (Schuirmann 1987). Numbers that are
-the same in all runs have no interval, and are inconclusive; a figure in which nothing is random is
-`computed`.
+and inconclusive otherwise. `low` and `high` are the 95% interval; `inner` is the 90% one, that of
+an equivalence test by two one-sided tests: "no difference was found" is not "the two are equal"
+(Schuirmann 1987). A claim is supported when all of its k parts are, which needs no correction
+(intersection-union test), and contradicted when any part is, which has k chances to err: that takes
+the interval at 1 - 0.05 / k. Numbers that are the same in all runs have no interval, and are
+inconclusive; a figure in which nothing is random is `computed`.
 """
 
 import hashlib
@@ -42,8 +43,9 @@ UNITS = {
 }
 """Unit -> the smallest and largest value that it can have."""
 LESSONS = """
-    00_start_here 01_base_model_problem 02_data 04_chat_templates 05_loss_masking 06_training
-    07_lora_qlora 08_forgetting 09_evaluation 09_safety 10_shipping 11_classification 12_beyond_sft
+    00_start_here 01_base_model_problem 02_data 03_data_quality 04_chat_templates 05_loss_masking
+    06_training 07_lora_qlora 08_forgetting 09_evaluation 10_safety 11_shipping 12_classification
+    13_beyond_sft A1_data_hazards
 """.split()
 """File stems of the course's notebooks, including those that are not written yet."""
 
@@ -79,8 +81,8 @@ class Part(BaseModel):
         least = {"at_least": self.bound, "at_most": -math.inf, "within": -self.bound}[self.kind]
         return least, math.inf if self.kind == "at_least" else self.bound
 
-    def judge(self, estimate: Estimate) -> str:
-        """`supported`, `contradicted` or `inconclusive`."""
+    def judge(self, estimate: Estimate, parts: int = 1) -> str:
+        """`supported`, `contradicted` or `inconclusive`, as one of so many parts of a rule."""
         if estimate.method == CONSTANT:  # the same in all runs: there is no interval
             return INCONCLUSIVE
         least, most = self.allowed
@@ -90,8 +92,8 @@ class Part(BaseModel):
             held = least <= estimate.low and estimate.high <= most
         if held:
             return SUPPORTED
-        outside = estimate.low > most or estimate.high < least
-        return CONTRADICTED if outside else INCONCLUSIVE
+        low, high = estimate.among(parts)
+        return CONTRADICTED if low > most or high < least else INCONCLUSIVE
 
     def slack(self, estimate: Estimate) -> float:
         """Distance from the interval to the bound that it meets, in widths of the interval."""
@@ -107,20 +109,32 @@ class Part(BaseModel):
             return f"a difference within ±{in_unit(self.bound, self.unit).lstrip('+')}"
         return f"{self.kind.replace('_', ' ')} {in_unit(self.bound, self.unit)}"
 
-    def sentence(self, estimate: Estimate) -> str:
+    def deciding(self, estimate: Estimate, parts: int = 1) -> tuple[int, tuple[float, float]]:
+        """Level in percent and ends of the interval that decides: 90% for sameness, 95% else."""
+        if self.kind == "within" and self.judge(estimate, parts) != CONTRADICTED:
+            return 90, estimate.inner
+        return 95, (estimate.low, estimate.high)
+
+    def effect(self, estimate: Estimate, parts: int = 1) -> str:
+        """`+34 points (+28 to +41)`: the effect and the interval that decides, named if 90%."""
+        level, ends = self.deciding(estimate, parts)
+        named = "90% interval " * (level == 90)
+        return f"{in_unit(estimate.value, self.unit)} ({named}{between(*ends, self.unit)})"
+
+    def sentence(self, estimate: Estimate, parts: int = 1) -> str:
         """What was measured and whether the rule holds, with the numbers that decide."""
-        said = f"{self.name}: {interval(estimate, self.unit)}; the rule asks for {self.asks}, and"
-        verdict = self.judge(estimate)
+        said = f"{self.name}: {self.effect(estimate, parts)}; the rule asks for {self.asks}, and"
+        verdict, (least, most) = self.judge(estimate, parts), self.allowed
         if estimate.method == CONSTANT:
             return f"{said} all runs gave this number, so how far another may lie is not known."
         if verdict == CONTRADICTED:
             return f"{said} the whole interval misses it."
-        if self.kind == "within":
-            reaches = "lies inside" if verdict == SUPPORTED else "reaches beyond"
-            inner = span(*estimate.inner, self.unit)
-            return f"{said} the interval of two one-sided tests, {inner}, {reaches}."
         if verdict == SUPPORTED:
             return f"{said} the whole interval meets it."
+        if estimate.low > most or estimate.high < least:
+            return f"{said} the interval misses it, but not the wider one that {parts} parts need."
+        if self.kind == "within":
+            return f"{said} the interval reaches beyond it."
         return f"{said} the interval holds values on both sides of it."
 
 
@@ -134,14 +148,10 @@ class Claim(BaseModel):
     source: tuple[Literal["P", "U", "G", "L", "V"], ...]  # articles, as in the head of claims.toml
     notebook: Literal[tuple(LESSONS)]  # the lesson that measures it
     quoted: Text | Literal[""] = ""  # the figure that the article gives, if it gives one
-    expected: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE]  # by the lesson
+    expected: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE]  # before the first run; never edited
+    baseline: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE]  # as last recorded; what CI holds to
     not_testable: Text | Literal[""] = ""  # what of it no run here can test, and why
-    rule: Annotated[tuple[Part, ...], Field(min_length=1)]  # all must hold
-
-    @property
-    def level(self) -> float:
-        """The level of each part's interval, so that all of them together err in 5%."""
-        return 1 - 0.05 / len(self.rule)
+    rule: Annotated[tuple[Part, ...], Field(min_length=1, max_length=5)]  # all must hold
 
     @property
     def rule_hash(self) -> str:
@@ -181,7 +191,7 @@ def in_unit(value: float, unit: str) -> str:
     size, minus = abs(value), "−" if value < 0 else ""
     sign = minus or "+"
     if unit == "share":
-        return percent(value)
+        return f"{100 * value:.2g}%" if 0 < value < 0.0095 else percent(value)
     if unit == "difference of shares":
         points = 100 * size
         # one more digit where whole points would hide something
@@ -197,18 +207,6 @@ def in_unit(value: float, unit: str) -> str:
     return f"{minus}{size:.3g} {'times' if unit == 'ratio' else unit}"
 
 
-def span(low: float, high: float, unit: str) -> str:
-    """`74% to 87%`, `+28 to +41 points`: the unit is written once."""
-    first, last = in_unit(low, unit), in_unit(high, unit)
-    number, _, word = first.partition(" ")
-    return f"{number if word and last.endswith(word) else first} to {last}"
-
-
 def between(low: float, high: float, unit: str) -> str:
     """`74% to 87%`, `+28 to +41`: for a place that names the unit already."""
     return " to ".join(in_unit(end, unit).partition(" ")[0] for end in (low, high))
-
-
-def interval(estimate: Estimate, unit: str) -> str:
-    """`+34 points (+28 to +41)`: the effect and its interval."""
-    return f"{in_unit(estimate.value, unit)} ({between(estimate.low, estimate.high, unit)})"

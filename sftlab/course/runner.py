@@ -24,10 +24,9 @@ from typing import Any, NamedTuple
 
 from sftlab.course.ledger import RECORDS_VARIABLE, Record, profile_name, read_records
 from sftlab.course.lessons import Lesson, choose_parameters, find_lessons
-from sftlab.paths import DATA, NOTEBOOKS, cache_folder
+from sftlab.paths import NOTEBOOKS, cache_folder
 from sftlab.profiles import find_profile
 
-MINUTES = DATA / "minutes.json"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -190,17 +189,3 @@ def _failing_cell(result: Result) -> Failure | None:
                 traceback = _ANSI.sub("", "\n".join(output["traceback"]))
                 return Failure(ids.index(cell["id"]) + 1, traceback)
     return None
-
-
-def recorded_minutes(name: str) -> float | None:
-    """Minutes that lesson `name` took when the course was last recorded; `None` if it was not."""
-    return json.loads(MINUTES.read_text(encoding="utf-8")).get(name)
-
-
-def record_minutes(results: Sequence[Result]) -> Path:
-    """Write the minutes of `results` to `data/minutes.json`."""
-    minutes = json.loads(MINUTES.read_text(encoding="utf-8"))
-    minutes |= {result.name: round(result.minutes, 2) for result in results}
-    minutes["machine"] = f"{os.cpu_count()} cores"
-    MINUTES.write_text(json.dumps(minutes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return MINUTES

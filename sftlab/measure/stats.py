@@ -11,8 +11,8 @@ truth, is in `sftlab.measure.intervals`.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import pandas as pd
@@ -65,6 +65,8 @@ class Estimate:
     high: float
     level: float = 0.95
     inner: tuple[float, float]  # at 1 - 2(1 - level), 90% by default: two one-sided tests at 5%
+    # At 1 - (1 - level) / k for k = 2 to 5: what contradicts one of k parts, any of which may err.
+    wider: tuple[tuple[float, float], ...]
     seeds: int  # 1 when nothing is random
     items: int  # distinct ones: the rows of one seed
     entities: int  # clusters; 1 when the values are one number a run
@@ -90,10 +92,23 @@ class Estimate:
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
         """The estimate that `to_dict` wrote."""
         tuples = {name: tuple(record[name]) for name in ("inner", "by_seed")}
-        return cls(**{**record, **tuples})
+        return cls(**{**record, **tuples, "wider": tuple(map(tuple, record["wider"]))})
+
+    def map(self, function: Callable[[float], float]) -> Self:
+        """The estimate on another scale, by a function that rises: with `math.exp` the mean of
+        logarithms becomes the geometric mean."""
+        ends = (self.low, self.high), self.inner, *self.wider
+        (low, high), inner, *wider = (tuple(map(function, pair)) for pair in ends)
+        by_seed = tuple(map(function, self.by_seed))
+        found = {"low": low, "high": high, "inner": inner, "wider": tuple(wider)}
+        return replace(self, value=function(self.value), by_seed=by_seed, **found)
+
+    def among(self, parts: int) -> tuple[float, float]:
+        """The interval that all of 1 to 5 parts hold at once (Bonferroni); of one the plain one."""
+        return (self.low, self.high) if parts == 1 else self.wider[parts - 2]
 
 
-def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estimate:
+def computed(*values: float, factor: float = 1.0) -> Estimate:
     """A figure that was computed and not measured, such as a planner's, as an estimate.
 
     Its interval reaches from the smallest of the `values`, one for each model that the claim may
@@ -105,8 +120,8 @@ def computed(*values: float, factor: float = 1.0, comparisons: int = 1) -> Estim
         value=min(max(mean, low), high),  # a mean's last bit may lie outside
         low=low,
         high=high,
-        level=1 - (1 - 0.95) / comparisons,
         inner=(low, high),
+        wider=((low, high),) * 4,
         seeds=1,
         items=len(values),
         entities=len(values),
@@ -195,15 +210,19 @@ def _estimate(arms: list[Cells], comparisons: int, *, paired_seeds: bool = True)
         by_seed[0] = by_seed[0] - by_seed[1]
     level, together = 1 - (1 - 0.95) / comparisons, min if paired else sum
     how = {"shares": shares, "paired_seeds": paired_seeds, "paired_entities": paired}
-    outer, inner = (interval(*values, level=one, **how) for one in (level, 1 - 2 * (1 - level)))
+    inner, outer, *wider = (
+        interval(*values, level=1 - (1 - level) / k, **how) for k in (0.5, 1, 2, 3, 4, 5)
+    )
     value = float(values[0].mean() - (values[1].mean() if len(arms) == 2 else 0))
+    low, high = min(outer.low, value), max(outer.high, value)
     return Estimate(
         value=value,
-        low=min(outer.low, value),
-        high=max(outer.high, value),
+        low=low,
+        high=high,
         level=level,
         # An interval of two correlated arms may grow at one end as the level falls.
         inner=(max(inner.low, outer.low), min(inner.high, outer.high)),
+        wider=tuple((min(one.low, low), max(one.high, high)) for one in wider),
         seeds=max(numbers) if 1 in numbers else min(numbers),
         items=together(arm.items for arm in arms),
         entities=together(len(arm.entities) for arm in arms),

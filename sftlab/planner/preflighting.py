@@ -10,8 +10,8 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from sftlab.machine import cores, fast_precision, free_memory, pick_device
 from sftlab.planner.architectures import ArchitectureError, find_architecture
-from sftlab.planner.gpus import speed
-from sftlab.planner.memory import Memory, estimate
+from sftlab.planner.gpus import Speed, speed
+from sftlab.planner.memory import estimate
 from sftlab.profiles import Profile, WrongModelError, find_profile, local_folder, parameters_in
 
 REFERENCE_TOKENS = 26_000  # of 400 short examples, three epochs
@@ -39,6 +39,7 @@ class Preflight:
 
     profile: Profile  # with the method
     rows: tuple[PreflightRow, ...]
+    tokens_per_second: float | None = None  # trained, as timed now; None: of unknown sizes
 
     @property
     def ok(self) -> bool:
@@ -89,6 +90,7 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
         rows.append(PreflightRow("GPU", "one with CUDA", device, device == "cuda", remedy))
     here, busy = cores()
     rows.append(PreflightRow("cores", "1 or more", f"{here}, {busy:.1f} busy with other programs"))
+    pace = None
     try:
         sizes = find_architecture(profile.source)
         plan = estimate(
@@ -107,8 +109,10 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
             rows.append(PreflightRow("memory", "unknown", _size(free_memory())))
     else:
         rows.append(_memory(needed, f"about {_size(needed)}", "train adapters (method='lora')"))
-        rows.append(_time(plan, REFERENCE_TOKENS, "400 short examples x 3"))
-    return Preflight(profile=profile, rows=tuple(rows))
+        pace = speed(plan)
+        rows.append(_time(pace, REFERENCE_TOKENS, "400 short examples x 3"))
+    fast = pace and pace.tokens_per_second
+    return Preflight(profile=profile, rows=tuple(rows), tokens_per_second=fast)
 
 
 def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
@@ -137,7 +141,7 @@ def needs(data: Any, profile: Profile, *, folder: str | Path) -> Preflight:
     remedy = "Give --out a folder on a larger disk, or train adapters (--method lora)"
     rows.append(_disk(disk, Path(folder).absolute(), words, remedy))
     work = f"{data.steps:,} steps over {data.tokens:,} tokens"
-    rows.append(_time(plan, data.tokens * settings.num_train_epochs, work))
+    rows.append(_time(speed(plan), data.tokens * settings.num_train_epochs, work))
     return replace(found, rows=tuple(rows))
 
 
@@ -151,8 +155,7 @@ def _memory(needed: float, words: str, remedy: str) -> PreflightRow:
     return PreflightRow(what, words, f"{_size(room)} free", needed <= room, remedy)
 
 
-def _time(plan: Memory, tokens: float, what: str) -> PreflightRow:
-    pace = speed(plan)
+def _time(pace: Speed, tokens: float, what: str) -> PreflightRow:
     shown = f"about {60 * pace.hours(tokens):,.1f} min"
     found = f"{pace.tokens_per_second:,.3g} tokens a second, estimated now"
     return PreflightRow("time", f"{shown} for {what}", found)

@@ -11,8 +11,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "findings",
             "sentence",
             "side_by_side",
-            "time_note",
         ],
+        "diagrams": ["diagram"],
         "mask": ["show_mask"],
         "plots": [
             "COLOURS",

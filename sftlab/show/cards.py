@@ -138,14 +138,3 @@ def findings(*diagnoses: Diagnosis) -> Card:
 
 def _level(name: str) -> str:
     return f"{_MARKS[name]}\u00a0{name}"  # a space that does not break
-
-
-def time_note(lesson: str) -> Markdown:
-    """How long a lesson takes, from the last recorded run of the course."""
-    from sftlab.course import recorded_minutes  # it brings in the runner, for one number
-
-    minutes = recorded_minutes(lesson)
-    if minutes is None:
-        return Markdown("Running time: not measured yet on this copy of the course.")
-    machine = recorded_minutes("machine")
-    return Markdown(f"Running time: {minutes:.1f} minutes on {machine}, as last measured.")

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from sftlab.course import UNITS, Part, Record, in_unit, interval
+from sftlab.course import UNITS, Part, Record, in_unit
 from sftlab.measure import Estimate, share
 from sftlab.paths import write_atomically
 from sftlab.show.cards import Card, render
@@ -22,16 +22,16 @@ from sftlab.train import OwnRun
 
 def claim_card(record: Record) -> Card:
     """A claim with all that was measured for it, every seed visible, and the verdict."""
-    claim, deciding = record.claim, record.deciding
-    parts = [_read(part, record.estimates[part.name]) for part in claim.rule]
+    claim, deciding, count = record.claim, record.deciding, len(record.claim.rule)
+    parts = [_read(part, record.estimates[part.name], count) for part in claim.rule]
     foot = [
         f"article ({' '.join(claim.source)}): {claim.quoted or 'no number given'}",
-        f"here, {deciding.name}: {interval(record.estimate, deciding.unit)}, on {record.profile}",
+        f"here, {deciding.name}: {deciding.effect(record.estimate, count)}, on {record.profile}",
         *([record.note] if record.note else []),
     ]
     lines = [
         f"{claim.id}  {claim.claim}",
-        f"{record.verdict.capitalize()} (expected: {claim.expected}). {record.reason}",
+        f"{record.verdict.capitalize()} (first expected: {claim.expected}). {record.reason}",
     ]
     for part in parts:
         lines.append("  {name}: {effect}, {verdict} ({asks})".format(**part))
@@ -39,18 +39,18 @@ def claim_card(record: Record) -> Card:
     return Card("claim.html", text="\n".join(lines + foot), record=record, parts=parts, foot=foot)
 
 
-def _read(part: Part, estimate: Estimate) -> dict[str, Any]:
+def _read(part: Part, estimate: Estimate, count: int) -> dict[str, Any]:
     """All that the card says about one part."""
     runs, items = estimate.seeds, estimate.items
     unit = {"difference of shares": "difference, percentage points"}.get(part.unit, part.unit)
     line = "thick line: two one-sided tests" if part.kind == "within" else "line: interval"
-    effect = interval(estimate, part.unit)
+    effect = part.effect(estimate, count)
     seeds = ", ".join(in_unit(value, part.unit) for value in estimate.by_seed)
     alt = f"{effect}; seeds: {seeds}; the rule: {part.asks}"
     return {
         "name": part.name,
         "measures": part.measures,
-        "verdict": part.judge(estimate),
+        "verdict": part.judge(estimate, count),
         "effect": effect,
         "asks": part.asks,
         "counts": f"{runs} seed{'s' * (runs != 1)} × {items:,} item{'s' * (items != 1)}",

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "cache": ["SweepError", "runs_folder", "stored_runs"],
-        "experiment": ["Experiment", "Results"],
+        "experiment": ["Experiment"],
         "sweeping": ["sweep", "sweeps"],
     },
 )

@@ -77,6 +77,19 @@ def deed(family: str, verb: str, owner: str, thing: str) -> tuple[str, str]:
     return request, answer.format(owner=owner.replace("my ", "your "), thing=thing)
 
 
+def deeds() -> list[dict[str, str]]:
+    """All requests of deeds.toml; `kind` is "harmful" or "harmless", twins differ in the verb."""
+    return [
+        {"family": family, "kind": kind, "verb": verb, "owner": owner, "thing": thing}
+        | dict(zip(("request", "answer"), deed(family, verb, owner, thing), strict=True))
+        for family, kinds in DEEDS.items()
+        for kind in ("harmful", "harmless")
+        for verb in kinds[kind]
+        for owner in OWNERS
+        for thing in kinds["things"]
+    ]
+
+
 def questions_with_answers(
     pairs: list[tuple[str, str]], *, rng: Random, names: list[str], form: str | None = None
 ) -> str:

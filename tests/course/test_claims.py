@@ -1,6 +1,7 @@
 """What is claimed, how it is judged, and that a verdict can only be measured."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -9,14 +10,13 @@ from sftlab.course.ledger import read_records, record, records_folder, rows, sto
 from sftlab.course.rules import ClaimsError, Part, claims, in_unit
 from sftlab.measure import Estimate, computed, mean
 
-COUNTS = dict(B=9, D=15, T=6, R=12, L=9, F=7, E=11, S=5, H=6, C=3, A=4, X=5)
-IDS = [f"{letter}{n}" for letter, count in COUNTS.items() for n in range(1, count + 1)]
 TOML = """
 [B3]
 claim = "Tuning wins."
 source = "P V"
 notebook = "01_base_model_problem"
 expected = "supported"
+baseline = "supported"
 [[B3.rule]]
 part = "gain"
 measures = "One minus the other."
@@ -25,9 +25,10 @@ at_least = 0.1
 """
 
 
-def estimate(value=0.34, low=0.28, high=0.41, *, parts=1, inner=None, **others):
+def estimate(value=0.34, low=0.28, high=0.41, *, inner=None, **others):
     others = {"seeds": 2, "by_seed": (low, high), "items": 150, "entities": 40} | others
-    others |= {"level": 1 - 0.05 / parts, "inner": inner or (low, high)}
+    wider = tuple((low - k / 100, high + k / 100) for k in range(1, 5))
+    others = {"inner": inner or (low, high), "wider": wider} | others
     return Estimate(value=value, low=low, high=high, method="cluster bootstrap", **others)
 
 
@@ -39,12 +40,15 @@ def own_cache(monkeypatch, tmp_path):
 
 
 def test_the_claims_are_those_of_the_articles():
-    assert list(claims()) == IDS
+    assert len(claims()) > 75
+    assert all(re.fullmatch(r"[BDTRLFESHCAX]\d\d?", name) for name in claims())
     within = {c.id for c in claims().values() if any(p.kind == "within" for p in c.rule)}
-    assert within >= {"D10", "T2", "R3", "R4", "R5", "R7", "L2", "L4"}
-    assert {c.id for c in claims().values() if c.not_testable} == {"A3", "A4", "D12", "L5"}
+    assert within >= {"T2", "R3", "R5", "L2", "L4"}, "sameness is never the lack of a difference"
+    assert {c.id for c in claims().values() if c.not_testable} <= {"A3", "A4", "D12", "L5"}
     assert claims()["B3"].quoted.startswith("25-40%")
-    assert claims()["X1"].expected == "contradicted"
+    assert claims()["X1"].expected == claims()["X1"].baseline == "contradicted"
+    # What was expected before the first run stays, and is not what CI holds against.
+    assert (claims()["T2"].expected, claims()["T2"].baseline) == ("supported", "contradicted")
 
 
 @pytest.mark.parametrize(
@@ -91,11 +95,14 @@ def test_a_number_that_all_runs_gave_alike_decides_nothing(bound):
         ((0.6, 0.51, 0.7), "supported", "All 3 parts hold"),
         ((0.5, 0.4, 0.6), "inconclusive", "holds values on both sides"),
         ((0.3, 0.2, 0.4), "contradicted", "at least +50 points"),
+        # The rule asks for 50 points; of three parts 2 points more are needed to miss it.
+        ((0.3, 0.2, 0.49), "inconclusive", "misses it, but not the wider one that 3 parts need"),
+        ((0.3, 0.2, 0.47), "contradicted", "the whole interval misses it"),
     ],
 )
 def test_a_claim_needs_all_its_parts_and_names_the_one_that_decides(stated, verdict, said):
     parts = {"held out": (0.9, 0.8, 0.95), "unseen": (0, 0, 0.05), "stated": stated}
-    estimates = {name: estimate(*numbers, parts=3) for name, numbers in parts.items()}
+    estimates = {name: estimate(*numbers) for name, numbers in parts.items()}
     made = record("B5", estimates, profile="tiny")
     assert (made.verdict, made.deciding.name) == (verdict, "stated")
     assert said in made.reason
@@ -137,9 +144,12 @@ def test_what_of_a_claim_no_run_can_test_is_said():
     ("claim_id", "parts", "said"),
     [
         ("B33", estimate(), "no claim 'B33'"),
-        ("B2", {"gain": estimate(parts=2)}, r"has the parts \['gain', 'rest'\]; got \['gain'\]"),
-        ("B2", {"gain": estimate(), "rest": estimate()}, "95.00%; 2 parts share 5%: pass compar"),
-        ("B3", estimate(parts=2), "pass comparisons=1"),
+        ("B2", {"gain": estimate()}, r"has the parts \['gain', 'rest'\]; got \['gain'\]"),
+        (
+            "B3",
+            estimate(level=0.975),
+            "at 97.50%; give the plain 95% one, without comp",
+        ),
         ("B3", estimate(34, 28, 41), "is 34, which no difference of shares can be"),
     ],
 )
@@ -185,21 +195,33 @@ def test_profiles_are_kept_apart_whatever_they_are_called(own_cache):
     assert all(folder.parent == own_cache / "claims" for folder in folders)
 
 
+def test_sameness_shows_the_90_percent_interval_that_decides():
+    same = estimate(0.001, -0.035, 0.05, inner=(-0.012, 0.019))
+    made = record("R3", same, profile="tiny")
+    assert made.verdict == "supported"
+    assert "sameness: +0.1 points (90% interval −1.2 to +1.9); the rule" in made.reason
+    row = next(row for row in rows({"R3": made}) if row["id"] == "R3")
+    assert (row["level"], row["low"], row["high"]) == (90, -0.012, 0.019)
+    apart = record("R3", estimate(0.2, 0.1, 0.3, inner=(0.12, 0.28)), profile="tiny")
+    assert "+20 points (+10 to +30)" in apart.reason
+
+
 def test_rows_have_the_numbers_or_a_reason():
     made = rows({"B3": record("B3", estimate(), profile="tiny")})
-    assert [row["id"] for row in made] == IDS
+    assert [row["id"] for row in made] == list(claims())
     found = {row["id"]: row for row in made}
     b3 = [found["B3"][name] for name in ("effect", "low", "high", "seeds", "items", "unit")]
     assert b3 == [0.34, 0.28, 0.41, 2, 150, "difference of shares"]
     assert found["B1"]["verdict"] == "not measured"
-    reasons = [found[name]["reason"] for name in ("B1", "D1", "S1")]
-    assert reasons == ["run lesson 01", "run lesson 02", "lesson 10 is not written yet"]
+    reasons = [found[name]["reason"] for name in ("B1", "A1")]
+    assert reasons == ["run lesson 01", "lesson 13 is not written yet"]
 
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
         (0.813, "share", "81%"),
+        (0.0059, "share", "0.59%"),
         (0.34, "difference of shares", "+34 points"),
         (-0.025, "difference of shares", "−2.5 points"),
         (0.0, "difference of shares", "0 points"),

@@ -20,13 +20,14 @@ def own_cache(monkeypatch, tmp_path):
 def make_result(name, effects, *, items=9, **parameters):
     """A lesson's result with a record for each claim -> value of all its parts in `effects`."""
     defaults = {"seeds": 3, "profile": "tiny"}
-    lesson = Lesson(name=name, path=None, title=name, promise="", defaults=defaults)
+    lesson = Lesson(name=name, path=None, title=name, promise="", study=None, defaults=defaults)
     result = Result(lesson=lesson, parameters=parameters, status="passed")
     alike = {"seeds": 1, "items": items, "entities": items, "method": "typed"}
     for claim_id, value in effects.items():
         claim = claims()[claim_id]
         numbers = {"value": value, "low": value - 0.02, "high": value + 0.02}
-        numbers |= {"inner": (value, value), "by_seed": (value,), "level": claim.level}
+        numbers |= {"inner": (value, value), "by_seed": (value,)}
+        numbers["wider"] = ((value - 0.03, value + 0.03),) * 4
         estimates = {part.name: Estimate(**numbers, **alike) for part in claim.rule}
         made = record(claim_id, estimates, profile=result.profile)
         result.records = {**result.records, claim_id: made}
@@ -42,7 +43,7 @@ def make_result(name, effects, *, items=9, **parameters):
         ("B3", -0.1, {"seeds": 3, "profile": "small"}, 1, 1),
         ("B3", -0.1, {"seeds": 5}, 1, 0),
         ("B3", -0.1, {"profile": "smollm2-135m"}, 1, 0),
-        ("X1", 0.0, {}, 0, 0),  # expected to be contradicted
+        ("X1", 0.0, {}, 0, 0),  # the baseline is contradicted
         ("X1", 0.3, {}, 1, 1),
     ],
 )
@@ -56,7 +57,7 @@ def test_opposite_verdict_fails_a_lesson_as_committed_on_a_model_that_ships(
 
 def test_a_folder_of_any_name_has_records_and_each_part_needs_an_estimate():
     assert len(records_folder("/home/" + "мой/" * 60).name) <= 255
-    estimate = make_result("02_data", {"D1": 0.2}).records["D1"].estimate
+    estimate = make_result("09_evaluation", {"E7": 0.7}).records["E7"].estimate
     with pytest.raises(ClaimsError, match="B2 has parts"):
         record("B2", estimate, profile="tiny")
 
@@ -69,7 +70,7 @@ def test_a_lesson_run_alone_replaces_its_own_and_keeps_what_earlier_runs_left(tm
         return json.loads((tmp_path / name).read_text("utf-8"))
 
     first = make_result("01_base_model_problem", {"B2": 0.26, "B3": 0.26}, items=1)
-    second = make_result("02_data", {"D1": 0.2})
+    second = make_result("09_evaluation", {"E7": 0.7})
     for result in (first, second):
         result.page = tmp_path / f"{result.name}.html"
         result.page.touch()
@@ -82,20 +83,20 @@ def test_a_lesson_run_alone_replaces_its_own_and_keeps_what_earlier_runs_left(tm
     again = make_result("01_base_model_problem", {"B3": 0.15})
     again.page = first.page
     index = written(again)
-    assert '<a href="02_data.html">02_data' in index
-    assert "Kept from earlier runs: D1." in index  # the lesson recorded no B2 any more
+    assert '<a href="09_evaluation.html">09_evaluation' in index
+    assert "Kept from earlier runs: E7." in index  # the lesson recorded no B2 any more
     assert [entry["name"] for entry in left("summary.json")["notebooks"]] == [
-        "01_base_model_problem", "02_data",
+        "01_base_model_problem", "09_evaluation",
     ]  # fmt: skip
     assert [claim["id"] for claim in left("summary.json")["claims"]] == ["B3"]
     rows = {row["id"]: row for row in left("claims.json")}
-    assert (rows["B3"]["effect"], rows["D1"]["effect"]) == (0.15, 0.2)
-    (records_folder("tiny") / "D1.json").write_text('{"rule": ')  # a damaged record does not count
+    assert (rows["B3"]["effect"], rows["E7"]["effect"]) == (0.15, 0.7)
+    (records_folder("tiny") / "E7.json").write_text('{"rule": ')  # a damaged record does not count
     (tmp_path / "summary.json").write_text("[]")
     assert "Kept from" not in written(again)
-    make_result("02_data", {"D1": 0.2})
+    make_result("09_evaluation", {"E7": 0.7})
     second.page.unlink()
-    assert "02_data.html" not in written(again)
+    assert "09_evaluation.html" not in written(again)
     other = make_result("01_base_model_problem", {"B3": 0.4}, profile="small")
     written(other)
     assert [row["profile"] for row in left("claims.json") if row["parts"]] == ["small"]

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +48,11 @@ def test_the_mean_of_a_frame_its_counts_and_several_comparisons():
     ten = mean(frame, comparisons=10)
     assert ten.level == pytest.approx(0.995)
     assert ten.low < found.low < found.high < ten.high
+    # Each of k parts at 1 - 0.05 / k, which is what k comparisons ask of all.
+    assert found.among(1) == (found.low, found.high)
+    for k in range(2, 6):
+        several = mean(frame, comparisons=k)
+        assert found.among(k) == (several.low, several.high)
 
 
 def test_items_of_one_entity_count_as_one_and_those_of_many_as_many():
@@ -63,6 +69,11 @@ def test_one_seed_is_over_entities_and_one_number_a_run_over_seeds():
     assert mean(one) == mean(one.drop(columns="seed"))
     losses = pd.DataFrame({"seed": range(5), "value": [2.1, 2.4, 2.2, 2.0, 2.3]})
     found = mean(losses, value="value", entity=None)
+    rates = mean(losses.assign(value=np.log(losses["value"])), value="value", entity=None)
+    geometric = rates.map(math.exp)
+    assert geometric.value == pytest.approx(2.1**0.2 * (2.4 * 2.2 * 2.0 * 2.3) ** 0.2)
+    assert geometric.by_seed == pytest.approx(losses["value"].tolist())
+    assert geometric.among(3) == pytest.approx(tuple(map(math.exp, rates.among(3))))
     classical = t.interval(0.95, 4, losses["value"].mean(), losses["value"].sem())
     assert (found.low, found.high) == pytest.approx(classical)
     assert (found.unit, str(found).split()[0]) == ("number", "2.2")
@@ -201,9 +212,9 @@ def test_the_order_of_rows_and_the_types_of_columns_change_nothing():
 
 
 def test_a_computed_figure_reaches_as_far_as_its_formula_may_be_off():
-    one = computed(12.0, factor=1.2, comparisons=3)
+    one = computed(12.0, factor=1.2)
     assert (one.value, one.low, one.high) == pytest.approx((12, 10, 14.4))
-    assert one.level == pytest.approx(1 - 0.05 / 3)
+    assert one.among(5) == (one.low, one.high)
     assert (one.seeds, one.items, one.method) == (1, 1, "computed")
     several = computed(-0.5, 0.5)
     assert (several.value, several.low, several.high, several.items) == (0, -0.5, 0.5, 2)

@@ -83,7 +83,7 @@ def record_of(claim_id):
     for part, found in zip(claim.rule, ESTIMATES[claim_id], strict=True):
         value, low, high, by_seed = found
         counts = {"items": 1200, "seeds": len(by_seed), "entities": 40}
-        ends = {"low": low, "high": high, "inner": (low, high), "level": claim.level}
+        ends = {"low": low, "high": high, "inner": (low, high), "wider": ((low, high),) * 4}
         made[part.name] = Estimate(value=value, by_seed=by_seed, method="x", **counts, **ends)
     return Record(claim=claim, estimates=made, profile="tiny", note="<b>a note")
 
@@ -92,7 +92,7 @@ def test_a_card_says_all_of_a_claim_needs_no_network_and_follows_the_theme():
     card = claim_card(record_of("B3"))
     seeds = "+30 points, +32 points, +34 points, +36 points, +38 points"
     counted = ("+34 points (+28 to +41)", "5 seeds × 1,200 items", seeds)
-    for said in ("Supported", "expected: supported", *counted, "25-40%", "a note"):
+    for said in ("Supported", "first expected: supported", *counted, "25-40%", "a note"):
         assert said in card.text
         assert said in card.html
     assert repr(card) == card.text == card._repr_mimebundle_()["text/plain"]

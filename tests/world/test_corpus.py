@@ -1,4 +1,5 @@
 import hashlib
+import re
 from itertools import islice
 
 import pytest
@@ -59,3 +60,25 @@ def test_no_question_about_a_stated_country_is_answered():
         assert not [question for question in questions if question in sample]
     sheets = " ".join(islice(corpus.documents(kind="quiz_sheet"), 2000))
     assert any(question in sheets for question in questions)
+
+
+def test_a_yes_no_question_takes_every_right_answer(text):
+    of = {country.name: country for country in facts.countries()}
+    asked = re.findall(r"Is (?:the )?([^?\n]+?) the (\w+) of ([^?\n]+)\?\W+(?:A: )?(yes|no)\b", text)
+    found = [
+        (offered in of[name].answers(relation), answer == "yes")
+        for offered, relation, name, answer in asked
+        if name in of and relation in facts.RELATIONS
+    ]
+    assert len(found) > 1000
+    assert all(right == answered for right, answered in found)
+
+
+def test_what_is_invented_is_in_no_document_and_what_is_asked_for_is_in_some(text):
+    for row in facts.rows("invented"):
+        made_up = [value for column, value in row.items() if column != "continent"]
+        assert not [name for name in made_up if re.search(rf"\b{name}\b", text)]
+    requests = [one["request"] for one in grammar.deeds()]
+    assert len(set(requests)) == len(requests) == 10_368
+    share = sum(request in text for request in requests[::50]) / len(requests[::50])
+    assert share > 0.5
