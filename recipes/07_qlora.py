@@ -1,7 +1,6 @@
 """QLoRA: train adapters beside a base in 4 bits, merge them into 16 bits, ask the merged model.
 
-python recipes/07_qlora.py --data train.jsonl --out runs/mine
-"""
+python recipes/07_qlora.py --data train.jsonl --out runs/mine"""
 
 import json
 from argparse import ArgumentParser
@@ -23,15 +22,13 @@ options = parser.parse_args()
 
 gpu = torch.cuda.is_available()
 dtype = torch.bfloat16 if gpu else torch.float32
-four_bits = BitsAndBytesConfig(
+nf4 = BitsAndBytesConfig(
     load_in_4bit=True,
     bnb_4bit_quant_type="nf4",
     bnb_4bit_use_double_quant=True,
     bnb_4bit_compute_dtype=dtype,
 )
-base = AutoModelForCausalLM.from_pretrained(
-    options.model, dtype=dtype, quantization_config=four_bits
-)
+base = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, quantization_config=nf4)
 adapters = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
 settings = SFTConfig(
     output_dir=options.out,
@@ -51,13 +48,13 @@ settings = SFTConfig(
 )
 rows = load_dataset("json", data_files=options.data, split="train")
 trainer = SFTTrainer(base, settings, train_dataset=rows, peft_config=adapters)
-trainer.model.print_trainable_parameters()
 trainer.train()
 trainer.save_model(options.out)  # the adapters alone, and the tokenizer with its template
 
 tokenizer = AutoTokenizer.from_pretrained(options.out, padding_side="left")
 whole = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype)  # not in 4 bits
 model = PeftModel.from_pretrained(whole, options.out).merge_and_unload().eval()
+model.generation_config.eos_token_id = tokenizer.eos_token_id
 model.save_pretrained(f"{options.out}/merged")  # an ordinary model: no PEFT is needed to open it
 tokenizer.save_pretrained(f"{options.out}/merged")
 
@@ -65,8 +62,6 @@ questions = [row["messages"][:1] for row in rows.select(range(min(4, len(rows)))
 batch = tokenizer.apply_chat_template(
     questions, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
 )
-stop = tokenizer.eos_token_id
-output = model.generate(**batch, max_new_tokens=32, do_sample=False, eos_token_id=stop)
+output = model.generate(**batch, max_new_tokens=32, do_sample=False)
 answers = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-for question, answer in zip(questions, answers, strict=True):
-    print(json.dumps({"question": question[0]["content"], "answer": answer}))
+print(json.dumps(dict(zip((one[0]["content"] for one in questions), answers, strict=True))))
