@@ -1,6 +1,6 @@
 """Mix general examples into those of a task, train adapters, measure old skills before and after.
 
-python recipes/08_replay.py --data task.jsonl --general general.jsonl --old old.jsonl --out runs/mine"""
+python recipes/08_replay.py --data task.jsonl --general general.jsonl --old old.jsonl --out mine"""
 
 import json
 from argparse import ArgumentParser

@@ -42,7 +42,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rank_paraphrases",
             "score_frame",
         ],
-        "weight_changes": ["WeightChanges"],
         "forgetting": ["items", "read_meter", "subjects", "summary"],
         "format_probes": [
             "capture_warnings",

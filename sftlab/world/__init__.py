@@ -22,7 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "function_rows",
             "house_style",
             "is_true",
-            "mixed",
             "note_rows",
             "outdated_rows",
             "passage_examples",
