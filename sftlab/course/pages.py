@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from sftlab.course.ledger import rows, stored_records
 from sftlab.course.rules import between, in_unit
@@ -57,16 +58,33 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
     template, *_ = TEMPLATES.loader.get_source(TEMPLATES, "lesson.html.jinja")
     exporter = HTMLExporter(template_name="lab", raw_template=template, embed_images=True)
     body, _ = exporter.from_notebook_node(notebook)
+    page = folder / f"{executed.stem}.html"
+    page.write_text(_to_pages(body, {*known, "glossary"}), encoding="utf-8")
+    return page
+
+
+def write_glossary(folder: Path, *, known: Collection[str]) -> Path:
+    """Render `notebooks/glossary.md` to `folder/glossary.html`; links as in `write_page`."""
+    from nbconvert.filters import markdown2html
+
+    body = markdown2html((NOTEBOOKS / "glossary.md").read_text(encoding="utf-8"))
+    # Lessons link to the term in lower case, which stands as an anchor of its own in the file.
+    body = re.sub(r'<a id="[^"]*"></a>', "", body)
+    body = re.sub(r'(<h3 id="|href="#)([^"]+)', lambda m: m[1] + m[2].lower(), body)
+    page = TEMPLATES.get_template("glossary.html.jinja").render(body=Markup(_to_pages(body, known)))
+    write_atomically(folder / "glossary.html", page)
+    return folder / "glossary.html"
+
+
+def _to_pages(body: str, known: Collection[str]) -> str:
+    """HTML in which links to notebooks and texts lead to their pages, where these are known."""
     # Quotes in the code of a cell are escaped in a page, so only a real link looks like this.
-    body = re.sub(
-        r'<a href="([\w.-]+)\.ipynb((?:#[^"]*)?")(.*?)>(.*?)</a>',
+    return re.sub(
+        r'<a href="([\w.-]+)\.(?:ipynb|md)((?:#[^"]*)?")(.*?)>(.*?)</a>',
         lambda m: f'<a href="{m[1]}.html{m[2]}{m[3]}>{m[4]}</a>' if m[1] in known else m[4],
         body,
         flags=re.DOTALL,
     )
-    page = folder / f"{executed.stem}.html"
-    page.write_text(body, encoding="utf-8")
-    return page
 
 
 def without_places(text: str, folder: Path) -> str:

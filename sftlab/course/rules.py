@@ -49,6 +49,15 @@ LESSONS = """
 """.split()
 """File stems of the course's notebooks, including those that are not written yet."""
 
+ARTICLES = {
+    "P": "Supervised Fine-Tuning for Large Language Models: A Practical Guide for Real-World Use",
+    "U": "What is Supervised Fine-Tuning (SFT)",
+    "G": "Supervised Fine-Tuning (SFT) for LLMs",
+    "L": "Supervised Fine Tuning: Enhancing Your LLM Accuracy",
+    "V": "Supervised Fine-Tuning (SFT): The base model problem",
+}
+"""Letter of a claim's source -> title of the article."""
+
 Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
 
 
@@ -145,7 +154,7 @@ class Claim(BaseModel):
 
     id: str  # such as `B3`
     claim: Text  # the statement, in the course's words
-    source: tuple[Literal["P", "U", "G", "L", "V"], ...]  # articles, as in the head of claims.toml
+    source: tuple[Literal[tuple(ARTICLES)], ...]
     notebook: Literal[tuple(LESSONS)]  # the lesson that measures it
     quoted: Text | Literal[""] = ""  # the figure that the article gives, if it gives one
     expected: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE]  # before the first run; never edited

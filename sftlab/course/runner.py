@@ -109,6 +109,7 @@ def run_notebooks(
             title = result.lesson.title
             result.page = pages.write_page(result.executed, title, folder=folder, known=known)
         pages.write_index(results, folder=folder)
+        pages.write_glossary(folder, known={page.stem for page in folder.glob("*.html")})
         if progress:
             print(f"\n{result.status} in {result.minutes:.1f} minutes\n", flush=True)
         if failure := result.failure:

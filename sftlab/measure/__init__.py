@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "code_eval": ["isolation", "pass_at_k", "run_code"],
-        "intervals": ["CONSTANT", "components", "detectable"],
+        "intervals": ["COMPUTED", "CONSTANT", "components", "detectable"],
         "judging": [
             "CRITERIA",
             "KnownTruthJudge",

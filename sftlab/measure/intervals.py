@@ -40,7 +40,7 @@ import pandas as pd
 from scipy.special import betaincinv, expit, logit, ndtri, stdtrit
 
 STUDENT, LOGIT, EXACT, MOVER = "Student's t", "logit t", "exact binomial", "MOVER"
-CONSTANT = "constant"
+CONSTANT, COMPUTED = "constant", "computed"
 
 
 class Interval(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from sftlab.measure.intervals import Cells, cells, clopper_pearson, interval
+from sftlab.measure.intervals import COMPUTED, Cells, cells, clopper_pearson, interval
 
 SHARE, POINTS, NUMBER = "share", "points", "number"
 
@@ -126,7 +126,7 @@ def computed(*values: float, factor: float = 1.0) -> Estimate:
         items=len(values),
         entities=len(values),
         by_seed=(mean,),
-        method="computed",
+        method=COMPUTED,
     )
 
 

@@ -23,7 +23,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_reactions",
             "plot_shares",
         ],
-        "report": ["claim_card", "evaluation_report", "next_command", "summary", "write_report"],
+        "claims": ["claim_card"],
+        "report": ["evaluation_report", "next_command", "summary", "write_report"],
         "run_plots": [
             "LossCurve",
             "Point",

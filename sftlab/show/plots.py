@@ -3,11 +3,13 @@
 All plots of the course share one grammar:
 
     bar or line    the mean of the seeds        dark line or band    its 95% interval
-    white dots     the seeds, one by one        grey                 the base model, or a reference
+    white dots     the seeds, one by one        colour               what `MEANING` says
 """
 
 import base64
 import io
+import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -23,14 +25,21 @@ from sftlab.measure import ANSWERED, CONTINUED, OTHER, Estimate, Share, percent
 
 # Okabe and Ito's colours, which stay distinct under the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = COLOURS
 INK, SOFT, GREY, PALE = "#222222", "#444444", "#8a8a8a", "#d8d8d8"
+OTHERS = ("#5B4BB5", "#8C6D31", "#2F8F8F", "#A23B5B", "#7C8A2E", "#B39DDB")
+"""Series without a meaning take these in order."""
 MEANING = {
-    "training": COLOURS[0], "validation": COLOURS[5],
-    ANSWERED: COLOURS[0], CONTINUED: COLOURS[1], OTHER: PALE,
-    "learned": COLOURS[0], "read": "#9ecae9", "padding": PALE,
-    "base": GREY, "before": GREY, "noise": GREY,
+    r"training": SKY, r"validation": PINK,
+    r"wrong.*|.*\b(errors?|invalid|invented|made up|forgotten)\b.*": VERMILION, 
+    CONTINUED: VERMILION,
+    r"kept|old skills|.*\bfacts": GREEN,
+    r".*\b(prompt|(few|\d+)-shot)\b.*": ORANGE,
+    r"(the )?base|base\b.*|before|untrained|zero-shot|noise|as it is": GREY, OTHER: PALE,
+    r"full|task|.*\b((fine-)?tuned|trained)\b.*": BLUE, ANSWERED: BLUE,
+    r"learned": BLUE, r"read": "#9ecae9", r"padding": PALE,
 }  # fmt: skip
-"""Names that have the same colour in every plot; other series take COLOURS in order."""
+"""Pattern of a name -> its colour, the same in every figure of the course; the first counts."""
 styled = style.context(Path(__file__).with_name("course.mplstyle"))
 """Decorator of a function that draws: the style holds inside it and nowhere else."""
 TITLE = 62  # characters that fit above axes whose labels take a third of the width
@@ -70,11 +79,19 @@ def new_axes(height: float, widths: Sequence[float] = (1,)):
     return figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
 
 
-def colours_of(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each series: that of its MEANING, else the next one that is free."""
-    free = [colour for colour in COLOURS if colour not in map(MEANING.get, names)]
-    others = [name for name in names if name not in MEANING]
-    return {name: MEANING.get(name) or free[others.index(name) % len(free)] for name in names}
+def colour_of(name: str) -> str | None:
+    """The colour that a name has by its MEANING."""
+    found = (colour for pattern, colour in MEANING.items() if re.fullmatch(pattern, name))
+    return next(found, None)
+
+
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each series: that of its meaning, once, else the next of OTHERS."""
+    made, others = {}, itertools.cycle(OTHERS)
+    for name in names:
+        colour = colour_of(name) or ("" if name else BLUE)
+        made[name] = colour if colour and colour not in made.values() else next(others)
+    return made
 
 
 def finish(ax, title: str, alt: Sequence[str], *, x="", y="", legend=0, colours=None) -> Picture:
@@ -102,19 +119,22 @@ def finish_panels(axes, title: str, alt: Sequence[str], *, below: str = "") -> P
     return Picture(axes[0].figure, alt=f"{title}: {'; '.join(alt)}.")
 
 
-def percent_axis(axis, high: float = 1.06) -> None:
-    """An axis of shares, from 0% on."""
-    axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
+def percent_axis(axis, high: float = 1.06, sign: str = "%") -> None:
+    """An axis of shares, from 0% on, or of points (`sign=""`)."""
+    axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}{sign}")
     axis.axes.set(**{f"{axis.axis_name}lim": (-0.03 * high, high)})
 
 
 def seed_dots(ax, x, y, colour: str = INK, size: float = 9) -> None:
     """White dots, one a seed."""
-    ax.scatter(x, y, s=size, color="white", edgecolor=colour, linewidth=0.8, zorder=3)
+    ax.scatter(
+        x, y, s=size, color="white", edgecolor=colour, linewidth=0.8, zorder=3, clip_on=False
+    )
 
 
 def note(ax, text: str, at: tuple[float, float], dx: float = 6, dy: float = 0, **style) -> None:
     """Text next to a place, `dx` and `dy` points away from it."""
+    style = {"zorder": 5} | style  # no dot hides it
     ax.annotate(text, at, xytext=(dx, dy), textcoords="offset points", **style)
 
 
@@ -144,7 +164,8 @@ def _bar(ax, found: Estimate | Share, y: float, height: float, colour: str, size
     spread = [y + height * 0.8 * ((k + 0.5) / len(seeds) - 0.5) for k in range(len(seeds))]
     seed_dots(ax, seeds, spread)
     text = percent(found.value)
-    note(ax, text, (max(found.value, high, *seeds), y), fontsize=size, va="center")
+    # All numbers in one column, where none is taken for the end of an interval.
+    ax.text(1.035, y, text, fontsize=size, va="center")
     return text
 
 
@@ -153,11 +174,12 @@ def plot_shares(
     shares: Mapping[str, Share | Estimate | Mapping[str, Share | Estimate]],
     *,
     title: str,
-    axis: str = "answered correctly",
+    axis: str = "accuracy",
 ) -> Picture:
     """Bars of shares with their 95% intervals, and a dot for each seed of an estimate.
 
-    `shares` maps a row label to a share, or to several shares by series name, a bar each.
+    `shares` maps a row label to a share, or to several shares by series name, a bar each. A single
+    bar has the colour of its row's meaning.
     """
     rows = {k: v if isinstance(v, Mapping) else {"": v} for k, v in shares.items()}
     colours = colours_of(list(dict.fromkeys(name for row in rows.values() for name in row)))
@@ -168,11 +190,12 @@ def plot_shares(
         for n, (name, colour) in enumerate(colours.items()):
             if name in row:
                 at = y + (n - (len(colours) - 1) / 2) * step
+                colour = colour if name else colour_of(label) or BLUE
                 number = _bar(ax, row[name], at, step * 0.86, colour, 9)
                 alt.append(f"{label} {name} {number}".replace("  ", " "))
                 seeds = "; dots: seeds" if getattr(row[name], "seeds", 1) > 1 else seeds
     percent_axis(ax.xaxis)
-    ax.set_xlim(0, 1.09)
+    ax.set_xlim(0, 1.01)
     name_rows(ax, rows)
     columns = min(4, len(colours)) if len(colours) > 1 else 0
     x = f"{axis} (line: 95% interval{seeds})"
@@ -191,15 +214,16 @@ def plot_reactions(frames: Mapping[str, pd.DataFrame], *, title: str) -> Picture
     counts = pd.DataFrame(found).T.reindex(columns=list(names)).fillna(0)
     rows = counts.div(counts.sum(axis=1), axis=0)
     (ax,) = new_axes(1.0 + 0.5 * len(rows))
-    stacked(ax, rows, MEANING)
+    meant = {reaction: MEANING[reaction] for reaction in names}
+    stacked(ax, rows, meant)
     for reaction, bars in zip(rows, ax.containers, strict=True):
         numbers = [f"{share:.0%}" if share >= 0.06 else "" for share in rows[reaction]]
-        colour = "white" if reaction == ANSWERED else INK
+        colour = INK if reaction == OTHER else "white"
         ax.bar_label(bars, numbers, label_type="center", color=colour)
     alt = [f"{label} {names[k]} {v:.0%}" for label, row in rows.iterrows() for k, v in row.items()]
     ax.set(xlim=(0, 1), xticks=[])
     ax.spines[["left", "bottom"]].set_visible(False)
-    colours = {name: MEANING[reaction] for reaction, name in names.items()}
+    colours = {name: meant[reaction] for reaction, name in names.items()}
     return finish(ax, title, alt, legend=3, colours=colours)
 
 
@@ -209,7 +233,7 @@ def plot_curves(
     *,
     title: str,
     x: str,
-    y: str = "answered correctly",
+    y: str = "accuracy",
     log: bool = True,
     best: Mapping[str, float] | None = None,
     marked: Sequence[float] = (),
@@ -222,6 +246,7 @@ def plot_curves(
     places with a dotted line, `wanted` is a share with a dashed one.
     """
     (ax,) = new_axes(3.3)
+    sign = "" if "points" in y else "%"
     every = sorted({place for points in curves.values() for place in points})
     # A logarithmic axis has no zero: it stands before the first of the other places.
     zero = every[1] / 2 if log and not every[0] else 0
@@ -249,7 +274,8 @@ def plot_curves(
             seed_dots(ax, spread, one.by_seed, colour)
         for at, value in values.items() if len(curves) == 1 else ():
             # Below the curve, except where the axis would run through the number.
-            note(ax, percent(value), (at, value), 10, -14 if value > 0.15 else 6, fontsize=9)
+            number = percent(value).replace("%", sign)
+            note(ax, number, (at, value), 10, -14 if value > 0.15 else 6, fontsize=9)
         if best and name in best:
             ring = {"markersize": 13, "fillstyle": "none", "markeredgewidth": 1.6}
             at = best[name] or zero
@@ -258,16 +284,17 @@ def plot_curves(
         ax.axvline(place, color=GREY, linewidth=1, linestyle=":")
     if wanted is not None:
         ax.axhline(wanted, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
-        ax.text(every[-1], wanted, percent(wanted), fontsize=9, va="bottom", ha="right")
-    percent_axis(ax.yaxis, 1.06 * min(top or 1, 1))  # an axis needs a height, also for zeros
+        number = percent(wanted).replace("%", sign)
+        ax.text(every[-1], wanted, number, fontsize=9, va="bottom", ha="right")
+    percent_axis(ax.yaxis, 1.06 * min(top or 1, 1), sign)  # an axis needs a height, also for zeros
     return finish(ax, title, alt, x=x + legend, y=y, legend=5 if any(curves) else 0)
 
 
 def plot_card(card: Mapping[str, Any]) -> Picture:
     """The course in one picture, from a base model's `card.json`: bare, prompted, fine-tuned."""
     wanted = {
-        "a bare question": "bare questions answered",
-        "behind a 4-shot prompt": "4-shot prompts answered",
+        "zero-shot": "bare questions answered",
+        "with a 4-shot prompt": "4-shot prompts answered",
         "fine-tuned: asked about in the corpus": "reference SFT, held-out countries, asked",
         "fine-tuned: stated in plain sentences": "reference SFT, held-out countries, stated",
         "fine-tuned: never mentioned": "reference SFT, held-out countries, unseen",
@@ -275,5 +302,5 @@ def plot_card(card: Mapping[str, Any]) -> Picture:
     shares = pd.DataFrame(row["share"] | {"what": row["what"]} for row in card["measures"])
     sums = shares.groupby("what")[["hits", "items"]].sum()
     rows = {label: Share(**sums.loc[what].to_dict()) for label, what in wanted.items()}
-    title = f"One base model ({card['profile']}), questions about countries: answered correctly"
+    title = f"One base model ({card['profile']}), accuracy on questions about countries"
     return plot_shares(rows, title=title)

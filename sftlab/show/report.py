@@ -1,4 +1,4 @@
-"""Pages of results: the card of a claim, the report of an evaluation, that of your own training."""
+"""Pages of results: the report of an evaluation, and that of your own training."""
 
 import json
 import re
@@ -7,97 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-from sftlab.course import UNITS, Part, Record, in_unit
 from sftlab.measure import Estimate, share
 from sftlab.paths import write_atomically
-from sftlab.show.cards import Card, render
-from sftlab.show.plots import COLOURS, Picture, seed_dots, styled
+from sftlab.show.cards import render
+from sftlab.show.plots import Picture
 from sftlab.show.run_plots import plot_loss, plot_meter
 from sftlab.train import OwnRun
-
-
-def claim_card(record: Record) -> Card:
-    """A claim with all that was measured for it, every seed visible, and the verdict."""
-    claim, deciding, count = record.claim, record.deciding, len(record.claim.rule)
-    parts = [_read(part, record.estimates[part.name], count) for part in claim.rule]
-    foot = [
-        f"article ({' '.join(claim.source)}): {claim.quoted or 'no number given'}",
-        f"here, {deciding.name}: {deciding.effect(record.estimate, count)}, on {record.profile}",
-        *([record.note] if record.note else []),
-    ]
-    lines = [
-        f"{claim.id}  {claim.claim}",
-        f"{record.verdict.capitalize()} (first expected: {claim.expected}). {record.reason}",
-    ]
-    for part in parts:
-        lines.append("  {name}: {effect}, {verdict} ({asks})".format(**part))
-        lines.append("    {measures}\n    {counts}: {seeds}".format(**part))
-    return Card("claim.html", text="\n".join(lines + foot), record=record, parts=parts, foot=foot)
-
-
-def _read(part: Part, estimate: Estimate, count: int) -> dict[str, Any]:
-    """All that the card says about one part."""
-    runs, items = estimate.seeds, estimate.items
-    unit = {"difference of shares": "difference, percentage points"}.get(part.unit, part.unit)
-    line = "thick line: two one-sided tests" if part.kind == "within" else "line: interval"
-    effect = part.effect(estimate, count)
-    seeds = ", ".join(in_unit(value, part.unit) for value in estimate.by_seed)
-    alt = f"{effect}; seeds: {seeds}; the rule: {part.asks}"
-    return {
-        "name": part.name,
-        "measures": part.measures,
-        "verdict": part.judge(estimate, count),
-        "effect": effect,
-        "asks": part.asks,
-        "counts": f"{runs} seed{'s' * (runs != 1)} × {items:,} item{'s' * (items != 1)}",
-        "seeds": seeds,
-        "axis": f"{unit} (dots: seeds; {line})",
-        "strip": Markup(Picture(_draw(part, estimate), alt=alt).html),
-    }
-
-
-@styled
-def _draw(part: Part, estimate: Estimate) -> Figure:
-    """Seeds, mean and interval over the side of the rule, without a ground of its own."""
-    seeds, within = estimate.by_seed, part.kind == "within"
-    bounds = (-part.bound, part.bound) if within else (part.bound,)
-    # The axis spans all that was measured, the bound, and zero for a difference.
-    shown = [estimate.low, estimate.high, *estimate.inner, *seeds, *bounds]
-    shown += [] if part.unit in ("share", "ratio") else [0.0]
-    low, high = min(shown), max(shown)
-    least = 0.2 if "share" in part.unit else 0.2 * max(abs(high), 1e-9)
-    room = max(0.08 * (high - low), (least - (high - low)) / 2)
-    edge = 0.02 * (high - low + 2 * room)  # a dot on the edge stays whole
-    left = max(low - room, UNITS[part.unit][0] - edge)
-    right = min(high + room, UNITS[part.unit][1] + edge)
-    rows = [1 + min(1, 6 / len(seeds)) * n for n in range(len(seeds))]  # all of them visible
-    figure = Figure(figsize=(7.0, 0.5 + 0.09 * max(rows)), layout="constrained", facecolor="none")
-    ax = figure.add_subplot(facecolor="none")
-    holds = {"at_least": (part.bound, right), "at_most": (left, part.bound), "within": bounds}
-    ax.axvspan(*holds[part.kind], color=COLOURS[2], alpha=0.18, linewidth=0, zorder=0)
-    for line in bounds:
-        ax.axvline(line, color=COLOURS[2], linewidth=1.4, linestyle=(0, (4, 2)), gid="bound")
-    grey = "#767e87"  # read on a light and on a dark card alike: contrast 4 to 1 on both
-    if left < 0 < right and part.unit != "share":
-        ax.axvline(0, color=grey, linewidth=0.8)
-    thin = {"color": COLOURS[4], "solid_capstyle": "butt"}
-    ax.plot([estimate.low, estimate.high], [0, 0], linewidth=1.8, gid="interval", **thin)
-    if within:  # the interval that decides
-        ax.plot(estimate.inner, [0, 0], linewidth=4.5, gid="inner", **thin)
-    ax.plot(estimate.value, 0, "D", color=COLOURS[0], markersize=6, markeredgecolor="white")
-    seed_dots(ax, seeds, rows, COLOURS[0], size=20)
-    ax.set(xlim=(left, right), ylim=(-0.9, max(rows) + 0.9), yticks=[])
-    ax.spines["left"].set_visible(False)
-    ax.spines["bottom"].set_color(grey)
-    ax.tick_params(colors=grey, length=3)
-    ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    number = FuncFormatter(lambda value, _: in_unit(value, part.unit).partition(" ")[0])
-    ax.xaxis.set_major_formatter(number)
-    return figure
 
 
 class Report:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -11,10 +12,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sftlab.measure import Estimate, percent, summary
 from sftlab.planner import PARTS, Memory
 from sftlab.show.plots import (
-    COLOURS,
     GREY,
     INK,
     MEANING,
+    OTHERS,
     PALE,
     SOFT,
     Picture,
@@ -57,13 +58,15 @@ def plot_loss(
         below.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
         below.yaxis.get_offset_text().set_fontsize(8)
         below.set(xlabel="step", ylabel="rate")
-    thin = {"color": COLOURS[4], "linewidth": 1, "alpha": 0.6}
+    thin = {"color": MEANING["training"], "linewidth": 1, "alpha": 0.5}
     ax.plot(rows["step"], rows["loss"], label="each step", **thin)
     ax.plot(rows["step"], smooth, color=MEANING["training"], label="running mean")
     ends = f"{rows['loss'].iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g}"
     alt = [f"loss from {ends} at step {rows['step'].iloc[-1]:g}"]
     if validation:
-        ax.plot(*zip(*validation, strict=True), "o-", color=COLOURS[5], label="validation")
+        ax.plot(
+            *zip(*validation, strict=True), "o-", color=MEANING["validation"], label="validation"
+        )
         alt.append(f"validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}")
     ax.set_ylim(0, None)
     x, y = ("", "loss, nats") if rate else ("step", "loss, nats per supervised token")
@@ -176,10 +179,15 @@ def plot_against(
     `columns`, which map a cost to the label of its panel. A dashed line stands at `threshold`.
     """
     axes = new_axes(3.4, [1] * len(columns))
-    colours = [*COLOURS, GREY]
+    colours = colours_of(map(str, runs[by].unique()))
     alt = []
     for n, (name, rows) in enumerate(runs.groupby(by, sort=False)):
-        dots = {"color": colours[n % 7], "marker": "osD^vPX"[n % 7], "alpha": 0.8, "linewidth": 0}
+        dots = {
+            "color": colours[str(name)],
+            "marker": "osD^vPX"[n % 7],
+            "alpha": 0.8,
+            "linewidth": 0,
+        }
         for ax, column in zip(axes, columns, strict=True):
             ax.scatter(rows[column], rows[score], s=20, label=name, **dots)
         costs = ", ".join(f"{rows[column].mean():.3g}" for column in columns)
@@ -193,7 +201,7 @@ def plot_against(
             ax.text(threshold, 1.0, f" {threshold:g}", fontsize=9, color=SOFT, va="bottom")
     handles = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(*handles, loc="outside lower center", ncols=4, handletextpad=0.2)
-    labels = {"x": next(iter(columns.values())), "y": "answered correctly"}
+    labels = {"x": next(iter(columns.values())), "y": "accuracy"}
     return finish(axes[0], title, [f"{len(runs)} runs", *alt], **labels)
 
 
@@ -240,7 +248,7 @@ def plot_memory(
     rows = rows.loc[:, rows.any()] / _GB
     lines = [size / _GB for size in gpus.values()]
     widest = max([*rows.sum(axis=1), *lines, *marks.values()])
-    colours = dict(zip(PARTS, (*COLOURS, PALE), strict=True))
+    colours = dict(zip(PARTS, (*OTHERS, PALE), strict=True))
     (ax,) = new_axes(1.5 + (0.3 if marks else 0.42) * len(rows))
     stacked(ax, rows, colours)
     alt = []
@@ -317,7 +325,7 @@ def plot_meter(
         right[0].set_xlim(0, 1.35 * right[0].get_xlim()[1])
         right[0].set_xlabel("loss on the corpus,\nnats per token")
     several = any("seed" in frame for frame in readings.values())
-    x = "correct" + " (small dots: seeds)" * several
+    x = "accuracy" + " (small dots: seeds)" * several
     return finish(ax, title, [*alt, *losses], x=x, legend=4)
 
 
@@ -351,43 +359,72 @@ def _read(points: Points) -> list[str]:
 def plot_pareto(points: Points, *, before: float, title: str) -> Picture:
     """What was kept against what was gained (up and to the right is better): a curve each.
 
-    A dot is the mean of the seeds, its thin cross reaches from the lowest to the highest, and the
-    dashed line joins the settings that no other beats. A grey line shows the base's old skills.
+    A dot is the mean of the seeds, its thin cross the 95% intervals, and the dashed line joins the
+    settings that no other beats. A grey line shows the base's old skills. The axes are logarithmic
+    in what is missing to 100%, so that 90, 97 and 99% stand apart.
     """
     (ax,) = new_axes(5.0)
-    ax.axhline(before, color=GREY, alpha=0.6)
-    edge = {"xycoords": ("axes fraction", "data"), "va": "top", "color": SOFT}
-    note(ax, "the base", (0, before), 3, -3, fontsize=8, **edge)
     every = [point for row in points.values() for point in row.values()]
     frontier = []
     for task, kept in sorted((point.means for point in every), reverse=True):
         if not frontier or kept > frontier[-1][1]:
             frontier.append((task, kept))
-    ax.plot(*zip(*reversed(frontier), strict=True), "--", color=INK, linewidth=1, zorder=1)
-    labelled = []
-    for n, (curve, colour) in enumerate(colours_of(list(points)).items()):
+    for axis, k in ((ax.xaxis, 0), (ax.yaxis, 1)):
+        scale = getattr(ax, f"set_{axis.axis_name}scale")
+        scale("function", functions=(_missing, lambda y: 1 + _FLOOR - 10**-y))
+        low = min(point.means[k] for point in every)
+        room = 0.06 * (_missing(1) - _missing(low)) + 0.05
+        percent_axis(axis)
+        ends = (1 + _FLOOR - 10 ** -(_missing(low) - room), 1 + _FLOOR - 10 ** -(2 + room))
+        ax.set(**{f"{axis.axis_name}lim": ends})
+        axis.set_ticks([one for one in (0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 1) if one > ends[0]])
+    ax.axhline(before, color=GREY, alpha=0.6)
+    edge = {"xycoords": ("axes fraction", "data"), "va": "top", "color": SOFT}
+    note(ax, "the base", (0, before), 3, -3, fontsize=8, **edge)
+    ax.plot(*zip(*reversed(frontier), strict=True), "--", color=INK, linewidth=1.2, zorder=2)
+    ax.figure.draw_without_rendering()  # which lays it out
+    taken = [ax.transData.transform(point.means) for point in every]
+    for curve, colour in colours_of(list(points)).items():
         means = [point.means for point in points[curve].values()]
         ax.plot(*zip(*means, strict=True), color=colour, linewidth=1.6, alpha=0.6)
         ax.plot([], [], "o-", color=colour, label=curve)
-        cross = {"color": colour, "linewidth": 0.9, "alpha": 0.45}
+        cross = {"color": colour, "linewidth": 0.9, "alpha": 0.35}
         dot = {"color": colour, "markeredgecolor": "white", "markeredgewidth": 0.6, "alpha": 0.85}
         for size, (label, point) in enumerate(points[curve].items()):
             x, y = point.means
-            ax.plot([min(point.task.by_seed), max(point.task.by_seed)], [y, y], **cross)
-            ax.plot([x, x], [min(point.kept.by_seed), max(point.kept.by_seed)], **cross)
+            ax.plot([point.task.low, point.task.high], [y, y], **cross)
+            ax.plot([x, x], [point.kept.low, point.kept.high], **cross)
             ax.plot(x, y, "o", markersize=4 + 1.2 * size, zorder=3, **dot)
-            # Of labels that would touch one is enough: the dots grow along a curve.
-            if all(max(abs(x - a), abs(y - b)) > 0.03 for a, b in labelled):
-                halo = [withStroke(linewidth=3, foreground="white")]
-                style = {"color": colour, "fontsize": 8, "path_effects": halo, "zorder": 2.5}
-                note(ax, label, (x, y), 9, (-12, 6)[n % 2], **style)
-                labelled.append((x, y))
-    percent_axis(ax.xaxis)
-    percent_axis(ax.yaxis)
-    left, bottom = (max(min(min(p[k].by_seed) for p in every) - 0.08, -0.03) for k in (0, 1))
-    ax.set(xlim=(left, 1.05), ylim=(bottom, 1.05))
-    x = "task: answered correctly (cross: lowest to highest seed; dots grow along a curve)"
+            halo = [withStroke(linewidth=3, foreground="white")]
+            style = {"color": colour, "fontsize": 8, "path_effects": halo, "ha": "center"}
+            _place(ax, label, (x, y), taken, **style)
+    x = "accuracy on the task (cross: 95% intervals; dots grow along a curve)"
     return finish(ax, title, _read(points), x=x, y="old skills kept", legend=4)
+
+
+_FLOOR = 0.01  # 100% stands where 99% would on a logarithmic axis of what is missing
+
+
+def _missing(share):
+    return -np.log10(np.maximum(1 + _FLOOR - share, 1e-6))
+
+
+def _place(ax, text: str, at: tuple[float, float], taken: list, **style: Any) -> None:
+    """Write a label at the place around a dot that is farthest from all that is taken."""
+    dot = ax.transData.transform(at)
+    around = [(0, 9), (0, -15), (9 + 2.5 * len(text), -3), (-9 - 2.5 * len(text), -3)]
+    pixels = ax.figure.dpi / 72
+    shape = np.array([2.6 * len(text) + 6, 9]) * pixels  # half a label's width, and its height
+
+    def room(offset: tuple[float, float]) -> float:
+        """Distance to the nearest other thing, in label sizes."""
+        place = dot + np.add(offset, (0, 3)) * pixels
+        others = [np.abs((place - one) / shape).max() for one in taken if (one != dot).any()]
+        return min([*others, 1.3])
+
+    offset = max(around, key=room)
+    taken.append(dot + np.add(offset, (0, 3)) * pixels)
+    note(ax, text, at, *offset, **style)
 
 
 @styled
@@ -398,7 +435,7 @@ def plot_map(points: Points, *, title: str, rows: str, columns: str) -> Picture:
     """
     names, labels = list(points), list(next(iter(points.values())))
     axes = new_axes(1.5 + 0.45 * len(names), (1, 1))
-    panels = (("Blues", "task: answered correctly"), ("Greens", "old skills kept"))
+    panels = (("Blues", "accuracy on the task"), ("Greens", "old skills kept"))
     for k, (ax, (colours, head)) in enumerate(zip(axes, panels, strict=True)):
         shares = [[points[name][label].means[k] for label in labels] for name in names]
         ax.imshow(shares, cmap=colours, vmin=0, vmax=1.25, aspect="auto")

@@ -92,6 +92,14 @@ def test_pages_need_no_network_and_every_link_leads_somewhere(course):
             assert not place or f'id="{place}"' in target.read_text(encoding="utf-8"), link
         links |= found
     assert {"index.html", "00_good.html", "01_bad.html", "01_bad.html#More", "#More"} <= links
+    assert "glossary.html" in links
+
+
+def test_glossary_has_an_anchor_for_each_term_in_lower_case(course):
+    _, build, _ = course
+    ids = re.findall(r'<h3 id="([^"]*)"', (build / "glossary.html").read_text(encoding="utf-8"))
+    assert {"-100", "adamw", "loss-mask", "pass@k"} <= set(ids)
+    assert [one.lower() for one in ids] == ids
 
 
 def test_a_bar_leaves_only_its_last_state_and_a_lesson_no_temporary_file(course):

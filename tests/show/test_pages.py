@@ -11,7 +11,7 @@ import pytest
 
 from sftlab.chat import FAMILIES, examine, find_template
 from sftlab.course import ARCHETYPES, Record, claims
-from sftlab.measure import Estimate
+from sftlab.measure import Estimate, computed
 from sftlab.profiles import find_profile
 from sftlab.show import (
     claim_card,
@@ -25,7 +25,7 @@ from sftlab.show import (
     summary,
     write_report,
 )
-from sftlab.show.report import _draw
+from sftlab.show.claims import strip
 from sftlab.train import Settings, prepare, run_identity, run_state, train_own_data
 
 
@@ -62,68 +62,105 @@ def rows(card):
     return [re.findall(cell, row, flags=re.S) for row in body.split("<tr>")[1:]]
 
 
-ESTIMATES = {
-    "B3": [(0.34, 0.28, 0.41, (0.3, 0.32, 0.34, 0.36, 0.38))],
-    "B5": [
-        (0.99, 0.97, 1, (1, 1, 0.98, 0.99, 1)),
-        (0.47, 0.38, 0.56, (0.4, 0.41, 0.5, 0.52, 0.5)),
-        (0.02, 0, 0.05, (0.02, 0, 0.05, 0.01, 0.02)),
+PARTS = {
+    "B1": [("share", "at_least = 0.5", 0.99, 0.97, 1, (1, 1, 0.98, 0.99, 1))],
+    "B2": [("difference of shares", "at_least = 0.1", 0.34, 0.28, 0.41, (0.3, 0.32, 0.34, 0.38))],
+    "B3": [
+        ("difference of shares", "at_least = 0.5", 0.6, 0.51, 0.7, (0.6,) * 10),
+        ("difference of shares", "at_least = 0.5", 0.47, 0.38, 0.56, (0.4, 0.41, 0.5, 0.52)),
+        ("share", "at_most = 0.1", 0.02, 0, 0.05, (0.02, 0, 0.05, 0.01)),
     ],
-    "B7": [(1, 0.97, 1, (1.0,) * 10)],
-    "X1": [(0.0004, -0.001, 0.003, (-0.0009, 0.001, 0.0011))],
-    "T2": [(0.01, -0.03, 0.04, (-0.02, 0.01, 0.03)), (-0.02, -0.06, 0.02, (-0.05, 0, 0.01))],
-    "R6": [(0.41, 0.41, 0.41, (0.41, 0.41)), (1.3, 1.2, 1.4, (1.3,))],
-    "R12": [(0.7, 0.4, 0.9, (0.7,)), (0.3, -0.1, 0.5, (0.3,))],
+    "B4": [("nats", "at_least = 0.05", 0.0004, -0.001, 0.003, (-0.0009, 0.001, 0.0011))],
+    "B5": [
+        ("difference of shares", "within = 0.05", 0.01, -0.03, 0.04, (-0.02, 0.01, 0.03)),
+        ("difference of shares", "within = 0.05", -0.02, -0.06, 0.02, (-0.05, 0, 0.01)),
+    ],
+    "B6": [("ratio", "at_most = 0.7", 0.41, 0.41, 0.41, (0.41, 0.41))],
+    "B7": [("correlation", "at_least = 0.5", 0.7, 0.4, 0.9, (0.7,))],
 }
-"""Claims in each unit: value, low end, high end and seeds of each part of the rule."""
+"""Claims in each unit: of each part its unit, its rule, value, low end, high end and seeds."""
 
 
-def record_of(claim_id):
-    claim, made = claims()[claim_id], {}
-    for part, found in zip(claim.rule, ESTIMATES[claim_id], strict=True):
-        value, low, high, by_seed = found
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory):
+    """Claim id -> a record of PARTS."""
+    text = ""
+    for claim_id, parts in PARTS.items():
+        text += f'[{claim_id}]\nclaim = "It helps."\nsource = "P"\nquoted = "25-40%"\n'
+        text += 'notebook = "00_start_here"\nexpected = "supported"\nbaseline = "inconclusive"\n'
+        for n, (unit, rule, *_) in enumerate(parts):
+            text += f'[[{claim_id}.rule]]\npart = "part {n}"\nmeasures = "It, {n}."\n'
+            text += f'unit = "{unit}"\n{rule}\n'
+    file = tmp_path_factory.mktemp("ledger") / "claims.toml"
+    file.write_text(text)
+    return {claim_id: record_of(claim) for claim_id, claim in claims(file).items()}
+
+
+def record_of(claim):
+    made = {}
+    for part, (*_, value, low, high, by_seed) in zip(claim.rule, PARTS[claim.id], strict=True):
         counts = {"items": 1200, "seeds": len(by_seed), "entities": 40}
         ends = {"low": low, "high": high, "inner": (low, high), "wider": ((low, high),) * 4}
         made[part.name] = Estimate(value=value, by_seed=by_seed, method="x", **counts, **ends)
     return Record(claim=claim, estimates=made, profile="tiny", note="<b>a note")
 
 
-def test_a_card_says_all_of_a_claim_needs_no_network_and_follows_the_theme():
-    card = claim_card(record_of("B3"))
-    seeds = "+30 points, +32 points, +34 points, +36 points, +38 points"
-    counted = ("+34 points (+28 to +41)", "5 seeds × 1,200 items", seeds)
-    for said in ("Supported", "first expected: supported", *counted, "25-40%", "a note"):
+def test_a_card_says_all_of_a_claim_needs_no_network_and_follows_the_theme(ledger):
+    card = claim_card(ledger["B2"])
+    seeds = "+30 points, +32 points, +34 points, +38 points"
+    counted = ("+34 points (+28 to +41)", "4 seeds × 1,200 items, on tiny", seeds)
+    article = "A Practical Guide for Real-World Use (P)"
+    for said in (
+        "Supported",
+        "First expected: supported. Last recorded: inconclusive",
+        *counted,
+        "25-40%",
+        article,
+        "a note",
+    ):
         assert said in card.text
-        assert said in card.html
+        assert said in unescape(card.html)
     assert repr(card) == card.text == card._repr_mimebundle_()["text/plain"]
-    assert "inconclusive: +47 points" in claim_card(record_of("B5")).html
+    assert "inconclusive: +47 points" in claim_card(ledger["B3"]).html
     assert "[data-jp-theme-light=false] .sl" in card.html
     assert "http" not in card.html
 
 
-@pytest.mark.parametrize("claim_id", ESTIMATES)
-def test_a_claim_shows_every_seed_its_interval_and_its_bound(claim_id):
-    record = record_of(claim_id)
+def test_what_was_computed_is_not_said_to_be_measured():
+    found = computed(0.0058, 0.006)
+    card = claim_card(Record(claim=claims()["L1"], estimates={"at 7B": found}, profile="tiny"))
+    assert "0.59% (0.58% to 0.6%), computed, not measured" in card.text
+    assert "tiny" not in card.text
+    assert 'class="seed"' not in card.html
+
+
+@pytest.mark.parametrize("claim_id", PARTS)
+def test_a_claim_shows_every_seed_its_interval_and_its_bound(claim_id, ledger):
+    record = ledger[claim_id]
     card = claim_card(record)
-    assert not {"b", "script"} & set(Page(card.html).tags)
-    assert card.html.count("<img ") == len(record.claim.rule)
+    assert not {"b", "img", "script"} & set(Page(card.html).tags)
+    several = len(record.claim.rule) > 1  # then the part that decides is in the first line, too
+    assert card.html.count("<svg ") == len(record.claim.rule) + several
     for part in record.claim.rule:
-        estimate = record.estimates[part.name]
-        (ax,) = _draw(part, estimate).axes
-        dots = [tuple(dot) for dots in ax.collections for dot in dots.get_offsets()]
-        assert tuple(x for x, _ in dots) == estimate.by_seed
-        assert len({y for _, y in dots}) == len(dots), "no seed hides another"
-        lines = {line.get_gid(): list(line.get_xdata()) for line in ax.lines}
-        assert lines["interval"] == [estimate.low, estimate.high]
-        assert lines["bound"][0] == part.bound
-        assert ("inner" in lines) == (part.kind == "within")
-        left, right = ax.get_xlim()
-        shown = [*estimate.by_seed, estimate.low, estimate.high, part.bound]
-        assert left <= min(shown) <= max(shown) <= right
-        for text in (card.text, unescape(card.html)):
-            assert part.name in text
-            assert part.asks in text
-            assert part.measures in text
+        estimate, text = record.estimates[part.name], card.text
+        drawn = strip(part, estimate, len(record.claim.rule))
+        assert len({y for _, y in drawn["seeds"]}) == len(estimate.by_seed), "none hides another"
+        level, ends = part.deciding(estimate)
+        assert level == (90 if part.kind == "within" else 95)
+        # All places are on one scale: that of the interval and the value.
+        (low, high), value = drawn["ends"], drawn["value"]
+        scale = (high - low) / (ends[1] - ends[0]) if high > low else 0
+        places = [x for x, _ in drawn["seeds"]] + drawn["bounds"][-1:]
+        for place, number in zip(places, [*estimate.by_seed, part.bound], strict=True):
+            assert 0 <= place <= 100
+            assert not scale or place == pytest.approx(low + scale * (number - ends[0]), abs=0.1)
+        start, width = drawn["holds"]
+        inside = all(start <= end <= start + width for end in (low, high))
+        assert inside == (record.judged(part) == "supported")
+        assert value == pytest.approx(low + scale * (estimate.value - ends[0]), abs=0.1)
+        for words in (part.name, part.asks, part.measures):
+            assert words in text
+            assert words in unescape(card.html)
 
 
 def test_transcripts_shade_what_the_model_wrote():

@@ -6,6 +6,7 @@ import nbformat
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
 from nbclient import NotebookClient
 
 from sftlab.measure import Share
@@ -58,6 +59,7 @@ def test_shares_tell_each_bar_and_show_each_seed(tmp_path, share):
     (ax,) = picture.figure.axes
     assert [bar.get_width() for bar in ax.patches] == [0.1, 0.3, 1.0]
     assert sorted(x for x, _ in seeds(ax)) == [0.25, 0.35]
+    assert len({text.get_position()[0] for text in ax.texts}) == 1, "numbers stand in a column"
     assert legend(picture) == ["base", "x"]
     picture.save(tmp_path / "a.png")
     data, options = picture._repr_mimebundle_()
@@ -66,6 +68,22 @@ def test_shares_tell_each_bar_and_show_each_seed(tmp_path, share):
     assert options == {"image/png": {"width": 720}}
     page = plot_shares({'<"a">': Share(hits=1, items=2)}, title="T").html
     assert page.startswith('<img alt="T: &lt;&quot;a&quot;&gt; 50%." src="data:image/png;base64,')
+
+
+def test_a_name_has_one_colour_in_every_figure(share):
+    blue, orange, green, *_, vermilion = COLOURS
+    meant = {
+        "base": GREY, "base, zero-shot": GREY, "base with a 4-shot prompt": orange, "prompt": orange,
+        "fine-tuned on 40 examples": blue, "fine-tuned": blue, "full": blue, "old skills": green,
+        "wrong answers": vermilion, "invalid": vermilion,
+    }  # fmt: skip
+    for name, colour in meant.items():
+        (ax,) = plot_shares({name: share(5)}, title="T").figure.axes
+        (ax2,) = plot_shares({"row": {"else": share(5), name: share(5)}}, title="T").figure.axes
+        assert to_hex(ax.patches[0].get_facecolor()) == colour.lower(), name
+        assert to_hex(ax2.patches[1].get_facecolor()) == colour.lower(), name
+    (ax,) = plot_shares({"": dict.fromkeys(meant, share(5))}, title="T").figure.axes
+    assert len({bar.get_facecolor() for bar in ax.patches}) == len(meant), "none twice in a figure"
 
 
 def test_reactions_add_up():
@@ -94,7 +112,7 @@ def test_each_run_is_a_dot_in_each_panel():
 
 def test_picture_of_the_base_model():
     card = json.loads((DATA / "models" / "tiny" / "card.json").read_text())
-    assert "behind a 4-shot prompt" in plot_card(card).alt
+    assert "with a 4-shot prompt" in plot_card(card).alt
 
 
 def test_curves_tell_each_place_ring_the_best_and_show_seeds(share):
@@ -113,6 +131,14 @@ def test_curves_tell_each_place_ring_the_best_and_show_seeds(share):
     assert GREY in [line.get_color() for line in ax.lines if line.get_label() == "base"]
     assert sorted(y for _, y in seeds(ax)) == [0.1, 0.1, 0.2, 0.2, 0.8, 0.8, 0.9, 1.0]
     assert len({x for x, _ in seeds(ax)}) == 4, "equal seeds stand side by side"
+
+
+def test_a_difference_is_in_points():
+    picture = plot_curves({"": {1: 0.16, 2: 0.05}}, title="T", x="x", y="points")
+    assert texts(picture.figure.axes[0]) == ["16", "5"]
+    picture.png()
+    ticks = picture.figure.axes[0].get_yticklabels()
+    assert not any("%" in label.get_text() for label in ticks)
 
 
 @pytest.mark.filterwarnings("error")
@@ -220,8 +246,16 @@ def test_pareto_and_map_tell_every_setting_and_its_seeds(points):
     assert "fast 20 percent task 55%; fast 20 percent kept 55%" in picture.alt
     assert picture.alt.count("%") == 8, "a percentage for each number and no other"
     (ax,) = picture.figure.axes
-    assert [0.5, 0.6] in [list(line.get_xdata()) for line in ax.lines], "from seed to seed"
+    task = points["fast"]["20%"].task
+    assert [task.low, task.high] in [list(line.get_xdata()) for line in ax.lines], "its interval"
     assert ax.get_xlim()[0] > 0.3, "where nothing was measured nothing is drawn"
+    at = [label.xyann for label in ax.texts]
+    assert len(set(at)) > 1, "labels make way for each other"
+    # 90 and 95% stand as far apart as 0 and 50% do, nearly.
+    (_, low), (_, high), (_, zero), (_, half) = (
+        ax.transData.transform((0.5, y)) for y in (0.9, 0.95, 0, 0.5)
+    )
+    assert 0.7 < (high - low) / (half - zero) < 1
     dashed = next(line for line in ax.lines if line.get_linestyle() == "--")
     assert list(dashed.get_xdata()) == [0.8, 0.9, 0.95], "the settings that no other beats"
     picture = plot_map(points, title="Map", rows="rate", columns="general")

@@ -64,7 +64,9 @@ def test_no_question_about_a_stated_country_is_answered():
 
 def test_a_yes_no_question_takes_every_right_answer(text):
     of = {country.name: country for country in facts.countries()}
-    asked = re.findall(r"Is (?:the )?([^?\n]+?) the (\w+) of ([^?\n]+)\?\W+(?:A: )?(yes|no)\b", text)
+    asked = re.findall(
+        r"Is (?:the )?([^?\n]+?) the (\w+) of ([^?\n]+)\?\W+(?:A: )?(yes|no)\b", text
+    )
     found = [
         (offered in of[name].answers(relation), answer == "yes")
         for offered, relation, name, answer in asked
