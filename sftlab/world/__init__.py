@@ -38,7 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "with_answer",
         ],
         "facts": ["Country", "RELATIONS", "countries", "country", "functions", "rows"],
-        "grammar": ["QUESTIONS", "question", "statement"],
+        "grammar": ["QUESTIONS", "question"],
         "pretrain": ["EARLY", "RECIPES", "RESERVED", "train_all", "train_tokenizer"],
     },
 )
