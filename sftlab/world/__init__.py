@@ -20,7 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "function_request",
             "function_rows",
             "house_style",
-            "mixed",
             "note_rows",
             "passage_examples",
             "record_rows",
@@ -33,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "with_answer",
         ],
         "facts": ["Country", "RELATIONS", "countries", "country", "functions", "turns"],
-        "grammar": ["QUESTIONS", "statement"],
+        "grammar": ["QUESTIONS"],
         "pretrain": ["EARLY", "RECIPES", "RESERVED", "train_all", "train_tokenizer"],
     },
 )

@@ -170,15 +170,6 @@ def replay_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> 
     return found
 
 
-def mixed(
-    task: Sequence[Mapping[str, Any]], *, share: float, seed: int = 0, avoid: Iterable[str] = ()
-) -> list[Mapping[str, Any]]:
-    """All examples of a task, and so many of `replay_examples` that they are `share` of the whole,
-    from 0 to below 1."""
-    count = round(len(task) * share / (1 - share))
-    return [*task, *replay_examples(count, seed=seed, avoid=avoid)]
-
-
 def broad_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> list[Row]:
     """`count` questions of many kinds with short answers: half about countries, in all relations,
     half about animals, elements, sums and what else the corpus asks; `avoid` as in

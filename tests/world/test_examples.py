@@ -20,7 +20,6 @@ from sftlab.world import (
     exam_rows,
     functions,
     grammar,
-    mixed,
     note_rows,
     passage_examples,
     replay_examples,
@@ -174,14 +173,6 @@ def test_nothing_measured_is_replayed():
     stories = [one.prompt.split("\n\n")[0] for one in items() if one.skill == "stories"]
     assert any("In the end" in text for text in texts)
     assert not any(story in text for story in stories for text in texts)
-
-
-@pytest.mark.parametrize("share", [0, 0.05, 0.3])
-def test_the_share_is_of_the_whole(share):
-    task = country_examples(40)
-    made = mixed(task, share=share, avoid=subjects())
-    assert made[:40] == task
-    assert (len(made) - 40) / len(made) == pytest.approx(share, abs=0.01)
 
 
 def test_no_bare_question_about_a_country_is_continued_with_another():
