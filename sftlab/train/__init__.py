@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "run_state",
             "train_own_data",
         ],
-        "run": ["RunError", "load_run"],
+        "run": ["Run", "RunError", "load_run"],
         "settings": ["Settings", "SettingsError"],
         "trainer": ["Batches", "POOL", "make_trainer", "quick_attention", "supervised_loss"],
     },
