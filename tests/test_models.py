@@ -96,7 +96,7 @@ def test_names_folders_and_hub_ids_are_found(tmp_path, hub_cache, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = find_profile("model")
     assert (found.name, found.source, found.on_hub) == ("model", str(folder.resolve()), False)
-    assert found.rate_full == 7e-4
+    assert found.rate_full == 4e-4
     assert find_profile(folder) == find_profile(str(folder))
     monkeypatch.chdir("/")  # a run remembers its base: the source is absolute
     assert profiles.local_folder(found) == folder.resolve()
