@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "planner": ["preflight"],
         "train": ["Settings", "finetune", "load_run"],
-        "sweeps": ["Experiment", "sweep"],
+        "sweeps": ["Experiment"],
         "course": ["record", "start_lesson"],
         "show": [
             "claim_card",

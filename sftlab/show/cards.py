@@ -82,21 +82,16 @@ def _transcript(parts: Sequence[tuple[str, str, str]]) -> Card:
 
 
 def side_by_side(
-    names: Sequence[str],
-    messages: Messages,
-    *,
-    tokenizer: Any = None,
-    add_generation_prompt: bool = False,
+    names: Sequence[str], messages: Messages, *, add_generation_prompt: bool = False
 ) -> Card:
     """One conversation in several templates (whatever `find_template` knows), one a row.
 
     Bold are the tokens that the template writes, shaded what training would supervise, `↵` is a
-    line break; a refusal stands in its row. Bos and eos are the tokenizer's, which counts the
-    tokens; without it those of the published families are written and nothing is counted.
+    line break; a refusal stands in its row.
     """
     rows = []
     for name in names:
-        template = find_template(name, tokenizer=tokenizer)
+        template = find_template(name)
         try:
             text = template.render(messages, add_generation_prompt=add_generation_prompt)
             answered = any(message["role"] == "assistant" for message in messages)
@@ -104,9 +99,8 @@ def side_by_side(
         except TemplateError as error:
             # The template's own words out of the message.
             said = str(error).partition("): ")[2].partition(";")[0] or str(error)
-            rows.append([template.name, Markup("<em>refused: {}</em>").format(said), ""])
+            rows.append([template.name, Markup("<em>refused: {}</em>").format(said)])
             continue
-        count = len(tokenizer(text, add_special_tokens=False)["input_ids"]) if tokenizer else ""
         family = FAMILIES[name].control_tokens if name in FAMILIES else ()
         bold = dict.fromkeys([*family, template.bos_token, template.eos_token])
         parts, learned = [], {(span.start, span.end) for span in spans}
@@ -118,10 +112,8 @@ def side_by_side(
             part = part.replace("\n", '<i class="break">↵</i>\n')
             parts.append(f"<mark>{part}</mark>" if (start, end) in learned else part)
         painted = Markup(f'<div class="text">{"".join(parts)}</div>')
-        rows.append([template.name, painted, str(count)])
-    head = ["template", "text", "tokens"][: 3 if tokenizer else 2]
-    rows = [row[: len(head)] for row in rows]
-    return table(head, rows, label="One conversation in several templates")
+        rows.append([template.name, painted])
+    return table(["template", "text"], rows, label="One conversation in several templates")
 
 
 def findings(*diagnoses: Diagnosis) -> Card:

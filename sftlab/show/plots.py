@@ -1,4 +1,4 @@
-"""Plots of scores: bars, curves, methods. Each function returns a `Picture`.
+"""Plots of scores: bars and curves. Each function returns a `Picture`.
 
 All plots of the course share one grammar:
 
@@ -155,7 +155,7 @@ def name_rows(ax, names: Iterable[str]) -> None:
     ax.invert_yaxis()
 
 
-def _bar(ax, found: Estimate | Share, y: float, height: float, colour: str, size: float) -> str:
+def _bar(ax, found: Estimate | Share, y: float, height: float, colour: str) -> str:
     """A bar with its interval, seeds and number; returns the number as text."""
     estimate = isinstance(found, Estimate)
     low, high = (found.low, found.high) if estimate else found.interval
@@ -167,7 +167,7 @@ def _bar(ax, found: Estimate | Share, y: float, height: float, colour: str, size
     seed_dots(ax, seeds, spread)
     text = percent(found.value)
     # All numbers in one column, where none is taken for the end of an interval.
-    ax.text(1.035, y, text, fontsize=size, va="center")
+    ax.text(1.035, y, text, fontsize=9, va="center")
     return text
 
 
@@ -193,7 +193,7 @@ def plot_shares(
             if name in row:
                 at = y + (n - (len(colours) - 1) / 2) * step
                 colour = colour if name else colour_of(label) or BLUE
-                number = _bar(ax, row[name], at, step * 0.86, colour, 9)
+                number = _bar(ax, row[name], at, step * 0.86, colour)
                 alt.append(f"{label} {name} {number}".replace("  ", " "))
                 seeds = "; dots: seeds" if getattr(row[name], "seeds", 1) > 1 else seeds
     percent_axis(ax.xaxis)
@@ -238,14 +238,11 @@ def plot_curves(
     y: str = "accuracy",
     log: bool = True,
     best: Mapping[str, float] | None = None,
-    marked: Sequence[float] = (),
-    wanted: float | None = None,
 ) -> Picture:
     """Shares against a number such as a learning rate: a line each, with its band and its seeds.
 
     `curves` maps a name to places on the x axis and their shares; the numbers of a single curve
-    are written next to its points. `best` maps a name to a place to mark with a ring; `marked` are
-    places with a dotted line, `wanted` is a share with a dashed one.
+    are written next to its points. `best` maps a name to a place to mark with a ring.
     """
     (ax,) = new_axes(3.3)
     sign = "" if "points" in y else "%"
@@ -282,51 +279,8 @@ def plot_curves(
             ring = {"markersize": 13, "fillstyle": "none", "markeredgewidth": 1.6}
             at = best[name] or zero
             ax.plot(at, values[at], "o", color=colour, **ring)
-    for place in marked:
-        ax.axvline(place, color=GREY, linewidth=1, linestyle=":")
-    if wanted is not None:
-        ax.axhline(wanted, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
-        number = percent(wanted).replace("%", sign)
-        ax.text(every[-1], wanted, number, fontsize=9, va="bottom", ha="right")
     percent_axis(ax.yaxis, 1.06 * min(top or 1, 1), sign)  # an axis needs a height, also for zeros
     return finish(ax, title, alt, x=x + legend, y=y, legend=5 if any(curves) else 0)
-
-
-@styled
-def plot_methods(
-    scores: Mapping[str, Mapping[str, Estimate]], *, trained: Mapping[str, float], title: str
-) -> Picture:
-    """A row for each method, with the share of the weights that it trains and all that it scores.
-
-    `scores` maps a method to its estimates by name, one panel each; `trained` maps it to the share
-    of the weights. The method that trains the fewest stands on top.
-    """
-    order = sorted(scores, key=trained.__getitem__)
-    panels = list(next(iter(scores.values())))
-    axes = first, *others = new_axes(1.2 + 0.36 * len(order), [1] * (1 + len(panels)))
-    alt = []
-    meant = colours_of(panels)
-    for y, name in enumerate(order):
-        share = trained[name]
-        text = f"{100 * share:.2g}%" if share < 0.0995 else f"{share:.0%}"
-        first.plot(share, y, "o", color=INK)
-        note(first, text, (share, y), va="center", fontsize=8)
-        alt.append(f"{name} trained {text}")
-        for ax, panel in zip(others, panels, strict=True):
-            alt.append(f"{name} {panel} {_bar(ax, scores[name][panel], y, 0.6, meant[panel], 8)}")
-    first.set(xscale="log", xlim=(min(trained.values()) / 3, 14), xlabel="weights trained")
-    first.minorticks_off()
-    first.set_xticks([0.001, 0.01, 0.1, 1], ["0.1%", "1%", "10%", "100%"])
-    for ax, panel in zip(others, panels, strict=True):
-        percent_axis(ax.xaxis, 1.42)  # with room for the column of numbers
-        ax.set(xticks=[0, 0.5, 1], xlabel=panel)
-    for ax in axes:
-        ax.set_yticks(range(len(order)), order if ax is first else [])
-        ax.tick_params(axis="x", labelsize=8)
-        ax.set_ylim(len(order) - 0.5, -0.5)
-        for y in range(1, len(order), 2):
-            ax.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", zorder=0, linewidth=0)
-    return finish_panels(axes, title, alt, below="line: 95% interval; dots: seeds")
 
 
 def plot_card(card: Mapping[str, Any]) -> Picture:
