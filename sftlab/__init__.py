@@ -25,13 +25,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "planner": ["preflight"],
         "train": ["Settings", "finetune", "load_run"],
         "sweeps": ["Experiment"],
-        "course": ["record", "start_lesson"],
+        "course": ["record"],
         "show": [
             "claim_card",
             "continuations",
             "plot_runs",
             "plot_shares",
             "sentence",
+            "start_lesson",
         ],
     },
 )

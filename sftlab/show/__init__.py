@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "findings",
             "sentence",
             "side_by_side",
+            "start_lesson",
         ],
         "diagrams": ["diagram"],
         "evaluation": ["ReportError", "evaluation_report"],

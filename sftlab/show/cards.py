@@ -9,11 +9,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from sftlab.chat import FAMILIES, Diagnosis, Messages, TemplateError, assistant_spans, find_template
+from sftlab.chat import (
+    FAMILIES,
+    Diagnosis,
+    Messages,
+    TemplateError,
+    assistant_spans,
+    find_template,
+    setup_chat_template,
+)
+from sftlab.course import time_line
+from sftlab.models import load
+from sftlab.planner import preflight
+from sftlab.profiles import Profile
 
 _MARKS = {"error": "✖", "warning": "▲", "note": "●", "ok": "✓"}
 _ENVIRONMENT = Environment(
@@ -57,6 +69,22 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str | Markup]], *, label:
 def sentence(text: str) -> Markdown:
     """A sentence of the lesson with numbers from the run in it."""
     return Markdown(text)
+
+
+def start_lesson(
+    lesson: str, profile: str | Path | Profile, template: str | None = "chatml"
+) -> tuple[Any, Any]:
+    """Check this machine, say how long the lesson takes, and load its model and tokenizer.
+
+    `lesson` is its file name, such as `06_training`; `template` the chat template to set up, where
+    None leaves the base as it is. PreflightError: the profile can't be trained here.
+    """
+    check = preflight(profile).require()
+    display(Markdown(time_line(lesson, check.tokens_per_second)))
+    model, tokenizer = load(profile)
+    if template:
+        setup_chat_template(model, tokenizer, template=template)
+    return model, tokenizer
 
 
 def continuations(prompts: Sequence[str], outputs: Sequence[str], *, label: str = "") -> Card:
