@@ -138,13 +138,7 @@ def with_bos(tokenizer, prompt: str) -> list[int]:
 
 
 def few_shot(shots: Sequence[tuple[str, str]], question: str, *, form: str = _FORM) -> str:
-    """Answered questions, then the one to answer, cut where its answer begins.
-
-        Q: shot question
-        A: shot answer
-                               (blank line)
-        Q: question
-        A:
+    """Answered questions, each after a blank line, then the one to answer, cut after `A:`.
 
     The prompt ends without a space: byte-level tokenizers put it into the answer's first token.
     """

@@ -226,8 +226,7 @@ class Cells(NamedTuple):
 
               Brazil  Chad  France ...
     seed 0     0.75   0.50   1.00        a cell: the mean over the items (four relations)
-    seed 1     0.75   0.25   1.00        a row: one training run
-    seed 2     1.00   0.50   1.00        a column: one cluster of items that go together
+    seed 1     0.75   0.25   1.00        a row: one training run; a column: one cluster of items
     """
 
     values: np.ndarray

@@ -124,8 +124,7 @@ def computed(*values: float, factor: float = 1.0) -> Estimate:
 def equivalent(estimate: Estimate, margin: float) -> bool:
     """Equivalence test: whether the effect is shown to lie within +-margin (0.05 is 5 points).
 
-    Two one-sided tests (TOST, Schuirmann 1987), each at 5%: both reject exactly when the 90%
-    interval `inner` lies within the margins. False does not say that there is a difference.
+    Two one-sided tests (TOST, Schuirmann 1987), each at 5%: the 90% interval `inner` decides.
     """
     low, high = estimate.inner
     return -margin < low and high < margin

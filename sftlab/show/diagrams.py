@@ -15,9 +15,8 @@ from xml.etree import ElementTree
 
 from sftlab.show.cards import render
 
-_FILES = {
-    file.stem: file for file in sorted(Path(__file__).parent.glob("templates/diagrams/*.svg"))
-}
+_FOLDER = Path(__file__).with_name("templates") / "diagrams"
+_FILES = {file.stem: file for file in sorted(_FOLDER.glob("*.svg"))}
 
 
 @dataclass(frozen=True)
