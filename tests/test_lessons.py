@@ -154,6 +154,7 @@ class TestSize:
     @course_lesson
     def test_study_time_is_told_and_at_most_an_hour(self, lesson):
         found = re.search(r"\*\*Study time:\*\* about (\d+) minutes", lesson.cells[0].source)
+        assert re.match(r"# \S.*\n+[^#\s]", lesson.cells[0].source), "a title and a promise"
         assert found, f"{lesson.name}[0] needs **Study time:** about NN minutes"
         assert int(found[1]) <= 60
 
@@ -175,6 +176,8 @@ class TestSize:
             if cell.code
         ]
         assert statistics.median(lines) <= 6, lesson.name
+        longest = max(len(cell.source.splitlines()) for cell in lesson.cells if cell.code)
+        assert longest <= 30, lesson.name
 
     @every_lesson
     def test_a_part_has_one_claim_card(self, lesson):

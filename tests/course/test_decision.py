@@ -44,6 +44,8 @@ def random_situations(count):
         ({"task": "format", "base_knows": None}, "fine-tune"),
         ({"base_knows": False}, "retrieve"),
         ({"base_knows": False, "prompt_score": 0.95}, "prompt"),
+        ({"task": "format", "prompt_score": 1.0}, "prompt"),
+        ({"task": "format", "prompt_score": 1.0, "prompt_fits": False}, "fine-tune"),
         ({"task": "facts", "prompt_score": 1.0}, "retrieve"),
         ({"task": "assistant"}, "neither"),
         ({"task": "reasoning", "examples": 4_999}, "neither"),
@@ -56,18 +58,6 @@ def random_situations(count):
 )
 def test_advice(changed, expected):
     assert decide(replace(READY, **changed)).choice == expected
-
-
-def test_the_tasks_of_lesson_01_get_the_advice_that_its_measurements_call_for():
-    plain = Situation(task="domain", base_knows=True, prompt_score=1.0, needed_score=0.95)
-    assert decide(plain).choice == "prompt"
-    unread = replace(plain, base_knows=False, prompt_score=0.03)
-    assert decide(unread).choice == "retrieve"
-    style = Situation(task="format", examples=200, prompt_score=0.5, needed_score=0.95)
-    assert decide(style).choice == "fine-tune"
-    each_kind = replace(style, prompt_score=1.0)  # a prompt for each kind of question
-    assert decide(each_kind).choice == "prompt"
-    assert decide(replace(each_kind, prompt_fits=False)).choice == "fine-tune"
 
 
 def test_archetypes_show_every_choice_and_print_as_text():
