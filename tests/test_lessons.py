@@ -353,17 +353,6 @@ class TestReadings:
             wrong += [lesson.at(cell, one) for one in found]
         assert not wrong, "render them from the frame; what no run decides: tag the cell `fixed`"
 
-    def test_what_is_a_result(self):
-        assert readings("It scores 83%, 12 points more, at 0.5 nats.") == [
-            "83%",
-            "12 points",
-            "0.5 nats",
-        ]
-        assert readings("Better in five of five seeds.") == ["five of five seeds"]
-        assert not readings("A 95% confidence interval; all 100%; `top 5%`.")
-        assert not readings("> **Reading.** They report 12%.\n\n| rate | 20% |")
-        assert readings("95% of them are right. An interval follows.") == ["95%"]
-
 
 def shown_sentences(cell):
     """Typed parts of the texts that a code cell renders with `sentence` or `Markdown`."""
