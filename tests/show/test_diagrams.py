@@ -27,8 +27,8 @@ def test_is_well_formed_and_says_in_words_what_it_shows(name):
 
 
 def test_another_name_is_refused_with_those_that_there_are():
-    with pytest.raises(ValueError, match=r"'shfit'; choose one of causal_mask, .*shift"):
-        diagram("shfit")
+    with pytest.raises(ValueError, match=r"'shifts'; choose one of causal_mask, .*shift"):
+        diagram("shifts")
 
 
 def test_labels_have_the_numbers_that_the_words_tell():
