@@ -26,7 +26,7 @@ import torch
 from step import LAB, trl
 
 from sftlab.machine import fast_precision
-from sftlab.sweeps import sweep
+from sftlab.sweeps import Experiment
 from sftlab.train import Settings, finetune
 from sftlab.world import country_examples
 
@@ -41,8 +41,9 @@ def last_loss(run):
 def swept(examples, settings, runs):
     """Wall seconds of the sweep."""
     start = time.perf_counter()
-    found = sweep("tiny", examples=examples, measure={"loss": last_loss}, settings=settings,
-                  seeds=runs, progress=False, refresh=True)  # fmt: skip
+    given = {"examples": examples, "settings": settings, "seeds": runs}
+    experiment = Experiment("tiny", measure={"loss": last_loss}, **given)
+    found = experiment.run({"": {}}, progress=False, refresh=True).frame
     if found["error"].notna().any():
         raise RuntimeError(f"a run failed: {found['error'].dropna().iloc[0]}")
     return time.perf_counter() - start

@@ -7,12 +7,10 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "quiet": ["quiet_libraries"],
         "profiles": ["find_profile"],
         "models": ["load"],
-        "world": ["countries", "country_examples", "country_rows", "country_shots", "example"],
+        "world": ["countries", "country_examples", "country_rows", "country_shots"],
         "data": ["wrong_answers"],
-        "chat": ["setup_chat_template"],
         "measure": [
             "behind_prompt",
             "complete",
@@ -22,16 +20,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "probe_facts",
             "probe_questions",
         ],
-        "planner": ["preflight"],
         "train": ["Settings", "finetune", "load_run"],
-        "sweeps": ["Experiment", "sweep"],
-        "course": ["record", "start_lesson"],
+        "sweeps": ["Experiment"],
+        "course": ["record"],
         "show": [
             "claim_card",
             "continuations",
             "plot_runs",
             "plot_shares",
             "sentence",
+            "start_lesson",
         ],
     },
 )

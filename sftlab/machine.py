@@ -52,9 +52,9 @@ def keep_freed_memory() -> None:
 def choose_threads(parameters: int | None) -> None:
     """Compute a small model on one thread, any other on as many as torch took when it started.
 
-    The threads of a small model mostly wait for each other, and they spin while they wait: with two
-    busy programs on two cores a fine-tune of `tiny` took ten times as long on two threads as on one
-    (benchmarks/neighbours.py). One thread also gives the same numbers whatever the number of cores.
+    Threads of a small model mostly wait, and spin: beside two busy programs on two cores a
+    fine-tune of `tiny` took ten times as long on two threads as on one (benchmarks/neighbours.py).
+    One thread also gives the same numbers whatever the number of cores.
     """
     import torch
 

@@ -261,11 +261,9 @@ def first_line(error: Exception) -> str:
 def keep_layout(model: Any) -> None:
     """Forbid 4-bit layers to change the layout of their weights for inference.
 
-    On a processor with AVX512-BF16, bitsandbytes 0.50 does so the first time that a layer computes
-    in evaluation mode without a gradient (`Linear4bit.forward`), and rounds the scales to bfloat16.
-    A backward pass afterwards reads the old layout, and training goes wrong without a warning. With
-    this a model computes after an evaluation what it computed before, bit for bit, on every
-    processor; what it costs is the faster kernel.
+    On a processor with AVX512-BF16, bitsandbytes 0.50 does so in the first evaluation without a
+    gradient (`Linear4bit.forward`); a backward pass afterwards reads the old layout, and training
+    goes wrong without a warning. The price is the faster kernel.
     """
     from bitsandbytes.nn import Linear4bit
 

@@ -122,7 +122,7 @@ def lines_in(folder):
     return sum(len(file.read_text("utf-8").splitlines()) for file in folder.rglob("*.py"))
 
 
-MOST_LINES = {"sftlab": 17_300, "tests": 13_200}
+MOST_LINES = {"sftlab": 16_300, "tests": 13_200}
 """Lower them with each cut. Lessons 00 to 09 have 15,000 lines; the rest is of what comes after:
 merging, a second stage, tools and reasoning (1,250), and what others' files, templates and models
 may do: hashes of runs, limits of renders and rows, whole checkpoints (1,050; fuzzers and tests of
@@ -286,18 +286,10 @@ class TestNotebook:
         deep = [module for module, _ in lesson_imports(notebook) if module.count(".") > 1]
         assert not deep
 
-    def test_cells_are_short(self, notebook):
-        for number, cell in enumerate(cells(notebook), start=1):
-            assert len("".join(cell["source"]).splitlines()) <= 30, f"code cell {number}"
-
     def test_three_code_cells_never_stand_in_a_row(self, notebook):
         content = json.loads(notebook.read_text(encoding="utf-8"))
         kinds = "".join(cell["cell_type"][0] for cell in content["cells"])
         assert "ccc" not in kinds
-
-    def test_opens_with_a_title_and_a_promise(self, notebook):
-        first = "".join(cells(notebook, "markdown")[0]["source"])
-        assert re.match(r"# \S.*\n+[^#\s]", first)
 
 
 def test_the_lab_hands_on_what_three_lessons_use():

@@ -154,6 +154,7 @@ class TestSize:
     @course_lesson
     def test_study_time_is_told_and_at_most_an_hour(self, lesson):
         found = re.search(r"\*\*Study time:\*\* about (\d+) minutes", lesson.cells[0].source)
+        assert re.match(r"# \S.*\n+[^#\s]", lesson.cells[0].source), "a title and a promise"
         assert found, f"{lesson.name}[0] needs **Study time:** about NN minutes"
         assert int(found[1]) <= 60
 
@@ -175,6 +176,8 @@ class TestSize:
             if cell.code
         ]
         assert statistics.median(lines) <= 6, lesson.name
+        longest = max(len(cell.source.splitlines()) for cell in lesson.cells if cell.code)
+        assert longest <= 30, lesson.name
 
     @every_lesson
     def test_a_part_has_one_claim_card(self, lesson):
@@ -349,17 +352,6 @@ class TestReadings:
                 found += re.findall(r"With `(?:tiny|small)[\w-]*`", cell.source)
             wrong += [lesson.at(cell, one) for one in found]
         assert not wrong, "render them from the frame; what no run decides: tag the cell `fixed`"
-
-    def test_what_is_a_result(self):
-        assert readings("It scores 83%, 12 points more, at 0.5 nats.") == [
-            "83%",
-            "12 points",
-            "0.5 nats",
-        ]
-        assert readings("Better in five of five seeds.") == ["five of five seeds"]
-        assert not readings("A 95% confidence interval; all 100%; `top 5%`.")
-        assert not readings("> **Reading.** They report 12%.\n\n| rate | 20% |")
-        assert readings("95% of them are right. An interval follows.") == ["95%"]
 
 
 def shown_sentences(cell):

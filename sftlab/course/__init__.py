@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "parse_parameter",
             "record_minutes",
             "recorded_minutes",
-            "start_lesson",
+            "time_line",
         ],
         "runner": ["run_notebooks"],
         "model_card": ["HELD_OUT_BARS", "SEEDS", "measure_base", "measure_tunes", "write_card"],

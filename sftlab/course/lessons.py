@@ -1,5 +1,5 @@
-"""What can be known about a lesson before it runs: where it is, its title, its parameters, how long
-it takes; and its first line of code, `start_lesson`."""
+"""What can be known about a lesson before it runs: where it is, its title, its parameters, and how
+long it takes."""
 
 import ast
 import json
@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftlab.chat import setup_chat_template
-from sftlab.models import load
 from sftlab.paths import DATA, NOTEBOOKS
 from sftlab.planner import preflight
-from sftlab.profiles import Profile
 
 MINUTES = DATA / "minutes.json"
 """Minutes of each lesson as last recorded, and the machine with its speed."""
@@ -116,27 +113,6 @@ def _read(path: Path) -> Lesson:
         study=int(study[1]) if study else None,
         defaults=defaults,
     )
-
-
-def start_lesson(
-    lesson: str, profile: str | Path | Profile, template: str | None = "chatml"
-) -> tuple[Any, Any]:
-    """Check this machine, say how long the lesson takes, and load its model and tokenizer.
-
-    Args:
-        lesson: its file name, such as `06_training`.
-        template: the chat template to set up; None leaves the base as it is.
-
-    Raises PreflightError where the profile can't be trained here.
-    """
-    from IPython.display import Markdown, display
-
-    check = preflight(profile).require()
-    display(Markdown(time_line(lesson, check.tokens_per_second)))
-    model, tokenizer = load(profile)
-    if template:
-        setup_chat_template(model, tokenizer, template=template)
-    return model, tokenizer
 
 
 def time_line(lesson: str, speed: float | None, *, folder: Path = NOTEBOOKS) -> str:

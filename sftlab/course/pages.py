@@ -180,14 +180,7 @@ def write_index(results: Sequence[Result], *, folder: Path) -> Path:
         },
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in VERSIONS},
-        "claims": [
-            {
-                key: row[key]
-                for key in ("id", "verdict", "expected", "baseline", "profile", "reason")
-            }
-            for row in claims
-            if row["id"] in here
-        ],
+        "claims": [{key: row[key] for key in _TOLD} for row in claims if row["id"] in here],
     }
     for path, content in {file: summary, folder / "claims.json": claims}.items():
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

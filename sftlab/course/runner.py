@@ -66,10 +66,7 @@ class Result:
 
     @property
     def failing_surprises(self) -> list[Record]:
-        """Those that fail a run: of a lesson as committed, on a model that ships with the course.
-
-        With other parameters, or on another model, the lesson promised nothing.
-        """
+        """Those that fail a run: of a lesson as committed, on a model that ships with it."""
         defaults = {**self.lesson.defaults, "profile": self.profile}
         if any(defaults.get(name) != value for name, value in self.parameters.items()):
             return []

@@ -29,7 +29,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "generation": ["behind_prompt", "complete", "few_shot", "generate", "with_bos"],
         "likelihood": [
-            "mc2",
             "probe_choices",
             "probe_forced",
             "text_loss",

@@ -40,14 +40,11 @@ def run_code(candidates: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -
     """Run each candidate on its tests; one row each, in their order.
 
     A candidate is `{"code", "name", "tests"}`: Python text, the function that it must define, and
-    tests as (arguments, expected result) in values of JSON. Equal candidates run once. `seconds` is
-    of processor time, rounded up; two more pass on the clock before a sleeping one is stopped.
-    A tuple counts as a list, as in JSON; a whole float may stand for its integer.
+    tests as (arguments, expected result) in values of JSON; anything else is a ValueError. Equal
+    candidates run once. `seconds` is of processor time, rounded up; two more pass on the clock
+    before a sleeping one is stopped. A tuple counts as a list; a whole float as its integer.
 
     Columns: name, passed, fault (empty, or such as `SyntaxError: ...`, `TimeLimit: ...`).
-
-    Raises:
-        ValueError: a candidate has no code, name or tests, or they are not values of JSON.
     """
     jobs = [_job(one, f"candidate {place}") for place, one in enumerate(candidates)]
     faults = {job: _run(json.loads(job), seconds) for job in dict.fromkeys(jobs)}

@@ -138,13 +138,7 @@ def with_bos(tokenizer, prompt: str) -> list[int]:
 
 
 def few_shot(shots: Sequence[tuple[str, str]], question: str, *, form: str = _FORM) -> str:
-    """Answered questions, then the one to answer, cut where its answer begins.
-
-        Q: shot question
-        A: shot answer
-                               (blank line)
-        Q: question
-        A:
+    """Answered questions, each after a blank line, then the one to answer, cut after `A:`.
 
     The prompt ends without a space: byte-level tokenizers put it into the answer's first token.
     """
@@ -160,16 +154,12 @@ def behind_prompt(
     shots: Sequence[tuple[str, str]],
     *,
     form: str = _FORM,
-    ending: str = "",
     max_new_tokens: int = 10,
 ) -> Callable[[list[str]], list[str]]:
-    """A function from questions to the first line that follows a few-shot prompt with each.
-
-    `ending` is appended to the prompt, such as a stray space.
-    """
+    """A function from questions to the first line that follows a few-shot prompt with each."""
 
     def ask(questions: list[str]) -> list[str]:
-        prompts = [few_shot(shots, question, form=form) + ending for question in questions]
+        prompts = [few_shot(shots, question, form=form) for question in questions]
         # A model that writes a line end first has its answer on the next line.
         how = {"ended": lambda text: "\n" in text.lstrip(), "max_new_tokens": max_new_tokens}
         outputs = complete(model, tokenizer, prompts, **how)

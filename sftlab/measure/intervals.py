@@ -226,8 +226,7 @@ class Cells(NamedTuple):
 
               Brazil  Chad  France ...
     seed 0     0.75   0.50   1.00        a cell: the mean over the items (four relations)
-    seed 1     0.75   0.25   1.00        a row: one training run
-    seed 2     1.00   0.50   1.00        a column: one cluster of items that go together
+    seed 1     0.75   0.25   1.00        a row: one training run; a column: one cluster of items
     """
 
     values: np.ndarray
@@ -237,19 +236,17 @@ class Cells(NamedTuple):
     shares: bool  # every value is 0 or 1, so that a mean is a share
 
 
-def cells(
-    frame: pd.DataFrame, *, value: str = "right", seed: str = "seed", entity: str | None = "country"
-) -> Cells:
+def cells(frame: pd.DataFrame, *, value: str = "right", entity: str | None = "country") -> Cells:
     """Average the rows of a frame, one per seed and item, into cells; the arguments of `mean`.
 
     ValueError: a number is missing or not finite, or a seed lacks entities that another has.
     """
-    keys = [None if seed == "seed" and seed not in frame else seed, entity]
+    keys = ["seed" if "seed" in frame else None, entity]
     wanted = [value, *(key for key in keys if key is not None)]
     if absent := [name for name in wanted if name not in frame]:
         raise ValueError(
             f"the frame has no column {absent[0]!r}, only {', '.join(map(str, frame))}: "
-            "name them with value=, seed= and entity= (None for one number a run)"
+            "name them with value= and entity= (None for one number a run)"
         )
     if frame.empty:
         raise ValueError("the frame has no rows, so there is nothing to average")
@@ -330,7 +327,6 @@ def detectable(
     *,
     seeds: int,
     entities: int,
-    comparisons: int = 1,
 ) -> float:
     """The smallest difference that `difference` would tell from 0 four times in five, about.
 
@@ -354,6 +350,6 @@ def detectable(
         return 0.0
     unsure = sum(part**2 / freedom for part, freedom in parts)
     freedom = arms * max(variance**2 / unsure, min(freedom for _, freedom in parts))
-    bar = t.isf((1 - 0.95) / comparisons / 2, freedom)
+    bar = t.isf((1 - 0.95) / 2, freedom)
     shift = brentq(lambda delta: nct.sf(bar, freedom, delta) - 0.8, 0, 4 * bar + 10)
     return float(shift * np.sqrt(arms * variance))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from sftlab.chat import IGNORED, label_rows
 from sftlab.measure.generation import with_bos
@@ -166,29 +167,11 @@ def log_likelihoods(model, tokenizer, pairs: Sequence[tuple[str, str]]) -> list[
     return [found[n] for n in range(len(pairs))]
 
 
-def mc2(likelihoods: Sequence[float], right: Sequence[bool]) -> float:
-    """Probability of the right choices over that of all choices (TruthfulQA, arXiv 2109.07958).
-
-    `likelihoods` are the log-likelihoods of the choices.
-    """
-    scores, marks = np.asarray(likelihoods, dtype=float), np.asarray(right, dtype=bool)
-    shares = np.exp(scores - scores.max())
-    return float(shares[marks].sum() / shares.sum())
-
-
-def choices(country: Country, relation: str, *, wrong: int = 4) -> list[str]:
+def _choices(country: Country, relation: str, *, wrong: int = 4) -> list[str]:
     """The right answer first, then wrong ones of the same relation, always the same."""
     right = country.answers(relation)
     others = sorted({getattr(one, relation) for one in countries()} - set(right))
     return [right[0], *Random(f"choices-0-{country.name}-{relation}").sample(others, wrong)]
-
-
-def choice_prompts(
-    *, among: Sequence[Country], relations: Sequence[str] = RELATIONS
-) -> pd.DataFrame:
-    """Clozes with the column choices, a list for each."""
-    frame = country_prompts(grammar.cloze, among=among, relations=relations)
-    return frame.assign(choices=[choices(c, relation) for c in among for relation in relations])
 
 
 def probe_choices(
@@ -200,14 +183,16 @@ def probe_choices(
                                    Lyon    -4.0           MC2  share of the right ones in the
                                    Rome    -3.2                probability of all of them
 
-    Adds choices (the right one first), likelihoods, mc1 (of equal ones the first counts), mc2.
+    Adds choices (the right one first), likelihoods, mc1 (of equal ones the first counts), mc2
+    (TruthfulQA, arXiv 2109.07958).
     """
-    frame = choice_prompts(among=among, relations=relations)
+    frame = country_prompts(grammar.cloze, among=among, relations=relations)
+    frame["choices"] = [_choices(one, relation) for one in among for relation in relations]
     pairs = frame[["prompt", "choices"]].explode("choices")
     pairs = list(zip(pairs["prompt"], " " + pairs["choices"], strict=True))
     nats = [nats for nats, _ in log_likelihoods(model, tokenizer, pairs)]
     size = len(nats) // len(frame)
     frame["likelihoods"] = [nats[n : n + size] for n in range(0, len(nats), size)]
     frame["mc1"] = [float(np.argmax(one) == 0) for one in frame["likelihoods"]]
-    frame["mc2"] = [mc2(one, [True] + [False] * (size - 1)) for one in frame["likelihoods"]]
+    frame["mc2"] = [float(softmax(one)[0]) for one in frame["likelihoods"]]
     return frame

@@ -62,15 +62,6 @@ def country_prompts(
     return pd.DataFrame(rows, columns=names)
 
 
-def question_prompts(**asked: Any) -> pd.DataFrame:
-    """`country_prompts` of a question each; the test wordings take turns, country by country."""
-    turn = turns()
-    return country_prompts(
-        lambda one, relation: grammar.question(one, relation, wording="test", form=turn[one.name]),
-        **asked,
-    )
-
-
 def _scored(frame: pd.DataFrame, ask: Ask, *, part: Callable[[str], str] = str) -> pd.DataFrame:
     """The frame with the outputs, and whether that part of each is right."""
     frame = frame.assign(output=ask(list(frame["prompt"])))
@@ -96,7 +87,13 @@ def probe_questions(
     Adds `reaction`. With a `style`, such as `house_style`, an output is right only when it equals,
     letter by letter, what `style(country, relation, answer)` makes of an accepted answer.
     """
-    frame = _scored(question_prompts(among=among, relations=relations), ask)
+    turn = turns()  # the test wordings take turns, country by country
+    frame = country_prompts(
+        lambda one, relation: grammar.question(one, relation, wording="test", form=turn[one.name]),
+        among=among,
+        relations=relations,
+    )
+    frame = _scored(frame, ask)
     if style is not None:
         frame["right"] = [
             row.output.strip()

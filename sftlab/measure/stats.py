@@ -11,8 +11,8 @@ truth, is in `sftlab.measure.intervals`.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import pandas as pd
@@ -94,15 +94,6 @@ class Estimate:
         tuples = {name: tuple(record[name]) for name in ("inner", "by_seed")}
         return cls(**{**record, **tuples, "wider": tuple(map(tuple, record["wider"]))})
 
-    def map(self, function: Callable[[float], float]) -> Self:
-        """The estimate on another scale, by a function that rises: with `math.exp` the mean of
-        logarithms becomes the geometric mean."""
-        ends = (self.low, self.high), self.inner, *self.wider
-        (low, high), inner, *wider = (tuple(map(function, pair)) for pair in ends)
-        by_seed = tuple(map(function, self.by_seed))
-        found = {"low": low, "high": high, "inner": inner, "wider": tuple(wider)}
-        return replace(self, value=function(self.value), by_seed=by_seed, **found)
-
     def among(self, parts: int) -> tuple[float, float]:
         """The interval that all of 1 to 5 parts hold at once (Bonferroni); of one the plain one."""
         return (self.low, self.high) if parts == 1 else self.wider[parts - 2]
@@ -133,8 +124,7 @@ def computed(*values: float, factor: float = 1.0) -> Estimate:
 def equivalent(estimate: Estimate, margin: float) -> bool:
     """Equivalence test: whether the effect is shown to lie within +-margin (0.05 is 5 points).
 
-    Two one-sided tests (TOST, Schuirmann 1987), each at 5%: both reject exactly when the 90%
-    interval `inner` lies within the margins. False does not say that there is a difference.
+    Two one-sided tests (TOST, Schuirmann 1987), each at 5%: the 90% interval `inner` decides.
     """
     low, high = estimate.inner
     return -margin < low and high < margin
@@ -144,7 +134,6 @@ def mean(
     frame: pd.DataFrame,
     *,
     value: str = "right",
-    seed: str = "seed",
     entity: str | None = "country",
     comparisons: int = 1,
 ) -> Estimate:
@@ -155,7 +144,7 @@ def mean(
     `entity=None` is for one number a run, over seeds alone. Entities count alike.
     `comparisons=k` makes k such intervals hold at once (Bonferroni): each is at 1 - 0.05 / k.
     """
-    return _estimate([cells(frame, value=value, seed=seed, entity=entity)], comparisons)
+    return _estimate([cells(frame, value=value, entity=entity)], comparisons)
 
 
 def difference(
@@ -163,7 +152,6 @@ def difference(
     second: pd.DataFrame,
     *,
     value: str = "right",
-    seed: str = "seed",
     entity: str | None = "country",
     paired_seeds: bool = True,
     comparisons: int = 1,
@@ -179,7 +167,7 @@ def difference(
     1, and it prints as points. `by_seed` holds the paired seeds' differences; for independent
     seeds each seed of the arm whose seeds differ more, against the other arm's mean.
     """
-    one, two = (cells(arm, value=value, seed=seed, entity=entity) for arm in (first, second))
+    one, two = (cells(arm, value=value, entity=entity) for arm in (first, second))
     if paired_seeds and 1 not in (len(one.seeds), len(two.seeds)) and one.seeds != two.seeds:
         raise ValueError(
             f"the first arm has the seeds {list(one.seeds)}, the second {list(two.seeds)}: measure "

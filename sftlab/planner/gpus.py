@@ -134,8 +134,7 @@ _sizes = cache(find_architecture)
 
 
 def on_gpus(*files: Path) -> list[tuple[str, Case, dict[str, Any]]]:
-    """(GPU, case, what it took) of all that `benchmarks/gpu/memory.py` measured and wrote down, or
-    of some of its files: it trained models of published sizes with random weights for a few steps.
+    """(GPU, case, what it took) of all that `benchmarks/gpu/memory.py` measured, or of some files.
 
     Bytes that torch's allocator had given out at most (peak_bytes), that it had taken from the GPU
     (reserved_bytes), that the driver held (outside_bytes); and tokens_per_second, with padding.

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "findings",
             "sentence",
             "side_by_side",
+            "start_lesson",
         ],
         "diagrams": ["diagram"],
         "evaluation": ["ReportError", "evaluation_report"],
@@ -27,10 +28,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "claims": ["claim_card"],
         "report": ["next_command", "summary", "write_report"],
         "run_plots": [
-            "LossCurve",
             "Point",
             "plot_against",
-            "plot_layout",
             "plot_loss",
             "plot_map",
             "plot_memory",

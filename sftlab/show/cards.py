@@ -9,11 +9,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from sftlab.chat import FAMILIES, Diagnosis, Messages, TemplateError, assistant_spans, find_template
+from sftlab.chat import (
+    FAMILIES,
+    Diagnosis,
+    Messages,
+    TemplateError,
+    assistant_spans,
+    find_template,
+    setup_chat_template,
+)
+from sftlab.course import time_line
+from sftlab.models import load
+from sftlab.planner import preflight
+from sftlab.profiles import Profile
 
 _MARKS = {"error": "✖", "warning": "▲", "note": "●", "ok": "✓"}
 _ENVIRONMENT = Environment(
@@ -59,6 +71,22 @@ def sentence(text: str) -> Markdown:
     return Markdown(text)
 
 
+def start_lesson(
+    lesson: str, profile: str | Path | Profile, template: str | None = "chatml"
+) -> tuple[Any, Any]:
+    """Check this machine, say how long the lesson takes, and load its model and tokenizer.
+
+    `lesson` is its file name, such as `06_training`; `template` the chat template to set up, where
+    None leaves the base as it is. PreflightError: the profile can't be trained here.
+    """
+    check = preflight(profile).require()
+    display(Markdown(time_line(lesson, check.tokens_per_second)))
+    model, tokenizer = load(profile)
+    if template:
+        setup_chat_template(model, tokenizer, template=template)
+    return model, tokenizer
+
+
 def continuations(prompts: Sequence[str], outputs: Sequence[str], *, label: str = "") -> Card:
     """Prompts, each followed on the same line by what the model added, which is shaded."""
     return _transcript([(label, *both) for both in zip(prompts, outputs, strict=True)])
@@ -82,21 +110,16 @@ def _transcript(parts: Sequence[tuple[str, str, str]]) -> Card:
 
 
 def side_by_side(
-    names: Sequence[str],
-    messages: Messages,
-    *,
-    tokenizer: Any = None,
-    add_generation_prompt: bool = False,
+    names: Sequence[str], messages: Messages, *, add_generation_prompt: bool = False
 ) -> Card:
     """One conversation in several templates (whatever `find_template` knows), one a row.
 
     Bold are the tokens that the template writes, shaded what training would supervise, `↵` is a
-    line break; a refusal stands in its row. Bos and eos are the tokenizer's, which counts the
-    tokens; without it those of the published families are written and nothing is counted.
+    line break; a refusal stands in its row.
     """
     rows = []
     for name in names:
-        template = find_template(name, tokenizer=tokenizer)
+        template = find_template(name)
         try:
             text = template.render(messages, add_generation_prompt=add_generation_prompt)
             answered = any(message["role"] == "assistant" for message in messages)
@@ -104,9 +127,8 @@ def side_by_side(
         except TemplateError as error:
             # The template's own words out of the message.
             said = str(error).partition("): ")[2].partition(";")[0] or str(error)
-            rows.append([template.name, Markup("<em>refused: {}</em>").format(said), ""])
+            rows.append([template.name, Markup("<em>refused: {}</em>").format(said)])
             continue
-        count = len(tokenizer(text, add_special_tokens=False)["input_ids"]) if tokenizer else ""
         family = FAMILIES[name].control_tokens if name in FAMILIES else ()
         bold = dict.fromkeys([*family, template.bos_token, template.eos_token])
         parts, learned = [], {(span.start, span.end) for span in spans}
@@ -118,10 +140,8 @@ def side_by_side(
             part = part.replace("\n", '<i class="break">↵</i>\n')
             parts.append(f"<mark>{part}</mark>" if (start, end) in learned else part)
         painted = Markup(f'<div class="text">{"".join(parts)}</div>')
-        rows.append([template.name, painted, str(count)])
-    head = ["template", "text", "tokens"][: 3 if tokenizer else 2]
-    rows = [row[: len(head)] for row in rows]
-    return table(head, rows, label="One conversation in several templates")
+        rows.append([template.name, painted])
+    return table(["template", "text"], rows, label="One conversation in several templates")
 
 
 def findings(*diagnoses: Diagnosis) -> Card:

@@ -1,4 +1,4 @@
-"""Plots of scores: bars, curves, methods. Each function returns a `Picture`.
+"""Plots of scores: bars and curves. Each function returns a `Picture`.
 
 All plots of the course share one grammar:
 
@@ -155,7 +155,7 @@ def name_rows(ax, names: Iterable[str]) -> None:
     ax.invert_yaxis()
 
 
-def _bar(ax, found: Estimate | Share, y: float, height: float, colour: str, size: float) -> str:
+def _bar(ax, found: Estimate | Share, y: float, height: float, colour: str) -> str:
     """A bar with its interval, seeds and number; returns the number as text."""
     estimate = isinstance(found, Estimate)
     low, high = (found.low, found.high) if estimate else found.interval
@@ -167,7 +167,7 @@ def _bar(ax, found: Estimate | Share, y: float, height: float, colour: str, size
     seed_dots(ax, seeds, spread)
     text = percent(found.value)
     # All numbers in one column, where none is taken for the end of an interval.
-    ax.text(1.035, y, text, fontsize=size, va="center")
+    ax.text(1.035, y, text, fontsize=9, va="center")
     return text
 
 
@@ -193,7 +193,7 @@ def plot_shares(
             if name in row:
                 at = y + (n - (len(colours) - 1) / 2) * step
                 colour = colour if name else colour_of(label) or BLUE
-                number = _bar(ax, row[name], at, step * 0.86, colour, 9)
+                number = _bar(ax, row[name], at, step * 0.86, colour)
                 alt.append(f"{label} {name} {number}".replace("  ", " "))
                 seeds = "; dots: seeds" if getattr(row[name], "seeds", 1) > 1 else seeds
     percent_axis(ax.xaxis)
@@ -238,14 +238,11 @@ def plot_curves(
     y: str = "accuracy",
     log: bool = True,
     best: Mapping[str, float] | None = None,
-    marked: Sequence[float] = (),
-    wanted: float | None = None,
 ) -> Picture:
     """Shares against a number such as a learning rate: a line each, with its band and its seeds.
 
     `curves` maps a name to places on the x axis and their shares; the numbers of a single curve
-    are written next to its points. `best` maps a name to a place to mark with a ring; `marked` are
-    places with a dotted line, `wanted` is a share with a dashed one.
+    are written next to its points. `best` maps a name to a place to mark with a ring.
     """
     (ax,) = new_axes(3.3)
     sign = "" if "points" in y else "%"
@@ -282,12 +279,6 @@ def plot_curves(
             ring = {"markersize": 13, "fillstyle": "none", "markeredgewidth": 1.6}
             at = best[name] or zero
             ax.plot(at, values[at], "o", color=colour, **ring)
-    for place in marked:
-        ax.axvline(place, color=GREY, linewidth=1, linestyle=":")
-    if wanted is not None:
-        ax.axhline(wanted, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
-        number = percent(wanted).replace("%", sign)
-        ax.text(every[-1], wanted, number, fontsize=9, va="bottom", ha="right")
     percent_axis(ax.yaxis, 1.06 * min(top or 1, 1), sign)  # an axis needs a height, also for zeros
     return finish(ax, title, alt, x=x + legend, y=y, legend=5 if any(curves) else 0)
 

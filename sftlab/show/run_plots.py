@@ -1,12 +1,10 @@
 """Plots of training runs: loss, what a batch holds, memory, and what was forgotten."""
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from sftlab.measure import Estimate, percent, summary
@@ -39,25 +37,15 @@ def plot_loss(
     *,
     title: str,
     validation: Sequence[tuple[float, float]] = (),
-    rate: bool = False,
 ) -> Picture:
     """The loss of one run by step, with a running mean over about a tenth of the steps.
 
     `history` has a row for each step, as in `Run.history`, and `validation` pairs of step and loss
-    on other examples. With `rate` a panel below shows the learning rate.
+    on other examples.
     """
     rows = pd.DataFrame(history)
     smooth = rows["loss"].rolling(max(1, len(rows) // 10), min_periods=1, center=True).mean()
-    (ax,) = new_axes(3.6 if rate else 3.0)
-    if rate:
-        figure = ax.figure
-        ax.remove()
-        ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))
-        below.plot(rows["step"], rows["learning_rate"], color=SOFT, linewidth=1.4)
-        below.set_ylim(0, None)
-        below.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
-        below.yaxis.get_offset_text().set_fontsize(8)
-        below.set(xlabel="step", ylabel="rate")
+    (ax,) = new_axes(3.0)
     thin = {"color": MEANING["training"], "linewidth": 1, "alpha": 0.5}
     ax.plot(rows["step"], rows["loss"], label="each step", **thin)
     ax.plot(rows["step"], smooth, color=MEANING["training"], label="running mean")
@@ -69,48 +57,7 @@ def plot_loss(
         )
         alt.append(f"validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}")
     ax.set_ylim(0, None)
-    x, y = ("", "loss, nats") if rate else ("step", "loss, nats per supervised token")
-    return finish(ax, title, alt, x=x, y=y, legend=3)
-
-
-class LossCurve:
-    """The loss while a run goes: a plot that is redrawn, and stays when the run is over.
-
-    with LossCurve(title="A fine-tune") as curve:
-        run = finetune(..., eval_dataset=held_out, on_step=curve)
-    """
-
-    def __init__(self, *, title: str) -> None:
-        self._title, self._display, self._due = title, None, 0.0
-        self._steps: list[Mapping[str, float]] = []
-        self._validation: list[tuple[float, float]] = []
-
-    def __call__(self, row: Mapping[str, float]) -> None:
-        """Take a row: of a step, or of a measurement on validation examples."""
-        if "eval_loss" in row:
-            self._validation.append((row["step"], row["eval_loss"]))
-        else:
-            self._steps.append(row)
-        if self._display and self._steps and time.monotonic() >= self._due:
-            self._display.update(self.picture())
-            self._due = time.monotonic() + 2  # a picture takes a fifth of a second
-
-    def __enter__(self) -> "LossCurve":
-        from IPython import get_ipython
-        from IPython.display import Markdown, display
-
-        if getattr(get_ipython(), "kernel", None):  # nothing else can redraw
-            self._display = display(Markdown("Waiting for the first step."), display_id=True)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._display and self._steps:
-            self._display.update(self.picture())
-        self._display = None
-
-    def picture(self) -> Picture:
-        """The steps so far."""
-        return plot_loss(self._steps, title=self._title, validation=self._validation, rate=True)
+    return finish(ax, title, alt, x="step", y="loss, nats per supervised token", legend=3)
 
 
 @styled
@@ -203,29 +150,6 @@ def plot_against(
     axes[0].figure.legend(*handles, loc="outside lower center", ncols=4, handletextpad=0.2)
     labels = {"x": next(iter(columns.values())), "y": "accuracy"}
     return finish(axes[0], title, [f"{len(runs)} runs", *alt], **labels)
-
-
-@styled
-def plot_layout(batches: Mapping[str, Sequence[Sequence[str]]], *, title: str) -> Picture:
-    """How batches lie in memory: a row a line, a cell a token, by kind.
-
-    `batches` maps a name to rows of kinds: `read` (masked), `learned` (supervised) or `padding`.
-    """
-    colours = {kind: MEANING[kind] for kind in ("read", "learned", "padding")}
-    (ax,) = new_axes(1.0 + 0.2 * sum(map(len, batches.values())) + 0.35 * len(batches))
-    y, alt, ticks = 0.0, [], {}
-    for name, rows in batches.items():
-        ticks[y + (len(rows) - 1) / 2] = name
-        for row in rows:
-            cells = {"color": [colours[kind] for kind in row], "height": 0.8, "linewidth": 0}
-            ax.barh([y] * len(row), 1, left=range(len(row)), **cells)
-            y += 1
-        every = [kind for row in rows for kind in row]
-        alt.append(f"{name} {len(every)} positions, {every.count('padding')} of them padding")
-        y += 0.8
-    ax.set_yticks(list(ticks), list(ticks.values()), fontsize=10)
-    ax.invert_yaxis()
-    return finish(ax, title, alt, x="position in the row", legend=3, colours=colours)
 
 
 @styled
@@ -382,9 +306,7 @@ def plot_pareto(points: Points, *, before: float, title: str) -> Picture:
     edge = {"xycoords": ("axes fraction", "data"), "va": "top", "color": SOFT}
     note(ax, "the base", (0, before), 3, -3, fontsize=8, **edge)
     ax.plot(*zip(*reversed(frontier), strict=True), "--", color=INK, linewidth=1.2, zorder=2)
-    ax.figure.draw_without_rendering()  # which lays it out
-    taken = [ax.transData.transform(point.means) for point in every]
-    for curve, colour in colours_of(list(points)).items():
+    for n, (curve, colour) in enumerate(colours_of(list(points)).items()):
         means = [point.means for point in points[curve].values()]
         ax.plot(*zip(*means, strict=True), color=colour, linewidth=1.6, alpha=0.6)
         ax.plot([], [], "o-", color=colour, label=curve)
@@ -395,9 +317,8 @@ def plot_pareto(points: Points, *, before: float, title: str) -> Picture:
             ax.plot([point.task.low, point.task.high], [y, y], **cross)
             ax.plot([x, x], [point.kept.low, point.kept.high], **cross)
             ax.plot(x, y, "o", markersize=4 + 1.2 * size, zorder=3, **dot)
-            halo = [withStroke(linewidth=3, foreground="white")]
-            style = {"color": colour, "fontsize": 8, "path_effects": halo, "ha": "center"}
-            _place(ax, label, (x, y), taken, **style)
+            style = {"color": colour, "fontsize": 8, "ha": "center"}
+            note(ax, label, (x, y), 0, -15 if n % 2 else 9, **style)  # below, or above the dot
     x = "accuracy on the task (cross: 95% intervals; dots grow along a curve)"
     return finish(ax, title, _read(points), x=x, y="old skills kept", legend=4)
 
@@ -407,24 +328,6 @@ _FLOOR = 0.01  # 100% stands where 99% would on a logarithmic axis of what is mi
 
 def _missing(share):
     return -np.log10(np.maximum(1 + _FLOOR - share, 1e-6))
-
-
-def _place(ax, text: str, at: tuple[float, float], taken: list, **style: Any) -> None:
-    """Write a label at the place around a dot that is farthest from all that is taken."""
-    dot = ax.transData.transform(at)
-    around = [(0, 9), (0, -15), (9 + 2.5 * len(text), -3), (-9 - 2.5 * len(text), -3)]
-    pixels = ax.figure.dpi / 72
-    shape = np.array([2.6 * len(text) + 6, 9]) * pixels  # half a label's width, and its height
-
-    def room(offset: tuple[float, float]) -> float:
-        """Distance to the nearest other thing, in label sizes."""
-        place = dot + np.add(offset, (0, 3)) * pixels
-        others = [np.abs((place - one) / shape).max() for one in taken if (one != dot).any()]
-        return min([*others, 1.3])
-
-    offset = max(around, key=room)
-    taken.append(dot + np.add(offset, (0, 3)) * pixels)
-    note(ax, text, at, *offset, **style)
 
 
 @styled

@@ -84,10 +84,10 @@ def decision_card(advice: Advice) -> Card:
     return Card("advice.html", text=str(advice), advice=advice, CHOICES=CHOICES, lists=lists)
 
 
-def decision_table(situations: Mapping[str, Situation] = ARCHETYPES) -> Card:
-    """Named situations, by default the examples of the guide, with advice and reasons."""
+def decision_table() -> Card:
+    """The example situations of the guide, with advice and reasons."""
     rows = []
-    for name, situation in situations.items():
+    for name, situation in ARCHETYPES.items():
         advice = decide(situation)
         changes = Markup("; <br>").join(map(str, advice.would_change[:2]))
         choice = Markup("<b>{}</b>").format(advice.choice[0].upper() + advice.choice[1:])

@@ -1,4 +1,4 @@
-"""Grids of settings x seeds, run in parallel and cached."""
+"""Experiments: arms x seeds, run in parallel and cached."""
 
 import lazy_loader
 
@@ -7,6 +7,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "cache": ["SweepError", "runs_folder", "stored_runs"],
         "experiment": ["Experiment", "Results"],
-        "sweeping": ["sweep", "sweeps"],
     },
 )

@@ -1,4 +1,4 @@
-"""From the arguments of a sweep to its runs: what each needs, and the key that names it.
+"""From an arm of an experiment to its runs: what each needs, and the key that names it.
 
 The key is a hash of settings, seed, base model, content of the examples, the measures with all
 that they use, the lab's code, and versions of libraries.
@@ -6,12 +6,10 @@ that they use, the lab's code, and versions of libraries.
 
 import hashlib
 import inspect
-import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
-from functools import cache
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -23,30 +21,31 @@ from sftlab.sweeps.cache import SweepError, base_hash, code_hash, fingerprint
 from sftlab.sweeps.worker import Task, error_text
 from sftlab.train import VALIDATION, Settings, check_examples, data_hash
 
-OWN_COLUMNS = ("seed", "measure", "seconds", "loss", "run", "error")  # of every sweep's frame
 SETTINGS = {field.name for field in fields(Settings)}
 
 
 class Row(NamedTuple):
-    """A row of the grid with a seed: a task, or the error that leaves it without one."""
+    """A seed of an arm: a task, or the error that leaves it without one."""
 
-    values: dict[str, Any]
+    arm: str
+    measures: tuple[str, ...]
     seed: int
     task: Task | None
     error: str | None
 
 
-def plan_sweep(
-    profile: Any = None,
+def plan_arm(
+    arm: str,
+    changes: Mapping[str, Any],
     *,
+    profile: Any,
     measure: Mapping[str, Callable],
-    examples: Any = None,
-    eval_dataset: Any = None,
-    grid: Mapping[str, Iterable] | None = None,
-    seeds: Any = 5,
-    settings: Settings | None = None,
+    examples: Any,
+    eval_dataset: Any,
+    seeds: Any,
+    settings: Settings,
 ) -> list[Row]:
-    """The runs of a sweep, in the order of the grid and of the seeds; arguments as in `sweep`."""
+    """The runs of an arm, one a seed; `changes` are its settings and its functions' arguments."""
     data = {"examples": examples, "eval_dataset": eval_dataset}
     data = {kind: given for kind, given in data.items() if given is not None}
     if not isinstance(measure, Mapping) or not measure:
@@ -54,15 +53,17 @@ def plan_sweep(
     seeds = _plain(range(seeds) if isinstance(seeds, int) else seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise SweepError(f"seeds is {seeds}: give how many, 1 or more, or different whole numbers")
-    grid = {name: _listed(name, values) for name, values in (grid or {}).items()}
-    given = {*grid, "seed", "profile"}
+    changes = dict(zip(changes, _plain(changes.values()), strict=True))
+    given = {*changes, "seed", "profile"}
     takes = {
         name: _parameters(function, f"the measure {name!r}", given, run=True)
         for name, function in measure.items()
     }
     makers = {kind: _parameters(raw, kind, given) for kind, raw in data.items() if callable(raw)}
-    known = {"profile"}.union(SETTINGS if data else (), *takes.values(), *makers.values())
-    _check(grid, known - {"seed"})
+    known = set().union(SETTINGS if data else (), *takes.values(), *makers.values())
+    if unknown := changes.keys() - (known - {"seed", "profile"}):
+        may = ", ".join(sorted({*known, "seeds"} - {"seed"}))
+        raise SweepError(f"nothing takes {min(unknown)!r}; an arm may name {may}")
     common = {
         "code": code_hash(),
         "python": sys.version_info[:2],
@@ -72,25 +73,23 @@ def plan_sweep(
             for name, function in measure.items()
         },
     }
-    base_of, sent, made = cache(base_hash), cloudpickle.dumps(dict(measure)), {}
-    if "profile" not in grid:
-        base_of(find_profile(profile))  # or an error; one of the grid's fails in its rows
+    base, sent, made = find_profile(profile), cloudpickle.dumps(dict(measure)), {}
+    hashed = base_hash(base)
 
-    def task_of(values: dict[str, Any], seed: int) -> Task:
-        base = find_profile(values.get("profile", profile))
-        given = {**values, "seed": seed, "profile": base.name}
+    def task_of(seed: int) -> Task:
+        given = {**changes, "seed": seed, "profile": base.name}
         arguments = {name: _chosen(given, names) for name, names in takes.items()}
-        hashes = {name: fingerprint(one, what="the grid") for name, one in arguments.items()}
-        identity = {**common, "base": base_of(base), "embedded": base.embedded, "arguments": hashes}
+        hashes = {name: fingerprint(one, what="the arm") for name, one in arguments.items()}
+        identity = {**common, "base": hashed, "embedded": base.embedded, "arguments": hashes}
         filled, rows = None, {}
         if data:
-            filled = (settings or Settings()).changed(**_chosen(given, SETTINGS)).filled(base)
+            filled = settings.changed(**_chosen(given, SETTINGS)).filled(base)
             # What a template's name or path leads to may change.
             template = filled.template_for(base).text
             identity |= {"settings": asdict(filled), "template": template}
             for kind, raw in data.items():
                 chosen = _chosen(given, makers.get(kind, set()))
-                key = (kind, fingerprint(chosen, what="the grid"))
+                key = (kind, fingerprint(chosen, what="the arm"))
                 if key not in made:  # the same examples are made once
                     made[key] = _examples(kind, raw, chosen)
                 rows[kind] = made[key]
@@ -101,24 +100,23 @@ def plan_sweep(
         return Task(
             run=hashlib.sha256(text.encode()).hexdigest()[:32],
             code=common["code"],
-            base=identity["base"],
+            base=hashed,
             profile=base,
             settings=filled,
             seed=seed,
             data=rows,
             measures=sent,
             arguments=arguments,
-            reserved=(*grid, *OWN_COLUMNS),
         )
 
     rows = []
-    for *chosen, seed in itertools.product(*grid.values(), seeds):
-        values, task, failed = dict(zip(grid, chosen, strict=True)), None, None
+    for seed in seeds:
+        task, failed = None, None
         try:
-            task = task_of(values, seed)
-        except Exception as error:  # of a learner's function, or a value of the grid
+            task = task_of(seed)
+        except Exception as error:  # of a learner's function, or a value of a setting
             failed = error_text(error)
-        rows.append(Row(values, seed, task, failed))
+        rows.append(Row(arm, tuple(measure), seed, task, failed))
     return rows
 
 
@@ -130,7 +128,7 @@ def _parameters(function: Callable, what: str, given: set[str], *, run: bool = F
     found = [one for one in found if "VAR" not in one.kind.name]
     for one in found:
         if one.default is one.empty and one.name not in given:
-            remedy = "put its values into the grid, or give it a default"
+            remedy = "name it in the arm, or give it a default"
             raise SweepError(f"{what} needs {one.name!r}: {remedy}")
     return {one.name for one in found}
 
@@ -141,27 +139,6 @@ def _plain(values: Iterable) -> list:
 
 def _chosen(given: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: given[name] for name in sorted(names & given.keys())}
-
-
-def _listed(name: str, values: Any) -> list:
-    many = isinstance(values, Iterable) and not isinstance(values, str)
-    if name == "seed":
-        raise SweepError("the seeds of a sweep are its argument `seeds`, not part of the grid")
-    if not many or not (values := _plain(values)):
-        raise SweepError(f"grid[{name!r}] is {values!r}; give a list of one or more values")
-    return values
-
-
-def _check(grid: Mapping[str, list], known: set[str]) -> None:
-    """Refuse a grid whose names reach nothing, or that would count a run twice."""
-    for name, values in grid.items():
-        if name in (*OWN_COLUMNS, "value"):
-            raise SweepError(f"grid[{name!r}]: the result has a column of that name; rename it")
-        if name not in known:
-            may = ", ".join(sorted(known))
-            raise SweepError(f"nothing takes {name!r}; the grid may name {may}")
-        if len({fingerprint(value, what=f"grid[{name!r}]") for value in values}) < len(values):
-            raise SweepError(f"grid[{name!r}] has a value twice: {values!r}; give each once")
 
 
 def _examples(kind: str, raw: Any, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:

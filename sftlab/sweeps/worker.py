@@ -1,4 +1,4 @@
-"""One run of a sweep in a worker process: train, measure, and send back what was found."""
+"""One run of an experiment in a worker process: train, measure, and send back what was found."""
 
 import math
 import os
@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ import psutil
 from sftlab.profiles import PROFILES, Profile
 from sftlab.sweeps.cache import SweepError, base_hash, code_hash
 from sftlab.train import Settings
+
+OWN_COLUMNS = ["arm", "seed", "measure", "seconds", "loss", "run", "error"]  # of every frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,6 @@ class Task:
     data: Mapping[str, list[dict[str, Any]]]  # examples and eval_dataset, where there are any
     measures: bytes  # by cloudpickle, {name: function}: functions of a notebook are sent whole
     arguments: Mapping[str, dict[str, Any]]  # of each measure, besides the run
-    reserved: tuple[str, ...]  # names that no column of a measure may have
 
 
 def start(parent: int, *_: Any) -> None:
@@ -68,7 +69,7 @@ def carry_out(task: Task) -> dict[str, Any]:
                 torch.manual_seed(task.seed)
                 try:
                     found = measure(run, **task.arguments[name])
-                    frames[name] = _to_parquet(found, task.reserved)
+                    frames[name] = _to_parquet(found)
                 except Exception as error:
                     inside = error.__traceback__.tb_next  # where the measure itself was
                     own = inside and inside.tb_frame.f_code.co_filename != __file__
@@ -114,7 +115,7 @@ def _train(task: Task) -> Any:
     return finetune(profile, settings=task.settings, progress=False, **task.data)
 
 
-def _to_parquet(found: Any, reserved: Collection[str]) -> bytes:
+def _to_parquet(found: Any) -> bytes:
     """What a measure returned, as the content of a Parquet file; an index that has a name becomes a
     column, and bins of `pandas.cut` become texts."""
     if isinstance(found, bool | int | float | numpy.bool_ | numpy.number):
@@ -125,8 +126,8 @@ def _to_parquet(found: Any, reserved: Collection[str]) -> bytes:
     if any(found.index.names):
         found = found.reset_index()
     found = found.set_axis(list(map(str, found.columns)), axis=1)
-    for column in found.columns.intersection(reserved):
-        raise SweepError(f"it gives a column {column!r}, which the sweep has too; rename it")
+    for column in found.columns.intersection(OWN_COLUMNS):
+        raise SweepError(f"it gives a column {column!r}, which every frame has; rename it")
     kinds = found.dtypes.map(lambda dtype: getattr(dtype, "categories", None))
     bins = [name for name, kind in kinds.items() if isinstance(kind, pd.IntervalIndex)]
     return found.astype(dict.fromkeys(bins, str)).to_parquet(index=False)

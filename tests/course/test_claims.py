@@ -143,6 +143,7 @@ def test_what_of_a_claim_no_run_can_test_is_said():
     ("claim_id", "parts", "said"),
     [
         ("B33", estimate(), "no claim 'B33'"),
+        ("B2", estimate(), "B2 has parts"),
         ("B2", {"gain": estimate()}, r"has the parts \['gain', 'rest'\]; got \['gain'\]"),
         (
             "B3",
@@ -188,10 +189,11 @@ def test_a_record_is_judged_again_by_the_rule_that_stands(old, new, verdict):
 
 
 def test_profiles_are_kept_apart_whatever_they_are_called(own_cache):
-    names = ["tiny", "owner/model", "owner-model", "/there/model", "../model"]
+    names = ["tiny", "owner/model", "owner-model", "/there/model", "../model", "мой/" * 60]
     folders = {records_folder(name) for name in names}
     assert len(folders) == len(names)
     assert all(folder.parent == own_cache / "claims" for folder in folders)
+    assert max(len(folder.name) for folder in folders) <= 255
 
 
 def test_sameness_shows_the_90_percent_interval_that_decides():

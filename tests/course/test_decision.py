@@ -44,6 +44,8 @@ def random_situations(count):
         ({"task": "format", "base_knows": None}, "fine-tune"),
         ({"base_knows": False}, "retrieve"),
         ({"base_knows": False, "prompt_score": 0.95}, "prompt"),
+        ({"task": "format", "prompt_score": 1.0}, "prompt"),
+        ({"task": "format", "prompt_score": 1.0, "prompt_fits": False}, "fine-tune"),
         ({"task": "facts", "prompt_score": 1.0}, "retrieve"),
         ({"task": "assistant"}, "neither"),
         ({"task": "reasoning", "examples": 4_999}, "neither"),
@@ -58,18 +60,6 @@ def test_advice(changed, expected):
     assert decide(replace(READY, **changed)).choice == expected
 
 
-def test_the_tasks_of_lesson_01_get_the_advice_that_its_measurements_call_for():
-    plain = Situation(task="domain", base_knows=True, prompt_score=1.0, needed_score=0.95)
-    assert decide(plain).choice == "prompt"
-    unread = replace(plain, base_knows=False, prompt_score=0.03)
-    assert decide(unread).choice == "retrieve"
-    style = Situation(task="format", examples=200, prompt_score=0.5, needed_score=0.95)
-    assert decide(style).choice == "fine-tune"
-    each_kind = replace(style, prompt_score=1.0)  # a prompt for each kind of question
-    assert decide(each_kind).choice == "prompt"
-    assert decide(replace(each_kind, prompt_fits=False)).choice == "fine-tune"
-
-
 def test_archetypes_show_every_choice_and_print_as_text():
     assert {decide(s).choice for s in ARCHETYPES.values()} == set(CHOICES)
     text = str(decide(ARCHETYPES["Price list of the week"]))
@@ -79,6 +69,9 @@ def test_archetypes_show_every_choice_and_print_as_text():
 
 def test_every_reason_names_a_field_and_a_change_really_changes_the_advice():
     reasons = decide(replace(READY, examples=120)).reasons
+    changes = list(map(str, decide(READY).would_change))
+    assert changes[0] == "prompt_score at least 0.9 → prompt"
+    assert changes[-1] == "memory_gb under 12 → neither"
     assert "examples is 120, under 500" in reasons[0]
     assert any("prompt_score is 0.6 and needed_score is 0.9" in reason for reason in reasons)
     assert any("model_billions is 8 and memory_gb is 24" in reason for reason in reasons)
@@ -113,18 +106,6 @@ def test_would_change_misses_nothing():
             for value in tried:
                 other = decide(replace(situation, **{name: value})).choice
                 assert other == advice.choice or (name, other) in listed, (situation, name, value)
-
-
-def test_would_change_says_where_the_advice_turns():
-    assert [str(change) for change in decide(READY).would_change] == [
-        "prompt_score at least 0.9 → prompt",
-        "needed_score at most 0.6 → prompt",
-        "base_knows no → retrieve",
-        "examples under 500 → collect data first",
-        "stable_weeks under 10 → prompt",
-        "model_billions above 16 → neither",
-        "memory_gb under 12 → neither",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """The first line of a lesson: what it says of the time that it takes, and what it returns."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from sftlab import start_lesson
-from sftlab.course import lessons, record_minutes
+from sftlab.course import lessons, record_minutes, recorded_minutes
 
 
 @pytest.fixture
@@ -46,7 +47,10 @@ def test_study_minutes_are_those_of_the_first_cell(minutes, tmp_path):
 
 
 def test_a_lesson_starts_with_its_model_and_chat_template(minutes):
-    record_minutes([])
+    lesson = SimpleNamespace(name="06_x", minutes=1.5)
+    minutes(**{"06_x": 1, "07_y": 2})
+    record_minutes([lesson])
+    assert (recorded_minutes("06_x"), recorded_minutes("07_y")) == (1.5, 2)
     assert json.loads(lessons.MINUTES.read_text())["tokens_per_second"] > 0
     model, tokenizer = start_lesson("00_start_here", "tiny")
     assert tokenizer.eos_token == "<|im_end|>"

@@ -15,10 +15,10 @@ import nbformat
 import psutil
 import pytest
 
-from sftlab.course import claims, lessons, record_minutes, recorded_minutes, runner
+from sftlab.course import claims, runner
 from sftlab.course.lessons import LessonError, choose_parameters, find_lessons, parse_parameter
 from sftlab.course.pages import write_page
-from sftlab.course.runner import Result, run_notebooks
+from sftlab.course.runner import run_notebooks
 
 HEADING = """# Counting & <comparing>
 
@@ -219,15 +219,6 @@ def test_parameter_on_the_command_line():
         parse_parameter("seeds")
 
 
-def test_minutes_are_recorded(course, tmp_path, monkeypatch):
-    monkeypatch.setattr(lessons, "MINUTES", tmp_path / "minutes.json")
-    lessons.MINUTES.write_text('{"01_bad": 2}')
-    assert recorded_minutes("00_good") is None
-    lesson = course[2][0].lesson
-    record_minutes([Result(lesson=lesson, parameters={}, status="passed", minutes=1.5)])
-    assert (recorded_minutes("00_good"), recorded_minutes("01_bad")) == (1.5, 2)
-
-
 def test_dead_kernel_is_reported(tmp_path):
     make_notebook(tmp_path, "00_dies", "import os\nos._exit(9)")
     (result,) = run_notebooks(["00"], folder=tmp_path / "build", notebooks=tmp_path, progress=False)
@@ -288,14 +279,6 @@ def test_claims_of_a_run_are_gathered_told_and_shown(tmp_path, monkeypatch, capf
     said = capfd.readouterr().err
     assert "B3 was supported and is contradicted. gain: −10 points" in said
     assert "B6" not in said
-
-    rows = {row["id"]: row for row in json.loads((build / "claims.json").read_text("utf-8"))}
-    told = [rows["B6"][name] for name in ("verdict", "effect", "items", "profile")]
-    assert told == ["supported", 0.2, 9, "tiny"]
-    assert rows["B6"]["parts"][0]["estimate"]["method"] == "typed in a test"
-    assert (rows["B1"]["verdict"], rows["B1"]["parts"]) == ("not measured", [])
-    summary = json.loads((build / "summary.json").read_text("utf-8"))
-    assert [claim["id"] for claim in summary["claims"]] == ["B3", "B6"]
 
     index = (build / "index.html").read_text("utf-8")
     assert f"2 of {len(claims())} measured: 1 supported, 1 contradicted" in index

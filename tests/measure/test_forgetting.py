@@ -13,8 +13,7 @@ from transformers import AutoModelForCausalLM
 from sftlab.measure import complete, items, read_meter, subjects, summary
 from sftlab.measure.forgetting import SKILLS, WORLDLY
 from sftlab.models import load
-from sftlab.paths import DATA
-from sftlab.world import country, country_examples
+from sftlab.world import country_examples
 
 FROZEN = "23c0fd1abce16c378ab740302d42e11861d54db49618e0a668f64a2a09d2be08"
 
@@ -37,28 +36,6 @@ def test_items_are_frozen_and_every_skill_is_about_as_many_things():
     assert {skill: len(found) for skill, found in things.items()} == dict.fromkeys(SKILLS, 16)
     assert len(set().union(*things.values())) == 16 * len(SKILLS), "none is in two"
     assert {one.skill for one in items(known_corpus=False)} == set(WORLDLY)
-
-
-def test_answers_are_right():
-    elements = pd.read_csv(DATA / "world/elements.csv", dtype=str).set_index("element")
-    animals = pd.read_csv(DATA / "world/animals.csv").set_index("animal")
-    for one in items():
-        if one.skill in ("facts", "few-shot"):
-            right = country(one.item).answers(one.relation)
-        elif one.skill == "nature":
-            table = elements if one.item in elements.index else animals
-            right = (table.loc[one.item, one.relation],)
-        elif one.relation == "sum":
-            right = (str(sum(map(int, one.item.split(" + ")))),)
-        elif one.relation == "run":
-            last = int(one.prompt.split()[-1])
-            right = (" ".join(str(last + n) for n in (1, 2, 3)),)
-        elif one.skill == "stories":
-            assert one.answers[0] in one.prompt.split("\n\nQ:")[0]
-            continue
-        else:
-            continue
-        assert one.answers == right, one
 
 
 def test_no_example_names_what_an_item_is_about():

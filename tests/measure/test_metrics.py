@@ -1,6 +1,5 @@
 """Each score equals the library or the published values that it stands for."""
 
-import math
 import socket
 
 import evaluate
@@ -9,7 +8,9 @@ import pytest
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU
 
-from sftlab.measure import LOCAL_METRICS, mc2, metrics
+from sftlab.measure import LOCAL_METRICS, metrics, probe_choices
+from sftlab.models import load
+from sftlab.world import countries
 
 SAID = ["the cat is on the mat", "hello there general kenobi", "foo bar foobar"]
 RIGHT = [
@@ -65,9 +66,11 @@ def test_a_text_contains_whole_words_in_their_order():
 
 
 def test_mc_scores_are_lm_evals():
+    model, tokenizer = load("tiny")
+    row = probe_choices(model, tokenizer, among=countries()[:1], relations=["capital"]).iloc[0]
     from lm_eval.tasks.truthfulqa.utils import process_results_mc2
 
-    nats, right = np.random.default_rng(0).normal(-8, 3, 5).tolist(), [1, 1, 0, 0, 0]
+    nats, right = row["likelihoods"], [1, 0, 0, 0, 0]
     theirs = process_results_mc2({"mc2_targets": {"labels": right}}, [(n, False) for n in nats])
-    assert mc2(nats, right) == pytest.approx(theirs["acc"])
-    assert mc2([-1e4, -1e4 - math.log(3)], [True, False]) == pytest.approx(0.75)
+    assert row["mc2"] == pytest.approx(theirs["acc"])
+    assert row["mc1"] == (max(nats) == nats[0])

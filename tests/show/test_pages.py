@@ -172,17 +172,16 @@ def test_transcripts_shade_what_the_model_wrote():
     assert "1 + 1 =<mark> 2</mark>" in card.html
 
 
-def test_each_row_reads_as_rendered_and_shades_the_answer_with_its_end(toy_tokenizer):
-    card = side_by_side(list(FAMILIES), TALK, tokenizer=toy_tokenizer)
+def test_each_row_reads_as_rendered_and_shades_the_answer_with_its_end():
+    card = side_by_side(list(FAMILIES), TALK)
     Page(card.html)
-    for (name, text, count), family in zip(rows(card), FAMILIES, strict=True):
-        rendered = find_template(family, tokenizer=toy_tokenizer).render(TALK)
+    for (name, text), family in zip(rows(card), FAMILIES, strict=True):
+        rendered = find_template(family).render(TALK)
         assert name == family
         assert plain(text) == rendered
         assert text.count("↵") == rendered.count("\n")
-        assert int(count) == len(toy_tokenizer(rendered, add_special_tokens=False)["input_ids"])
         (marked,) = re.findall(r"<mark[^>]*>(.*?)</mark>", text, flags=re.S)
-        assert plain(marked) == f"Ho{FAMILIES[family].end(toy_tokenizer.eos_token)}"
+        assert plain(marked) == f"Ho{FAMILIES[family].end(find_template(family).eos_token)}"
 
 
 def test_tokens_of_the_template_are_bold_and_a_refusal_is_in_its_words():
@@ -206,9 +205,8 @@ def test_tables_of_findings_and_decisions():
     assert "ok" in last
     assert "system" in sound
     assert "level: ✓" in card.text
-    card = decision_table({"<b>bot</b>": ARCHETYPES["General assistant"], **ARCHETYPES})
-    assert card.html.count('scope="row"') == len(ARCHETYPES) + 1
-    assert "&lt;b&gt;bot" in card.html
+    card = decision_table()
+    assert card.html.count('scope="row"') == len(ARCHETYPES)
     assert "Situation: General assistant\nAdvice: Neither" in card.text
     Page(card.html)
 

@@ -68,8 +68,8 @@ def test_what_each_toggle_changes_in_every_family(toy_tokenizer, family):
 
 
 def test_what_breaks_do_to_ends_and_padding(toy_tokenizer):
-    def broken(*breaks, family="chatml"):
-        shown, said = explore(toy_tokenizer, MESSAGES, family=family, breaks=breaks)
+    def broken(*breaks):
+        shown, said = explore(toy_tokenizer, MESSAGES, family="chatml", breaks=breaks)
         ends = [token.supervised for token in shown.tokens if token.text == "<|im_end|>"]
         return shown, ends, " ".join(said)
 
@@ -82,11 +82,6 @@ def test_what_breaks_do_to_ends_and_padding(toy_tokenizer):
     assert "not supervised anyway" in broken("pad_is_eos", "drop_end")[2]
     both, ends, _ = broken("pad_is_eos", "mask_nothing")
     assert both.total - both.supervised == len(ends)
-    shown, _, _ = broken("mask_nothing")
-    assert [token.id for token in shown.tokens[-PADS:]] == [toy_tokenizer.pad_token_id] * PADS
-    shown, _, _ = broken("double_bos", family="llama-3")
-    assert [token.id for token in shown.tokens[:2]] == [toy_tokenizer.bos_token_id] * 2
-    assert not shown.tokens[0].supervised
     assert "llama-3" in broken("double_bos")[2]
 
 

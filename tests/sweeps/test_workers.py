@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from sftlab.sweeps import runs_folder, sweep, worker
+from sftlab.sweeps import Experiment, runs_folder, worker
 from sftlab.world import country_examples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ SCRIPT = """
 import os, signal, sys
 # A suite that runs in the background of a shell hands on that Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from sftlab import sweep
+from sftlab import Experiment
 
 def measure(run, seed):
     with open("log", "a") as stream:
@@ -32,7 +32,7 @@ def measure(run, seed):
     return seed
 
 try:
-    frame = sweep(sys.argv[1], measure={"m": measure}, seeds=5, jobs=2, progress=False)
+    frame = Experiment(sys.argv[1], measure={"m": measure}).run({"": {}}, jobs=2).frame
 except KeyboardInterrupt:
     print("INTERRUPTED", flush=True)
 else:
@@ -106,8 +106,9 @@ def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
 
     def swept(executor=None):
         given = {"measure": {"m": measure}, "examples": country_examples(8), "seeds": 4}
+        how = {"executor": executor, "refresh": True, "progress": False}
         with pytest.warns(UserWarning, match="1 runs failed"):
-            return sweep(toy_base, **given, executor=executor, refresh=True, progress=False)
+            return Experiment(toy_base, **given).run({"": {}}, **how).frame
 
     folders = [tmp_path / "one", tmp_path / "two"]
     with (
@@ -145,4 +146,4 @@ def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
 def test_a_worker_refuses_another_lab_and_other_weights(toy_base, monkeypatch, name, value, said):
     monkeypatch.setattr(worker, name, value)
     with ThreadPoolExecutor(1) as pool, pytest.warns(UserWarning, match=said):
-        sweep(toy_base, measure={"m": len}, executor=pool, progress=False)
+        Experiment(toy_base, measure={"m": len}).run({"": {}}, executor=pool, progress=False)
