@@ -12,12 +12,15 @@ Whatever else lies in the folder is neither read nor removed.
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback
 
 from sftlab import __version__
 from sftlab.chat import (
@@ -29,13 +32,12 @@ from sftlab.chat import (
     setup_chat_template,
 )
 from sftlab.integrity import ADAPTERS
-from sftlab.machine import keep_freed_memory, pick_device
+from sftlab.machine import keep_freed_memory, pick_device, progress_stream
 from sftlab.models import load, weights_hash
 from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
 from sftlab.quiet import quiet_libraries, randomness_kept
-from sftlab.train.checkpoints import last_step, newest_checkpoint, state_of, writing
+from sftlab.train.checkpoints import newest_checkpoint, state_of, writing
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
-from sftlab.train.logs import Listener, history, progress_bar, tensorboard, validation_losses
 from sftlab.train.methods import cast_adapters, count_weights, load_base, trained_bits
 from sftlab.train.run import Run
 from sftlab.train.settings import Settings, SettingsError, check_added
@@ -51,8 +53,6 @@ def finetune(
     progress: bool = True,
     output_dir: str | Path | None = None,
     save_steps: int = 50,
-    on_step: Callable[[dict[str, float]], object] | None = None,
-    logging_dir: str | Path | None = None,
     **overrides: Any,
 ) -> Run:
     """Fine-tune a fresh copy of a profile's model on conversations, and return the run.
@@ -69,8 +69,6 @@ def finetune(
         eval_dataset: examples to measure the loss on after each epoch, for early stopping too.
         progress: show one bar with step, loss and time left.
         output_dir: a folder for checkpoints every `save_steps` steps, new or of this very run.
-        on_step: called with each new row of `Run.history`, and with each eval_loss.
-        logging_dir: a new folder for TensorBoard's event files.
 
     Errors of the profile, the settings, an example or a folder say what is wrong and what to do. A
     loss that is not finite, or a full disk, ends it with a TrainingError; checkpoints stay.
@@ -95,13 +93,10 @@ def finetune(
         trained, weights = count_weights(trainer.model, settings.method)
         cast_adapters(trainer.model, settings.adapter_dtype)  # as the optimizer will
         start = trained_bits(trainer.model)
-        if logging_dir:
-            step = last_step(Path(output_dir)) if output_dir else None
-            trainer.add_callback(tensorboard(Path(logging_dir), step))
         keep_freed_memory()
         begun = time.perf_counter()
         with progress_bar(profile.name, progress) as bar:
-            trainer.add_callback(Listener(bar, on_step))
+            trainer.add_callback(Listener(bar))
             with writing(Path(output_dir or scratch)):
                 trainer.train(resume_from_checkpoint=resumed and str(resumed))
         seconds = time.perf_counter() - begun
@@ -194,6 +189,38 @@ def prepare_training(
     saving |= {"eval_rows": rows.get(VALIDATION)}
     trainer = make_trainer(model, tokenizer, rows["example"], settings, added, **saving)
     return trainer, settings, provenance
+
+
+def history(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """One row a step of the Trainer's log."""
+    names = ("step", "epoch", "loss", "learning_rate", "grad_norm")
+    return [{name: row[name] for name in names if name in row} for row in log if "loss" in row]
+
+
+def validation_losses(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """One row an evaluation in the Trainer's log: epoch, step, loss."""
+    rows = [row for row in log if "eval_loss" in row]
+    return [{"epoch": row["epoch"], "step": row["step"], "loss": row["eval_loss"]} for row in rows]
+
+
+def progress_bar(name: str, shown: bool) -> tqdm:
+    """The bar of a training: one line of plain text, alike in a terminal, Jupyter and a page."""
+    stream = progress_stream()
+    how = {"file": stream, "dynamic_ncols": stream.isatty(), "mininterval": 0.5, "unit": "step"}
+    return tqdm(desc=f"fine-tuning {name}", disable=not shown, **how)
+
+
+class Listener(TrainerCallback):
+    """Moves a bar with each step."""
+
+    def __init__(self, bar: tqdm) -> None:
+        self._bar = bar
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "loss" in logs:
+            self._bar.total = state.max_steps
+            self._bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+            self._bar.update(state.global_step - self._bar.n)
 
 
 def unwrapped(trainer: SupervisedTrainer, settings: Settings):
