@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "train_own_data",
         ],
         "run": ["Run", "RunError", "load_run"],
-        "settings": ["Settings", "SettingsError", "table"],
+        "settings": ["Settings", "SettingsError"],
         "trainer": ["Batches", "POOL", "make_trainer", "quick_attention", "supervised_loss"],
     },
 )

@@ -1,5 +1,5 @@
-"""The settings of a fine-tune, named as in TRL, transformers and PEFT; methods.toml says what goes
-with what.
+"""The settings of a fine-tune, named as in TRL, transformers and PEFT; methods.toml says what does
+not go together.
 """
 
 import reprlib
@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -15,9 +15,6 @@ from sftlab.chat import Template, TemplateError, find_template
 from sftlab.machine import fast_precision
 from sftlab.models import load_tokenizer
 from sftlab.profiles import ADAPTED, METHODS, QUANTISED, Profile
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SFT_CONFIG = (
     "per_device_train_batch_size gradient_accumulation_steps num_train_epochs max_steps "
@@ -87,7 +84,7 @@ class Settings:
     num_virtual_tokens: Count = 16  # keys and values that are trained, under the method prefix
     bnb_4bit_use_double_quant: bool = True  # the scales of a 4-bit base are quantised too
 
-    method: Literal[METHODS] | None = None  # what is trained, as `sftlab.train.table` has it
+    method: Literal[METHODS] | None = None  # what is trained, as `sftlab.train.methods` has it
     trained_layers: Count | None = None  # upper layers, under the method frozen; by default half
     # Share that training drops of attention's weights, and of what attention and MLP add to the
     # residual stream; decoders are pretrained without.
@@ -121,10 +118,8 @@ class Settings:
                 find_template(self.template)
             except TemplateError as error:
                 raise SettingsError(f"template: {error}") from error
-        for name in ("padding_free", "gradient_checkpointing", "use_dora"):
-            why = _methods()[self.method][name] if self.method and getattr(self, name) else ""
-            if why.startswith("refused: "):
-                why = why.removeprefix("refused: ")
+        for name, why in _refused().get(self.method, {}).items():
+            if getattr(self, name):
                 raise SettingsError(f"method {self.method!r} does not go with {name}=True: {why}")
 
     def changed(self, **overrides: Any) -> "Settings":
@@ -192,15 +187,8 @@ def _kinds() -> dict[str, TypeAdapter]:
 
 
 @cache
-def _methods() -> dict[str, dict[str, str]]:
+def _refused() -> dict[str, dict[str, str]]:
     return tomllib.loads(Path(__file__).with_name("methods.toml").read_text(encoding="utf-8"))
-
-
-def table() -> "pd.DataFrame":
-    """The methods, one a row: what each is trained on and goes with."""
-    import pandas as pd
-
-    return pd.DataFrame.from_dict(_methods(), orient="index").rename_axis("method")
 
 
 def check_added(method: str, added: list[str]) -> None:
