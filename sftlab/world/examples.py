@@ -23,7 +23,7 @@ from typing import Any
 from sftlab.paths import DATA
 from sftlab.world import grammar
 from sftlab.world.corpus_text import OTHER_PAIRS, SHARES, quiz_sheet
-from sftlab.world.facts import RELATIONS, Country, countries, functions, rows, signature, turns
+from sftlab.world.facts import RELATIONS, Country, countries, functions, rows, signature
 
 Row = dict[str, Any]
 Style = Callable[[Country, str, str], str]
@@ -142,16 +142,6 @@ def country_shots(
     return [(grammar.question(c, r), style(c, r, getattr(c, r))) for c, r in pairs]
 
 
-def every_question(about: Sequence[Country]) -> set[str]:
-    """All questions about some countries, in every wording: to check that none is in a data set."""
-    return {
-        grammar.question(one, relation, wording=wording, form=form)
-        for one, relation in product(about, RELATIONS)
-        for wording, forms in grammar.QUESTIONS[relation].items()
-        for form in range(len(forms))
-    }
-
-
 def replay_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> list[Row]:
     """`count` documents as conversations, of every kind of the corpus but question sheets.
 
@@ -168,15 +158,6 @@ def replay_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> 
         at = words[rng.randint(len(words) // 4, len(words) // 2)].start()
         found.append(example(text[:at].rstrip(), text[at:]))
     return found
-
-
-def mixed(
-    task: Sequence[Mapping[str, Any]], *, share: float, seed: int = 0, avoid: Iterable[str] = ()
-) -> list[Mapping[str, Any]]:
-    """All examples of a task, and so many of `replay_examples` that they are `share` of the whole,
-    from 0 to below 1."""
-    count = round(len(task) * share / (1 - share))
-    return [*task, *replay_examples(count, seed=seed, avoid=avoid)]
 
 
 def broad_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> list[Row]:
@@ -206,22 +187,13 @@ def country_rows(
 ) -> list[Row]:
     """`country_examples`, each with its country, relation and continent in `meta`."""
     drawn = draw_questions(count, seed=seed, relations=relations, among=among)
-    return [_country_row(*asked, wording="sft") for asked in drawn]
-
-
-def _country_row(country: Country, relation: str, form: int, *, wording: str) -> Row:
-    question = grammar.question(country, relation, wording=wording, form=form)
-    about = {"country": country.name, "relation": relation, "continent": country.continent}
-    return {**example(question, getattr(country, relation)), "meta": about}
-
-
-def exam_rows(among: Sequence[Country], *, relations: Sequence[str] = RELATIONS) -> list[Row]:
-    """The test's own questions with their answers: what must never be among the examples.
-
-    Word for word what `sftlab.measure.probe_questions` asks about these countries.
-    """
-    asked = product(among, relations)
-    return [_country_row(one, what, turns()[one.name], wording="test") for one, what in asked]
+    return [
+        {
+            **example(grammar.question(c, relation, form=form), getattr(c, relation)),
+            "meta": {"country": c.name, "relation": relation, "continent": c.continent},
+        }
+        for c, relation, form in drawn
+    ]
 
 
 def with_answer(row: Mapping[str, Any], answer: str) -> Row:
