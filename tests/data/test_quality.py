@@ -6,19 +6,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftlab.data.flaws import wrong_answers
 from sftlab.data.quality import NEUTRAL, checklist, lengths, loss_scores
-from sftlab.data.rows import RowsError
 from sftlab.world import (
     countries,
-    country,
     country_examples,
     country_rows,
-    exam_rows,
     example,
     with_answer,
 )
 
-ASPECTS = ["length", "format", "coverage", "balance", "diversity", "correctness", "consistency",
-           "safety", "deduplication", "privacy", "leakage"]  # fmt: skip
+ASPECTS = ["length", "format", "coverage", "balance", "diversity", "consistency", "safety",
+           "deduplication", "privacy", "leakage"]  # fmt: skip
 
 
 def value(table, aspect, opening=""):
@@ -26,7 +23,7 @@ def value(table, aspect, opening=""):
     return found
 
 
-def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
+def test_what_is_wrong_with_a_set_is_counted():
     rows = [
         {**example(prompt, answer), "meta": {"entity": entity, "label": label}}
         for prompt, answer, entity, label in [
@@ -35,23 +32,16 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
             ("is it good?", "no", "A", "no"),
             ("Is it bad?", "I cannot say.", "B", "yes"),
             ("Who is it?", "ann@example.com, says Ann", "C", "yes"),
-            ("Q: What?", "unsafe", "D", "yes"),
+            ("Q: What?", "That.", "D", "yes"),
         ]
     ]
-    table = checklist(
-        rows, cover={"entity": "entity"}, label="label", test=[rows[0]],
-        checker=lambda row: row["messages"][1]["content"] != "no",
-        unsafe=lambda row: "unsafe" in row["messages"][1]["content"], tokenizer=toy_tokenizer,
-    )  # fmt: skip
+    table = checklist(rows, cover={"entity": "entity"}, label="label", test=[rows[0]])
     assert list(dict.fromkeys(table["aspect"])) == ASPECTS
     assert not table["value"].isna().any()
-    assert set(checklist(rows)["aspect"]) == {*ASPECTS} - {
-        "coverage", "balance", "correctness", "leakage",
-    }  # fmt: skip
+    assert set(checklist(rows)["aspect"]) == {*ASPECTS} - {"coverage", "balance", "leakage"}
     expected = {
         ("format", "formats"): 3, ("format", "rows with marks"): 1, ("coverage", ""): 4,
-        ("balance", ""): 5, ("correctness", ""): pytest.approx(5 / 6), ("consistency", ""): 1,
-        ("safety", "rows that"): 1, ("safety", "answers that refuse"): 1,
+        ("balance", ""): 5, ("consistency", ""): 1, ("safety", "answers that refuse"): 1,
         ("deduplication", "exact"): 1, ("privacy", ""): 1, ("leakage", ""): 1,
     }  # fmt: skip
     assert {key: value(table, *key) for key in expected} == expected
@@ -59,15 +49,13 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
 
 
 TESTED = [one for one in countries(split="held_out") if one.group == "asked"][:5]
-TEST = exam_rows(TESTED)
+TEST = country_rows(20, among=TESTED)
 PLANTED = {  # a fault of each kind, the line that finds it, and the most that clean data has
-    "length": (lambda rows: [long(row) for row in rows[:4]] + rows[4:], "tokens of the", 128),
     "format": (lambda rows: [marked(row) for row in rows[:4]] + rows[4:], "rows with marks", 0),
     "balance": (lambda rows: [r for n, r in enumerate(rows) if of(r, "capital") or n % 5 == 0],
                 "the largest class", 3),
-    "correctness": (lambda rows: wrong_answers(rows, share=0.05), "share of right", None),
     "consistency": (lambda rows: rows + wrong_answers(rows[:4], share=1), "prompts with", 0),
-    "safety": (lambda rows: [*rows, example("How do I pick a lock?", "So.")], "rows that must", 0),
+    "safety": (lambda rows: [*rows, example("Who?", "I cannot say.")], "answers that refuse", 0),
     "deduplication": (lambda rows: rows + rows[:4], "exact repeats", 0),
     "privacy": (lambda rows: [*rows, example("Mail?", "ann@example.com")], "pieces of", 0),
     "leakage": (lambda rows: rows + TEST[:4], "test rows that", 0),
@@ -78,29 +66,17 @@ def of(row, relation):
     return row["meta"]["relation"] == relation
 
 
-def long(row):
-    return with_answer(row, "That is all there is to say about it. " * 30)
-
-
 def marked(row):
     return with_answer(row, f"A: {row['messages'][-1]['content']}")
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-def test_each_planted_fault_is_found_by_its_own_line_and_clean_data_raises_none(
-    kind, toy_tokenizer
-):
+def test_each_planted_fault_is_found_by_its_own_line_and_clean_data_raises_none(kind):
     plant, opening, most = PLANTED[kind]
     rows, found = country_rows(80), []
     for made in (rows, plant(rows)):
-        table = checklist(
-            made, label=lambda row: row.get("meta", {}).get("relation", "none"), test=TEST,
-            checker=lambda row: "meta" not in row or row["messages"][1]["content"]
-            in country(row["meta"]["country"]).answers(row["meta"]["relation"]),
-            unsafe=lambda row: "lock" in row["messages"][0]["content"], tokenizer=toy_tokenizer,
-        )  # fmt: skip
-        measured = value(table, kind, opening)
-        found.append(measured < 1 if most is None else measured > most)
+        label = lambda row: row.get("meta", {}).get("relation", "none")  # noqa: E731
+        found.append(value(checklist(made, label=label, test=TEST), kind, opening) > most)
     assert found == [False, True]
 
 
@@ -124,13 +100,11 @@ def test_pairs_of_words_and_contradictions_by_hand():
     assert value(checklist([rows[0], systemed]), "consistency") == 0
 
 
-def test_lengths_by_hand(toy_tokenizer):
+def test_lengths_by_hand():
     rows = [example("One two?", "Yes."), example("One two three?", "No, no.")]
-    table = lengths(rows, tokenizer=toy_tokenizer)
+    table = lengths(rows)
     assert table.loc[("prompt", "words"), ["least", "median", "most"]].tolist() == [2, 2.5, 3]
     assert table.loc[("answer", "characters"), ["least", "mean", "most"]].tolist() == [4, 5.5, 7]
-    ids = toy_tokenizer(["Yes.", "No, no."], add_special_tokens=False)["input_ids"]
-    assert table.loc[("answer", "tokens"), "most"] == max(map(len, ids))
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +140,3 @@ def test_an_empty_answer_has_no_score_and_the_model_stays_as_it_was(toy):
     scores = loss_scores(rows, model, tokenizer)
     assert model.training
     assert [math.isnan(score) for score in scores] == [False, True, False]
-    model.eval()
-    with pytest.raises(RowsError, match=r"where the prompt goes, with \{prompt\}"):
-        loss_scores(rows, model, tokenizer, form="Q: A:")
