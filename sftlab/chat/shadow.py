@@ -15,8 +15,6 @@ renders take the same branches:
     content.split("</think>")[-1]                       Hi.     real text
                                      ..................░░░░░    shadow: the last five characters
     ... | trim                                         ░░░      the shadow of "Hi."
-
-From top to bottom: the code points (`Alphabet`), the string (`Shadow`), Jinja, and `trace`.
 """
 
 import json
@@ -43,9 +41,6 @@ _FIRST, _END = 0x40000, 0x110000
 
 class Alphabet:
     """Which code point stands for which character of which message, in one render.
-
-        message 1 "Hi."   ->   U+40000 U+40001 U+40002
-        message 3 "Ho"    ->   U+40003 U+40004
 
     `run` matches its code points, `letters` has the characters that they stand for, and `places`
     the message of each and its index in the message's texts, which come one after another.
@@ -111,8 +106,7 @@ class Alphabet:
 class Shadow(str):
     """A string of code points that behaves as the text that it stands for; more in `_METHODS`.
 
-    No method returns real text in place of a shadow: where one can't be followed, the shadow comes
-    out wrong, and the comparison with the real render finds it.
+    Where it can't, it comes out wrong, and the comparison with the real render finds it.
     """
 
     @cached_property
@@ -315,15 +309,10 @@ def trace(
     calls: bool = False,
     add_generation_prompt: bool = False,
 ) -> Trace:
-    """Render the conversation twice, and find the followed messages' characters in it.
+    """Render the conversation twice, and find the characters of messages of these roles (None: of
+    all) in it: of their contents, and with `calls` of reasoning and tool calls too.
 
-    Args:
-        roles: the messages to follow by their content; None follows all.
-        calls: follow reasoning and tool calls too.
-        add_generation_prompt: as for `Template.render`.
-
-    Raises:
-        TemplateError: the template refuses, or does what a shadow can't follow.
+    Raises TemplateError where the template refuses, or does what a shadow can't follow.
     """
     options = {"tools": tools, "add_generation_prompt": add_generation_prompt}
     text = template.render(messages, **options)

@@ -43,16 +43,11 @@ class Span:
 class Spans:
     """A rendered conversation, and what of it is supervised."""
 
-    text: str
-    "The render."
-    spans: tuple[Span, ...]
-    "What is supervised, from left to right; at most one span a message."
-    end_of_turn: str | None
-    "What ends an answer in this template, None where nothing does."
-    warnings: tuple[str, ...] = ()
-    "What the user should know before training on this."
-    missing: tuple[Missing, ...] = ()
-    "Texts of the row that appear nowhere in the render."
+    text: str  # the render
+    spans: tuple[Span, ...]  # from left to right; at most one a message
+    end_of_turn: str | None  # what ends an answer in this template, None where nothing does
+    warnings: tuple[str, ...] = ()  # what one should know before training on this
+    missing: tuple[Missing, ...] = ()  # texts of the row that appear nowhere in the render
 
 
 class _Turn(NamedTuple):
@@ -242,10 +237,8 @@ def _generated(
 ) -> tuple[str, dict[int, _Turn], Trace | None]:
     """The render, the wanted turns that have something in it, and the trace if it has calls too.
 
-    The turns begin where the generation prompt ends.
-
-    The prompt is looked for only between the last character of the message before and the first of
-    this one, so a template may write earlier turns differently later on.
+    The turns begin where the generation prompt ends, which is looked for only between the message
+    before and this one: a template may write earlier turns differently later on.
     """
     follows_calls, turns = True, {}
     try:
@@ -350,11 +343,10 @@ class TurnEnd(NamedTuple):
                                   [<|im_end|>]\n
                                   ^---final---^
 
-    What `between` and `final` have in common, up to the header of the next message (which is what
-    `between` and `opener` have in common at their ends), is the end of turn. The `middle` of a
-    conversation may end an answer differently from its `last` (gpt-oss: `<|end|>`, `<|return|>`),
-    not at all (Alpaca's form: None), or with a `borrowed` token: that which opens the next message
-    (GLM-4), and is then what stops the model.
+    What `between` and `final` share, up to the header of the next message (which `between` and
+    `opener` share at their ends), is the end of turn. The `middle` of a conversation may end an
+    answer differently from its `last` (gpt-oss: `<|end|>`, `<|return|>`), not at all (Alpaca's
+    form: None), or with the token that opens the next message, `borrowed` (GLM-4).
     """
 
     middle: str | None = None

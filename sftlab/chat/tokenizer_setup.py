@@ -20,13 +20,11 @@ def control_tokens(template: str) -> tuple[str, ...]:
 def setup_chat_template(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, template: str
 ) -> list[str]:
-    """Set up a freshly loaded pair in place; return the tokens that had to be added.
+    """Set up a freshly loaded pair in place, the tokenizer as by `setup_tokenizer`; return the
+    tokens that had to be added.
 
-    The tokenizer as by `setup_tokenizer`. Each added token starts at the mean of those before it,
-    and generation stops at the end of turn and at the base's own eos.
-
-    Raises:
-        TemplateError: there is no such template.
+    Each starts at the mean of those before it; generation stops at the end of turn and at the
+    base's own eos.
     """
     from transformers import GenerationConfig
 
@@ -58,9 +56,6 @@ def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> l
     the padding, a collator that masks padding would mask the stops).
 
     `template="own"` is the tokenizer's own, which stays as it is.
-
-    Raises:
-        TemplateError: there is no such template, or the tokenizer has none of its own.
     """
     own = template == "own"
     base_eos, pad = tokenizer.eos_token, tokenizer.pad_token
@@ -99,12 +94,8 @@ def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> l
 def resize_embeddings(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", added: Sequence[str]
 ) -> None:
-    """Make room for the `added` tokens of a tokenizer, whose rows start at the mean of the rows of
-    its other tokens; never shrinks.
-
-    Some models (Qwen's) have more rows than tokens, padding that may hold zeros: an added token
-    that gets one starts at the mean like any other.
-    """
+    """Make room for the `added` tokens of a tokenizer, whose rows start at the mean of those of its
+    other tokens, also where they are padding of the model's (Qwen's); never shrinks."""
     import torch
 
     if not added:

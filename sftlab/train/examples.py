@@ -132,8 +132,8 @@ def supervise(
     return rows
 
 
-def masked(examples: Sequence, tokenizer, settings: Settings, **options) -> list:
+def masked(examples: Sequence, tokenizer, settings: Settings) -> list:
     """Ids and labels of examples, uncut, with the supervision of the settings."""
     how = {"turns": "last" if settings.turns == "last" else "all", "start": settings.start}
     how |= {"end_of_turn": settings.end_of_turn, "append_eos": settings.end_of_turn}
-    return label_rows(tokenizer, examples, on_empty="keep", **how, **options)
+    return label_rows(tokenizer, examples, on_empty="keep", **how)

@@ -227,7 +227,7 @@ def prepare(
 def _lengths(rows: Sequence[Row], tokenizer, settings: Settings) -> list[Length]:
     """What is learned of each row, by the very masks of the training."""
     most, found = settings.max_length, []
-    for one in masked(rows, tokenizer, settings, on_full="keep") if rows else ():
+    for one in masked(rows, tokenizer, settings) if rows else ():
         answers = sum(label != IGNORED for label in one.labels[:most])
         everything = settings.turns == "everything" and answers
         learned = min(len(one.ids), most) if everything else answers

@@ -243,6 +243,6 @@ def _answer(run: Run, row: Row) -> str:
         return part_of(row, "answer")
     wanted = {**row, "messages": [*before, {**last, "train": True}]}
     how = run.settings.changed(turns="last", start="generation")
-    (one,) = masked([wanted], run.tokenizer, how, on_full="keep")
+    (one,) = masked([wanted], run.tokenizer, how)
     ids = [label for label in one.labels if label != IGNORED]
     return run.texts([ids])[0]

@@ -11,6 +11,7 @@ from sftlab.world import (
     country_examples,
     country_rows,
     example,
+    grammar,
     with_answer,
 )
 
@@ -49,7 +50,10 @@ def test_what_is_wrong_with_a_set_is_counted():
 
 
 TESTED = [one for one in countries(split="held_out") if one.group == "asked"][:5]
-TEST = country_rows(20, among=TESTED)
+TEST = [
+    example(grammar.question(one, "capital", wording="test", form=n), one.capital)
+    for n, one in enumerate(TESTED)
+]
 PLANTED = {  # a fault of each kind, the line that finds it, and the most that clean data has
     "format": (lambda rows: [marked(row) for row in rows[:4]] + rows[4:], "rows with marks", 0),
     "balance": (lambda rows: [r for n, r in enumerate(rows) if of(r, "capital") or n % 5 == 0],
