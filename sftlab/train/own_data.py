@@ -162,10 +162,8 @@ def prepare(
         group: a column; rows with the same value of it stand on the same side of the split.
         meta: further columns to carry along, from which nothing is learned.
 
-    Raises:
-        RecordsError: the file can't be read, or, as DataFaults, rows are wrong or none is good.
-        TrainingFaults: the template, or rows under it, would teach the wrong thing, or nothing.
-        RowsError: a row has no value of `group`.
+    Raises RecordsError (DataFaults where rows are wrong), TrainingFaults where the template, or
+    rows under it, would teach the wrong thing, and RowsError where a row has no value of `group`.
     """
     profile = find_profile(profile)
     asked = (settings or Settings()).changed(**overrides)

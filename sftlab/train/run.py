@@ -135,12 +135,8 @@ class Run:
             return load_run(folder, merge=True, verify=False)
 
     def save(self, folder: str | Path) -> Path:
-        """Write weights, tokenizer with its template, and run.json to a new folder.
-
-        Without adapters it is a model that plain transformers loads. Adapters need the base that
-        run.json names, for a local folder by the only path of this machine in it; README.md there
-        has the lines for plain PEFT.
-        """
+        """Write weights, tokenizer with its template, and run.json to a new folder: a model that
+        plain transformers loads, or adapters with a README.md that has the lines for PEFT."""
         folder = Path(folder)
         if folder.is_file() or any(folder.glob("*")):
             raise RunError(f"{folder} is a file, or not empty; give a new folder")
@@ -189,11 +185,8 @@ class Run:
 
 
 def _add_older_names(folder: Path) -> None:
-    """Write what transformers 4 reads too, which vLLM and llama.cpp's converter may have.
-
-    It has no TokenizersBackend, takes a list of `extra_special_tokens` for a mapping, and does not
-    read `rope_parameters`: where theta is 500,000 it would compute with 10,000, without a word.
-    """
+    """Write what transformers 4 reads too, which vLLM and llama.cpp's converter may have: without
+    its `rope_theta` it would compute with 10,000 where theta is 500,000, without a word."""
     for file in filter(Path.is_file, [folder / "config.json", folder / "tokenizer_config.json"]):
         stated = json.loads(file.read_text(encoding="utf-8"))
         if stated.get("tokenizer_class") == "TokenizersBackend":
@@ -216,9 +209,8 @@ def load_run(
 
     With `merge` it is a plain model on the CPU, adapters added to the weights of its base, which is
     loaded unquantised: in float32, or bfloat16 after qlora or int8 in bf16, unless `dtype` says.
-    Under lora logits stay the same to 1e-5 of their size in float32. Under qlora and int8, whose
-    adapters were trained beside rounded weights, those of the 3.7M model move by 6% and 1% (root
-    mean square): measure such a run again before you ship it.
+    Under lora logits stay the same to 1e-5 of their size. Under qlora and int8, whose adapters were
+    trained beside rounded weights, those of `tiny` move by 6% and 1%: measure such a run again.
 
     A run of which a file is not as it was saved is refused, and so is its
     base, unless `verify` is False; this tells damage and changes, and is no signature. Code that a
