@@ -30,7 +30,6 @@ from sftlab.chat.templates import (
     Template,
     TemplateError,
     find_template,
-    installed_templates,
 )
 from sftlab.data import shown
 
@@ -347,19 +346,7 @@ def _writing(case: _Case) -> Iterator[Finding]:
     if len(days) > 1:
         yield make_finding("date-dependent")
     if not re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", case.template.text):
-        training = _training_version(case.template.text)
-        name = "generation-marks-of-trl" if training else "no-generation-marks"
-        yield make_finding(name, training=training)
-
-
-def _training_version(text: str) -> str | None:
-    """TRL's template with marks by which its trainer replaces this one; it compares texts too."""
-    installed = installed_templates()
-    versions = {f"{name}_training": file for name, file in installed.items()}
-    for name in versions.keys() & installed.keys():
-        if versions[name].read_text(encoding="utf-8") == text:
-            return name
-    return None
+        yield make_finding("no-generation-marks")
 
 
 # With a tokenizer.

@@ -58,10 +58,7 @@ def write_card(
 ):
     """A card of the rows, as a `huggingface_hub.DatasetCard`: `.save(path)`, `.text`, `.data`.
 
-    Args:
-        about: what only people know; a dict with the names of `About` will do.
-        checks: what `checklist` gave.
-        bias_by: names and keys whose counts the section on bias shows, such as {"region": ...}.
+    `checks` is what `checklist` gave; the section on bias counts what `bias_by` names.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -126,10 +123,7 @@ class Missing(NamedTuple):
 
 
 def check_card(card) -> list[Missing]:
-    """Everything that a card of `write_card` lacks; an empty list when it is complete.
-
-    Sections are found by their headings, so the card's text may have been edited.
-    """
+    """Everything that a card of `write_card` lacks; its text may have been edited."""
     parts = re.split(r"^## +(.+?) *$", card.text, flags=re.MULTILINE)
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
     found = []

@@ -42,11 +42,8 @@ def exact_duplicates(rows: Iterable[Row]) -> list[Duplicate]:
 
 
 def near_duplicates(rows: Iterable[Row], *, threshold: float = 0.8) -> list[Duplicate]:
-    """Rows with a Jaccard index of at least `threshold` with an earlier one that is kept.
-
-    So a chain (A like B, B like C, A not like C) does not drop C for A. MinHash (Broder 1997)
-    proposes pairs, and their index is then computed exactly.
-    """
+    """Rows with a Jaccard index of at least `threshold` with an earlier one that is kept: MinHash
+    (Broder 1997) proposes pairs, whose index is then computed exactly."""
     from datasketch import MinHash, MinHashLSH
 
     # Two rows of similarity s meet when all r hashes of one of b bands agree: with probability

@@ -1,18 +1,21 @@
-"""The checklist of a data set in one table, and a model's loss as a score of each row."""
+"""The checklist of a data set in one table, a model's loss as a score of each row, and flaws put into
+good rows on purpose, to measure what each costs and whether it is found."""
 
 import math
 import re
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pandas as pd
 
 from sftlab.data.overlap import exact_duplicates, leaks, near_duplicates
 from sftlab.data.privacy import redact
 from sftlab.data.rows import Key, Row, checked, normalise, part_of, values_of, words
+from sftlab.world import countries, country, with_answer
 
 MARKERS = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
@@ -183,3 +186,40 @@ def loss_scores(rows: Iterable[Row], model, tokenizer) -> list[float]:
         scores.append(losses.item())
     model.train(training)
     return scores
+
+
+WRAPPINGS = (
+    "hi!! {q} thx",
+    "<p>{q}</p>",
+    "Posted by user4711 on 12/03: {q}",
+    "{q} Reply Share Report",
+    "hello i have a question ... {q}",
+    "Question 7) {q} (2 points)",
+)
+"""What a scraper leaves around a question."""
+
+
+def wrong_answers(rows: Sequence[Row], *, share: float, seed: int = 0) -> list[Row]:
+    """A share of the rows answers as for another country: the right kind of word, and wrong."""
+    rng = Random(f"wrong-{seed}")
+    chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
+    made = []
+    for index, row in enumerate(rows):
+        if index in chosen:
+            place, relation = row["meta"]["country"], row["meta"]["relation"]
+            others = {getattr(one, relation) for one in countries(split="sft")}
+            wrong = others - set(country(place).answers(relation))
+            row = with_answer(row, rng.choice(sorted(wrong)))
+        made.append({**row})
+    return made
+
+
+def cluttered(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
+    """Every prompt with something of `WRAPPINGS` around it, and half of them in small letters."""
+    rng, made = Random(f"clutter-{seed}"), []
+    for row in rows:
+        asked, *rest = row["messages"]
+        text = rng.choice(WRAPPINGS).format(q=asked["content"])
+        text = text.lower() if rng.random() < 0.5 else text
+        made.append({**row, "messages": [{**asked, "content": text}, *rest]})
+    return made

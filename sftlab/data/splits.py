@@ -162,9 +162,8 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     """Choose rows to measure on, so that none of them was learned from; always the same ones.
 
     Rows are one group when they have the same prompt, say nearly the same, or share the value of
-    `group` (a name or function). Where that would make one group of most rows, because all are of
-    one wording, those that are only nearly alike are kept apart, and a note says so. Where rows
-    bring a split of their own (train or held_out, in `meta`), that is taken.
+    `group`; where that would make one group of most rows, less is kept together, and a note says
+    so. A split that the rows bring themselves (train or held_out, in `meta`) is taken.
     """
     rows = checked(rows)
     own = _own_split(rows, group)

@@ -1,13 +1,22 @@
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.data.flaws import wrong_answers
-from sftlab.data.quality import NEUTRAL, checklist, lengths, loss_scores
+from sftlab.data.quality import (
+    NEUTRAL,
+    checklist,
+    cluttered,
+    lengths,
+    loss_scores,
+    wrong_answers,
+)
+from sftlab.data.rows import part_of
 from sftlab.world import (
     countries,
+    country,
     country_examples,
     country_rows,
     example,
@@ -144,3 +153,43 @@ def test_an_empty_answer_has_no_score_and_the_model_stays_as_it_was(toy):
     scores = loss_scores(rows, model, tokenizer)
     assert model.training
     assert [math.isnan(score) for score in scores] == [False, True, False]
+
+
+FACTS = country_rows(60, seed=1)
+
+
+def is_true(row):
+    about = row["meta"]
+    return part_of(row, "answer") in country(about["country"]).answers(about["relation"])
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    [
+        lambda r, s: wrong_answers(r, share=0.5, seed=s),
+        lambda r, s: cluttered(r, seed=s),
+    ],
+)
+def test_a_seed_gives_the_same_flaws_and_the_rows_stay_as_they_are(flaw):
+    before = deepcopy(FACTS)
+    made = flaw(FACTS, 4)
+    assert before == FACTS
+    assert made == flaw(FACTS, 4) != flaw(FACTS, 5)
+    assert made != FACTS
+    assert [row["meta"] for row in made] == [row["meta"] for row in FACTS]
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_the_share_of_wrong_answers_is_what_was_requested(share):
+    made = wrong_answers(FACTS, share=share)
+    assert sum(not is_true(row) for row in made) == round(share * 60)
+    right = [(one, row) for one, row in zip(FACTS, made, strict=True) if is_true(row)]
+    assert all(part_of(one, "answer") == part_of(row, "answer") for one, row in right)
+    assert [part_of(row, "prompt") for row in made] == [part_of(row, "prompt") for row in FACTS]
+
+
+def test_clutter_keeps_the_question_and_the_answer():
+    for clean, dirty in zip(FACTS, cluttered(FACTS), strict=True):
+        prompt, question = part_of(dirty, "prompt").lower(), part_of(clean, "prompt").lower()
+        assert question in prompt != question
+        assert part_of(dirty, "answer") == part_of(clean, "answer")
