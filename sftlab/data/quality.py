@@ -1,5 +1,5 @@
-"""The checklist of a data set in one table, a model's loss as a score of each row, and flaws put into
-good rows on purpose, to measure what each costs and whether it is found."""
+"""The checklist of a data set in one table, a model's loss as a score of each row, and flaws put
+into good rows on purpose, to measure what each costs and whether it is found."""
 
 import math
 import re

@@ -356,8 +356,8 @@ def recorded() -> dict:
 
 @cache
 def corpus_text() -> str:
-    """The whole corpus, documents divided by `SEPARATOR`; made on first use (about 30 s), kept in the
-    cache. ValueError where its hash is not the recorded one."""
+    """The whole corpus, documents divided by `SEPARATOR`; made on first use (about 30 s), kept in
+    the cache. ValueError where its hash is not the recorded one."""
     expected = recorded()["sha256"]
     path = cache_folder() / f"corpus-{expected[:16]}.txt"
     if path.exists():

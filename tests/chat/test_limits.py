@@ -13,27 +13,19 @@ DOUBLED = (
 )
 GREEDY = {
     "ranges": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-    "filter": "{% for i in range(9999) %}{% for j in range(9999) if 0 %}{% endfor %}{% endfor %}",
     "lazy": "{{ ([range(99999)] * 9999)|map('list')|map('sum')|list }}",
     "times": "{{ 'x' * 10**9 }}",
     "power": "{{ 10**10**8 // 10**99999999 }}",
-    "star": "{{ '%*d' % (999999999, 1) }}",
-    "fields": "{{ ('{a}' * 9999).format_map({'a': 'x' * 99999}) }}",
     "method": "{{ 'x'.ljust(999999999) }}",
-    "bytes": "{{ (1).to_bytes(999999999, 'big') }}",
     "tojson": "{{ messages|tojson(indent=99999999) }}",
     "replace": "{% set x = 'x' * 99999 %}{{ x|replace('x', x) }}",
-    "join": "{% set x = 'x' * 99999 %}{{ x|join(x) }}",
     "text": DOUBLED % "n.x ~ n.x",
     "lists": DOUBLED % "[n.x, n.x]",
     "macro": "{% macro f() %}{{ f(varargs, varargs) }}{% endmacro %}{{ f(1, 2) }}",
     "itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "twice": "{% macro f(n) %}{% if n %}{{ f(n-1) ~ f(n-1) }}{% endif %}{% endmacro %}{{ f(99) }}",
-    "loop": "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
     "if": "{% if 1 %}" * 400 + "{% endif %}" * 400,
-    "for": "{% for i in [1] %}" * 30 + "{% endfor %}" * 30,
     "parentheses": "{{ " + "(" * 5000 + ")" * 5000 + " }}",
-    "elif": "{% if 0 %}" + "{% elif 0 %}" * 5000 + "{% endif %}",
     "long": "x" * 300_000,
 }
 

@@ -149,10 +149,7 @@ BROKEN = {
     b"[]": "holds a list",
     b'{"chat_template": {"rag": "x"}}': "rag and no default",
     b"\xff\xfe": "is not UTF-8",
-    b"[" * 99_999: "is not valid JSON",
-    b'{"chat_template": [1, {"name": ["default"]}, {}]}': "no default",
     b'{"chat_template": "x", "bos_token": {"a": 1}}': "bos_token in .* must be a text",
-    b'{"chat_template": "x", "pad_token": [1]}': "pad_token in .* must be a text",
 }
 
 

@@ -151,18 +151,12 @@ def test_a_template_without_a_place_for_tools_is_refused(tmp_path, toy_base):
                      ["tree of messages", "OASST"], id="OASST tree"),
         pytest.param({"query": "q§", "response": "a"}, ["'query' to prompt", "'response' to"],
                      id="query/response"),
-        pytest.param({"prompt": "q§", "output": "a"}, ["rename 'output' to completion"],
-                     id="output"),
         pytest.param({"Instruction": "q§", "Output": "a"},
                      ["'Instruction' to instruction, 'Output' to output"], id="capitals"),
         pytest.param({"question": "q§", "answers": {"text": ["a"]}},
                      ["rename the column that holds it to completion"], id="SQuAD"),
         pytest.param({"messages": [{"Role": "user", "Content": "q§"}]},
                      ["'Role, Content'", "under the key role"], id="keys with capitals"),
-        pytest.param({"problem": "q§", "solution": "a"}, ["'problem' to prompt"], id="problem"),
-        pytest.param({"inputs": "q§", "targets": "a"}, ["'inputs' to prompt"], id="inputs"),
-        pytest.param({"input": "q§", "output": "a"}, ["'input' to prompt"], id="input/output"),
-        pytest.param({"query": "q§", "answer": "a"}, ["'query' to prompt"], id="query/answer"),
     ],
 )  # fmt: skip
 def test_a_shape_that_is_not_read_is_named_with_its_remedy(tmp_path, toy_base, row, said):
