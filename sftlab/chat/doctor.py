@@ -4,10 +4,8 @@
     + tokenizer    is the end of turn one token, and a stop? is a token cut in two, bos doubled?
     + data         which conversations are refused, hold markers, lose their answer when cut?
 
-Each check renders small conversations and compares the texts; no list of known templates is used.
-The problems are those that people report when a fine-tune fails: a model that never stops, a loss
-of zero, answers that begin with a header. findings.toml has the words. The conversations are a
-short one, and a long one that goes on:
+Each check renders a short conversation and a long one, and compares the texts; no list of known
+templates is used. findings.toml has the words.
 
     user  QuestionOne        user  QuestionOne        user  QuestionTwo
     assistant  AnswerOne     assistant  AnswerOne     assistant  AnswerTwo
@@ -113,18 +111,10 @@ def examine(
 
     Args:
         template: whatever `find_template` takes; None is the tokenizer's own.
-        tokenizer: a fast one; without it nothing is said about tokens, and an eos that the template
-            writes is shown as `<eos_token>` where its name is unknown.
-        conversations: rows with `messages` and perhaps `tools`, as `sftlab.data.read` gives them;
-            all are checked as training labels them, with an eos after an answer that the template
-            does not end.
-        turns: the answers that training supervises; "everything" is each token of a row.
-        start: as for `assistant_spans`.
+        tokenizer: a fast one; without it nothing is said about tokens.
+        conversations: rows as `sftlab.data.read` gives them, checked as training labels them.
+        turns, start: what training supervises, as in `Settings`.
         max_length: the tokens that training keeps of a conversation; counted with a tokenizer.
-
-    Raises:
-        TemplateError: there is no such template, or it is not valid Jinja.
-        ValueError: the tokenizer is a slow one.
     """
     rows, case, found = None, None, find_template(template, tokenizer=tokenizer)
     if conversations is not None:
@@ -253,13 +243,10 @@ def _end_of_turn(case: _Case) -> Iterator[Finding]:
 
 
 def _prompt(case: _Case) -> Iterator[Finding]:
-    r"""Does the trained text begin with the prompt, and a longer conversation with a shorter one?
+    r"""Does the trained text begin with the prompt?
 
-    Each of these should begin with the one above it; `_history` compares the second and third:
-
-        prompt    <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\n
-        short     <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\nAnswerOne ...
-        long      <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\nAnswerOne ...
+    prompt    <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\n
+    short     <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\nAnswerOne ...
     """
     prompt, text, start = case.prompt, case.short.text, case.short.spans[0].start
     if prompt is None:

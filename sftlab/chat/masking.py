@@ -69,13 +69,8 @@ def label_rows(
         rows: lists of messages, or mappings with `messages` and perhaps `tools`.
         template: whatever `find_template` takes; None is the tokenizer's own.
         max_length: tokens to keep of each conversation, from its beginning; None keeps all.
-        on_empty: what to do when no token of a row is supervised.
+        on_empty: whether a row without a supervised token raises a MaskError.
         options: `turns`, `start`, `end_of_turn` and `append_eos`, as for `assistant_spans`.
-
-    Raises:
-        TemplateError: as `assistant_spans`, with the row's index.
-        MaskError: none of a row's tokens is supervised, and the row is not to be kept.
-        ValueError: the tokenizer gives no offsets, or an option has an invalid value.
     """
     if not tokenizer.is_fast:
         raise ValueError(

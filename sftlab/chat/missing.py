@@ -46,10 +46,8 @@ def find_missing(
     learned: Collection[int] = (),
     traced: Trace | None = None,
 ) -> tuple[Missing, ...]:
-    """What of the conversation is not in `text`, its render; `learned` are indices of answers.
-
-    `traced` is the trace of all messages, calls too, where it has been made already.
-    """
+    """What of the conversation is not in `text`, its render; `learned` are indices of answers,
+    `traced` the trace of all messages and calls, where it has been made already."""
     plain = template.plain(messages)
     texts = [followed_texts(message) for message in plain]
     found = [

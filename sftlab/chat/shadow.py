@@ -42,9 +42,8 @@ _FIRST, _END = 0x40000, 0x110000
 class Alphabet:
     """Which code point stands for which character of which message, in one render.
 
-    `run` matches its code points, `letters` has the characters that they stand for, and `places`
-    the message of each and its index in the message's texts, which come one after another.
-    No code point that occurs in `text`, the render, is used.
+    `run` matches its code points, none of which is in `text`, the render; `letters` has the
+    characters that they stand for, `places` the message of each and its index in its texts.
     """
 
     current: ContextVar["Alphabet"] = ContextVar("alphabet")
@@ -281,10 +280,8 @@ def _shadow_environment() -> jinja2.Environment:
 
 
 class Piece(NamedTuple):
-    """Characters `text[start:end]` of the render that come from one message, in its order.
-
-    They are the message's own from `first` to `last`, its texts coming one after another.
-    """
+    """Characters `text[start:end]` of the render that come from one message: its own from `first`
+    to `last`, its texts coming one after another."""
 
     start: int
     end: int

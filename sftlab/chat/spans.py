@@ -89,18 +89,14 @@ def assistant_spans(
 
     Args:
         template: whatever `find_template` takes.
-        messages: role and content (a string, or a list of parts with texts) each; one with
-            `train: false` is rendered, and not supervised.
-        tools: as for `Template.render`.
+        messages: role and content each; one with `train: false` is rendered, and not supervised.
         turns: supervise every assistant turn, or the last one only.
         start: begin each span with the answer's `content`, or where the generation prompt ends;
             "auto" is the latter where an answer to learn has reasoning or tool calls.
         end_of_turn: supervise what ends the turn too; without it a model does not learn to stop.
         append_eos: where nothing ends the last answer, write a supervised `eos_token` after it.
 
-    Raises:
-        TemplateError: the template refuses the conversation, or its answers can't be located.
-        ValueError: an option has an invalid value.
+    Raises TemplateError where the template refuses, or the answers can't be located.
     """
     check_choice("turns", turns, ("all", "last"))
     check_choice("start", start, ("auto", "content", "generation"))
@@ -307,10 +303,8 @@ def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequenc
 
 
 def _with_calls(until: _Chat, text: str, turn: _Turn, end: "TurnEnd") -> _Turn:
-    """The turn with all of its calls, or its `</think>`, whose last characters are the template's.
-
-    `until` is the conversation up to this message, `text` the render up to the next one's content.
-    """
+    """The turn with all of its calls, or its `</think>`, whose last characters are the template's:
+    `until` is the conversation up to this message, `text` the render up to the next content."""
     endings = [e.strip() for e in (end.middle, end.last) if e and not end.borrowed]
     whole = until.render().rstrip()
     same = text.startswith(whole) and len(whole) >= turn.end
@@ -395,10 +389,8 @@ def _turn_end(chat: _Chat) -> TurnEnd:
 
 
 def _compared(template: Template, between: str, final: str, opener: str, prompt: str) -> TurnEnd:
-    """The end of turn from the texts that `TurnEnd` draws; `prompt` is between question and answer.
-
-    The texts are compared unit by unit, so that no marker and no word is cut.
-    """
+    """The end of turn from the texts that `TurnEnd` draws, unit by unit, so that no marker is cut;
+    `prompt` is between question and answer."""
     if final.strip() and between.startswith(final.rstrip()):
         return TurnEnd(middle=final.rstrip(), last=final.rstrip())
     middle, last, before = (

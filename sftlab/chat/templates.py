@@ -85,11 +85,7 @@ _compiled = lru_cache(maxsize=512)(compiled)
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A chat template (`text` is its Jinja source) and what its variables render as.
-
-    Raises:
-        TemplateError: the text is not valid Jinja; the message names the line.
-    """
+    """A chat template, `text` its Jinja source (or a TemplateError), and what its variables are."""
 
     name: str  # in error messages: a family's, a file's, or `(given text)`
     text: str
@@ -254,16 +250,11 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def find_template(which: str | Path | Template | None = None, *, tokenizer: Any = None) -> Template:
-    """The template, with the special tokens that it may write.
+    """The template, with the special tokens that it may write: those of the tokenizer, or without
+    one the file's, or those of the published family, or none.
 
-    Args:
-        which: a family's name, a template that TRL installs, a file (`.jinja`, `.json`) or a
-            folder, a Jinja text, a `Template`, or "own" or None for the tokenizer's own.
-        tokenizer: a transformers tokenizer, whose special tokens the template writes; without it
-            they are the file's, or those of the published family, or nothing.
-
-    Raises:
-        TemplateError: there is no such template; the message lists where it was looked for.
+    `which` is a family's name, a template that TRL installs, a file (`.jinja`, `.json`) or a
+    folder, a Jinja text, a `Template`, or "own" or None for the tokenizer's own.
     """
     values: dict[str, Any] = {}
     if isinstance(which, Template):

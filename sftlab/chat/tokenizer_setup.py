@@ -21,11 +21,7 @@ def setup_chat_template(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, template: str
 ) -> list[str]:
     """Set up a freshly loaded pair in place, the tokenizer as by `setup_tokenizer`; return the
-    tokens that had to be added.
-
-    Each starts at the mean of those before it; generation stops at the end of turn and at the
-    base's own eos.
-    """
+    tokens that had to be added. Generation stops at the end of turn and at the base's own eos."""
     from transformers import GenerationConfig
 
     base_eos = tokenizer.eos_token
@@ -50,12 +46,10 @@ def setup_chat_template(
 def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> list[str]:
     """Give a tokenizer a chat template, in place; return the tokens that had to be added.
 
-    A vocabulary without the template's control tokens gets them. What ends a turn (the family's, or
-    what another template is seen to write, or else the eos) becomes the tokenizer's eos; padding
-    gets a token that is neither, or the base's eos where that ends no turn (were the end of turn
-    the padding, a collator that masks padding would mask the stops).
-
-    `template="own"` is the tokenizer's own, which stays as it is.
+    What ends a turn (the family's, or what another template is seen to write, or else the eos)
+    becomes the tokenizer's eos; padding gets a token that is neither, or the base's eos where that
+    ends no turn: a collator that masks padding would else mask the stops. `template="own"` is the
+    tokenizer's own, which stays as it is.
     """
     own = template == "own"
     base_eos, pad = tokenizer.eos_token, tokenizer.pad_token

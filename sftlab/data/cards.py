@@ -1,9 +1,8 @@
 """A data card written from the data, as Markdown with the hub's front matter, and what it lacks.
 
 What can be counted is counted; what only people know is stated in `About`. The card's form is
-`card.md`; what it must state, and who requires it, is in `card.toml`. The EU AI Act (Regulation
-2024/1689, Article 10(2) and Annex IV(2)(d)) asks for such documentation of high-risk systems, and
-does not prescribe a data card. That something is stated does not make it true or enough.
+`card.md`; what it must state, and who requires it, is in `card.toml`: the EU AI Act (2024/1689,
+Article 10(2)) asks for such documentation of high-risk systems, and prescribes no data card.
 """
 
 import hashlib

@@ -79,10 +79,7 @@ _SEARCHES = [
 
 
 def find_in_text(text: str, names: Iterable[str] = ()) -> list[tuple[int, int, str]]:
-    """(start, end, kind) of each piece of personal data, in order; none overlap.
-
-    Names are whole words, upper and lower case as given.
-    """
+    """(start, end, kind) of each piece of personal data, in order; names are whole words."""
     names = listed(names)
     searches = [*_SEARCHES, ("NAME", _form_of_names(names), len)] if names else _SEARCHES
     found: list[tuple[int, int, str]] = []

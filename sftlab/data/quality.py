@@ -41,11 +41,8 @@ answer is on the line after the bare question.
 
 
 def lengths(rows: Iterable[Row]) -> pd.DataFrame:
-    """How long prompts, answers and conversations are.
-
-    Lines: part and unit (characters, words). Columns: least, median, mean, p95 (95% are not longer)
-    and most.
-    """
+    """How long prompts, answers and conversations are, in characters and words: least, median,
+    mean, p95 (95% are not longer) and most."""
     rows, counts = checked(rows), {}
     for part in ("prompt", "answer", "conversation"):
         texts = [part_of(row, part) for row in rows]
@@ -79,10 +76,8 @@ def checklist(
 ) -> pd.DataFrame:
     """One line for each thing measured: aspect, measured, value, and a plain reading.
 
-    Args, each of which adds what can be measured with it:
-        cover: what the rows should cover, by name: {"country": "country", "wording": function}.
-        label: the class of a row, whose balance counts.
-        test, group: the rows of the test split, and the entity of a row, to look for leaks.
+    `cover` names what the rows should cover ({"country": "country", "wording": function}), `label`
+    the class of a row; `test` rows are looked for in these, by the `group` of a row too.
     """
     rows = checked(rows)
     lines = [*_form(rows), *_spread(rows, cover or {}, label), *_truth(rows)]

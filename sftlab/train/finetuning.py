@@ -272,9 +272,8 @@ def batch_costs(
 ) -> pd.DataFrame:
     """What the batches of a fine-tune's first optimizer step cost, a row each.
 
-    Columns: operations (of matrix multiplications, forward and backward, two for a multiplication
-    and its sum; of rows of up to 512 tokens on a CPU, where torch 2.13 counts attention) and kept
-    (bytes that autograd saves for the backward pass, without the model's weights).
+    Columns: operations (of matrix multiplications, forward and backward; of rows of up to 512
+    tokens on a CPU, where torch 2.13 counts attention) and kept (bytes that autograd saves).
     """
     profile, found, saved = find_profile(profile), [], {}
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:

@@ -202,10 +202,8 @@ def freeze_rows(model: PreTrainedModel, rows: Sequence[int]) -> None:
 
 
 class GradualUnfreezing(TrainerCallback):
-    """Unfreeze from the top down, evenly over the steps, the last part in the last step.
-
-    The optimiser knows all weights from the start, and leaves alone those that have no gradient.
-    """
+    """Unfreeze from the top down, evenly over the steps, the last part in the last step. The
+    optimiser leaves alone what has no gradient."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._parts = parts(model)

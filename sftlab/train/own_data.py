@@ -156,7 +156,6 @@ def prepare(
     """Check a file, try the template on it, and split it; of the model only the tokenizer is read.
 
     Args:
-        file: JSONL, JSON, CSV, TSV or Parquet, in any shape that `sftlab.data` reads.
         skip_bad: go on without rows that are wrong, or that nothing can be learned from.
         anyway: go on although the doctor found an error in the template.
         group: a column; rows with the same value of it stand on the same side of the split.

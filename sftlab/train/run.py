@@ -74,11 +74,8 @@ class Run:
         max_new_tokens: int = 24,
         **options: Any,
     ) -> list[str]:
-        """Answers to questions or conversations, in their order, computed in left-padded batches.
-
-        Greedy, unless `sample=True` draws them with a `temperature` and a `seed`; the caller's
-        random generators are not touched. `tools` are JSON schemas that each answer may call.
-        """
+        """Answers to questions or conversations, greedy unless `sample=True` draws them with a
+        `temperature` and a `seed`; `tools` are JSON schemas that each answer may call."""
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
         config, prompts = self.model.config.get_text_config(), []
@@ -212,13 +209,9 @@ def load_run(
     Under lora logits stay the same to 1e-5 of their size. Under qlora and int8, whose adapters were
     trained beside rounded weights, those of `tiny` move by 6% and 1%: measure such a run again.
 
-    A run of which a file is not as it was saved is refused, and so is its
-    base, unless `verify` is False; this tells damage and changes, and is no signature. Code that a
-    folder brings or names is never run.
-
-    Raises:
-        RunError: the folder holds no run, one that has changed, or one that can't be merged.
-        ModelNotAvailableError: the base of its adapters is not there, or not the one it was.
+    A RunError refuses a run of which a file is not as it was saved, and so its base, unless
+    `verify` is False: this tells damage and changes, and is no signature. Code that a folder brings
+    or names is never run.
     """
     folder = Path(folder)
     if verify and (said := changes(folder)):

@@ -43,9 +43,8 @@ class SettingsError(ValueError):
 class Settings:
     """How to fine-tune; a setting that is `None` is taken from the profile.
 
-    Names and meanings are those of TRL's `SFTConfig` (which extends transformers'
-    `TrainingArguments`), PEFT's `LoraConfig` and `PrefixTuningConfig`, and transformers'
-    `BitsAndBytesConfig`. At the end stand those that are the lab's own.
+    Names and meanings are those of TRL's `SFTConfig`, PEFT's `LoraConfig` and `PrefixTuningConfig`,
+    and transformers' `BitsAndBytesConfig`; at the end stand the lab's own.
     """
 
     learning_rate: Positive | None = None  # the peak, of AdamW
@@ -132,10 +131,8 @@ class Settings:
         return replace(self, **overrides)
 
     def filled(self, profile: Profile) -> "Settings":
-        """The settings with the profile's values where they are `None`.
-
-        For template own, and for None, a base's tokenizer is loaded to look for its template.
-        """
+        """The settings with the profile's values where they are `None`; a base's tokenizer is
+        loaded to look for its template."""
         method, own = self.method or profile.method, None
         if self.template in (None, "own"):
             own = own_template(profile)

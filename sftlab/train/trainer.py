@@ -5,7 +5,7 @@
     no columns right of the last prediction      a decoder looks only to the left
     plain attention for short rows on a CPU      flash attention's backward pass is slow there
 
-Early stopping, the best weights, checkpoints and TensorBoard are the Trainer's own.
+Early stopping, the best weights and checkpoints are the Trainer's own.
 """
 
 import math
