@@ -117,9 +117,6 @@ class Missing(NamedTuple):
     required_by: str
     remedy: str
 
-    def __str__(self) -> str:
-        return f"{self.what}: {self.remedy} (required by: {self.required_by})"
-
 
 def check_card(card) -> list[Missing]:
     """Everything that a card of `write_card` lacks; its text may have been edited."""

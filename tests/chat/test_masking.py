@@ -312,7 +312,6 @@ ASKED = [
 JSON_CALL = '{"name": "weather", "arguments": {"town": "Bern", "days": 3}}'
 GEMMA_CALL = '<|tool_call>call:weather{days:3,town:<|"|>Bern<|"|>}<tool_call|>'
 CALLS = {
-    "qwen2_5": [f"<tool_call>\n{JSON_CALL}\n</tool_call><|im_end|>", "It is grey.<|im_end|>"],
     "qwen3": [
         f"<tool_call>\n{JSON_CALL}\n</tool_call><|im_end|>",
         "<think>\n\n</think>\n\nIt is grey.<|im_end|>",
@@ -338,10 +337,6 @@ CALLS = {
         "It is grey.<｜end▁of▁sentence｜>",
     ],
     "gemma4": [f"{GEMMA_CALL}<|tool_response>", "It is grey.<turn|>"],
-    "lfm2_v2": [
-        "<|tool_call_start|>[weather(town='Bern', days=3)]<|tool_call_end|><|im_end|>",
-        "It is grey.<|im_end|>",
-    ],
 }
 
 

@@ -285,35 +285,6 @@ def test_special_tokens_are_written_and_are_all_markers(name):
     assert family.end_of_turn in (None, *family.control_tokens)
 
 
-EQUAL = [
-    *(("llama-3", theirs) for theirs in ("llama3", "llama3_training")),
-    *(("gemma", theirs) for theirs in ("gemma", "gemma_training")),
-    *(("chatml", theirs) for theirs in ("lfm2", "lfm2_training")),
-    *(("phi-3", theirs) for theirs in ("phi3", "phi3_training", "phi3_5")),
-]
-"""TRL installs none for Mistral's text models, Alpaca, Vicuna or the article's form."""
-
-
-@pytest.mark.parametrize(("name", "theirs"), EQUAL)
-def test_renders_as_trl_does(name, theirs):
-    template = installed_templates()[theirs].read_text(encoding="utf-8")
-    family = FAMILIES[name]
-    tokens = {"bos_token": family.bos_token, "eos_token": family.eos_token}
-    odd = said("u:  \n Grüße 🙂 {{ 1 }} ", "a: \t<b>&amp;</b> 'so' \"x\" \n", "u: ok", "a: ok")
-    for messages in (CHAT, odd, said("u: Hi", "a: Ho"), SYSTEM):
-        if messages is SYSTEM and "with_system" not in FORMS[name]:
-            with pytest.raises(Exception, match="System role not supported"):
-                rendered(template, messages, **tokens)
-            continue
-        # TRL's Phi-3 writes eos behind a conversation that is not asked to go on.
-        more = family.eos_token if name == "phi-3" else ""
-        ours, expected = (rendered(t, messages, **tokens)[0] for t in (family.text, template))
-        assert ours + more == expected
-        asked = tokens | {"add_generation_prompt": True}
-        ours, expected = (rendered(t, messages[:-1], **asked) for t in (family.text, template))
-        assert ours == expected
-
-
 TEXT = st.text(
     alphabet=st.sampled_from(list("abAB <>/\n\t'\"\\ßİé你\u2028\U000e0067")), max_size=12
 )

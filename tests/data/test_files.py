@@ -2,11 +2,8 @@
 
 import datetime
 import json
-import os
 import pickle
 import re
-import subprocess
-import sys
 import tomllib
 import tracemalloc
 from pathlib import Path
@@ -226,18 +223,6 @@ def write_rows(path, rows):
         frame.to_csv(path, index=False)
     else:
         frame.to_parquet(path)
-
-
-def test_names_and_contents_are_printed_whatever_the_terminal(tmp_path):
-    name = os.fsdecode("\x1b[1m😀".encode() + b"\xff.jsonl")
-    write(tmp_path, '{"prompt": "😀", "completion": "", "\\u001b[1m": 1}', name)
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "sftlab", "validate", str(tmp_path / name)]
-    for option in ([], ["--json"]):
-        done = subprocess.run([*command, *option], capture_output=True, env=environment)
-        assert (done.returncode, done.stderr) == (1, b"")
-        assert b"\x1b" not in done.stdout
-    assert json.loads(done.stdout) == validate(tmp_path / name, limit=20).as_dict()
 
 
 @pytest.mark.parametrize("path", ["", "a\0b.jsonl", "x" * 300 + ".jsonl", "\udcff.jsonl"])

@@ -205,18 +205,14 @@ FAMILY = {  # options, where the layers are, attention in one, MLP in one, besid
         "q_proj k_proj v_proj out_proj", "fc1 fc2",
         "model.decoder.project_in model.decoder.project_out",
     ),
-    "bloom": ({}, "transformer.h", FUSED, NEOX, ""),
     "falcon": (OWN_HEADS, "transformer.h", FUSED, NEOX, ""),
-    "qwen2": ({}, "model.layers", QKVO, GATED, ""),
     "qwen3": ({}, "model.layers", QKVO, GATED, ""),
-    "gemma2": ({}, "model.layers", QKVO, GATED, ""),
     "gemma3_text": ({}, "model.layers", QKVO, GATED, ""),
     "mixtral": (EXPERTS, "model.layers", QKVO, STACKED, ""),
     "qwen2_moe": (
         EXPERTS, "model.layers", QKVO,
         f"{STACKED} {GATED.replace('mlp', 'mlp.shared_expert')}", "",
     ),
-    "qwen3_moe": (EXPERTS, "model.layers", QKVO, STACKED, ""),
     "gpt_oss": (EXPERTS, "model.layers", QKVO, STACKED, ""),
 }  # fmt: skip
 
