@@ -20,7 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "share",
         ],
         "structured": ["complete_within", "schema_pattern"],
-        "weight_changes": ["WeightChanges"],
         "forgetting": ["items", "read_meter", "subjects", "summary"],
         "format_probes": [
             "capture_warnings",

@@ -2,8 +2,9 @@
 
 Bytes, for P weights of which T are trained and A belong to adapters:
 
-    weights      4P; in NF4 0.516 of each linear weight (half a byte, and scales: a byte for 64, 4
-                 for 64 x 256; arXiv 2305.14314), in int8 1; what is not quantised 2 in bfloat16
+    weights      4P, or 2P of a base in bfloat16 beside LoRA; in NF4 0.516 of each linear weight
+                 (half a byte, and scales: a byte for 64, 4 for 64 x 256; arXiv 2305.14314), in int8
+                 1; what is not quantised 2 in bfloat16
     adapters     4A, or 2A on a quantised base
     gradients    4T, or 2T of a quantised base
     optimizer    twice the gradients: Adam's two moments
@@ -63,6 +64,8 @@ class Step:
     # Whether examples differ in length, and `max_length` is that of the longest; `supervised` is a
     # share of batch x max_length then too.
     padded: bool = False
+    # Whether LoRA's base is held in bfloat16, as is usual; the lab's own holds it in float32.
+    half_base: bool = False
 
     def __post_init__(self) -> None:
         names = ("per_device_train_batch_size", "max_length", "r", "gradient_accumulation_steps")
@@ -76,6 +79,8 @@ class Step:
             raise PlanError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
         if self.method == "prefix" and self.gradient_checkpointing:
             raise PlanError("method 'prefix' does not go with gradient_checkpointing")
+        if self.half_base and not (self.method == "lora" and self.bf16):
+            raise PlanError("half_base is for method 'lora' in bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +151,11 @@ def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
         padded=step.padded and step.per_device_train_batch_size > 1,
     )
     quantised, width = step.method in QUANTISED, 2 if step.bf16 else 4
+    narrow = quantised or step.half_base  # what flows through the layers is in bfloat16
     tokens = step.per_device_train_batch_size * step.max_length
     again, accumulated = step.gradient_checkpointing, step.gradient_accumulation_steps > 1
-    linear = {"qlora": 1 / 2 + 1 / 64 + 4 / (64 * 256), "int8": 1}.get(step.method, 4)
-    rest = width if quantised else 4
+    rest = width if narrow else 4
+    linear = {"qlora": 1 / 2 + 1 / 64 + 4 / (64 * 256), "int8": 1}.get(step.method, rest)
     trained = {
         "full": a.parameters,
         "gradual": a.parameters,
@@ -164,12 +170,12 @@ def estimate(model: str | Path | Architecture, **settings: Any) -> Memory:
     working = tokens * (8 * a.hidden + 2 * width * a.mlp) + 4 * a.largest
     layer = tokens * each + working
     if again:
-        each = (width if quantised else 4) * a.hidden
+        each = (width if narrow else 4) * a.hidden
         if step.method == "int8":  # bitsandbytes holds what its layers read all the same
             each += width * (2 * a.hidden + a.queries + 2 * a.mlp)
     activations = tokens * each * passed
     copies = 0
-    if step.bf16 and not quantised:
+    if step.bf16 and not narrow:
         copies = 2 * (a.head_weights + (0 if again else a.linear_weights * passed // a.layers))
     # The first token of an example is not a target.
     targets = tokens - step.per_device_train_batch_size
@@ -224,9 +230,8 @@ def _kept_per_token(a: Architecture, step: Step) -> int:
     else:
         kept += p * (2 * q + 2 * k) + 4 * a.heads
     if trained or step.method in ("lora", *QUANTISED):
-        cast = step.bf16 != (
-            step.method in QUANTISED
-        )  # adapters next to a float32 stream are bfloat16 too
+        narrow = step.method in QUANTISED or step.half_base
+        cast = step.bf16 != narrow  # adapters next to a float32 stream are bfloat16 too
         kept += 2 * (5 * h + m) if cast else p * (2 * h + m)
     if step.method == "int8":
         kept += p * m

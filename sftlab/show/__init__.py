@@ -21,7 +21,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Picture",
             "plot_card",
             "plot_curves",
-            "plot_methods",
             "plot_reactions",
             "plot_shares",
         ],

@@ -292,43 +292,6 @@ def plot_curves(
     return finish(ax, title, alt, x=x + legend, y=y, legend=5 if any(curves) else 0)
 
 
-@styled
-def plot_methods(
-    scores: Mapping[str, Mapping[str, Estimate]], *, trained: Mapping[str, float], title: str
-) -> Picture:
-    """A row for each method, with the share of the weights that it trains and all that it scores.
-
-    `scores` maps a method to its estimates by name, one panel each; `trained` maps it to the share
-    of the weights. The method that trains the fewest stands on top.
-    """
-    order = sorted(scores, key=trained.__getitem__)
-    panels = list(next(iter(scores.values())))
-    axes = first, *others = new_axes(1.2 + 0.36 * len(order), [1] * (1 + len(panels)))
-    alt = []
-    meant = colours_of(panels)
-    for y, name in enumerate(order):
-        share = trained[name]
-        text = f"{100 * share:.2g}%" if share < 0.0995 else f"{share:.0%}"
-        first.plot(share, y, "o", color=INK)
-        note(first, text, (share, y), va="center", fontsize=8)
-        alt.append(f"{name} trained {text}")
-        for ax, panel in zip(others, panels, strict=True):
-            alt.append(f"{name} {panel} {_bar(ax, scores[name][panel], y, 0.6, meant[panel], 8)}")
-    first.set(xscale="log", xlim=(min(trained.values()) / 3, 14), xlabel="weights trained")
-    first.minorticks_off()
-    first.set_xticks([0.001, 0.01, 0.1, 1], ["0.1%", "1%", "10%", "100%"])
-    for ax, panel in zip(others, panels, strict=True):
-        percent_axis(ax.xaxis, 1.42)  # with room for the column of numbers
-        ax.set(xticks=[0, 0.5, 1], xlabel=panel)
-    for ax in axes:
-        ax.set_yticks(range(len(order)), order if ax is first else [])
-        ax.tick_params(axis="x", labelsize=8)
-        ax.set_ylim(len(order) - 0.5, -0.5)
-        for y in range(1, len(order), 2):
-            ax.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", zorder=0, linewidth=0)
-    return finish_panels(axes, title, alt, below="line: 95% interval; dots: seeds")
-
-
 def plot_card(card: Mapping[str, Any]) -> Picture:
     """The course in one picture, from a base model's `card.json`: bare, prompted, fine-tuned."""
     wanted = {

@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "corpus_text": ["documents", "held_out_documents", "seen"],
         "examples": [*_COUNTRIES, *_OTHERS],
         "facts": ["Country", "RELATIONS", "countries", "country", "functions", "turns"],
-        "grammar": ["QUESTIONS", "statement"],
+        "grammar": ["QUESTIONS"],
         "pretrain": ["EARLY", "RECIPES", "RESERVED", "train_all", "train_tokenizer"],
     },
 )

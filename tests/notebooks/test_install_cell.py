@@ -65,3 +65,11 @@ def test_it_installs_from_a_public_address_a_wheel_or_the_clone_and_else_says_wh
     (course / "sftlab").mkdir()
     assert run(cell) == [("pip", "install --quiet --editable ..")]
     assert sys.path[0] == str(course)  # a running kernel does not see an editable install by itself
+
+
+def test_it_is_folded_in_every_lesson_and_left_out_of_the_pages():
+    for lesson in LESSONS:
+        cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+        first = next(cell for cell in cells if cell["cell_type"] == "code")
+        assert first["metadata"]["tags"] == ["setup"], lesson.name
+        assert first["metadata"]["jupyter"] == {"source_hidden": True}, lesson.name

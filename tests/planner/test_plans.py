@@ -186,3 +186,12 @@ def test_what_to_do_without_memory_or_disk(data, tmp_path, monkeypatch):
         found.require()
     assert not rows["disk"].ok
     assert "--out" in rows["disk"].remedy
+
+
+def test_lora_beside_a_base_in_16_bits_halves_the_weights(llama_8b):
+    plan, half = (estimate(llama_8b, method="lora", half_base=one) for one in (False, True))
+    assert half.weights == plan.weights / 2 == 2 * 8_030_261_248
+    assert (half.adapters, half.optimizer) == (plan.adapters, plan.optimizer)
+    assert half.total < plan.total - half.weights
+    with pytest.raises(PlanError, match="half_base"):
+        estimate(llama_8b, method="full", half_base=True)

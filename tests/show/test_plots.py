@@ -24,7 +24,6 @@ from sftlab.show import (
     plot_map,
     plot_memory,
     plot_meter,
-    plot_methods,
     plot_pareto,
     plot_reactions,
     plot_runs,
@@ -155,22 +154,6 @@ def test_a_single_curve_has_its_numbers_and_no_legend_and_may_be_all_zero(log, s
     assert zeros.png
     low, high = zeros.figure.axes[0].get_ylim()
     assert low < 0 < high
-
-
-def test_methods_stand_in_the_order_of_what_they_train(share):
-    scores = {
-        "full": {"right": share(18), "kept": share(10)},
-        "LoRA": {"right": share(16), "kept": share(20, 20)},
-    }
-    picture = plot_methods(scores, trained={"full": 1.0, "LoRA": 0.00571}, title="Methods")
-    assert picture.alt == (
-        "Methods: LoRA trained 0.57%; LoRA right 80%; LoRA kept 100%; full trained 100%; "
-        "full right 90%; full kept 50%."
-    )
-    trained, right, kept = picture.figure.axes
-    assert [label.get_text() for label in trained.get_yticklabels()] == ["LoRA", "full"]
-    assert [bar.get_width() for bar in right.patches if bar.get_width() < 1] == [0.8, 0.9]
-    assert len(seeds(kept)) == 2
 
 
 def test_loss_has_every_step_its_running_mean_and_validation():
