@@ -5,8 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "doctor": ["examine"],
-        "findings": ["Diagnosis", "Finding"],
+        "doctor": ["Diagnosis", "Finding", "examine"],
         "masking": ["IGNORED", "MaskError", "label_rows", "labels"],
         "missing": ["Missing"],
         "shadow": ["trace"],

@@ -4,10 +4,8 @@
     + tokenizer    is the end of turn one token, and a stop? is a token cut in two, bos doubled?
     + data         which conversations are refused, hold markers, lose their answer when cut?
 
-Each check renders small conversations and compares the texts; no list of known templates is used.
-The problems are those that people report when a fine-tune fails: a model that never stops, a loss
-of zero, answers that begin with a header. findings.toml has the words. The conversations are a
-short one, and a long one that goes on:
+Each check renders a short conversation and a long one, and compares the texts; no list of known
+templates is used. findings.toml has the words.
 
     user  QuestionOne        user  QuestionOne        user  QuestionTwo
     assistant  AnswerOne     assistant  AnswerOne     assistant  AnswerTwo
@@ -15,12 +13,13 @@ short one, and a long one that goes on:
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+import string
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sftlab.chat.findings import LEVELS, TEXTS, Diagnosis, Finding, make_finding
 from sftlab.chat.masking import labels
 from sftlab.chat.missing import Missing
 from sftlab.chat.shadow import followed_texts
@@ -29,12 +28,60 @@ from sftlab.chat.templates import (
     Template,
     TemplateError,
     find_template,
-    installed_templates,
 )
 from sftlab.data import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+LEVELS = ("error", "warning", "note", "ok")  # the worst first
+TEXTS = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was checked: one sentence on what was seen, and one on what to do."""
+
+    level: str  # one of LEVELS; "ok" when it was checked and is right
+    code: str  # a stable name, for programs: `no-end-of-turn`
+    what: str
+    remedy: str = ""  # empty when nothing has to be done
+    rows: tuple[int, ...] = ()  # the rows of the data that it is about, counted from 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """Everything that `examine` found."""
+
+    template: str
+    end_of_turn: str | None  # None where nothing ends an answer, or no answer could be found
+    rows: int | None  # conversations that were checked; None where none were given
+    findings: tuple[Finding, ...]  # the worst first
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """The findings that are not "ok"."""
+        return tuple(finding for finding in self.findings if finding.level != "ok")
+
+    @property
+    def ok(self) -> bool:
+        """Whether no finding is an error."""
+        return all(finding.level != "error" for finding in self.findings)
+
+    def __str__(self) -> str:
+        lines = [f"template {self.template}"]
+        for finding in self.findings:
+            lines.append(f"{finding.level:8}{finding.code}: {finding.what}")
+            lines += [f"        do: {finding.remedy}"] * bool(finding.remedy)
+        return "\n".join(lines)
+
+
+def make_finding(name: str, rows: Iterable[int] = (), **values: Any) -> Finding:
+    """The finding of findings.toml with the values filled in."""
+    texts = {"code": name} | TEXTS[name]
+    filled = {key: string.Template(text).substitute(values) for key, text in texts.items()}
+    return Finding(**filled, rows=tuple(rows))
 
 
 def _said(*contents: str) -> list[dict[str, str]]:
@@ -56,7 +103,6 @@ def examine(
     *,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     conversations: Iterable[Any] | None = None,
-    tools: Sequence[Any] | None = None,
     turns: Literal["all", "last", "everything"] = "all",
     start: Literal["auto", "content", "generation"] = "auto",
     max_length: int | None = None,
@@ -65,29 +111,14 @@ def examine(
 
     Args:
         template: whatever `find_template` takes; None is the tokenizer's own.
-        tokenizer: a fast one; without it nothing is said about tokens, and an eos that the template
-            writes is shown as `<eos_token>` where its name is unknown.
-        conversations: lists of messages, or rows with `messages` and perhaps `tools`; all are
-            checked as training labels them, with an eos after an answer that the template does not
-            end.
-        tools: as for `Template.render`, for rows that bring none.
-        turns: the answers that training supervises; "everything" is each token of a row.
-        start: as for `assistant_spans`.
+        tokenizer: a fast one; without it nothing is said about tokens.
+        conversations: rows as `sftlab.data.read` gives them, checked as training labels them.
+        turns, start: what training supervises, as in `Settings`.
         max_length: the tokens that training keeps of a conversation; counted with a tokenizer.
-
-    Raises:
-        TemplateError: there is no such template, or it is not valid Jinja.
-        ValueError: the tokenizer is a slow one, or a row has no messages.
     """
     rows, case, found = None, None, find_template(template, tokenizer=tokenizer)
     if conversations is not None:
-        rows = [
-            dict(row) if isinstance(row, Mapping) else {"messages": list(row)}
-            for row in conversations
-        ]
-        if lacking := [n for n, row in enumerate(rows, start=1) if "messages" not in row]:
-            raise ValueError(f"row {lacking[0]} has no messages: read it with sftlab.data.read")
-        rows = [row | {"tools": row.get("tools") or tools} for row in rows]
+        rows = [{"messages": r["messages"], "tools": r.get("tools")} for r in conversations]
     if tokenizer is None:  # rendered as nothing, an eos that ends each turn would not be seen
         tokens = {key: getattr(found, key) or f"<{key}>" for key in ("bos_token", "eos_token")}
         found = replace(found, **tokens)
@@ -167,11 +198,11 @@ class _Case:
 
     def labelled(self, row: dict[str, Any]) -> Any:
         """`Labels` of the row as training makes them, or `Spans` without a tokenizer."""
-        messages, options = row["messages"], self.options | {"tools": row["tools"]}
         if self.tokenizer is None:
-            return assistant_spans(self.template, messages, **options)
-        options |= {"max_length": self.max_length, "on_empty": "keep", "on_full": "keep"}
-        return labels(self.tokenizer, messages, template=self.template, **options)
+            how = self.options | {"tools": row["tools"]}
+            return assistant_spans(self.template, row["messages"], **how)
+        options = self.options | {"max_length": self.max_length, "on_empty": "keep"}
+        return labels(self.tokenizer, row, template=self.template, **options)
 
     def renders_thinking(self, part: str) -> bool:
         """Whether it does in the newest answer, in the "content" or as "reasoning"."""
@@ -212,13 +243,10 @@ def _end_of_turn(case: _Case) -> Iterator[Finding]:
 
 
 def _prompt(case: _Case) -> Iterator[Finding]:
-    r"""Does the trained text begin with the prompt, and a longer conversation with a shorter one?
+    r"""Does the trained text begin with the prompt?
 
-    Each of these should begin with the one above it; `_history` compares the second and third:
-
-        prompt    <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\n
-        short     <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\nAnswerOne ...
-        long      <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\nAnswerOne ...
+    prompt    <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\n
+    short     <|im_start|>user\nQuestionOne<|im_end|>\n<|im_start|>assistant\nAnswerOne ...
     """
     prompt, text, start = case.prompt, case.short.text, case.short.spans[0].start
     if prompt is None:
@@ -305,19 +333,7 @@ def _writing(case: _Case) -> Iterator[Finding]:
     if len(days) > 1:
         yield make_finding("date-dependent")
     if not re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", case.template.text):
-        training = _training_version(case.template.text)
-        name = "generation-marks-of-trl" if training else "no-generation-marks"
-        yield make_finding(name, training=training)
-
-
-def _training_version(text: str) -> str | None:
-    """TRL's template with marks by which its trainer replaces this one; it compares texts too."""
-    installed = installed_templates()
-    versions = {f"{name}_training": file for name, file in installed.items()}
-    for name in versions.keys() & installed.keys():
-        if versions[name].read_text(encoding="utf-8") == text:
-            return name
-    return None
+        yield make_finding("no-generation-marks")
 
 
 # With a tokenizer.
@@ -356,7 +372,7 @@ def _tokens(case: _Case) -> Iterator[Finding]:
         yield make_finding("no-pad")
     elif pad in (end, eos):
         yield make_finding("pad-is-end" if pad == end else "pad-is-eos", pad=repr(pad))
-    made = labels(tokenizer, _LONG, template=case.template, on_full="keep")
+    made = labels(tokenizer, _LONG, template=case.template)
     held = dict.fromkeys(made.text[slice(*made.offsets[token])] for token in made.straddling)
     if held:  # tokens with a piece of an answer, and a piece of what is not
         yield make_finding("straddling", texts=listed(list(held), 4, repr))

@@ -5,12 +5,9 @@
     {% set l = [l, l] %}, thirty times                         too much text once it is written
 
 jinja2's sandbox bounds a single `range` and nothing else. Here a `Budget` counts, told by filters
-that `compiled` puts around loops and operations. Those that give far more than they take are
-estimated beforehand. Between operations the clock is read: there is no signal, thread or process in
-it, so it holds in a notebook, in any thread and on Windows.
-
-Not covered is one operation that takes long and gives little, such as `striptags` of many comments
-or `rfind` in millions of letters.
+that `compiled` puts around loops and operations; between these it reads the clock, in any thread
+and on Windows. Not covered is one operation that takes long and gives little, such as `striptags`
+of many comments or `rfind` in millions of letters.
 """
 
 import re

@@ -10,7 +10,7 @@ Whoever tokenizes the text again must pass `add_special_tokens=False` too, or it
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,26 +25,20 @@ IGNORED = -100
 
 
 class MaskError(ValueError):
-    """A conversation with nothing supervised, or everything; names its index and a remedy."""
+    """A conversation with nothing supervised; names its index and a remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels(Spans):
     """One conversation as the model is trained on it, beside its whole render."""
 
-    ids: list[int]
-    "Token ids, after truncation."
-    labels: list[int]
-    "For each token its own id if it is supervised, else -100."
-    offsets: list[tuple[int, int]]
-    "For each token its characters in `text`."
-    tokens: int = 0
-    "Of the whole conversation, before truncation."
-    removed: int = 0
-    "Supervised tokens that truncation removed."
+    ids: list[int]  # after truncation
+    labels: list[int]  # for each token its own id if it is supervised, else -100
+    offsets: list[tuple[int, int]]  # for each token its characters in `text`
+    tokens: int = 0  # of the whole conversation, before truncation
+    removed: int = 0  # supervised tokens that truncation removed
+    # Tokens that hold characters of a span and others outside, white space apart: not supervised.
     straddling: tuple[int, ...] = ()
-    """Tokens that hold characters of a span and others outside, not counting white space. They are
-    not supervised. Tokens that overlap only white space outside stay supervised, unlisted."""
 
     @property
     def supervised(self) -> int:
@@ -52,9 +46,11 @@ class Labels(Spans):
         return len(self.labels) - self.labels.count(IGNORED)
 
 
-def labels(tokenizer: "PreTrainedTokenizerBase", messages: Messages, **options: Any) -> Labels:
+def labels(
+    tokenizer: "PreTrainedTokenizerBase", row: Messages | Mapping[str, Any], **options: Any
+) -> Labels:
     """Ids and labels of one conversation; the options are those of `label_rows`."""
-    return label_rows(tokenizer, [messages], **options)[0]
+    return label_rows(tokenizer, [row], **options)[0]
 
 
 def label_rows(
@@ -62,10 +58,8 @@ def label_rows(
     rows: Iterable[Messages | Mapping[str, Any]],
     *,
     template: str | Template | None = None,
-    tools: Sequence[Any] | None = None,
     max_length: int | None = None,
     on_empty: Literal["raise", "keep"] = "raise",
-    on_full: Literal["raise", "keep"] = "raise",
     **options: Any,
 ) -> list[Labels]:
     """Ids and labels of many conversations, tokenized in one batch.
@@ -74,16 +68,9 @@ def label_rows(
         tokenizer: a fast one: its offsets say which characters a token holds.
         rows: lists of messages, or mappings with `messages` and perhaps `tools`.
         template: whatever `find_template` takes; None is the tokenizer's own.
-        tools: as for `Template.render`, for rows that bring none.
         max_length: tokens to keep of each conversation, from its beginning; None keeps all.
-        on_empty: what to do when no token of a row is supervised.
-        on_full: what to do when every token of a row is.
+        on_empty: whether a row without a supervised token raises a MaskError.
         options: `turns`, `start`, `end_of_turn` and `append_eos`, as for `assistant_spans`.
-
-    Raises:
-        TemplateError: as `assistant_spans`, with the row's index.
-        MaskError: none of a row's tokens is supervised, or all are, and the row is not to be kept.
-        ValueError: the tokenizer gives no offsets, or an option has an invalid value.
     """
     if not tokenizer.is_fast:
         raise ValueError(
@@ -96,9 +83,9 @@ def label_rows(
     rendered = []
     for index, row in enumerate(rows):
         own = row if isinstance(row, Mapping) else {"messages": row}
-        row_tools = own.get("tools") or tools
         try:
-            rendered.append(assistant_spans(found, own["messages"], tools=row_tools, **options))
+            spans = assistant_spans(found, own["messages"], tools=own.get("tools"), **options)
+            rendered.append(spans)
         except TemplateError as error:
             raise TemplateError(f"row {index}: {error}") from error
     if not rendered:
@@ -109,7 +96,8 @@ def label_rows(
     for index, one in enumerate(rendered):
         ids, offsets = encoded["input_ids"][index], encoded["offset_mapping"][index]
         made.append(_labelled(ids, offsets, one, len(ids) if max_length is None else max_length))
-        _check(made[-1], index, max_length, on_empty, on_full)
+        if on_empty == "raise" and not made[-1].supervised:
+            raise _nothing_left(made[-1], index, max_length)
     return made
 
 
@@ -142,17 +130,11 @@ def _labelled(ids: list[int], offsets: list[tuple[int, int]], one: Spans, most: 
     )
 
 
-def _check(row: Labels, index: int, max_length: int | None, on_empty: str, on_full: str) -> None:
-    if on_empty == "raise" and not row.supervised:
-        if row.removed:
-            raise MaskError(
-                f"row {index} has no supervised token left: truncation to {max_length} tokens "
-                f"removed all {row.removed}; raise max_length, shorten the row, or drop it"
-            )
-        why = "; ".join(row.warnings) or "it has no assistant turn, or only ones with train: false"
-        raise MaskError(f"row {index} has no supervised token: {why}; correct the row or drop it")
-    if on_full == "raise" and row.ids and row.supervised == len(row.ids):
-        raise MaskError(
-            f"all {len(row.ids)} tokens of row {index} are supervised: it has no prompt; begin it "
-            "with a user's message, or drop it"
+def _nothing_left(row: Labels, index: int, max_length: int | None) -> MaskError:
+    if row.removed:
+        return MaskError(
+            f"row {index} has no supervised token left: truncation to {max_length} tokens "
+            f"removed all {row.removed}; raise max_length, shorten the row, or drop it"
         )
+    why = "; ".join(row.warnings) or "it has no assistant turn, or only ones with train: false"
+    return MaskError(f"row {index} has no supervised token: {why}; correct the row or drop it")

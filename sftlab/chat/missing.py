@@ -5,9 +5,8 @@ r"""Find the texts of a row that its render leaves out, so that no model is trai
     missing   message 1, reasoning: "A greeting."
 
 White space, and the `<think>` and `</think>` that templates write anew, are never missing. Where
-all contents are found one after another, as in most rows, that is all. Else `trace` tells which
-characters were rendered; and where a template does what can't be followed, a text is in the render
-if it occurs there, as it is or as JSON escapes it.
+the contents are not found one after another, `trace` tells which characters were rendered; where
+that fails, a text is in the render if it occurs there, as it is or as JSON escapes it.
 """
 
 import json
@@ -28,14 +27,10 @@ _SHORT = 8
 class Missing:
     """A text of a row that appears nowhere in its render."""
 
-    message: int | None
-    "The index of its message; None for a tool's definition."
-    part: str
-    '"content", "reasoning", "tool call" or "tool".'
-    text: str
-    "What is missing, shortened to 60 characters."
-    learned: bool
-    "Whether it belongs to an answer that should be learned."
+    message: int | None  # the index of its message; None for a tool's definition
+    part: str  # "content", "reasoning", "tool call" or "tool"
+    text: str  # what is missing, shortened to 60 characters
+    learned: bool  # whether it belongs to an answer that should be learned
 
     def __str__(self) -> str:
         where = "" if self.message is None else f" of message {self.message}"
@@ -51,10 +46,8 @@ def find_missing(
     learned: Collection[int] = (),
     traced: Trace | None = None,
 ) -> tuple[Missing, ...]:
-    """What of the conversation is not in `text`, its render; `learned` are indices of answers.
-
-    `traced` is the trace of all messages, calls too, where it has been made already.
-    """
+    """What of the conversation is not in `text`, its render; `learned` are indices of answers,
+    `traced` the trace of all messages and calls, where it has been made already."""
     plain = template.plain(messages)
     texts = [followed_texts(message) for message in plain]
     found = [

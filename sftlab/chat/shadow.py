@@ -15,8 +15,6 @@ renders take the same branches:
     content.split("</think>")[-1]                       Hi.     real text
                                      ..................░░░░░    shadow: the last five characters
     ... | trim                                         ░░░      the shadow of "Hi."
-
-From top to bottom: the code points (`Alphabet`), the string (`Shadow`), Jinja, and `trace`.
 """
 
 import json
@@ -44,12 +42,8 @@ _FIRST, _END = 0x40000, 0x110000
 class Alphabet:
     """Which code point stands for which character of which message, in one render.
 
-        message 1 "Hi."   ->   U+40000 U+40001 U+40002
-        message 3 "Ho"    ->   U+40003 U+40004
-
-    `run` matches its code points, `letters` has the characters that they stand for, and `places`
-    the message of each and its index in the message's texts, which come one after another.
-    No code point that occurs in `text`, the render, is used.
+    `run` matches its code points, none of which is in `text`, the render; `letters` has the
+    characters that they stand for, `places` the message of each and its index in its texts.
     """
 
     current: ContextVar["Alphabet"] = ContextVar("alphabet")
@@ -111,8 +105,7 @@ class Alphabet:
 class Shadow(str):
     """A string of code points that behaves as the text that it stands for; more in `_METHODS`.
 
-    No method returns real text in place of a shadow: where one can't be followed, the shadow comes
-    out wrong, and the comparison with the real render finds it.
+    Where it can't, it comes out wrong, and the comparison with the real render finds it.
     """
 
     @cached_property
@@ -287,10 +280,8 @@ def _shadow_environment() -> jinja2.Environment:
 
 
 class Piece(NamedTuple):
-    """Characters `text[start:end]` of the render that come from one message, in its order.
-
-    They are the message's own from `first` to `last`, its texts coming one after another.
-    """
+    """Characters `text[start:end]` of the render that come from one message: its own from `first`
+    to `last`, its texts coming one after another."""
 
     start: int
     end: int
@@ -315,15 +306,10 @@ def trace(
     calls: bool = False,
     add_generation_prompt: bool = False,
 ) -> Trace:
-    """Render the conversation twice, and find the followed messages' characters in it.
+    """Render the conversation twice, and find the characters of messages of these roles (None: of
+    all) in it: of their contents, and with `calls` of reasoning and tool calls too.
 
-    Args:
-        roles: the messages to follow by their content; None follows all.
-        calls: follow reasoning and tool calls too.
-        add_generation_prompt: as for `Template.render`.
-
-    Raises:
-        TemplateError: the template refuses, or does what a shadow can't follow.
+    Raises TemplateError where the template refuses, or does what a shadow can't follow.
     """
     options = {"tools": tools, "add_generation_prompt": add_generation_prompt}
     text = template.render(messages, **options)

@@ -43,16 +43,11 @@ class Span:
 class Spans:
     """A rendered conversation, and what of it is supervised."""
 
-    text: str
-    "The render."
-    spans: tuple[Span, ...]
-    "What is supervised, from left to right; at most one span a message."
-    end_of_turn: str | None
-    "What ends an answer in this template, None where nothing does."
-    warnings: tuple[str, ...] = ()
-    "What the user should know before training on this."
-    missing: tuple[Missing, ...] = ()
-    "Texts of the row that appear nowhere in the render."
+    text: str  # the render
+    spans: tuple[Span, ...]  # from left to right; at most one a message
+    end_of_turn: str | None  # what ends an answer in this template, None where nothing does
+    warnings: tuple[str, ...] = ()  # what one should know before training on this
+    missing: tuple[Missing, ...] = ()  # texts of the row that appear nowhere in the render
 
 
 class _Turn(NamedTuple):
@@ -94,18 +89,14 @@ def assistant_spans(
 
     Args:
         template: whatever `find_template` takes.
-        messages: role and content (a string, or a list of parts with texts) each; one with
-            `train: false` is rendered, and not supervised.
-        tools: as for `Template.render`.
+        messages: role and content each; one with `train: false` is rendered, and not supervised.
         turns: supervise every assistant turn, or the last one only.
         start: begin each span with the answer's `content`, or where the generation prompt ends;
             "auto" is the latter where an answer to learn has reasoning or tool calls.
         end_of_turn: supervise what ends the turn too; without it a model does not learn to stop.
         append_eos: where nothing ends the last answer, write a supervised `eos_token` after it.
 
-    Raises:
-        TemplateError: the template refuses the conversation, or its answers can't be located.
-        ValueError: an option has an invalid value.
+    Raises TemplateError where the template refuses, or the answers can't be located.
     """
     check_choice("turns", turns, ("all", "last"))
     check_choice("start", start, ("auto", "content", "generation"))
@@ -242,10 +233,8 @@ def _generated(
 ) -> tuple[str, dict[int, _Turn], Trace | None]:
     """The render, the wanted turns that have something in it, and the trace if it has calls too.
 
-    The turns begin where the generation prompt ends.
-
-    The prompt is looked for only between the last character of the message before and the first of
-    this one, so a template may write earlier turns differently later on.
+    The turns begin where the generation prompt ends, which is looked for only between the message
+    before and this one: a template may write earlier turns differently later on.
     """
     follows_calls, turns = True, {}
     try:
@@ -314,10 +303,8 @@ def _start_of_turn(earlier: _Chat, text: str, before: Piece | None, own: Sequenc
 
 
 def _with_calls(until: _Chat, text: str, turn: _Turn, end: "TurnEnd") -> _Turn:
-    """The turn with all of its calls, or its `</think>`, whose last characters are the template's.
-
-    `until` is the conversation up to this message, `text` the render up to the next one's content.
-    """
+    """The turn with all of its calls, or its `</think>`, whose last characters are the template's:
+    `until` is the conversation up to this message, `text` the render up to the next content."""
     endings = [e.strip() for e in (end.middle, end.last) if e and not end.borrowed]
     whole = until.render().rstrip()
     same = text.startswith(whole) and len(whole) >= turn.end
@@ -350,11 +337,10 @@ class TurnEnd(NamedTuple):
                                   [<|im_end|>]\n
                                   ^---final---^
 
-    What `between` and `final` have in common, up to the header of the next message (which is what
-    `between` and `opener` have in common at their ends), is the end of turn. The `middle` of a
-    conversation may end an answer differently from its `last` (gpt-oss: `<|end|>`, `<|return|>`),
-    not at all (Alpaca's form: None), or with a `borrowed` token: that which opens the next message
-    (GLM-4), and is then what stops the model.
+    What `between` and `final` share, up to the header of the next message (which `between` and
+    `opener` share at their ends), is the end of turn. The `middle` of a conversation may end an
+    answer differently from its `last` (gpt-oss: `<|end|>`, `<|return|>`), not at all (Alpaca's
+    form: None), or with the token that opens the next message, `borrowed` (GLM-4).
     """
 
     middle: str | None = None
@@ -403,10 +389,8 @@ def _turn_end(chat: _Chat) -> TurnEnd:
 
 
 def _compared(template: Template, between: str, final: str, opener: str, prompt: str) -> TurnEnd:
-    """The end of turn from the texts that `TurnEnd` draws; `prompt` is between question and answer.
-
-    The texts are compared unit by unit, so that no marker and no word is cut.
-    """
+    """The end of turn from the texts that `TurnEnd` draws, unit by unit, so that no marker is cut;
+    `prompt` is between question and answer."""
     if final.strip() and between.startswith(final.rstrip()):
         return TurnEnd(middle=final.rstrip(), last=final.rstrip())
     middle, last, before = (

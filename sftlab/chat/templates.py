@@ -6,9 +6,8 @@
                                               <|im_start|>assistant
                                               Ho<|im_end|>
 
-One `Template` serves training, evaluation and serving, so that a model is prompted in the form in
-which it was trained. A template is code from elsewhere: it runs in jinja2's sandbox, set up by
-transformers. `find_template` takes whatever the user has:
+A template is code from elsewhere: it runs in jinja2's sandbox, set up by transformers.
+`find_template` takes whatever the user has:
 
     "chatml", "llama-3"              the lab's families, which families.toml draws
     "qwen3", "gemma3_training"       those that TRL installs
@@ -43,14 +42,10 @@ _FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 class Family:
     """One way to write a conversation as a text, and what one must know to train with it."""
 
-    text: str
-    "The Jinja source, with `{% generation %}` around each answer and its end of turn."
-    control_tokens: Sequence[str] = ()
-    "The tokens that structure a conversation; each must be one token, and no content hold one."
-    end_of_turn: str | None = None
-    "The token that ends an answer, or None where that is the tokenizer's own `eos_token`."
-    bos_token: str = ""
-    "What `bos_token` stands for in the published tokenizer, and `eos_token`: for renders without."
+    text: str  # the Jinja source, with `{% generation %}` around each answer and its end of turn
+    control_tokens: Sequence[str] = ()  # each must be one token, and no content hold one
+    end_of_turn: str | None = None  # what ends an answer; None: the tokenizer's own `eos_token`
+    bos_token: str = ""  # in the published tokenizer, for renders without one; so `eos_token`
     eos_token: str = ""
 
     def end(self, eos_token: str | None = None) -> str:
@@ -90,19 +85,13 @@ _compiled = lru_cache(maxsize=512)(compiled)
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A chat template (`text` is its Jinja source) and what its variables render as.
+    """A chat template, `text` its Jinja source (or a TemplateError), and what its variables are."""
 
-    Raises:
-        TemplateError: the text is not valid Jinja; the message names the line.
-    """
-
-    name: str
-    "In error messages: a family's, a file's, or `(given text)`."
+    name: str  # in error messages: a family's, a file's, or `(given text)`
     text: str
     bos_token: str = ""
     eos_token: str = ""
-    variables: tuple[tuple[str, Any], ...] = ()
-    "Names and values of other variables, such as `enable_thinking`."
+    variables: tuple[tuple[str, Any], ...] = ()  # other variables, such as `enable_thinking`
 
     def __post_init__(self) -> None:
         try:
@@ -125,25 +114,15 @@ class Template:
     ) -> str:
         """The conversation as one string, as `apply_chat_template(tokenize=False)` gives it.
 
-        Args:
-            messages: role and content each, and what else the template reads.
-            tools: JSON schemas.
-            add_generation_prompt: end with the header of the answer that is to come.
-            variables: values of other variables; they override the template's own.
-
-        Raises:
-            TemplateError: the template refuses the conversation, fails, or goes beyond a limit of
-                `sftlab.chat.limits`; the line is named.
+        `variables` override the template's own. Raises TemplateError, which names the line, where
+        the template refuses, fails, or goes beyond a limit of `sftlab.chat.limits`.
         """
         variables |= {"tools": tools, "add_generation_prompt": add_generation_prompt}
         return self.render_in(jinja_environment(), self.plain(messages), **variables)
 
     def plain(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """`plain_messages`, with the arguments of tool calls in the form that the template takes.
-
-        Nearly all take dicts, and would write a JSON text as a string in quotes; DeepSeek-V3's
-        joins them to its own text, and so takes the JSON text alone.
-        """
+        """`plain_messages`, with the arguments of tool calls as the template takes them: nearly all
+        take dicts, DeepSeek-V3's joins JSON text to its own."""
         plain = plain_messages(messages)
         calls = [call for one in plain for call in one.get("tool_calls") or ()]
         for call in filter(lambda call: isinstance(call, dict), calls):
@@ -209,11 +188,8 @@ def _short(text: Any) -> str:
 
 
 def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Copies of the messages as a template may see them.
-
-    As in transformers: None is left out (a Dataset fills absent keys with it), and reasoning stands
-    under each key that templates read. The key `train`, which is for the mask, is left out too.
-    """
+    """Copies of the messages as a template may see them, and as transformers prepares them: without
+    None (a Dataset fills absent keys with it), reasoning under each key that templates read."""
     plain = []
     for message in messages:
         kept = {key: v for key, v in message.items() if v is not None and key != "train"}
@@ -274,16 +250,11 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def find_template(which: str | Path | Template | None = None, *, tokenizer: Any = None) -> Template:
-    """The template, with the special tokens that it may write.
+    """The template, with the special tokens that it may write: those of the tokenizer, or without
+    one the file's, or those of the published family, or none.
 
-    Args:
-        which: a family's name, a template that TRL installs, a file (`.jinja`, `.json`) or a
-            folder, a Jinja text, a `Template`, or "own" or None for the tokenizer's own.
-        tokenizer: a transformers tokenizer, whose special tokens the template writes; without it
-            they are the file's, or those of the published family, or nothing.
-
-    Raises:
-        TemplateError: there is no such template; the message lists where it was looked for.
+    `which` is a family's name, a template that TRL installs, a file (`.jinja`, `.json`) or a
+    folder, a Jinja text, a `Template`, or "own" or None for the tokenizer's own.
     """
     values: dict[str, Any] = {}
     if isinstance(which, Template):

@@ -20,14 +20,8 @@ def control_tokens(template: str) -> tuple[str, ...]:
 def setup_chat_template(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, template: str
 ) -> list[str]:
-    """Set up a freshly loaded pair in place; return the tokens that had to be added.
-
-    The tokenizer as by `setup_tokenizer`. Each added token starts at the mean of those before it,
-    and generation stops at the end of turn and at the base's own eos.
-
-    Raises:
-        TemplateError: there is no such template.
-    """
+    """Set up a freshly loaded pair in place, the tokenizer as by `setup_tokenizer`; return the
+    tokens that had to be added. Generation stops at the end of turn and at the base's own eos."""
     from transformers import GenerationConfig
 
     base_eos = tokenizer.eos_token
@@ -52,15 +46,10 @@ def setup_chat_template(
 def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> list[str]:
     """Give a tokenizer a chat template, in place; return the tokens that had to be added.
 
-    A vocabulary without the template's control tokens gets them. What ends a turn (the family's, or
-    what another template is seen to write, or else the eos) becomes the tokenizer's eos; padding
-    gets a token that is neither, or the base's eos where that ends no turn (were the end of turn
-    the padding, a collator that masks padding would mask the stops).
-
-    `template="own"` is the tokenizer's own, which stays as it is.
-
-    Raises:
-        TemplateError: there is no such template, or the tokenizer has none of its own.
+    What ends a turn (the family's, or what another template is seen to write, or else the eos)
+    becomes the tokenizer's eos; padding gets a token that is neither, or the base's eos where that
+    ends no turn: a collator that masks padding would else mask the stops. `template="own"` is the
+    tokenizer's own, which stays as it is.
     """
     own = template == "own"
     base_eos, pad = tokenizer.eos_token, tokenizer.pad_token
@@ -99,12 +88,8 @@ def setup_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, template: str) -> l
 def resize_embeddings(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", added: Sequence[str]
 ) -> None:
-    """Make room for the `added` tokens of a tokenizer, whose rows start at the mean of the rows of
-    its other tokens; never shrinks.
-
-    Some models (Qwen's) have more rows than tokens, padding that may hold zeros: an added token
-    that gets one starts at the mean like any other.
-    """
+    """Make room for the `added` tokens of a tokenizer, whose rows start at the mean of those of its
+    other tokens, also where they are padding of the model's (Qwen's); never shrinks."""
     import torch
 
     if not added:

@@ -1,11 +1,10 @@
-"""How a function becomes a command.
+"""How a function becomes a command; what `--help` says of it is in commands.toml.
 
     @command
     def plan(model: str, batch: int = 4)    in Python
     sftlab plan --model MODEL --batch 8     in a terminal
 
-What `--help` says of them is in commands.toml. Imports of libraries stay inside the commands, so
-that it answers at once.
+Imports of libraries stay inside the commands, so that `--help` answers at once.
 """
 
 import tomllib

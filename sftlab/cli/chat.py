@@ -41,10 +41,8 @@ def open_model(
 ) -> tuple[str, Callable[[Messages], str]]:
     """A greeting, and a function from the conversation so far to the reply.
 
-    Args:
-        name: the folder of a saved run (it has a run.json), or a profile, a model folder, a hub id.
-        system: the system message of a saved run; ValueError for a base model. So `tools`.
-        verify: whether a saved run is refused when a file is not as it was saved.
+    `name` is the folder of a saved run, which may have a system message and tools, and is verified;
+    or a profile, a model folder, a hub id.
     """
     options = {"sample": sample, "max_new_tokens": max_new_tokens}
     if (Path(name) / "run.json").is_file():

@@ -7,12 +7,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "cards": ["check_card", "write_card"],
         "files": ["Report", "read", "validate"],
-        "flaws": ["cluttered", "wrong_answers"],
         "messages": ["Message"],
         "overlap": ["drop_duplicates", "leaks"],
         "privacy": ["redact"],
         "problems": ["RecordsError", "printable", "shown"],
-        "quality": ["checklist", "loss_scores"],
+        "quality": ["checklist", "cluttered", "loss_scores", "wrong_answers"],
         "readers": ["DataFile"],
         "rows": ["normalise", "part_of"],
         "shapes": ["convert", "read_row"],

@@ -1,9 +1,8 @@
 """A data card written from the data, as Markdown with the hub's front matter, and what it lacks.
 
 What can be counted is counted; what only people know is stated in `About`. The card's form is
-`card.md`; what it must state, and who requires it, is in `card.toml`. The EU AI Act (Regulation
-2024/1689, Article 10(2) and Annex IV(2)(d)) asks for such documentation of high-risk systems, and
-does not prescribe a data card. That something is stated does not make it true or enough.
+`card.md`; what it must state, and who requires it, is in `card.toml`: the EU AI Act (2024/1689,
+Article 10(2)) asks for such documentation of high-risk systems, and prescribes no data card.
 """
 
 import hashlib
@@ -58,10 +57,7 @@ def write_card(
 ):
     """A card of the rows, as a `huggingface_hub.DatasetCard`: `.save(path)`, `.text`, `.data`.
 
-    Args:
-        about: what only people know; a dict with the names of `About` will do.
-        checks: what `checklist` gave.
-        bias_by: names and keys whose counts the section on bias shows, such as {"region": ...}.
+    `checks` is what `checklist` gave; the section on bias counts what `bias_by` names.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -121,15 +117,9 @@ class Missing(NamedTuple):
     required_by: str
     remedy: str
 
-    def __str__(self) -> str:
-        return f"{self.what}: {self.remedy} (required by: {self.required_by})"
-
 
 def check_card(card) -> list[Missing]:
-    """Everything that a card of `write_card` lacks; an empty list when it is complete.
-
-    Sections are found by their headings, so the card's text may have been edited.
-    """
+    """Everything that a card of `write_card` lacks; its text may have been edited."""
     parts = re.split(r"^## +(.+?) *$", card.text, flags=re.MULTILINE)
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
     found = []

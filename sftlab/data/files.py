@@ -115,13 +115,11 @@ def validate(
 
     Args:
         limit: how many problems of a kind the report holds; all are counted.
-        good: write the good rows here, as JSONL with `messages`, `tools` and `meta`.
-        bad: write the bad rows here, as JSONL with `line` (or `row`, where there are no lines),
-            `problems`, and `value`, or `text` where it could not be read.
+        good: a file for the good rows, as JSONL with `messages`, `tools` and `meta`.
+        bad: one for the bad rows, each with its `line` (or `row`), `problems` and what is there.
         meta: names of columns, and of keys of messages, to carry along in `meta`.
 
-    Raises RecordsError for a file that can't be read, and for an output that can't be written. An
-    output takes its place at the end: until then what was there before is left as it was.
+    RecordsError: the file can't be read, or an output not written. That takes its place at the end.
     """
     report = Report(file=printable(str(path)), limit=limit)
     for _ in _checked_rows(path, report, good, bad, meta):
@@ -194,10 +192,8 @@ def read(path: str | Path, *, bad: str | Path = "raise", meta: Sequence[str] = (
 
     `bad` is "raise", "drop", or the path of a JSONL file for the bad rows with their problems;
     `meta` is as for `validate`. Where a row has tools, there is a column `tools` too. The Dataset
-    stores JSON text, which its rows are read from: `to_pandas` gives the text.
-
-    Raises RecordsError when a row is wrong and `bad` is "raise", no row is good, the file itself is
-    not sound (it is cut off, say), or its rows take more memory than is free.
+    stores JSON text, which its rows are read from. RecordsError also where no row is good, the file
+    is not sound (it is cut off, say), or its rows take more memory than is free.
     """
     from datasets import Dataset
 

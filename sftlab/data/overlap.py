@@ -13,7 +13,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, pieces, values_of
+from sftlab.data.rows import Key, Row, checked, normalise, part_of, pieces, values_of
 
 PERMUTATIONS = 128
 MISSED = 1e-3
@@ -42,11 +42,8 @@ def exact_duplicates(rows: Iterable[Row]) -> list[Duplicate]:
 
 
 def near_duplicates(rows: Iterable[Row], *, threshold: float = 0.8) -> list[Duplicate]:
-    """Rows with a Jaccard index of at least `threshold` with an earlier one that is kept.
-
-    So a chain (A like B, B like C, A not like C) does not drop C for A. MinHash (Broder 1997)
-    proposes pairs, and their index is then computed exactly.
-    """
+    """Rows with a Jaccard index of at least `threshold` with an earlier one that is kept: MinHash
+    (Broder 1997) proposes pairs, whose index is then computed exactly."""
     from datasketch import MinHash, MinHashLSH
 
     # Two rows of similarity s meet when all r hashes of one of b bands agree: with probability
@@ -103,21 +100,14 @@ def leaks(
 ) -> pd.DataFrame:
     """Every pair of a test row and a train row of which the first leaks: it measures memory.
 
-    Columns: test and train (indexes), kind, share (of the test row's n-grams that are in the train
-    row; 1 for the other kinds) and evidence: the prompt, the longest shared run, or the group.
+    Columns: test and train (indexes), kind (of `KINDS`), share (of the test row's n-grams that are
+    in the train row; 1 for the other kinds) and evidence: the prompt, longest run, or group.
 
-    Args:
-        size: words of an n-gram. A text with fewer words is one n-gram, whole.
-        part: the text whose n-grams are compared, of `rows.PARTS`.
-        group: name or function of the entity that a row is about, whose facts were trained.
-        kinds: some of `KINDS`; "group" is looked for where `group` is given.
+    `size` is the words of an n-gram (a text with fewer is one, whole), `part` the text that is cut
+    (of `rows.PARTS`), `group` the name or function of the entity that a row is about.
     """
     train, test = checked(train, name="train"), checked(test, name="test")
     kinds, found, sides = tuple(kinds), [], (train, test)
-    if wrong := [one for one in kinds if one not in KINDS]:
-        raise RowsError(f"kind {wrong[0]!r}: use {', '.join(KINDS)}")
-    if kinds == ("group",) and group is None:
-        raise RowsError("kind 'group' needs `group`: a name or a function")
     if "prompt" in kinds:
         asked = ([normalise(part_of(row, "prompt")) for row in rows] for rows in sides)
         found += _same(*asked, "prompt")

@@ -2,8 +2,8 @@
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -21,7 +21,7 @@ LIMITS = (
     "or plates, user names, what is misspelt, spelled out or split over two messages, or what "
     "tells who someone is without any of these; it looks at messages only, with their reasoning "
     "and calls, not at `meta` or definitions of tools. It also takes numbers that only look alike, "
-    "such as a version 1.2.3.4: read the findings before you redact."
+    "such as a version 1.2.3.4: compare the rows before and after."
 )
 
 _LOCAL = r"[\w!#$%'*+^`~-]+"
@@ -78,24 +78,8 @@ _SEARCHES = [
 ]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One piece of personal data, with its place in characters of what the message has at `key`."""
-
-    row: int
-    message: int
-    start: int
-    end: int
-    kind: str  # one of `KINDS`
-    text: str
-    key: str = "content"  # or reasoning_content, or tool_calls, as JSON
-
-
 def find_in_text(text: str, names: Iterable[str] = ()) -> list[tuple[int, int, str]]:
-    """(start, end, kind) of each piece of personal data, in order; none overlap.
-
-    Names are whole words, upper and lower case as given.
-    """
+    """(start, end, kind) of each piece of personal data, in order; names are whole words."""
     names = listed(names)
     searches = [*_SEARCHES, ("NAME", _form_of_names(names), len)] if names else _SEARCHES
     found: list[tuple[int, int, str]] = []
@@ -125,18 +109,6 @@ def _form_of_names(names: tuple[str, ...]) -> re.Pattern:
     return re.compile(rf"(?<!\w)(?:{either})(?!\w)")
 
 
-def find_pii(rows: Iterable[Row], *, names: Iterable[str] = ()) -> list[Finding]:
-    """All personal data that is found in the messages (`LIMITS` says what is not)."""
-    names = listed(names)
-    return [
-        Finding(index, place, start, end, kind, text[start:end], key)
-        for index, row in enumerate(checked(rows))
-        for place, message in enumerate(row["messages"])
-        for key, text in texts_of(message).items()
-        for start, end, kind in find_in_text(text, names)
-    ]
-
-
 def redact_text(text: str, names: Iterable[str] = ()) -> str:
     """The text with each finding replaced by [KIND]."""
     for start, end, kind in reversed(find_in_text(text, names)):
@@ -146,15 +118,16 @@ def redact_text(text: str, names: Iterable[str] = ()) -> str:
 
 def redact(rows: Iterable[Row], *, names: Iterable[str] = ()) -> tuple[list[Row], dict[str, int]]:
     """(new rows with [EMAIL] and the like, how many of each kind)."""
-    rows, names, made = checked(rows), listed(names), []
-    kinds = [finding.kind for finding in find_pii(rows, names=names)]
-    for row in rows:
-        messages = [
-            {**one, **{k: _redacted(one[k], names) for k in texts_of(one)}}
-            for one in row["messages"]
-        ]
+    names, made, kinds = listed(names), [], Counter()
+    for row in checked(rows):
+        messages = []
+        for one in row["messages"]:
+            texts = texts_of(one)
+            for text in texts.values():
+                kinds.update(kind for _, _, kind in find_in_text(text, names))
+            messages.append({**one, **{key: _redacted(one[key], names) for key in texts}})
         made.append({**row, "messages": messages})
-    return made, {kind: kinds.count(kind) for kind in KINDS if names or kind != "NAME"}
+    return made, {kind: kinds[kind] for kind in KINDS if names or kind != "NAME"}
 
 
 def _redacted(value: Any, names: Iterable[str]) -> Any:

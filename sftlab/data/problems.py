@@ -76,10 +76,7 @@ def problem(kind: str, field: str = "", value: str | None = None, **words: Any) 
 
 
 class RecordsError(ValueError):
-    """Data that can't be used as it is: its problems, or the first of `total`.
-
-    data.jsonl, line 17, messages[1].content: the content is empty ('  '); write a text, or ...
-    """
+    """Data that can't be used as it is: its problems, or the first of `total`."""
 
     def __init__(self, problems: Sequence[Problem], total: int | None = None):
         self.problems, self.total = tuple(problems), total or len(problems)

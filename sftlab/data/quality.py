@@ -1,19 +1,21 @@
-"""The checklist of a data set in one table, and a model's loss as a score of each row."""
+"""The checklist of a data set in one table, a model's loss as a score of each row, and flaws put
+into good rows on purpose, to measure what each costs and whether it is found."""
 
 import math
 import re
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from random import Random
 
 import pandas as pd
 
 from sftlab.data.overlap import exact_duplicates, leaks, near_duplicates
-from sftlab.data.privacy import KINDS, find_pii
-from sftlab.data.rows import Key, Row, RowsError, checked, normalise, part_of, values_of, words
+from sftlab.data.privacy import redact
+from sftlab.data.rows import Key, Row, checked, normalise, part_of, values_of, words
+from sftlab.world import countries, country, with_answer
 
 MARKERS = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
@@ -38,20 +40,14 @@ answer is on the line after the bare question.
 """
 
 
-def lengths(rows: Iterable[Row], *, tokenizer: Any = None) -> pd.DataFrame:
-    """How long prompts, answers and conversations are.
-
-    Lines: part and unit (characters, words, and with a tokenizer the tokens of the text alone).
-    Columns: least, median, mean, p95 (95% are not longer) and most.
-    """
+def lengths(rows: Iterable[Row]) -> pd.DataFrame:
+    """How long prompts, answers and conversations are, in characters and words: least, median,
+    mean, p95 (95% are not longer) and most."""
     rows, counts = checked(rows), {}
     for part in ("prompt", "answer", "conversation"):
         texts = [part_of(row, part) for row in rows]
         counts[part, "characters"] = [len(text) for text in texts]
         counts[part, "words"] = [len(words(text)) for text in texts]
-        if tokenizer is not None:
-            ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-            counts[part, "tokens"] = [len(one) for one in ids]
     n = pd.DataFrame(counts)
     p95 = n.quantile(0.95, interpolation="higher")
     table = {"least": n.min(), "median": n.median(), "mean": n.mean(), "p95": p95, "most": n.max()}
@@ -75,30 +71,22 @@ def checklist(
     *,
     cover: Mapping[str, Key] | None = None,
     label: Key | None = None,
-    checker: Callable[[Row], bool | None] | None = None,
-    unsafe: Callable[[Row], bool] | None = None,
     test: Iterable[Row] | None = None,
     group: Key | None = None,
-    tokenizer: Any = None,
 ) -> pd.DataFrame:
     """One line for each thing measured: aspect, measured, value, and a plain reading.
 
-    Args, each of which adds what can be measured with it:
-        cover: what the rows should cover, by name: {"country": "country", "wording": function}.
-        label: the class of a row, whose balance counts.
-        checker: whether a row's answer is right, by known truth; None where it can't say.
-        unsafe: whether a row must not be learned.
-        test, group: the rows of the test split, and the entity of a row, to look for leaks.
-        tokenizer: to measure lengths in tokens.
+    `cover` names what the rows should cover ({"country": "country", "wording": function}), `label`
+    the class of a row; `test` rows are looked for in these, by the `group` of a row too.
     """
     rows = checked(rows)
-    lines = [*_form(rows, tokenizer), *_spread(rows, cover or {}, label)]
-    lines += _truth(rows, checker, unsafe)
+    lines = [*_form(rows), *_spread(rows, cover or {}, label), *_truth(rows)]
     lines.append(_count("exact", len(exact_duplicates(rows)), rows))
     lines.append(_count("near", len(near_duplicates(rows)), rows))
-    kinds = Counter(finding.kind for finding in find_pii(rows))
-    reading = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind]) or "none found"
-    lines.append(_line("privacy", kinds.total(), f"{reading}; names were not looked for"))
+    kinds = redact(rows)[1]
+    reading = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+    reading = f"{reading or 'none found'}; names were not looked for"
+    lines.append(_line("privacy", sum(kinds.values()), reading))
     if test is not None:
         test = checked(test, name="test")
         found = leaks(rows, test, group=group)
@@ -108,16 +96,11 @@ def checklist(
     return pd.DataFrame(lines, columns=["aspect", "measured", "value", "reading"])
 
 
-def _form(rows: list[Row], tokenizer: Any) -> Iterator[Line]:
-    table = lengths(rows, tokenizer=tokenizer)
-    for unit in ("words", "tokens") if tokenizer is not None else ("words",):
-        one = table.loc["answer", unit]
-        reading = f"answers have {one['least']:.0f} to {one['most']:.0f} {unit}, 95% at most "
-        reading += f"{one['p95']:.0f}: the model will answer at such lengths"
-        yield _line(unit, one["median"], reading)
-    if tokenizer is not None:
-        most = table.loc[("conversation", "tokens"), "most"]
-        yield _line("longest", most, "with its template it must fit the model's context")
+def _form(rows: list[Row]) -> Iterator[Line]:
+    one = lengths(rows).loc["answer", "words"]
+    reading = f"answers have {one['least']:.0f} to {one['most']:.0f} words, 95% at most "
+    reading += f"{one['p95']:.0f}: the model will answer at such lengths"
+    yield _line("words", one["median"], reading)
     forms = Counter(map(_form_of, rows))
     reading = "every row has the same form"
     if len(forms) > 1:
@@ -154,13 +137,7 @@ def _spread(rows: list[Row], cover: Mapping[str, Key], label: Key | None) -> Ite
             yield _line("diversity", value, f"{reading}of as many rows only", part=part)
 
 
-def _truth(rows: list[Row], checker: Any, unsafe: Any) -> Iterator[Line]:
-    if checker is not None:
-        judged = [bool(verdict) for verdict in map(checker, rows) if verdict is not None]
-        reading = f"{sum(judged)} of {len(judged)} answers agree with the truth"
-        if unknown := len(rows) - len(judged):
-            reading += f"; {unknown} can't be judged"
-        yield _line("correctness", sum(judged) / len(judged) if judged else None, reading)
+def _truth(rows: list[Row]) -> Iterator[Line]:
     # By the whole context: another system message may ask for another answer.
     answers = defaultdict(set)
     for row in rows:
@@ -168,37 +145,30 @@ def _truth(rows: list[Row], checker: Any, unsafe: Any) -> Iterator[Line]:
     several = [prompt for prompt, given in answers.items() if len(given) > 1]
     reading = f"such as {several[0][:60]!r}" if several else "no prompt has two answers"
     yield _line("consistency", len(several), reading)
-    if unsafe is not None:
-        yield _count("unsafe", sum(bool(unsafe(row)) for row in rows), rows)
     refused = sum(bool(REFUSALS.search(part_of(row, "answer")[:120])) for row in rows)
     yield _count("refusals", refused, rows)
 
 
-def loss_scores(rows: Iterable[Row], model, tokenizer, *, form: str = NEUTRAL) -> list[float]:
+def loss_scores(rows: Iterable[Row], model, tokenizer) -> list[float]:
     """The model's own loss on each answer: mean nats per answer token, given the prompt.
 
         BOS  Q: What is the capital of France?\\nA:   Paris
-             |------ form, prompt filled in -----|  |----- answer: its tokens count
+             |--- NEUTRAL, prompt filled in -----|  |----- answer: its tokens count
 
-    The answer follows `form` after a space, unless that ends in white space; what the model's
-    positions do not hold is cut off at the beginning.
-
-    Returns one number a row; NaN for an empty answer. Needs a fast tokenizer.
+    What the model's positions do not hold is cut off at the beginning. NaN for an empty answer.
     """
     import torch
 
-    if "{prompt}" not in form:
-        raise RowsError(f"form={form!r}: say where the prompt goes, with {{prompt}}")
     limit = getattr(model.config, "max_position_embeddings", None) or 2048
     scores, training = [], model.training
     model.eval()
     for row in checked(rows):
-        front = form.replace("{prompt}", part_of(row, "prompt"))
+        front = NEUTRAL.replace("{prompt}", part_of(row, "prompt"))
         if not (answer := part_of(row, "answer").strip()):
             scores.append(math.nan)
             continue
-        text = front + ("" if front[-1:].isspace() else " ") + answer
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        how = {"add_special_tokens": False, "return_offsets_mapping": True}
+        encoded = tokenizer(f"{front} {answer}", **how)
         ids = encoded["input_ids"]
         learned = sum(end > len(front) for _, end in encoded["offset_mapping"])
         if tokenizer.bos_token_id is not None:
@@ -211,3 +181,40 @@ def loss_scores(rows: Iterable[Row], model, tokenizer, *, form: str = NEUTRAL) -
         scores.append(losses.item())
     model.train(training)
     return scores
+
+
+WRAPPINGS = (
+    "hi!! {q} thx",
+    "<p>{q}</p>",
+    "Posted by user4711 on 12/03: {q}",
+    "{q} Reply Share Report",
+    "hello i have a question ... {q}",
+    "Question 7) {q} (2 points)",
+)
+"""What a scraper leaves around a question."""
+
+
+def wrong_answers(rows: Sequence[Row], *, share: float, seed: int = 0) -> list[Row]:
+    """A share of the rows answers as for another country: the right kind of word, and wrong."""
+    rng = Random(f"wrong-{seed}")
+    chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
+    made = []
+    for index, row in enumerate(rows):
+        if index in chosen:
+            place, relation = row["meta"]["country"], row["meta"]["relation"]
+            others = {getattr(one, relation) for one in countries(split="sft")}
+            wrong = others - set(country(place).answers(relation))
+            row = with_answer(row, rng.choice(sorted(wrong)))
+        made.append({**row})
+    return made
+
+
+def cluttered(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
+    """Every prompt with something of `WRAPPINGS` around it, and half of them in small letters."""
+    rng, made = Random(f"clutter-{seed}"), []
+    for row in rows:
+        asked, *rest = row["messages"]
+        text = rng.choice(WRAPPINGS).format(q=asked["content"])
+        text = text.lower() if rng.random() < 0.5 else text
+        made.append({**row, "messages": [{**asked, "content": text}, *rest]})
+    return made

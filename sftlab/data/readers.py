@@ -76,10 +76,7 @@ def written(found: Conversation) -> dict[str, Any]:
 
 
 class DataFile:
-    """Iterates over the rows of a file.
-
-    Raises RecordsError when there is no such file, or its name says no format.
-    """
+    """Iterates over the rows of a file; a RecordsError where there is none of a known format."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

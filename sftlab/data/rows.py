@@ -43,10 +43,8 @@ def checked(rows: Iterable[Row], *, name: str = "rows") -> list[Row]:
 
 
 def part_of(row: Row, part: str) -> str:
-    """The text of one of `PARTS`, its messages joined by a newline.
-
-    A row without an assistant message has the answer "" and is all prompt.
-    """
+    """The text of one of `PARTS`, its messages joined by a newline; a row without an assistant
+    message is all prompt."""
     if part not in PARTS:
         raise RowsError(f"part={part!r}: use one of {', '.join(PARTS)}")
     messages = row["messages"]

@@ -83,10 +83,7 @@ _REFUSED = {
 
 
 def convert(row: Mapping[str, Any]) -> list[Message]:
-    """The messages of a row in one of `SHAPES`; RecordsError with all that is wrong with it.
-
-    Its tools and what it carries are in `read_row(row)`.
-    """
+    """The messages of a row in one of `SHAPES`; RecordsError with all that is wrong with it."""
     found = read_row(row)
     if found.problems:
         raise RecordsError(found.problems)
@@ -198,10 +195,8 @@ def _refusal(key: Any, lower: str) -> str:
 
 
 def _detect(row: Mapping[str, Any]) -> tuple[str | None, list[str | None]]:
-    """The shape and the row's names of its columns, `None` for one that is missing.
-
-    By cells with a value, or else by columns; of an incomplete shape most must be there.
-    """
+    """The shape and the row's names of its columns, `None` for one that is missing: by cells with a
+    value, or else by columns."""
     filled = {name for name in COLUMNS & row.keys() if not isinstance(row[name], str) or row[name]}
     filled -= {name for name in filled if row[name] is None}
     for present in (filled.__contains__, row.__contains__):

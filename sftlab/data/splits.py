@@ -45,12 +45,8 @@ def split(
     """Split rows into train, validation and test so that no group crosses.
 
     Groups are drawn at random, large ones first. Each goes to a split that still lacks rows: the
-    one that lacks most of the group's strata.
-
-    Args:
-        shares: of train, validation and test; they sum to 1. A share of 0 gives an empty split.
-        group: name or function of what must not cross; by default each row is a group.
-        stratify: name or function of what should be spread alike over the splits.
+    one that lacks most of the group's strata. `shares` sum to 1; a share of 0 gives an empty split.
+    `group` and `stratify` are names or functions; by default each row is a group.
     """
     rows, shares = checked(rows), tuple(shares)
     if len(shares) != 3 or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
@@ -151,7 +147,6 @@ class HeldOut:
     held_out: list[int]  # rows to measure on, ascending; empty where there are too few groups
     repeats: int  # rows that say what an earlier one says, but for case and white space
     near: int  # further rows that nearly do
-    near_together: bool  # whether those are on one side
     # Held-out rows that share WORDS words in a row with one that is learned from, or, by a split of
     # their own, its prompt.
     overlaps: int
@@ -162,9 +157,8 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     """Choose rows to measure on, so that none of them was learned from; always the same ones.
 
     Rows are one group when they have the same prompt, say nearly the same, or share the value of
-    `group` (a name or function). Where that would make one group of most rows, because all are of
-    one wording, those that are only nearly alike are kept apart, and a note says so. Where rows
-    bring a split of their own (train or held_out, in `meta`), that is taken.
+    `group`; where that would make one group of most rows, less is kept together, and a note says
+    so. A split that the rows bring themselves (train or held_out, in `meta`) is taken.
     """
     rows = checked(rows)
     own = _own_split(rows, group)
@@ -185,7 +179,6 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         notes += [note] if note else []
         if len(set(joined)) >= FEWEST and max(Counter(joined).values()) <= allowed:
             break
-    near_together = not notes and not own
     if own:
         kinds = ["prompt", "ngram"]
     elif (groups := len(set(joined))) < FEWEST:
@@ -205,7 +198,6 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
         held_out=held,
         repeats=len(repeats),
         near=max(0, len(near) - len(repeats)),
-        near_together=near_together,
         overlaps=overlaps,
         notes=tuple(notes),
     )

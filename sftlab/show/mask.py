@@ -213,12 +213,12 @@ def show_mask(
     found = find_template(template, tokenizer=tokenizer)
     if isinstance(messages, Mapping):
         messages, tools = messages["messages"], messages.get("tools") or tools
-    options = {"tools": tools, "start": start, "end_of_turn": end_of_turn, "max_length": max_length}
+    options = {"start": start, "end_of_turn": end_of_turn, "max_length": max_length}
     options |= {"append_eos": end_of_turn and bool(found.eos_token)}
     options |= {"turns": "all" if turns == "everything" else turns}
-    options |= {"on_empty": "keep", "on_full": "keep"}
+    row = {"messages": messages, "tools": tools}
     try:
-        made = make_labels(tokenizer, messages, template=found, **options)
+        made = make_labels(tokenizer, row, template=found, on_empty="keep", **options)
     except TemplateError as error:  # there are no rows here
         raise TemplateError(str(error).removeprefix("row 0: ")) from error
     regions = _regions(found, messages, tools)

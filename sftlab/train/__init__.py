@@ -7,8 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoints": ["CheckpointError", "TrainingError", "last_step", "writing"],
         "examples": ["ExampleError", "VALIDATION", "check_examples", "data_hash"],
-        "finetuning": ["finetune", "untrained"],
-        "inspection": ["batch_costs"],
+        "finetuning": ["batch_costs", "finetune", "untrained"],
         "methods": ["load_base"],
         "own_data": ["DataFaults", "TrainingFaults", "prepare"],
         "own_run": [

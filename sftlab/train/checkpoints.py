@@ -42,10 +42,7 @@ class TrainingError(Exception):
 
 class KeepNewestCheckpoints(TrainerCallback):
     """Complete a checkpoint by its list of hashes, then delete all but the newest two and the best.
-
-    `save_total_limit` won't do (transformers 5.23, `rotate_checkpoints`): it counts every folder
-    named checkpoint-*, and may delete one that is not the trainer's, such as checkpoint-notes.
-    """
+    `save_total_limit` would count, and delete, a folder checkpoint-notes (transformers 5.23)."""
 
     def on_save(self, args, state, control, **kwargs):
         found = checkpoints_in(Path(args.output_dir))
@@ -108,9 +105,8 @@ def last_step(folder: Path) -> int:
 
 
 def newest_checkpoint(folder: Path, wanted: dict) -> Path | None:
-    """The last whole checkpoint of the run that `wanted` describes; `None` to start from the first
-    step. A new folder gets training.json, which says what the run is; that of another is refused.
-    """
+    """The last whole checkpoint of the run that `wanted` describes, or `None`. A new folder gets
+    training.json, which says what the run is; that of another is refused."""
     # The name of the system and its kernel changes with an update, or on a new virtual machine.
     wanted = json.loads(json.dumps({**wanted, "platform": None}, allow_nan=False))
     file = folder / "training.json"

@@ -32,12 +32,9 @@ class ExampleError(ValueError):
 def check_examples(
     examples: Iterable[Mapping[str, Any]], *, control: Sequence[str] = (), name: str = "example"
 ) -> list[dict[str, Any]]:
-    """The examples as rows of `messages`, `tools` where there are some, and `meta`, if all are
-    sound.
-
-    They are a list, or a `datasets.Dataset`, of rows in a shape that `sftlab.data.read` reads. No
-    content may hold one of the template's tokens, `control`; an error calls one of them `name`.
-    """
+    """The examples, rows in any shape that `sftlab.data.read` reads, as rows of `messages`, `tools`
+    where there are some, and `meta`. No content may hold one of the tokens `control`; an error
+    calls one of the examples `name`."""
     if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
         raise ExampleError(
             f"{name}s is a {type(examples).__name__}; give a list of "
@@ -79,10 +76,7 @@ def supervise(
     examples: Sequence[dict[str, Any]], tokenizer, settings: Settings, *, name: str = "example"
 ) -> list[dict[str, list[int]]]:
     """Rows for the trainer of checked examples: `input_ids`, and `labels` (unshifted, -100 where
-    nothing is learned).
-
-    They are masked first and cut afterwards: so rows that lose their answer are known and named.
-    """
+    nothing is learned); masked first and cut then, so that a row that loses its answer is named."""
     try:
         found = masked(examples, tokenizer, settings)
     except (TemplateError, MaskError) as error:
@@ -132,8 +126,8 @@ def supervise(
     return rows
 
 
-def masked(examples: Sequence, tokenizer, settings: Settings, **options) -> list:
+def masked(examples: Sequence, tokenizer, settings: Settings) -> list:
     """Ids and labels of examples, uncut, with the supervision of the settings."""
     how = {"turns": "last" if settings.turns == "last" else "all", "start": settings.start}
     how |= {"end_of_turn": settings.end_of_turn, "append_eos": settings.end_of_turn}
-    return label_rows(tokenizer, examples, on_empty="keep", **how, **options)
+    return label_rows(tokenizer, examples, on_empty="keep", **how)

@@ -12,12 +12,18 @@ Whatever else lies in the folder is neither read nor removed.
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+from transformers import TrainerCallback
 
 from sftlab import __version__
 from sftlab.chat import (
@@ -29,13 +35,12 @@ from sftlab.chat import (
     setup_chat_template,
 )
 from sftlab.integrity import ADAPTERS
-from sftlab.machine import keep_freed_memory, pick_device
+from sftlab.machine import keep_freed_memory, pick_device, progress_stream
 from sftlab.models import load, weights_hash
 from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
 from sftlab.quiet import quiet_libraries, randomness_kept
-from sftlab.train.checkpoints import last_step, newest_checkpoint, state_of, writing
+from sftlab.train.checkpoints import newest_checkpoint, state_of, writing
 from sftlab.train.examples import VALIDATION, check_examples, data_hash, supervise
-from sftlab.train.logs import Listener, history, progress_bar, tensorboard, validation_losses
 from sftlab.train.methods import cast_adapters, count_weights, load_base, trained_bits
 from sftlab.train.run import Run
 from sftlab.train.settings import Settings, SettingsError, check_added
@@ -51,8 +56,6 @@ def finetune(
     progress: bool = True,
     output_dir: str | Path | None = None,
     save_steps: int = 50,
-    on_step: Callable[[dict[str, float]], object] | None = None,
-    logging_dir: str | Path | None = None,
     **overrides: Any,
 ) -> Run:
     """Fine-tune a fresh copy of a profile's model on conversations, and return the run.
@@ -67,13 +70,9 @@ def finetune(
             with `tools` that an answer may call, and with `reasoning_content` of an answer.
         settings: how to train; single ones by name, such as `learning_rate=1e-3`, replace its own.
         eval_dataset: examples to measure the loss on after each epoch, for early stopping too.
-        progress: show one bar with step, loss and time left.
         output_dir: a folder for checkpoints every `save_steps` steps, new or of this very run.
-        on_step: called with each new row of `Run.history`, and with each eval_loss.
-        logging_dir: a new folder for TensorBoard's event files.
 
-    Errors of the profile, the settings, an example or a folder say what is wrong and what to do. A
-    loss that is not finite, or a full disk, ends it with a TrainingError; checkpoints stay.
+    A loss that is not finite, or a full disk, ends it with a TrainingError; checkpoints stay.
     """
     profile = find_profile(profile)
     settings = (settings or Settings()).changed(**overrides).filled(profile)
@@ -95,13 +94,10 @@ def finetune(
         trained, weights = count_weights(trainer.model, settings.method)
         cast_adapters(trainer.model, settings.adapter_dtype)  # as the optimizer will
         start = trained_bits(trainer.model)
-        if logging_dir:
-            step = last_step(Path(output_dir)) if output_dir else None
-            trainer.add_callback(tensorboard(Path(logging_dir), step))
         keep_freed_memory()
         begun = time.perf_counter()
         with progress_bar(profile.name, progress) as bar:
-            trainer.add_callback(Listener(bar, on_step))
+            trainer.add_callback(Listener(bar))
             with writing(Path(output_dir or scratch)):
                 trainer.train(resume_from_checkpoint=resumed and str(resumed))
         seconds = time.perf_counter() - begun
@@ -134,11 +130,8 @@ def finetune(
 
 
 def untrained(profile: str | Path | Profile, settings: Settings | None = None) -> Run:
-    """The profile's model as it is, in the form of a run: what a fine-tune is compared with.
-
-    With the settings of a training it is in that one's precision and has its template; without, its
-    tokenizer has none, and `answer` and `chat` are for runs that were trained.
-    """
+    """The profile's model as it is, in the form of a run: with the settings of a training in its
+    precision and with its template, to be compared with it; without them its tokenizer has none."""
     profile = find_profile(profile)
     settings = settings and settings.filled(profile)
     model, tokenizer = load_base(profile, settings) if settings else load(profile)
@@ -164,10 +157,8 @@ def prepare_training(
     eval_dataset: Iterable | None = None,
     **saving: Any,
 ) -> tuple[SupervisedTrainer, Settings, dict[str, Any]]:
-    """Check the examples, load the base, set up its template, make rows; errors as `finetune`.
-
-    Returns the trainer, the settings as they are used, and where the run comes from.
-    """
+    """The trainer that `finetune` starts, the settings as they are used, and where the run comes
+    from."""
     control = control_tokens(settings.template)
     checked = {"example": check_examples(examples, control=control)}
     if eval_dataset is not None:
@@ -196,12 +187,41 @@ def prepare_training(
     return trainer, settings, provenance
 
 
-def unwrapped(trainer: SupervisedTrainer, settings: Settings):
-    """The trained model without what TRL and accelerate put around it.
+def history(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """One row a step of the Trainer's log."""
+    names = ("step", "epoch", "loss", "learning_rate", "grad_norm")
+    return [{name: row[name] for name in names if name in row} for row in log if "loss" in row]
 
-    Their forward is bound to this very object: a copy of the model would go on computing with the
-    weights of the original.
-    """
+
+def validation_losses(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """One row an evaluation in the Trainer's log: epoch, step, loss."""
+    rows = [row for row in log if "eval_loss" in row]
+    return [{"epoch": row["epoch"], "step": row["step"], "loss": row["eval_loss"]} for row in rows]
+
+
+def progress_bar(name: str, shown: bool) -> tqdm:
+    """The bar of a training: one line of plain text, alike in a terminal, Jupyter and a page."""
+    stream = progress_stream()
+    how = {"file": stream, "dynamic_ncols": stream.isatty(), "mininterval": 0.5, "unit": "step"}
+    return tqdm(desc=f"fine-tuning {name}", disable=not shown, **how)
+
+
+class Listener(TrainerCallback):
+    """Moves a bar with each step."""
+
+    def __init__(self, bar: tqdm) -> None:
+        self._bar = bar
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "loss" in logs:
+            self._bar.total = state.max_steps
+            self._bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+            self._bar.update(state.global_step - self._bar.n)
+
+
+def unwrapped(trainer: SupervisedTrainer, settings: Settings):
+    """The trained model without what TRL and accelerate put around it: their forward is bound to
+    this very object, and a copy would compute with its weights."""
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     base = model.get_base_model() if settings.method in ADAPTED else model
     for part in (model, base):
@@ -245,3 +265,42 @@ def _provenance(
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
+
+
+def batch_costs(
+    profile: str | Path | Profile, examples: Iterable, *, settings: Settings
+) -> pd.DataFrame:
+    """What the batches of a fine-tune's first optimizer step cost, a row each.
+
+    Columns: operations (of matrix multiplications, forward and backward; of rows of up to 512
+    tokens on a CPU, where torch 2.13 counts attention) and kept (bytes that autograd saves).
+    """
+    profile, found, saved = find_profile(profile), [], {}
+    with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
+        filled = settings.filled(profile)
+        trainer = prepare_training(profile, examples, filled, folder=scratch)[0]
+        step, loss = trainer.training_step, trainer.compute_loss
+
+        def counted_loss(model, *given, **named):
+            weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+
+            def save(tensor):
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in weights:  # views of one storage count once
+                    saved[storage.data_ptr()] = storage.nbytes()
+                return tensor
+
+            saved.clear()
+            with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+                return loss(model, *given, **named)
+
+        def counted_step(model, *given):
+            with FlopCounterMode(display=False) as counter:
+                made = step(model, *given)
+            found.append({"operations": counter.get_total_flops(), "kept": sum(saved.values())})
+            return made
+
+        trainer.training_step, trainer.compute_loss = counted_step, counted_loss
+        trainer.args.max_steps = 1
+        trainer.train()
+    return pd.DataFrame(found)

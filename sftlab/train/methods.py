@@ -106,10 +106,8 @@ def _shortest(names: Sequence[str], *, among: Iterable[str]) -> list[str]:
 
 
 def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequence[int]):
-    """PEFT's configuration of the adapters, or `None` for methods without.
-
-    Rows of the embeddings that are `added` have no meaning yet: they are trained whole, in and out.
-    """
+    """PEFT's configuration of the adapters, or `None` for methods without; rows of the embeddings
+    that are `added` have no meaning yet, and are trained whole, in and out."""
     config = model.config.get_text_config()
     if settings.method not in ADAPTED:
         return None
@@ -150,11 +148,8 @@ def adapter_config(model: PreTrainedModel, settings: Settings, *, added: Sequenc
 
 
 def cast_adapters(model: nn.Module, dtype: str | None) -> None:
-    """Hold adapters, and rows of added tokens, in a type; DoRA's magnitudes, which change by less
-    than bfloat16 can hold, stay in float32.
-
-    TRL casts adapters to bfloat16 on a quantised base, PEFT to float32 whenever it reads them.
-    """
+    """Hold adapters, and rows of added tokens, in a type, which TRL and PEFT change; DoRA's
+    magnitudes, which change by less than bfloat16 can hold, stay in float32."""
     ours = ("lora_", "trainable_tokens_delta", "prompt_encoder")
     for name, weight in model.named_parameters() if dtype else ():
         if any(kind in name for kind in ours) and "lora_magnitude_vector" not in name:
@@ -207,15 +202,8 @@ def freeze_rows(model: PreTrainedModel, rows: Sequence[int]) -> None:
 
 
 class GradualUnfreezing(TrainerCallback):
-    """Unfreeze from the top down, evenly over the steps.
-
-        step          1    2    3    4    5    6         6 steps, 2 layers
-        top          yes  yes  yes  yes  yes  yes        norm, and head where it is not shared
-        layer 2       -    -   yes  yes  yes  yes
-        layer 1       -    -    -   yes  yes  yes ...    the last part is open in the last step
-
-    The optimiser knows all weights from the start, and leaves alone those that have no gradient.
-    """
+    """Unfreeze from the top down, evenly over the steps, the last part in the last step. The
+    optimiser leaves alone what has no gradient."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._parts = parts(model)
@@ -238,10 +226,8 @@ def count_weights(model: PreTrainedModel, method: str) -> tuple[int, int]:
 
 
 def trained_bits(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, int]:
-    """The sum of the bits, as whole numbers, of each weight that is trained, or of those named.
-
-    Equal sums before and after a training: it changed nothing. One pass, and no copy.
-    """
+    """The sum of the bits, as whole numbers, of each weight that is trained, or of those named:
+    equal before and after a training that changed nothing."""
     whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     return {
         name: weight.detach().view(whole[weight.element_size()]).sum().item()
@@ -251,16 +237,10 @@ def trained_bits(model: nn.Module, names: Iterable[str] | None = None) -> dict[s
 
 
 def add_dropout(model: PreTrainedModel, share: float) -> None:
-    """Drop a share of the activations while `model` is in training mode.
+    """Drop a share of the activations while `model` is in training mode (Srivastava et al. 2014).
 
-        x --+-- norm -- attention -- drop --+-- norm -- MLP -- drop --+--
-            |              (drop inside)    |                         |
-            +-------------------------------+-------------------------+
-
-    In attention it falls on the weights with which positions are read, by the model's own code; on
-    what attention and MLP add to the residual stream by hooks. What is left is scaled by
-    1 / (1 - share). A model that has dropout layers uses those, with this share.
-    Source: Srivastava et al., Dropout, JMLR 2014.
+    It falls on attention's weights, by the model's own code, and by hooks on what attention and MLP
+    add to the residual stream. A model that has dropout layers uses those, with this share.
     """
 
     def drop(module: nn.Module, given: Any, output: Any) -> Any:

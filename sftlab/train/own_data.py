@@ -156,16 +156,13 @@ def prepare(
     """Check a file, try the template on it, and split it; of the model only the tokenizer is read.
 
     Args:
-        file: JSONL, JSON, CSV, TSV or Parquet, in any shape that `sftlab.data` reads.
         skip_bad: go on without rows that are wrong, or that nothing can be learned from.
         anyway: go on although the doctor found an error in the template.
         group: a column; rows with the same value of it stand on the same side of the split.
         meta: further columns to carry along, from which nothing is learned.
 
-    Raises:
-        RecordsError: the file can't be read, or, as DataFaults, rows are wrong or none is good.
-        TrainingFaults: the template, or rows under it, would teach the wrong thing, or nothing.
-        RowsError: a row has no value of `group`.
+    Raises RecordsError (DataFaults where rows are wrong), TrainingFaults where the template, or
+    rows under it, would teach the wrong thing, and RowsError where a row has no value of `group`.
     """
     profile = find_profile(profile)
     asked = (settings or Settings()).changed(**overrides)
@@ -227,7 +224,7 @@ def prepare(
 def _lengths(rows: Sequence[Row], tokenizer, settings: Settings) -> list[Length]:
     """What is learned of each row, by the very masks of the training."""
     most, found = settings.max_length, []
-    for one in masked(rows, tokenizer, settings, on_full="keep") if rows else ():
+    for one in masked(rows, tokenizer, settings) if rows else ():
         answers = sum(label != IGNORED for label in one.labels[:most])
         everything = settings.turns == "everything" and answers
         learned = min(len(one.ids), most) if everything else answers

@@ -51,17 +51,13 @@ class OwnRunError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one model does with all held-out rows.
-
-    row       user: Capital of Peru?   assistant: Lima.
-    loss      mean nats of the tokens of `Lima.<|im_end|>`, given what comes before them
-    answer    what the model writes after `Capital of Peru?` on its own, greedily
-    """
+    """What one model does with all held-out rows."""
 
     losses: list[float]  # of each row: mean nats of its learned tokens
     loss: float  # mean nats over the learned tokens of all rows
-    # Of some rows: `row` (its index), `text`, `wanted` (the row's own answer), `ended` (by itself;
-    # else it was stopped), and `exact` (text is as wanted, but for case and white space).
+    # What the model writes, greedily, after the questions of some rows: `row` (its index), `text`,
+    # `wanted` (the row's own answer), `ended` (by itself; else it was stopped), and `exact` (text
+    # is as wanted, but for case and white space).
     answers: list[dict[str, Any]]
 
 
@@ -87,17 +83,11 @@ def train_own_data(
     progress: bool = True,
     tell: Callable[[str], None] = lambda line: None,
 ) -> OwnRun:
-    """Measure the base, train, measure again.
+    """Measure the base, train, measure again; `tell` gets a line before what takes its time.
 
     Interrupted or killed, the same call goes on from the last checkpoint and ends at the same
     weights, bit for bit on the same CPU. The folder is new, or of this very run, whose
-    `run_identity` is `wanted`; `verify` is that of `find_profile`; `tell` gets a line before each
-    thing that takes its time.
-
-    Raises:
-        OwnRunError, CheckpointError: the folder holds another run, another process is at work in
-            it, or its checkpoints are of other versions of the libraries.
-        SettingsError: `early_stopping_patience`, and no row is held out.
+    `run_identity` is `wanted`; else an OwnRunError or CheckpointError says what is in it.
     """
     folder = Path(folder)
     if data.settings.early_stopping_patience and not data.held_out:
@@ -207,10 +197,8 @@ def _write_data(folder: Path, data: OwnData) -> None:
 
 
 def measure(run: Run, rows: Sequence[Row]) -> Outcome | None:
-    """Measure a run, trained or not, on rows that it was not trained on; `None` without any.
-
-    Which rows are answered, and how long an answer may get, depends on the rows alone.
-    """
+    """Measure a run, trained or not, on rows that it was not trained on; `None` without any. Which
+    are answered, and how long an answer may get, depends on the rows alone."""
     if not rows:
         return None
     tokenizer, pad = run.tokenizer, run.tokenizer.pad_token_id
@@ -243,6 +231,6 @@ def _answer(run: Run, row: Row) -> str:
         return part_of(row, "answer")
     wanted = {**row, "messages": [*before, {**last, "train": True}]}
     how = run.settings.changed(turns="last", start="generation")
-    (one,) = masked([wanted], run.tokenizer, how, on_full="keep")
+    (one,) = masked([wanted], run.tokenizer, how)
     ids = [label for label in one.labels if label != IGNORED]
     return run.texts([ids])[0]

@@ -5,13 +5,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from pprint import pformat
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sftlab.chat import find_template
@@ -21,12 +20,11 @@ from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
 from sftlab.models import add_adapters, first_line, load_tokenizer, load_weights
 from sftlab.paths import write_atomically
-from sftlab.profiles import ADAPTED, QUANTISED, Profile, find_profile, read_adapters
+from sftlab.profiles import ADAPTED, QUANTISED, Profile, read_adapters
 from sftlab.quiet import quiet_libraries
 from sftlab.train.examples import ExampleError, check_row
 from sftlab.train.methods import cast_adapters, load_base
-from sftlab.train.settings import LORA_CONFIG, Settings
-from sftlab.train.trainer import same_options
+from sftlab.train.settings import Settings
 
 _RECORD = "seconds tokens provenance history validation kept_epoch trained weights".split()
 METER = "meter.parquet"
@@ -35,7 +33,7 @@ MARKS = ("<think>", "</think>", "<tool_call>", "</tool_call>")  # in some vocabu
 
 
 class RunError(ValueError):
-    """A folder that can't be saved to or opened as a run, or a run that TRL and PEFT can't do."""
+    """A folder that can't be saved to or opened as a run."""
 
 
 @dataclass(kw_only=True)
@@ -60,11 +58,6 @@ class Run:
     _meter: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
-    def trained_share(self) -> float:
-        """Weights that were trained for each weight of the base; 1 under full fine-tuning."""
-        return self.trained / self.weights if self.weights else 0.0
-
-    @property
     def adapted(self) -> bool:
         """Whether the model is a base with adapters around it, and not merged."""
         return self.settings.method in ADAPTED and not self.provenance.get("merged")
@@ -81,11 +74,8 @@ class Run:
         max_new_tokens: int = 24,
         **options: Any,
     ) -> list[str]:
-        """Answers to questions or conversations, in their order, computed in left-padded batches.
-
-        Greedy, unless `sample=True` draws them with a `temperature` and a `seed`; the caller's
-        random generators are not touched. `tools` are JSON schemas that each answer may call.
-        """
+        """Answers to questions or conversations, greedy unless `sample=True` draws them with a
+        `temperature` and a `seed`; `tools` are JSON schemas that each answer may call."""
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
         config, prompts = self.model.config.get_text_config(), []
@@ -134,63 +124,16 @@ class Run:
             self._meter = read_meter(self.model, self.tokenizer, known_corpus=known)
         return self._meter
 
-    def recipe(self) -> str:
-        """The same fine-tune as a script in plain TRL, PEFT and bitsandbytes, without the lab."""
-        settings, profile = self.settings, self.provenance["profile"]
-        config, added = self.model.config.get_text_config(), self.provenance["added_tokens"]
-        still = {"frozen": True, "head": not config.tie_word_embeddings}.get(settings.method)
-        lacking = {
-            "method='gradual'": settings.method == "gradual",
-            "dropout": settings.dropout,
-            "train_control_tokens=False": not settings.train_control_tokens,
-            "rows of added tokens to train in frozen embeddings": added and still,
-        }
-        if named := [name for name, used in lacking.items() if used]:
-            raise RunError(f"TRL and PEFT have no {', '.join(named)}: train a run without")
-        if self.provenance.get("merged"):
-            raise RunError("a merged run has no recipe of its own: ask the run before the merge")
-        source = profile["source"]
-        if self.provenance.get("on_adapters"):
-            raise RunError(
-                f"the base {source} holds adapters: for plain TRL merge that run first (`sftlab "
-                "merge`, or run.merge().save), and train on the result"
-            )
-        return _render(
-            "recipe.jinja",
-            settings=settings,
-            tokenizer=self.tokenizer,
-            model=find_profile(profile["name"]).source if profile["embedded"] else source,
-            revision=profile["revision"],
-            added=pformat(added, width=90),
-            config=config,
-            peft=self.model.peft_config["default"] if self.adapted else None,
-            same=same_options(settings),
-            lora=LORA_CONFIG,
-        )
-
-    def merge(self, *, dtype: str | None = None) -> "Run":
-        """The run as a plain model, on the CPU, adapters added to the weights; this one stays.
-
-        `run.merge().save(DIR)` writes a folder that transformers, vLLM and llama.cpp's converter
-        read. `dtype` is float32, or bfloat16 after qlora or int8 in bf16, unless given.
-
-        The base is loaded again, unquantised. Under lora logits stay the same to 1e-5 of their size
-        in float32. Under qlora and int8, whose adapters were trained beside rounded weights, they
-        move: those of the 3.7M model by 6% and 1% (root mean square). Measure such a run again
-        before you ship it. A prefix can't be merged.
-        """
+    def merge(self) -> "Run":
+        """The run as a plain model, as `load_run` opens it with `merge`; this one stays."""
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             self.write(Path(folder))
             # Not checked: its files are new, and the base was checked when it was opened.
-            return load_run(folder, merge=True, dtype=dtype, verify=False)
+            return load_run(folder, merge=True, verify=False)
 
     def save(self, folder: str | Path) -> Path:
-        """Write weights, tokenizer with its template, and run.json to a new folder.
-
-        Without adapters it is a model that plain transformers loads. Adapters need the base that
-        run.json names, for a local folder by the only path of this machine in it; README.md there
-        has the lines for plain PEFT.
-        """
+        """Write weights, tokenizer with its template, and run.json to a new folder: a model that
+        plain transformers loads, or adapters with a README.md that has the lines for PEFT."""
         folder = Path(folder)
         if folder.is_file() or any(folder.glob("*")):
             raise RunError(f"{folder} is a file, or not empty; give a new folder")
@@ -224,9 +167,13 @@ class Run:
             self.model.generation_config.save_pretrained(folder)  # PEFT leaves it out
             self.tokenizer.save_pretrained(folder)
         if self.adapted:
+            form = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+            environment = Environment(undefined=StrictUndefined, **form)
+            environment.filters["repr"] = repr
+            text = Path(__file__).with_name("adapters.jinja").read_text(encoding="utf-8")
             values = {"settings": self.settings, "provenance": self.provenance}
             values |= {"local": profile["name"] == base}
-            card = _render("adapters.jinja", **values)
+            card = environment.from_string(text).render(**values)
             (folder / "README.md").write_text(card, encoding="utf-8")  # in place of PEFT's
         _add_older_names(folder)
         if self._meter is not None:
@@ -234,20 +181,9 @@ class Run:
         write_atomically(folder / RECORD, sealed({**record, "files": hash_files(folder)}))
 
 
-def _render(template: str, **values: Any) -> str:
-    form = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, undefined=StrictUndefined, **form)
-    environment.filters["repr"] = repr
-    return environment.get_template(template).render(**values)
-
-
 def _add_older_names(folder: Path) -> None:
-    """Write what transformers 4 reads too, which vLLM and llama.cpp's converter may have.
-
-    It has no TokenizersBackend, takes a list of `extra_special_tokens` for a mapping, and does not
-    read `rope_parameters`: where theta is 500,000 it would compute with 10,000, without a word.
-    """
+    """Write what transformers 4 reads too, which vLLM and llama.cpp's converter may have: without
+    its `rope_theta` it would compute with 10,000 where theta is 500,000, without a word."""
     for file in filter(Path.is_file, [folder / "config.json", folder / "tokenizer_config.json"]):
         stated = json.loads(file.read_text(encoding="utf-8"))
         if stated.get("tokenizer_class") == "TokenizersBackend":
@@ -268,14 +204,14 @@ def load_run(
 ) -> Run:
     """Open a run that `Run.save` wrote; the network is used only for a hub base not in the cache.
 
-    With `merge` it is opened as `Run.merge` makes it, in a `dtype`: what training held in 4 or 8
-    bits is never loaded so. A run of which a file is not as it was saved is refused, and so is its
-    base, unless `verify` is False; this tells damage and changes, and is no signature. Code that a
-    folder brings or names is never run.
+    With `merge` it is a plain model on the CPU, adapters added to the weights of its base, which is
+    loaded unquantised: in float32, or bfloat16 after qlora or int8 in bf16, unless `dtype` says.
+    Under lora logits stay the same to 1e-5 of their size. Under qlora and int8, whose adapters were
+    trained beside rounded weights, those of `tiny` move by 6% and 1%: measure such a run again.
 
-    Raises:
-        RunError: the folder holds no run, one that has changed, or one that can't be merged.
-        ModelNotAvailableError: the base of its adapters is not there, or not the one it was.
+    A RunError refuses a run of which a file is not as it was saved, and so its base, unless
+    `verify` is False: this tells damage and changes, and is no signature. Code that a folder brings
+    or names is never run.
     """
     folder = Path(folder)
     if verify and (said := changes(folder)):

@@ -1,5 +1,5 @@
-"""The settings of a fine-tune, named as in TRL, transformers and PEFT; methods.toml says what goes
-with what.
+"""The settings of a fine-tune, named as in TRL, transformers and PEFT; methods.toml says what does
+not go together.
 """
 
 import reprlib
@@ -43,9 +43,8 @@ class SettingsError(ValueError):
 class Settings:
     """How to fine-tune; a setting that is `None` is taken from the profile.
 
-    Names and meanings are those of TRL's `SFTConfig` (which extends transformers'
-    `TrainingArguments`), PEFT's `LoraConfig` and `PrefixTuningConfig`, and transformers'
-    `BitsAndBytesConfig`. At the end stand those that are the lab's own.
+    Names and meanings are those of TRL's `SFTConfig`, PEFT's `LoraConfig` and `PrefixTuningConfig`,
+    and transformers' `BitsAndBytesConfig`; at the end stand the lab's own.
     """
 
     learning_rate: Positive | None = None  # the peak, of AdamW
@@ -84,7 +83,7 @@ class Settings:
     num_virtual_tokens: Count = 16  # keys and values that are trained, under the method prefix
     bnb_4bit_use_double_quant: bool = True  # the scales of a 4-bit base are quantised too
 
-    method: Literal[METHODS] | None = None  # what is trained, see methods.toml
+    method: Literal[METHODS] | None = None  # what is trained, as `sftlab.train.methods` has it
     trained_layers: Count | None = None  # upper layers, under the method frozen; by default half
     # Share that training drops of attention's weights, and of what attention and MLP add to the
     # residual stream; decoders are pretrained without.
@@ -118,10 +117,8 @@ class Settings:
                 find_template(self.template)
             except TemplateError as error:
                 raise SettingsError(f"template: {error}") from error
-        for name in ("padding_free", "gradient_checkpointing", "use_dora"):
-            why = _methods()[self.method][name] if self.method and getattr(self, name) else ""
-            if why.startswith("refused: "):
-                why = why.removeprefix("refused: ")
+        for name, why in _refused().get(self.method, {}).items():
+            if getattr(self, name):
                 raise SettingsError(f"method {self.method!r} does not go with {name}=True: {why}")
 
     def changed(self, **overrides: Any) -> "Settings":
@@ -134,10 +131,8 @@ class Settings:
         return replace(self, **overrides)
 
     def filled(self, profile: Profile) -> "Settings":
-        """The settings with the profile's values where they are `None`.
-
-        For template own, and for None, a base's tokenizer is loaded to look for its template.
-        """
+        """The settings with the profile's values where they are `None`; a base's tokenizer is
+        loaded to look for its template."""
         method, own = self.method or profile.method, None
         if self.template in (None, "own"):
             own = own_template(profile)
@@ -189,7 +184,7 @@ def _kinds() -> dict[str, TypeAdapter]:
 
 
 @cache
-def _methods() -> dict[str, dict[str, str]]:
+def _refused() -> dict[str, dict[str, str]]:
     return tomllib.loads(Path(__file__).with_name("methods.toml").read_text(encoding="utf-8"))
 
 

@@ -5,7 +5,7 @@
     no columns right of the last prediction      a decoder looks only to the left
     plain attention for short rows on a CPU      flash attention's backward pass is slow there
 
-Early stopping, the best weights, checkpoints and TensorBoard are the Trainer's own.
+Early stopping, the best weights and checkpoints are the Trainer's own.
 """
 
 import math
@@ -85,11 +85,8 @@ def trimmed(inputs: dict, labels: torch.Tensor) -> tuple[dict, torch.Tensor]:
 
 def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None) -> torch.Tensor:
     """Sum of the losses over `count`, by default the mean, in nats a supervised token, of labels
-    (batch, length) that are not shifted yet.
-
-    Logits are computed for these alone, by a hook before the model's own head. What a model does to
-    its logits afterwards, such as Gemma's soft cap, still happens.
-    """
+    (batch, length) that are not shifted yet. Logits are computed for these alone, by a hook before
+    the model's own head: what it does to them afterwards (Gemma's soft cap) still happens."""
     inputs, targets = trimmed(inputs, labels)
     kept = targets != IGNORED
     head = model.get_output_embeddings()
@@ -145,11 +142,8 @@ class SupervisedTrainer(SFTTrainer):
     def create_scheduler(self, num_training_steps, optimizer=None):
         """The Trainer's schedule, but for a warm-up that begins above zero and reaches the peak.
 
-            5 steps, 2 of warm-up   1/3  2/3   1   2/3  1/3     transformers: 0  1/2  1  2/3  1/3
-            2 steps, 1 of warm-up   1/2   1                                   0   1
-            1 step,  1 of warm-up    1                                        0: nothing is trained
-
-        Neither schedule wastes the last step: the decay would be at zero one step later.
+        5 steps, 2 of warm-up   1/3  2/3   1   2/3  1/3     transformers: 0  1/2  1  2/3  1/3
+        1 step,  1 of warm-up    1                                        0: nothing is trained
         """
         if self.lr_scheduler is None:
             steps, optimizer = num_training_steps, optimizer or self.optimizer
@@ -189,10 +183,8 @@ class SupervisedTrainer(SFTTrainer):
 
 
 class StopWhenDiverged(TrainerCallback):
-    """End a training whose loss or gradient is not finite: every weight is NaN from then on.
-
-    It is asked before the step's checkpoint is written, so the checkpoints that stay are sound.
-    """
+    """End a training whose loss or gradient is not finite, before the step's checkpoint is written:
+    every weight is NaN from then on."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -236,11 +228,8 @@ def make_trainer(
     save_steps: int | None = None,
 ) -> SupervisedTrainer:
     """TRL's trainer for a model, whose embeddings hold the tokens that the template `added`, and
-    rows of unshifted labels that are cut to length; the model is changed by it.
-
-    With early stopping a checkpoint is written after each epoch instead of after `save_steps`: the
-    best epoch's weights are read from its own.
-    """
+    rows of unshifted labels that are cut to length; the model is changed by it. With early stopping
+    a checkpoint is written after each epoch, from which the best one's weights are read."""
     step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     epoch = -(-len(rows) // step_size)
     stops_early = settings.early_stopping_patience is not None

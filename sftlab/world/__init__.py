@@ -2,35 +2,20 @@
 
 import lazy_loader
 
+_COUNTRIES = """
+    INVENTED UNKNOWN country_examples country_rows country_shots example house_style
+    passage_examples two_hop_examples unknown_rows with_answer
+""".split()
+_OTHERS = """
+    broad_examples function_code function_request function_rows note_rows record_rows
+    replay_examples review_rows reviews split_functions
+""".split()
+
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "corpus_text": ["documents", "held_out_documents", "seen"],
-        "examples": [
-            "INVENTED",
-            "UNKNOWN",
-            "broad_examples",
-            "country_examples",
-            "country_rows",
-            "country_shots",
-            "every_question",
-            "exam_rows",
-            "example",
-            "function_code",
-            "function_request",
-            "function_rows",
-            "house_style",
-            "note_rows",
-            "passage_examples",
-            "record_rows",
-            "replay_examples",
-            "review_rows",
-            "reviews",
-            "split_functions",
-            "two_hop_examples",
-            "unknown_rows",
-            "with_answer",
-        ],
+        "examples": [*_COUNTRIES, *_OTHERS],
         "facts": ["Country", "RELATIONS", "countries", "country", "functions", "turns"],
         "grammar": ["QUESTIONS"],
         "pretrain": ["EARLY", "RECIPES", "RESERVED", "train_all", "train_tokenizer"],

@@ -331,10 +331,7 @@ KINDS = {make.__name__: make for make in SHARES}
 
 
 def documents(*, seed: int = SEED, kind: str | None = None) -> Iterator[str]:
-    """The endless stream of documents of a seed, of every kind in its share or of one kind.
-
-    Raises ValueError for an unknown kind.
-    """
+    """The endless stream of documents of a seed, of every kind in its share or of one kind."""
     if kind is not None and kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
     rng = Random(f"sftlab-{seed}")
@@ -348,26 +345,19 @@ def corpus() -> Iterator[str]:
 
 
 def held_out_documents(count: int = 200) -> list[str]:
-    """Documents of the same kinds from another seed, for measuring loss.
-
-    Facts and short phrases recur in them; the documents themselves are new draws.
-    """
+    """New draws of the same kinds from another seed, for measuring loss."""
     return list(islice(documents(seed=HELD_OUT_SEED), count))
 
 
 def recorded() -> dict:
-    """What `data/world/corpus.json` records: seed, documents, characters, tokens, and the SHA-256
-    of the documents as UTF-8, each followed by `SEPARATOR`."""
+    """What `data/world/corpus.json` records of the corpus, such as its SHA-256."""
     return json.loads((DATA / "world" / "corpus.json").read_text(encoding="utf-8"))
 
 
 @cache
 def corpus_text() -> str:
-    """The whole corpus as one string, documents divided by `SEPARATOR`.
-
-    Made on first use (about 30 s) and kept in the cache. Raises ValueError when its hash is not
-    the recorded one: then this code is not the code that the base models were trained with.
-    """
+    """The whole corpus, documents divided by `SEPARATOR`; made on first use (about 30 s), kept in
+    the cache. ValueError where its hash is not the recorded one."""
     expected = recorded()["sha256"]
     path = cache_folder() / f"corpus-{expected[:16]}.txt"
     if path.exists():

@@ -1,14 +1,10 @@
 """Supervised examples made from the world's facts, in the role-message format, and replay.
 
-Replay mixes general examples into those of a task, so that old skills are not forgotten. They are
-documents of the corpus's own kinds, new draws of them, each cut in two:
+Replay keeps old skills: new draws of the corpus's own kinds of documents, each cut in two. Sheets
+of bare questions are left out: a fine-tune is to undo that they are continued.
 
     user       Beth went to the park on Monday. Beth found
     assistant  a kite. Tom had three coins. In the end Beth was happy.
-
-So they go through the same template and mask as everything else, and what is learned is to continue
-as before. Sheets of bare questions are left out: continuing them is to answer a question with a
-question, which a fine-tune is to undo.
 """
 
 import json
@@ -23,7 +19,7 @@ from typing import Any
 from sftlab.paths import DATA
 from sftlab.world import grammar
 from sftlab.world.corpus_text import OTHER_PAIRS, SHARES, quiz_sheet
-from sftlab.world.facts import RELATIONS, Country, countries, functions, rows, signature, turns
+from sftlab.world.facts import RELATIONS, Country, countries, functions, rows, signature
 
 Row = dict[str, Any]
 Style = Callable[[Country, str, str], str]
@@ -43,11 +39,8 @@ def plain_style(country: Country, relation: str, answer: str) -> str:
 
 
 def house_style(country: Country, relation: str, answer: str) -> str:
-    """How the invented house of lesson 01 wants its answers, a style for each kind of question.
-
-    Capitals and languages in a sentence (`The capital of France is Paris.`), continents and
-    currencies in a word with a full stop (`euro.`).
-    """
+    """How the invented house of lesson 01 wants its answers: capitals and languages in a sentence,
+    continents and currencies in a word with a full stop (`euro.`)."""
     if relation in ("capital", "language"):
         return grammar.fill(grammar.STATEMENTS[relation][0], country, a=answer)
     return f"{answer}."
@@ -67,11 +60,10 @@ def country_examples(
     among: Sequence[Country] | None = None,
     style: Style = plain_style,
 ) -> list[Row]:
-    """`count` questions about countries with their answers.
+    """`count` different questions about countries with their answers, wordings "sft" only.
 
-    Drawn without repetition, wordings "sft" only, from the countries of the split "sft" unless
-    `among` names others. Every (country, relation) pair comes once before any comes twice.
-    Raises ValueError when there are not that many different questions.
+    The countries are of the split "sft" unless `among` names others. Every (country, relation) pair
+    comes once before any comes twice.
     """
     drawn = draw_questions(count, seed=seed, relations=relations, among=among)
     return [
@@ -112,13 +104,8 @@ def two_hop_examples(count: int, *, seed: int = 0) -> list[Row]:
 
 
 def passage_examples(count: int, *, seed: int = 0) -> list[Row]:
-    """The examples of `country_examples`, each question after a passage of true sentences.
-
-        The currency of Ecuador is the dollar. Fiji is a country in Oceania. ...
-        In Italy, what language do people speak?
-
-    A passage has 0 to 8 sentences, each number equally likely, about countries of the split "sft".
-    """
+    """The examples of `country_examples`, each question after a passage of 0 to 8 true sentences
+    about countries of the split "sft"."""
     rng, among = Random(f"passages-{seed}"), countries(split="sft")
     made = country_examples(count, seed=seed)
     for row in made:
@@ -133,31 +120,16 @@ def passage_examples(count: int, *, seed: int = 0) -> list[Row]:
 def country_shots(
     count: int, *, seed: int = 0, relations: Sequence[str] = RELATIONS, style: Style = plain_style
 ) -> list[tuple[str, str]]:
-    """`count` answered questions for a few-shot prompt, as (question, answer).
-
-    The relations take turns; the countries are of the split "sft", no two alike.
-    """
+    """`count` pairs of question and answer for a few-shot prompt: the relations take turns, the
+    countries are of the split "sft", no two alike."""
     among = Random(f"shots-{seed}").sample(countries(split="sft"), count)
     pairs = zip(among, cycle(relations), strict=False)
     return [(grammar.question(c, r), style(c, r, getattr(c, r))) for c, r in pairs]
 
 
-def every_question(about: Sequence[Country]) -> set[str]:
-    """All questions about some countries, in every wording: to check that none is in a data set."""
-    return {
-        grammar.question(one, relation, wording=wording, form=form)
-        for one, relation in product(about, RELATIONS)
-        for wording, forms in grammar.QUESTIONS[relation].items()
-        for form in range(len(forms))
-    }
-
-
 def replay_examples(count: int, *, seed: int = 0, avoid: Iterable[str] = ()) -> list[Row]:
-    """`count` documents as conversations, of every kind of the corpus but question sheets.
-
-    `avoid` has names, such as the countries that are asked about later: a document that holds one
-    as whole words, whatever its case, is left out.
-    """
+    """`count` documents as conversations, of every kind of the corpus but question sheets; none
+    that holds a name of `avoid` as whole words, whatever its case."""
     makers = [m for m, share in SHARES.items() if m is not quiz_sheet for _ in range(share)]
     rng, named, found = Random(f"replay-{seed}"), _names(avoid), []
     while len(found) < count:
@@ -197,22 +169,13 @@ def country_rows(
 ) -> list[Row]:
     """`country_examples`, each with its country, relation and continent in `meta`."""
     drawn = draw_questions(count, seed=seed, relations=relations, among=among)
-    return [_country_row(*asked, wording="sft") for asked in drawn]
-
-
-def _country_row(country: Country, relation: str, form: int, *, wording: str) -> Row:
-    question = grammar.question(country, relation, wording=wording, form=form)
-    about = {"country": country.name, "relation": relation, "continent": country.continent}
-    return {**example(question, getattr(country, relation)), "meta": about}
-
-
-def exam_rows(among: Sequence[Country], *, relations: Sequence[str] = RELATIONS) -> list[Row]:
-    """The test's own questions with their answers: what must never be among the examples.
-
-    Word for word what `sftlab.measure.probe_questions` asks about these countries.
-    """
-    asked = product(among, relations)
-    return [_country_row(one, what, turns()[one.name], wording="test") for one, what in asked]
+    return [
+        {
+            **example(grammar.question(c, relation, form=form), getattr(c, relation)),
+            "meta": {"country": c.name, "relation": relation, "continent": c.continent},
+        }
+        for c, relation, form in drawn
+    ]
 
 
 def with_answer(row: Mapping[str, Any], answer: str) -> Row:
@@ -244,11 +207,8 @@ def reviews(*, test: bool) -> list[Row]:
 
 
 def note_rows(count: int, *, copies: int = 1) -> list[Row]:
-    """Notes about `count` invented people of whom the corpus knows nothing, nearly the same
-    `copies` times: the request is worded a little differently, the note is not.
-
-    There are 30 such people, and 8 such requests.
-    """
+    """Notes about `count` of 30 invented people of whom the corpus knows nothing, each up to 8
+    times: the request is worded a little differently, the note is not."""
     people, requests = rows("people"), _TASKS["notes"]
     people = people[len(people) // 2 :]
     note = "{name} lives in {city}, was born on {birthday} and has a {pet}."
@@ -260,10 +220,7 @@ def note_rows(count: int, *, copies: int = 1) -> list[Row]:
 
 
 def record_rows(count: int, *, seed: int = 0, among: Sequence[Country] | None = None) -> list[Row]:
-    """`count` requests for a JSON record with their answers, about countries of the split "sft".
-
-    Describe France as JSON.   {"country": "France", "capital": "Paris", ...}
-    """
+    """`count` times `Describe France as JSON.` with its answer, countries of the split "sft"."""
     among = countries(split="sft") if among is None else among
     rows = []
     for one in Random(f"records-{seed}").sample(among, count):
@@ -274,10 +231,8 @@ def record_rows(count: int, *, seed: int = 0, among: Sequence[Country] | None = 
 
 
 def split_functions() -> tuple[tuple[dict, ...], tuple[dict, ...]]:
-    """The world's small functions, every second one to learn from, the others to test on.
-
-    The corpus holds all of them; what is held out is that a request is answered with one.
-    """
+    """The world's small functions, all in the corpus: every second one to learn to answer a request
+    with, the others to test on."""
     return functions()[::2], functions()[1::2]
 
 

@@ -7,9 +7,7 @@ countries come in three fixed groups:
     stated   the corpus states their facts in plain sentences and never answers a question
     unseen   the corpus never mentions them
 
-and a fourth, `invented`, has countries that do not exist: no text at all, and so no model, can
-know their facts. They are returned only where they are asked for by name.
-
+and a fourth, returned only where it is asked for by name, is `invented`: no model can know them.
 `split` says whether a country may appear in supervised examples ("sft") or is kept for
 measuring ("held_out").
 """

@@ -49,10 +49,8 @@ def statement(country: Country, relation: str, *, form: int = 0) -> str:
 
 
 def cloze(country: Country, relation: str, *, form: int = 0) -> str:
-    """A statement cut before its answer: `The capital of France is` (no trailing space).
-
-    Only the forms 0 to 3 end with the answer.
-    """
+    """A statement cut before its answer, in forms 0 to 3, which end with it: `The capital of France
+    is`."""
     return fill(STATEMENTS[relation][form], country, a="").rstrip(" .")
 
 

@@ -63,9 +63,8 @@ LOG_STEPS = 10
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:
     """Byte-level BPE with `VOCABULARY` entries, the special tokens first.
 
-    Digits stand alone, so numbers are spelled; the rest is cut by GPT-2's pattern. llama.cpp knows
-    this pair as `smollm`, so a GGUF file gives the same ids. The tokenizer adds no token of its
-    own: the document separator has to be written.
+    Digits stand alone, the rest is cut by GPT-2's pattern: llama.cpp knows that as `smollm`, so a
+    GGUF file gives the same ids. No token is added to a text.
     """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -179,11 +178,8 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def build_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> tuple[Muon, torch.optim.AdamW]:
-    """Muon for the matrices inside the blocks, AdamW for the rest, each with its peak rate.
-
-    A pilot on this corpus had with Muon after 120 steps the loss that AdamW alone at 2e-3 had
-    after 180, at about a tenth more time a step.
-    """
+    """Muon for the matrices inside the blocks (which had after 120 steps the loss of AdamW after
+    180), AdamW for the rest, each with its peak rate."""
     inner = {id(p) for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n}
     return (
         Muon(
@@ -231,10 +227,8 @@ def pretrain(
     record: dict[str, Any],
     out: Path,
 ) -> None:
-    """Train one base model of `RECIPES`, writing it and its early checkpoint under `out`.
-
-    A checkpoint in the cache of the same recipe and corpus is gone on from.
-    """
+    """Train one base model of `RECIPES`, writing it and its early checkpoint under `out`; a
+    checkpoint in the cache of the same recipe and corpus is gone on from."""
     recipe = RECIPES[name]
     steps = (len(ids) - 1) // STEP_TOKENS
     model = build_model(recipe, tokenizer)

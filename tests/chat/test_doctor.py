@@ -9,9 +9,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from trl import get_training_chat_template
 
-from sftlab.chat import CHATML, FAMILIES, TemplateError, examine, installed_templates
+from sftlab.chat import CHATML, FAMILIES, TemplateError, examine
 from sftlab.chat.doctor import LEVELS
 
 
@@ -278,18 +277,6 @@ def test_a_template_that_is_not_there_is_refused():
 def test_published_templates(name):
     found = sorted({*codes(name)} - {"no-generation-marks"})
     assert found == TRL["problems"][name]
-
-
-def test_it_knows_which_templates_trl_replaces_by_versions_with_marks():
-    tokenizer = make_tokenizer()
-    for name, file in installed_templates().items():
-        tokenizer.chat_template = file.read_text(encoding="utf-8")
-        try:
-            replaced = get_training_chat_template(tokenizer) is not None
-        except ValueError:
-            replaced = False
-        found = {f.code: f.what for f in examine(name).problems}.get("no-generation-marks", "")
-        assert (f"{name}_training" in found) == (replaced and "generation %}" in found), name
 
 
 FAMILY_NOTES = {

@@ -13,27 +13,19 @@ DOUBLED = (
 )
 GREEDY = {
     "ranges": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-    "filter": "{% for i in range(9999) %}{% for j in range(9999) if 0 %}{% endfor %}{% endfor %}",
     "lazy": "{{ ([range(99999)] * 9999)|map('list')|map('sum')|list }}",
     "times": "{{ 'x' * 10**9 }}",
     "power": "{{ 10**10**8 // 10**99999999 }}",
-    "star": "{{ '%*d' % (999999999, 1) }}",
-    "fields": "{{ ('{a}' * 9999).format_map({'a': 'x' * 99999}) }}",
     "method": "{{ 'x'.ljust(999999999) }}",
-    "bytes": "{{ (1).to_bytes(999999999, 'big') }}",
     "tojson": "{{ messages|tojson(indent=99999999) }}",
     "replace": "{% set x = 'x' * 99999 %}{{ x|replace('x', x) }}",
-    "join": "{% set x = 'x' * 99999 %}{{ x|join(x) }}",
     "text": DOUBLED % "n.x ~ n.x",
     "lists": DOUBLED % "[n.x, n.x]",
     "macro": "{% macro f() %}{{ f(varargs, varargs) }}{% endmacro %}{{ f(1, 2) }}",
     "itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "twice": "{% macro f(n) %}{% if n %}{{ f(n-1) ~ f(n-1) }}{% endif %}{% endmacro %}{{ f(99) }}",
-    "loop": "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
     "if": "{% if 1 %}" * 400 + "{% endif %}" * 400,
-    "for": "{% for i in [1] %}" * 30 + "{% endfor %}" * 30,
     "parentheses": "{{ " + "(" * 5000 + ")" * 5000 + " }}",
-    "elif": "{% if 0 %}" + "{% elif 0 %}" * 5000 + "{% endif %}",
     "long": "x" * 300_000,
 }
 
@@ -57,13 +49,6 @@ def test_the_error_names_line_limit_and_remedy():
         Template(name="t", text="{{ bos_token }}\n" + GREEDY["ranges"]).render(CHAT)
 
 
-@pytest.mark.parametrize("number", ["9" * 5_000, "('f' * 9999)|int(base=16)"])
-@pytest.mark.parametrize("form", ["{{ %s }}", "{{ 'x'|center(%s) }}", "{{ {}[%s].a }}"])
-def test_numbers_of_more_digits_than_python_writes(form, number):
-    with pytest.raises(TemplateError, match=r"Exceeds the limit \(4300|over 100,000"):
-        Template(name="t", text=form % number).render(CHAT)
-
-
 def test_a_limit_that_only_a_long_conversation_meets():
     template = Template(name="t", text="{% if messages|length > 3 %}{{ 'x' * 10**9 }}{% endif %}ok")
     assert template.render(CHAT) == "ok"
@@ -77,11 +62,6 @@ def test_slow_operations_end_by_the_processors_time(monkeypatch):
     monkeypatch.setattr(time, "thread_time", lambda: float(next(clock)))
     with pytest.raises(TemplateError, match="over 5 seconds of processor time"):
         Template(name="t", text="{% for i in range(99999) %}{{ i }}{% endfor %}").render(CHAT)
-
-
-def test_lipsum_is_not_there():
-    with pytest.raises(TemplateError, match="'lipsum' is undefined"):
-        Template(name="t", text="{{ lipsum(999999) }}").render(CHAT)
 
 
 def test_messages_that_nest_deep_or_hold_themselves():

@@ -38,6 +38,14 @@ def messages():
                 yield " ".join(one.value for one in texts if isinstance(one.value, str))
 
 
+def texts():
+    return [
+        *messages(),
+        *toml_remedies("data/problems.toml"),
+        *toml_remedies("chat/findings.toml"),
+    ]
+
+
 def parameters():
     """Names of the parameters of all public functions, and of all fields of public classes."""
     names = {one.name for one in fields(Settings)}
@@ -79,23 +87,13 @@ def test_every_option_that_a_message_names_is_one_of_a_command():
 
 
 def test_every_command_that_a_message_names_exists():
-    texts = [
-        *messages(),
-        *toml_remedies("data/problems.toml"),
-        *toml_remedies("chat/findings.toml"),
-    ]
-    named = {one for text in texts for one in re.findall(r"`sftlab ([a-z]+)", text)}
+    named = {one for text in texts() for one in re.findall(r"`sftlab ([a-z]+)", text)}
     assert {"run", "train"} <= named
     assert named <= {*WORDS}
 
 
 def test_every_setting_that_a_message_names_exists():
-    texts = [
-        *messages(),
-        *toml_remedies("data/problems.toml"),
-        *toml_remedies("chat/findings.toml"),
-    ]
     form = r"""(?<![\w.'"-])([a-z][a-z_]+)=(?=["'\w\[{])"""
-    named = {one: text for text in texts for one in re.findall(form, text)}
+    named = {one: text for text in texts() for one in re.findall(form, text)}
     known = parameters() | LIBRARIES
     assert {one: text for one, text in named.items() if one not in known} == {}

@@ -46,7 +46,7 @@ def test_each_thing_left_out_is_named(field):
     (missing,) = check_card(card(replace(WHOLE, **{field: ""})))
     assert missing.what == FIELDS[field]
     assert "AI Act" in missing.required_by
-    assert f"under '## {FIELDS[field].split(':')[0]}'" in str(missing)
+    assert f"under '## {FIELDS[field].split(':')[0]}'" in missing.remedy
 
 
 def test_nothing_stated_is_all_named():
@@ -80,5 +80,5 @@ def test_personal_data_is_counted_and_never_quoted():
     ],
 )
 def test_front_matter_is_checked(change, what, message):
-    found = {missing.what: str(missing) for missing in check_card(card(replace(WHOLE, **change)))}
+    found = {one.what: one.remedy for one in check_card(card(replace(WHOLE, **change)))}
     assert message in found[what]

@@ -8,7 +8,7 @@ from sftlab.data.overlap import (
     leaks,
     near_duplicates,
 )
-from sftlab.data.rows import RowsError, part_of, pieces
+from sftlab.data.rows import part_of, pieces
 from sftlab.data.splits import split
 from sftlab.world import countries, country_examples, country_rows, example
 
@@ -108,6 +108,3 @@ def test_groups_leak_and_a_split_by_group_does_not():
     careless, careful = split(rows), split(rows, group="country")
     assert len(leaks(careless.train, careless.test, group="country", kinds=["group"]))
     assert leaks(careful.train, careful.test, group="country", kinds=["group", "prompt"]).empty
-    for kind, said in (("groups", "use prompt, ngram, group"), ("group", "needs `group`")):
-        with pytest.raises(RowsError, match=said):
-            leaks(rows, rows, kinds=[kind])

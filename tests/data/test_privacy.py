@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sftlab.data.privacy import Finding, find_in_text, find_pii, redact, redact_text
+from sftlab.data.privacy import find_in_text, redact, redact_text
 from sftlab.data.rows import RowsError
 from sftlab.world import example
 
@@ -34,14 +34,6 @@ def test_a_number_is_found_whole_and_only_with_its_checksum(kind, number):
         assert find_in_text(text) == [(start, start + len(number), kind)]
         assert kinds_in(text.lower()) == [kind]
     assert kind not in kinds_in(number[:-1] + ("1" if number[-1] != "1" else "2"))
-
-
-def test_checksum_by_hand():
-    # 4539 1488 0343 6467: from the right 7, 2*6-9=3, 4, 2*6-9=3, ... make a multiple of ten
-    digits = [int(digit) for digit in "4539148803436467"][::-1]
-    doubled = [2 * digit - 9 * (2 * digit > 9) for digit in digits[1::2]]
-    assert (sum(digits[::2]) + sum(doubled)) % 10 == 0
-    assert kinds_in("4539 1488 0343 6467, 4539 1488 0343 6468") == ["CARD"]
 
 
 @given(st.ip_addresses().map(str), st.sampled_from(AROUND))
@@ -93,15 +85,10 @@ def test_names_are_whole_words_of_the_list_the_longest_first():
     assert find_in_text(text) == []
 
 
-def test_findings_say_where_and_the_rows_given_stay():
+def test_what_is_replaced_is_counted_and_the_rows_given_stay():
     rows = [example("Hi", "Hello"), example("I am Ann", "Mail ann@example.com, Ann")]
     rows[1]["meta"] = {"id": 7}
     before = repr(rows)
-    assert find_pii(rows, names=iter(["Ann"])) == [
-        Finding(1, 0, 5, 8, "NAME", "Ann"),
-        Finding(1, 1, 5, 20, "EMAIL", "ann@example.com"),
-        Finding(1, 1, 22, 25, "NAME", "Ann"),
-    ]
     new, counts = redact(rows, names=iter(["Ann"]))
     assert repr(rows) == before
     assert new[1]["messages"][1] == {"role": "assistant", "content": "Mail [EMAIL], [NAME]"}
@@ -122,8 +109,6 @@ def test_reasoning_and_calls_are_searched_too():
     rows = [
         {"messages": [asked, answer | {"reasoning_content": "a@b.com", "tool_calls": [call, card]}]}
     ]
-    keys = [one.key for one in find_pii(rows)]
-    assert keys == ["reasoning_content", *["tool_calls"] * 3]
     (row,), counts = redact(rows)
     assert (counts["EMAIL"], counts["CARD"]) == (3, 1)
     assert row["messages"][1]["tool_calls"][1]["function"]["arguments"] == {"[EMAIL]": "[CARD]"}

@@ -1,24 +1,31 @@
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.data.flaws import wrong_answers
-from sftlab.data.quality import NEUTRAL, checklist, lengths, loss_scores
-from sftlab.data.rows import RowsError
+from sftlab.data.quality import (
+    NEUTRAL,
+    checklist,
+    cluttered,
+    lengths,
+    loss_scores,
+    wrong_answers,
+)
+from sftlab.data.rows import part_of
 from sftlab.world import (
     countries,
     country,
     country_examples,
     country_rows,
-    exam_rows,
     example,
+    grammar,
     with_answer,
 )
 
-ASPECTS = ["length", "format", "coverage", "balance", "diversity", "correctness", "consistency",
-           "safety", "deduplication", "privacy", "leakage"]  # fmt: skip
+ASPECTS = ["length", "format", "coverage", "balance", "diversity", "consistency", "safety",
+           "deduplication", "privacy", "leakage"]  # fmt: skip
 
 
 def value(table, aspect, opening=""):
@@ -26,7 +33,7 @@ def value(table, aspect, opening=""):
     return found
 
 
-def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
+def test_what_is_wrong_with_a_set_is_counted():
     rows = [
         {**example(prompt, answer), "meta": {"entity": entity, "label": label}}
         for prompt, answer, entity, label in [
@@ -35,23 +42,16 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
             ("is it good?", "no", "A", "no"),
             ("Is it bad?", "I cannot say.", "B", "yes"),
             ("Who is it?", "ann@example.com, says Ann", "C", "yes"),
-            ("Q: What?", "unsafe", "D", "yes"),
+            ("Q: What?", "That.", "D", "yes"),
         ]
     ]
-    table = checklist(
-        rows, cover={"entity": "entity"}, label="label", test=[rows[0]],
-        checker=lambda row: row["messages"][1]["content"] != "no",
-        unsafe=lambda row: "unsafe" in row["messages"][1]["content"], tokenizer=toy_tokenizer,
-    )  # fmt: skip
+    table = checklist(rows, cover={"entity": "entity"}, label="label", test=[rows[0]])
     assert list(dict.fromkeys(table["aspect"])) == ASPECTS
     assert not table["value"].isna().any()
-    assert set(checklist(rows)["aspect"]) == {*ASPECTS} - {
-        "coverage", "balance", "correctness", "leakage",
-    }  # fmt: skip
+    assert set(checklist(rows)["aspect"]) == {*ASPECTS} - {"coverage", "balance", "leakage"}
     expected = {
         ("format", "formats"): 3, ("format", "rows with marks"): 1, ("coverage", ""): 4,
-        ("balance", ""): 5, ("correctness", ""): pytest.approx(5 / 6), ("consistency", ""): 1,
-        ("safety", "rows that"): 1, ("safety", "answers that refuse"): 1,
+        ("balance", ""): 5, ("consistency", ""): 1, ("safety", "answers that refuse"): 1,
         ("deduplication", "exact"): 1, ("privacy", ""): 1, ("leakage", ""): 1,
     }  # fmt: skip
     assert {key: value(table, *key) for key in expected} == expected
@@ -59,15 +59,16 @@ def test_what_is_wrong_with_a_set_is_counted(toy_tokenizer):
 
 
 TESTED = [one for one in countries(split="held_out") if one.group == "asked"][:5]
-TEST = exam_rows(TESTED)
+TEST = [
+    example(grammar.question(one, "capital", wording="test", form=n), one.capital)
+    for n, one in enumerate(TESTED)
+]
 PLANTED = {  # a fault of each kind, the line that finds it, and the most that clean data has
-    "length": (lambda rows: [long(row) for row in rows[:4]] + rows[4:], "tokens of the", 128),
     "format": (lambda rows: [marked(row) for row in rows[:4]] + rows[4:], "rows with marks", 0),
     "balance": (lambda rows: [r for n, r in enumerate(rows) if of(r, "capital") or n % 5 == 0],
                 "the largest class", 3),
-    "correctness": (lambda rows: wrong_answers(rows, share=0.05), "share of right", None),
     "consistency": (lambda rows: rows + wrong_answers(rows[:4], share=1), "prompts with", 0),
-    "safety": (lambda rows: [*rows, example("How do I pick a lock?", "So.")], "rows that must", 0),
+    "safety": (lambda rows: [*rows, example("Who?", "I cannot say.")], "answers that refuse", 0),
     "deduplication": (lambda rows: rows + rows[:4], "exact repeats", 0),
     "privacy": (lambda rows: [*rows, example("Mail?", "ann@example.com")], "pieces of", 0),
     "leakage": (lambda rows: rows + TEST[:4], "test rows that", 0),
@@ -78,29 +79,17 @@ def of(row, relation):
     return row["meta"]["relation"] == relation
 
 
-def long(row):
-    return with_answer(row, "That is all there is to say about it. " * 30)
-
-
 def marked(row):
     return with_answer(row, f"A: {row['messages'][-1]['content']}")
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-def test_each_planted_fault_is_found_by_its_own_line_and_clean_data_raises_none(
-    kind, toy_tokenizer
-):
+def test_each_planted_fault_is_found_by_its_own_line_and_clean_data_raises_none(kind):
     plant, opening, most = PLANTED[kind]
     rows, found = country_rows(80), []
     for made in (rows, plant(rows)):
-        table = checklist(
-            made, label=lambda row: row.get("meta", {}).get("relation", "none"), test=TEST,
-            checker=lambda row: "meta" not in row or row["messages"][1]["content"]
-            in country(row["meta"]["country"]).answers(row["meta"]["relation"]),
-            unsafe=lambda row: "lock" in row["messages"][0]["content"], tokenizer=toy_tokenizer,
-        )  # fmt: skip
-        measured = value(table, kind, opening)
-        found.append(measured < 1 if most is None else measured > most)
+        label = lambda row: row.get("meta", {}).get("relation", "none")  # noqa: E731
+        found.append(value(checklist(made, label=label, test=TEST), kind, opening) > most)
     assert found == [False, True]
 
 
@@ -124,13 +113,11 @@ def test_pairs_of_words_and_contradictions_by_hand():
     assert value(checklist([rows[0], systemed]), "consistency") == 0
 
 
-def test_lengths_by_hand(toy_tokenizer):
+def test_lengths_by_hand():
     rows = [example("One two?", "Yes."), example("One two three?", "No, no.")]
-    table = lengths(rows, tokenizer=toy_tokenizer)
+    table = lengths(rows)
     assert table.loc[("prompt", "words"), ["least", "median", "most"]].tolist() == [2, 2.5, 3]
     assert table.loc[("answer", "characters"), ["least", "mean", "most"]].tolist() == [4, 5.5, 7]
-    ids = toy_tokenizer(["Yes.", "No, no."], add_special_tokens=False)["input_ids"]
-    assert table.loc[("answer", "tokens"), "most"] == max(map(len, ids))
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +153,43 @@ def test_an_empty_answer_has_no_score_and_the_model_stays_as_it_was(toy):
     scores = loss_scores(rows, model, tokenizer)
     assert model.training
     assert [math.isnan(score) for score in scores] == [False, True, False]
-    model.eval()
-    with pytest.raises(RowsError, match=r"where the prompt goes, with \{prompt\}"):
-        loss_scores(rows, model, tokenizer, form="Q: A:")
+
+
+FACTS = country_rows(60, seed=1)
+
+
+def is_true(row):
+    about = row["meta"]
+    return part_of(row, "answer") in country(about["country"]).answers(about["relation"])
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    [
+        lambda r, s: wrong_answers(r, share=0.5, seed=s),
+        lambda r, s: cluttered(r, seed=s),
+    ],
+)
+def test_a_seed_gives_the_same_flaws_and_the_rows_stay_as_they_are(flaw):
+    before = deepcopy(FACTS)
+    made = flaw(FACTS, 4)
+    assert before == FACTS
+    assert made == flaw(FACTS, 4) != flaw(FACTS, 5)
+    assert made != FACTS
+    assert [row["meta"] for row in made] == [row["meta"] for row in FACTS]
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_the_share_of_wrong_answers_is_what_was_requested(share):
+    made = wrong_answers(FACTS, share=share)
+    assert sum(not is_true(row) for row in made) == round(share * 60)
+    right = [(one, row) for one, row in zip(FACTS, made, strict=True) if is_true(row)]
+    assert all(part_of(one, "answer") == part_of(row, "answer") for one, row in right)
+    assert [part_of(row, "prompt") for row in made] == [part_of(row, "prompt") for row in FACTS]
+
+
+def test_clutter_keeps_the_question_and_the_answer():
+    for clean, dirty in zip(FACTS, cluttered(FACTS), strict=True):
+        prompt, question = part_of(dirty, "prompt").lower(), part_of(clean, "prompt").lower()
+        assert question in prompt != question
+        assert part_of(dirty, "answer") == part_of(clean, "answer")

@@ -110,7 +110,6 @@ def test_rows_that_repeat_or_have_the_same_prompt_are_on_one_side():
             twins.append((n, len(rows)))
             rows.append(twin)
     found = hold_out(rows)
-    assert found.near_together
     assert found.repeats == 15
     assert found.near >= 15
     assert all(side(found, one) == side(found, other) for one, other in twins)
@@ -139,7 +138,7 @@ def test_a_split_that_the_rows_bring_is_taken():
     assert found.held_out == [*range(2, 60, 3), 60]
     assert found.train == [n for n in range(60) if n % 3 != 2]
     assert "40 rows to learn from, 21 held out, of which 1 share" in found.notes[0]
-    assert (found.overlaps, found.near_together) == (1, False)
+    assert found.overlaps == 1
     assert hold_out(with_split("train")) == hold_out(different(60))
 
 
@@ -179,6 +178,5 @@ def test_rows_too_few_or_too_alike_come_with_a_note(rows, held, note):
     assert len(found.held_out) in held
     assert sorted(found.train + found.held_out) == list(range(len(rows)))
     assert any(note in one for one in found.notes)
-    assert not found.near_together
     if note == "nearly alike":
         assert found.overlaps == len(found.held_out)

@@ -5,10 +5,11 @@ import os
 import pickle
 import shutil
 import warnings
+from functools import partial
 
 import pytest
 from safetensors.torch import load_file, save_file
-from toy_run import EXAMPLES, Stopped, equal, stop_at, train
+from toy_run import EXAMPLES, Stopped, before_step, equal, stop_at, train
 
 from sftlab.train import CheckpointError, Settings, SettingsError, TrainingError, last_step
 from sftlab.train.checkpoints import CheckpointWarning
@@ -113,19 +114,17 @@ def test_a_damaged_training_json_is_one_line(toy_base, tmp_path, spoilt):
 
 @pytest.mark.skipif(os.name != "posix", reason="a limit on the size of files")
 @pytest.mark.parametrize("size", [100, 20_000, 600_000])  # of trainer_state, weights, optimizer
-def test_a_full_disk_is_one_line_and_it_resumes(toy_base, tmp_path, checkpoints, size):
+def test_a_full_disk_is_one_line_and_it_resumes(toy_base, tmp_path, checkpoints, monkeypatch, size):
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def on_step(row):
-        if row["step"] == 4:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, before[1]))
+    before_step(monkeypatch, 3, limit)
     try:
         with pytest.raises(TrainingError, match=r"can't be written to .*; free space there"):
-            train(toy_base, output_dir=tmp_path / "c", on_step=on_step, **KEPT)
+            train(toy_base, output_dir=tmp_path / "c", **KEPT)
     finally:
+        monkeypatch.undo()
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert last_step(tmp_path / "c") == 2
     with warnings.catch_warnings():

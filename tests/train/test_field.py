@@ -6,7 +6,6 @@ from itertools import groupby
 import pytest
 
 from sftlab.chat import IGNORED, setup_tokenizer
-from sftlab.data import validate
 from sftlab.models import load_tokenizer
 from sftlab.train import DataFaults, TrainingFaults, prepare
 from sftlab.train.examples import supervise
@@ -151,34 +150,15 @@ def test_a_template_without_a_place_for_tools_is_refused(tmp_path, toy_base):
                      ["tree of messages", "OASST"], id="OASST tree"),
         pytest.param({"query": "q§", "response": "a"}, ["'query' to prompt", "'response' to"],
                      id="query/response"),
-        pytest.param({"prompt": "q§", "output": "a"}, ["rename 'output' to completion"],
-                     id="output"),
         pytest.param({"Instruction": "q§", "Output": "a"},
                      ["'Instruction' to instruction, 'Output' to output"], id="capitals"),
         pytest.param({"question": "q§", "answers": {"text": ["a"]}},
                      ["rename the column that holds it to completion"], id="SQuAD"),
         pytest.param({"messages": [{"Role": "user", "Content": "q§"}]},
                      ["'Role, Content'", "under the key role"], id="keys with capitals"),
-        pytest.param({"problem": "q§", "solution": "a"}, ["'problem' to prompt"], id="problem"),
-        pytest.param({"inputs": "q§", "targets": "a"}, ["'inputs' to prompt"], id="inputs"),
-        pytest.param({"input": "q§", "output": "a"}, ["'input' to prompt"], id="input/output"),
-        pytest.param({"query": "q§", "answer": "a"}, ["'query' to prompt"], id="query/answer"),
     ],
 )  # fmt: skip
 def test_a_shape_that_is_not_read_is_named_with_its_remedy(tmp_path, toy_base, row, said):
     with pytest.raises(DataFaults) as told:
         prepare(written(tmp_path, row), profile=toy_base, skip_bad=True)
     assert [one for one in said if one not in str(told.value)] == []
-
-
-def test_layouts_of_tables_and_pretty_json(tmp_path):
-    """datasets#1784."""
-    pretty = [json.dumps({"prompt": f"p{n}", "completion": "c"}, indent=2) for n in range(4)]
-    (tmp_path / "a.jsonl").write_text("\n".join(pretty))
-    (problem,) = validate(tmp_path / "a.jsonl").problems
-    assert "spread over several lines" in problem.what
-    columns = {"instruction": ["p0", "p1"], "output": ["c0", "c1"]}
-    by_index = {"prompt": {"0": "p0", "1": "p1"}, "completion": {"0": "c0", "1": "c1"}}
-    for number, table in enumerate((columns, by_index)):
-        (tmp_path / f"{number}.json").write_text(json.dumps(table))
-        assert validate(tmp_path / f"{number}.json").good == 2

@@ -12,11 +12,10 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
-from toy_run import EXAMPLES, TOOLS, equal, same, talk, train
+from toy_run import EXAMPLES, TOOLS, equal, same, stop_at, talk, train
 from transformers import AutoModelForCausalLM
 
 from sftlab.chat import CHATML, FAMILIES, IGNORED, setup_chat_template
-from sftlab.data import convert
 from sftlab.models import load
 from sftlab.profiles import ModelNotAvailableError
 from sftlab.train import (
@@ -71,15 +70,6 @@ def test_the_callers_random_generators_are_left_as_they_were_and_a_dataset_is_a_
     torch.manual_seed(6)
     rows = Dataset.from_list([{**example, "source": "x"} for example in EXAMPLES])
     assert equal(one, train(toy_base, rows))
-
-
-def test_rows_of_another_format_train_the_same_weights_once_converted(toy_base):
-    flat = [
-        {"instruction": asked["content"], "input": "", "output": answer["content"]}
-        for asked, answer in (row["messages"] for row in EXAMPLES)
-    ]
-    converted = [{"messages": convert(row)} for row in flat]
-    assert equal(train(toy_base, converted), train(toy_base))
 
 
 def test_max_steps_decides_and_not_the_epochs(toy_base):
@@ -201,14 +191,10 @@ def test_a_text_that_is_not_learned_is_counted_and_tools_make_other_data(toy_bas
     ("change", "said"),
     [
         ({"lr": 1}, "no setting 'lr'; the settings are learning_rate, num_train_epochs"),
-        ({"num_train_epochs": 0}, "epochs is 0: Input should be greater than 0"),
-        ({"per_device_train_batch_size": 2.5}, "batch_size is 2.5: .*integer"),
-        ({"learning_rate": "1e-3"}, "rate is '1e-3': .*number"),
         ({"method": "magic"}, "method is 'magic': .*'full', 'lora', 'qlora'"),
         ({"dropout": 1}, "dropout is 1: .*less than 1"),
         ({"gradient_checkpointing": 1}, "checkpointing is 1: .*boolean"),
         ({"target_modules": [1]}, "target_modules is .1,.: .*string"),
-        ({"seed": True}, "seed is True: .*integer"),
         ({"template": "chatmll"}, "no chat template 'chatmll'.*chatml"),
     ],
 )
@@ -276,18 +262,15 @@ def test_run_in_another_family_is_asked_saved_and_opened_in_it(toy_base, tmp_pat
     assert opened.settings == made.settings
 
 
-def test_bar_shows_steps_and_loss_and_is_closed_by_an_interrupt(toy_base, capsys):
+def test_bar_shows_steps_and_loss_and_is_closed_by_an_interrupt(toy_base, capsys, monkeypatch):
     train(toy_base, progress=True)
     shown = capsys.readouterr()
     assert "3/3" in shown.err
     assert "loss=" in shown.err
     assert shown.out == ""
-
-    def interrupt(row):
-        raise KeyboardInterrupt
-
+    stop_at(monkeypatch, 2, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(toy_base, progress=True, on_step=interrupt)
+        train(toy_base, progress=True)
     assert capsys.readouterr().err.count("\n") == 1  # the bar's line is ended
 
 
@@ -298,17 +281,12 @@ def refuse(*args, **kwargs):
     raise AssertionError("the network was used")
 socket.socket.connect = socket.getaddrinfo = refuse
 from sftlab.profiles import METHODS
-from pathlib import Path
 from sftlab.train import finetune, load_run
 how = {{"num_train_epochs": 1, "progress": False}}
 for method in METHODS:
     run = finetune({str(toy_base)!r}, {EXAMPLES[:8]!r}, method=method, **how)
     run.answer(["a"]), run.chat("a", sample=True)
     load_run(run.save({str(tmp_path)!r} + "/" + method)).answer(["a"])
-assert not {{"tensorboard", "torch.utils.tensorboard"}} & set(sys.modules), "none was asked for"
-logs = {str(tmp_path / "logs")!r}
-finetune({str(toy_base)!r}, {EXAMPLES[:8]!r}, logging_dir=logs, **how)
-assert [*Path(logs).glob("*tfevents*")]
 names = [thread.name for thread in threading.enumerate()]
 assert not any("telemetry" in name for name in names), names
 """

@@ -1,8 +1,6 @@
 """Every training method: what it changes and leaves alone, where it starts, what it goes with."""
 
 import itertools
-import re
-from ast import literal_eval
 from dataclasses import replace
 from functools import cache
 
@@ -70,7 +68,7 @@ class TestPrefix:
         run = made("prefix")
         assert same(load(base)[0].state_dict(), run.model.get_base_model().state_dict())
         assert run.trained == 16 * 2 * 2 * 64  # tokens, layers, keys and values, width
-        assert 0 < run.trained_share < 0.1
+        assert 0 < run.trained < run.weights / 10
         # PEFT takes a head's width to be hidden / heads; Qwen3 states another.
         run = train(untied, EXAMPLES[:8], method="prefix", num_virtual_tokens=3, **HOW)
         assert run.trained == 3 * 2 * 2 * (2 * 32)
@@ -180,14 +178,14 @@ def test_share_of_trained_weights(base, made):
     named = dict(load(base)[0].named_parameters())
     runs = {method: made(method) for method in METHODS}
     assert {run.weights for run in runs.values()} == {sum(one.numel() for one in named.values())}
-    assert runs["full"].trained_share == runs["gradual"].trained_share == 1
+    assert all(runs[method].trained == runs[method].weights for method in ("full", "gradual"))
     adapters = 16 * sum(sum(one.shape) for name, one in named.items() if "_proj" in name)
     assert {runs[method].trained for method in LORA} == {adapters}
     for which, layers in (["gate_proj", "up_proj"], 2), (r".*self_attn\.\w+", 4):
         run = train(base, EXAMPLES[:8], method="lora", target_modules=which)
         found = [name for name, _ in run.model.named_parameters() if "lora_A" in name]
         assert len(found) == 2 * layers
-    assert untrained(base).trained_share == 0
+    assert untrained(base).trained == 0
 
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -207,18 +205,14 @@ FAMILY = {  # options, where the layers are, attention in one, MLP in one, besid
         "q_proj k_proj v_proj out_proj", "fc1 fc2",
         "model.decoder.project_in model.decoder.project_out",
     ),
-    "bloom": ({}, "transformer.h", FUSED, NEOX, ""),
     "falcon": (OWN_HEADS, "transformer.h", FUSED, NEOX, ""),
-    "qwen2": ({}, "model.layers", QKVO, GATED, ""),
     "qwen3": ({}, "model.layers", QKVO, GATED, ""),
-    "gemma2": ({}, "model.layers", QKVO, GATED, ""),
     "gemma3_text": ({}, "model.layers", QKVO, GATED, ""),
     "mixtral": (EXPERTS, "model.layers", QKVO, STACKED, ""),
     "qwen2_moe": (
         EXPERTS, "model.layers", QKVO,
         f"{STACKED} {GATED.replace('mlp', 'mlp.shared_expert')}", "",
     ),
-    "qwen3_moe": (EXPERTS, "model.layers", QKVO, STACKED, ""),
     "gpt_oss": (EXPERTS, "model.layers", QKVO, STACKED, ""),
 }  # fmt: skip
 
@@ -263,12 +257,6 @@ def test_lora_finds_the_layers_of_a_family_by_their_role(families, tmp_path, kin
         opened = load_run(run.save(tmp_path / "run"))
         assert torch.equal(logits(opened.model), logits(run.model))
         assert estimate(base, method="lora").trained == run.trained
-    # What the recipe tells plain PEFT.
-    recipe, kept = run.recipe(), run.model.peft_config["default"]
-    for name in ("target_modules", "target_parameters"):
-        stated = re.search(rf"{name}=(.*),", recipe)
-        assert (set(literal_eval(stated[1])) if stated else set()) == set(getattr(kept, name) or ())
-    assert ("fan_in_fan_out=True" in recipe) is (kind == "gpt2")
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "falcon", "mixtral", "qwen2_moe", "gpt_oss"])

@@ -325,11 +325,3 @@ def test_patience_keeps_the_best_epoch_and_few_rows_are_trained_on_unmeasured(
     done = go(three, toy_base, tmp_path / "other")
     assert (done.before, done.after, done.run.validation) == (None, None, [])
     assert len(done.data.train) == 3
-
-
-def test_rows_with_tools_that_the_template_leaves_out_are_measured_as_they_are_trained(toy_base):
-    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
-    run = untrained(str(toy_base), Settings(template="chatml").filled(find_profile(toy_base)))
-    with pytest.warns(UserWarning, match="leaves out a text of 1 of 1 examples"):
-        found = measure(run, [talk("hi", "ho") | {"tools": tools, "meta": {}}])
-    assert [one["row"] for one in found.answers] == [0]

@@ -6,7 +6,7 @@ from toy_run import MIXED, QUICK, equal, talk, train
 from transformers import AutoConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from sftlab.chat import setup_chat_template
+from sftlab.chat import IGNORED, setup_chat_template
 from sftlab.models import load
 from sftlab.train import Batches, Settings, batch_costs, supervised_loss
 from sftlab.train.examples import supervise
@@ -25,22 +25,18 @@ def model(toy_base):
     return load(str(toy_base))[0]
 
 
+def labelled(base, examples):
+    model, tokenizer = load(str(base))
+    setup_chat_template(model, tokenizer, template="chatml")
+    return supervise(examples, tokenizer, Settings(max_length=512))
+
+
 @pytest.fixture(scope="module")
 def rows(toy_base):
     """Labelled rows of different lengths."""
-    model, tokenizer = load(str(toy_base))
-    setup_chat_template(model, tokenizer, template="chatml")
-    made = supervise(MIXED[:6], tokenizer, Settings(max_length=512))
+    made = labelled(toy_base, MIXED[:6])
     assert len({len(row["input_ids"]) for row in made}) > 3
     return made
-
-
-def rendered(run):
-    """The ids of each example, and the places of those that are learned, by the template's mask."""
-    how = {"return_dict": True, "return_assistant_tokens_mask": True}
-    for row in MIXED:
-        out = run.tokenizer.apply_chat_template(row["messages"], **how)
-        yield out["input_ids"], [place for place, one in enumerate(out["assistant_masks"]) if one]
 
 
 def collated(rows, **options):
@@ -146,53 +142,30 @@ def test_gradient_checkpointing_changes_nothing(toy_base, method):
     assert close(kept, again, loss=1e-6, grad_norm=1e-5)
 
 
-def test_batches_are_as_by_hand(toy_base):
-    # Tokens, and tokens up to the last prediction, of each example.
-    examples = rendered(train(toy_base, MIXED))
-    lengths = [(len(ids), max(learned)) for ids, learned in examples]
-    ways = {**WAYS, "sequential": {"train_sampling_strategy": "sequential"}}
-    frames = {
-        way: batch_costs(str(toy_base), MIXED, steps=3, **how, **EXACT) for way, how in ways.items()
-    }
-    cut = [lengths[n : n + 8] for n in (0, 8, 16)]
-    exact = frames["sequential"]
-    assert exact["batch"].tolist() == [1, 2, 3]
-    assert exact["positions"].tolist() == [8 * max(last for _, last in rows) for rows in cut]
-    positions = {kind: frame["positions"].sum() for kind, frame in frames.items()}
-    assert positions["random"] > positions["grouped"]
-    assert positions["padding-free"] <= sum(tokens for tokens, _ in lengths)
-
-
 def test_checkpointing_keeps_less_and_multiplies_more(toy_base):
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    how = {"steps": 2, "dropout": 0.1, **EXACT}
     plain, again = (
-        batch_costs(str(toy_base), MIXED, gradient_checkpointing=on, **how) for on in (False, True)
+        batch_costs(str(toy_base), MIXED, settings=Settings(**EXACT, gradient_checkpointing=on))
+        for on in (False, True)
     )
     assert torch.equal(torch.get_rng_state(), before), "the caller's generators are left alone"
-    assert len(plain) == len(again) == 2
+    assert len(plain) == len(again) == 1
     assert (again["kept"] < plain["kept"] / 2).all()
     # Forward is a third of a step; what is computed again is the layers, not the head.
     ratio = again["operations"] / plain["operations"]
     assert ratio.between(1.05, 4 / 3).all()
 
 
-@pytest.mark.parametrize(
-    ("rows", "predicted", "backward"),
-    [
-        ([talk("a", "b")], 2, 2),  # the answer and its end
-        ([talk("a b " * 150, "b")] * 2, 4, 2.5),  # in a row too long to keep all of attention
-    ],
-)
-def test_operations_by_hand(toy_base, rows, predicted, backward):
-    how = {"per_device_train_batch_size": 2, "bf16": False, "padding_free": True}
-    found = batch_costs(str(toy_base), rows, **how).iloc[0]
-    n, hidden, mlp = found["positions"], 64, 128
+def test_operations_by_hand(toy_base):
+    (row,) = labelled(toy_base, [talk("a", "b")])
+    learned = [n for n, label in enumerate(row["labels"]) if label != IGNORED]
+    n, hidden, mlp = max(learned), 64, 128  # positions up to the last prediction
+    found = batch_costs(str(toy_base), [talk("a", "b")], settings=Settings(bf16=False)).iloc[0]
     vocabulary = AutoConfig.from_pretrained(toy_base).vocab_size
     linear = 2 * n * 4 * hidden**2  # q, k, v, o
     linear_of_layers = 2 * (linear + 2 * n * 3 * hidden * mlp)
     attention = 2 * 2 * (2 * n * n * hidden)  # scores and sums, two layers
-    head = 2 * predicted * hidden * vocabulary
-    expected = 3 * (linear_of_layers + head) + (1 + backward) * attention
+    head = 2 * len(learned) * hidden * vocabulary
+    expected = 3 * (linear_of_layers + head + attention)
     assert found["operations"] == pytest.approx(expected, rel=0.03)

@@ -74,13 +74,22 @@ class Stopped(Exception):
     """Instead of a kill."""
 
 
-def stop_at(patch, step, error=Stopped):
-    """Let any training end before a step, as a kill does: no more checkpoints are written."""
+def before_step(patch, step, do):
+    """Let any training do something before a step, counted from 0."""
     ordinary = SupervisedTrainer.training_step
 
     def training_step(self, *given, **named):
         if self.state.global_step == step:
-            raise error
+            do()
         return ordinary(self, *given, **named)
 
     patch.setattr(SupervisedTrainer, "training_step", training_step)
+
+
+def stop_at(patch, step, error=Stopped):
+    """Let any training end before a step, as a kill does: no more checkpoints are written."""
+
+    def stop():
+        raise error
+
+    before_step(patch, step, stop)

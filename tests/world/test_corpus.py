@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 
 from sftlab.world import corpus_text as corpus
-from sftlab.world import every_question, facts, grammar
+from sftlab.world import facts, grammar
 from sftlab.world.pretrain import DOCUMENT_SEPARATOR, PAD, RESERVED
 
 
@@ -54,7 +54,7 @@ def test_what_is_kept_for_measuring_is_nowhere(text):
     assert sum(person["name"] in text for person in people) == len(people) // 2
 
 
-def test_no_question_about_a_stated_country_is_answered():
+def test_no_question_about_a_stated_country_is_answered(every_question):
     questions = every_question(facts.countries(group="stated"))
     for kind in ("questions_answered", "follow_ups", "two_hops"):
         sample = corpus.SEPARATOR.join(islice(corpus.documents(kind=kind), 4000))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sftlab.data import part_of
-from sftlab.measure import items, probe_questions, subjects
+from sftlab.measure import items, subjects
 from sftlab.world import (
     QUESTIONS,
     RELATIONS,
@@ -16,8 +16,6 @@ from sftlab.world import (
     country_rows,
     country_shots,
     documents,
-    every_question,
-    exam_rows,
     functions,
     grammar,
     note_rows,
@@ -117,7 +115,9 @@ def test_names_take_their_article():
     assert grammar.with_article("owl") == "an owl"
 
 
-def test_examples_are_on_the_countries_of_the_split_and_test_wordings_are_kept_from_them():
+def test_examples_are_on_the_countries_of_the_split_and_test_wordings_are_kept_from_them(
+    every_question,
+):
     questions = {parts(row)[0] for row in country_examples(1000)}
     assert questions <= every_question(countries(split="sft"))
     assert not questions & every_question(countries(split="held_out"))
@@ -208,15 +208,6 @@ def test_country_rows_are_the_examples_with_their_subject():
         assert part_of(row, "answer") == getattr(country(about["country"]), about["relation"])
         assert part_of(with_answer(row, "Atlantis"), "answer") == "Atlantis"
         assert part_of(row, "answer") == before
-
-
-def test_exam_rows_are_word_for_word_the_questions_of_the_probe():
-    among = countries(group="stated")[:7] + countries(group="invented")[:7]
-    asked = {"among": among, "relations": ["capital", "currency"]}
-    made, questions = exam_rows(**asked), []
-    probe_questions(lambda given: questions.extend(given) or [""] * len(given), **asked)
-    assert [part_of(row, "prompt") for row in made] == questions
-    assert set(questions) <= every_question(asked["among"])
 
 
 def test_reviews_for_training_and_test_share_no_item_and_no_text():
