@@ -77,8 +77,8 @@ class Profile:
 
 
 def _read_profiles() -> dict[str, Profile]:
-    # Measured on the 3.7M model, five seeds: 600 examples at 4e-4 in batches of 8 give 99.6% correct
-    # answers and keep 99.6% of the facts; 5e-4 loses up to 8% of one kind of fact in single seeds.
+    # Measured on the 3.7M model, five seeds: 600 examples at 4e-4 in batches of 8 give 99.6%
+    # correct answers and keep 99.6% of the facts; 5e-4 loses up to 8% of one kind in single seeds.
     # Few examples need the small batches: after the ten steps that 100 examples make in batches of
     # 32, the end of a turn has a probability of 0.01 after a correct answer: samples run on.
     small = {"rate_full": 4e-4, "rate_lora": 2e-3, "max_length": 256}

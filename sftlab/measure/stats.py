@@ -11,8 +11,8 @@ truth, is in `sftlab.measure.intervals`.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import pandas as pd
@@ -93,6 +93,15 @@ class Estimate:
         """The estimate that `to_dict` wrote."""
         tuples = {name: tuple(record[name]) for name in ("inner", "by_seed")}
         return cls(**{**record, **tuples, "wider": tuple(map(tuple, record["wider"]))})
+
+    def map(self, function: Callable[[float], float]) -> Self:
+        """The estimate on another scale, by a function that rises: with `math.exp` the mean of
+        logarithms becomes the geometric mean."""
+        ends = (self.low, self.high), self.inner, *self.wider
+        (low, high), inner, *wider = (tuple(map(function, pair)) for pair in ends)
+        by_seed = tuple(map(function, self.by_seed))
+        found = {"low": low, "high": high, "inner": inner, "wider": tuple(wider)}
+        return replace(self, value=function(self.value), by_seed=by_seed, **found)
 
     def among(self, parts: int) -> tuple[float, float]:
         """The interval that all of 1 to 5 parts hold at once (Bonferroni); of one the plain one."""

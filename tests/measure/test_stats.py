@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +69,10 @@ def test_one_seed_is_over_entities_and_one_number_a_run_over_seeds():
     assert mean(one) == mean(one.drop(columns="seed"))
     losses = pd.DataFrame({"seed": range(5), "value": [2.1, 2.4, 2.2, 2.0, 2.3]})
     found = mean(losses, value="value", entity=None)
+    rates = mean(losses.assign(value=np.log(losses["value"])), value="value", entity=None)
+    geometric = rates.map(math.exp)
+    assert geometric.value == pytest.approx(2.1**0.2 * (2.4 * 2.2 * 2.0 * 2.3) ** 0.2)
+    assert geometric.among(3) == pytest.approx(tuple(map(math.exp, rates.among(3))))
     classical = t.interval(0.95, 4, losses["value"].mean(), losses["value"].sem())
     assert (found.low, found.high) == pytest.approx(classical)
     assert (found.unit, str(found).split()[0]) == ("number", "2.2")
