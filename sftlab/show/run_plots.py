@@ -49,7 +49,9 @@ def plot_loss(
     thin = {"color": MEANING["training"], "linewidth": 1, "alpha": 0.5}
     ax.plot(rows["step"], rows["loss"], label="each step", **thin)
     ax.plot(rows["step"], smooth, color=MEANING["training"], label="running mean")
-    ends = f"{rows['loss'].iloc[0]:.3g} at the first step to {smooth.iloc[-1]:.3g}"
+    ends = (
+        f"{rows['loss'].iloc[0]:.3g} at the first step to a running mean of {smooth.iloc[-1]:.3g}"
+    )
     alt = [f"loss from {ends} at step {rows['step'].iloc[-1]:g}"]
     if validation:
         ax.plot(

@@ -135,6 +135,14 @@ def test_00_the_end_of_turn_costs_more_than_guessing_and_the_answers_are_known(r
     assert "it does not know this form" in page
 
 
+def test_00_the_loop_alone_teaches_form_facts_and_the_end_of_turn(run):
+    """Asked exactly as it was trained, the model stops after the answer."""
+    page = run("00_start_here").executed.read_text(encoding="utf-8")
+    alone = re.search(r"and (\d+)% with the answer and nothing else", page)
+    assert int(alone[1]) >= 90
+    assert "the *form* is there before the *facts*" in page
+
+
 def test_01_prompt_for_the_house_style_leaves_something_to_win(run):
     claim = run("01_base_model_problem").records["B2"]
     assert claim.estimates["rest"].low > 0.3, "a good prompt stays under 70%"

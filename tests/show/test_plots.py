@@ -152,7 +152,8 @@ def test_loss_has_every_step_its_running_mean_and_validation():
     assert each.get_ydata().tolist() == [3 / n for n in range(1, 21)]
     assert running.get_ydata()[1] == pytest.approx((3 + 1.5) / 2)
     assert list(zip(*validation.get_data(), strict=True)) == [(10, 1.1), (20, 1.05)]
-    said = "loss from 3 at the first step to 0.154 at step 20; validation loss from 1.1 to 1.05"
+    said = "loss from 3 at the first step to a running mean of 0.154 at step 20; "
+    said += "validation loss from 1.1 to 1.05"
     assert picture.alt == f"A: {said}."
 
 
