@@ -22,8 +22,13 @@ LOGGED = {
     "transformers.trainer": "There were missing keys in the checkpoint model loaded: "
     "['lm_head.weight']",
 }
-# Module: how its warning begins. PEFT calls transformers by an old name, not the learner.
-WARNED = {"transformers.modeling_utils": "`is_gradient_checkpointing` is deprecated"}
+# Module: how its warning begins. Why the learner may miss it.
+WARNED = {
+    # PEFT calls transformers by an old name, not the learner.
+    "transformers.modeling_utils": "`is_gradient_checkpointing` is deprecated",
+    # A worker that has grown is replaced by a new one; its runs are carried out all the same.
+    "loky.process_executor": "A worker was restarted while some jobs were given to the executor",
+}
 
 
 def silence_known_lines() -> None:
