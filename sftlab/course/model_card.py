@@ -56,7 +56,7 @@ class Measure:
 
 
 def measure_base(profile: str) -> list[Measure]:
-    """What the base does untrained: cloze facts, bare questions, few-shot prompts."""
+    """What the base does untrained: cloze facts, zero-shot questions, few-shot prompts."""
     model, tokenizer = load(profile)
     model.eval()
     known = [country for country in countries() if country.group != "unseen"]
@@ -75,7 +75,9 @@ def measure_base(profile: str) -> list[Measure]:
         prompted.append(Measure(what, relation, share(right), bar=0.90))
     for reaction, bar, floor in ((ANSWERED, 0.05, False), (CONTINUED, 0.80, True)):
         hits = share(reactions == reaction)
-        found.append(Measure(f"bare questions {reaction}", "all", hits, bar=bar, at_least=floor))
+        found.append(
+            Measure(f"zero-shot questions {reaction}", "all", hits, bar=bar, at_least=floor)
+        )
     requests = pd.DataFrame(grammar.deeds()[::DEED_STEP])
     answer = behind_prompt(model, tokenizer, [], max_new_tokens=48)
     requests["right"] = answer([*requests["request"]]) == requests["answer"]

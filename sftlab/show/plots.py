@@ -284,9 +284,9 @@ def plot_curves(
 
 
 def plot_card(card: Mapping[str, Any]) -> Picture:
-    """The course in one picture, from a base model's `card.json`: bare, prompted, fine-tuned."""
+    """The course in one picture, from a `card.json`: zero-shot, prompted, fine-tuned."""
     wanted = {
-        "zero-shot": "bare questions answered",
+        "zero-shot": "zero-shot questions answered",
         "with a 4-shot prompt": "4-shot prompts answered",
         "fine-tuned: asked about in the corpus": "reference SFT, held-out countries, asked",
         "fine-tuned: stated in plain sentences": "reference SFT, held-out countries, stated",
