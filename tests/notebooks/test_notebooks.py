@@ -149,7 +149,7 @@ def test_01_prompt_for_the_house_style_leaves_something_to_win(run):
 
 
 def test_07_each_seed_finds_a_higher_rate_for_lora(run):
-    """The rates are steps of three: their mean may have a wide interval."""
+    """The rates are steps of five: where all seeds agree their mean has no interval."""
     assert min(run("07_lora_qlora").records["L3"].estimates["rates"].by_seed) > 2
 
 
