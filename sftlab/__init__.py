@@ -2,6 +2,10 @@
 
 import lazy_loader
 
+from sftlab.quiet import silence_known_lines
+
+silence_known_lines()  # before a library is imported that says such a line
+
 __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(

@@ -24,7 +24,7 @@ from sftlab.profiles import (
     parameters_in,
     read_adapters,
 )
-from sftlab.quiet import progress_bars, silence_known_lines
+from sftlab.quiet import progress_bars
 
 PADDING = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>")
 """Tokens that vocabularies keep for padding, or for nothing, the likeliest first."""
@@ -53,7 +53,6 @@ def load(
     import torch
     from transformers import BitsAndBytesConfig
 
-    silence_known_lines()
     profile = find_profile(profile)
     quantised = profile.method in QUANTISED
     options = {"dtype": dtype or (torch.bfloat16 if quantised else torch.float32)}

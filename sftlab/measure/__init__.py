@@ -41,7 +41,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "is_right",
             "probe_facts",
             "probe_questions",
-            "probe_reviews",
             "probe_two_hops",
             "probe_variety",
         ],

@@ -14,9 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from sftlab.data import part_of
 from sftlab.measure.generation import complete
-from sftlab.world import RELATIONS, Country, countries, country, grammar, reviews, turns
+from sftlab.world import RELATIONS, Country, countries, country, grammar, turns
 
 Ask = Callable[[list[str]], list[str]]
 CONTINUED, ANSWERED, OTHER = "continued", "answered", "other"
@@ -147,16 +146,3 @@ def probe_variety(
         distinct=[(len(set(texts)) - 1) / (draws - 1) for texts in outputs],
         on_format=[sum(map(short, texts)) / draws for texts in outputs],
     )
-
-
-def probe_reviews(ask: Ask) -> pd.DataFrame:
-    """The sentiment of the held-out reviews, as many positive as negative ones.
-
-    Columns: prompt, expected, output, review (the entity), right, said_positive.
-    """
-    rows = reviews(test=True)
-    told = [(part_of(row, "prompt"), part_of(row, "answer")) for row in rows]
-    frame = pd.DataFrame(told, columns=["prompt", "expected"])
-    frame = frame.assign(review=frame["prompt"], output=ask(list(frame["prompt"])))
-    said = frame["output"].str.strip().str.lower()
-    return frame.assign(right=said == frame["expected"], said_positive=said == "positive")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from sftlab.chat import (
@@ -27,6 +28,7 @@ from sftlab.chat import (
     trace,
 )
 from sftlab.chat.shadow import Alphabet
+from sftlab.paths import DATA
 
 
 def said(*turns):
@@ -226,18 +228,19 @@ def test_what_is_written_and_marked_and_masked(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_prompt_s_tokens_are_those_of_training(name, toy_tokenizer):
+def test_the_prompt_s_tokens_are_those_of_training(name):
     """What the model is shown at each step is how the finished conversation begins.
 
     A space that ends the prompt would cut the token that begins the answer in two.
     """
-    template = find_template(name, tokenizer=toy_tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / "tiny")
+    template = find_template(name, tokenizer=tokenizer)
     answers = ["a: Paris", "a: the euro.", "a: 12", "a: - one\n- two"]
     messages = said(*(turn for answer in answers for turn in ("u: What is it?", answer)))
 
     def ids(count, **options):
         text = template.render(messages[:count], **options)
-        return toy_tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
 
     trained = ids(len(messages))
     for turn in range(1, len(messages), 2):

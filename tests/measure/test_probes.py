@@ -1,8 +1,7 @@
 """Probes of knowledge and habits, by answerers that are known."""
 
-from sftlab.data import part_of
 from sftlab.measure import is_right, probe_questions, probes
-from sftlab.world import RELATIONS, countries, country, reviews
+from sftlab.world import RELATIONS, countries, country
 
 FRANCE = {"among": [country("France")], "relations": ["capital"]}
 
@@ -46,12 +45,3 @@ def test_variety_of_what_is_drawn():
     texts = ["Paris", "Paris", "a b c d e", "Paris\nRome"]
     found = probes.probe_variety(lambda questions, n: [texts[n]], **FRANCE).iloc[0]
     assert (found["words"], found["distinct"], found["on_format"]) == (9 / 4, 2 / 3, 1 / 2)
-
-
-def test_reviews_count_what_was_said_and_what_is_true():
-    frame = probes.probe_reviews(lambda questions: ["Positive"] * len(questions))
-    assert frame["said_positive"].all()
-    assert frame["right"].mean() == 0.5
-    assert frame["review"].is_unique
-    truth = {part_of(row, "prompt"): part_of(row, "answer") for row in reviews(test=True)}
-    assert probes.probe_reviews(lambda questions: [truth[q] for q in questions])["right"].all()
