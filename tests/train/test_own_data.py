@@ -119,7 +119,7 @@ def test_what_is_no_fault_is_noted(tmp_path, toy_base, file):
     made = prepare(file, profile=toy_base, template=ENDLESS, anyway=True)
     assert any("ends no answer" in note for note in made.notes)
     assert prepare(file, profile=toy_base, max_length=4000).settings.max_length == 512
-    assert "3 steps of training are few" in str(prepare(file, profile=toy_base))
+    assert "12 steps of training are few" in str(prepare(file, profile=toy_base))
     how = Settings(num_train_epochs=10, per_device_train_batch_size=4)
     many = prepare(file, profile=toy_base, settings=how)
     assert (many.steps, many.notes) == (80, [])
@@ -314,7 +314,7 @@ def test_a_second_process_is_kept_out_and_what_is_not_the_trainers_stays(
 def test_patience_keeps_the_best_epoch_and_few_rows_are_trained_on_unmeasured(
     file, toy_base, tmp_path
 ):
-    done = go(file, toy_base, tmp_path / "run", early_stopping_patience=1, learning_rate=0.3)
+    done = go(file, toy_base, tmp_path / "run", early_stopping_patience=1, learning_rate=1.0)
     best = min(done.run.validation, key=lambda point: point["loss"])
     assert done.run.kept_epoch == best["epoch"] < 6
     assert done.after.loss == pytest.approx(best["loss"], abs=1e-4)
