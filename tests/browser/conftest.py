@@ -34,12 +34,9 @@ def reader(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "work", ignore=shutil.ignore_patterns(".*"))
     for path in (folder / "work").glob("*.ipynb"):
-        text = path.read_text(encoding="utf-8").replace(
-            '"seeds = 5', '"seeds = 3'
-        )  # as papermill's
-        text = text.replace(
-            "jp-MarkdownHeadingCollapsed", "unfolded"
-        )  # what is folded can't be seen
+        # With the seeds of tests/notebooks; and unfolded, since what is folded can't be seen.
+        text = path.read_text(encoding="utf-8").replace('"seeds = 5', '"seeds = 3')
+        text = text.replace("jp-MarkdownHeadingCollapsed", "unfolded")
         path.write_text(text, encoding="utf-8")
     lab = start_lab(folder)
     reader = Reader(lab, browser)
