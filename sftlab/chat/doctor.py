@@ -340,7 +340,11 @@ def _writing(case: _Case) -> Iterator[Finding]:
 
 
 def _tokens(case: _Case) -> Iterator[Finding]:
-    """Is the end one token and a stop, each marker a token, bos there once, pad apart, none cut?"""
+    """Is the end one token and a stop, each marker a token, bos there once, pad apart, none cut?
+
+    Are the prompt's tokens those of training? "\\n\\n" at its end may be one token, and two
+    before a word: GPT-2's pattern parts the last of several line breaks from the others there.
+    """
     tokenizer, text, end = case.tokenizer, case.long.text, case.end_of_turn
     bos, eos, pad = tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token
     if end is not None:
@@ -376,6 +380,14 @@ def _tokens(case: _Case) -> Iterator[Finding]:
     held = dict.fromkeys(made.text[slice(*made.offsets[token])] for token in made.straddling)
     if held:  # tokens with a piece of an answer, and a piece of what is not
         yield make_finding("straddling", texts=listed(list(held), 4, repr))
+    elif case.prompt and case.short.text.startswith(case.prompt):
+        asked, trained = case.ids(case.prompt), case.ids(case.short.text)
+        if trained[: len(asked)] != asked:
+            same = shared(asked, trained)
+            ends = {"asked": asked[same:], "trained": trained[same : same + 2]}
+            ends = {name: [tokenizer.decode([i]) for i in ids] for name, ids in ends.items()}
+            ends = {name: listed(texts, 4, repr) for name, texts in ends.items()}
+            yield make_finding("prompt-tokens", **ends)
 
 
 def _stops(tokenizer: "PreTrainedTokenizerBase") -> set[int | None]:

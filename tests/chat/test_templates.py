@@ -22,6 +22,7 @@ from sftlab.chat import (
     FAMILIES,
     TemplateError,
     assistant_spans,
+    examine,
     find_template,
     installed_templates,
     setup_tokenizer,
@@ -228,12 +229,16 @@ def test_what_is_written_and_marked_and_masked(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_prompt_s_tokens_are_those_of_training(name):
+@pytest.mark.parametrize("own", [False, True], ids=["toy", "tiny"])
+def test_the_prompt_s_tokens_are_those_of_training_or_the_doctor_says_so(name, own, toy_tokenizer):
     """What the model is shown at each step is how the finished conversation begins.
 
-    A space that ends the prompt would cut the token that begins the answer in two.
+    A space that ends the prompt would cut the token that begins the answer in two, and the toy's
+    vocabulary has a token of two line breaks, as those of most models.
     """
-    tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / "tiny")
+    tokenizer = toy_tokenizer
+    if own:
+        tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / "tiny")
     template = find_template(name, tokenizer=tokenizer)
     answers = ["a: Paris", "a: the euro.", "a: 12", "a: - one\n- two"]
     messages = said(*(turn for answer in answers for turn in ("u: What is it?", answer)))
@@ -242,12 +247,19 @@ def test_the_prompt_s_tokens_are_those_of_training(name):
         text = template.render(messages[:count], **options)
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    trained = ids(len(messages))
+    trained, same = ids(len(messages)), []
     for turn in range(1, len(messages), 2):
         prompt, answered = ids(turn, add_generation_prompt=True), ids(turn + 1)
         assert trained[: len(answered)] == answered
-        assert answered[: len(prompt)] == prompt
+        same.append(answered[: len(prompt)] == prompt)
         assert len(answered) > len(prompt) + 1
+    problems = examine(template, tokenizer=tokenizer).problems
+    found = [one for one in problems if one.code == "prompt-tokens"]
+    assert all(same) == (not found)
+    assert bool(found) == (name == "llama-3" and not own)
+    if found:
+        assert r"ends in the tokens '\n\n'" in found[0].what
+        assert r"where training has '\n', '\n'" in found[0].what
 
 
 @pytest.mark.parametrize("name", FAMILIES)

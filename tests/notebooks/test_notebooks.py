@@ -24,7 +24,7 @@ three show in half of the time that a lesson runs and that its figures show thei
 browser tests use the same ones, so that each run is computed once."""
 
 
-def tested(name):
+def parameters_of(name):
     (lesson,) = find_lessons([name])
     return {one: value for one, value in TESTED.items() if one in lesson.defaults}
 
@@ -36,7 +36,9 @@ def run(tmp_path_factory):
     @functools.cache
     def run(name):
         folder = tmp_path_factory.mktemp(name)
-        (done,) = run_notebooks([name], parameters=tested(name), folder=folder, progress=False)
+        (done,) = run_notebooks(
+            [name], parameters=parameters_of(name), folder=folder, progress=False
+        )
         return done
 
     return run

@@ -85,7 +85,9 @@ def test_no_text_is_lost_or_comes_out_as_markup(toy_tokenizer, question, answer)
     assert "".join(token.text for token in xray.tokens) == xray.text
     assert "".join(box.text for box in boxes(xray.html)) == xray.text
     assert unmarked("".join(line.text for line in xray.lines)) == xray.text
-    assert marked(xray) == [f"{answer}<|im_end|>"]
+    # The line break before an answer that begins with one may share its token.
+    shared = "\n" * answer.startswith("\n")
+    assert marked(xray) in ([f"{answer}<|im_end|>"], [f"{shared}{answer}<|im_end|>"])
 
 
 def test_template_writes_what_no_message_holds(toy_tokenizer):
