@@ -42,7 +42,7 @@ settings = SFTConfig(
     eos_token="<|im_end|>",  # what ends a turn in ChatML and in Qwen's template
     optim="paged_adamw_8bit" if gpu else "adamw_torch",
     bf16=gpu,
-    gradient_checkpointing=gpu,
+    activation_checkpointing=gpu,
     logging_steps=1,
     report_to="none",
 )

@@ -54,7 +54,7 @@ settings = SFTConfig(
     chat_template_path=options.chat_template,
     eos_token="<|im_end|>",  # what ends a turn in ChatML and in Qwen's template
     bf16=torch.cuda.is_available(),
-    gradient_checkpointing=torch.cuda.is_available(),
+    activation_checkpointing=torch.cuda.is_available(),
     logging_steps=1,
     report_to="none",
 )
