@@ -3,6 +3,7 @@
 python recipes/04_template_of_a_base.py --data train.jsonl --out runs/mine
 """
 
+# Before transformers 5.23 `activation_checkpointing` is called `gradient_checkpointing`.
 from argparse import ArgumentParser
 
 import torch

@@ -3,6 +3,7 @@
 python recipes/05_loss_masks.py --data train.jsonl --out runs/mine --loss answers
 """
 
+# Before transformers 5.23 `activation_checkpointing` is called `gradient_checkpointing`.
 from argparse import ArgumentParser
 
 import torch

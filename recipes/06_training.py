@@ -3,6 +3,7 @@
 python recipes/06_training.py --data train.jsonl --out runs/mine    (again: it goes on)
 """
 
+# Before transformers 5.23 `activation_checkpointing` is called `gradient_checkpointing`.
 import json
 from argparse import ArgumentParser
 from pathlib import Path

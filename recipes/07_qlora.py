@@ -1,7 +1,9 @@
 """QLoRA: train adapters beside a base in 4 bits, merge them into 16 bits, ask the merged model.
 
-python recipes/07_qlora.py --data train.jsonl --out runs/mine"""
+python recipes/07_qlora.py --data train.jsonl --out runs/mine
+"""
 
+# Before transformers 5.23 `activation_checkpointing` is called `gradient_checkpointing`.
 import json
 from argparse import ArgumentParser
 

@@ -1,7 +1,9 @@
 """Mix general examples into those of a task, train adapters, measure old skills before and after.
 
-python recipes/08_replay.py --data task.jsonl --general general.jsonl --old old.jsonl --out mine"""
+python recipes/08_replay.py --data task.jsonl --general general.jsonl --old old.jsonl --out mine
+"""
 
+# Before transformers 5.23 `activation_checkpointing` is called `gradient_checkpointing`.
 import json
 from argparse import ArgumentParser
 
