@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,13 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
     around = _around(executed.stem, known)
     body, _ = HTMLExporter(**hidden).from_notebook_node(notebook, resources={"around": around})
     heads = re.findall(r'<h2 id="([^"]*)">(.*?)<a class="anchor-link"', body, re.DOTALL)
-    lines = (
-        f'<li><a href="#{place}">{re.sub("<[^>]*>", "", text)}</a></li>' for place, text in heads
+    heads = [(place, re.sub("<[^>]*>", "", text)) for place, text in heads]
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    own = {re.sub(r"\W", "", title) for title in re.findall("^## (.*)", prose, re.MULTILINE)}
+    lines = (  # of the lesson, not of a report that a cell shows
+        f'<li><a href="#{place}">{text}</a></li>'
+        for place, text in heads
+        if re.sub(r"\W", "", unescape(text)) in own
     )
     body = body.replace("<!--contents-->", f"<ol>{''.join(lines)}</ol>")
     body = re.sub(

@@ -54,7 +54,7 @@ ARTICLES = {
     "U": "What is Supervised Fine-Tuning (SFT)",
     "G": "Supervised Fine-Tuning (SFT) for LLMs",
     "L": "Supervised Fine Tuning: Enhancing Your LLM Accuracy",
-    "V": "Supervised Fine-Tuning (SFT): The base model problem",
+    "V": "Supervised Fine-Tuning (SFT)",
 }
 """Letter of a claim's source -> title of the article."""
 

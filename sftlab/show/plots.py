@@ -199,7 +199,9 @@ def plot_shares(
     percent_axis(ax.xaxis)
     ax.set_xlim(0, 1.01)
     name_rows(ax, rows)
-    columns = min(4, len(colours)) if len(colours) > 1 else 0
+    # A row of the legend holds some 72 characters, 5 of them before each name.
+    fitting = max(1, 72 // (max(map(len, colours)) + 5))
+    columns = min(4, len(colours), fitting) if len(colours) > 1 else 0
     x = f"{axis} (line: 95% interval{seeds})"
     return finish(ax, title, alt, x=x, legend=columns, colours=colours)
 
