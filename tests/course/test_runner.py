@@ -285,3 +285,15 @@ def test_claims_of_a_run_are_gathered_told_and_shown(tmp_path, monkeypatch, capf
     assert "first expected: supported" in index
     assert re.search(r'id="B6".*\+20 points<br>.*\+18 to \+22.*supported', index, re.DOTALL)
     assert '<a href="01_base_model_problem.html">01</a>' in index
+
+
+def test_the_contents_of_a_page_are_the_lesson_s_headings(tmp_path):
+    cells = [nbformat.v4.new_markdown_cell("## 1. One `x` & two"), nbformat.v4.new_code_cell()]
+    shown = nbformat.v4.new_output("display_data", {"text/markdown": "## A report's"})
+    cells[1].outputs = [shown]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_a.ipynb")
+    page = write_page(tmp_path / "00_a.ipynb", "A", folder=tmp_path, known=()).read_text("utf-8")
+    assert ">A report's<" in page
+    contents = page.partition('<ol><li><a href="#')[2].partition("</ol>")[0]
+    assert "One x &amp; two" in contents
+    assert "report" not in contents

@@ -82,6 +82,13 @@ def test_a_name_has_one_colour_in_every_figure(share):
     assert len({bar.get_facecolor() for bar in ax.patches}) == len(meant), "none twice in a figure"
 
 
+def test_a_legend_of_long_names_stays_inside_its_figure(share):
+    names = [f"batches of 32, {n} epochs of all" for n in range(4)]
+    figure = plot_shares({"row": dict.fromkeys(names, share(5))}, title="T").figure
+    figure.canvas.draw()
+    assert figure.axes[0].get_legend().get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_reactions_add_up():
     frame = pd.DataFrame({"reaction": ["answered"] * 3 + ["continued"]})
     picture = plot_reactions({"base": frame}, title="What")
