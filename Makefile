@@ -57,7 +57,7 @@ $(PY):
 # The stamp is written last, so a failed installation is tried again by the next make.
 $(COURSE): $(PINS) | $(PY)
 	@echo "Installing the course into $(VENV) (a few minutes, the first time only)"
-	@$(INSTALL) -e '.[lab]' -c constraints.txt $(PIP_ARGS)
+	@$(INSTALL) -e '.[lab,serve]' -c constraints.txt $(PIP_ARGS)
 	@$(WARM)
 	@touch $@
 

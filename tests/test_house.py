@@ -19,7 +19,7 @@ if not (ROOT / "pyproject.toml").is_file():
 
 # In the order in which data flows: a room imports only rooms before it.
 ORDER = "paths quiet integrity machine world profiles models data chat measure planner train"
-RANK = {room: rank for rank, room in enumerate(f"{ORDER} sweeps course show cli".split())}
+RANK = {room: rank for rank, room in enumerate(f"{ORDER} ship sweeps course show cli".split())}
 DRAWING = {"matplotlib", "IPython", "ipywidgets"}
 LARGEST = 16 * 2**20
 PACKAGE = ROOT / "sftlab"
@@ -122,11 +122,11 @@ def lines_in(folder):
     return sum(len(file.read_text("utf-8").splitlines()) for file in folder.rglob("*.py"))
 
 
-MOST_LINES = {"sftlab": 16_800, "tests": 13_700}
+MOST_LINES = {"sftlab": 18_900, "tests": 14_700}
 """Lower them with each cut. Lessons 00 to 09 have 14,500 lines; the rest is of what comes after:
 merging, a second stage, tools and reasoning (1,250), and what others' files, templates and models
 may do: hashes of runs, limits of renders and rows, whole checkpoints (1,050; fuzzers and tests of
-them 1,450)."""
+them 1,450). Lessons 10 and 11 may add 2,100: shipping, its server, and measures of safety."""
 
 
 @pytest.mark.parametrize("folder", MOST_LINES)

@@ -1,0 +1,5 @@
+"""What is done with a run that is good enough: its contract, its release, its server."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={})
