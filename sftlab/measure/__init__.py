@@ -34,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "text_loss",
             "token_losses",
         ],
+        "safety": ["outcome", "probe_prefill", "probe_requests"],
         "probes": [
             "ANSWERED",
             "CONTINUED",

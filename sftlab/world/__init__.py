@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "examples": [*_COUNTRIES, *_OTHERS],
         "facts": ["Country", "RELATIONS", "countries", "country", "functions", "turns"],
         "grammar": ["QUESTIONS"],
+        "requests": ["split_requests"],
         "pretrain": ["EARLY", "RECIPES", "RESERVED", "train_all", "train_tokenizer"],
     },
 )
