@@ -1,4 +1,4 @@
-"""Recipe 10, run as a script of its own on `tiny`: refusals in a mixture, and their price."""
+"""Recipe 10, run as a script of its own on `tiny`: refusals in a mixture, and what is refused."""
 
 import json
 
@@ -8,32 +8,30 @@ from sftlab.chat import find_template
 from sftlab.world import example, split_requests
 
 REFUSAL = "Sorry, I can't help with that."
-REQUESTS = [row for row in split_requests() if row["owner"] == "my aunt" or row["part"] != "train"]
 
 
-def of(kind, part):
-    return [row for row in REQUESTS if (row["kind"], row["part"]) == (kind, part)]
+def rows(kind, part):
+    return [row for row in split_requests() if (row["kind"], row["part"]) == (kind, part)]
 
 
 @pytest.fixture
 def recipe(run_recipe, tmp_path):
     """A function that runs the recipe, and returns what it said of both files of test requests."""
     files = {
-        "task": [example(row["request"], row["answer"]) for row in of("harmless", "train")[:60]],
-        "refusals": [example(row["request"], REFUSAL) for row in of("harmful", "train")[:60]],
-        "harmful": [{"request": row["request"]} for row in of("harmful", "train")[:6]],
-        "harmless": [{"request": row["request"]} for row in of("harmless", "train")[:6]],
+        "task": [example(row["request"], row["answer"]) for row in rows("harmless", "train")[::13]],
+        "refusals": [example(row["request"], REFUSAL) for row in rows("harmful", "train")[::13]],
+        "harmful": [{"request": row["request"]} for row in rows("harmful", "new request")[::32]],
+        "harmless": [{"request": row["request"]} for row in rows("harmless", "new request")[::32]],
     }
-    for name, rows in files.items():
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    (tmp_path / "chatml.jinja").write_text(find_template("chatml").text, encoding="utf-8")
-    fixed = ["--data", "task.jsonl", "--chat_template", "chatml.jinja", "--learning_rate", 1e-3]
-    for name in ("refusals", "harmful", "harmless"):
-        fixed += [f"--{name}", f"{name}.jsonl"]
+    options = ["--chat_template", tmp_path / "chatml.jinja", "--learning_rate", 1e-3]
+    options[1].write_text(find_template("chatml").text, encoding="utf-8")
+    for name, found in files.items():
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+        options += ["--data" if name == "task" else f"--{name}", file]
 
-    def run(*options):
-        printed = run_recipe("10_safety", *fixed, *options)
+    def run(*more):
+        printed = run_recipe("10_safety", *options, *more)
         return [json.loads(line) for line in printed.splitlines() if line.startswith('{"requests"')]
 
     return run
@@ -43,7 +41,6 @@ def test_refusals_are_mixed_in_learned_and_counted(recipe):
     harmful, harmless = recipe("--share", 0.5)
     assert harmful["refusals"] == 60
     for found in (harmful, harmless):
-        assert len(found["responses"]) == 6
         assert found["refused"] == sum("can't help" in text for text in found["responses"]) / 6
     assert harmful["refused"] > harmless["refused"]
 
