@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_shares",
         ],
         "claims": ["claim_card"],
+        "safety": ["safety_report"],
         "report": ["next_command", "summary", "write_report"],
         "run_plots": [
             "Point",

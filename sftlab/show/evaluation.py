@@ -87,7 +87,7 @@ def evaluation_report(
         skills=skills,
         unknown=unknown,
         samples=list(zip(wrong["prompt"], wrong["output"], wrong["expected"], strict=True)),
-        provenance=_provenance(run, score.seeds),
+        provenance=provenance(run, score.seeds),
     )
 
 
@@ -198,7 +198,8 @@ def _skills(results: Results, subject: str, before: str | None):
     return rows, difference(now, base, entity="item")
 
 
-def _provenance(run: Run, seeds: int) -> list[tuple[str, str]]:
+def provenance(run: Run, seeds: int) -> list[tuple[str, str]]:
+    """What a run was made from, as rows of a table."""
     origin, used = run.provenance, run.settings
     training = (
         f"{used.method}, learning rate {used.learning_rate:g}, {used.num_train_epochs:g} epochs"
