@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "contract": [
             "CONTRACT",
+            "FIXTURES",
             "contract_changes",
             "contract_id",
             "find_system_prompt",

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftlab.quiet import extra
+from sftlab.machine import import_extra
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ def write_gguf(run: "Run", file: str | Path, type: str = "f16") -> Path:
 
     Raises GgufError: adapters, another architecture or tokenizer, or an unknown type.
     """
-    gguf = extra("gguf")
+    gguf = import_extra("gguf")
     if type not in TYPES:
         raise GgufError(f"type is {type!r}; choose one of {', '.join(TYPES)}")
     config, tokenizer = run.model.config, run.tokenizer
