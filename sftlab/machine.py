@@ -5,13 +5,30 @@ import sys
 import time
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TextIO
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what a container may take."""
 SMALL = 20_000_000
 """Weights up to which one thread is the better choice (see `choose_threads`)."""
+
+
+class MissingExtra(ValueError):
+    """A library that the core does without is not installed; the message has the command."""
+
+
+def import_extra(library: str, *, extra: str = "serve") -> ModuleType:
+    """A library of one of the lab's extras, imported."""
+    try:
+        return import_module(library)
+    except ImportError as error:
+        raise MissingExtra(
+            f"{library} is not installed ({error}); get it with the extra: "
+            f'pip install "sftlab[{extra}]"'
+        ) from error
 
 
 def pick_device() -> str:

@@ -5,6 +5,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "contract": [
+            "CONTRACT",
+            "FIXTURES",
+            "contract_changes",
+            "contract_id",
+            "find_system_prompt",
+            "make_contract",
+        ],
         "doctor": ["Diagnosis", "Finding", "examine"],
         "masking": ["IGNORED", "MaskError", "label_rows", "labels"],
         "missing": ["Missing"],

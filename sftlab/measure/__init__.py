@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "likelihood": [
             "probe_choices",
             "probe_forced",
+            "row_logits",
             "text_loss",
             "token_losses",
         ],

@@ -2,4 +2,11 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "gate": ["BOUNDS", "Gate", "Question", "along", "free_texts", "gate"],
+        "gguf_file": ["GgufError", "TYPES", "interleave", "write_gguf"],
+        "runtimes": ["LlamaCpp", "PRECISIONS", "Transformers", "convert"],
+    },
+)

@@ -30,6 +30,7 @@ from sftlab.chat import (
     FAMILIES,
     IGNORED,
     control_tokens,
+    find_system_prompt,
     find_template,
     installed_templates,
     setup_chat_template,
@@ -259,6 +260,7 @@ def _provenance(
         "on_adapters": (folder / ADAPTERS).is_file(),  # whether the base is a run of adapters
         "data": data_hash(examples),
         "validation": None if held_out is None else data_hash(held_out),
+        "system_prompt": find_system_prompt(examples) if examples else {},
         "added_tokens": list(added),
         "device": pick_device(),
         "packages": {"sftlab": __version__, **packages},

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +13,9 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sftlab.chat import find_template
+from sftlab.chat import CONTRACT, contract_changes, find_template, make_contract
 from sftlab.data import Message
-from sftlab.integrity import RECORD, changes, hash_files, sealed
+from sftlab.integrity import CHANGED, RECORD, changes, file_hash, hash_files, sealed
 from sftlab.machine import pick_device
 from sftlab.measure import generate, read_meter
 from sftlab.models import add_adapters, first_line, load_tokenizer, load_weights
@@ -28,6 +28,7 @@ from sftlab.train.settings import Settings
 
 _RECORD = "seconds tokens provenance history validation kept_epoch trained weights".split()
 METER = "meter.parquet"
+HELD = (".safetensors", "tokenizer.json")  # what a contract has the hashes of
 DTYPES = ("float32", "bfloat16", "float16")  # of a merged model's weights
 MARKS = ("<think>", "</think>", "<tool_call>", "</tool_call>")  # in some vocabularies special
 
@@ -178,7 +179,24 @@ class Run:
         _add_older_names(folder)
         if self._meter is not None:
             self._meter.to_parquet(folder / METER)
-        write_atomically(folder / RECORD, sealed({**record, "files": hash_files(folder)}))
+        (folder / CONTRACT).unlink(missing_ok=True)  # of an interrupted write
+        files = hash_files(folder)
+        contract = json.dumps(self.contract(files), indent=1, ensure_ascii=False)
+        write_atomically(folder / CONTRACT, contract + "\n")
+        files[CONTRACT] = file_hash(folder / CONTRACT)
+        write_atomically(folder / RECORD, sealed({**record, "files": files}))
+
+    def contract(self, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What must stay the same when this run is served, as `sftlab.chat.make_contract` has it;
+        `files` are the hashes of a folder's, of which it keeps those of `HELD`."""
+        held = {name: one for name, one in (files or {}).items() if name.endswith(HELD)}
+        return make_contract(
+            self.tokenizer,
+            self.model.generation_config,
+            template=self.settings.template,
+            system_prompt=self.provenance.get("system_prompt"),
+            files=held,
+        )
 
 
 def _add_older_names(folder: Path) -> None:
@@ -210,8 +228,9 @@ def load_run(
     trained beside rounded weights, those of `tiny` move by 6% and 1%: measure such a run again.
 
     A RunError refuses a run of which a file is not as it was saved, and so its base, unless
-    `verify` is False: this tells damage and changes, and is no signature. Code that a folder brings
-    or names is never run.
+    `verify` is False: this tells damage and changes, and is no signature. Nor is a run opened that
+    doesn't keep its contract: whose prompts, tokens or stop ids are not those that were saved, be
+    it by another version of a library. Code that a folder brings or names is never run.
     """
     folder = Path(folder)
     if verify and (said := changes(folder)):
@@ -256,4 +275,19 @@ def load_run(
         source = profile.name if Path(profile.source).is_absolute() else profile.source
         described = asdict(profile) | {"source": source}  # it needs its base no more
         fields["provenance"] |= {"profile": described, "merged": True}
-    return Run(model=model.eval(), tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
+    run = Run(model=model.eval(), tokenizer=tokenizer, settings=settings, _meter=meter, **fields)
+    if verify and (said := _broken(folder, run, record.get("files", {}))):
+        raise RunError(f"{folder} doesn't keep its contract: {said}; {CHANGED}")
+    return run
+
+
+def _broken(folder: Path, run: Run, files: Mapping[str, str]) -> str:
+    """What of the contract that was saved with a run it doesn't keep; older runs have none."""
+    file = folder / CONTRACT
+    if not file.is_file():
+        return ""
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))
+        return contract_changes(recorded, run.contract(files))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{CONTRACT} can't be read ({first_line(error)})"

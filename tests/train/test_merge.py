@@ -24,7 +24,7 @@ TEMPLATE = (
 HOW = {"num_train_epochs": 4, "learning_rate": 1e-2, "template": TEMPLATE}
 IDS = (5, 6, 2048, 9)  # 2048 is the added token
 PARTS = {"config.json", "generation_config.json", "model.safetensors", "chat_template.jinja"}
-PARTS |= {"tokenizer.json", "tokenizer_config.json", "run.json"}
+PARTS |= {"tokenizer.json", "tokenizer_config.json", "run.json", "contract.json"}
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])

@@ -1,0 +1,217 @@
+"""The gate: a converted model is released only if it does what the trained one did.
+
+Accuracy can't tell. Between two files of one model it moves by less than it moves between seeds,
+while answers change. What is compared, from the cheapest and sharpest to the dearest:
+
+    prompts     the same text and ids of every question     a template or a tokenizer differs
+    texts       the same ids of 1,000 texts                 the same, where no question goes
+    difference  of log-probabilities along the answers      weights, RoPE, norms, quantisation
+    flips       another token, though no near-tie           the same, seen in what is written
+    stops       generation ends at the contract's ids       answers that run on
+    contract    the contract's own prompts                  a change since the training
+    score       an equivalence test on known answers        what remains
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sftlab.chat import contract_changes
+from sftlab.data import normalise
+from sftlab.measure import difference, equivalent, is_right, percent
+from sftlab.ship.runtimes import Answer, Runtime, Transformers
+from sftlab.world import documents
+
+if TYPE_CHECKING:
+    from sftlab.data import Message
+
+BOUNDS = {
+    "f32": 0.02,
+    "f16": 0.05,
+    "bf16": 0.2,
+    "int8": 0.3,
+    "q8_0": 0.3,
+    "nf4": 2.5,
+    "q4_0": 2.5,
+}
+"""Of the largest difference of log-probabilities along the answers, in nats, by precision."""
+GATE_SEED = 9_000_000  # of documents that no lesson draws
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a gate asks: a conversation that waits for its answer."""
+
+    messages: "Sequence[Message]"
+    answers: tuple[str, ...] = ()  # right ones; without any, nothing is said about accuracy
+    entity: str = ""  # what it is about: questions about one thing are no independent evidence
+
+    def right(self, text: str) -> bool:
+        """Whether a text is one of the answers, or its first line holds one as whole words."""
+        same = normalise(text) in map(normalise, self.answers)
+        return same or is_right(text, self.answers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What the checks found. `passed` is None in a row that could not be measured."""
+
+    candidate: str
+    table: pd.DataFrame  # check, measured, bound, passed
+    places: pd.DataFrame  # one row a place of an answer: see `along`
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the checks that failed."""
+        return [row.check for row in self.table.itertuples() if row.passed is False]
+
+    @property
+    def verdict(self) -> str:
+        """One line: whether it may be released, or which checks say no."""
+        rows = {row.check: row for row in self.table.itertuples()}
+        if self.passed:
+            open_ = [name for name, row in rows.items() if row.passed is None]
+            left = f"; {NOT_MEASURED}: {', '.join(open_)}" if open_ else ""
+            return f"{self.candidate} passes the gate{left}"
+        said = [f"{one}: {rows[one].measured} (allowed: {rows[one].bound})" for one in self.failed]
+        return f"{self.candidate} is refused by the gate: {'; '.join(said)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        rows = self.table.astype(object).to_dict("records")
+        return {"candidate": self.candidate, "passed": self.passed, "checks": rows}
+
+
+def along(reference: Sequence[Answer], candidate: Sequence[Answer]) -> pd.DataFrame:
+    """Greedy answers of two runtimes, compared at each place up to the first at which they part:
+    behind it their prompts differ, and nothing can be compared.
+
+        reference  Par is <end>      answer  place  token  other  difference  gap
+        candidate  Par th ...             0      0   Par    Par        0.001  4.1
+                                          0      1   is     th         0.300  0.2   a flip
+
+    `difference` is that of the log-probability of the reference's token (nats), `gap` by how much
+    it leads the reference's second choice. A flip is a near-tie where the differences can explain
+    it: two tokens that each move by d change places only if their gap is 2d or less.
+    """
+    rows = []
+    for n, (ours, theirs) in enumerate(zip(reference, candidate, strict=True)):
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+            moved = abs(one.logprob(one.token) - other.logprob(one.token))
+            rows.append((n, place, one.token, other.token, moved, one.gap()))
+            if one.token != other.token:
+                break
+    names = ["answer", "place", "token", "other", "difference", "gap"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def gate(
+    reference: Transformers,
+    candidate: Runtime,
+    questions: Sequence[Question],
+    *,
+    kind: str,
+    contract: Mapping[str, Any] | None = None,
+    texts: Sequence[str] | None = None,
+    margin: float = 0.05,
+    max_new_tokens: int = 24,
+) -> Gate:
+    """Compare a candidate with the model that was trained and measured.
+
+    Args:
+        kind: precision of the candidate's weights, one of `BOUNDS`.
+        contract: what was recorded at training; by default the reference's own.
+        texts: to tokenise; `free_texts()` by default.
+        margin: what accuracy may differ by, shown by an equivalence test (0.05 is 5 points).
+    """
+    if kind not in BOUNDS:
+        raise ValueError(f"kind is {kind!r}; choose one of {', '.join(BOUNDS)}")
+    if not questions:
+        raise ValueError("there are no questions; give some of the task (--questions FILE)")
+    contract = contract or reference.contract()
+    texts = free_texts() if texts is None else texts
+    asked = [reference.prompt(one.messages) for one in questions]
+    prompts = [ids for _, ids in asked]
+    answers = [one.follow(prompts, max_new_tokens=max_new_tokens) for one in (reference, candidate)]
+    places, bound = along(*answers), BOUNDS[kind]
+    flips = places[places["token"] != places["other"]]
+    far = flips[flips["gap"] > 2 * bound]
+    largest = places["difference"].max()
+    apart = sum(
+        candidate.prompt(one.messages) != was for one, was in zip(questions, asked, strict=True)
+    )
+    other = sum(reference.text_ids(text) != candidate.text_ids(text) for text in texts)
+    stops = contract["stop_ids"]
+    missed = [token for token in stops if not candidate.stops_at(token)]
+    changed = contract_changes(contract, candidate.contract())
+    ties = f"{len(far)} of {len(questions):,} answers, and {len(flips) - len(far)} at near-ties"
+    rows = [
+        ("prompts", f"{apart} of {len(asked):,} differ", "0", apart == 0),
+        ("texts", f"{other} of {len(texts):,} tokenised otherwise", "0", other == 0),
+        ("difference", f"{largest:.3g} nats", f"{bound:g} nats", bool(largest <= bound)),
+        ("flips", ties, f"0 where the gap is over {2 * bound:g} nats", len(far) == 0),
+        ("stops", f"runs over {missed}" if missed else f"at {stops}", f"at {stops}", not missed),
+        ("contract", changed or "kept", "kept", not changed),
+        _score(reference, answers, questions, margin),
+    ]
+    table = pd.DataFrame(rows, columns=["check", "measured", "bound", "passed"]).astype(object)
+    return Gate(candidate=candidate.name, table=table, places=places)
+
+
+def _score(
+    reference: Transformers,
+    answers: Sequence[list[Answer]],
+    questions: Sequence[Question],
+    margin: float,
+) -> tuple[str, str, str, bool | None]:
+    """The row about accuracy. Nothing is said without known answers, or where none is right."""
+    name, bound = "score", f"equal within {100 * margin:g} points"
+    known = [n for n, one in enumerate(questions) if one.answers]
+    frames = []
+    for given in answers:
+        texts = reference.texts([given[n] for n in known])
+        right = [questions[n].right(text) for n, text in zip(known, texts, strict=True)]
+        entities = [questions[n].entity or str(n) for n in known]
+        frames.append(pd.DataFrame({"right": right, "entity": entities}))
+    if len({*frames[0]["entity"]}) < 2 or not frames[0]["right"].any():
+        why = "no answer of the reference is right" if known else "no known answers"
+        return name, f"{NOT_MEASURED}: {why}", bound, None
+    change = difference(frames[1], frames[0], entity="entity")
+    none = difference(frames[0], frames[0], entity="entity")
+    accuracy = " and ".join(percent(frame["right"].mean()) for frame in frames)
+    low, high = (f"{100 * end:+.1f}" for end in change.inner)
+    said = f"{accuracy} right, change {low} to {high} points"
+    if change.high >= 0 and not equivalent(none, margin):  # although nothing would have changed
+        said = f"{NOT_MEASURED}: {none.entities} subjects are too few; {said}"
+        return name, said, bound, None
+    return name, said, bound, equivalent(change, margin)
+
+
+def free_texts(count: int = 1000, *, seed: int = 0) -> list[str]:
+    """Texts to tokenise: four of five are pieces of the corpus's documents, prose and code, the
+    others are made of what tokenizers disagree about."""
+    return list(islice(_texts(Random(f"texts-{seed}"), seed), count))
+
+
+_ODD = [" ", "  ", "\n", "\n\n", "\t", "a", "The", "don't", "I'LL", "1", "2026", "3.14", "½", "é"]
+_ODD += ["Ünïcödé", "東京", "مرحبا", "नमस्ते", "🙂", "👩‍🔬", "\u00a0", "—", "...", "_x", "({[", "\\n"]
+_ODD += ["<|im_end|>", "<|im_start|>user\n", "https://a.b/c?d=1", "e\u0301", "\u200b", "\r\n"]
+
+
+def _texts(rng: Random, seed: int) -> Iterator[str]:
+    for number, document in enumerate(documents(seed=GATE_SEED + seed)):
+        if number % 5 == 4:
+            yield "".join(rng.choices(_ODD, k=rng.randint(2, 12)))
+        else:
+            start = rng.randrange(max(len(document) - 40, 1))
+            yield document[start : start + rng.randint(20, 200)]
