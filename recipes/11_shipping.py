@@ -1,0 +1,70 @@
+"""Train adapters, merge them, save, open the result again; no release where it answers otherwise.
+
+python recipes/11_shipping.py --data rows.jsonl --out release"""
+
+import json
+import sys
+from argparse import ArgumentParser
+from shutil import rmtree
+
+import torch
+from datasets import load_dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTConfig, SFTTrainer
+
+parser = ArgumentParser()
+parser.add_argument("--model", default="Qwen/Qwen3-0.6B-Base")
+parser.add_argument("--data", required=True, help='JSONL: a line is {"messages": [...]}')
+parser.add_argument("--out", required=True, help="a new folder")
+parser.add_argument("--chat_template", help="a .jinja file, for a base without a template")
+parser.add_argument("--dtype", default="float32", help="of the release: bfloat16 is half as large")
+parser.add_argument("--bound", type=float, default=0.02, help="nats; 0.2 for bfloat16")
+parser.add_argument("--max_steps", type=int, default=-1)
+options = parser.parse_args()
+
+rows = load_dataset("json", data_files=options.data, split="train").train_test_split(8, seed=0)
+settings = SFTConfig(
+    output_dir=f"{options.out}-training",
+    learning_rate=2e-4,
+    max_steps=options.max_steps,
+    assistant_only_loss=True,  # False by default!
+    chat_template_path=options.chat_template,
+    eos_token="<|im_end|>",  # what ends a turn in ChatML and in Qwen's template
+    bf16=torch.cuda.is_available(),
+    report_to="none",
+)
+adapters = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+base = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
+trainer = SFTTrainer(base, settings, train_dataset=rows["train"], peft_config=adapters)
+trainer.train()
+trained, tokenizer = trainer.model.eval().cpu(), trainer.processing_class
+
+
+@torch.no_grad()
+def answers(model, tokenizer, given=()):
+    """Of each held-out prompt: its ids, the trained model's greedy answer, log-probabilities."""
+    for n, row in enumerate(rows["test"]["messages"]):
+        text = tokenizer.apply_chat_template(row[:-1], add_generation_prompt=True, tokenize=False)
+        prompt = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        ids = given[n][1] if given else model.generate(prompt, max_new_tokens=32, do_sample=False)
+        found = model(ids).logits[0, prompt.shape[1] - 1 : -1].float().log_softmax(-1).cpu()
+        yield prompt.tolist(), ids, found
+
+
+before = list(answers(trained, tokenizer))
+merged = trained.merge_and_unload().to(getattr(torch, options.dtype))
+merged.save_pretrained(options.out)
+tokenizer.save_pretrained(options.out)
+served = AutoModelForCausalLM.from_pretrained(options.out, dtype="auto")
+after = list(answers(served.eval(), AutoTokenizer.from_pretrained(options.out), before))
+pairs = list(zip(before, after, strict=True))
+said = {
+    "same_ids": all(one[0] == two[0] for one, two in pairs),
+    "changed": sum(not torch.equal(a[2].argmax(-1), b[2].argmax(-1)) for a, b in pairs),
+    "difference": max((one[2] - two[2]).abs().max().item() for one, two in pairs),
+}
+print(json.dumps(said))
+if not said["same_ids"] or said["changed"] or said["difference"] > options.bound:
+    rmtree(options.out)
+    sys.exit("refused: it does not answer as the trained model does")
