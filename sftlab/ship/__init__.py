@@ -2,4 +2,18 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "generator": ["certain_text"],
+        "openai_api": ["ApiError"],
+        "server": [
+            "ServeError",
+            "contract_hash",
+            "create_app",
+            "listen",
+            "serve_on",
+            "serving",
+        ],
+    },
+)
