@@ -216,7 +216,7 @@ def serving(app: "FastAPI") -> Iterator[str]:
     address of the API: `http://127.0.0.1:41234/v1`."""
     server = _server(app)
     with listen("127.0.0.1", 0) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:
             yield "http://{}:{}/v1".format(*listening.getsockname())
