@@ -8,5 +8,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gate": ["BOUNDS", "Gate", "Question", "along", "free_texts", "gate"],
         "gguf_file": ["GgufError", "TYPES", "interleave", "write_gguf"],
         "runtimes": ["LlamaCpp", "PRECISIONS", "Transformers", "convert"],
+        "generator": ["certain_text"],
+        "openai_api": ["ApiError"],
+        "server": [
+            "ServeError",
+            "contract_hash",
+            "create_app",
+            "listen",
+            "serve_on",
+            "serving",
+        ],
     },
 )

@@ -1,0 +1,49 @@
+"""`sftlab serve`: a saved run behind OpenAI's chat API."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from sftlab.cli.app import command
+
+KEY = "SFTLAB_API_KEY"
+
+
+@command
+def serve(
+    run: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    name: str | None = None,
+    queue: int = 32,
+    api_key: bool = False,
+    changed: bool = False,
+) -> None:
+    import json
+
+    from sftlab.ship import ServeError, contract_hash, create_app, listen, serve_on
+    from sftlab.train import load_run
+
+    key = os.environ.get(KEY) if api_key else None
+    if api_key and not key:
+        raise ServeError(f"--api-key takes the key from the environment: set {KEY}")
+    opened = load_run(run, verify=not changed)
+    name = name or run.resolve().name
+    how = {"name": name, "contract": contract_hash(run), "api_key": key, "most_waiting": queue}
+    app = create_app(opened, **how)
+    with listen(host, port) as listening:
+        address = "http://{}:{}/v1".format(*listening.getsockname())
+        if host not in ("127.0.0.1", "localhost"):
+            who = "whoever has the key" if key else "with no key"
+            said = f"sftlab: {host} lets other machines in, {who}, and nothing is encrypted: put a "
+            said += "proxy with TLS before it" + ("" if key else f", or set {KEY} and --api-key")
+            print(said, file=sys.stderr)
+        asked = {"model": name, "messages": [{"role": "user", "content": "Hello"}]}
+        header = f" -H 'Authorization: Bearer '\"${KEY}\"" if key else ""
+        print(
+            f"{name} answers at {address}; Ctrl-C ends it. Try: curl {address}/chat/completions"
+            f"{header} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(asked))}",
+            flush=True,
+        )
+        serve_on(app, listening)
