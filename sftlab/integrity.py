@@ -19,7 +19,8 @@ ADAPTERS = "adapter_config.json"
 READ = {".json", ".jinja", ".safetensors", ".model", ".txt", ".py", ".bin", ".parquet"}
 """Endings of what libraries read of a folder, or would run: a report or notes may lie beside it."""
 PLACES = ("*", "additional_chat_templates/*", "custom_generate/*")
-OTHERS = {RECORD, "own_data.json"}  # the first has its own hash, the second is written earlier
+GATE = "gate.json"
+OTHERS = {RECORD, "own_data.json", GATE}  # its own hash; written earlier; written later
 PLAIN = (None, "eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")
 CHANGED = "copy it again from where it was saved, or allow changes of your own: --changed "
 CHANGED += "(verify=False of load_run and find_profile)"

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "gate": ["BOUNDS", "Gate", "Question", "along", "free_texts", "gate"],
         "gguf_file": ["GgufError", "TYPES", "interleave", "write_gguf"],
+        "release": ["FORMS", "GateError", "ReleaseError", "release", "release_questions"],
         "runtimes": ["LlamaCpp", "PRECISIONS", "Transformers", "convert"],
         "generator": ["certain_text"],
         "openai_api": ["ApiError"],

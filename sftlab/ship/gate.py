@@ -124,6 +124,7 @@ def gate(
     contract: Mapping[str, Any] | None = None,
     texts: Sequence[str] | None = None,
     margin: float = 0.05,
+    allowed: float | None = None,
     max_new_tokens: int = 24,
 ) -> Gate:
     """Compare a candidate with the model that was trained and measured.
@@ -132,6 +133,7 @@ def gate(
         kind: precision of the candidate's weights, one of `BOUNDS`.
         contract: what was recorded at training; by default the reference's own.
         texts: to tokenise; `free_texts()` by default.
+        allowed: the bound of differences in nats, where that of the kind is not meant.
         margin: what accuracy may differ by, shown by an equivalence test (0.05 is 5 points).
     """
     if kind not in BOUNDS:
@@ -143,7 +145,7 @@ def gate(
     asked = [reference.prompt(one.messages) for one in questions]
     prompts = [ids for _, ids in asked]
     answers = [one.follow(prompts, max_new_tokens=max_new_tokens) for one in (reference, candidate)]
-    places, bound = along(*answers), BOUNDS[kind]
+    places, bound = along(*answers), allowed or BOUNDS[kind]
     flips = places[places["token"] != places["other"]]
     far = flips[flips["gap"] > 2 * bound]
     largest = places["difference"].max()

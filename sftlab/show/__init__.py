@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "side_by_side",
             "start_lesson",
         ],
+        "checklist": ["run_checklist"],
         "diagrams": ["diagram"],
         "evaluation": ["ReportError", "evaluation_report"],
         "mask": ["show_mask"],
