@@ -159,13 +159,6 @@ def outscored(scores: Sequence[float], others: Sequence[float]) -> np.ndarray:
 
 def threshold(others: Sequence[float], false_alarms: float) -> float:
     """The lowest of the scores that at most this share of the others exceed: a detector that flags
-    what is above it has at most this false-positive rate on them.
-
-    ValueError: there are too few others for such a rate, 1% needs 100.
-    """
-    if len(others) * false_alarms < 1:
-        raise ValueError(
-            f"{len(others)} scores don't show a false-positive rate of {false_alarms:g}: give "
-            f"{math.ceil(1 / false_alarms)} or more"
-        )
+    what is above it has at most this false-positive rate on them. Of fewer than 1 / `false_alarms`
+    it is the highest, so none of them is flagged."""
     return float(np.quantile(others, 1 - false_alarms, method="higher"))
