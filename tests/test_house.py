@@ -122,11 +122,12 @@ def lines_in(folder):
     return sum(len(file.read_text("utf-8").splitlines()) for file in folder.rglob("*.py"))
 
 
-MOST_LINES = {"sftlab": 18_900, "tests": 14_700}
+MOST_LINES = {"sftlab": 19_300, "tests": 14_900}
 """Lower them with each cut. Lessons 00 to 09 have 14,500 lines; the rest is of what comes after:
 merging, a second stage, tools and reasoning (1,250), and what others' files, templates and models
 may do: hashes of runs, limits of renders and rows, whole checkpoints (1,050; fuzzers and tests of
-them 1,450). Lessons 10 and 11 may add 2,100: shipping, its server, and measures of safety."""
+them 1,450). Lessons 10 and 11 add 2,450: contract, gate,
+GGUF, server, checklist, safety report and measures of memorization."""
 
 
 @pytest.mark.parametrize("folder", MOST_LINES)
