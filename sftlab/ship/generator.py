@@ -35,10 +35,11 @@ def certain_text(text: str, stop: Sequence[str] = (), *, ended: bool) -> tuple[s
 
     A character of several bytes may be spread over tokens, and a stop string too. So a text that
     has not `ended` is sent without a character that is not yet whole, and without a tail with which
-    a stop string begins: of "Paris.\\nQ" with the stop string "\\nQ:" "Paris." is certain.
+    a stop string begins: of "Paris.\\nQ" with the stop string "\\nQ:" "Paris." is certain. Of several
+    stop strings the one that is complete first counts, and of those the longest.
     """
-    if found := [text.index(one) for one in stop if one in text]:
-        return text[: min(found)], True
+    if found := [(text.index(one) + len(one), -len(one)) for one in stop if one in text]:
+        return text[: sum(min(found))], True
     if ended:
         return text, False
     text = text.rstrip(_BROKEN)
