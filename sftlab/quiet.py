@@ -16,6 +16,8 @@ LOGGED = {
     "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward from kernels-community",
     # Each 8-bit layer says so at each evaluation; it is how 8-bit multiplication is defined.
     "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast from",
+    # A prompt that is longer than the model's context is counted and refused by name.
+    "transformers.tokenization_utils_base": "Token indices sequence length is longer than",
     # Of two checkpoints the older is found by its number instead, which is right.
     "transformers.trainer_utils": "mtime may not be reliable on this filesystem",
     # The best weights are read back: a head that is tied to the embeddings is in no checkpoint.

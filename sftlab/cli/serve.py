@@ -1,8 +1,10 @@
 """`sftlab serve`: a saved run behind OpenAI's chat API."""
 
+import json
 import os
 import shlex
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 from sftlab.cli.app import command
@@ -20,9 +22,7 @@ def serve(
     api_key: bool = False,
     changed: bool = False,
 ) -> None:
-    import json
-
-    from sftlab.ship import ServeError, contract_hash, create_app, listen, serve_on
+    from sftlab.ship import ServeError, address_of, contract_hash, create_app, listen, make_server
     from sftlab.train import load_run
 
     key = os.environ.get(KEY) if api_key else None
@@ -33,8 +33,8 @@ def serve(
     how = {"name": name, "contract": contract_hash(run), "api_key": key, "most_waiting": queue}
     app = create_app(opened, **how)
     with listen(host, port) as listening:
-        address = "http://{}:{}/v1".format(*listening.getsockname())
-        if host not in ("127.0.0.1", "localhost"):
+        address = address_of(listening)
+        if not ip_address(listening.getsockname()[0]).is_loopback:
             who = "whoever has the key" if key else "with no key"
             said = f"sftlab: {host} lets other machines in, {who}, and nothing is encrypted: put a "
             said += "proxy with TLS before it" + ("" if key else f", or set {KEY} and --api-key")
@@ -46,4 +46,4 @@ def serve(
             f"{header} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(asked))}",
             flush=True,
         )
-        serve_on(app, listening)
+        make_server(app).run(sockets=[listening])

@@ -13,10 +13,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "openai_api": ["ApiError"],
         "server": [
             "ServeError",
+            "address_of",
             "contract_hash",
             "create_app",
             "listen",
-            "serve_on",
+            "make_server",
             "serving",
         ],
     },

@@ -35,10 +35,11 @@ def certain_text(text: str, stop: Sequence[str] = (), *, ended: bool) -> tuple[s
 
     A character of several bytes may be spread over tokens, and a stop string too. So a text that
     has not `ended` is sent without a character that is not yet whole, and without a tail with which
-    a stop string begins: of "Paris.\\nQ" with the stop string "\\nQ:" "Paris." is certain.
+    a stop string begins: of "Paris.\\nQ" with the stop string "\\nQ:" "Paris." is certain. Of
+    several stop strings the first that is complete counts, and of those the longest.
     """
-    if found := [text.index(one) for one in stop if one in text]:
-        return text[: min(found)], True
+    if found := [(text.index(one) + len(one), -len(one)) for one in stop if one in text]:
+        return text[: sum(min(found))], True
     if ended:
         return text, False
     text = text.rstrip(_BROKEN)
@@ -74,6 +75,11 @@ class Answer(StoppingCriteria):
         self._ends = {stops} if isinstance(stops, int) else set(stops or ())
         self._sent, self._pieces, self._loop = 0, asyncio.Queue(), asyncio.get_running_loop()
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Tokens of the prompt, and of the answer with what ended it."""
+        return len(self.prompt), len(self.ids)
+
     def write(self) -> None:
         """Generate, in the generating thread: what `Run.answer` gives for the same settings."""
         model = self._run.model
@@ -106,15 +112,12 @@ class Answer(StoppingCriteria):
         if stopped or len(said) < len(self.ids):
             self.finish_reason = "stop"
         if len(text) > self._sent:
-            self._hand_over(text[self._sent :])
+            self.hand_over(text[self._sent :])
             self._sent = len(text)
         return stopped
 
-    def close(self, error: BaseException | None) -> None:
-        """Tell the reader that no more comes."""
-        self._hand_over(error)
-
-    def _hand_over(self, piece: str | BaseException | None) -> None:
+    def hand_over(self, piece: str | BaseException | None) -> None:
+        """Give the reader a piece, or the end: None, or the error that ended the writing."""
         with suppress(RuntimeError):  # the server has ended, and its loop is closed
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
 
@@ -207,4 +210,4 @@ class Generator:
         if error:
             _log.error("an answer failed", exc_info=error)
         self._finished(answer, error)
-        answer.close(error)
+        answer.hand_over(error)

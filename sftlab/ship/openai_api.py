@@ -120,16 +120,17 @@ def read_request(body: bytes) -> ChatRequest:
 
 
 class Reply:
-    """The JSON of one answer, whole or in chunks; both have the same id and time."""
+    """The JSON of one answer, whole or in chunks; all have the same id and time."""
 
     def __init__(self, model: str, contract: str) -> None:
         self._common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time())}
         self._common |= {"model": model, "system_fingerprint": f"fp_{contract[:12]}"}
 
-    def whole(self, text: str, finish_reason: str, usage: Mapping[str, int]) -> dict[str, Any]:
+    def whole(self, text: str, finish_reason: str, counts: tuple[int, int]) -> dict[str, Any]:
+        """`counts` are the tokens of the prompt, and of the answer with what ended it."""
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
-        said = {"object": "chat.completion", "choices": [choice], "usage": usage}
+        said = {"object": "chat.completion", "choices": [choice], "usage": _usage(*counts)}
         return self._common | said
 
     def chunk(self, delta: Mapping[str, str], finish_reason: str | None = None) -> str:
@@ -138,9 +139,9 @@ class Reply:
         said = {"object": "chat.completion.chunk", "choices": [choice]}
         return event(self._common | said)
 
-    def usage(self, usage: Mapping[str, int]) -> str:
+    def usage(self, counts: tuple[int, int]) -> str:
         """The event of `stream_options.include_usage`, which comes last and holds no text."""
-        said = {"object": "chat.completion.chunk", "choices": [], "usage": usage}
+        said = {"object": "chat.completion.chunk", "choices": [], "usage": _usage(*counts)}
         return event(self._common | said)
 
 
@@ -149,7 +150,6 @@ def event(data: Mapping[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
-def count_usage(prompt: int, completion: int) -> dict[str, int]:
-    """Tokens of a prompt, of an answer with what ended it, and of both."""
+def _usage(prompt: int, completion: int) -> dict[str, int]:
     counts = {"prompt_tokens": prompt, "completion_tokens": completion}
     return counts | {"total_tokens": prompt + completion}

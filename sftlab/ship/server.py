@@ -10,7 +10,6 @@ many at once.
 """
 
 import hmac
-import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -20,14 +19,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftlab.chat import CONTRACT, contract_id
+from sftlab.chat import CONTRACT
+from sftlab.integrity import file_hash
 from sftlab.ship.generator import Answer, Generator
 from sftlab.ship.metrics import Metrics
-from sftlab.ship.openai_api import ApiError, ChatRequest, Reply, count_usage, event, read_request
+from sftlab.ship.openai_api import ApiError, ChatRequest, Reply, event, read_request
 from sftlab.train import Run
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from uvicorn import Server
 
 HEADER = "X-Contract"
 _LIBRARIES = ("fastapi", "uvicorn", "prometheus_client")
@@ -43,7 +44,7 @@ def contract_hash(folder: str | Path) -> str:
     if not file.is_file():
         said = f"{folder} has no {CONTRACT}: an older version of the lab saved it, or it is no run;"
         raise ServeError(f"{said} open it with load_run and save it to a new folder")
-    return contract_id(json.loads(file.read_text(encoding="utf-8")))
+    return file_hash(file)
 
 
 def create_app(
@@ -125,8 +126,7 @@ def create_app(
                     break
         finally:
             generator.cancel(answer)
-        usage = count_usage(len(answer.prompt), len(answer.ids))
-        return reply(replies.whole("".join(pieces), answer.finish_reason, usage))
+        return reply(replies.whole("".join(pieces), answer.finish_reason, answer.counts))
 
     def authorize(request: Request) -> None:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -161,7 +161,7 @@ def create_app(
             return
         yield replies.chunk({}, answer.finish_reason)
         if asked.stream_options.include_usage:
-            yield replies.usage(count_usage(len(answer.prompt), len(answer.ids)))
+            yield replies.usage(answer.counts)
         yield "data: [DONE]\n\n"
 
     class EventStream(StreamingResponse):
@@ -208,29 +208,31 @@ def listen(host: str, port: int) -> socket.socket:
         raise ServeError(said) from None
 
 
-def serve_on(app: "FastAPI", listening: socket.socket) -> None:
-    """Serve until Ctrl-C, or for as long as the process runs."""
-    _server(app).run(sockets=[listening])
+def address_of(listening: socket.socket) -> str:
+    """Where the API is: `http://127.0.0.1:41234/v1`."""
+    host, port, *_ = listening.getsockname()
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
-@contextmanager
-def serving(app: "FastAPI") -> Iterator[str]:
-    """Serve this machine in a thread for as long as the block runs, at a free port; gives the
-    address of the API: `http://127.0.0.1:41234/v1`."""
-    server = _server(app)
-    with listen("127.0.0.1", 0) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        try:
-            yield "http://{}:{}/v1".format(*listening.getsockname())
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-def _server(app: "FastAPI") -> Any:
+def make_server(app: "FastAPI") -> "Server":
+    """uvicorn's server, whose `run(sockets=[listen(host, port)])` ends with Ctrl-C."""
     import uvicorn
 
     # Answers that are still being written when it is to end have a second for it.
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     return uvicorn.Server(config)
+
+
+@contextmanager
+def serving(app: "FastAPI") -> Iterator[str]:
+    """Serve this machine in a thread for as long as the block runs, at a free port; gives the
+    address of the API."""
+    server = make_server(app)
+    with listen("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            yield address_of(listening)
+        finally:
+            server.should_exit = True
+            thread.join()
