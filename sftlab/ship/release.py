@@ -125,7 +125,8 @@ def release_questions(run: Run, folder: Path, *, file: Path | None = None) -> li
             if row["messages"][-1]["role"] == "assistant"
         ]
     else:
-        frame = probe_questions(lambda asked: [""] * len(asked), among=countries(split="held_out"))
+        known = [one for one in countries(split="held_out") if one.group != "unseen"]
+        frame = probe_questions(lambda asked: [""] * len(asked), among=known)
         found = [
             Question(
                 messages=[*first, {"role": "user", "content": row.prompt}],

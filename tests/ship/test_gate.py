@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from sftlab.ship import (
     BOUNDS,
+    Bounds,
     FORMS,
     TYPES,
     GateError,
@@ -105,15 +106,20 @@ def set_stops(model):
 
 
 @pytest.mark.parametrize(
-    ("change", "check"),
-    [(set_rope, "difference"), (set_epsilon, "difference"), (set_stops, "stops")],
+    "change",
+    [set_rope, set_epsilon],
 )
-def test_shuts_on_a_file_with_wrong_values(run, judged, tmp_path, change, check):
+def test_shuts_on_a_file_with_wrong_values(run, judged, tmp_path, change):
     broken = changed(run, change)
     found = judged(LlamaCpp(write_gguf(broken, tmp_path / "model.gguf", "f32")), "f32")
-    assert check in found.failed
-    assert check in found.verdict
-    assert "refused" in found.verdict
+    assert "difference" in found.failed
+    assert "refused by the gate: difference" in found.verdict
+
+
+def test_shuts_where_a_stop_id_is_lost(run, judged):
+    found = judged(Transformers(changed(run, set_stops)), "f32")
+    assert {"stops", "contract"} <= set(found.failed)
+    assert "runs over [3]" in found.verdict
 
 
 def test_shuts_on_another_template_and_another_vocabulary(run, judged):
@@ -190,7 +196,7 @@ def test_release_holds_what_a_server_needs(saved, tmp_path, questions, to, type)
 
 
 def test_nothing_is_written_when_the_gate_refuses(saved, tmp_path, questions, monkeypatch):
-    monkeypatch.setitem(BOUNDS, "q4_0", 1e-6)
+    monkeypatch.setitem(BOUNDS, "q4_0", Bounds(1e-6, 1e-6))
     with pytest.raises(GateError, match="refused by the gate: difference") as refusal:
         release(saved, tmp_path / "out", to="gguf", type="q4_0", questions=questions[:5])
     assert refusal.value.gate.failed[0] == "difference"
