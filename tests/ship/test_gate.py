@@ -11,9 +11,9 @@ from transformers import GenerationConfig
 
 from sftlab.ship import (
     BOUNDS,
-    Bounds,
     FORMS,
     TYPES,
+    Bounds,
     GateError,
     GgufError,
     LlamaCpp,

@@ -19,7 +19,7 @@ from sftlab.data import part_of, read
 from sftlab.integrity import GATE, file_hash
 from sftlab.measure import probe_questions
 from sftlab.paths import folder_written_atomically
-from sftlab.ship.gate import BOUNDS, Gate, Question, gate
+from sftlab.ship.gating import BOUNDS, Gate, Question, gate
 from sftlab.ship.gguf_file import TYPES, write_gguf
 from sftlab.ship.runtimes import LlamaCpp, Transformers, convert
 from sftlab.train import Run, load_run
