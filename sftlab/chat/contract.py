@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 CONTRACT = "contract.json"
+FORM = 1  # of the record; one of another form, which hashes otherwise, is not compared
 _ASKED = {"role": "user", "content": "Which of the two?"}
 FIXTURES: dict[str, list[dict[str, str]]] = {
     "one question": [{"role": "user", "content": "What is the capital of France?"}],
@@ -70,6 +71,7 @@ def make_contract(
             ids = None if text is None else tokenizer(text, add_special_tokens=False)["input_ids"]
             prompts[label] = {"text": text, "ids": ids}
     return {
+        "form": FORM,
         "prompts": prompts,
         "template": _sha256(tokenizer.chat_template),
         "template_named": template,
@@ -106,6 +108,8 @@ def contract_changes(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> s
     What is None or absent on a side is not compared: a run in memory has no files of weights.
     """
     said = []
+    if _differ(recorded, found, "form"):
+        return ""
     if changed := _prompts(recorded.get("prompts") or {}, found.get("prompts") or {}):
         said.append(changed)
     words = {

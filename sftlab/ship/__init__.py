@@ -5,9 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "gate": ["BOUNDS", "Gate", "Question", "along", "free_texts", "gate"],
+        "gating": ["BOUNDS", "Bounds", "Gate", "Question", "along", "free_texts", "gate"],
         "gguf_file": ["GgufError", "TYPES", "interleave", "write_gguf"],
-        "release": ["FORMS", "GateError", "ReleaseError", "release", "release_questions"],
+        "releasing": ["FORMS", "GateError", "ReleaseError", "release", "release_questions"],
         "runtimes": ["LlamaCpp", "PRECISIONS", "Transformers", "convert"],
         "generator": ["certain_text"],
         "openai_api": ["ApiError"],

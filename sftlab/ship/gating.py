@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -29,16 +29,34 @@ from sftlab.world import documents
 if TYPE_CHECKING:
     from sftlab.data import Message
 
+
+class Bounds(NamedTuple):
+    """What a conversion may change."""
+
+    largest: float  # log-probability of an answer's token at any place, nats
+    mean: float  # the same on average over all places
+    flips: float  # share of answers that change at a near-tie
+    margin: float = 0.05  # accuracy: 0.05 is 5 points
+
+
 BOUNDS = {
-    "f32": 0.02,
-    "f16": 0.05,
-    "bf16": 0.2,
-    "int8": 0.3,
-    "q8_0": 0.3,
-    "nf4": 2.5,
-    "q4_0": 2.5,
+    "f32": Bounds(0.02, 0.002, 0.02),
+    "f16": Bounds(0.1, 0.01, 0.03),
+    "bf16": Bounds(0.6, 0.03, 0.05),
+    "int8": Bounds(1.0, 0.05, 0.06),
+    "q8_0": Bounds(1.0, 0.05, 0.06),
+    "nf4": Bounds(6.0, 0.3, 0.25, 0.1),
+    "q4_0": Bounds(6.0, 0.3, 0.25, 0.1),
 }
-"""Of the largest difference of log-probabilities along the answers, in nats, by precision."""
+"""By precision.
+
+Measured on `tiny`, seeds 100 to 102, 160 questions, full and LoRA: the largest differences were
+0.007, 0.03, 0.24, 0.41, 0.26, 2.6 and 1.4 in this order, of which the next run may have twice, and
+0, 1, 1, 2, 1, 7 and 13% of the answers changed; 4 bits cost 2 points of accuracy. But of one run
+(LoRA, seed 102) q4_0 changed all answers at their end: another token than the end of turn came
+first, and they ran on, with the same accuracy. A file whose queries and keys are in the wrong order
+moves tokens by 9 nats and more, and the mean by over 1.
+"""
 GATE_SEED = 9_000_000  # of documents that no lesson draws
 NOT_MEASURED = "not measured"
 
@@ -101,8 +119,8 @@ def along(reference: Sequence[Answer], candidate: Sequence[Answer]) -> pd.DataFr
                                           0      1   is     th         0.300  0.2   a flip
 
     `difference` is that of the log-probability of the reference's token (nats), `gap` by how much
-    it leads the reference's second choice. A flip is a near-tie where the differences can explain
-    it: two tokens that each move by d change places only if their gap is 2d or less.
+    it leads the reference's second choice. Two tokens that each move by d change places only if
+    their gap is 2d or less: at a near-tie a flip says nothing about the file.
     """
     rows = []
     for n, (ours, theirs) in enumerate(zip(reference, candidate, strict=True)):
@@ -123,8 +141,7 @@ def gate(
     kind: str,
     contract: Mapping[str, Any] | None = None,
     texts: Sequence[str] | None = None,
-    margin: float = 0.05,
-    allowed: float | None = None,
+    allowed: Bounds | None = None,
     max_new_tokens: int = 24,
 ) -> Gate:
     """Compare a candidate with the model that was trained and measured.
@@ -133,8 +150,7 @@ def gate(
         kind: precision of the candidate's weights, one of `BOUNDS`.
         contract: what was recorded at training; by default the reference's own.
         texts: to tokenise; `free_texts()` by default.
-        allowed: the bound of differences in nats, where that of the kind is not meant.
-        margin: what accuracy may differ by, shown by an equivalence test (0.05 is 5 points).
+        allowed: other bounds than those of the kind.
     """
     if kind not in BOUNDS:
         raise ValueError(f"kind is {kind!r}; choose one of {', '.join(BOUNDS)}")
@@ -145,10 +161,10 @@ def gate(
     asked = [reference.prompt(one.messages) for one in questions]
     prompts = [ids for _, ids in asked]
     answers = [one.follow(prompts, max_new_tokens=max_new_tokens) for one in (reference, candidate)]
-    places, bound = along(*answers), allowed or BOUNDS[kind]
+    places, (bound, average, share, margin) = along(*answers), allowed or BOUNDS[kind]
     flips = places[places["token"] != places["other"]]
-    far = flips[flips["gap"] > 2 * bound]
-    largest = places["difference"].max()
+    far = flips[flips["gap"] > bound]
+    largest, usual = places["difference"].max(), places["difference"].mean()
     apart = sum(
         candidate.prompt(one.messages) != was for one, was in zip(questions, asked, strict=True)
     )
@@ -156,12 +172,20 @@ def gate(
     stops = contract["stop_ids"]
     missed = [token for token in stops if not candidate.stops_at(token)]
     changed = contract_changes(contract, candidate.contract())
-    ties = f"{len(far)} of {len(questions):,} answers, and {len(flips) - len(far)} at near-ties"
+    ties = len(flips) - len(far)
+    flipped = f"{len(far)} of {len(questions):,} answers, and {ties} at near-ties"
+    most = f"0 where it led by over {bound:g} nats, {share:.0%} in all"
+    few = not len(far) and ties <= share * len(questions)
     rows = [
         ("prompts", f"{apart} of {len(asked):,} differ", "0", apart == 0),
         ("texts", f"{other} of {len(texts):,} tokenised otherwise", "0", other == 0),
-        ("difference", f"{largest:.3g} nats", f"{bound:g} nats", bool(largest <= bound)),
-        ("flips", ties, f"0 where the gap is over {2 * bound:g} nats", len(far) == 0),
+        (
+            "difference",
+            f"largest {largest:.2g}, mean {usual:.2g} nats",
+            f"{bound:g} and {average:g}",
+            bool(largest <= bound and usual <= average),
+        ),
+        ("flips", flipped, most, few),
         ("stops", f"runs over {missed}" if missed else f"at {stops}", f"at {stops}", not missed),
         ("contract", changed or "kept", "kept", not changed),
         _score(reference, answers, questions, margin),

@@ -19,7 +19,7 @@ from sftlab.data import part_of, read
 from sftlab.integrity import GATE, file_hash
 from sftlab.measure import probe_questions
 from sftlab.paths import folder_written_atomically
-from sftlab.ship.gate import BOUNDS, Gate, Question, gate
+from sftlab.ship.gating import BOUNDS, Gate, Question, gate
 from sftlab.ship.gguf_file import TYPES, write_gguf
 from sftlab.ship.runtimes import LlamaCpp, Transformers, convert
 from sftlab.train import Run, load_run
@@ -125,7 +125,8 @@ def release_questions(run: Run, folder: Path, *, file: Path | None = None) -> li
             if row["messages"][-1]["role"] == "assistant"
         ]
     else:
-        frame = probe_questions(lambda asked: [""] * len(asked), among=countries(split="held_out"))
+        known = [one for one in countries(split="held_out") if one.group != "unseen"]
+        frame = probe_questions(lambda asked: [""] * len(asked), among=known)
         found = [
             Question(
                 messages=[*first, {"role": "user", "content": row.prompt}],
