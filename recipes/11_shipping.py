@@ -3,9 +3,8 @@
 python recipes/11_shipping.py --data rows.jsonl --out release"""
 
 import json
-import sys
+import shutil
 from argparse import ArgumentParser
-from shutil import rmtree
 
 import torch
 from datasets import load_dataset
@@ -16,10 +15,10 @@ from trl import SFTConfig, SFTTrainer
 parser = ArgumentParser()
 parser.add_argument("--model", default="Qwen/Qwen3-0.6B-Base")
 parser.add_argument("--data", required=True, help='JSONL: a line is {"messages": [...]}')
-parser.add_argument("--out", required=True, help="a new folder")
+parser.add_argument("--out", required=True)
 parser.add_argument("--chat_template", help="a .jinja file, for a base without a template")
 parser.add_argument("--dtype", default="float32", help="of the release: bfloat16 is half as large")
-parser.add_argument("--bound", type=float, default=0.02, help="nats; 0.2 for bfloat16")
+parser.add_argument("--bound", type=float, default=0.02, help="in nats; 0.2 for bfloat16")
 parser.add_argument("--max_steps", type=int, default=-1)
 options = parser.parse_args()
 
@@ -48,8 +47,8 @@ def answers(model, tokenizer, given=()):
         text = tokenizer.apply_chat_template(row[:-1], add_generation_prompt=True, tokenize=False)
         prompt = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         ids = given[n][1] if given else model.generate(prompt, max_new_tokens=32, do_sample=False)
-        found = model(ids).logits[0, prompt.shape[1] - 1 : -1].float().log_softmax(-1).cpu()
-        yield prompt.tolist(), ids, found
+        logits = model(ids).logits[0, prompt.shape[1] - 1 : -1]
+        yield prompt.tolist(), ids, logits.float().log_softmax(-1)
 
 
 before = list(answers(trained, tokenizer))
@@ -57,14 +56,14 @@ merged = trained.merge_and_unload().to(getattr(torch, options.dtype))
 merged.save_pretrained(options.out)
 tokenizer.save_pretrained(options.out)
 served = AutoModelForCausalLM.from_pretrained(options.out, dtype="auto")
-after = list(answers(served.eval(), AutoTokenizer.from_pretrained(options.out), before))
+after = answers(served.eval(), AutoTokenizer.from_pretrained(options.out), before)
 pairs = list(zip(before, after, strict=True))
 said = {
-    "same_ids": all(one[0] == two[0] for one, two in pairs),
+    "same_ids": all(a[0] == b[0] for a, b in pairs),
     "changed": sum(not torch.equal(a[2].argmax(-1), b[2].argmax(-1)) for a, b in pairs),
-    "difference": max((one[2] - two[2]).abs().max().item() for one, two in pairs),
+    "difference": max((a[2] - b[2]).abs().max().item() for a, b in pairs),
 }
 print(json.dumps(said))
 if not said["same_ids"] or said["changed"] or said["difference"] > options.bound:
-    rmtree(options.out)
-    sys.exit("refused: it does not answer as the trained model does")
+    shutil.rmtree(options.out)
+    raise SystemExit("refused: it does not answer as the trained model does")
