@@ -161,4 +161,4 @@ def threshold(others: Sequence[float], false_alarms: float) -> float:
     """The lowest of the scores that at most this share of the others exceed: a detector that flags
     what is above it has at most this false-positive rate on them. Of fewer than 1 / `false_alarms`
     it is the highest, so none of them is flagged."""
-    return float(np.quantile(others, 1 - false_alarms, method="higher"))
+    return float(np.quantile(others, 1 - false_alarms, method="inverted_cdf"))
