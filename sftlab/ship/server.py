@@ -68,7 +68,6 @@ def create_app(
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-    from starlette.exceptions import HTTPException
 
     headers = {HEADER: contract}
     reply = partial(JSONResponse, headers=headers)
@@ -180,8 +179,9 @@ def create_app(
         metrics.refused.labels(code=error.code).inc()
         return reply(error.body(), status_code=error.status, headers=headers | error.headers)
 
-    @app.exception_handler(HTTPException)
-    async def not_there(request: Request, error: HTTPException) -> Response:
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    async def not_there(request: Request, error: Any) -> Response:
         said = f"{request.method} {request.url.path[:200]}: {error.detail}"
         code = "not_found" if error.status_code == 404 else "method_not_allowed"
         return await refuse(request, ApiError(error.status_code, code, said))
