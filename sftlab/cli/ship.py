@@ -52,5 +52,5 @@ def checklist(run: Path, release: Path | None = None, out: Path | None = None) -
     file = out or run / "checklist.html"
     write_atomically(file, page.html)
     for part, item, state, evidence in page.boxes:
-        print(f"{part:12}{item:34}{state:14}{evidence}")
+        print(f"{part:12}{item:36}{state:14}{evidence}")
     print(f"page      {file}")

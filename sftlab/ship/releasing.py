@@ -100,10 +100,11 @@ def release(
         found = gate(Transformers(run), candidate, questions, kind=type, **how)
         if not found.passed:
             raise GateError(found)
-        serve = _serve(out, to, type)
+        serve = _serve(out, to, type, name=out.name)
+        inside = _serve(Path("."), to, type, name=out.name)  # no path of this machine
         record = {"to": to, "type": type, "questions": len(questions), **found.to_dict()}
         (scratch / GATE).write_text(_json(record), encoding="utf-8")
-        lines = [f"# {found.verdict}", *(f"{name}:\n\n    {line}" for name, line in serve.items())]
+        lines = [f"# {found.verdict}", *(f"{name}:\n\n    {line}" for name, line in inside.items())]
         (scratch / "README.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     return Release(folder=out, gate=found, serve=serve)
 
@@ -152,14 +153,14 @@ def _tokens(run: Run, questions: Sequence[Question]) -> int:
     return min(max(counts, default=16) * 3 // 2 + 8, MOST_TOKENS)
 
 
-def _serve(folder: Path, to: str, type: str) -> dict[str, str]:
+def _serve(folder: Path, to: str, type: str, *, name: str) -> dict[str, str]:
     """A command for each program that serves this form."""
     if to == "gguf":
         file = folder / f"model-{type}.gguf"
         return {
             "llama.cpp": f"llama-server --model {file} --jinja",
             "Ollama": f"echo 'FROM ./{file.name}' > {folder / 'Modelfile'} && "
-            f"ollama create {folder.name} -f {folder / 'Modelfile'}",
+            f"ollama create {name} -f {folder / 'Modelfile'}",
         }
     return {
         "the lab": f"sftlab serve {folder}",
