@@ -23,7 +23,7 @@ NOTEBOOKS = ROOT / "notebooks"
 if not NOTEBOOKS.is_dir():
     pytest.skip("the lessons are in a clone", allow_module_level=True)
 
-FIRST_HALF = [f"{n:02}" for n in range(12)]
+WRITTEN = [f"{n:02}" for n in range(12)]
 HEADING = re.compile(r"^(#{1,6}) +(.+?) *#*$", flags=re.M)
 FENCE = re.compile(r"^```[^\n]*\n.*?^```", flags=re.M | re.S)
 
@@ -97,7 +97,7 @@ class Lesson:
 
 LESSONS = [Lesson(path) for path in sorted(NOTEBOOKS.glob("[0-9A]*.ipynb"))]
 """The course and its appendices."""
-COURSE = [one for one in LESSONS if one.name[:2] in FIRST_HALF]
+COURSE = [one for one in LESSONS if one.name[:2] in WRITTEN]
 every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda one: one.name)
 course_lesson = pytest.mark.parametrize("lesson", COURSE, ids=lambda one: one.name)
 
