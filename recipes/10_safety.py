@@ -23,7 +23,7 @@ parser.add_argument("--harmful", required=True, help="JSONL of requests to refus
 parser.add_argument("--harmless", required=True, help="JSONL of requests to answer")
 parser.add_argument("--out", required=True)
 parser.add_argument("--share", type=float, default=0.1, help="of refusals in the mixture")
-parser.add_argument("--pattern", default="can't help", help="what your refusals hold, as a regex")
+parser.add_argument("--pattern", default="(?i)can['’]t help", help="regex of your refusals")
 parser.add_argument("--chat_template", help="a .jinja file, for a base without a template")
 parser.add_argument("--learning_rate", type=float, default=1e-5)
 parser.add_argument("--max_steps", type=int, default=-1)

@@ -32,3 +32,11 @@ def test_one_that_differs_is_refused_and_leaves_nothing(run_recipe, chatml, tmp_
     with pytest.raises(AssertionError, match="refused: it does not answer"):
         run_recipe("11_shipping", *short, "--bound", 1e-6)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_there_is_left_alone(run_recipe, chatml, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(AssertionError, match="File exists"):
+        run_recipe("11_shipping", "--chat_template", chatml)
+    assert (tmp_path / "out" / "mine.txt").read_text(encoding="utf-8") == "mine"
