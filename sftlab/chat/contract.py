@@ -1,10 +1,10 @@
 """What a served model must reproduce, as a record that travels with its weights.
 
 The hashes of files in run.json tell that a file changed. The contract tells what a change does, and
-is kept where no file is: when a library renders or tokenises the same files otherwise, or after a
+is kept where no file is: when a library renders or tokenizes the same files differently, or after a
 conversion to another format.
 
-    prompts        conversations, rendered and tokenised as the model was trained on them
+    prompts        conversations, rendered and tokenized as the model was trained on them
     template       SHA-256 of its text                  named by a setting: chatml
     vocabulary     SHA-256 of each token with its id
     special_ids    eos, bos, pad and the others
@@ -127,27 +127,20 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
 
 def _prompts(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The first prompt that differs, with its texts from where they part, and how many do."""
-    other = {name: one for name, one in found.items() if recorded.get(name, one) != one}
+    other = [name for name, one in found.items() if recorded.get(name, one) != one]
     if not other:
         return ""
-    name, now = next(iter(other.items()))
-    was, count = recorded[name], f"{len(other)} of {len(found)} test prompts differ"
+    name, count = other[0], f"{len(other)} of {len(found)} test prompts differ"
+    was, now = recorded[name], found[name]
     if None in (was["text"], now["text"]):
         verbs = ["refused" if one["text"] is None else "rendered" for one in (now, was)]
         return f"{count}: {name!r} is {verbs[0]} by the template, and was {verbs[1]}"
-    if was["text"] == now["text"]:
-        place = _part(was["ids"], now["ids"])
-        ids = [one["ids"][place : place + 4] for one in (now, was)]
-        return f"{count}: {name!r} has the token ids {ids[0]} at {place}, and had {ids[1]}"
-    place = max(_part(was["text"], now["text"]) - 8, 0)
-    texts = [one["text"][place : place + 32] for one in (now, was)]
-    return f"{count}: {name!r} is rendered as {texts[0]!r} at {place}, and was {texts[1]!r}"
-
-
-def _part(one: Any, other: Any) -> int:
-    """Where two sequences part."""
-    pairs = zip(one, other, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    key, word = ("ids", "tokenized") if was["text"] == now["text"] else ("text", "rendered")
+    pairs = enumerate(zip(was[key], now[key], strict=False))
+    shorter = min(len(was[key]), len(now[key]))
+    place = next((n for n, (one, other) in pairs if one != other), shorter)
+    parts = [one[key][place : place + 32] for one in (now, was)]
+    return f"{count}: {name!r} is {word} as {parts[0]!r} at {place}, and was {parts[1]!r}"
 
 
 def _values(name: str, was: Any, now: Any, *, shown: int = 60) -> list[str]:

@@ -25,6 +25,9 @@ def serve(
     from sftlab.ship import ServeError, address_of, contract_hash, create_app, listen, make_server
     from sftlab.train import load_run
 
+    if files := sorted(run.glob("*.gguf")):
+        said = f"{files[0]} is for llama.cpp or Ollama: llama-server --model "
+        raise ServeError(f"{said}{shlex.quote(str(files[0]))} --jinja")
     key = os.environ.get(KEY) if api_key else None
     if api_key and not key:
         raise ServeError(f"--api-key takes the key from the environment: set {KEY}")

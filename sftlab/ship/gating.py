@@ -5,7 +5,7 @@ while answers change. What is compared, from the cheapest and sharpest to the de
 
     prompts     the same text and ids of every question     a template or a tokenizer differs
     texts       the same ids of 1,000 texts                 the same, where no question goes
-    difference  of log-probabilities along the answers      weights, RoPE, norms, quantisation
+    difference  of log-probabilities along the answers      weights, RoPE, norms, quantization
     flips       another token, though no near-tie           the same, seen in what is written
     stops       generation ends at the contract's ids       answers that run on
     contract    the contract's own prompts                  a change since the training
@@ -35,7 +35,7 @@ class Bounds(NamedTuple):
 
     largest: float  # log-probability of an answer's token at any place, nats
     mean: float  # the same on average over all places
-    flips: float  # share of answers that change at a near-tie
+    flips: float  # share of answers that change at a near-tie; one always may
     margin: float = 0.05  # accuracy: 0.05 is 5 points
 
 
@@ -149,7 +149,7 @@ def gate(
     Args:
         kind: precision of the candidate's weights, one of `BOUNDS`.
         contract: what was recorded at training; by default the reference's own.
-        texts: to tokenise; `free_texts()` by default.
+        texts: to tokenize; `free_texts()` by default.
         allowed: other bounds than those of the kind.
     """
     if kind not in BOUNDS:
@@ -157,6 +157,7 @@ def gate(
     if not questions:
         raise ValueError("there are no questions; give some of the task (--questions FILE)")
     contract = contract or reference.contract()
+    stops = contract["stop_ids"]
     texts = free_texts() if texts is None else texts
     asked = [reference.prompt(one.messages) for one in questions]
     prompts = [ids for _, ids in asked]
@@ -169,23 +170,28 @@ def gate(
         candidate.prompt(one.messages) != was for one, was in zip(questions, asked, strict=True)
     )
     other = sum(reference.text_ids(text) != candidate.text_ids(text) for text in texts)
-    stops = contract["stop_ids"]
     missed = [token for token in stops if not candidate.stops_at(token)]
     changed = contract_changes(contract, candidate.contract())
-    ties = len(flips) - len(far)
+    # One near-tie says nothing, however few the questions are.
+    ties, most = len(flips) - len(far), max(1, int(share * len(questions)))
     flipped = f"{len(far)} of {len(questions):,} answers, and {ties} at near-ties"
-    most = f"0 where it led by over {bound:g} nats, {share:.0%} in all"
-    few = not len(far) and ties <= share * len(questions)
+    if endless := sum(one[-1].token not in stops for one in answers[0]):
+        flipped += f"; {endless} answers of the trained model do not end by themselves"
     rows = [
         ("prompts", f"{apart} of {len(asked):,} differ", "0", apart == 0),
-        ("texts", f"{other} of {len(texts):,} tokenised otherwise", "0", other == 0),
+        ("texts", f"{other} of {len(texts):,} tokenized differently", "0", other == 0),
         (
             "difference",
             f"largest {largest:.2g}, mean {usual:.2g} nats",
             f"{bound:g} and {average:g}",
             bool(largest <= bound and usual <= average),
         ),
-        ("flips", flipped, most, few),
+        (
+            "flips",
+            flipped,
+            f"0 where it led by over {bound:g} nats, {most} at near-ties",
+            not len(far) and ties <= most,
+        ),
         ("stops", f"runs over {missed}" if missed else f"at {stops}", f"at {stops}", not missed),
         ("contract", changed or "kept", "kept", not changed),
         _score(reference, answers, questions, margin),

@@ -52,7 +52,7 @@ def interleave(weight: "torch.Tensor", heads: int) -> "torch.Tensor":
 def write_gguf(run: "Run", file: str | Path, type: str = "f16") -> Path:
     """Write a run without adapters (`Run.merge`), of Llama's architecture, to a GGUF file.
 
-    `type` is one of `TYPES`. Quantisation is `gguf.quants`, blocks of 32 weights with one scale:
+    `type` is one of `TYPES`. Quantization is `gguf.quants`, blocks of 32 weights with one scale:
     llama.cpp's own for these types, without an importance matrix.
 
     Raises GgufError: adapters, another architecture or tokenizer, or an unknown type.
@@ -116,7 +116,7 @@ def _check(run: "Run") -> None:
     if rope.get("rope_type", "default") != "default":
         raise GgufError(f"rope_type is {rope['rope_type']!r}, which is not written here; {remedy}")
     if getattr(config, "quantization_config", None):
-        raise GgufError("the weights are quantised; open the run with load_run(folder, merge=True)")
+        raise GgufError("the weights are quantized; open the run with load_run(folder, merge=True)")
     kept = _backend(run.tokenizer)
     steps = kept.get("pre_tokenizer") or {}
     steps = steps.get("pretokenizers", [steps])

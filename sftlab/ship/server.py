@@ -15,12 +15,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftlab.chat import CONTRACT
 from sftlab.integrity import file_hash
+from sftlab.machine import import_extra
 from sftlab.ship.generator import Answer, Generator
 from sftlab.ship.metrics import Metrics
 from sftlab.ship.openai_api import ApiError, ChatRequest, Reply, event, read_request
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 HEADER = "X-Contract"
-_LIBRARIES = ("fastapi", "uvicorn", "prometheus_client")
 
 
 class ServeError(ValueError):
@@ -66,9 +65,8 @@ def create_app(
         most_waiting: requests that wait while one is answered; more are refused with status 429.
         most_bytes: of a request's body.
     """
-    if missing := [one for one in _LIBRARIES if find_spec(one) is None]:
-        said = f"the server needs {', '.join(missing)}, which the extra has: "
-        raise ServeError(f'{said}pip install "sftlab[serve]"')
+    for library in ("fastapi", "uvicorn", "prometheus_client"):
+        import_extra(library)  # or an error that says how to get it
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -131,7 +129,7 @@ def create_app(
     def authorize(request: Request) -> None:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         # In constant time: how long a comparison takes must not tell how much was right.
-        if api_key and not hmac.compare_digest(sent.encode(), api_key.encode()):
+        if api_key and not hmac.compare_digest(sent.encode("latin-1"), api_key.encode()):
             raise ApiError(401, "invalid_api_key", "send the key as `Authorization: Bearer KEY`")
 
     async def read_body(request: Request) -> bytes:
