@@ -38,10 +38,9 @@ def serve(
     with listen(host, port) as listening:
         address = address_of(listening)
         if not ip_address(listening.getsockname()[0]).is_loopback:
-            who = "whoever has the key" if key else "with no key"
-            said = f"sftlab: {host} lets other machines in, {who}, and nothing is encrypted: put a "
-            said += "proxy with TLS before it" + ("" if key else f", or set {KEY} and --api-key")
-            print(said, file=sys.stderr)
+            who = "with the key" if key else "without a key (see --api-key)"
+            said = f"{host} accepts other machines, {who}, and nothing is encrypted: put a proxy"
+            print(f"sftlab: {said} with TLS in front of it", file=sys.stderr)
         asked = {"model": name, "messages": [{"role": "user", "content": "Hello"}]}
         header = f" -H 'Authorization: Bearer '\"${KEY}\"" if key else ""
         print(

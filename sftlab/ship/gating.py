@@ -1,10 +1,10 @@
 """The gate: a converted model is released only if it does what the trained one did.
 
 Accuracy can't tell. Between two files of one model it moves by less than it moves between seeds,
-while answers change. What is compared, from the cheapest and sharpest to the dearest:
+while answers change. What is compared, from the cheapest to the most expensive:
 
     prompts     the same text and ids of every question     a template or a tokenizer differs
-    texts       the same ids of 1,000 texts                 the same, where no question goes
+    texts       the same ids of 1,000 texts                 the same, on texts unlike the questions
     difference  of log-probabilities along the answers      weights, RoPE, norms, quantization
     flips       another token, though no near-tie           the same, seen in what is written
     stops       generation ends at the contract's ids       answers that run on
@@ -12,7 +12,7 @@ while answers change. What is compared, from the cheapest and sharpest to the de
     score       an equivalence test on known answers        what remains
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
@@ -139,7 +139,6 @@ def gate(
     questions: Sequence[Question],
     *,
     kind: str,
-    contract: Mapping[str, Any] | None = None,
     texts: Sequence[str] | None = None,
     allowed: Bounds | None = None,
     max_new_tokens: int = 24,
@@ -148,16 +147,16 @@ def gate(
 
     Args:
         kind: precision of the candidate's weights, one of `BOUNDS`.
-        contract: what was recorded at training; by default the reference's own.
         texts: to tokenize; `free_texts()` by default.
         allowed: other bounds than those of the kind.
+
+    Raises ValueError: an unknown kind, or no questions.
     """
     if kind not in BOUNDS:
         raise ValueError(f"kind is {kind!r}; choose one of {', '.join(BOUNDS)}")
     if not questions:
         raise ValueError("there are no questions; give some of the task (--questions FILE)")
-    contract = contract or reference.contract()
-    stops = contract["stop_ids"]
+    contract, stops = reference.contract(), reference.run.stop_ids
     texts = free_texts() if texts is None else texts
     asked = [reference.prompt(one.messages) for one in questions]
     prompts = [ids for _, ids in asked]

@@ -194,12 +194,12 @@ class Generator:
         answer.future.add_done_callback(partial(self._done, answer))
 
     def cancel(self, answer: Answer) -> None:
-        """Give an answer up, while it waits or at its next token, if it is not finished."""
+        """End an answer, while it waits or at its next token, if it is not finished."""
         answer.cancelled = True
         answer.future.cancel()
 
     def close(self) -> None:
-        """Give up all answers, and end the thread."""
+        """End all answers, and the thread."""
         for answer in self._unfinished.copy():
             self.cancel(answer)
         self._thread.shutdown()

@@ -62,7 +62,7 @@ def release(
     questions: str | Path | Sequence[Question] | None = None,
     verify: bool = True,
 ) -> Release:
-    """Convert a saved run, compare it with the run as it was trained, and write it if it is equal.
+    """Convert a saved run, compare it with the run as it was trained, and write it if it passes.
 
     Args:
         to: one of `FORMS`; `type` a precision of it.
@@ -70,7 +70,7 @@ def release(
 
     A run on a quantized base is compared with that base, while a merged model has the full one: it
     is allowed the difference that quantization makes. Raises GateError where the gate refuses,
-    and ReleaseError for a form or folder that can't be.
+    and ReleaseError for an unknown form or a folder that is not new.
     """
     folder, out = Path(folder), Path(out)
     if to not in FORMS:
@@ -78,8 +78,9 @@ def release(
     type = type or FORMS[to][0]
     if type not in FORMS[to]:
         raise ReleaseError(f"type of {to} is {type!r}; choose one of {', '.join(FORMS[to])}")
-    if out.is_file() or any(out.glob("*")):
-        raise ReleaseError(f"{out} is a file, or not empty; give a new folder (--out)")
+    if out.is_file() or any(out.glob("*")) or out.resolve() == Path.cwd():
+        said = "is a file, not empty, or where you are"  # which can't be replaced
+        raise ReleaseError(f"{out} {said}; give a new folder (--out)")
     run = load_run(folder, verify=verify)
     if not run.adapted and getattr(run.model.config, "quantization_config", None):
         raise ReleaseError(f"{folder} holds quantized weights; give the run it was made from")

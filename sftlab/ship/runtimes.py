@@ -49,10 +49,10 @@ class Step(NamedTuple):
     """One place of an answer."""
 
     token: int  # the one that was written
-    likeliest: dict[int, float]  # log-probabilities (nats) of the `TOP` likeliest ones, falling
+    likeliest: dict[int, float]  # log-probabilities (nats) of the `TOP` likeliest ones, descending
 
     def logprob(self, token: int) -> float:
-        """Of a token that is not among the likeliest, that of the last of them: it is no higher."""
+        """In nats; of a token that is not among the likeliest an upper bound, that of the last."""
         return self.likeliest.get(token, min(self.likeliest.values()))
 
     def gap(self) -> float:
@@ -121,7 +121,7 @@ def convert(run: Run, to: str) -> Run:
     int8 and nf4 hold the linear layers as bitsandbytes does, and leave all else in float32.
     """
     if to not in PRECISIONS:
-        raise ValueError(f"{to!r} is no precision; choose one of {', '.join(PRECISIONS)}")
+        raise ValueError(f"to is {to!r}; choose one of {', '.join(PRECISIONS)}")
     if run.adapted:
         raise ValueError("the run has adapters, which would stay as they are; merge() it first")
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, quiet_libraries():
@@ -145,7 +145,7 @@ class LlamaCpp:
         self.name = name or f"llama.cpp, {Path(file).name}"
         params = xllamacpp.CommonParams()
         params.model.path = str(file)
-        params.n_parallel, params.n_ctx = 1, 0  # as many places as the model has
+        params.n_parallel, params.n_ctx = 1, 0  # 0: the model's context length
         params.verbosity, params.warmup, params.ui = -1, False, False
         params.fit_params, params.cache_prompt = False, False  # or the order of questions counts
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1

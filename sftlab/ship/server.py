@@ -41,8 +41,8 @@ def contract_hash(folder: str | Path) -> str:
     """The SHA-256 that names what a saved run or a release promises: of its contract.json."""
     file = Path(folder) / CONTRACT
     if not file.is_file():
-        said = f"{folder} has no {CONTRACT}: an older version of the lab saved it, or it is no run;"
-        raise ServeError(f"{said} open it with load_run and save it to a new folder")
+        said = f"{folder} has no {CONTRACT}, which older versions of the lab did not write"
+        raise ServeError(f"{said}; open it with load_run and save it to a new folder")
     return file_hash(file)
 
 
@@ -142,7 +142,7 @@ def create_app(
             size += len(part)
             if size <= most_bytes:
                 body += part
-            elif size > 64 * most_bytes:  # until then it is read: who sends hears the answer
+            elif size > 64 * most_bytes:  # what is read until then lets the client hear of it
                 break
         if size > most_bytes:
             said = f"the body has over {most_bytes:,} bytes, the most that are read"
@@ -202,7 +202,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        said = f"{host} port {port} can't be listened at ({error}); take another: --port 0 is free"
+        said = f"can't listen on {host} port {port} ({error}); --port 0 takes a free one"
         raise ServeError(said) from None
 
 

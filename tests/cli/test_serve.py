@@ -27,7 +27,7 @@ def test_serve_says_where_answers_and_ends_on_ctrl_c(mine):
     assert serving.returncode in (0, 130)
     assert "secret" not in line
     assert out == ""
-    assert err.startswith("sftlab: 0.0.0.0 lets other machines in, whoever has the key")
+    assert err.startswith("sftlab: 0.0.0.0 accepts other machines, with the key")
     assert len(err.splitlines()) == 1
 
 

@@ -101,10 +101,6 @@ def changed(saved, tmp_path, request):
     return folder, word
 
 
-def test_there_are_twenty():
-    assert len(CHANGES) == 20
-
-
 @pytest.mark.parametrize("changed", CHANGES, indirect=True)
 def test_change_is_refused(changed):
     folder, word = changed
