@@ -92,7 +92,7 @@ def find_system_prompt(conversations: list[Mapping[str, Any]]) -> dict[str, Any]
     same, and `different`, the number of different ones, having none counted as one."""
     firsts = (row["messages"][0] for row in conversations)
     found = {one["content"] if one["role"] == "system" else None for one in firsts}
-    return {"text": found.pop() if len(found) == 1 else None, "different": len(found)}
+    return {"different": len(found), "text": found.pop() if len(found) == 1 else None}
 
 
 def contract_changes(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:

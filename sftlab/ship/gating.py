@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
@@ -96,18 +96,12 @@ class Gate:
     @property
     def verdict(self) -> str:
         """One line: whether it may be released, or which checks say no."""
-        rows = {row.check: row for row in self.table.itertuples()}
+        rows = [*self.table.itertuples()]
         if self.passed:
-            open_ = [name for name, row in rows.items() if row.passed is None]
-            left = f"; {NOT_MEASURED}: {', '.join(open_)}" if open_ else ""
-            return f"{self.candidate} passes the gate{left}"
-        said = [f"{one}: {rows[one].measured} (allowed: {rows[one].bound})" for one in self.failed]
+            left = ", ".join(row.check for row in rows if row.passed is None)
+            return f"{self.candidate} passes the gate" + (left and f"; {NOT_MEASURED}: {left}")
+        said = [f"{r.check}: {r.measured} (allowed: {r.bound})" for r in rows if r.passed is False]
         return f"{self.candidate} is refused by the gate: {'; '.join(said)}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        rows = self.table.astype(object).to_dict("records")
-        return {"candidate": self.candidate, "passed": self.passed, "checks": rows}
 
 
 def along(reference: Sequence[Answer], candidate: Sequence[Answer]) -> pd.DataFrame:

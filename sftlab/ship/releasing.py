@@ -107,7 +107,8 @@ def release(
         name = out.resolve().name
         serve = _serve(out, to, type, name=name)
         inside = _serve(Path("."), to, type, name=name)  # no path of this machine
-        record = {"to": to, "type": type, "questions": len(questions), **found.to_dict()}
+        record = {"to": to, "type": type, "questions": len(questions), "passed": found.passed}
+        record["checks"] = found.table.to_dict("records")
         (scratch / GATE).write_text(_json(record), encoding="utf-8")
         lines = [f"# {found.verdict}", *(f"{name}:\n\n    {line}" for name, line in inside.items())]
         (scratch / "README.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
