@@ -9,7 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "CONTRACT",
             "FIXTURES",
             "contract_changes",
-            "contract_id",
             "find_system_prompt",
             "make_contract",
         ],

@@ -1,10 +1,10 @@
 """What a served model must reproduce, as a record that travels with its weights.
 
 The hashes of files in run.json tell that a file changed. The contract tells what a change does, and
-is kept where no file is: when a library renders or tokenises the same files otherwise, or after a
+is kept where no file is: when a library renders or tokenizes the same files differently, or after a
 conversion to another format.
 
-    prompts        conversations, rendered and tokenised as the model was trained on them
+    prompts        conversations, rendered and tokenized as the model was trained on them
     template       SHA-256 of its text                  named by a setting: chatml
     vocabulary     SHA-256 of each token with its id
     special_ids    eos, bos, pad and the others
@@ -15,13 +15,13 @@ conversion to another format.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sftlab.chat.templates import TemplateError, find_template
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 CONTRACT = "contract.json"
 FORM = 1  # of the record; one of another form, which hashes otherwise, is not compared
@@ -43,8 +43,8 @@ FIXTURES: dict[str, list[dict[str, str]]] = {
 
 def make_contract(
     tokenizer: "PreTrainedTokenizerBase",
-    generation_config: "GenerationConfig",
     *,
+    stop_ids: Sequence[int],
     template: str | None = None,
     system_prompt: Mapping[str, Any] | None = None,
     files: Mapping[str, str] | None = None,
@@ -53,16 +53,20 @@ def make_contract(
 
     Args:
         tokenizer: with its chat template.
+        stop_ids: where generation ends.
         template: the name that the run's settings give it.
         system_prompt: of the training, as `find_system_prompt` gives it.
         files: SHA-256 of the files that hold weights and vocabulary.
     """
-    stops = generation_config.eos_token_id
     vocabulary = sorted((id, token) for token, id in tokenizer.get_vocab().items())
     traits = ("content", "special", "normalized", "lstrip", "rstrip", "single_word")
     decoder = tokenizer.added_tokens_decoder
     added = [[id, *(getattr(decoder[id], trait) for trait in traits)] for id in sorted(decoder)]
-    special = {key: tokenizer.convert_tokens_to_ids(value) for key, value in _special(tokenizer)}
+    special = {
+        key: tokenizer.convert_tokens_to_ids(token)
+        for key, token in tokenizer.special_tokens_map.items()
+        if isinstance(token, str)
+    }
     prompts = {}
     for name, messages in FIXTURES.items():
         for ending in (True, False):
@@ -77,7 +81,7 @@ def make_contract(
         "template_named": template,
         "vocabulary": _sha256([vocabulary, added]),
         "special_ids": special,
-        "stop_ids": [stops] if isinstance(stops, int) else list(stops or []),
+        "stop_ids": list(stop_ids),
         "system_prompt": dict(system_prompt) if system_prompt else None,
         "files": dict(files) if files else None,
     }
@@ -86,20 +90,9 @@ def make_contract(
 def find_system_prompt(conversations: list[Mapping[str, Any]]) -> dict[str, Any]:
     """The system message that all conversations begin with: `text`, None unless it is one and the
     same, and `different`, the number of different ones, having none counted as one."""
-    found = set()
-    for row in conversations:
-        first = row["messages"][0]
-        found.add(first["content"] if first["role"] == "system" else None)
-    return {"text": found.pop(), "different": 1} if len(found) == 1 else _several(len(found))
-
-
-def _several(count: int) -> dict[str, Any]:
-    return {"text": None, "different": count}
-
-
-def contract_id(contract: Mapping[str, Any]) -> str:
-    """SHA-256 of a contract: what a client may ask a server to match."""
-    return _sha256(contract)
+    firsts = (row["messages"][0] for row in conversations)
+    found = {one["content"] if one["role"] == "system" else None for one in firsts}
+    return {"different": len(found), "text": found.pop() if len(found) == 1 else None}
 
 
 def contract_changes(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:
@@ -134,27 +127,20 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
 
 def _prompts(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The first prompt that differs, with its texts from where they part, and how many do."""
-    other = {name: one for name, one in found.items() if recorded.get(name, one) != one}
+    other = [name for name, one in found.items() if recorded.get(name, one) != one]
     if not other:
         return ""
-    name, now = next(iter(other.items()))
-    was, count = recorded[name], f"{len(other)} of {len(found)} test prompts differ"
+    name, count = other[0], f"{len(other)} of {len(found)} test prompts differ"
+    was, now = recorded[name], found[name]
     if None in (was["text"], now["text"]):
         verbs = ["refused" if one["text"] is None else "rendered" for one in (now, was)]
         return f"{count}: {name!r} is {verbs[0]} by the template, and was {verbs[1]}"
-    if was["text"] == now["text"]:
-        place = _part(was["ids"], now["ids"])
-        ids = [one["ids"][place : place + 4] for one in (now, was)]
-        return f"{count}: {name!r} has the token ids {ids[0]} at {place}, and had {ids[1]}"
-    place = max(_part(was["text"], now["text"]) - 8, 0)
-    texts = [one["text"][place : place + 32] for one in (now, was)]
-    return f"{count}: {name!r} is rendered as {texts[0]!r} at {place}, and was {texts[1]!r}"
-
-
-def _part(one: Any, other: Any) -> int:
-    """Where two sequences part."""
-    pairs = zip(one, other, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    key, word = ("ids", "tokenized") if was["text"] == now["text"] else ("text", "rendered")
+    pairs = enumerate(zip(was[key], now[key], strict=False))
+    shorter = min(len(was[key]), len(now[key]))
+    place = next((n for n, (one, other) in pairs if one != other), shorter)
+    parts = [one[key][place : place + 32] for one in (now, was)]
+    return f"{count}: {name!r} is {word} as {parts[0]!r} at {place}, and was {parts[1]!r}"
 
 
 def _values(name: str, was: Any, now: Any, *, shown: int = 60) -> list[str]:
@@ -178,12 +164,6 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], ending: bool) -> s
         return template.render(messages, **how)
     except TemplateError:
         return None
-
-
-def _special(tokenizer: Any) -> list[tuple[str, str]]:
-    """Names of special tokens, eos_token and so on, with the tokens."""
-    named = tokenizer.special_tokens_map
-    return [(key, token) for key, token in named.items() if isinstance(token, str)]
 
 
 def _sha256(value: Any) -> str:

@@ -25,6 +25,9 @@ def serve(
     from sftlab.ship import ServeError, address_of, contract_hash, create_app, listen, make_server
     from sftlab.train import load_run
 
+    if files := sorted(run.glob("*.gguf")):
+        said = f"{files[0]} is for llama.cpp or Ollama: llama-server --model "
+        raise ServeError(f"{said}{shlex.quote(str(files[0]))} --jinja")
     key = os.environ.get(KEY) if api_key else None
     if api_key and not key:
         raise ServeError(f"--api-key takes the key from the environment: set {KEY}")
@@ -35,10 +38,9 @@ def serve(
     with listen(host, port) as listening:
         address = address_of(listening)
         if not ip_address(listening.getsockname()[0]).is_loopback:
-            who = "whoever has the key" if key else "with no key"
-            said = f"sftlab: {host} lets other machines in, {who}, and nothing is encrypted: put a "
-            said += "proxy with TLS before it" + ("" if key else f", or set {KEY} and --api-key")
-            print(said, file=sys.stderr)
+            who = "with the key" if key else "without a key (see --api-key)"
+            said = f"{host} accepts other machines, {who}, and nothing is encrypted: put a proxy"
+            print(f"sftlab: {said} with TLS in front of it", file=sys.stderr)
         asked = {"model": name, "messages": [{"role": "user", "content": "Hello"}]}
         header = f" -H 'Authorization: Bearer '\"${KEY}\"" if key else ""
         print(

@@ -12,7 +12,7 @@ from time import perf_counter
 import pandas as pd
 
 from sftlab.measure import is_right
-from sftlab.ship.gate import along
+from sftlab.ship.gating import along
 from sftlab.ship.gguf_file import TYPES, write_gguf
 from sftlab.ship.runtimes import PRECISIONS, Answer, LlamaCpp, Runtime, Transformers, convert
 from sftlab.train import Run

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import torch
 from transformers import StoppingCriteria
@@ -61,7 +62,7 @@ class Answer(StoppingCriteria):
         *,
         max_new_tokens: int,
         stop: Sequence[str] = (),
-        temperature: float = 0.0,  # 0 takes the likeliest token
+        temperature: float = 0.0,  # at 0 the likeliest token is taken
         top_p: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -70,9 +71,10 @@ class Answer(StoppingCriteria):
         self.cancelled = False
         self._run, self._stop, self._most, self._seed = run, stop, max_new_tokens, seed
         drawing = {"temperature": temperature, "top_p": top_p, "top_k": 0}
-        self._drawing = {"do_sample": True, **drawing} if temperature else {"do_sample": False}
-        stops = run.model.generation_config.eos_token_id
-        self._ends = {stops} if isinstance(stops, int) else set(stops or ())
+        # Below 1e-5 logits would overflow, and vLLM takes the likeliest token, too.
+        sample = temperature >= 1e-5
+        self._drawing = {"do_sample": True, **drawing} if sample else {"do_sample": False}
+        self.future: Future | None = None  # when it is in the queue
         self._sent, self._pieces, self._loop = 0, asyncio.Queue(), asyncio.get_running_loop()
 
     @property
@@ -106,7 +108,7 @@ class Answer(StoppingCriteria):
         return torch.tensor([self.cancelled or stopped], device=input_ids.device)
 
     def _pass_on(self, *, ended: bool) -> bool:
-        said = self.ids[:-1] if self.ids[-1] in self._ends else self.ids
+        said = self.ids[:-1] if self.ids[-1] in self._run.stop_ids else self.ids
         # All of it each time: a token's text may depend on those before it.
         text, stopped = certain_text(self._run.texts([said])[0], self._stop, ended=ended)
         if stopped or len(said) < len(self.ids):
@@ -144,7 +146,7 @@ class Generator:
     ) -> None:
         self._run, self._most, self._finished = run, most_waiting, finished
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
-        self._unfinished: dict[Future, Answer] = {}
+        self._unfinished: set[Answer] = set()
         # A first call undoes the truncation and padding of training; later ones then change
         # nothing, and the tokenizer can encode in one thread while it decodes in another.
         run.prompt_ids([{"role": "user", "content": "Hi"}])
@@ -165,8 +167,7 @@ class Generator:
             prompt = await asyncio.to_thread(self._run.prompt_ids, row.messages)
         except ValueError as error:  # a template without a place for a system message
             raise ApiError(400, "invalid_messages", str(error), param="messages") from error
-        config = self._run.model.config.get_text_config()
-        positions = getattr(config, "max_position_embeddings", None) or 2**17  # BLOOM has none
+        positions = self._run.context_length
         if len(prompt) >= positions:
             said = f"the messages have {len(prompt)} tokens and the model reads {positions}"
             raise ApiError(400, "context_length_exceeded", said, param="messages")
@@ -188,24 +189,23 @@ class Generator:
         if len(self) > self._most:
             said = f"{self._most} requests are waiting, and no more can; try again later"
             raise ApiError(429, "queue_full", said, Retry_After="1")
-        future = self._thread.submit(answer.write)
-        self._unfinished[future] = answer
-        future.add_done_callback(self._done)
+        answer.future = self._thread.submit(answer.write)
+        self._unfinished.add(answer)
+        answer.future.add_done_callback(partial(self._done, answer))
 
     def cancel(self, answer: Answer) -> None:
-        """Give an answer up, while it waits or at its next token, if it is not finished."""
+        """End an answer, while it waits or at its next token, if it is not finished."""
         answer.cancelled = True
-        for future in [one for one, its in [*self._unfinished.items()] if its is answer]:
-            future.cancel()
+        answer.future.cancel()
 
     def close(self) -> None:
-        """Give up all answers, and end the thread."""
-        for answer in [*self._unfinished.values()]:
+        """End all answers, and the thread."""
+        for answer in self._unfinished.copy():
             self.cancel(answer)
         self._thread.shutdown()
 
-    def _done(self, future: Future) -> None:
-        answer = self._unfinished.pop(future)
+    def _done(self, answer: Answer, future: Future) -> None:
+        self._unfinished.discard(answer)
         error = None if future.cancelled() else future.exception()
         if error:
             _log.error("an answer failed", exc_info=error)

@@ -11,7 +11,6 @@ models that the lab trains, and refused for others.
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,15 +49,10 @@ def interleave(weight: "torch.Tensor", heads: int) -> "torch.Tensor":
     return weight.reshape(heads, 2, rows // heads // 2, *rest).swapaxes(1, 2).reshape(rows, *rest)
 
 
-def without_masks(template: str) -> str:
-    """A chat template without `{% generation %}` tags, which only training reads."""
-    return re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
-
-
 def write_gguf(run: "Run", file: str | Path, type: str = "f16") -> Path:
     """Write a run without adapters (`Run.merge`), of Llama's architecture, to a GGUF file.
 
-    `type` is one of `TYPES`. Quantisation is `gguf.quants`, blocks of 32 weights with one scale:
+    `type` is one of `TYPES`. Quantization is `gguf.quants`, blocks of 32 weights with one scale:
     llama.cpp's own for these types, without an importance matrix.
 
     Raises GgufError: adapters, another architecture or tokenizer, or an unknown type.
@@ -66,14 +60,13 @@ def write_gguf(run: "Run", file: str | Path, type: str = "f16") -> Path:
     gguf = import_extra("gguf")
     if type not in TYPES:
         raise GgufError(f"type is {type!r}; choose one of {', '.join(TYPES)}")
-    config, tokenizer = run.model.config, run.tokenizer
     _check(run)
+    config = run.model.config
     kind = gguf.GGMLQuantizationType[TYPES[type]]
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_name(Path(run.provenance["profile"]["name"]).name)
-    writer.add_file_type(
-        gguf.LlamaFileType[f"{'ALL' if type == 'f32' else 'MOSTLY'}_{TYPES[type]}"]
-    )
+    share = "ALL" if type == "f32" else "MOSTLY"
+    writer.add_file_type(gguf.LlamaFileType[f"{share}_{TYPES[type]}"])
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -88,7 +81,7 @@ def write_gguf(run: "Run", file: str | Path, type: str = "f16") -> Path:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     if type.startswith("q"):
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    _add_tokenizer(writer, gguf, tokenizer, config.vocab_size, _stops(run))
+    _add_tokenizer(writer, gguf, run)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     for name, weight in run.model.state_dict().items():
@@ -108,11 +101,6 @@ def write_gguf(run: "Run", file: str | Path, type: str = "f16") -> Path:
     return Path(file)
 
 
-def _stops(run: "Run") -> list[int]:
-    stops = run.model.generation_config.eos_token_id
-    return [stops] if isinstance(stops, int) else list(stops or [])
-
-
 def _check(run: "Run") -> None:
     """Raise GgufError for what would be written wrong."""
     remedy = (
@@ -121,15 +109,15 @@ def _check(run: "Run") -> None:
     )
     if run.adapted:
         raise GgufError("the run has adapters, and a GGUF file holds whole weights; merge() it")
-    config, tokenizer = run.model.config, run.tokenizer
+    config = run.model.config
     rope = config.rope_parameters if config.model_type == "llama" else {}
     if config.model_type != "llama" or config.attention_bias or config.mlp_bias:
         raise GgufError(f"the architecture is {config.model_type}, not a plain llama; {remedy}")
     if rope.get("rope_type", "default") != "default":
         raise GgufError(f"rope_type is {rope['rope_type']!r}, which is not written here; {remedy}")
     if getattr(config, "quantization_config", None):
-        raise GgufError("the weights are quantised; open the run with load_run(folder, merge=True)")
-    kept = _backend(tokenizer)
+        raise GgufError("the weights are quantized; open the run with load_run(folder, merge=True)")
+    kept = _backend(run.tokenizer)
     steps = kept.get("pre_tokenizer") or {}
     steps = steps.get("pretokenizers", [steps])
     if kept["model"]["type"] != "BPE" or steps != _DIGITS_THEN_BYTES or kept["normalizer"]:
@@ -137,10 +125,9 @@ def _check(run: "Run") -> None:
             f"the tokenizer is not byte-level BPE with single digits, as the lab's bases have it "
             f"and llama.cpp's pre-tokenizer smollm reads it; {remedy}"
         )
-    if len(_stops(run)) > len(_ENDS):
-        raise GgufError(
-            f"generation stops at {len(_stops(run))} ids, and GGUF has 3 keys; {remedy}"
-        )
+    if len(run.stop_ids) > len(_ENDS):
+        said = f"generation stops at {len(run.stop_ids)} ids, and GGUF has {len(_ENDS)} keys"
+        raise GgufError(f"{said}; {remedy}")
 
 
 def _backend(tokenizer: Any) -> dict[str, Any]:
@@ -148,35 +135,32 @@ def _backend(tokenizer: Any) -> dict[str, Any]:
     return json.loads(tokenizer.backend_tokenizer.to_str())
 
 
-def _add_tokenizer(writer: Any, gguf: Any, tokenizer: Any, size: int, stops: Iterable[int]) -> None:
+def _add_tokenizer(writer: Any, gguf: Any, run: "Run") -> None:
     """Write vocabulary, merges, special and stop ids, and the chat template."""
-    kept = _backend(tokenizer)
+    tokenizer, kinds, size = run.tokenizer, gguf.TokenType, run.model.config.vocab_size
     tokens = {id: token for token, id in tokenizer.get_vocab().items()}
     added = tokenizer.added_tokens_decoder
-    kinds = gguf.TokenType
+
+    def kind(id: int) -> Any:
+        if id not in tokens:
+            return kinds.UNUSED
+        if id not in added:
+            return kinds.NORMAL
+        return kinds.CONTROL if added[id].special else kinds.USER_DEFINED
+
     # Rows of the embeddings that no token has (padding to a round number) need a name of their own.
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list([tokens.get(id, f"[PAD{id}]") for id in range(size)])
-    writer.add_token_types(
-        [
-            kinds.UNUSED
-            if id not in tokens
-            else kinds.NORMAL
-            if id not in added
-            else kinds.CONTROL
-            if added[id].special
-            else kinds.USER_DEFINED
-            for id in range(size)
-        ]
-    )
-    merges = kept["model"]["merges"]
+    writer.add_token_types([kind(id) for id in range(size)])
+    merges = _backend(tokenizer)["model"]["merges"]
     writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
-    for end, id in zip(_ENDS, stops, strict=False):
+    for end, id in zip(_ENDS, run.stop_ids, strict=False):
         getattr(writer, f"add_{end}_token_id")(id)
     for name in ("bos", "pad"):
         if (id := getattr(tokenizer, f"{name}_token_id")) is not None:
             getattr(writer, f"add_{name}_token_id")(id)
     writer.add_add_bos_token(False)  # the chat template writes it where it is wanted
     if tokenizer.chat_template:
-        writer.add_chat_template(without_masks(tokenizer.chat_template))
+        tags = r"\{%-?\s*(?:end)?generation\s*-?%\}"  # which only training reads
+        writer.add_chat_template(re.sub(tags, "", tokenizer.chat_template))

@@ -16,9 +16,9 @@ NEXT = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5]
 TOKENS = [4**n for n in range(14)]
 # Name: what it says, its buckets, its label beside the common ones.
 HISTOGRAMS = {
-    "gen_ai_server_request_duration_seconds": ("A request and its wait", DURATION, "error_type"),
-    "gen_ai_server_time_to_first_token_seconds": ("Until then, waiting included", FIRST),
-    "gen_ai_server_time_per_output_token_seconds": ("Each token after the first", NEXT),
+    "gen_ai_server_request_duration_seconds": ("Whole request", DURATION, "error_type"),
+    "gen_ai_server_time_to_first_token_seconds": ("Until the first token, with the wait", FIRST),
+    "gen_ai_server_time_per_output_token_seconds": ("Of each token after the first", NEXT),
     "gen_ai_client_token_usage": ("Tokens of a request", TOKENS, "gen_ai_token_type"),
 }  # fmt: skip
 
@@ -32,22 +32,19 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         common = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "sftlab"}
         self._common = common | {"gen_ai_request_model": model}
-        self._histograms = {
-            name: Histogram(
-                name, said, [*self._common, *labels], buckets=buckets, registry=registry
-            )
+        self._histograms = [
+            Histogram(name, said, [*self._common, *labels], buckets=buckets, registry=registry)
             for name, (said, buckets, *labels) in HISTOGRAMS.items()
-        }
+        ]
         said = "Requests that wait or are being answered"
         self.unfinished = Gauge("sftlab_requests_unfinished", said, registry=registry)
-        said = "Requests that were refused, by the code of the error"
-        name = "sftlab_requests_refused"
-        self.refused = Counter(name, said, ["code"], registry=registry)
+        said = "Refused requests, by the code of the error"
+        self.refused = Counter("sftlab_requests_refused", said, ["code"], registry=registry)
 
     def finished(self, answer: Answer, error: BaseException | None) -> None:
-        """Count a request that was accepted, whatever became of it."""
+        """Count an accepted request, whether it was answered, failed or cancelled."""
         kind = type(error).__name__ if error else "cancelled" if answer.cancelled else ""
-        duration, first, each, tokens = self._histograms.values()
+        duration, first, each, tokens = self._histograms
         seconds = time.perf_counter() - answer.submitted
         duration.labels(**self._common, error_type=kind).observe(seconds)
         counts = zip(("input", "output"), answer.counts, strict=True)

@@ -146,8 +146,8 @@ class Reply:
 
 
 def event(data: Mapping[str, Any]) -> str:
-    """A server-sent event; the JSON is in one line."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    """A server-sent event, in ASCII: some clients end a line at U+2028 or U+0085, too."""
+    return f"data: {json.dumps(data)}\n\n"
 
 
 def _usage(prompt: int, completion: int) -> dict[str, int]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from shlex import quote
 from typing import Any
 
 from sftlab.chat import CONTRACT
@@ -58,29 +59,32 @@ def release(
     *,
     to: str,
     type: str | None = None,
-    questions: Path | Sequence[Question] | None = None,
+    questions: str | Path | Sequence[Question] | None = None,
     verify: bool = True,
 ) -> Release:
-    """Convert a saved run, compare it with the run as it was trained, and write it if it is equal.
+    """Convert a saved run, compare it with the run as it was trained, and write it if it passes.
 
     Args:
         to: one of `FORMS`; `type` a precision of it.
         questions: or a file of rows; by default those of `release_questions`.
 
-    A run on a quantised base is compared with that base, while a merged model has the full one: it
-    is allowed the difference that the quantisation makes. Raises GateError where the gate refuses,
-    and ReleaseError for a form or folder that can't be.
+    A run on a quantized base is compared with that base, while a merged model has the full one: it
+    is allowed the difference that quantization makes. Raises GateError where the gate refuses,
+    and ReleaseError for an unknown form or a folder that is not new.
     """
     folder, out = Path(folder), Path(out)
     if to not in FORMS:
-        raise ReleaseError(f"a release to {to!r} is not known; choose one of {', '.join(FORMS)}")
+        raise ReleaseError(f"to is {to!r}; choose one of {', '.join(FORMS)}")
     type = type or FORMS[to][0]
     if type not in FORMS[to]:
         raise ReleaseError(f"type of {to} is {type!r}; choose one of {', '.join(FORMS[to])}")
-    if out.is_file() or any(out.glob("*")):
-        raise ReleaseError(f"{out} is a file, or not empty; give a new folder (--out)")
+    if out.is_file() or any(out.glob("*")) or out.resolve() == Path.cwd():
+        said = "is a file, not empty, or where you are"  # which can't be replaced
+        raise ReleaseError(f"{out} {said}; give a new folder (--out)")
     run = load_run(folder, verify=verify)
-    if questions is None or isinstance(questions, Path):
+    if not run.adapted and getattr(run.model.config, "quantization_config", None):
+        raise ReleaseError(f"{folder} holds quantized weights; give the run it was made from")
+    if questions is None or isinstance(questions, str | Path):
         questions = release_questions(run, folder, file=questions)
     whole = load_run(folder, merge=True, dtype="float32", verify=False) if run.adapted else run
     method = run.settings.method if run.adapted else ""
@@ -100,19 +104,23 @@ def release(
         found = gate(Transformers(run), candidate, questions, kind=type, **how)
         if not found.passed:
             raise GateError(found)
-        serve = _serve(out, to, type, name=out.name)
-        inside = _serve(Path("."), to, type, name=out.name)  # no path of this machine
-        record = {"to": to, "type": type, "questions": len(questions), **found.to_dict()}
+        name = out.resolve().name
+        serve = _serve(out, to, type, name=name)
+        inside = _serve(Path("."), to, type, name=name)  # no path of this machine
+        record = {"to": to, "type": type, "questions": len(questions), "passed": found.passed}
+        record["checks"] = found.table.to_dict("records")
         (scratch / GATE).write_text(_json(record), encoding="utf-8")
         lines = [f"# {found.verdict}", *(f"{name}:\n\n    {line}" for name, line in inside.items())]
         (scratch / "README.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     return Release(folder=out, gate=found, serve=serve)
 
 
-def release_questions(run: Run, folder: Path, *, file: Path | None = None) -> list[Question]:
+def release_questions(
+    run: Run, folder: str | Path, *, file: str | Path | None = None
+) -> list[Question]:
     """What a gate asks a run: the rows of a file, or those that its training held out, or the
     world's questions about countries that no example of the course names. Of many a sample."""
-    held = folder / "data" / "held_out.jsonl"
+    held = Path(folder) / "data" / "held_out.jsonl"
     source = file or (held if held.is_file() and held.stat().st_size else None)
     system = (run.provenance.get("system_prompt") or {}).get("text")
     first = [{"role": "system", "content": system}] if system else []
@@ -136,8 +144,8 @@ def release_questions(run: Run, folder: Path, *, file: Path | None = None) -> li
             )
             for row in frame.itertuples()
         ]
-    limit = getattr(run.model.config, "max_position_embeddings", None) or 1 << 62
-    found = [one for one in found if len(run.prompt_ids(one.messages)) + MOST_TOKENS <= limit]
+    most = run.context_length - MOST_TOKENS
+    found = [one for one in found if len(run.prompt_ids(one.messages)) <= most]
     if not found:
         raise ReleaseError(
             f"{source} has no row that can be asked: with an answer, without tools, and "
@@ -156,17 +164,13 @@ def _tokens(run: Run, questions: Sequence[Question]) -> int:
 def _serve(folder: Path, to: str, type: str, *, name: str) -> dict[str, str]:
     """A command for each program that serves this form."""
     if to == "gguf":
-        file = folder / f"model-{type}.gguf"
+        model, file = f"model-{type}.gguf", quote(str(folder / "Modelfile"))
         return {
-            "llama.cpp": f"llama-server --model {file} --jinja",
-            "Ollama": f"echo 'FROM ./{file.name}' > {folder / 'Modelfile'} && "
-            f"ollama create {name} -f {folder / 'Modelfile'}",
+            "llama.cpp": f"llama-server --model {quote(str(folder / model))} --jinja",
+            "Ollama": f"echo 'FROM ./{model}' > {file} && ollama create {quote(name)} -f {file}",
         }
-    return {
-        "the lab": f"sftlab serve {folder}",
-        "vLLM": f"vllm serve {folder}",
-        "transformers": f"transformers serve {folder}",
-    }
+    programs = {"the lab": "sftlab", "vLLM": "vllm", "transformers": "transformers"}
+    return {one: f"{line} serve {quote(str(folder))}" for one, line in programs.items()}
 
 
 def _json(record: Any) -> str:

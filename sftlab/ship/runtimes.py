@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import torch
 
@@ -38,7 +38,7 @@ PRECISIONS = {
     "int8": ("int8", "float32"),
     "nf4": ("qlora", "float32"),
 }
-"""Of `convert`: a method whose base is held so, and the type of what is not quantised."""
+"""Of `convert`: a method whose base is held so, and the type of what is not quantized."""
 
 
 class RuntimeFault(ValueError):
@@ -49,10 +49,10 @@ class Step(NamedTuple):
     """One place of an answer."""
 
     token: int  # the one that was written
-    likeliest: dict[int, float]  # log-probabilities (nats) of the `TOP` likeliest ones, falling
+    likeliest: dict[int, float]  # log-probabilities (nats) of the `TOP` likeliest ones, descending
 
     def logprob(self, token: int) -> float:
-        """Of a token that is not among the likeliest, that of the last of them: it is no higher."""
+        """In nats; of a token that is not among the likeliest an upper bound, that of the last."""
         return self.likeliest.get(token, min(self.likeliest.values()))
 
     def gap(self) -> float:
@@ -63,27 +63,8 @@ class Step(NamedTuple):
 
 Answer = list[Step]
 """Its last token is the stop token, where it ended by itself."""
-
-
-class Runtime(Protocol):
-    """What a gate asks of a program that runs a model."""
-
-    name: str
-
-    def text_ids(self, text: str) -> list[int]:
-        """Ids of a text; names of special tokens in it count as these."""
-
-    def prompt(self, messages: "Sequence[Message]") -> tuple[str, list[int]]:
-        """What the assistant's next words follow, as text and as ids."""
-
-    def follow(self, prompts: Sequence[list[int]], *, max_new_tokens: int = 24) -> list[Answer]:
-        """Greedy answers to prompts of ids."""
-
-    def stops_at(self, token: int) -> bool:
-        """Whether generation ends where this token comes."""
-
-    def contract(self) -> dict[str, Any]:
-        """As much as it can say of the contract that `sftlab.chat.make_contract` writes."""
+Prompt = tuple[str, list[int]] | tuple[None, None]
+"""Text and ids; None where the template refuses the conversation."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +75,16 @@ class Transformers:
     name: str = "transformers"
 
     def text_ids(self, text: str) -> list[int]:
+        """Ids of a text; names of special tokens in it count as these."""
         return self.run.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def prompt(self, messages: "Sequence[Message]") -> tuple[str, list[int]]:
+    def prompt(self, messages: "Sequence[Message]") -> Prompt:
+        """What the assistant's next words follow."""
         template = find_template(tokenizer=self.run.tokenizer)
         return template.render(messages, add_generation_prompt=True), self.run.prompt_ids(messages)
 
     def follow(self, prompts: Sequence[list[int]], *, max_new_tokens: int = 24) -> list[Answer]:
-        """One forward pass over each answer after it was generated."""
+        """Greedy answers to prompts of ids, each with one forward pass after it was generated."""
         pad = self.run.tokenizer.pad_token_id
         with quiet_libraries():
             new = generate(self.run.model, prompts, pad=pad, max_new_tokens=max_new_tokens)
@@ -124,10 +107,11 @@ class Transformers:
         return self.run.texts([[step.token for step in answer] for answer in answers])
 
     def stops_at(self, token: int) -> bool:
-        stops = self.run.model.generation_config.eos_token_id
-        return token in ([stops] if isinstance(stops, int) else stops or [])
+        """Whether generation ends where this token comes."""
+        return token in self.run.stop_ids
 
     def contract(self) -> dict[str, Any]:
+        """As `sftlab.chat.make_contract` writes it."""
         return self.run.contract()
 
 
@@ -137,7 +121,7 @@ def convert(run: Run, to: str) -> Run:
     int8 and nf4 hold the linear layers as bitsandbytes does, and leave all else in float32.
     """
     if to not in PRECISIONS:
-        raise ValueError(f"{to!r} is no precision; choose one of {', '.join(PRECISIONS)}")
+        raise ValueError(f"to is {to!r}; choose one of {', '.join(PRECISIONS)}")
     if run.adapted:
         raise ValueError("the run has adapters, which would stay as they are; merge() it first")
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, quiet_libraries():
@@ -161,7 +145,7 @@ class LlamaCpp:
         self.name = name or f"llama.cpp, {Path(file).name}"
         params = xllamacpp.CommonParams()
         params.model.path = str(file)
-        params.n_parallel, params.n_ctx = 1, 0  # as many places as the model has
+        params.n_parallel, params.n_ctx = 1, 0  # 0: the model's context length
         params.verbosity, params.warmup, params.ui = -1, False, False
         params.fit_params, params.cache_prompt = False, False  # or the order of questions counts
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
@@ -173,15 +157,19 @@ class LlamaCpp:
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         header = {"Content-Type": "application/json"}
         request = Request(self._server.listening_address + path, json.dumps(body).encode(), header)
-        with urlopen(request, timeout=600) as answer:
+        # Without the environment's proxy, which can't reach this machine.
+        with build_opener(ProxyHandler({})).open(request, timeout=600) as answer:
             return json.load(answer)
 
     def text_ids(self, text: str) -> list[int]:
         body = {"content": text, "add_special": False, "parse_special": True}
         return self._post("/tokenize", body)["tokens"]
 
-    def prompt(self, messages: "Sequence[Message]") -> tuple[str, list[int]]:
-        text = self._post("/apply-template", {"messages": list(messages)})["prompt"]
+    def prompt(self, messages: "Sequence[Message]") -> Prompt:
+        try:
+            text = self._post("/apply-template", {"messages": list(messages)})["prompt"]
+        except HTTPError:  # its template engine is not jinja2, and refuses what that renders
+            return None, None
         return text, self.text_ids(text)
 
     def follow(self, prompts: Sequence[list[int]], *, max_new_tokens: int = 24) -> list[Answer]:
@@ -208,9 +196,10 @@ class LlamaCpp:
         """Its prompts alone; what a file says of its vocabulary shows in their ids."""
         found = {}
         for name, messages in FIXTURES.items():
-            try:
-                text, ids = self.prompt(messages)
-            except HTTPError:  # the template refuses the conversation
-                text, ids = None, None
+            text, ids = self.prompt(messages)
             found[f"{name}, with generation prompt"] = {"text": text, "ids": ids}
         return {"prompts": found}
+
+
+Runtime = Transformers | LlamaCpp
+"""What a gate compares: both have the same methods."""

@@ -15,12 +15,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftlab.chat import CONTRACT
 from sftlab.integrity import file_hash
+from sftlab.machine import import_extra
 from sftlab.ship.generator import Answer, Generator
 from sftlab.ship.metrics import Metrics
 from sftlab.ship.openai_api import ApiError, ChatRequest, Reply, event, read_request
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 HEADER = "X-Contract"
-_LIBRARIES = ("fastapi", "uvicorn", "prometheus_client")
 
 
 class ServeError(ValueError):
@@ -42,8 +41,8 @@ def contract_hash(folder: str | Path) -> str:
     """The SHA-256 that names what a saved run or a release promises: of its contract.json."""
     file = Path(folder) / CONTRACT
     if not file.is_file():
-        said = f"{folder} has no {CONTRACT}: an older version of the lab saved it, or it is no run;"
-        raise ServeError(f"{said} open it with load_run and save it to a new folder")
+        said = f"{folder} has no {CONTRACT}, which older versions of the lab did not write"
+        raise ServeError(f"{said}; open it with load_run and save it to a new folder")
     return file_hash(file)
 
 
@@ -66,9 +65,8 @@ def create_app(
         most_waiting: requests that wait while one is answered; more are refused with status 429.
         most_bytes: of a request's body.
     """
-    if missing := [one for one in _LIBRARIES if find_spec(one) is None]:
-        said = f"the server needs {', '.join(missing)}, which the extra has: "
-        raise ServeError(f'{said}pip install "sftlab[serve]"')
+    for library in ("fastapi", "uvicorn", "prometheus_client"):
+        import_extra(library)  # or an error that says how to get it
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -131,7 +129,7 @@ def create_app(
     def authorize(request: Request) -> None:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         # In constant time: how long a comparison takes must not tell how much was right.
-        if api_key and not hmac.compare_digest(sent.encode(), api_key.encode()):
+        if api_key and not hmac.compare_digest(sent.encode("latin-1"), api_key.encode()):
             raise ApiError(401, "invalid_api_key", "send the key as `Authorization: Bearer KEY`")
 
     async def read_body(request: Request) -> bytes:
@@ -144,7 +142,7 @@ def create_app(
             size += len(part)
             if size <= most_bytes:
                 body += part
-            elif size > 64 * most_bytes:  # until then it is read: who sends hears the answer
+            elif size > 64 * most_bytes:  # what is read until then lets the client hear of it
                 break
         if size > most_bytes:
             said = f"the body has over {most_bytes:,} bytes, the most that are read"
@@ -204,7 +202,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        said = f"{host} port {port} can't be listened at ({error}); take another: --port 0 is free"
+        said = f"can't listen on {host} port {port} ({error}); --port 0 takes a free one"
         raise ServeError(said) from None
 
 

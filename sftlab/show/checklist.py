@@ -31,6 +31,11 @@ class Box(NamedTuple):
     evidence: str  # what was found, or what would measure it
 
 
+def _box(part: str, item: str, found: str, how: str) -> Box:
+    """Yes with what was found; where nothing was, open with how to find it."""
+    return Box(part, item, YES if found else OPEN, found or how)
+
+
 class Checklist(Report):
     """The page, and its `boxes`."""
 
@@ -49,12 +54,8 @@ def run_checklist(folder: str | Path, *, release: str | Path | None = None) -> C
     record = _read(folder / RECORD)
     if not record:
         raise RunError(f"{folder} holds no {RECORD}; give the folder of a saved run")
-    boxes = [
-        *_data(folder),
-        *_training(folder, record),
-        *_evaluation(folder),
-        *_release(folder, release),
-    ]
+    boxes = [*_data(folder), *_training(folder, record), *_evaluation(folder)]
+    boxes += _release(folder, release)
     return Checklist(f"{folder.resolve().name}: from data to deployment", boxes)
 
 
@@ -68,7 +69,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _first(folder: Path, *patterns: str) -> str:
-    """The name of a file in the folder or its data, or nothing."""
+    """The name of a file in the folder or below it, or nothing."""
     places = (found for one in patterns for found in sorted(folder.rglob(one)))
     return next((found.relative_to(folder).as_posix() for found in places), "")
 
@@ -79,32 +80,31 @@ def _data(folder: Path) -> Iterator[Box]:
     if rows.is_file():
         test = {"test": read(held)} if held.is_file() and held.stat().st_size else {}
         measured = checklist(read(rows), **test).groupby("aspect").last().to_dict("index")
-    # Aspects of which the last count should be 0.
     keep = "sftlab train FILE --out DIR keeps its rows, which can be measured then"
-    zero = {
-        "no marks of a chat format": "format",
-        "consistency": "consistency",
-        "deduplication": "deduplication",
-        "privacy": "privacy",
-        "no leakage into held-out rows": "leakage",
-    }
-    for item, key in zero.items():
-        if key in measured:
-            one = measured[key]
+    for aspect, item in _ASPECTS.items():
+        if one := measured.get(aspect):
             yield Box("data", item, NO if one["value"] else YES, one["reading"])
         else:
             yield Box("data", item, OPEN, keep)
-    by_hand = {
-        "coverage": "checklist(rows, cover={...}) of sftlab.data, for what production will ask",
-        "diversity": "loss_scores and lengths of lesson 03 say how alike the rows are",
-        "correctness": "read a random sample of the rows, and count the wrong ones",
-        "safety": "read the rows that a guard or a list of words finds (lesson 10)",
-    }
-    for item, how in by_hand.items():
+    for item, how in _BY_HAND.items():
         yield Box("data", item, OPEN, how)
-    card = _first(folder, "data_card.md", "card.md", "data/README.md")
-    how = "write_card(rows, about, checks=...) of sftlab.data"
-    yield Box("data", "data card, license and rights", YES if card else OPEN, card or how)
+    card, how = _first(folder, "data_card.md", "card.md"), "write_card(rows, about, checks=...)"
+    yield _box("data", "data card, license and rights", card, f"{how} of sftlab.data")
+
+
+_ASPECTS = {  # of `sftlab.data.checklist`, whose last count should be 0
+    "format": "no marks of a chat format",
+    "consistency": "consistency",
+    "deduplication": "deduplication",
+    "privacy": "privacy",
+    "leakage": "no leakage into held-out rows",
+}
+_BY_HAND = {
+    "coverage": "checklist(rows, cover={...}) of sftlab.data, for what production will ask",
+    "diversity": "loss_scores and lengths of lesson 03 say how alike the rows are",
+    "correctness": "read a random sample of the rows, and count the wrong ones",
+    "safety": "read the rows that a guard or a list of words finds (lesson 10)",
+}
 
 
 def _training(folder: Path, record: dict[str, Any]) -> Iterator[Box]:
@@ -114,12 +114,10 @@ def _training(folder: Path, record: dict[str, Any]) -> Iterator[Box]:
     yield Box("training", "settings and versions are recorded", YES if settings else NO, used)
     base = origin.get("base_weights", "")
     yield Box("training", "base model is identified", YES if base else NO, f"SHA-256 {base[:12]}")
-    own = (folder / "own_data.json").is_file()
-    said = "the template doctor passed, or was overruled with --anyway: see own_data.json"
-    how = "sftlab train examines it; sftlab doctor TEMPLATE does alone"
-    yield Box(
-        "training", "template and masks are checked", YES if own else OPEN, said if own else how
-    )
+    passed = _read(folder / "own_data.json").get("anyway") is False
+    said = "the template doctor found no error" if passed else ""
+    how = "sftlab train without --anyway, or sftlab doctor TEMPLATE"
+    yield _box("training", "template and masks are checked", said, how)
     trained = record.get("trained", 0)
     yield Box("training", "weights changed", YES if trained else NO, f"{trained:,} weights trained")
 
@@ -127,43 +125,35 @@ def _training(folder: Path, record: dict[str, Any]) -> Iterator[Box]:
 def _evaluation(folder: Path) -> Iterator[Box]:
     report = _first(folder, "evaluation*.html", "report.html")
     how = "evaluation_report of lesson 09, against the base with a few-shot prompt"
-    yield Box(
-        "evaluation", "held-out test against a baseline", YES if report else OPEN, report or how
-    )
-    yield Box(
-        "evaluation", "preferences of people", OPEN, "ask them about pairs of answers (lesson 09)"
-    )
-    meter = folder / "meter.parquet"
+    yield _box("evaluation", "held-out test against a baseline", report, how)
+    how = "ask them about pairs of answers (lesson 09)"
+    yield Box("evaluation", "preferences of people", OPEN, how)
+    said, meter = "", folder / "meter.parquet"
     if meter.is_file():
         right = pd.read_parquet(meter)["right"].dropna().astype(float)
         said = f"{right.mean():.0%} of {len(right)} items of the meter; compare with the base"
-        yield Box("evaluation", "old skills", YES, said)
-    else:
-        yield Box("evaluation", "old skills", OPEN, "run.meter() before run.save (lesson 08)")
+    yield _box("evaluation", "old skills", said, "run.meter() before run.save (lesson 08)")
     safety = _first(folder, "safety*.html", "safety*.json")
     how = "safety_report of lesson 10: refusals, over-refusal, memorization"
-    yield Box("evaluation", "safety", YES if safety else OPEN, safety or how)
+    yield _box("evaluation", "safety", safety, how)
 
 
 def _release(folder: Path, release: Path) -> Iterator[Box]:
     command = f"sftlab ship {shlex.quote(str(folder))} --out DIR --to merged"
     gate, contract = _read(release / GATE), _read(release / CONTRACT)
     passed = {True: YES, False: NO}.get(gate.get("passed"), OPEN)
-    said = [f"{one['check']}: {one['measured']}" for one in gate.get("checks", ())]
-    yield Box("release", "the gate opened", passed, "; ".join(said) or command)
+    said = "; ".join(f"{one['check']}: {one['measured']}" for one in gate.get("checks", ()))
+    yield Box("release", "the gate opened", passed, said or command)
     said = f"stop ids {contract.get('stop_ids')}, {len(contract.get('files') or ())} files"
-    yield Box(
-        "release",
-        "contract of prompt and tokens",
-        YES if contract else OPEN,
-        said if contract else command,
-    )
+    yield _box("release", "contract of prompt and tokens", said if contract else "", command)
     system = contract.get("system_prompt") or {}
-    several = f"{system.get('different')} different ones in the training rows"
-    said = "none" if system.get("different") == 1 else several
-    said = repr(system["text"]) if system.get("text") else said
-    state = OPEN if not system else YES if system.get("different") == 1 else NO
-    yield Box("release", "one system prompt, recorded", state, said if system else "train again")
+    count = system.get("different")
+    said = "train again"
+    if system:
+        several = f"{count} different ones in the training rows"
+        said = repr(system["text"]) if system.get("text") else "none" if count == 1 else several
+    state = {None: OPEN, 1: YES}.get(count, NO)
+    yield Box("release", "one system prompt, recorded", state, said)
     how = "sftlab serve has /metrics; set an alarm whose false alarms were counted (lesson 11)"
     yield Box("operation", "monitoring and drift", OPEN, how)
     how = "collect failures as rows, validate them, train again (lesson 11)"

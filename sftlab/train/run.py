@@ -1,7 +1,6 @@
 """A finished fine-tune: talk to it, measure it, save it, open it again."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -63,6 +62,18 @@ class Run:
         """Whether the model is a base with adapters around it, and not merged."""
         return self.settings.method in ADAPTED and not self.provenance.get("merged")
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """Ids of the tokens at which generation ends."""
+        stops = self.model.generation_config.eos_token_id
+        return [stops] if isinstance(stops, int) else list(stops or [])
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        config = self.model.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None) or 2**17  # BLOOM states none
+
     def chat(self, messages: str | Sequence[Message], **options: Any) -> str:
         """The assistant's next words, up to 64 tokens; options are those of `answer`."""
         return self.answer([messages], **{"max_new_tokens": 64, **options})[0]
@@ -79,8 +90,7 @@ class Run:
         `temperature` and a `seed`; `tools` are JSON schemas that each answer may call."""
         if isinstance(questions, str):
             raise ExampleError(f"questions is one string, {questions!r}; give a list, or use chat")
-        config, prompts = self.model.config.get_text_config(), []
-        limit = getattr(config, "max_position_embeddings", None) or math.inf  # BLOOM has none
+        limit, prompts = self.context_length, []
         for index, asked in enumerate(questions):
             where = f"question {index}"
             messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
@@ -192,7 +202,7 @@ class Run:
         held = {name: one for name, one in (files or {}).items() if name.endswith(HELD)}
         return make_contract(
             self.tokenizer,
-            self.model.generation_config,
+            stop_ids=self.stop_ids,
             template=self.settings.template,
             system_prompt=self.provenance.get("system_prompt"),
             files=held,

@@ -9,14 +9,8 @@ import sys
 import httpx
 
 
-def test_serve_says_where_answers_and_ends_on_ctrl_c(call, toy_base, tmp_path):
-    from sftlab.train import finetune
-
-    turns = (("user", "Hi"), ("assistant", "Ho"))
-    rows = [{"messages": [{"role": role, "content": text} for role, text in turns]}] * 8
-    run = finetune(str(toy_base), rows, num_train_epochs=1, bf16=False, progress=False)
-    run.save(tmp_path / "mine")
-    command = [sys.executable, "-m", "sftlab", "serve", str(tmp_path / "mine"), "--port", "0"]
+def test_serve_says_where_answers_and_ends_on_ctrl_c(mine):
+    command = [sys.executable, "-m", "sftlab", "serve", str(mine), "--port", "0"]
     command += ["--host", "0.0.0.0", "--api-key"]
     given = {"env": {**os.environ, "SFTLAB_API_KEY": "secret"}, "text": True}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -33,8 +27,14 @@ def test_serve_says_where_answers_and_ends_on_ctrl_c(call, toy_base, tmp_path):
     assert serving.returncode in (0, 130)
     assert "secret" not in line
     assert out == ""
-    assert err.startswith("sftlab: 0.0.0.0 lets other machines in, whoever has the key")
+    assert err.startswith("sftlab: 0.0.0.0 accepts other machines, with the key")
     assert len(err.splitlines()) == 1
+
+
+def test_a_file_for_llama_cpp_says_what_serves_it(call, tmp_path):
+    (tmp_path / "model-q8_0.gguf").touch()
+    code, _, err = call("serve", tmp_path)
+    assert (code, "llama-server --model" in err) == (2, True)
 
 
 def test_a_key_is_never_taken_from_nowhere(call, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from sftlab import country_examples, finetune, load_run
-from sftlab.chat import CONTRACT, FAMILIES, contract_changes, contract_id, find_system_prompt
+from sftlab.chat import CONTRACT, FAMILIES, contract_changes, find_system_prompt
 from sftlab.integrity import RECORD, hash_files, sealed
 from sftlab.train import RunError
 
@@ -101,10 +101,6 @@ def changed(saved, tmp_path, request):
     return folder, word
 
 
-def test_there_are_twenty():
-    assert len(CHANGES) == 20
-
-
 @pytest.mark.parametrize("changed", CHANGES, indirect=True)
 def test_change_is_refused(changed):
     folder, word = changed
@@ -177,9 +173,3 @@ def test_system_prompt_of_a_training():
     assert find_system_prompt([row("A"), row("A")]) == {"text": "A", "different": 1}
     assert find_system_prompt([row(None)]) == {"text": None, "different": 1}
     assert find_system_prompt([row("A"), row(None), row("B")]) == {"text": None, "different": 3}
-
-
-def test_id_of_a_contract_is_that_of_its_content(run):
-    one = run.contract()
-    assert contract_id(one) == contract_id(json.loads(json.dumps(one)))
-    assert contract_id(one) != contract_id({**one, "stop_ids": [3]})

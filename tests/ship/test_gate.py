@@ -149,16 +149,6 @@ def test_near_tie_is_counted_apart():
     assert found["difference"].tolist() == pytest.approx([0, 0.01])
 
 
-def test_real_near_ties_do_not_shut_it(run, judged):
-    """In 4 bits some answers change, all where the run itself was not sure."""
-    found = judged(Transformers(convert(run, "nf4")), "nf4")
-    flips = found.places[found.places["token"] != found.places["other"]]
-    assert len(flips)
-    assert found.passed
-    sure = found.places["gap"].quantile(0.5)
-    assert (flips["gap"] < sure).all()
-
-
 def test_many_near_ties_shut_it(run, judged):
     """Where the end of turn became a near-tie, every answer runs on."""
 
@@ -206,6 +196,9 @@ def test_release_holds_what_a_server_needs(saved, tmp_path, questions, to, type)
         load_run(out)
     with pytest.raises(ReleaseError, match="not empty"):
         release(saved, out, to=to)
+    if to == "nf4":
+        with pytest.raises(ReleaseError, match="give the run it was made from"):
+            release(out, tmp_path / "again", to="merged")
 
 
 def test_nothing_is_written_when_the_gate_refuses(saved, tmp_path, questions, monkeypatch):

@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections import Counter
 from contextlib import contextmanager
 
 import httpx
@@ -32,23 +31,7 @@ def address(rote):
 
 
 class TestAnswers(AnswersOfTheRun):
-    @pytest.mark.slow
-    def test_eight_clients_for_a_minute(self, address):
-        end, heard = time.monotonic() + 60, Counter()
-
-        def keep_asking(number):
-            while time.monotonic() < end:
-                question = [*ANSWERS][number % len(ANSWERS)]
-                number += 1
-                heard["".join(listen(address, question)[0]) == ANSWERS[question]] += 1
-
-        clients = [threading.Thread(target=keep_asking, args=[n]) for n in range(8)]
-        for one in clients:
-            one.start()
-        for one in clients:
-            one.join()
-        assert [*heard] == [True]
-        assert metric(address, "sftlab_requests_unfinished") == 0
+    pass
 
 
 def metric(address, name, **labels):
@@ -115,9 +98,10 @@ def test_a_drawn_answer_is_the_run_s_for_the_same_seed(address, rote):
     answer = rote.answer(["Where else?"], **drawn)[0]
     assert ask(address, "Where else?", **how).choices[0].message.content == answer
     assert "".join(listen(address, "Where else?", **how)[0]) == answer
-    likeliest = ask(address, "Where else?", temperature=2, top_p=1e-9, seed=1, max_tokens=20)
     greedy = rote.answer(["Where else?"], max_new_tokens=20)[0]
-    assert likeliest.choices[0].message.content == greedy
+    for how in ({"temperature": 2, "top_p": 1e-9}, {"temperature": 1e-40}):
+        likeliest = ask(address, "Where else?", seed=1, max_tokens=20, **how)
+        assert likeliest.choices[0].message.content == greedy
 
 
 def test_a_conversation_with_a_system_message_and_parts_of_text(address, rote):
@@ -193,13 +177,6 @@ def test_what_changes_no_answer_is_accepted(address):
     assert said.json()["choices"][0]["message"]["content"] == "Bye"
 
 
-def test_errors_are_the_client_s_own(address):
-    with pytest.raises(openai.BadRequestError, match="tools is not supported"):
-        ask(address, "Bye.", tools=[])
-    with pytest.raises(openai.NotFoundError, match="'other' does not exist"):
-        ask(address, "Bye.", model="other")
-
-
 def test_another_contract_is_refused_before_anything_is_generated(rote, rote_folder):
     contract = contract_hash(rote_folder)
     with serving(app_of(rote, contract=contract)) as address:
@@ -221,9 +198,9 @@ def test_a_key_that_is_asked_for_must_be_sent(rote):
             assert said.status_code == 401
         with pytest.raises(openai.AuthenticationError):
             client(address, "none").models.list()
+        right = {"Authorization": "Bearer sécret".encode()}
+        assert HTTP.post(address + PATH, json=GOOD, headers=right).status_code == 200
         assert HTTP.get(address.replace("/v1", "/health")).status_code == 200
-    with serving(app_of(rote, api_key="secret")) as address:
-        assert client(address, "secret").chat.completions.create(**GOOD).choices
 
 
 def test_a_full_queue_refuses_and_those_in_it_are_answered(rote):
