@@ -1,4 +1,4 @@
-"""Train adapters, merge them, save, open the result again; no release where it answers otherwise."""
+"""Train adapters, merge, save and open again; no release where it answers otherwise."""
 
 # python recipes/11_shipping.py --data rows.jsonl --out release
 
