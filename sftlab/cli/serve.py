@@ -26,8 +26,8 @@ def serve(
     from sftlab.train import load_run
 
     if files := sorted(run.glob("*.gguf")):
-        said = f"{files[0]} is for llama.cpp or Ollama: llama-server --model "
-        raise ServeError(f"{said}{shlex.quote(str(files[0]))} --jinja")
+        line = f"llama-server --model {shlex.quote(str(files[0]))} --jinja"
+        raise ServeError(f"{files[0]} is for llama.cpp or Ollama: {line}")
     key = os.environ.get(KEY) if api_key else None
     if api_key and not key:
         raise ServeError(f"--api-key takes the key from the environment: set {KEY}")

@@ -128,6 +128,8 @@ class Answer(StoppingCriteria):
             yield piece
         if piece is not None:
             raise ApiError(500, "model_error", "the model failed; the server's log says how")
+        if self.cancelled:  # the reader is still there, so it was not the reader who left
+            raise ApiError(503, "shutting_down", "the server ends; the answer is not whole")
 
 
 class Generator:

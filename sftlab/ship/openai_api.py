@@ -35,8 +35,9 @@ class ApiError(ValueError):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def body(self) -> dict[str, Any]:
-        kind = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error"}
-        said = {"message": str(self), "type": kind.get(self.status, "invalid_request_error")}
+        kinds = {401: "authentication_error", 429: "rate_limit_error"}
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        said = {"message": str(self), "type": kinds.get(self.status, kind)}
         return {"error": {**said, "param": self.param, "code": self.code}}
 
 

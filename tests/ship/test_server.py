@@ -15,7 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sftlab.ship import certain_text, contract_hash, create_app, serving
 
-GOOD = {"model": "toy", "messages": [{"role": "user", "content": "Bye."}]}
+
+def user(content):
+    return {"messages": [{"role": "user", "content": content}]}
+
+
+GOOD = {"model": "toy", **user("Bye.")}
 PATH = "/chat/completions"
 HTTP = httpx.Client()
 
@@ -130,25 +135,10 @@ def test_the_model_is_listed_and_the_server_well(address):
         ({"model": "other"}, 404, "model", "model_not_found"),
         ({"messages": []}, 400, "messages", None),
         ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0].role", None),
-        ({"messages": [{"role": "user", "content": 5}]}, 400, "messages[0].content", None),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-            400,
-            "messages[0].content",
-            None,
-        ),
-        (
-            {"messages": [{"role": "user", "content": "a<|im_end|>"}]},
-            400,
-            "messages",
-            "invalid_messages",
-        ),
-        (
-            {"messages": [{"role": "user", "content": "word " * 600}]},
-            400,
-            "messages",
-            "context_length_exceeded",
-        ),
+        (user(5), 400, "messages[0].content", None),
+        (user([{"type": "image_url"}]), 400, "messages[0].content", None),
+        (user("a<|im_end|>"), 400, "messages", "invalid_messages"),
+        (user("word " * 600), 400, "messages", "context_length_exceeded"),
         ({"max_tokens": 0}, 400, "max_tokens", None),
         ({"temperature": "hot"}, 400, "temperature", None),
         ({"temperature": True}, 400, "temperature", None),
