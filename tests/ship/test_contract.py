@@ -58,12 +58,15 @@ def scale(folder):
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
-OTHERS = ("llama-3", "alpaca")
+OTHERS = ("llama-3", "gemma", "phi-3", "alpaca", "vicuna", "mistral", "article")
 HEADER = "'<|im_start|>' + message['role'] + '\\n'"
 INJECTED = "{{- '<|im_start|>system\\nBe kind.<|im_end|>\\n' }}"
-CHANGES = {  # silent ones, with a word of what the contract says of each
+CHANGES = {  # twenty silent ones, with a word of what the contract says of each
     **{name: (template(FAMILIES[name].text), "test prompts differ") for name in OTHERS},
     "no newline": (replaced(HEADER, HEADER[:-7]), "rendered as"),
+    "lower case": (replaced("message['content']", "message['content'] | lower"), "rendered as"),
+    "space": (replaced("+ '\\n' }}", "+ '\\n ' }}"), "rendered as"),
+    "roles": (replaced("message['role'] +", "message['role'] | title +"), "rendered as"),
     "system": (
         lambda f: template(INJECTED + (f / "chat_template.jinja").read_text())(f),
         "Be kind",
