@@ -157,7 +157,8 @@ def test_the_readmes_commands_of_the_day_after_run_as_they_stand(monkeypatch, ca
     block = re.search(r"^```bash\n(.*?)^```", section, flags=re.M | re.S)[1]
     commands = [shlex.split(line, comments=True) for line in block.splitlines()]
     used = [command[1] for command in commands if command]
-    assert used == ["validate", "train", "chat", "merge", "train"]
+    assert used == "validate train chat merge ship serve checklist train".split()
+    commands = [one for one in commands if one[1:2] != ["serve"]]  # it ends with Ctrl-C: test_serve
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "my.jsonl", ROWS)
     monkeypatch.setattr(sys, "stdin", io.StringIO("What is 3 of 9?\n"))
