@@ -38,7 +38,7 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid):
         file, _, test = nodeid.partition("::")
-        number = re.search(r"(?:^test_|\[)(\d\d)_", test) if file.startswith(LESSONS) else None
+        number = re.search(r"(?:^test_|\[)([A\d]\d)_", test) if file.startswith(LESSONS) else None
         return f"lesson {number[1]}" if number else file
 
 
