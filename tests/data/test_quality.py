@@ -5,14 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.data.quality import (
-    NEUTRAL,
-    checklist,
-    cluttered,
-    lengths,
-    loss_scores,
-    wrong_answers,
-)
+from sftlab.data.quality import NEUTRAL, checklist, cluttered, lengths, loss_scores, wrong_answers
 from sftlab.data.rows import part_of
 from sftlab.world import (
     countries,
