@@ -254,7 +254,14 @@ def compare_forms(
             start, few = perf_counter(), [runtime.follow([one])[0] for one in prompts[:_TIMED]]
             speed = sum(map(len, few)) / (perf_counter() - start)
             answers, asked = runtime.follow(prompts[::every]), questions[::every]
-            rows = _compared(run, reference[::every], answers)
+            rows = (
+                along(reference[::every], answers)
+                .groupby("answer")
+                .agg({"difference": "max", "gap": "last", "token": "last", "other": "last"})
+            )
+            rows["changed"] = rows["token"] != rows["other"]  # places end where they differ
+            for column in ("token", "other"):
+                rows[column] = run.tokenizer.convert_ids_to_tokens(rows[column].tolist())
             texts = run.texts([step.token for step in answer] for answer in answers)
             rows["right"] = list(map(is_right, texts, asked["answers"]))
             kept = asked.drop(columns=["output", "right"], errors="ignore").reset_index(drop=True)
@@ -277,32 +284,19 @@ def _forms(
         yield f"GGUF {name}", LlamaCpp(file), file.stat().st_size / 1e6, _FEWER
 
 
-def _compared(run: Run, reference: Sequence[Answer], answers: Sequence[Answer]) -> pd.DataFrame:
-    """A row an answer."""
-    places = along(reference, answers)
-    rows = places.groupby("answer").agg(
-        {"difference": "max", "gap": "last", "token": "last", "other": "last"}
-    )
-    rows["changed"] = rows["token"] != rows["other"]  # places end where they differ
-    names = run.tokenizer.convert_ids_to_tokens
-    return rows.assign(token=names(list(rows["token"])), other=names(list(rows["other"])))
-
-
-def free_texts(count: int = 1000, *, seed: int = 0) -> list[str]:
-    """Texts to tokenise: four of five are pieces of the corpus's documents, prose and code, the
-    others are made of what tokenizers disagree about."""
-    return list(islice(_texts(Random(f"texts-{seed}"), seed), count))
-
-
 _ODD = [" ", "  ", "\n", "\n\n", "\t", "a", "The", "don't", "I'LL", "1", "2026", "3.14", "½", "é"]
 _ODD += ["Ünïcödé", "東京", "مرحبا", "नमस्ते", "🙂", "👩‍🔬", "\u00a0", "—", "...", "_x", "({[", "\\n"]
 _ODD += ["<|im_end|>", "<|im_start|>user\n", "https://a.b/c?d=1", "e\u0301", "\u200b", "\r\n"]
 
 
-def _texts(rng: Random, seed: int) -> Iterator[str]:
-    for number, document in enumerate(documents(seed=GATE_SEED + seed)):
+def free_texts(count: int = 1000) -> list[str]:
+    """Texts to tokenize: four of five are pieces of the corpus's documents, prose and code, the
+    others are made of what tokenizers disagree about."""
+    rng, texts = Random("texts-0"), []
+    for number, document in enumerate(islice(documents(seed=GATE_SEED), count)):
         if number % 5 == 4:
-            yield "".join(rng.choices(_ODD, k=rng.randint(2, 12)))
+            texts.append("".join(rng.choices(_ODD, k=rng.randint(2, 12))))
         else:
             start = rng.randrange(max(len(document) - 40, 1))
-            yield document[start : start + rng.randint(20, 200)]
+            texts.append(document[start : start + rng.randint(20, 200)])
+    return texts
