@@ -15,7 +15,9 @@ conversion to another format.
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftlab.chat.spans import shared
@@ -26,19 +28,9 @@ if TYPE_CHECKING:
 
 CONTRACT = "contract.json"
 FORM = 1  # of the record; one of another form, which hashes otherwise, is not compared
-_ASKED = {"role": "user", "content": "Which of the two?"}
-FIXTURES: dict[str, list[dict[str, str]]] = {
-    "one question": [{"role": "user", "content": "What is the capital of France?"}],
-    "system message": [{"role": "system", "content": "Answer in one word."}, _ASKED],
-    "outer spaces": [{"role": "user", "content": "  Two lines,\n\n and spaces \n"}],
-    "several turns": [
-        {"role": "user", "content": "Tea or coffee?"},
-        {"role": "assistant", "content": " Tea. "},
-        _ASKED,
-    ],
-    "not English": [{"role": "user", "content": "Où est l'Élysée? 東京は、Привет, 🙂"}],
-    "digits and code": [{"role": "user", "content": "f(x) = 1234.5 + 67*x\n    return  None"}],
-}
+FIXTURES: dict[str, list[dict[str, str]]] = tomllib.loads(
+    Path(__file__).with_name("fixtures.toml").read_text(encoding="utf-8")
+)
 """Conversations with what templates and tokenizers treat differently."""
 
 
