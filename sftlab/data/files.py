@@ -167,7 +167,9 @@ def _checked_outputs(path: str | Path, *outputs: str | Path | None) -> list[Path
     taken, found = [os.path.realpath(path).casefold()], []
     for output in outputs:
         target, wrong = None if output is None else Path(os.path.realpath(output)), None
-        if target and os.path.exists(target) and not target.is_file():
+        # /dev/stdout may lead to a file of the shell's, which would be replaced.
+        stream = target and os.path.abspath(output).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+        if stream or (target and os.path.exists(target) and not target.is_file()):
             wrong = problem("output", value="it is a folder, a pipe or a device")
         elif target and os.path.exists(target) and not os.access(target, os.W_OK):
             wrong = problem("output", value="it is write-protected")
