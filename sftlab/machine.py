@@ -1,6 +1,5 @@
-"""What this machine has: a device, free memory, free cores, speed."""
+"""What this machine has: a device, free memory, speed."""
 
-import os
 import sys
 import time
 from contextlib import suppress
@@ -84,15 +83,6 @@ def _threads_at_start() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-def cores() -> tuple[int, float]:
-    """The cores that this process may use, and how many of them are busy now, in a fifth of a
-    second in which this process waits."""
-    import psutil
-
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return mine, psutil.cpu_percent(interval=0.2) / 100 * mine
 
 
 def progress_stream() -> TextIO:

@@ -15,9 +15,12 @@ conversion to another format.
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sftlab.chat.spans import shared
 from sftlab.chat.templates import TemplateError, find_template
 
 if TYPE_CHECKING:
@@ -25,19 +28,9 @@ if TYPE_CHECKING:
 
 CONTRACT = "contract.json"
 FORM = 1  # of the record; one of another form, which hashes otherwise, is not compared
-_ASKED = {"role": "user", "content": "Which of the two?"}
-FIXTURES: dict[str, list[dict[str, str]]] = {
-    "one question": [{"role": "user", "content": "What is the capital of France?"}],
-    "system message": [{"role": "system", "content": "Answer in one word."}, _ASKED],
-    "outer spaces": [{"role": "user", "content": "  Two lines,\n\n and spaces \n"}],
-    "several turns": [
-        {"role": "user", "content": "Tea or coffee?"},
-        {"role": "assistant", "content": " Tea. "},
-        _ASKED,
-    ],
-    "not English": [{"role": "user", "content": "Où est l'Élysée? 東京は、Привет, 🙂"}],
-    "digits and code": [{"role": "user", "content": "f(x) = 1234.5 + 67*x\n    return  None"}],
-}
+FIXTURES: dict[str, list[dict[str, str]]] = tomllib.loads(
+    Path(__file__).with_name("fixtures.toml").read_text(encoding="utf-8")
+)
 """Conversations with what templates and tokenizers treat differently."""
 
 
@@ -100,24 +93,12 @@ def contract_changes(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> s
 
     What is None or absent on a side is not compared: a run in memory has no files of weights.
     """
-    said = []
     if _differ(recorded, found, "form"):
         return ""
-    if changed := _prompts(recorded.get("prompts") or {}, found.get("prompts") or {}):
-        said.append(changed)
-    words = {
-        "template": "the text of the chat template differs",
-        "vocabulary": "a token of the vocabulary has another id or other properties",
-    }
-    said += [word for key, word in words.items() if _differ(recorded, found, key)]
-    for key, name in (("special_ids", ""), ("stop_ids", "stop ids"), ("system_prompt", "")):
+    said = _prompts(recorded.get("prompts") or {}, found.get("prompts") or {})
+    for key in [key for key in recorded if key not in ("form", "prompts")]:
         if _differ(recorded, found, key):
-            said += _values(name or key.replace("_", " "), recorded[key], found[key])
-    if _differ(recorded, found, "template_named"):
-        named = (recorded["template_named"], found["template_named"])
-        said.append(f"the settings name the template {named[1]!r}, and it was {named[0]!r}")
-    if _differ(recorded, found, "files"):
-        said += _values("SHA-256 of", recorded["files"], found["files"], shown=12)
+            said += _values(key.replace("_", " "), recorded[key], found[key])
     return "; ".join(said)
 
 
@@ -125,35 +106,28 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
     return None not in (one.get(key), other.get(key)) and one[key] != other[key]
 
 
-def _prompts(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """The first prompt that differs, with its texts from where they part, and how many do."""
-    other = [name for name, one in found.items() if recorded.get(name, one) != one]
-    if not other:
-        return ""
-    name, count = other[0], f"{len(other)} of {len(found)} test prompts differ"
-    was, now = recorded[name], found[name]
-    if None in (was["text"], now["text"]):
-        verbs = ["refused" if one["text"] is None else "rendered" for one in (now, was)]
-        return f"{count}: {name!r} is {verbs[0]} by the template, and was {verbs[1]}"
+def _prompts(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """The first prompt that differs, from where its text or ids part, and how many do."""
+    differing = [name for name, one in found.items() if recorded.get(name, one) != one]
+    if not differing:
+        return []
+    was, now = recorded[differing[0]], found[differing[0]]
     key, word = ("ids", "tokenized") if was["text"] == now["text"] else ("text", "rendered")
-    pairs = enumerate(zip(was[key], now[key], strict=False))
-    shorter = min(len(was[key]), len(now[key]))
-    place = next((n for n, (one, other) in pairs if one != other), shorter)
-    parts = [one[key][place : place + 32] for one in (now, was)]
-    return f"{count}: {name!r} is {word} as {parts[0]!r} at {place}, and was {parts[1]!r}"
+    one, other = (side[key] or "" for side in (was, now))  # empty where the template refuses
+    place = shared(one, other)
+    return [
+        f"{len(differing)} of {len(found)} test prompts differ: {differing[0]!r} is {word} as "
+        f"{other[place : place + 32]!r} at {place}, and was {one[place : place + 32]!r}"
+    ]
 
 
-def _values(name: str, was: Any, now: Any, *, shown: int = 60) -> list[str]:
-    """How a value, or each that changed of several with names, was and is."""
+def _values(name: str, was: Any, now: Any) -> list[str]:
+    """How a value, or each that changed of several with names, was and is; of long ones the first
+    60 characters."""
     if isinstance(was, Mapping):
-        keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
-        return [
-            line
-            for key in keys
-            for line in _values(f"{name} {key}", was.get(key), now.get(key), shown=shown)
-        ]
-    was, now = (one[:shown] if isinstance(one, str) else one for one in (was, now))
-    return [f"{name} {was!r} -> {now!r}"]
+        pairs = {key: (was.get(key), now.get(key)) for key in {**was, **now}}
+        return [f"{name} {key} {a!r:.60} -> {b!r:.60}" for key, (a, b) in pairs.items() if a != b]
+    return [f"{name} {was!r:.60} -> {now!r:.60}"]
 
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]], ending: bool) -> str | None:

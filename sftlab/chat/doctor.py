@@ -24,11 +24,7 @@ from sftlab.chat.masking import labels
 from sftlab.chat.missing import Missing
 from sftlab.chat.shadow import followed_texts
 from sftlab.chat.spans import MARKER, Messages, assistant_spans, listed, shared, start_of
-from sftlab.chat.templates import (
-    Template,
-    TemplateError,
-    find_template,
-)
+from sftlab.chat.templates import Template, TemplateError, find_template
 from sftlab.data import shown
 
 if TYPE_CHECKING:

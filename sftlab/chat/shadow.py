@@ -28,12 +28,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from sftlab.chat.templates import (
-    REASONING,
-    Template,
-    TemplateError,
-    jinja_environment,
-)
+from sftlab.chat.templates import REASONING, Template, TemplateError, jinja_environment
 
 _FIRST, _END = 0x40000, 0x110000
 """From the first on, no code point is assigned except tags, variants and private use."""

@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import suppress
 
-from sftlab.cli import chat, course, data, serve, ship, train  # noqa: F401 - their commands are registered
+from sftlab.cli import chat, course, data, ship, train  # noqa: F401 - their commands are registered
 from sftlab.cli.app import WORDS, app
 
 app.registered_commands.sort(key=lambda one: [*WORDS].index(one.callback.__name__))

@@ -9,7 +9,6 @@
 A verdict is always computed from the intervals and the rule; no function here takes one.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -174,10 +173,8 @@ def profile_name(profile: str | Path | Profile) -> str:
 
 def records_folder(profile: str) -> Path:
     """The cache's folder for records made on `profile`, whose name may be a path or a hub id."""
-    name = quote(profile, safe="")
-    if len(name) > 150:  # a file system has names of 255 bytes at most
-        name = hashlib.sha256(profile.encode()).hexdigest()[:32]
-    return cache_folder() / "claims" / name
+    # A file system has names of 255 bytes at most; the ends of two paths differ.
+    return cache_folder() / "claims" / quote(profile, safe="")[-150:]
 
 
 def read_records(folder: Path) -> dict[str, Record]:

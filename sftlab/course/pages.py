@@ -109,7 +109,7 @@ def _around(lesson: str, known: Collection[str]) -> dict[str, str]:
     return made | {f"{name.replace('_', ' ')} →": name for name in after}
 
 
-def write_glossary(folder: Path, *, known: Collection[str]) -> Path:
+def write_glossary(folder: Path, *, known: Collection[str]) -> None:
     """Render `notebooks/glossary.md` to `folder/glossary.html`; links as in `write_page`."""
     from nbconvert.filters import markdown2html
 
@@ -119,7 +119,6 @@ def write_glossary(folder: Path, *, known: Collection[str]) -> Path:
     body = re.sub(r'(<h3 id="|href="#)([^"]+)', lambda m: m[1] + m[2].lower(), body)
     page = TEMPLATES.get_template("glossary.html.jinja").render(body=Markup(_to_pages(body, known)))
     write_atomically(folder / "glossary.html", page)
-    return folder / "glossary.html"
 
 
 def _to_pages(body: str, known: Collection[str]) -> str:

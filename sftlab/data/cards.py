@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sftlab.data.privacy import LIMITS, redact, redact_text
+from sftlab.data.privacy import redact, redact_text
 from sftlab.data.quality import lengths
 from sftlab.data.rows import Key, Row, checked, values_of
 
@@ -93,7 +93,6 @@ def write_card(
         lengths=_table(lengths(rows).reset_index()),
         counted="\n\n".join(counted),
         personal=_table(personal),
-        limits=LIMITS,
         checklist=_table(checks),
     )
 

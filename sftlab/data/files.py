@@ -163,7 +163,8 @@ def _checked_rows(
 
 def _checked_outputs(path: str | Path, *outputs: str | Path | None) -> list[Path | None]:
     """The files that links lead to; RecordsError where one is not a file of its own."""
-    taken, found = [Path(os.path.realpath(path))], []
+    # Names that differ in case alone are one file on some systems.
+    taken, found = [os.path.realpath(path).casefold()], []
     for output in outputs:
         target, wrong = None if output is None else Path(os.path.realpath(output)), None
         # /dev/stdout may lead to a file of the shell's, which would be replaced.
@@ -172,28 +173,22 @@ def _checked_outputs(path: str | Path, *outputs: str | Path | None) -> list[Path
             wrong = problem("output", value="it is a folder, a pipe or a device")
         elif target and os.path.exists(target) and not os.access(target, os.W_OK):
             wrong = problem("output", value="it is write-protected")
-        elif target and any(_same(target, other) for other in taken):
+        elif target and str(target).casefold() in taken:
             wrong = problem("overwritten")
         if wrong:
             raise RecordsError([replace(wrong, file=str(output))])
-        taken += [target] if target else []
+        taken += [str(target).casefold()] if target else []
         found.append(target)
     return found
 
 
-def _same(one: Path, other: Path) -> bool:
-    if os.path.exists(one) and os.path.exists(other):
-        return one.samefile(other)  # under another name, too: a hard link
-    return str(one).casefold() == str(other).casefold()  # the same on some systems
-
-
-def read(path: str | Path, *, bad: str | Path = "raise", meta: Sequence[str] = ()) -> "Dataset":
+def read(path: str | Path, *, bad: str = "raise", meta: Sequence[str] = ()) -> "Dataset":
     """The rows of a file as a `datasets.Dataset` of `messages` and `meta`, all in memory.
 
-    `bad` is "raise", "drop", or the path of a JSONL file for the bad rows with their problems;
-    `meta` is as for `validate`. Where a row has tools, there is a column `tools` too. The Dataset
-    stores JSON text, which its rows are read from. RecordsError also where no row is good, the file
-    is not sound (it is cut off, say), or its rows take more memory than is free.
+    `bad` rows "raise" an error, or "drop" out; `meta` is as for `validate`. Where a row has tools,
+    there is a column `tools` too. The Dataset stores JSON text, which its rows are read from.
+    RecordsError also where no row is good, the file is not sound (it is cut off, say), or its rows
+    take more memory than is free.
     """
     from datasets import Dataset
 
@@ -201,7 +196,7 @@ def read(path: str | Path, *, bad: str | Path = "raise", meta: Sequence[str] = (
     # JSON, because Arrow would give all messages the keys of all. Not the feature `Json`: that of
     # datasets 5.2 reads 0.3 as 0.30000000000000004, and keeps ten decimals.
     texts: dict[str, list[str]] = {name: [] for name in _COLUMNS}
-    for one in _checked_rows(path, report, None, None if bad in ("raise", "drop") else bad, meta):
+    for one in _checked_rows(path, report, None, None, meta):
         if not one.problems and not (report.bad and bad == "raise"):
             for name, column in texts.items():
                 column.append(json.dumps(getattr(one, name)))

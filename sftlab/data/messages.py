@@ -11,8 +11,10 @@
 Every key is used, carried along by name, or refused by name.
 """
 
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
@@ -21,13 +23,8 @@ from sftlab.data.problems import PROBLEMS, Problem, parse_json, problem, shown
 
 Message = dict[str, Any]
 ROLES = ("system", "user", "assistant", "tool")
-ROLE_NAMES = {
-    "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
-    "ai": "assistant", "model": "assistant", "developer": "system", "observation": "tool",
-    "function": "tool", "function_response": "tool", "tool_response": "tool",
-    "prompter": "user", "chatbot": "assistant", "tool_call": "function_call",
-}  # fmt: skip
-"""Names of roles in other tools; upper and lower case are the same."""
+NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
+"""What other tools' files call things."""
 _FOLLOWS = {
     "user": (None, "assistant"), "assistant": ("user", "tool"), "tool": ("assistant", "tool"),
 }  # fmt: skip
@@ -61,7 +58,7 @@ class Conversation:
 def normal_role(value: Any) -> Any:
     """The role by its own name, whatever other tools call it."""
     name = value.strip().lower() if isinstance(value, str) else ""
-    return ROLE_NAMES.get(name, name) if name else value
+    return NAMES["roles"].get(name, name) if name else value
 
 
 def is_nothing(value: Any) -> bool:

@@ -1,4 +1,7 @@
-"""Personal data in rows: found by pattern and checksum, and replaced by typed placeholders."""
+"""Personal data in rows: found by pattern and checksum, and replaced by typed placeholders.
+
+`card.md` says in each data card what this search cannot find.
+"""
 
 import ipaddress
 import re
@@ -13,16 +16,6 @@ from sftlab.data.rows import Row, RowsError, checked, texts_of
 
 KINDS = ("EMAIL", "IBAN", "CARD", "IP", "PHONE", "NAME")
 """What is searched for, in this order: what an earlier kind took, a later one does not see."""
-
-LIMITS = (
-    "The search knows e-mail addresses, IBANs and payment cards with a right checksum, IP "
-    "addresses, phone numbers in their usual forms, and names from the list it is given. It cannot "
-    "find names that are not on the list, streets, dates of birth, numbers of passports, patients "
-    "or plates, user names, what is misspelt, spelled out or split over two messages, or what "
-    "tells who someone is without any of these; it looks at messages only, with their reasoning "
-    "and calls, not at `meta` or definitions of tools. It also takes numbers that only look alike, "
-    "such as a version 1.2.3.4: compare the rows before and after."
-)
 
 _LOCAL = r"[\w!#$%'*+^`~-]+"
 _EMAIL = (

@@ -20,15 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sftlab.data.messages import Conversation
-from sftlab.data.problems import (
-    PROBLEMS,
-    Problem,
-    RecordsError,
-    deeper,
-    parse_json,
-    problem,
-    shown,
-)
+from sftlab.data.problems import PROBLEMS, Problem, RecordsError, deeper, parse_json, problem, shown
 from sftlab.data.shapes import CARRIED, COLUMNS, read_row
 
 FORMATS = {

@@ -22,8 +22,8 @@ from typing import Any
 
 from sftlab.data.messages import (
     FLAGS,
+    NAMES,
     REASONING,
-    ROLE_NAMES,
     ROLES,
     Conversation,
     Entry,
@@ -44,42 +44,13 @@ SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """The columns that each shape needs, with the names that mean the same."""
 COLUMNS = {name for columns in SHAPES.values() for names in columns for name in names}
-CARRIED = frozenset(
-    """
-    id _id uid uuid guid idx index row_id example_id sample_id prompt_id question_id doc_id
-    conversation_id conversation_hash conv_id dialogue_id session_id thread_id message_id parent_id
-    message_tree_id user_id author author_id annotator annotator_id worker_id
-    __index_level_0__ hash md5 sha256 source sources origin dataset dataset_name url link
-    license licence created created_at create_time updated_at timestamp date language lang locale
-    category topic domain task task_id task_type tags difficulty model model_name generator version
-    meta metadata num_tokens n_tokens token_count num_turns parallel_tool_calls left_out
-    """.split()
-)
-"""Columns and keys that say where a row comes from, and nothing that a model should learn."""
-SPLITS = {
-    "train": "train training",
-    "held_out": "validation valid val dev development eval evaluation test testing held_out "
-    "holdout",
-}
-"""Values of a column `split`, by what is done with the row."""
+CARRIED = frozenset(NAMES["carried"])
 _INPUTS, _SYSTEMS = ("input", "context"), ("system", "system_prompt")
 _TOOLS = ("tools", "functions")  # functions, as OpenAI called them at first
-_ASKED = "prompt question instruction query problem input inputs user human request".split()
-_ANSWERED = (
-    "completion response answer output outputs solution target targets reply assistant".split()
-)
-"""Names that questions and answers have elsewhere, to say how to rename them."""
-_ROLE = "|".join([*ROLES, *ROLE_NAMES])
+_ROLE = "|".join([*ROLES, *NAMES["roles"]])
 _MESSAGES = re.compile(rf"""\s*\[\s*\{{[^{{}}]*["'](role|from)["']\s*:\s*["']({_ROLE})["']""", re.I)
 """How a list of messages begins in a cell of a CSV, as JSON or as Python writes it."""
 _ANSWERS = re.compile("chosen|rejected|preferred_output")
-_REFUSED = {
-    "media": "image images video videos audio audios".split(),
-    "preference-column": ["label", "labels", "kto_tag"],
-    "message-column": [*FLAGS, *REASONING, "tool_calls", "function_call"],
-    "split-column": "set subset fold partition is_train is_test".split(),
-}
-"""Columns with a remedy of their own, by its name in problems.toml."""
 
 
 def convert(row: Mapping[str, Any]) -> list[Message]:
@@ -167,7 +138,7 @@ def _sort_out(found: Conversation, others: Mapping[Any, Any], carried: set[str])
         index = lower.startswith("unnamed: ") and str(value).isdigit()  # of pandas, in a CSV
         if lower == "split" and not is_nothing(value):
             name = str(value).strip().lower()
-            side = next((side for side, names in SPLITS.items() if name in names.split()), None)
+            side = next((one for one, names in NAMES["splits"].items() if name in names), None)
             found.problems += [] if side else [problem("split", str(key), shown(value))]
             found.meta["split"] = side
         elif isinstance(key, str) and (key in carried or lower in carried or index):
@@ -191,7 +162,9 @@ def _refusal(key: Any, lower: str) -> str:
         return "split-column"
     if lower != key and lower in {*_INPUTS, *_SYSTEMS, *_TOOLS, "history"}:
         return "capitals"
-    return next((kind for kind, names in _REFUSED.items() if lower in names), "column")
+    if lower in {*FLAGS, *REASONING}:
+        return "message-column"
+    return next((kind for kind, names in NAMES["refused"].items() if lower in names), "column")
 
 
 def _detect(row: Mapping[str, Any]) -> tuple[str | None, list[str | None]]:
@@ -223,7 +196,8 @@ def _unreadable(
         return problem("one-message", "", there)
     same = next((n for n in names if n in COLUMNS and names[n] != n), None)
     texts = {name: key for name, key in names.items() if not isinstance(row[key], Mapping)}
-    pair = [next((name for name in one if name in texts), None) for one in (_ASKED, _ANSWERED)]
+    asks = (NAMES["asked"], NAMES["answered"])
+    pair = [next((name for name in one if name in texts), None) for one in asks]
     if None not in pair:
         asked, answered = (texts[name] for name in pair)
         fits = any(pair[0] in one[0] and pair[1] in one[-1] for one in SHAPES.values())

@@ -7,9 +7,11 @@ Scikit-learn's StratifiedGroupKFold makes folds of equal size, not shares of 70/
 """
 
 import math
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import pandas as pd
@@ -121,22 +123,8 @@ LEAST, SHARE, LARGEST, MOST = 20, 0.10, 0.25, 500
 """A tenth of the rows is held out, but 20 where that is no more than a quarter, and at most 500."""
 WORDS = 8
 """Words in a row that two rows may share by chance."""
-ALIKE = (
-    "most rows are nearly alike, one wording with other words in it, so those are on both sides: "
-    "what is measured holds for questions of this very kind"
-)
-ONE_PROMPT = (
-    "most rows have the same prompt, so a held-out row may share it with one that is learned from: "
-    "what is measured is the answer to a question that was trained"
-)
-OWN = (
-    "the file's own split is used: {train:,} rows to learn from, {held:,} held out, of which "
-    "{same:,} share their prompt or a passage with one that is learned from"
-)
-TOO_FEW = (
-    "{groups} groups of rows are too few to hold any out ({needed} are needed), so all are learned "
-    "from, and nothing shows what the model does with other questions; add rows"
-)
+NOTES = tomllib.loads(Path(__file__).with_name("splits.toml").read_text(encoding="utf-8"))
+"""What is said of a split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +158,8 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     loose = _joined(len(rows), same)
     ways = [  # each keeps less together than the one before
         (_joined(len(rows), [*same, *prompts, *((one.of, one.row) for one in near)]), None),
-        (_joined(len(rows), [*same, *prompts]), ALIKE),
-        (loose, ONE_PROMPT),
+        (_joined(len(rows), [*same, *prompts]), NOTES["alike"]),
+        (loose, NOTES["one_prompt"]),
     ]
     allowed = max(max(Counter(loose).values()), len(rows) // 2)
     notes, held, kinds = [], own, ["ngram"]
@@ -182,7 +170,7 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     if own:
         kinds = ["prompt", "ngram"]
     elif (groups := len(set(joined))) < FEWEST:
-        notes = [TOO_FEW.format(groups=groups, needed=FEWEST)]
+        notes = [NOTES["too_few"].format(groups=groups, needed=FEWEST)]
     else:
         share = min(max(SHARE, min(LARGEST, LEAST / len(rows))), MOST / len(rows))
         numbers = iter(joined)
@@ -192,7 +180,7 @@ def hold_out(rows: Iterable[Row], *, group: Key | None = None) -> HeldOut:
     sides = ([rows[n] for n in learned], [rows[n] for n in held])
     overlaps = leaks(*sides, kinds=kinds, size=WORDS)["test"].nunique() if held else 0
     if own:
-        notes = [OWN.format(train=len(learned), held=len(held), same=overlaps)]
+        notes = [NOTES["own"].format(train=len(learned), held=len(held), same=overlaps)]
     return HeldOut(
         train=learned,
         held_out=held,

@@ -16,12 +16,7 @@ from sftlab.chat import Template, find_template
 from sftlab.measure.code_eval import run_code
 from sftlab.measure.generation import generate
 from sftlab.measure.probes import probe_questions
-from sftlab.world import (
-    RELATIONS,
-    Country,
-    function_request,
-    split_functions,
-)
+from sftlab.world import RELATIONS, Country, function_request, split_functions
 
 
 def reply(

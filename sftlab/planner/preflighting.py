@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub.constants import HF_HUB_CACHE
 
-from sftlab.machine import cores, fast_precision, free_memory, pick_device
+from sftlab.machine import fast_precision, free_memory, pick_device
 from sftlab.planner.architectures import ArchitectureError, find_architecture
 from sftlab.planner.gpus import Speed, speed
 from sftlab.planner.memory import estimate
@@ -88,8 +88,6 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
     if profile.needs_gpu:
         device, remedy = pick_device(), "Choose a GPU runtime, or a smaller profile"
         rows.append(PreflightRow("GPU", "one with CUDA", device, device == "cuda", remedy))
-    here, busy = cores()
-    rows.append(PreflightRow("cores", "1 or more", f"{here}, {busy:.1f} busy with other programs"))
     pace = None
     try:
         sizes = find_architecture(profile.source)

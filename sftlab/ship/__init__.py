@@ -5,8 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "forms": ["compare_forms"],
-        "gating": ["BOUNDS", "Bounds", "Question", "along", "free_texts", "gate"],
+        "gating": ["BOUNDS", "Bounds", "Question", "along", "compare_forms", "free_texts", "gate"],
         "gguf_file": ["GgufError", "TYPES", "interleave", "write_gguf"],
         "releasing": ["FORMS", "GateError", "ReleaseError", "release", "release_questions"],
         "runtimes": ["LlamaCpp", "PRECISIONS", "Transformers", "convert"],

@@ -15,7 +15,10 @@ while answers change. What is compared, from the cheapest to the most expensive:
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -23,7 +26,9 @@ import pandas as pd
 from sftlab.chat import contract_changes
 from sftlab.data import normalise
 from sftlab.measure import difference, equivalent, is_right, percent
-from sftlab.ship.runtimes import Answer, Runtime, Transformers
+from sftlab.ship.gguf_file import TYPES, write_gguf
+from sftlab.ship.runtimes import PRECISIONS, Answer, LlamaCpp, Runtime, Transformers, convert
+from sftlab.train import Run
 from sftlab.world import documents
 
 if TYPE_CHECKING:
@@ -222,10 +227,61 @@ def _score(
     return name, said, bound, equivalent(change, margin)
 
 
-def free_texts(count: int = 1000, *, seed: int = 0) -> list[str]:
-    """Texts to tokenise: four of five are pieces of the corpus's documents, prose and code, the
-    others are made of what tokenizers disagree about."""
-    return list(islice(_texts(Random(f"texts-{seed}"), seed), count))
+_TIMED, _FEWER = 4, 3  # questions that are timed; a file answers one of so many
+
+
+def compare_forms(
+    run: Run,
+    questions: pd.DataFrame,
+    *,
+    precisions: Sequence[str] = tuple(PRECISIONS),
+    types: Sequence[str] = tuple(TYPES),
+) -> pd.DataFrame:
+    """Greedy answers of a run in several forms, against those of the run as it is.
+
+    `questions` is a frame of `probe_questions`, whose columns are kept; a GGUF file answers one
+    question at a time, and every third of them. Adds for each form and question: form, megabytes
+    (of the weights), speed (tokens a second, one question at a time), changed (whether another
+    token is written), right, and of `along` the largest difference of log-probabilities (nats),
+    and token, other and gap at the last place that can be compared.
+
+    Raises ValueError: a form does not exist or can't be had of this model.
+    """
+    prompts = [run.prompt_ids([{"role": "user", "content": q}]) for q in questions["prompt"]]
+    reference, found = Transformers(run).follow(prompts), []
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        for name, runtime, megabytes, every in _forms(run, precisions, types, Path(folder)):
+            start, few = perf_counter(), [runtime.follow([one])[0] for one in prompts[:_TIMED]]
+            speed = sum(map(len, few)) / (perf_counter() - start)
+            answers, asked = runtime.follow(prompts[::every]), questions[::every]
+            rows = (
+                along(reference[::every], answers)
+                .groupby("answer")
+                .agg({"difference": "max", "gap": "last", "token": "last", "other": "last"})
+            )
+            rows["changed"] = rows["token"] != rows["other"]  # places end where they differ
+            for column in ("token", "other"):
+                rows[column] = run.tokenizer.convert_ids_to_tokens(rows[column].tolist())
+            texts = run.texts([step.token for step in answer] for answer in answers)
+            rows["right"] = list(map(is_right, texts, asked["answers"]))
+            kept = asked.drop(columns=["output", "right"], errors="ignore").reset_index(drop=True)
+            about = {"form": name, "megabytes": megabytes, "speed": speed}
+            found.append(pd.concat([kept, rows], axis=1).assign(**about))
+    return pd.concat(found, ignore_index=True)
+
+
+def _forms(
+    run: Run, precisions: Sequence[str], types: Sequence[str], folder: Path
+) -> Iterator[tuple[str, Runtime, float, int]]:
+    """Name, runtime, megabytes of the weights, and of how many questions one is asked: merged in
+    transformers (int8 and nf4 by bitsandbytes), and as files for llama.cpp."""
+    merged = run.merge() if run.adapted else run
+    for name in precisions:
+        one = convert(merged, name) if name != "f32" else merged
+        yield name, Transformers(one), one.model.get_memory_footprint() / 1e6, 1
+    for name in types:
+        file = write_gguf(merged, folder / f"{name}.gguf", type=name)
+        yield f"GGUF {name}", LlamaCpp(file), file.stat().st_size / 1e6, _FEWER
 
 
 _ODD = [" ", "  ", "\n", "\n\n", "\t", "a", "The", "don't", "I'LL", "1", "2026", "3.14", "½", "é"]
@@ -233,10 +289,14 @@ _ODD += ["Ünïcödé", "東京", "مرحبا", "नमस्ते", "🙂", "�
 _ODD += ["<|im_end|>", "<|im_start|>user\n", "https://a.b/c?d=1", "e\u0301", "\u200b", "\r\n"]
 
 
-def _texts(rng: Random, seed: int) -> Iterator[str]:
-    for number, document in enumerate(documents(seed=GATE_SEED + seed)):
+def free_texts(count: int = 1000) -> list[str]:
+    """Texts to tokenize: four of five are pieces of the corpus's documents, prose and code, the
+    others are made of what tokenizers disagree about."""
+    rng, texts = Random("texts-0"), []
+    for number, document in enumerate(islice(documents(seed=GATE_SEED), count)):
         if number % 5 == 4:
-            yield "".join(rng.choices(_ODD, k=rng.randint(2, 12)))
+            texts.append("".join(rng.choices(_ODD, k=rng.randint(2, 12))))
         else:
             start = rng.randrange(max(len(document) - 40, 1))
-            yield document[start : start + rng.randint(20, 200)]
+            texts.append(document[start : start + rng.randint(20, 200)])
+    return texts

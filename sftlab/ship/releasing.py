@@ -48,7 +48,6 @@ class GateError(ReleaseError):
 class Release:
     """What was written, and what the gate measured before."""
 
-    folder: Path
     gate: Gate
     serve: dict[str, str]  # for each program that can serve it its command
 
@@ -112,7 +111,7 @@ def release(
         (scratch / GATE).write_text(_json(record), encoding="utf-8")
         lines = [f"# {found.verdict}", *(f"{name}:\n\n    {line}" for name, line in inside.items())]
         (scratch / "README.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
-    return Release(folder=out, gate=found, serve=serve)
+    return Release(gate=found, serve=serve)
 
 
 def release_questions(

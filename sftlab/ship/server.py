@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 HEADER = "X-Contract"
+MOST_BYTES = 2**20  # of a request's body
 
 
 class ServeError(ValueError):
@@ -53,7 +54,6 @@ def create_app(
     contract: str,
     api_key: str | None = None,
     most_waiting: int = 32,
-    most_bytes: int = 2**20,
 ) -> "FastAPI":
     """The server as an ASGI application, for uvicorn or any other.
 
@@ -63,7 +63,6 @@ def create_app(
             X-Contract, and a request that has another there is refused.
         api_key: what clients must send as `Authorization: Bearer KEY`; None asks for nothing.
         most_waiting: requests that wait while one is answered; more are refused with status 429.
-        most_bytes: of a request's body.
     """
     for library in ("fastapi", "uvicorn", "prometheus_client"):
         import_extra(library)  # or an error that says how to get it
@@ -115,7 +114,9 @@ def create_app(
         generator.submit(answer)
         replies = Reply(name, contract)
         if asked.stream:
-            return EventStream(answer, events(asked, answer, replies))
+            quick = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # to proxies
+            how = {"media_type": "text/event-stream", "headers": headers | quick}
+            return StreamingResponse(events(asked, answer, replies), **how)
         try:
             pieces = []
             async for piece in answer:
@@ -137,44 +138,28 @@ def create_app(
         if not request.headers.get("Content-Type", "").startswith("application/json"):
             said = "send the header Content-Type: application/json"
             raise ApiError(415, "invalid_content_type", said)
-        body, size = bytearray(), 0
+        body = bytearray()
         async for part in request.stream():
-            size += len(part)
-            if size <= most_bytes:
-                body += part
-            elif size > 64 * most_bytes:  # what is read until then lets the client hear of it
-                break
-        if size > most_bytes:
-            said = f"the body has over {most_bytes:,} bytes, the most that are read"
-            raise ApiError(413, "request_too_large", said)
+            body += part
+            if len(body) > MOST_BYTES:
+                said = f"the body has over {MOST_BYTES:,} bytes, the most that are read"
+                raise ApiError(413, "request_too_large", said)
         return bytes(body)
 
     async def events(asked: ChatRequest, answer: Answer, replies: Reply):
-        yield replies.chunk({"role": "assistant", "content": ""})
         try:
+            yield replies.chunk({"role": "assistant", "content": ""})
             async for piece in answer:
                 yield replies.chunk({"content": piece})
         except ApiError as error:  # the status, 200, was sent long ago
             yield event(error.body())
             return
+        finally:  # also when the client has gone
+            generator.cancel(answer)
         yield replies.chunk({}, answer.finish_reason)
         if asked.stream_options.include_usage:
             yield replies.usage(answer.counts)
         yield "data: [DONE]\n\n"
-
-    class EventStream(StreamingResponse):
-        """Ends when the client has gone, and then the answer does, too."""
-
-        def __init__(self, answer: Answer, content: Any) -> None:
-            quick = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # to proxies
-            super().__init__(content, media_type="text/event-stream", headers=headers | quick)
-            self.answer = answer
-
-        async def __call__(self, *connection: Any) -> None:
-            try:
-                await super().__call__(*connection)
-            finally:
-                generator.cancel(self.answer)
 
     @app.exception_handler(ApiError)
     async def refuse(request: Request, error: ApiError) -> Response:
@@ -198,9 +183,8 @@ def create_app(
 def listen(host: str, port: int) -> socket.socket:
     """A socket at that address; port 0 takes a free one. From now on the system accepts
     connections, which wait until the server has begun."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port))
     except (OSError, OverflowError) as error:
         said = f"can't listen on {host} port {port} ({error}); --port 0 takes a free one"
         raise ServeError(said) from None
@@ -208,8 +192,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def address_of(listening: socket.socket) -> str:
     """Where the API is: `http://127.0.0.1:41234/v1`."""
-    host, port, *_ = listening.getsockname()
-    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+    host, port = listening.getsockname()
+    return f"http://{host}:{port}/v1"
 
 
 def make_server(app: "FastAPI") -> "Server":

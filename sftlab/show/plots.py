@@ -115,23 +115,16 @@ def finish(ax, title: str, alt: Sequence[str], *, x="", y="", legend=0, colours=
     return Picture(ax.figure, alt=f"{title}: {'; '.join(alt)}.")
 
 
-def finish_panels(axes, title: str, alt: Sequence[str], *, below: str = "") -> Picture:
-    """Set a title above several panels, with what is to be said `below` it."""
-    axes[0].figure.suptitle(f"{title}\n{below}".strip(), x=0.01, ha="left", fontsize=11)
-    return Picture(axes[0].figure, alt=f"{title}: {'; '.join(alt)}.")
-
-
 def percent_axis(axis, high: float = 1.06, sign: str = "%") -> None:
     """An axis of shares, from 0% on, or of points (`sign=""`)."""
     axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}{sign}")
     axis.axes.set(**{f"{axis.axis_name}lim": (-0.03 * high, high)})
 
 
-def seed_dots(ax, x, y, colour: str = INK, size: float = 9) -> None:
+def seed_dots(ax, x, y, colour: str = INK) -> None:
     """White dots, one a seed."""
-    ax.scatter(
-        x, y, s=size, color="white", edgecolor=colour, linewidth=0.8, zorder=3, clip_on=False
-    )
+    dot = {"s": 9, "color": "white", "edgecolor": colour, "linewidth": 0.8}
+    ax.scatter(x, y, **dot, zorder=3, clip_on=False)
 
 
 def note(ax, text: str, at: tuple[float, float], dx: float = 6, dy: float = 0, **style) -> None:

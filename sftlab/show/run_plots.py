@@ -19,7 +19,6 @@ from sftlab.show.plots import (
     Picture,
     colours_of,
     finish,
-    finish_panels,
     new_axes,
     note,
     percent_axis,
@@ -354,4 +353,5 @@ def plot_map(points: Points, *, title: str, rows: str, columns: str) -> Picture:
         ax.set_title(head, fontsize=10)
         ax.spines[:].set_visible(False)
     axes[0].set_ylabel(rows)
-    return finish_panels(axes, title, _read(points))
+    axes[0].figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return Picture(axes[0].figure, alt=f"{title}: {'; '.join(_read(points))}.")

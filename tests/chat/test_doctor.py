@@ -11,7 +11,6 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sftlab.chat import CHATML, FAMILIES, TemplateError, examine
-from sftlab.chat.doctor import LEVELS
 
 
 def make_tokenizer(*merges, special=("<|im_start|>", "<|im_end|>"), adds_bos=False, **names):
@@ -298,9 +297,3 @@ def test_families_of_the_lab_are_sound_and_fit_its_own_tokenizer(name, toy_token
     extra = [code for code in codes(name, tokenizer=toy_tokenizer) if code not in notes]
     expected = ["end-not-stop"] if FAMILIES[name].end_of_turn else []
     assert extra == expected + ["prompt-tokens"] * (name == "llama-3")  # it ends in two line breaks
-
-
-def test_the_worst_findings_come_first():
-    found = examine(SICK["no-end-of-turn"])
-    levels = [LEVELS.index(finding.level) for finding in found.findings]
-    assert levels == sorted(levels)

@@ -1,20 +1,17 @@
 """Templates render as in transformers, are found by name, and name the lines of their errors.
 
-The built-in families are checked character for character; at the end are the shadows, by which a
-text is followed through a template.
+The built-in families are checked character for character; at the end are texts that are followed
+through a template.
 """
 
 import copy
 import json
 import re
 import tomllib
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from transformers import AutoTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -28,7 +25,6 @@ from sftlab.chat import (
     setup_tokenizer,
     trace,
 )
-from sftlab.chat.shadow import Alphabet
 from sftlab.paths import DATA
 
 
@@ -300,68 +296,22 @@ def test_special_tokens_are_written_and_are_all_markers(name):
     assert family.end_of_turn in (None, *family.control_tokens)
 
 
-TEXT = st.text(
-    alphabet=st.sampled_from(list("abAB <>/\n\t'\"\\ßİé你\u2028\U000e0067")), max_size=12
-)
-CUTS = (
-    ("strip",), ("lstrip",), ("rstrip",), ("strip", "a<"), ("lstrip", "\n"), ("rstrip", " b"),
-    ("removeprefix", "a"), ("removesuffix", "b"), ("replace", "a", ""),
-    ("upper",), ("lower",), ("title",), ("capitalize",), ("swapcase",), ("casefold",),
-    ("__getitem__", slice(1, 4)), ("__getitem__", slice(None, None, -1)),
-)  # fmt: skip
-ADDS = (
-    ("replace", "ab", "<n>"), ("replace", "a", "bb", 1), ("replace", "", "-"), ("__add__", "xa"),
-)  # fmt: skip
-SPLITS = (
-    ("split",), ("split", " "), ("split", "ab"), ("split", "a", 1), ("split", None, 1),
-    ("rsplit", "a", 1), ("rsplit", None, 1), ("partition", "a"), ("rpartition", "<"),
-    ("splitlines",), ("splitlines", True),
-)  # fmt: skip
-QUESTIONS = (
-    ("startswith", "a"), ("startswith", ("<", "b")), ("endswith", "b"), ("__contains__", "ab"),
-    ("__eq__", "ab"), ("__ne__", "ab"), ("__lt__", "b"), ("find", "b"), ("rfind", "a"),
-    ("count", "a"), ("isspace",), ("isupper",), ("isalpha",), ("__len__",), ("__hash__",),
-)  # fmt: skip
+FOLLOWED = """a | trim;a.lstrip(' a');a.rstrip();a.removeprefix('ab');a.removesuffix(' b');a[1:4];
+a[::-1];a.split()[-1];a.split('b', 1)[1];a.rsplit('b', 1)[0];a.rpartition('<')[2];a.splitlines()[0];
+a.replace('ab', '<n>');a.replace('a', 'bb', 1);a | upper;a.title();a.swapcase();'x' + a;a ~ 'x';
+a if a.startswith(('<', ' ')) else '';a if a.find('b') > 1 else '';a | tojson;[a] | string;
+a if 'ab' in a and a.count('a') > 1 and not a.isspace() else ''"""
 
 
-@contextmanager
-def shadowed(*texts):
-    alphabet = Alphabet("".join(texts))
-    token = Alphabet.current.set(alphabet)
-    try:
-        yield alphabet, [alphabet.shadow(text, index) for index, text in enumerate(texts)]
-    finally:
-        Alphabet.current.reset(token)
-
-
-@pytest.mark.parametrize("call", CUTS + ADDS + SPLITS + QUESTIONS, ids=str)
-@settings(deadline=None)
-@given(text=TEXT)
-def test_what_a_method_gives_stands_for_what_it_gives_of_the_text(call, text):
-    name, *arguments = call
-    expected = getattr(text, name)(*arguments)
-    # These look at where a word begins: with letters that become two, the render is refused.
-    assume(name not in ("title", "capitalize") or len(expected) == len(text))
-    with shadowed(text) as (alphabet, (shadow,)):
-        answer = getattr(shadow, name)(*arguments)
-        if call in SPLITS:
-            assert type(answer) is type(expected)
-            assert list(map(alphabet.read, answer)) == list(expected)
-        else:
-            assert (alphabet.read(answer) if call in CUTS + ADDS else answer) == expected
-        if call in CUTS:  # then no real character is handed out in place of a shadow
-            assert alphabet.run.fullmatch(str.__str__(answer)) or not answer
-
-
-@settings(deadline=None)
-@given(text=TEXT, other=TEXT)
-def test_two_shadows_are_compared_and_searched_as_texts(text, other):
-    with shadowed(text, other) as (alphabet, (one, two)):
-        assert (one == two) == (text == other)
-        assert (two in one) == (other in text)
-        assert alphabet.read("<" + one + ">" + two) == f"<{text}>{other}"
-        assert alphabet.read(one.replace(two, "x")) == text.replace(other, "x")
-        assert alphabet.read(repr(one)) == repr(text)
+@pytest.mark.parametrize("expression", FOLLOWED.replace("\n", "").split(";"))
+def test_what_a_template_does_with_a_content_is_followed(expression):
+    """`trace` compares its second render with the real one, and refuses where they differ."""
+    text = "{% for m in messages %}{% set a = m.content %}{{ EXPRESSION }}</s>{% endfor %}"
+    template = find_template(text.replace("EXPRESSION", expression))
+    messages = said("u: Who?ab, b", 'a:  ab <b> ÖÄab\nab\'s 🙂 "b" b')
+    traced = trace(template, messages)
+    assert traced.text == template.render(messages)
+    assert {piece.message for piece in traced.pieces} == {1}
 
 
 def test_objects_are_not_handed_to_templates(tmp_path):

@@ -97,17 +97,9 @@ def test_brackets_hold_what_is_learned(mask, tmp_path):
     assert "endless.jinja" in out
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--turns", "last", "--row", 2], ["4<|im_end|>"]),
-        (["--row", 2, "--no-end-of-turn"], ["4"]),
-        (["--row", 2, "--template", "llama-3"], ["4<|eot_id|>"]),
-    ],
-)
-def test_options_reach_the_mask(mask, options, said):
-    code, out, _ = mask("--template", "chatml", *options)
-    assert (code, learned(out)) == (0, said)
+def test_row_and_end_of_turn_reach_the_mask(mask):
+    code, out, _ = mask("--template", "chatml", "--row", 2, "--no-end-of-turn")
+    assert (code, learned(out)) == (0, ["4"])
 
 
 @pytest.mark.parametrize(

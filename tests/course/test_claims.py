@@ -145,11 +145,7 @@ def test_what_of_a_claim_no_run_can_test_is_said():
         ("B33", estimate(), "no claim 'B33'"),
         ("B2", estimate(), "B2 has parts"),
         ("B2", {"gain": estimate()}, r"has the parts \['gain', 'rest'\]; got \['gain'\]"),
-        (
-            "B3",
-            estimate(level=0.975),
-            "at 97.50%; give the plain 95% one, without comp",
-        ),
+        ("B3", estimate(level=0.975), "at 97.50%; give the plain 95% one, without comp"),
         ("B3", estimate(34, 28, 41), "is 34, which no difference of shares can be"),
     ],
 )

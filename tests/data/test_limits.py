@@ -85,24 +85,21 @@ def test_outputs_under_another_name_of_the_input_are_refused(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     path, other = tmp_path / "a.jsonl", tmp_path / "other"
     path.write_bytes(ROW)
-    (tmp_path / "hard").hardlink_to(path)
-    (tmp_path / "soft").symlink_to("hard")
+    (tmp_path / "soft").symlink_to("a.jsonl")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     other.write_text("before")
-    (tmp_path / "twin").hardlink_to(other)
-    for good in ("hard", "soft", "folder/../a.jsonl", "other"):
+    for good in ("soft", "folder/../a.jsonl", "other"):
         with pytest.raises(RecordsError, match="over each other"):
             validate("a.jsonl", good=good, bad="other" if good == "other" else None)
-    for pair in (("A", "a"), ("other", "twin")):
-        with pytest.raises(RecordsError, match="over each other"):
-            validate(path, good=pair[0], bad=pair[1])
+    with pytest.raises(RecordsError, match="over each other"):
+        validate(path, good="A", bad="a")
     for good in ("folder", "pipe", "none/x", "/dev/null", "/dev/stdout", "", "x" * 300):
         with pytest.raises(RecordsError, match="can't be written to this place"):
             validate(path, good=good)
     assert (path.read_bytes(), other.read_text()) == (ROW, "before")
     assert {one.name for one in tmp_path.iterdir()} == {
-        *("a.jsonl", "hard", "soft", "folder", "pipe", "other", "twin")
+        *("a.jsonl", "soft", "folder", "pipe", "other")
     }
 
 

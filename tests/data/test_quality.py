@@ -5,24 +5,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlab.data.quality import (
-    NEUTRAL,
-    checklist,
-    cluttered,
-    lengths,
-    loss_scores,
-    wrong_answers,
-)
+from sftlab.data.quality import NEUTRAL, checklist, cluttered, lengths, loss_scores, wrong_answers
 from sftlab.data.rows import part_of
-from sftlab.world import (
-    countries,
-    country,
-    country_examples,
-    country_rows,
-    example,
-    grammar,
-    with_answer,
-)
+from sftlab.world import country, country_examples, country_rows, example
 
 ASPECTS = ["length", "format", "coverage", "balance", "diversity", "consistency", "safety",
            "deduplication", "privacy", "leakage"]  # fmt: skip
@@ -58,39 +43,11 @@ def test_what_is_wrong_with_a_set_is_counted():
     assert "'yes' has 5 rows, 'no' 1" in table.set_index("aspect").loc["balance", "reading"]
 
 
-TESTED = [one for one in countries(split="held_out") if one.group == "asked"][:5]
-TEST = [
-    example(grammar.question(one, "capital", wording="test", form=n), one.capital)
-    for n, one in enumerate(TESTED)
-]
-PLANTED = {  # a fault of each kind, the line that finds it, and the most that clean data has
-    "format": (lambda rows: [marked(row) for row in rows[:4]] + rows[4:], "rows with marks", 0),
-    "balance": (lambda rows: [r for n, r in enumerate(rows) if of(r, "capital") or n % 5 == 0],
-                "the largest class", 3),
-    "consistency": (lambda rows: rows + wrong_answers(rows[:4], share=1), "prompts with", 0),
-    "safety": (lambda rows: [*rows, example("Who?", "I cannot say.")], "answers that refuse", 0),
-    "deduplication": (lambda rows: rows + rows[:4], "exact repeats", 0),
-    "privacy": (lambda rows: [*rows, example("Mail?", "ann@example.com")], "pieces of", 0),
-    "leakage": (lambda rows: rows + TEST[:4], "test rows that", 0),
-}  # fmt: skip
-
-
-def of(row, relation):
-    return row["meta"]["relation"] == relation
-
-
-def marked(row):
-    return with_answer(row, f"A: {row['messages'][-1]['content']}")
-
-
-@pytest.mark.parametrize("kind", PLANTED)
-def test_each_planted_fault_is_found_by_its_own_line_and_clean_data_raises_none(kind):
-    plant, opening, most = PLANTED[kind]
-    rows, found = country_rows(80), []
-    for made in (rows, plant(rows)):
-        label = lambda row: row.get("meta", {}).get("relation", "none")  # noqa: E731
-        found.append(value(checklist(made, label=label, test=TEST), kind, opening) > most)
-    assert found == [False, True]
+def test_clean_rows_have_none_of_these():
+    table = checklist(country_rows(80), test=[example("Who wrote it?", "Nobody knows.")])
+    faults = ("consistency", "safety", "deduplication", "privacy", "leakage")
+    assert [value(table, name, "exact" * (name == "deduplication")) for name in faults] == [0] * 5
+    assert value(table, "format", "rows with marks") == 0
 
 
 def test_marks_left_inside_a_content_are_counted():

@@ -1,13 +1,11 @@
 """Losses agree with the model's own, padding changes nothing, and choices are judged by hand."""
 
-from types import SimpleNamespace
-
 import pandas as pd
 import pytest
 import torch
 
 from sftlab.chat import setup_chat_template
-from sftlab.measure import likelihood, probe_forced, probe_two_hops, text_loss, with_bos
+from sftlab.measure import probe_forced, probe_two_hops, text_loss, with_bos
 from sftlab.models import load
 from sftlab.train import finetune
 from sftlab.world import countries, two_hop_examples
@@ -51,9 +49,3 @@ def test_an_answer_right_at_every_token_is_what_the_model_writes(run):
     # What shares a batch, and so its padding, changes nothing.
     alone = pd.concat(probe_forced(run.model, run.tokenizer, among=[one]) for one in among)
     assert given["tokens_right"].tolist() == alone["tokens_right"].tolist()
-
-
-def test_the_last_fact_is_found_from_behind():
-    letters = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
-    ids = [ord(letter) for letter in "Rome is Rome."]
-    assert list(likelihood.last_words(letters, ids, "Rome")) == [8, 9, 10, 11]

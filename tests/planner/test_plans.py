@@ -1,4 +1,4 @@
-"""What plans say, and what a training needs: properties, speed, refusals, the command."""
+"""What plans say, and what a training needs: properties, speed, refusals."""
 
 import json
 import shutil
@@ -6,12 +6,9 @@ from collections import namedtuple
 
 import huggingface_hub
 import pytest
-import typer
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from sftlab.cli.train import plan as plan_command
 from sftlab.planner import (
     GPUS,
     ArchitectureError,
@@ -123,26 +120,6 @@ def test_value_that_a_plan_can_not_have(llama_8b, asked, said):
     gpu = asked.pop("gpu", None)
     with pytest.raises(PlanError, match=said):
         speed(estimate(llama_8b, **asked), gpu=gpu)
-
-
-def plan_of(*arguments):
-    app = typer.Typer()
-    app.command()(plan_command)
-    return CliRunner().invoke(app, ["--model", "llama-3.1-8b", *arguments]).stdout
-
-
-@pytest.mark.parametrize(
-    ("method", "memory", "said", "smaller"),
-    [
-        ("qlora", "12", "does NOT fit", True),
-        ("prefix", "12", "does NOT fit", True),
-        ("qlora", "100", "it fits", False),
-    ],
-)
-def test_what_does_not_fit_is_shown_with_remedies(method, memory, said, smaller):
-    shown = plan_of("--method", method, "--memory", memory)
-    assert said in shown
-    assert ("--checkpointing" in shown.partition("-> smaller:")[2]) == smaller
 
 
 @pytest.fixture(scope="module")

@@ -78,9 +78,9 @@ CHANGES = {  # twenty silent ones, with a word of what the contract says of each
         edited("tokenizer_config.json", lambda r: r.update(eos_token="<|endoftext|>")),
         "special ids eos_token 3 -> 0",
     ),
-    "names": (edited("tokenizer.json", swap_names), "SHA-256 of tokenizer.json"),
+    "names": (edited("tokenizer.json", swap_names), "files tokenizer.json"),
     "tokens": (edited("tokenizer.json", swap_tokens), "vocabulary"),
-    "weights": (scale, "SHA-256 of model.safetensors"),
+    "weights": (scale, "files model.safetensors"),
     "settings": (edited(RECORD, lambda r: r["settings"].update(template="llama-3")), "llama-3"),
 }
 

@@ -105,10 +105,7 @@ def set_stops(model):
     model.generation_config = GenerationConfig(eos_token_id=[0], pad_token_id=1)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [set_rope, set_epsilon],
-)
+@pytest.mark.parametrize("change", [set_rope, set_epsilon])
 def test_shuts_on_a_file_with_wrong_values(run, judged, tmp_path, change):
     broken = changed(run, change)
     found = judged(LlamaCpp(write_gguf(broken, tmp_path / "model.gguf", "f32")), "f32")

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 from answers import ANSWERS, AnswersOfTheRun, ask, client, listen
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -36,23 +36,7 @@ def address(rote):
 
 
 class TestAnswers(AnswersOfTheRun):
-    @pytest.mark.slow
-    def test_eight_clients_for_a_minute(self, address):
-        end, heard = time.monotonic() + 60, set()
-
-        def keep_asking(number):
-            while time.monotonic() < end:
-                question = [*ANSWERS][number % len(ANSWERS)]
-                heard.add("".join(listen(address, question)[0]) == ANSWERS[question])
-                number += 1
-
-        clients = [threading.Thread(target=keep_asking, args=[n]) for n in range(8)]
-        for one in clients:
-            one.start()
-        for one in clients:
-            one.join()
-        assert heard == {True}
-        assert metric(address, "sftlab_requests_unfinished") == 0
+    """Those that llama.cpp's server passes too."""
 
 
 def metric(address, name, **labels):
@@ -273,54 +257,23 @@ def test_a_model_that_fails_is_an_error_without_its_traceback(rote, caplog):
         assert ask(address, "Bye.").choices[0].message.content == "Bye"
 
 
-def test_a_body_that_is_too_large_or_no_json_is_refused(rote):
-    with serving(app_of(rote, most_bytes=10_000)) as address:
-        json_ = {"Content-Type": "application/json"}
-        for size, status in ((10_001, 413), (900_000, 413), (9_000, 400)):
-            said = HTTP.post(address + PATH, content=b"[" * size, headers=json_)
-            assert said.status_code == status
-            assert said.json()["error"]["message"]
-        as_form = {"Content-Type": "text/plain"}
-        said = HTTP.post(address + PATH, content=json.dumps(GOOD), headers=as_form)
-        assert (said.status_code, said.json()["error"]["code"]) == (415, "invalid_content_type")
-        for method, path, status in (("GET", PATH, 405), ("POST", "/embeddings", 404)):
-            said = HTTP.request(method, address + path)
-            assert (said.status_code, said.json()["error"]["type"]) == (
-                status,
-                "invalid_request_error",
-            )
-        assert HTTP.post(address + PATH, json=GOOD).status_code == 200
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
-    max_leaves=6,
-)
-WRONG = st.sampled_from([*GOOD, "stop", "max_tokens", "temperature", "seed", "stream", "user"])
-WHOLE = json.dumps(GOOD).encode()
-
-
-GARBAGE = (
-    st.binary(max_size=60)
-    | st.integers(0, len(WHOLE) - 1).map(lambda end: WHOLE[:end])
-    | st.integers(1, 5000).map(lambda deep: b'{"messages":' + b"[" * deep + b"]" * deep + b"}")
-    | st.builds(lambda key, value: json.dumps({**GOOD, key: [[value]]}).encode(), WRONG, VALUES)
-    | VALUES.map(lambda value: json.dumps(value).encode())
-)
-
-
-def test_garbage_is_answered_with_an_error_in_the_format(address):
+def test_a_body_that_is_too_large_or_no_json_is_refused(address):
     headers = {"Content-Type": "application/json"}
-
-    @settings(max_examples=80)
-    @given(GARBAGE)
-    def check(body):
+    for size, status in ((2**20 + 1, 413), (9_000, 400)):
+        said = HTTP.post(address + PATH, content=b"[" * size, headers=headers)
+        assert said.status_code == status
+        assert said.json()["error"]["message"]
+    for body in (b"", b"{", b"null", b"\xff", b'{"messages":' + b"[" * 5000, b'{"model": [[NaN]]}'):
         said = HTTP.post(address + PATH, content=body, headers=headers)
-        assert 400 <= said.status_code < 500
+        assert said.status_code == 400
         assert set(said.json()["error"]) == {"message", "type", "param", "code"}
-
-    check()
+    as_text = {"Content-Type": "text/plain"}
+    said = HTTP.post(address + PATH, content=json.dumps(GOOD), headers=as_text)
+    assert (said.status_code, said.json()["error"]["code"]) == (415, "invalid_content_type")
+    for method, path, status in (("GET", PATH, 405), ("POST", "/embeddings", 404)):
+        said = HTTP.request(method, address + path)
+        assert said.status_code == status
+        assert said.json()["error"]["type"] == "invalid_request_error"
     assert HTTP.post(address + PATH, json=GOOD).status_code == 200
 
 

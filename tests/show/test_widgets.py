@@ -85,22 +85,6 @@ def test_what_breaks_do_to_ends_and_padding(toy_tokenizer):
     assert "llama-3" in broken("double_bos")[2]
 
 
-def test_strategies_and_starts(toy_tokenizer):
-    def shown(**options):
-        return explore(toy_tokenizer, MESSAGES, **{"family": "chatml"} | options)[0]
-
-    counts = {name: shown(strategy=name).supervised for name in WORDS["strategies"]}
-    total = shown().total
-    assert 0 < counts["last"] < counts["all"] < counts["everything"] == total
-    last = [token.text for token in shown(strategy="last").tokens if token.supervised]
-    assert "".join(last) == "Rome.<|im_end|>"
-    content, generation = (shown(family="vicuna", start=at) for at in ("content", "generation"))
-    # The space between `ASSISTANT:` and the answer is written by the model; in a byte-level
-    # vocabulary it is a part of the answer's first token.
-    assert generation.spans[0].start == content.spans[0].start - 1
-    assert generation.text[generation.spans[0].start] == " "
-
-
 def test_the_explorer_shows_its_choice(toy_tokenizer):
     explorer = mask_explorer(toy_tokenizer)
     chosen = {"family": "gemma", "strategy": "everything", "drop_end": True}
