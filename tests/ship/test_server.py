@@ -36,7 +36,23 @@ def address(rote):
 
 
 class TestAnswers(AnswersOfTheRun):
-    """Those that llama.cpp's server passes too."""
+    @pytest.mark.slow
+    def test_eight_clients_for_a_minute(self, address):
+        end, heard = time.monotonic() + 60, set()
+
+        def keep_asking(number):
+            while time.monotonic() < end:
+                question = [*ANSWERS][number % len(ANSWERS)]
+                heard.add("".join(listen(address, question)[0]) == ANSWERS[question])
+                number += 1
+
+        clients = [threading.Thread(target=keep_asking, args=[n]) for n in range(8)]
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join()
+        assert heard == {True}
+        assert metric(address, "sftlab_requests_unfinished") == 0
 
 
 def metric(address, name, **labels):
