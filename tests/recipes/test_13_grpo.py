@@ -16,9 +16,9 @@ QUESTION = "What is the capital of France?"
 def torn(tmp_path):
     """A model that answers one question in two ways, about as often."""
     rows = [example(QUESTION, answer) for answer in ("Paris", "Lyon")] * 20
-    return finetune("tiny", rows, per_device_train_batch_size=8, progress=False).save(
-        tmp_path / "sft"
-    )
+    how = {"learning_rate": 2e-3, "num_train_epochs": 4, "progress": False}
+    run = finetune("tiny", rows, per_device_train_batch_size=8, **how)
+    return run.save(tmp_path / "sft")
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def test_the_rewarded_answer_becomes_likelier(torn, run_recipe, tmp_path, wanted
     rows = [{"prompt": example(QUESTION, "")["messages"][:1], "answer": wanted}] * 32
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    how = ["--model", torn, "--data", file, "--learning_rate", 3e-4, "--max_steps", 4]
+    how = ["--model", torn, "--data", file, "--learning_rate", 5e-4, "--max_steps", 4]
     printed = run_recipe("13_grpo", *how, "--max_completion_length", 8)
     rewards = json.loads(printed.splitlines()[-1])["rewards"]
 
