@@ -50,7 +50,7 @@ def train(
     )
 
     def note(line: str) -> None:
-        if group.is_main_process:
+        if team.is_main_process:
             typer.echo(line, err=True)
 
     given = {"method": method, "num_train_epochs": epochs, "learning_rate": rate}
@@ -61,8 +61,8 @@ def train(
     base = find_profile(profile, verify=not changed)
     options = {"skip_bad": skip_bad, "anyway": anyway, "group": group, "meta": meta or []}
     DataFile(file)  # or a RecordsError with what to do
-    group = processes()
-    if not group.is_main_process:  # it takes its part of the training, and the main one reports
+    team = processes()
+    if not team.is_main_process:  # it takes its part of the training, and the main one reports
         sys.stdout = io.StringIO()
         warnings.simplefilter("ignore")
     wanted = run_identity(file, base, settings, **options)
@@ -73,14 +73,14 @@ def train(
     note(f"checking {file}")
     try:
         data = prepare(file, profile=base, settings=settings, **options)
-        if group.is_main_process:
+        if team.is_main_process:
             table = needs(data, base, folder=out)
             print(f"{data}\n\n{table}\n")
             if not table.ok:
                 raise typer.Exit(1)
-        if group.num_processes > 1:
+        if team.num_processes > 1:
             batch = data.settings.per_device_train_batch_size
-            note(f"training in {group.num_processes} processes, {batch} rows at a time in each")
+            note(f"training in {team.num_processes} processes, {batch} rows at a time in each")
         how = {"wanted": wanted, "verify": not changed, "tell": note}
         if (done := train_own_data(data, base, folder=out, **how)) is None:
             return
