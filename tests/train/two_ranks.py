@@ -18,7 +18,7 @@ from sftlab.train import supervised_loss
 
 ROWS = MIXED[:21]  # two steps of 8, and one of 5: not all processes have a row for it
 TWICE = {"num_train_epochs": 2}
-PATIENT = {"num_train_epochs": 3, "learning_rate": 3e-2, "early_stopping_patience": 1}
+PATIENT = {"num_train_epochs": 3, "learning_rate": 3e-3, "early_stopping_patience": 1}
 PATIENT |= {"eval_dataset": ROWS[:4], "method": "lora"}
 
 
