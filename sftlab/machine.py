@@ -39,6 +39,15 @@ def pick_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def processes():
+    """accelerate's `PartialState`, with `num_processes` and `is_main_process`: of those that train
+    one model together, started by `torchrun`; any other program is one process, and the main one.
+    """
+    from accelerate import PartialState
+
+    return PartialState(cpu=pick_device() == "cpu")
+
+
 def fast_precision() -> str:
     """`bfloat16` where the device multiplies matrices of that type in hardware, else `float32`."""
     import torch

@@ -1,7 +1,9 @@
 """`sftlab train`, `preflight` and `plan`: a fine-tune of a file of your own, and what it needs."""
 
+import io
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 import typer
@@ -30,6 +32,7 @@ def train(
 ) -> None:
     from sftlab.course import parse_parameter
     from sftlab.data import DataFile
+    from sftlab.machine import processes
     from sftlab.paths import check_writable
     from sftlab.planner import needs
     from sftlab.profiles import find_profile
@@ -47,7 +50,8 @@ def train(
     )
 
     def note(line: str) -> None:
-        typer.echo(line, err=True)
+        if team.is_main_process:
+            typer.echo(line, err=True)
 
     given = {"method": method, "num_train_epochs": epochs, "learning_rate": rate}
     given |= {"template": template, "turns": turns, "start": start, "seed": seed}
@@ -57,6 +61,10 @@ def train(
     base = find_profile(profile, verify=not changed)
     options = {"skip_bad": skip_bad, "anyway": anyway, "group": group, "meta": meta or []}
     DataFile(file)  # or a RecordsError with what to do
+    team = processes()
+    if not team.is_main_process:  # it takes its part of the training, and the main one reports
+        sys.stdout = io.StringIO()
+        warnings.simplefilter("ignore")
     wanted = run_identity(file, base, settings, **options)
     if run_state(out, wanted) == "finished":
         print(f"{out} is finished, and nothing was done")
@@ -65,12 +73,17 @@ def train(
     note(f"checking {file}")
     try:
         data = prepare(file, profile=base, settings=settings, **options)
-        table = needs(data, base, folder=out)
-        print(f"{data}\n\n{table}\n")
-        if not table.ok:
-            raise typer.Exit(1)
+        if team.is_main_process:
+            table = needs(data, base, folder=out)
+            print(f"{data}\n\n{table}\n")
+            if not table.ok:
+                raise typer.Exit(1)
+        if team.num_processes > 1:
+            batch = data.settings.per_device_train_batch_size
+            note(f"training in {team.num_processes} processes, {batch} rows at a time in each")
         how = {"wanted": wanted, "verify": not changed, "tell": note}
-        done = train_own_data(data, base, folder=out, **how)
+        if (done := train_own_data(data, base, folder=out, **how)) is None:
+            return
         note("writing the report")
         with writing(out):
             write_report(done)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerState
 
 from sftlab.integrity import file_hash
+from sftlab.machine import processes
 from sftlab.paths import write_atomically
 
 HASHES = "sha256.json"
@@ -45,6 +46,9 @@ class KeepNewestCheckpoints(TrainerCallback):
     `save_total_limit` would count, and delete, a folder checkpoint-notes (transformers 5.23)."""
 
     def on_save(self, args, state, control, **kwargs):
+        processes().wait_for_everyone()  # each writes the state of its random numbers
+        if not state.is_world_process_zero:
+            return
         found = checkpoints_in(Path(args.output_dir))
         listed = json.dumps(_hashes(found[state.global_step]), indent=1)
         write_atomically(found[state.global_step] / HASHES, listed)

@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from accelerate.utils import broadcast_object_list
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import TrainerCallback
@@ -36,7 +37,7 @@ from sftlab.chat import (
     setup_chat_template,
 )
 from sftlab.integrity import ADAPTERS
-from sftlab.machine import keep_freed_memory, pick_device, progress_stream
+from sftlab.machine import keep_freed_memory, pick_device, processes, progress_stream
 from sftlab.models import load, weights_hash
 from sftlab.profiles import ADAPTED, Profile, find_profile, local_folder
 from sftlab.quiet import quiet_libraries, randomness_kept
@@ -63,7 +64,8 @@ def finetune(
 
     On a CPU the same seed and number of threads give the same weights, bit for bit. With
     `output_dir` the same call goes on from the last checkpoint, also after a kill, and ends at the
-    weights that it would have had.
+    weights that it would have had. In a script that `torchrun` starts as several processes, each
+    takes its part of every step: two of batch 8 train as one of batch 16, and get the same run.
 
     Args:
         profile: a profile, its name, a model folder, or a hub id.
@@ -84,12 +86,15 @@ def finetune(
             "there are none; give `eval_dataset`, or leave it out"
         )
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as scratch:
-        saving = {"folder": output_dir or scratch, "save_steps": save_steps if output_dir else None}
+        group = processes()
+        (shared,) = broadcast_object_list([scratch])  # that of the main process
+        saving = {"folder": output_dir or shared, "save_steps": save_steps if output_dir else None}
         trainer, settings, provenance = prepare_training(
             profile, examples, settings, eval_dataset, **saving
         )
         wanted = {"settings": asdict(settings), **provenance}
-        resumed = newest_checkpoint(Path(output_dir), wanted) if output_dir else None
+        with group.main_process_first():
+            resumed = newest_checkpoint(Path(output_dir), wanted) if output_dir else None
         if resumed and (end := stopped_at(resumed, patience)):
             trainer.args.num_train_epochs = end  # early stopping had ended it: or it would train on
         trained, weights = count_weights(trainer.model, settings.method)
@@ -97,10 +102,11 @@ def finetune(
         start = trained_bits(trainer.model)
         keep_freed_memory()
         begun = time.perf_counter()
-        with progress_bar(profile.name, progress) as bar:
+        with progress_bar(profile.name, progress and group.is_main_process) as bar:
             trainer.add_callback(Listener(bar))
             with writing(Path(output_dir or scratch)):
                 trainer.train(resume_from_checkpoint=resumed and str(resumed))
+        group.wait_for_everyone()  # one may still read the best weights
         seconds = time.perf_counter() - begun
         model = unwrapped(trainer, settings).eval()
         if trained_bits(model, start) == start:
@@ -114,7 +120,8 @@ def finetune(
         log, best = trainer.state.log_history, trainer.state.best_global_step
         validation = validation_losses(log)
         kept = [point["epoch"] for point in validation if patience and point["step"] == best]
-        labels = [label for row in trainer.train_dataset["labels"] for label in row]
+        rows = [row for row in trainer.train_dataset["labels"] if len(row) > 1]  # no filler
+        labels = [label for row in rows for label in row]
         return Run(
             model=model,
             tokenizer=trainer.processing_class,
@@ -263,6 +270,7 @@ def _provenance(
         "system_prompt": find_system_prompt(examples) if examples else {},
         "added_tokens": list(added),
         "device": pick_device(),
+        "processes": processes().num_processes,
         "packages": {"sftlab": __version__, **packages},
         "python": platform.python_version(),
         "platform": platform.platform(),

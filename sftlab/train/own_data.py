@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from sftlab.chat import IGNORED, Diagnosis, Finding, examine, setup_tokenizer
 from sftlab.data import HeldOut, RecordsError, Report, hold_out, read, validate
 from sftlab.integrity import file_hash
+from sftlab.machine import processes
 from sftlab.models import load_tokenizer
 from sftlab.planner import read_configuration
 from sftlab.profiles import Profile, find_profile
@@ -95,6 +96,7 @@ class OwnData:
         if how.max_steps > 0:
             return how.max_steps
         one = how.per_device_train_batch_size * how.gradient_accumulation_steps
+        one *= processes().num_processes
         return math.ceil(math.ceil(len(self.train) / one) * how.num_train_epochs)
 
     @property

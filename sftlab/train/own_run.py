@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from sftlab.chat import IGNORED
 from sftlab.data import normalise, part_of, validate
 from sftlab.integrity import file_hash
+from sftlab.machine import processes
 from sftlab.measure import generate
 from sftlab.paths import write_atomically
 from sftlab.profiles import Profile
@@ -82,8 +83,9 @@ def train_own_data(
     verify: bool = True,
     progress: bool = True,
     tell: Callable[[str], None] = lambda line: None,
-) -> OwnRun:
-    """Measure the base, train, measure again; `tell` gets a line before what takes its time.
+) -> OwnRun | None:
+    """Measure the base, train, measure again; `tell` gets a line before what takes its time. Where
+    several processes train, the main one measures and writes; the others get `None`.
 
     Interrupted or killed, the same call goes on from the last checkpoint and ends at the same
     weights, bit for bit on the same CPU. The folder is new, or of this very run, whose
@@ -95,6 +97,10 @@ def train_own_data(
             "early_stopping_patience waits for the loss on held-out rows, and none is held out; "
             "leave it out"
         )
+    if not processes().is_main_process:
+        if not (folder / "run.json").is_file():  # which is not written before all have trained
+            _train(data, profile, folder / "checkpoints", progress)
+        return None
     run_state(folder, wanted)  # before anything is made in a folder of others
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -126,17 +132,7 @@ def _measure_and_train(
         step, fault = last_whole(checkpoints)
         if step or fault:
             tell(fault or f"going on from step {step}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CheckpointWarning)  # it was just told
-            run = finetune(
-                profile,
-                data.train,
-                settings=data.settings,
-                eval_dataset=held_out or None,
-                progress=progress,
-                output_dir=checkpoints,
-                save_steps=max(5, min(50, data.steps // SAVES)),
-            )
+        run = _train(data, profile, checkpoints, progress)
         run.meter()  # what was taken is saved with the run
         run.write(folder)
     for one in checkpoints_in(checkpoints).values():
@@ -147,6 +143,20 @@ def _measure_and_train(
     tell(f"measuring the trained model on {len(held_out):,} held-out rows")
     skills["after"], after = run.meter(), measure(run, held_out)
     return OwnRun(folder=folder, data=data, run=run, before=before, after=after, skills=skills)
+
+
+def _train(data: OwnData, profile: Profile, checkpoints: Path, progress: bool) -> Run:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CheckpointWarning)  # it was just told
+        return finetune(
+            profile,
+            data.train,
+            settings=data.settings,
+            eval_dataset=data.held_out or None,
+            progress=progress,
+            output_dir=checkpoints,
+            save_steps=max(5, min(50, data.steps // SAVES)),
+        )
 
 
 def run_identity(file: str | Path, profile: Profile, settings: Settings, **options: Any) -> dict:

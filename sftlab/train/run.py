@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sftlab.chat import CONTRACT, contract_changes, find_template, make_contract
 from sftlab.data import Message
 from sftlab.integrity import CHANGED, RECORD, changes, file_hash, hash_files, sealed
-from sftlab.machine import pick_device
+from sftlab.machine import pick_device, processes
 from sftlab.measure import generate, read_meter
 from sftlab.models import add_adapters, first_line, load_tokenizer, load_weights
 from sftlab.paths import write_atomically
@@ -144,8 +144,11 @@ class Run:
 
     def save(self, folder: str | Path) -> Path:
         """Write weights, tokenizer with its template, and run.json to a new folder: a model that
-        plain transformers loads, or adapters with a README.md that has the lines for PEFT."""
+        plain transformers loads, or adapters with a README.md that has the lines for PEFT. Of
+        several processes the main one writes it."""
         folder = Path(folder)
+        if not processes().is_main_process:
+            return folder
         if folder.is_file() or any(folder.glob("*")):
             raise RunError(f"{folder} is a file, or not empty; give a new folder")
         self.write(folder)

@@ -24,7 +24,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftlab.chat import IGNORED, control_tokens
-from sftlab.machine import pick_device
+from sftlab.machine import pick_device, processes
 from sftlab.train import methods
 from sftlab.train.checkpoints import KeepNewestCheckpoints, TrainingError
 from sftlab.train.settings import SFT_CONFIG, Settings
@@ -38,25 +38,28 @@ class Batches(Sampler):
     """Order of the examples of an epoch, the same for the same seed and epoch.
 
     All are shuffled. Then, unless `pool` is 1, those of `pool` batches are sorted by length and cut
-    into batches of `size`, which are shuffled: `size` is that of a whole optimiser step.
+    into batches of `size`, which are shuffled: `size` is that of a whole optimiser step. It is
+    divided among accumulated batches and processes, so the steps are the same however it is.
 
         lengths 9 3 8 4 2 7   size 2, pool 3   ->   [3 2] [9 8] [7 4], in a random order
     """
 
-    def __init__(self, lengths: Sequence[int], *, size: int, pool: int, seed: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int], *, size: int, pool: int, seed: int, missing: int = 0
+    ) -> None:
         self._lengths, self._size, self._pool = list(lengths), size, pool
-        self._seed, self._epoch = seed, 0
+        self._seed, self._epoch, self._missing = seed, 0, missing
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer; a resumed run thereby finds the order it left."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._lengths) + self._missing
 
     def __iter__(self) -> Iterator[int]:
         draw = torch.Generator().manual_seed(self._seed * 100_003 + self._epoch)
-        order = torch.randperm(len(self), generator=draw).tolist()
+        order = torch.randperm(len(self._lengths), generator=draw).tolist()
         batches = []
         for start in range(0, len(order), self._size * self._pool):
             chunk = order[start : start + self._size * self._pool]
@@ -67,6 +70,7 @@ class Batches(Sampler):
         full = len(order) // self._size
         for place in [*torch.randperm(full, generator=draw).tolist(), *range(full, len(batches))]:
             yield from batches[place]
+        yield from range(len(order), len(self))
 
 
 def trimmed(inputs: dict, labels: torch.Tensor) -> tuple[dict, torch.Tensor]:
@@ -89,7 +93,7 @@ def supervised_loss(model, inputs: dict, labels: torch.Tensor, count=None) -> to
     the model's own head: what it does to them afterwards (Gemma's soft cap) still happens."""
     inputs, targets = trimmed(inputs, labels)
     kept = targets != IGNORED
-    head = model.get_output_embeddings()
+    head = getattr(model, "module", model).get_output_embeddings()  # DistributedDataParallel's
     with head.register_forward_pre_hook(lambda _, given: (given[0][kept][None], *given[1:])):
         logits = model(**inputs, use_cache=False).logits[0].float()
     targets = targets[kept]
@@ -170,7 +174,10 @@ class SupervisedTrainer(SFTTrainer):
             return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        return supervised_loss(model, inputs, inputs.pop("labels"), num_items_in_batch)
+        """The mean over the tokens of all processes, whose gradients are averaged: a mean of the
+        processes' means would weigh tokens by who else is in the batch."""
+        loss = supervised_loss(model, inputs, inputs.pop("labels"), num_items_in_batch)
+        return loss if num_items_in_batch is None else loss * self.accelerator.num_processes
 
     def evaluate(self, eval_dataset=None, *args, **kwargs):
         """The mean over tokens; the Trainer's own is one of batches' means."""
@@ -230,8 +237,13 @@ def make_trainer(
     """TRL's trainer for a model, whose embeddings hold the tokens that the template `added`, and
     rows of unshifted labels that are cut to length; the model is changed by it. With early stopping
     a checkpoint is written after each epoch, from which the best one's weights are read."""
-    step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    at_once = settings.per_device_train_batch_size * processes().num_processes
+    step_size = at_once * settings.gradient_accumulation_steps
     epoch = -(-len(rows) // step_size)
+    # Each process gets a batch each time. Where the last ones lack rows, accelerate would take some
+    # twice; here they get rows of one token, of which nothing is learned.
+    missing = -len(rows) % at_once if processes().num_processes > 1 else 0
+    nothing = [{"input_ids": rows[0]["input_ids"][:1], "labels": [IGNORED]}] * missing
     stops_early = settings.early_stopping_patience is not None
     options = SFTConfig(
         **same_options(settings),
@@ -259,7 +271,7 @@ def make_trainer(
     trainer = SupervisedTrainer(
         model=model,
         args=options,
-        train_dataset=Dataset.from_list(list(rows)),
+        train_dataset=Dataset.from_list([*rows, *nothing]),
         eval_dataset=Dataset.from_list(list(eval_rows)) if eval_rows else None,
         processing_class=tokenizer,
         peft_config=methods.adapter_config(model, settings, added=new),
@@ -269,9 +281,9 @@ def make_trainer(
         config.output_router_logits = False  # TRL turns it on, and the loss here is of labels alone
     lengths = [len(row["input_ids"]) for row in rows]
     pool = POOL if settings.train_sampling_strategy == "group_by_length" else 1
-    trainer.order = Batches(lengths, size=step_size, pool=pool, seed=settings.seed)
+    trainer.order = Batches(lengths, size=step_size, pool=pool, seed=settings.seed, missing=missing)
     if settings.train_sampling_strategy == "sequential":
-        trainer.order = range(len(rows))
+        trainer.order = range(len(rows) + missing)
     methods.add_dropout(model, settings.dropout)  # where it is 0, a model's own is off too
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):
