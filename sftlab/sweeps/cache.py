@@ -25,6 +25,7 @@ import pandas as pd
 # constant in `word in {"a", "b"}`, in an order that changes from process to process (datasets 5.2),
 # so that nothing would be found again. tests/sweeps guards this import.
 from datasets.utils._dill import Pickler
+from dill.detect import nestedglobals
 
 from sftlab.models import load, weights_hash
 from sftlab.paths import DATA, cache_folder, folder_written_atomically
@@ -124,6 +125,13 @@ class _Pickler(Pickler):
             return CodeType, tuple(getattr(value, name) for name in _CODE)
         if isinstance(value, Path) and value.is_file():
             return Path, (str(value), hashlib.sha256(value.read_bytes()).hexdigest())
+        if isinstance(value, FunctionType) and value.__module__ == "__main__":
+            # What it names itself. Dill adds what functions of libraries name, if a cell has a
+            # variable of that name, so that such a cell would change the hash.
+            names = sorted({*nestedglobals(value.__code__)} & value.__globals__.keys())
+            used = {name: value.__globals__[name] for name in names}
+            rest = (value.__defaults__, value.__kwdefaults__, value.__closure__, value.__dict__)
+            return FunctionType, (value.__code__,), (used, *rest)
         if isinstance(value, FunctionType | type | ModuleType):
             name = value.__name__ if isinstance(value, ModuleType) else value.__module__
             if file := _own_file(name):

@@ -27,12 +27,12 @@ from sftlab import Experiment
 def measure(run, seed):
     with open("log", "a") as stream:
         stream.write(f"{seed}\\n")
-    while seed >= 2 and os.path.exists("slow"):
+    while os.path.exists("slow") and seed >= int(open("slow").read()):
         sum(range(10**5))  # at work, not asleep
     return seed
 
 try:
-    frame = Experiment(sys.argv[1], measure={"m": measure}).run({"": {}}, jobs=2).frame
+    frame = Experiment(sys.argv[1], measure={"m": measure}, seeds=8).run({"": {}}, jobs=2).frame
 except KeyboardInterrupt:
     print("INTERRUPTED", flush=True)
 else:
@@ -53,18 +53,16 @@ def wait_for(condition, *, seconds=200):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("how", ["terminal", "kernel", "kill"])
 def test_what_is_done_is_kept_no_process_stays_and_the_rest_is_run(
-    tmp_path, toy_base, monkeypatch, request, how
+    tmp_path, toy_base, monkeypatch, request
 ):
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "lesson.py").write_text(SCRIPT)
     log, slow = tmp_path / "log", tmp_path / "slow"
-    log.touch()
-    slow.touch()  # while it is there, the runs from the third on do not end
 
     def start():
+        log.write_text("")
         command = [sys.executable, "lesson.py", str(toy_base)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes)
@@ -74,24 +72,25 @@ def test_what_is_done_is_kept_no_process_stays_and_the_rest_is_run(
     def alive(process):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
-    process = start()
-    wait_for(lambda: stored() == 2 and len(log.read_text().split()) == 4)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    if how == "terminal":  # Ctrl-C reaches the workers too
-        os.killpg(process.pid, signal.SIGINT)
-    else:
-        process.send_signal(signal.SIGINT if how == "kernel" else signal.SIGKILL)
-    out, err = process.communicate(timeout=60)
-    if how != "kill":
-        assert "INTERRUPTED" in out
-        assert "Traceback" not in err, err
-    wait_for(lambda: not any(map(alive, workers)), seconds=60)
-    assert stored() == 2
+    for done, how in ((2, "terminal"), (4, "kernel"), (6, "kill")):
+        slow.write_text(str(done))  # the runs from this seed on do not end
+        process, two = start(), {str(done), str(done + 1)}
+        wait_for(lambda at=done, two=two: stored() == at and two <= {*log.read_text().split()})
+        workers = psutil.Process(process.pid).children(recursive=True)
+        if how == "terminal":  # Ctrl-C reaches the workers too
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGINT if how == "kernel" else signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+        if how != "kill":
+            assert "INTERRUPTED" in out
+            assert "Traceback" not in err, err
+        wait_for(lambda them=workers: not any(map(alive, them)), seconds=60)
+        assert stored() == done
     slow.unlink()
-    log.write_text("")
     out, err = start().communicate(timeout=200)
-    assert "VALUES [0, 1, 2, 3, 4]" in out, err
-    assert sorted(log.read_text().split()) == ["2", "3", "4"]
+    assert "VALUES [0, 1, 2, 3, 4, 5, 6, 7]" in out, err
+    assert sorted(log.read_text().split()) == ["6", "7"]
 
 
 def test_a_cluster_gives_the_same_frame(toy_base, tmp_path, monkeypatch):
