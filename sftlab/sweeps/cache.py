@@ -6,6 +6,7 @@ One folder a run, named by its key; it appears by one rename, complete:
     <cache>/runs/<key>/measure-0.parquet    what the first measure gave, and so on
 """
 
+import dis
 import hashlib
 import json
 import os
@@ -25,7 +26,6 @@ import pandas as pd
 # constant in `word in {"a", "b"}`, in an order that changes from process to process (datasets 5.2),
 # so that nothing would be found again. tests/sweeps guards this import.
 from datasets.utils._dill import Pickler
-from dill.detect import nestedglobals
 
 from sftlab.models import load, weights_hash
 from sftlab.paths import DATA, cache_folder, folder_written_atomically
@@ -128,7 +128,7 @@ class _Pickler(Pickler):
         if isinstance(value, FunctionType) and value.__module__ == "__main__":
             # What it names itself. Dill adds what functions of libraries name, if a cell has a
             # variable of that name, so that such a cell would change the hash.
-            names = sorted({*nestedglobals(value.__code__)} & value.__globals__.keys())
+            names = sorted(_named(value.__code__) & value.__globals__.keys())
             used = {name: value.__globals__[name] for name in names}
             rest = (value.__defaults__, value.__kwdefaults__, value.__closure__, value.__dict__)
             return FunctionType, (value.__code__,), (used, *rest)
@@ -137,6 +137,13 @@ class _Pickler(Pickler):
             if file := _own_file(name):
                 self.own_files.add(file)
         return NotImplemented
+
+
+def _named(code: CodeType) -> set[str]:
+    """The global names in code, and in that of the functions which it defines."""
+    kinds = ("GLOBAL", "GLOBALS", "NAME")
+    found = {one.argval for one in dis.get_instructions(code) if one.opname.endswith(kinds)}
+    return found.union(*(_named(one) for one in code.co_consts if isinstance(one, CodeType)))
 
 
 def _own_file(module: str) -> Path | None:
