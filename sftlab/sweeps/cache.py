@@ -6,6 +6,7 @@ One folder a run, named by its key; it appears by one rename, complete:
     <cache>/runs/<key>/measure-0.parquet    what the first measure gave, and so on
 """
 
+import dis
 import hashlib
 import json
 import os
@@ -124,11 +125,25 @@ class _Pickler(Pickler):
             return CodeType, tuple(getattr(value, name) for name in _CODE)
         if isinstance(value, Path) and value.is_file():
             return Path, (str(value), hashlib.sha256(value.read_bytes()).hexdigest())
+        if isinstance(value, FunctionType) and value.__module__ == "__main__":
+            # What it names itself. Dill adds what functions of libraries name, if a cell has a
+            # variable of that name, so that such a cell would change the hash.
+            names = sorted(_named(value.__code__) & value.__globals__.keys())
+            used = {name: value.__globals__[name] for name in names}
+            rest = (value.__defaults__, value.__kwdefaults__, value.__closure__, value.__dict__)
+            return FunctionType, (value.__code__,), (used, *rest)
         if isinstance(value, FunctionType | type | ModuleType):
             name = value.__name__ if isinstance(value, ModuleType) else value.__module__
             if file := _own_file(name):
                 self.own_files.add(file)
         return NotImplemented
+
+
+def _named(code: CodeType) -> set[str]:
+    """The global names in code, and in that of the functions which it defines."""
+    kinds = ("GLOBAL", "GLOBALS", "NAME")
+    found = {one.argval for one in dis.get_instructions(code) if one.opname.endswith(kinds)}
+    return found.union(*(_named(one) for one in code.co_consts if isinstance(one, CodeType)))
 
 
 def _own_file(module: str) -> Path | None:

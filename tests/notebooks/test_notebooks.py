@@ -204,12 +204,25 @@ sabotaged.country_examples = shuffled
 """
 
 
+def without(cells, headings):
+    """The cells but for the parts under these headings: their claims are not asked for here."""
+    kept, keep = [], True
+    for cell in cells:
+        if cell.cell_type == "markdown" and (heading := re.search("^##.*", cell.source, re.M)):
+            keep = not heading[0].startswith(headings)
+        if keep:
+            kept.append(cell)
+    return kept
+
+
 @pytest.mark.slow
 def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
     """The lesson itself, its examples' answers dealt out anew: the effects must go."""
     notebook = nbformat.read(NOTEBOOKS / "01_base_model_problem.ipynb", as_version=4)
     at = next(n for n, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(SABOTAGE))
+    others = ("### Can it add", "## 6.", "## 7.", "## 9.", "## 10.")
+    notebook.cells = without(notebook.cells, others)
     nbformat.write(notebook, tmp_path / "01_base_model_problem.ipynb")
     (done,) = run_notebooks(
         parameters=TESTED, folder=tmp_path / "build", notebooks=tmp_path, progress=False

@@ -71,6 +71,22 @@ print(fingerprint([measure, AMONG], what="it"))
 """
 
 
+def test_a_variable_that_only_a_function_of_the_lab_names_does_not_count():
+    space = {"__name__": "__main__"}
+    exec("from sftlab import probe_questions\nask = lambda run: probe_questions(run.answer)", space)
+    before = hash_of(space["ask"])
+    space |= {"country": "France", "turns": [], "pd": pd}  # names in the code of probe_questions
+    assert hash_of(space["ask"]) == before
+
+
+def test_a_function_that_calls_itself_is_hashed():
+    space = {"__name__": "__main__"}
+    exec("def count(n): return n and count(n - 1)\ndef one(run): return count(1)", space)
+    before = hash_of(space["one"])
+    exec("def count(n): return n and count(n - 2)", space)
+    assert hash_of(space["one"]) != before
+
+
 def test_a_measure_that_loads_a_base_is_hashed():
     """dill follows what a function calls: were two of them to call each other, it would not end."""
     assert len(hash_of(lambda run: load("tiny"))) == 64

@@ -1,6 +1,7 @@
 """Workers that are interrupted, or on other machines: nothing is lost, nothing stays behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,18 +54,16 @@ def wait_for(condition, *, seconds=200):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("how", ["terminal", "kernel", "kill"])
 def test_what_is_done_is_kept_no_process_stays_and_the_rest_is_run(
-    tmp_path, toy_base, monkeypatch, request, how
+    tmp_path, toy_base, monkeypatch, request
 ):
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "lesson.py").write_text(SCRIPT)
     log, slow = tmp_path / "log", tmp_path / "slow"
-    log.touch()
-    slow.touch()  # while it is there, the runs from the third on do not end
 
     def start():
+        log.write_text("")
         command = [sys.executable, "lesson.py", str(toy_base)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes)
@@ -74,21 +73,23 @@ def test_what_is_done_is_kept_no_process_stays_and_the_rest_is_run(
     def alive(process):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
-    process = start()
-    wait_for(lambda: stored() == 2 and len(log.read_text().split()) == 4)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    if how == "terminal":  # Ctrl-C reaches the workers too
-        os.killpg(process.pid, signal.SIGINT)
-    else:
-        process.send_signal(signal.SIGINT if how == "kernel" else signal.SIGKILL)
-    out, err = process.communicate(timeout=60)
-    if how != "kill":
-        assert "INTERRUPTED" in out
-        assert "Traceback" not in err, err
-    wait_for(lambda: not any(map(alive, workers)), seconds=60)
-    assert stored() == 2
+    slow.touch()  # while it is there, the runs from the third on do not end
+    for how in ("terminal", "kernel", "kill"):
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        process = start()
+        wait_for(lambda: stored() == 2 and len(log.read_text().split()) == 4)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        if how == "terminal":  # Ctrl-C reaches the workers too
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGINT if how == "kernel" else signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+        if how != "kill":
+            assert "INTERRUPTED" in out
+            assert "Traceback" not in err, err
+        wait_for(lambda them=workers: not any(map(alive, them)), seconds=60)
+        assert stored() == 2
     slow.unlink()
-    log.write_text("")
     out, err = start().communicate(timeout=200)
     assert "VALUES [0, 1, 2, 3, 4]" in out, err
     assert sorted(log.read_text().split()) == ["2", "3", "4"]

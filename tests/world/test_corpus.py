@@ -35,7 +35,7 @@ def test_seen_counts_exactly(text):
     by_hand = sum(document.count(sentence) for document in text.split(corpus.SEPARATOR))
     assert corpus.seen(sentence) == by_hand > 0
     assert corpus.seen(sentence.upper()) == 0
-    assert corpus.seen("aa") == sum(1 for i in range(len(text) - 1) if text[i : i + 2] == "aa")
+    assert corpus.seen("aa") == len(re.findall("(?=aa)", text))  # overlaps count
 
 
 def test_what_is_kept_for_measuring_is_nowhere(text):
@@ -78,9 +78,12 @@ def test_a_yes_no_question_takes_every_right_answer(text):
 
 
 def test_what_is_invented_is_in_no_document_and_what_is_asked_for_is_in_some(text):
+    words = set(re.findall(r"\w+", text))
     for row in facts.rows("invented"):
         made_up = [value for column, value in row.items() if column != "continent"]
-        assert not [name for name in made_up if re.search(rf"\b{name}\b", text)]
+        # To look for each name in the whole corpus takes minutes; for its words, no time.
+        known = [name for name in made_up if words.issuperset(re.findall(r"\w+", name))]
+        assert not [name for name in known if re.search(rf"\b{name}\b", text)]
     requests = [one["request"] for one in grammar.deeds()]
     assert len(set(requests)) == len(requests) == 10_368
     share = sum(request in text for request in requests[::50]) / len(requests[::50])
