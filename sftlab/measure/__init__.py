@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "probe_choices",
             "probe_forced",
             "row_logits",
+            "text_features",
             "text_loss",
             "token_losses",
         ],

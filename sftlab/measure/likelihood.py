@@ -77,6 +77,27 @@ def target_losses(logits: "torch.Tensor", targets: Sequence[int]) -> "torch.Tens
     return torch.nn.functional.cross_entropy(logits[: len(targets)], wanted, **how)
 
 
+def text_features(model, tokenizer, texts: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
+    """What a model has computed when it has read each text: the last hidden state of its last
+    token, which is what a classification head of transformers reads.
+
+    Returns an array (texts, hidden size) in float32. A text is encoded as the tokenizer does it,
+    with its bos if it has one; the padding is on the right, and is not read.
+    """
+    import torch
+
+    whole = model.get_base_model() if hasattr(model, "peft_config") else model  # adapters stay
+    found = []
+    for start in range(0, len(texts), batch_size):
+        how = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
+        batch = tokenizer(list(texts[start : start + batch_size]), **how).to(model.device)
+        with torch.inference_mode():
+            hidden = whole.base_model(**batch).last_hidden_state
+        last = batch["attention_mask"].sum(1) - 1
+        found.append(hidden[torch.arange(len(last)), last].float().cpu())
+    return torch.cat(found).numpy()
+
+
 def text_loss(model, tokenizer, documents: Sequence[str]) -> float:
     """Mean loss per predicted token over the first 256 of each document, in nats, behind BOS."""
     rows = [with_bos(tokenizer, document)[:256] for document in documents]

@@ -1,11 +1,12 @@
 """Losses agree with the model's own, padding changes nothing, and choices are judged by hand."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from sftlab.chat import setup_chat_template
-from sftlab.measure import probe_forced, probe_two_hops, text_loss, with_bos
+from sftlab.measure import probe_forced, probe_two_hops, text_features, text_loss, with_bos
 from sftlab.models import load
 from sftlab.train import finetune
 from sftlab.world import countries, two_hop_examples
@@ -49,3 +50,14 @@ def test_an_answer_right_at_every_token_is_what_the_model_writes(run):
     # What shares a batch, and so its padding, changes nothing.
     alone = pd.concat(probe_forced(run.model, run.tokenizer, among=[one]) for one in among)
     assert given["tokens_right"].tolist() == alone["tokens_right"].tolist()
+
+
+def test_features_are_the_last_hidden_state_whatever_else_is_in_the_batch(toy):
+    model, tokenizer = toy
+    texts = ["Paris", "The capital of France is Paris", "A"]
+    together = text_features(model, tokenizer, texts, batch_size=2)
+    for text, found in zip(texts, together, strict=True):
+        ids = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            state = model(**ids, output_hidden_states=True).hidden_states[-1][0, -1]
+        assert np.allclose(found, state.float(), atol=1e-5)
