@@ -61,7 +61,7 @@ def test_a_run_is_saved_once_and_checkpoints_are_whole(toy_base, two):
         train(toy_base, ROWS, **four, **TWICE)
 
 
-def test_sftlab_train_reports_once(two):
+def test_sftlab_train_reports_once(toy_base, two):
     folder, done, _ = two
     assert done.stdout.count("next      sftlab chat") == 1
     assert done.stdout.count("12 steps") >= 1
@@ -75,8 +75,7 @@ def test_sftlab_train_reports_once(two):
         for name in ("train", "held_out")
     )
     eight = run.settings.changed(per_device_train_batch_size=8)
-    profile = run.provenance["profile"]["source"]
-    one = finetune(profile, rows, settings=eight, eval_dataset=held_out, progress=False)
+    one = finetune(toy_base, rows, settings=eight, eval_dataset=held_out, progress=False)
     assert seen(run)["losses"] == pytest.approx(seen(one)["losses"], abs=1e-4)
 
 
