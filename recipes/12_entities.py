@@ -16,6 +16,7 @@ line = '{"text": "Ada is here.", "entities": [{"start": 0, "end": 3, "label": "p
 parser.add_argument("--data", required=True, help=f"JSONL: a line is {line}")
 parser.add_argument("--out", required=True)
 parser.add_argument("--learning_rate", type=float, default=5e-5)
+parser.add_argument("--max_steps", type=int, default=-1)
 options = parser.parse_args()
 
 rows = load_dataset("json", data_files=options.data, split="train")
@@ -62,9 +63,8 @@ def compute_metrics(prediction):
 split = rows.map(align).train_test_split(0.2, seed=0)
 numbers = {"id2label": dict(enumerate(labels)), "label2id": {x: n for n, x in enumerate(labels)}}
 model = AutoModelForTokenClassification.from_pretrained(options.model, **numbers)
-settings = transformers.TrainingArguments(
-    options.out, learning_rate=options.learning_rate, save_strategy="no", report_to="none"
-)
+how = {"learning_rate": options.learning_rate, "max_steps": options.max_steps}
+settings = transformers.TrainingArguments(options.out, save_strategy="no", report_to="none", **how)
 data = {"train_dataset": split["train"], "eval_dataset": split["test"]}
 data["data_collator"] = transformers.DataCollatorForTokenClassification(tokenizer)
 how = {"compute_metrics": compute_metrics, "processing_class": tokenizer}

@@ -127,7 +127,7 @@ MOST_LINES = {"sftlab": 18_950, "tests": 15_600}
 merging, a second stage, tools and reasoning (1,250), and what others' files, templates and models
 may do: hashes of runs, limits of renders and rows, whole checkpoints (1,050; fuzzers and tests of
 them 1,450). Lessons 10 and 11 add 2,450 (tests 1,450): contract, gate, GGUF, server, checklist,
-outcomes of requests, memorization, the safety report. Lessons 12 and 13 add 150 (tests 500): several
+outcomes of requests, memorization, the safety report. Lessons 12, 13 add 150 (tests 500): several
 processes, features of texts, preferences; their recipes and two ranks."""
 
 
