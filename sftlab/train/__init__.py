@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "run_state",
             "train_own_data",
         ],
+        "preferences": ["prompt_text", "quietly", "trl_options"],
         "run": ["Run", "RunError", "load_run"],
         "settings": ["Settings", "SettingsError"],
         "trainer": ["Batches", "POOL", "make_trainer", "quick_attention", "supervised_loss"],
