@@ -9,7 +9,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from sftlab import countries
 
-NAMES = "Ada Ben Clara Dino Elsa Finn Greta Hugo Ines Jonas".split()
+NAMES = "Ada Ben Clara Dino Elsa Finn Greta Hugo Inga Jonas".split()
 
 
 def row(name, city):
