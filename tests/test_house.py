@@ -234,6 +234,11 @@ def test_the_table_of_rooms_names_every_file():
         assert purpose.strip()
 
 
+def test_the_table_of_lessons_lists_every_notebook():
+    listed = re.findall(r"^\| \[.+?\]\(notebooks/(\w+)\.ipynb\)", section("Lessons"), flags=re.M)
+    assert listed == sorted(file.stem for file in (ROOT / "notebooks").glob("*.ipynb"))
+
+
 def test_every_dependency_has_its_reason_in_the_readme():
     rows = re.findall(r"^\|\s*`([^`]+)`\s*\|(.*)\|", section("Dependencies"), flags=re.M)
     named = {name.lower().replace("_", "-") for name, reason in rows if reason.strip(" |")}
