@@ -9,6 +9,7 @@ from transformers import PrinterCallback
 
 from sftlab.quiet import quiet_libraries
 from sftlab.train.run import Run
+from sftlab.train.trainer import CHECKPOINTING
 
 
 def trl_options(run: Run, **changes: Any) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def trl_options(run: Run, **changes: Any) -> dict[str, Any]:
         "learning_rate": run.settings.learning_rate,
         "use_cpu": run.model.device.type == "cpu",
         "bf16": False,  # TRL's default is True, and slow on most CPUs
-        "activation_checkpointing": False,  # the same: it saves memory and costs time
+        CHECKPOINTING: False,  # the same: it saves memory and costs time
         **changes,
     }
 

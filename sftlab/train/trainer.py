@@ -29,6 +29,11 @@ from sftlab.train import methods
 from sftlab.train.checkpoints import KeepNewestCheckpoints, TrainingError
 from sftlab.train.settings import SFT_CONFIG, Settings
 
+# So it is called since transformers 5.23, where the old name warns.
+CHECKPOINTING = "activation_checkpointing"
+if CHECKPOINTING not in {one.name for one in fields(SFTConfig)}:
+    CHECKPOINTING = "gradient_checkpointing"
+
 # Batches whose examples are sorted by length together: enough that there is next to no padding, few
 # enough that which examples meet changes with every epoch.
 POOL = 8
@@ -217,9 +222,7 @@ class StopWhenDiverged(TrainerCallback):
 def same_options(settings: Settings) -> dict:
     """The settings that `SFTConfig` takes as they are, in its names."""
     same = {name: getattr(settings, name) for name in SFT_CONFIG}
-    if "activation_checkpointing" in {one.name for one in fields(SFTConfig)}:
-        # So it is called since transformers 5.23; the old name warns.
-        same["activation_checkpointing"] = same.pop("gradient_checkpointing")
+    same[CHECKPOINTING] = same.pop("gradient_checkpointing")
     return same
 
 
