@@ -23,7 +23,7 @@ import inspect
 import re
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -124,7 +124,11 @@ class Exercise:
         seconds = time.monotonic() - self._began
         if found.kind != checking.NOT_ATTEMPTED:
             record_attempt(self.id, found.kind, found.misconception, seconds)
-        return self._card(found.kind, *self._said(found))
+        folded = []
+        if found.kind == checking.NOT_ATTEMPTED:  # a page without a kernel can show them too
+            folded = [(f"Hint {n + 1}", marked(text)) for n, text in enumerate(self.hints)]
+            folded.append(("A solution", Markup("<pre>{}</pre>").format(self._solved())))
+        return self._card(found.kind, *self._said(found), folded=folded)
 
     def hint(self) -> Card:
         """The next hint, after those already shown. The third adds the answer for the input of the
@@ -141,12 +145,15 @@ class Exercise:
     def solution(self) -> Card:
         """One right answer, as code."""
         record_attempt(self.id, "solution shown")
+        return self._card("solution", "Others may be as good.", code=self._solved())
+
+    def _solved(self) -> str:
+        """The code of the solution; of a decision with the answer."""
         function = self.functions["right"]
-        name = function if self.is_decision else self.functions["stub"]
-        lines = ["There may be others that are as good."]
         if self.is_decision:
-            lines.append(f"The answer: `{checking.plain(function(*self.inputs()[0]))!r}`.")
-        return self._card("solution", *lines, code=_source(function, name.__name__))
+            answer = checking.plain(function(*self.inputs()[0]))
+            return f"{_source(function, function.__name__)}\n\n# {answer!r}"
+        return _source(function, self.functions["stub"].__name__)
 
     def cells(self) -> list[tuple[str, str]]:
         """(kind, source) of its cells: the task, the data of a decision, the stub."""
@@ -192,11 +199,12 @@ class Exercise:
             lines.append("It also changes its input: work on a copy.")
         return [*lines, more]
 
-    def _card(self, kind: str, *lines: str, code: str = "") -> Card:
+    def _card(self, kind: str, *lines: str, code: str = "", folded: Sequence = ()) -> Card:
+        """A message; `folded` are (title, markup) that only HTML shows."""
         title = f"{self.id} {self.title}"
         text = "\n".join([f"{title}: {kind}", *lines, *([code] if code else [])])
-        shown = [marked(line) for line in lines]
-        return Card("exercise.html", text=text, title=title, kind=kind, lines=shown, code=code)
+        shown = {"title": title, "kind": kind, "lines": [marked(line) for line in lines]}
+        return Card("exercise.html", text=text, code=code, folded=folded, **shown)
 
 
 def marked(text: str) -> Markup:
