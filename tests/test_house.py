@@ -229,7 +229,7 @@ def test_the_map_is_true():
     top = {name for name in top if not name.startswith(".") or name == ".ci"}
     missing = {name for name in top if not any(n.startswith(name) for n in names)}
     modules = {str(file.relative_to(ROOT)) for file in MODULES if file.parent == PACKAGE}
-    rooms = {f"sftlab/{file.parent.name}/" for file in MODULES if file.parent != PACKAGE}
+    rooms = {f"sftlab/{room_of(file)}/" for file in MODULES if file.parent != PACKAGE}
     assert not missing | (modules | rooms) - set(names), "here, not in the map"
 
 
