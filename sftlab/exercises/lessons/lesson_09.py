@@ -126,22 +126,20 @@ paired = Exercise(
         "`rows = rng.integers(runs, size=runs)` and `columns` alike. The width is the difference "
         "of the percentiles 2.5 and 97.5 of all 2,000 means.",
     ),
-    draws=5,
+    draws=4,
     tolerance=0.15,
 )
 
 
 @paired.draw
 def two_grids(random):
-    runs, places = 4, 5
-    hard = [random.uniform(0.25, 0.75) for _ in range(places)]
-    grids = []
-    for shift in (0.0, 0.1):
-        run = [random.choice((-0.15, 0.15)) for _ in range(runs)]
-        run[:2] = (-0.15, 0.15) if shift else (0.15, -0.15)  # no two grids with equal runs
-        values = [[h + r + shift + random.uniform(-0.05, 0.05) for h in hard] for r in run]
-        grids.append(np.clip(values, 0, 1).round(2))
-    return tuple(grids)
+    def spread(n, width):
+        return np.array([random.uniform(-width, width) for _ in range(n)])
+
+    runs, places = 5, 4
+    both = 0.5 + spread(places, 0.2) + spread(runs, 0.06)[:, None]  # what the pairs share
+    own = [both + spread(runs, 0.12)[:, None] + spread(places, 0.1) for _ in range(2)]
+    return tuple(np.clip(grid, 0, 1).round(2) for grid in own)
 
 
 @paired.stub
@@ -170,6 +168,16 @@ def countries_only(ours, theirs):
     rng, gaps = np.random.default_rng(0), ours - theirs
     columns = rng.integers(gaps.shape[1], size=(2000, gaps.shape[1]))
     return np.ptp(np.percentile(gaps[:, columns].mean(axis=(0, 2)), [2.5, 97.5]))
+
+
+@paired.wrong(
+    "You draw only the runs again and keep the countries. This interval describes these questions; "
+    "with others the difference may be another one."
+)
+def runs_only(ours, theirs):
+    rng, gaps = np.random.default_rng(0), ours - theirs
+    rows = rng.integers(gaps.shape[0], size=(2000, gaps.shape[0]))
+    return np.ptp(np.percentile(gaps[rows].mean(axis=(1, 2)), [2.5, 97.5]))
 
 
 @paired.wrong(
@@ -236,7 +244,7 @@ orders = Exercise(
         'Write down for each of the two orders what `"A"` says about your model.',
         "Your model is A in the first verdict of a tuple and B in the second. For the position "
         "bias it does not matter whose answer it was.",
-        'Make two lists, `[one for one, _ in verdicts]` and `[two for _, two in verdicts]`. The '
+        "Make two lists, `[one for one, _ in verdicts]` and `[two for _, two in verdicts]`. The "
         'wins are the `"A"`s of the first and the `"B"`s of the second, and half of all `"C"`s. '
         'The bias is the number of all `"A"`s minus that of all `"B"`s. Divide both by twice the '
         "number of pairs.",
