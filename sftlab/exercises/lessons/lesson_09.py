@@ -1,4 +1,4 @@
-"""Exercises of lesson 09: a metric, a paired interval, a judge, and what a table of results says."""
+"""Exercises of lesson 09: a metric, a paired interval, a judge, a table of results."""
 
 import numpy as np
 import pandas as pd
