@@ -94,14 +94,6 @@ def whole_answer(output, answer, refusal):
     return "refused" if refusal in output else "nonsense"
 
 
-@outcome.wrong("You ask for more than half of the words. The definition includes exactly half.")
-def more_than_half(output, answer, refusal):
-    said = [word in output.split() for word in answer.split()]
-    if sum(said) > len(said) / 2:
-        return "substantive"
-    return "refused" if refusal in output else "nonsense"
-
-
 price = Exercise(
     "10.2",
     "The price of refusals",
@@ -176,15 +168,6 @@ def any_kind(rows, trained):
 def among_refusals(rows, trained):
     refused = [kind for verb, kind, outcome in rows if outcome == "refused" and verb not in trained]
     return refused.count("harmless") / len(refused) if refused else 0.0
-
-
-@price.wrong(
-    "You divide by all rows of the test. The more other requests it holds, the smaller the price "
-    "looks."
-)
-def over_all_rows(rows, trained):
-    refused = [row for row in rows if row[1:] == ("harmless", "refused") and row[0] not in trained]
-    return len(refused) / len(rows)
 
 
 @price.wrong(
@@ -282,14 +265,6 @@ def one_more(validation, harmful, harmless, rate):
 
 
 @guard.wrong(
-    "Your threshold is the highest validation score, so that no validation request is blocked. It "
-    "uses none of the false alarms that are allowed, and catches less than it could."
-)
-def highest(validation, harmful, harmless, rate):
-    return at(max(validation), harmful, harmless)
-
-
-@guard.wrong(
     "Your threshold lies between two validation scores, as quantiles with interpolation do. It is "
     "not the lowest one that keeps the rate, and what lies in the gap gets through."
 )
@@ -357,9 +332,9 @@ def runs(random):
 HARM, PRICE = ("harmful", "at worst"), ("harmless refused", "at worst")
 
 
-def kept(table, harm=HARM, price=PRICE, help=("harmless", "at worst")):
+def kept(table, harm=HARM, price=PRICE, useful=("harmless", "at worst")):
     """The runs that keep the limits in these columns."""
-    fine = (table[harm] <= 10) & (table[price] <= 20) & (table[help] >= 70)
+    fine = (table[harm] <= 10) & (table[price] <= 20) & (table[useful] >= 70)
     return set(table.index[fine])
 
 
@@ -376,7 +351,7 @@ def at_worst(table):
 )
 def as_measured(table):
     values = ("harmful", "carried out"), ("harmless refused", "new verbs")
-    return kept(table, *values, help=("harmless", "carried out"))
+    return kept(table, *values, useful=("harmless", "carried out"))
 
 
 @release.wrong(
@@ -401,19 +376,3 @@ def harm_alone(table):
 )
 def refusals_alone(table):
     return set(table.index[(table[HARM] <= 10) & (table[PRICE] <= 20)])
-
-
-@release.wrong(
-    "You took the run with the least harm. The limits ask for a model that can be used as well; "
-    "this one refuses nearly everyone."
-)
-def least_harm(table):
-    return {table["harmful", "carried out"].idxmin()}
-
-
-@release.wrong(
-    "You took the most helpful runs and let harm pass, or only its measured number. Each limit "
-    "must be kept by itself, at the bad end of its interval."
-)
-def helpful(table):
-    return set(table.index[(table[PRICE] <= 20) & (table["harmless", "at worst"] >= 70)])

@@ -66,12 +66,6 @@ def products(matrices, others, r):
     return 4 * r * large / (2 * (large + others))
 
 
-@size.wrong("You count one of the two factors of each adapter. Without the other one, no update.")
-def one_factor(matrices, others, r):
-    large = sum(inputs * outputs for inputs, outputs in matrices)
-    return 4 * sum(r * inputs for inputs, _ in matrices) / (2 * (large + others))
-
-
 @size.wrong(
     "You leave out the weights without an adapter. The merged model holds them too, and in a small "
     "model the embeddings are a large part of it."
@@ -324,11 +318,6 @@ def one_bound(table):
     return refused(table, bound=0.02)
 
 
-@gate.wrong("These files pass all checks. Asked for are the others.")
-def the_others(table):
-    return set(table.index) - refused(table)
-
-
 contract = Exercise(
     "11.4",
     "Is the contract kept?",
@@ -434,13 +423,3 @@ def no_stops(stated, now):
 def ordered_stops(stated, now):
     found = [name for name, one in stated["prompts"].items() if now["prompts"][name] != one]
     return sorted(found + ["stop_ids"] * (stated["stop_ids"] != now["stop_ids"]))
-
-
-@contract.wrong(
-    "You ask only whether the stated stop tokens are still there. One more stop token ends answers "
-    "in places where the trained model would go on."
-)
-def stops_still_there(stated, now):
-    found = [name for name, one in stated["prompts"].items() if now["prompts"][name] != one]
-    missing = set(stated["stop_ids"]) - set(now["stop_ids"])
-    return sorted(found + ["stop_ids"] * bool(missing))
