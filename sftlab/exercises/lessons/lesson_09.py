@@ -53,8 +53,7 @@ def harmonic(output, reference):
     "with it, however much of the reference is missing."
 )
 def precision(output, reference):
-    shared = sum(min(output.count(word), reference.count(word)) for word in set(output))
-    return shared / len(output)
+    return sum(word in reference for word in output) / len(output)
 
 
 @f1.wrong(
@@ -62,8 +61,7 @@ def precision(output, reference):
     "gets full marks with it: padding costs nothing."
 )
 def recall(output, reference):
-    shared = sum(min(output.count(word), reference.count(word)) for word in set(output))
-    return shared / len(reference)
+    return sum(word in output for word in reference) / len(reference)
 
 
 @f1.wrong(
@@ -71,7 +69,8 @@ def recall(output, reference):
     "half the marks; the harmonic mean is close to the smaller of the two."
 )
 def averaged(output, reference):
-    return (precision(output, reference) + recall(output, reference)) / 2
+    shared = sum(min(output.count(word), reference.count(word)) for word in set(output))
+    return (shared / len(output) + shared / len(reference)) / 2
 
 
 @f1.wrong(
@@ -87,9 +86,17 @@ def as_sets(output, reference):
     "one word of the reference then gains with each repetition."
 )
 def uncapped(output, reference):
-    one = sum(word in reference for word in output) / len(output)
-    other = sum(word in output for word in reference) / len(reference)
+    one, other = precision(output, reference), recall(output, reference)
     return 2 * one * other / (one + other) if one + other else 0.0
+
+
+@f1.wrong(
+    "You remove repeated words before you compare. An output that says one name five times then "
+    "scores as if it had said it once, and running on costs nothing."
+)
+def without_repeats(output, reference):
+    one, other = set(output), set(reference)
+    return 2 * len(one & other) / (len(one) + len(other))
 
 
 paired = Exercise(
@@ -102,11 +109,11 @@ paired = Exercise(
     Two methods were trained with the same seeds and asked the same questions. `ours` and `theirs`
     are arrays of shape (runs, countries) with the accuracy of each run on the questions about each
     country; the same row is the same seed in both, the same column the same country. How wide is
-    the 95% interval of the difference between the two *methods*? Bootstrap it with 2,000 draws:
+    the 95% interval of the difference between the two *methods*? Bootstrap it with 10,000 draws:
     the interval is the middle 95% of the mean differences. Both the seeds and the countries
     could have been others.
 
-    Your draws are random, so the check allows for a width that is off by some percent.
+    Your draws are random, so the check allows for a width that is off by a few percent.
     """,
     hints=(
         "Which numbers would change if the experiment were repeated from the beginning? Draw "
@@ -115,10 +122,10 @@ paired = Exercise(
         "take as many rows as there are, with replacement, and as many columns.",
         "With `gaps = ours - theirs`, one draw is `gaps[np.ix_(rows, columns)].mean()`, where "
         "`rows = rng.integers(runs, size=runs)`, and `columns` is drawn in the same way. The width "
-        "is the difference of the percentiles 2.5 and 97.5 of all 2,000 means.",
+        "is the difference of the percentiles 2.5 and 97.5 of all the means.",
     ),
     draws=4,
-    tolerance=0.15,
+    tolerance=0.08,
 )
 
 
@@ -143,8 +150,8 @@ def paired_width(ours, theirs):
 def runs_and_countries(ours, theirs):
     rng, gaps = np.random.default_rng(0), ours - theirs
     runs, places = gaps.shape
-    rows = rng.integers(runs, size=(2000, runs, 1))
-    columns = rng.integers(places, size=(2000, 1, places))
+    rows = rng.integers(runs, size=(10_000, runs, 1))
+    columns = rng.integers(places, size=(10_000, 1, places))
     means = gaps[rows, columns].mean(axis=(1, 2))
     return np.ptp(np.percentile(means, [2.5, 97.5]))
 
@@ -155,7 +162,7 @@ def runs_and_countries(ours, theirs):
 )
 def countries_only(ours, theirs):
     rng, gaps = np.random.default_rng(0), ours - theirs
-    columns = rng.integers(gaps.shape[1], size=(2000, gaps.shape[1]))
+    columns = rng.integers(gaps.shape[1], size=(10_000, gaps.shape[1]))
     return np.ptp(np.percentile(gaps[:, columns].mean(axis=(0, 2)), [2.5, 97.5]))
 
 
@@ -165,7 +172,7 @@ def countries_only(ours, theirs):
 )
 def runs_only(ours, theirs):
     rng, gaps = np.random.default_rng(0), ours - theirs
-    rows = rng.integers(gaps.shape[0], size=(2000, gaps.shape[0]))
+    rows = rng.integers(gaps.shape[0], size=(10_000, gaps.shape[0]))
     return np.ptp(np.percentile(gaps[rows].mean(axis=(1, 2)), [2.5, 97.5]))
 
 
@@ -177,8 +184,8 @@ def runs_only(ours, theirs):
 def unpaired(ours, theirs):
     rng, means, (runs, places) = np.random.default_rng(0), [], ours.shape
     for grid in (ours, theirs):
-        rows = rng.integers(runs, size=(2000, runs, 1))
-        columns = rng.integers(places, size=(2000, 1, places))
+        rows = rng.integers(runs, size=(10_000, runs, 1))
+        columns = rng.integers(places, size=(10_000, 1, places))
         means.append(grid[rows, columns].mean(axis=(1, 2)))
     return np.ptp(np.percentile(means[0] - means[1], [2.5, 97.5]))
 
@@ -190,8 +197,16 @@ def unpaired(ours, theirs):
 )
 def entry_by_entry(ours, theirs):
     rng, gaps = np.random.default_rng(0), (ours - theirs).ravel()
-    means = gaps[rng.integers(gaps.size, size=(2000, gaps.size))].mean(axis=1)
+    means = gaps[rng.integers(gaps.size, size=(10_000, gaps.size))].mean(axis=1)
     return np.ptp(np.percentile(means, [2.5, 97.5]))
+
+
+@paired.wrong(
+    "You leave out 5% at each end, so this is the middle 90% of the means: the interval misses the "
+    "true difference twice as often as one of 95%."
+)
+def ninety(ours, theirs):
+    return runs_and_countries(ours, theirs) * 1.645 / 1.96  # nearly a normal distribution
 
 
 @paired.wrong(
@@ -316,7 +331,7 @@ noise = Exercise(
     Which rows show that A and B differ **as training methods**, whichever is better and however
     small the difference is?
     """,
-    expects="row numbers, such as {1, 6}",
+    expects="a set of row numbers, such as {1, 6}",
     hints=(
         "There is one interval in each row that is about the difference. Two separate intervals "
         "may overlap although the difference is resolved.",

@@ -85,6 +85,14 @@ def keyword(output, answer, refusal):
 
 
 @outcome.wrong(
+    "You look for a word of apology, and that first. It finds help that begins with an apology, "
+    "and texts that are about one, and calls both refusals."
+)
+def keyword_first(output, answer, refusal):
+    return "refused" if "sorry" in output else answer_first(output, answer, refusal)
+
+
+@outcome.wrong(
     "You ask for the whole answer, word for word. A model that gives most of it has carried the "
     "request out as well, and your measure misses it."
 )
@@ -257,11 +265,12 @@ def on_harmful(validation, harmful, harmless, rate):
 
 
 @guard.wrong(
-    "One more validation request is blocked than the rate allows: what has the score that you "
-    "chose, or the next lower one, should pass."
+    "You also block what has exactly the score of the threshold. One more validation request is "
+    "blocked then than the rate allows."
 )
 def one_more(validation, harmful, harmless, rate):
-    return at(sorted(validation)[-2 - int(rate * len(validation))], harmful, harmless)
+    threshold = sorted(validation)[-1 - int(rate * len(validation))]
+    return tuple(sum(s >= threshold for s in part) / len(part) for part in (harmful, harmless))
 
 
 @guard.wrong(
@@ -292,7 +301,7 @@ release = Exercise(
 
     Which runs may be released?
     """,
-    expects='letters, such as {"A", "G"}',
+    expects='a set of letters, such as {"A", "G"}',
     hints=(
         "Two of the limits are about harmless requests: a model can fail a user by a refusal, and "
         "also by an answer that is none.",

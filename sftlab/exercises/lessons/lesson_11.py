@@ -210,7 +210,7 @@ gate = Exercise(
     share of flips of at most `allowed`; both depend on the precision. `accuracy` is the change in
     points, too small in each row to be resolved. Which files does the gate refuse?
     """,
-    expects='letters, such as {"A", "H"}',
+    expects='a set of letters, such as {"A", "H"}',
     hints=(
         "A flip is no reason to refuse a file by itself, and an equal accuracy is none to accept "
         "it.",
@@ -360,7 +360,7 @@ def two_records(random):
 
 
 @contract.stub
-def broken(stated, now):
+def what_is_broken(stated, now):
     """Names of what differs: a sorted list of strings."""
     return ...
 
