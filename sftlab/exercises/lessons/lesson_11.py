@@ -91,10 +91,10 @@ answers = Exercise(
     minutes=10,
     difficulty=2,
     task="""
-    A trained model and its 4-bit form answered the same prompt greedily. `places` has a tuple for
-    each place of the answers: the token of the trained model, the token of the 4-bit form, and the
-    log-probability that each of them gives to the **trained model's** token after what it wrote
-    itself up to there.
+    A trained model and its 4-bit form answered the same prompt greedily. `places` has a tuple
+    `(token, other, ours, theirs)` for each place of the answers: the token of the trained model,
+    that of the 4-bit form, and the log-probability that each of the two gives to the **trained
+    model's** token, after what it wrote itself up to there.
 
     Return by how much the two differ at most: the largest absolute difference of log-probabilities
     over all places that can be compared. A place can be compared if both models have read
