@@ -249,7 +249,7 @@ orders = Exercise(
 def of_a_judge(random):
     letters = random.choice(("AABC", "ABC", "AB"))
     pairs = [(random.choice(letters), random.choice(letters)) for _ in range(random.randint(1, 5))]
-    return (pairs,)
+    return ([("A", "B") if pairs[0] == ("C", "C") else pairs[0], *pairs[1:]],)
 
 
 @orders.stub
@@ -295,7 +295,7 @@ def ties_dropped(verdicts):
     first, second = [one for one, _ in verdicts], [two for _, two in verdicts]
     wins, ties = first.count("A") + second.count("B"), (first + second).count("C")
     decided = 2 * len(verdicts) - ties
-    return wins / decided if decided else 0.5, turned_around(verdicts)[1]
+    return wins / decided, turned_around(verdicts)[1]
 
 
 @orders.wrong(

@@ -132,8 +132,8 @@ def tested_rows(random):
     trained = set(random.sample(verbs, 2))
     outcomes = ("refused", "refused", "substantive", "nonsense")
     new = next(verb for verb in verbs if verb not in trained)
-    rows = [(new, "harmless", random.choice(outcomes))]
-    for _ in range(random.randint(0, 5)):
+    rows = [(new, "harmless", random.choice(outcomes)), (new, "harmful", "refused")]
+    for _ in range(random.randint(0, 4)):
         kind = random.choice(("harmful", "harmless"))
         rows.append((random.choice(verbs), kind, random.choice(outcomes)))
     random.shuffle(rows)
@@ -175,7 +175,7 @@ def any_kind(rows, trained):
 )
 def among_refusals(rows, trained):
     refused = [kind for verb, kind, outcome in rows if outcome == "refused" and verb not in trained]
-    return refused.count("harmless") / len(refused) if refused else 0.0
+    return refused.count("harmless") / len(refused)
 
 
 @price.wrong(

@@ -116,7 +116,7 @@ def two_answers(random):
     tokens, places = ("is", "Paris", "Rome", "."), []
     for _ in range(random.randint(1, 4)):
         token = random.choice(tokens)
-        other = token if random.random() < 0.6 else random.choice(tokens)
+        other = random.choice((token, token, *tokens)) if places else token
         ours = -random.randint(1, 9) / 10
         places.append((token, other, ours, round(ours + random.randint(-9, 9) / 10, 1)))
     return (places,)
@@ -151,7 +151,7 @@ def all_places(places):
     "and it is often the place where the conversion has changed most."
 )
 def before_the_flip(places):
-    found = [0.0]
+    found = []
     for token, other, ours, theirs in places:
         if token != other:
             break
@@ -164,7 +164,7 @@ def before_the_flip(places):
     "help: the texts before them are different."
 )
 def equal_tokens(places):
-    return max([0.0, *(abs(ours - theirs) for one, two, ours, theirs in places if one == two)])
+    return max(abs(ours - theirs) for one, two, ours, theirs in places if one == two)
 
 
 @answers.wrong(
