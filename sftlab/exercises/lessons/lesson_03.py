@@ -98,12 +98,11 @@ def equal_epochs(smaller, larger, batch_size, epochs):
 
 
 @equal_steps.wrong(
-    "You take the steps of the smaller set. The larger one would then not get through its "
-    "`epochs` epochs, so part of its data may never be seen."
+    "You never round to whole batches. There is no part of a step: what remains at the end of an "
+    "epoch is a batch and takes a step, in the larger set and in the smaller one."
 )
-def steps_of_the_smaller(smaller, larger, batch_size, epochs):
-    steps = epochs * math.ceil(smaller / batch_size)
-    return steps, steps / math.ceil(smaller / batch_size)
+def nothing_rounded(smaller, larger, batch_size, epochs):
+    return epochs * larger / batch_size, epochs * larger / smaller
 
 
 what_is_shown = Exercise(
@@ -122,7 +121,7 @@ what_is_shown = Exercise(
     hints=(
         "Two questions for each row: does the interval leave the sign open, and do A and B differ "
         "in anything that the sentence does not name?",
-        "For a sentence about the *cause* of a difference, ask which third run would have to be "
+        "For a sentence about the cause of a difference, ask which third run would have to be "
         "there to exclude another cause.",
         "Three sentences are shown. In one of them the number of steps is itself what is compared; "
         "one of them compares a filter with dropping as many rows without a choice.",
@@ -181,7 +180,7 @@ def no_control(table):
 
 
 @what_is_shown.wrong(
-    "That the prompt beats training on messy rows is measured, the *because* is not: nobody "
+    "That the prompt beats training on messy rows is measured, its cause is not: nobody "
     "trained on clean rows, and such a run might end below the prompt as well."
 )
 def no_clean_run(table):
@@ -313,15 +312,6 @@ def in_order_of_loss(losses, is_answer, count):
     return sorted(range(len(losses)), key=scores.__getitem__)[:count]
 
 
-@by_loss.wrong(
-    "You score a row by its least plausible token. One rare name is enough to be dropped then, "
-    "however plausible the answer is on average."
-)
-def worst_token(losses, is_answer, count):
-    rows = zip(losses, is_answer, strict=True)
-    return lowest([max(x for x, flag in zip(*row, strict=True) if flag) for row in rows], count)
-
-
 agreement = Exercise(
     "03.4",
     "A teacher's answers, filtered",
@@ -402,7 +392,16 @@ def more_than_half(draws):
     "the prompt ends, makes equal answers look different, and you lose rows that the teacher knows."
 )
 def whitespace_counts(draws):
-    return {q: o[0].strip() for q, o in draws.items() if len(set(o)) == 1 and o[0].strip()}
+    return {q: outputs[0] for q, outputs in draws.items() if len(set(outputs)) == 1}
+
+
+@agreement.wrong(
+    "You keep the right questions, but an answer may still have the whitespace with which it was "
+    "sampled. A student learns it as a part of the answer, in some rows and not in others."
+)
+def kept_as_sampled(draws):
+    stripped = {q: {one.strip() for one in outputs} for q, outputs in draws.items()}
+    return {q: draws[q][0] for q, found in stripped.items() if len(found) == 1 and found != {""}}
 
 
 @agreement.wrong(
@@ -412,11 +411,3 @@ def whitespace_counts(draws):
 def empty_answers(draws):
     stripped = {q: {one.strip() for one in outputs} for q, outputs in draws.items()}
     return {q: min(answers) for q, answers in stripped.items() if len(answers) == 1}
-
-
-@agreement.wrong(
-    "You keep the first draw of each question and compare it with nothing. That is the raw data: "
-    "the teacher's inventions are in it."
-)
-def first_draw(draws):
-    return {q: outputs[0].strip() for q, outputs in draws.items() if outputs[0].strip()}

@@ -82,11 +82,11 @@ def always_added(messages, default):
 
 
 @default_system.wrong(
-    "The default appears nowhere. A model that was trained with this template has always read a "
-    "system turn, so a prompt without one is a form that it has never seen."
+    "You write the default instead of the system message that the conversation has. The model is "
+    "then trained without the instructions that its answer follows."
 )
-def no_default(messages, default):
-    return rendered(messages)
+def replaced(messages, default):
+    return turn("system", default) + rendered([m for m in messages if m["role"] != "system"])
 
 
 @default_system.wrong(
@@ -105,14 +105,6 @@ def into_the_user(messages, default):
 )
 def open_end(messages, default):
     return added_where_missing(messages, default).removesuffix("<|im_end|>\n")
-
-
-@default_system.wrong(
-    "You write a turn right after the end of the one before. The line break between them is a "
-    "token that the model reads too: published ChatML templates write it."
-)
-def no_line_break(messages, default):
-    return added_where_missing(messages, default).replace("<|im_end|>\n", "<|im_end|>")
 
 
 @default_system.wrong(
@@ -293,14 +285,6 @@ def not_worse(table):
     return set(table.index[table["low"] > -0.05])
 
 
-@same_or_not.wrong(
-    "You look at one side of the margin: these templates are not better than ChatML by more than "
-    "it. A clearly worse one passes, too."
-)
-def not_better(table):
-    return set(table.index[table["high"] < 0.05])
-
-
 tool_calls = Exercise(
     "04.4",
     "The tool calls of an answer",
@@ -318,7 +302,7 @@ tool_calls = Exercise(
     """,
     hints=(
         "Remove what is not part of the answer before you look for calls.",
-        "A regular expression that stops at the *first* end after a beginning finds each call on "
+        "A regular expression that stops at the first end after a beginning finds each call on "
         "its own, and nothing where the end is missing.",
         'After `text.rpartition("</think>")[2]`, `re.findall(r"<tool_call>(.*?)</tool_call>", '
         "answer, flags=re.DOTALL)` gives the JSON of each call; `json.loads` does the rest.",
@@ -376,7 +360,7 @@ def first_call_only(text):
 
 
 @tool_calls.wrong(
-    "Two calls become one: your pattern runs from the first beginning to the *last* end, and what "
+    "Two calls become one: your pattern runs from the first beginning to the last end, and what "
     "lies between is no JSON."
 )
 def greedy(text):
@@ -402,13 +386,3 @@ def end_not_required(text):
 )
 def arguments_as_text(text):
     return [(name, json.dumps(arguments)) for name, arguments in found_in_the_answer(text)]
-
-
-@tool_calls.wrong(
-    "You look for `parameters`, as Llama 3.2's template writes them. Each family has a form of its "
-    "own, and a parser written for one finds nothing in another's."
-)
-def form_of_llama(text):
-    answer = text.rpartition("</think>")[2]
-    bodies = re.findall(r"<tool_call>(.*?)</tool_call>", answer, flags=re.DOTALL)
-    return [(json.loads(body)["name"], json.loads(body).get("parameters")) for body in bodies]

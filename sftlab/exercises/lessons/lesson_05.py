@@ -90,11 +90,12 @@ def over_all_tokens(probabilities, labels):
 
 
 @loss_by_hand.wrong(
-    "You add up the losses and do not divide. Long answers then count more than short ones, and "
-    "the number can't be compared with that of a row of another length."
+    "Your first label is scored too, with the prediction at position -1, which in Python is the "
+    "last one. The first token has no prediction: nothing precedes it."
 )
-def summed(probabilities, labels):
-    return sum(losses_at(probabilities, labels, 1))
+def first_label_wraps(probabilities, labels):
+    places = [t for t, label in enumerate(labels) if label != -100]
+    return sum(-math.log(probabilities[t - 1][labels[t]]) for t in places) / len(places)
 
 
 @loss_by_hand.wrong(
@@ -105,15 +106,6 @@ def nothing_skipped(probabilities, labels):
     pairs = zip(probabilities, labels[1:], strict=False)
     losses = [-math.log(p[label]) for p, label in pairs]
     return sum(losses) / len(losses)
-
-
-@loss_by_hand.wrong(
-    "You average probabilities and take the logarithm once. The loss is a mean of logarithms, so "
-    "that one very unlikely token costs a lot, however likely the others are."
-)
-def log_of_the_mean(probabilities, labels):
-    losses = losses_at(probabilities, labels, 1)
-    return -math.log(sum(math.exp(-loss) for loss in losses) / len(losses))
 
 
 conversation_mask = Exercise(
@@ -197,14 +189,21 @@ def end_masked(turns):
 
 
 @conversation_mask.wrong(
-    "You supervise the assistant's header too. The program that asks writes it, as the generation "
-    "prompt, so the model never has to, and a part of the loss is spent on a text that is always "
-    "the same."
+    "The assistant's turns are supervised as a whole. Their header is written by the program that "
+    "asks, as the generation prompt, and what follows the end of turn is never written, since "
+    "generation has stopped."
 )
-def header_learned(turns):
-    return labels_where(
-        turns, lambda _, role, part: role == "assistant" and part in ("header", "content", "end")
-    )
+def whole_turn(turns):
+    return labels_where(turns, lambda _, role, part: role == "assistant")
+
+
+@conversation_mask.wrong(
+    "You supervise the line break after the end of turn as well. That does little harm, and some "
+    "trainers do it; but generation has stopped before it, so the model never has to write it, and "
+    "the mask of this section leaves it out."
+)
+def line_break_learned(turns):
+    return labels_where(turns, lambda _, role, part: role == "assistant" and part != "header")
 
 
 @conversation_mask.wrong(
@@ -309,27 +308,11 @@ def with_the_result(table):
 
 
 @pieces.wrong(
-    "You supervise the turn of the tool as if it were an answer, up to its end. The program writes "
-    "it; a model that is trained on it learns to invent results."
-)
-def with_the_tool_turn(table):
-    return {4, 5, 6, 8, 9, 11, 12}
-
-
-@pieces.wrong(
     "You leave out the call. Then nothing teaches the model when to ask for a tool and how; it is "
     "the model that writes this text, and the program only reads it."
 )
 def without_the_call(table):
     return {4, 6, 11, 12}
-
-
-@pieces.wrong(
-    "You leave out the thought. It is not shown to the user, but the model has to write it before "
-    "it calls or answers."
-)
-def without_the_thought(table):
-    return {5, 6, 11, 12}
 
 
 @pieces.wrong(
@@ -349,11 +332,11 @@ def without_the_ends(table):
 
 
 @pieces.wrong(
-    "You leave out the end of turn after the call. A model that does not stop there goes on and "
-    "writes the result of the tool itself."
+    "You take the call and the answer, which the program and the user see. The model has to write "
+    "more than what is seen: what it thinks before, and that it is done."
 )
-def no_stop_after_the_call(table):
-    return {4, 5, 11, 12}
+def seen_by_others(table):
+    return {5, 11}
 
 
 @pieces.wrong(
@@ -433,20 +416,21 @@ def masked_by_token(rows, pad):
 
 
 @collator.wrong(
+    "You recognize padding by its token, for the labels and for the attention mask. Where padding "
+    "and the end of turn are one token, no end is learned, and none is seen."
+)
+def all_by_token(rows, pad):
+    batch = by_length(rows, pad)
+    mask = [[int(one != pad) for one in ids] for ids in batch["input_ids"]]
+    return masked_by_token(rows, pad) | {"attention_mask": mask}
+
+
+@collator.wrong(
     "Your labels are made from the ids: all that is not padding is supervised, the questions too. "
     "The mask that the rows brought along is lost, without an error."
 )
 def labels_from_ids(rows, pad):
     return by_length([row | {"labels": row["input_ids"]} for row in rows], pad)
-
-
-@collator.wrong(
-    "Your labels are made from the ids, and masked wherever the id is that of the padding token, "
-    "as `DataCollatorForLanguageModeling` does it. The questions are learned, and where padding "
-    "and the end of turn are one token, the ends are not."
-)
-def language_modeling(rows, pad):
-    return masked_by_token([row | {"labels": row["input_ids"]} for row in rows], pad)
 
 
 @collator.wrong(
@@ -477,26 +461,3 @@ def hidden_by_token(rows, pad):
 def all_visible(rows, pad):
     batch = by_length(rows, pad)
     return batch | {"attention_mask": [[1] * len(ids) for ids in batch["input_ids"]]}
-
-
-@collator.wrong(
-    "The attention mask is 0 where the labels are -100: the model can't see the questions that it "
-    "is to answer. A masked label keeps a token out of the loss, not out of sight."
-)
-def questions_hidden(rows, pad):
-    batch = by_length(rows, pad)
-    mask = [[int(label != -100) for label in labels] for labels in batch["labels"]]
-    return batch | {"attention_mask": mask}
-
-
-@collator.wrong(
-    "Ids are padded on the left and labels on the right, so each label stands at another token's "
-    "place. Left padding is for generation; whichever side it is, all three lists need the same."
-)
-def two_sides(rows, pad):
-    batch = by_length(rows, pad)
-    width = max(len(row["input_ids"]) for row in rows)
-    missing = [width - len(row["input_ids"]) for row in rows]
-    ids = [[pad] * n + row["input_ids"] for n, row in zip(missing, rows, strict=True)]
-    mask = [[0] * n + [1] * (width - n) for n in missing]
-    return batch | {"input_ids": ids, "attention_mask": mask}
