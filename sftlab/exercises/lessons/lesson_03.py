@@ -42,12 +42,8 @@ equal_steps = Exercise(
 def two_sizes(random):
     batch_size = random.choice([2, 4, 8])
     smaller = batch_size + random.randint(0, 12)
-    return (
-        smaller,
-        random.choice([2, 4]) * smaller + random.randint(0, 3),
-        batch_size,
-        (random.randint(1, 4)),
-    )
+    larger = random.choice([2, 4]) * smaller + random.randint(0, 3)
+    return smaller, larger, batch_size, random.randint(1, 4)
 
 
 @equal_steps.stub
