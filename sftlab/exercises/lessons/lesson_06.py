@@ -49,7 +49,7 @@ def batches(random):
 
 
 @loop.stub
-def train(weight, batches, rate):
+def train_weight(weight, batches, rate):
     """The weight after the last step, a number."""
     return ...
 
@@ -63,13 +63,14 @@ def trained(weight, batches, rate):
     return weight
 
 
-def descend(weight, batches, rate, *, clip=1, early=0, falls=1, mean=True, keep=0):
+def descend(weight, batches, rate, *, clip=1, early=0, falls=1, mean=True, keep=0, unit=False):
     """The same loop, with parts that can be wrong."""
     gradient = 0
     for step, batch in enumerate(batches):
         errors = [2 * x * (weight * x - y) for x, y in batch]
         gradient = keep * gradient + sum(errors) / (len(batch) if mean else 1)
         gradient = max(-clip, min(clip, gradient))
+        gradient /= abs(gradient) if unit and gradient else 1
         weight -= rate * (1 - falls * (step + early) / len(batches)) * gradient
     return weight
 
@@ -106,6 +107,14 @@ def lowered_too_early(weight, batches, rate):
 )
 def not_clipped(weight, batches, rate):
     return descend(weight, batches, rate, clip=float("inf"))
+
+
+@loop.wrong(
+    "Small gradients are scaled up here: every step has the same length. Clipping is a limit and "
+    "leaves shorter gradients alone, so that steps become smaller where the loss is flat."
+)
+def always_one(weight, batches, rate):
+    return descend(weight, batches, rate, unit=True)
 
 
 @loop.wrong(
@@ -209,7 +218,8 @@ packing = Exercise(
     token attends to itself and to tokens before it.
 
     `lengths` are the numbers of tokens of the examples, in their order in the row. Tokens are
-    named by their place in the row, counted from 0.
+    named by their place in the row, counted from 0. The result has a list of places for each token;
+    it is not a matrix of zeros and ones.
     """,
     hints=(
         "Which tokens would this one see if its example stood alone in a row?",
@@ -345,6 +355,16 @@ def reports_what_chose(runs):
 def by_validation_loss(runs):
     best = runs.loc[runs["validation loss"].idxmin()]
     return best["run"], best["test accuracy"]
+
+
+@choice.wrong(
+    "You chose by the lowest validation loss, and you report an accuracy on questions of the set "
+    "that chose. Both are about the validation set, but the loss counts tokens and the accuracy "
+    "counts answers: they need not agree on the best run."
+)
+def all_on_validation(runs):
+    best = runs.loc[runs["validation loss"].idxmin()]
+    return best["run"], best["validation accuracy"]
 
 
 @choice.wrong(

@@ -169,8 +169,8 @@ def replaces(task, general, share, avoid):
 
 @replay.wrong(
     "General texts with names to avoid are in the mixture. The meter would then ask about what was "
-    "just practiced, and report it as kept. (A name stands inside of a text, it is not the whole "
-    "text.)"
+    "just practiced, and report it as kept. (A name stands within a text; it is not the "
+    "whole text.)"
 )
 def not_filtered(task, general, share, avoid):
     return task + general[: round(len(task) * share / (1 - share))]
@@ -185,7 +185,7 @@ def filtered_late(task, general, share, avoid):
     return task + [text for text in first if not any(name in text for name in avoid)]
 
 
-control = Exercise(
+hidden_skills = Exercise(
     "08.3",
     "Hidden, compared with a control",
     after="6. Gone, or only hidden?",
@@ -213,24 +213,24 @@ control = Exercise(
 )
 
 
-@control.draw
+@hidden_skills.draw
 def four_readings(random):
     def four():
-        after, start = random.choice([10, 30, 50]), random.choice([10, 40, 80])
-        back, learned = random.choice([0, 2, 20, 40]), random.choice([0, 2, 10])
+        after, start = random.choice([10, 30, 50]), random.choice([10, 30, 60])
+        back, learned = random.choice([0, 2, 20, 40]), random.choice([0, 2, 15])
         return after, after + back, start, start + learned
 
     names = random.sample(["facts", "stories", "sums"], random.randint(1, 3))
     return {name: four() for name in names}, random.choice([3, 10])
 
 
-@control.stub
+@hidden_skills.stub
 def hidden(skills, noise):
     """The names of the skills that are shown to have been hidden: a list, in the given order."""
     return ...
 
 
-@control.right
+@hidden_skills.right
 def beyond_the_control(skills, noise):
     found = []
     for name, (after, later, control, control_later) in skills.items():
@@ -240,7 +240,7 @@ def beyond_the_control(skills, noise):
     return found
 
 
-@control.wrong(
+@hidden_skills.wrong(
     "You look at the fine-tuned model alone. Its rise does not tell whether the skill was still "
     "there or was learned anew in these steps."
 )
@@ -248,7 +248,7 @@ def rises(skills, noise):
     return [name for name, (after, later, *_) in skills.items() if later - after > noise]
 
 
-@control.wrong(
+@hidden_skills.wrong(
     "You compare where the two models end. The fine-tuned one may have ended above the control "
     "because it stood above it before, without anything coming back."
 )
@@ -256,7 +256,7 @@ def ends_above(skills, noise):
     return [name for name, (_, later, _, end) in skills.items() if later - end > noise]
 
 
-@control.wrong(
+@hidden_skills.wrong(
     "You compare how far the two models rise. A model that starts low has more to gain, and a "
     "control that has the skill already can hardly rise at all, so a larger rise alone does not "
     "show anything."
@@ -269,7 +269,7 @@ def rises_more(skills, noise):
     ]
 
 
-@control.wrong(
+@hidden_skills.wrong(
     "You compare with the control before its eight steps. What eight steps teach is then credited "
     "to the skill that you look for: compare both models after as many steps."
 )
@@ -281,12 +281,12 @@ def control_before(skills, noise):
     ]
 
 
-@control.wrong(
-    "Those are skills that do not come back. That is no evidence of hidden ones, and not even of "
-    "lost ones, since a skill that was kept has nothing to come back."
+@hidden_skills.wrong(
+    "You count differences that may be noise. Both conditions ask for a difference that exceeds "
+    "it: among several skills one or two are always a little ahead by chance."
 )
-def does_not_return(skills, noise):
-    return [name for name, (after, later, *_) in skills.items() if later - after <= noise]
+def without_noise(skills, noise):
+    return beyond_the_control(skills, 0)
 
 
 setting = Exercise(
@@ -304,8 +304,8 @@ setting = Exercise(
     expects="a row number, such as 6",
     hints=(
         "The rule has two steps, and each of them looks at one column only.",
-        "The first step does not choose a row. It leaves those that are as good on the task as can "
-        "be told apart from noise.",
+        "The first step does not choose a row. It leaves those that are as good on the task, as far "
+        "as noise allows to say.",
         "The best accuracy on the task is 97, so rows with 94 or more remain. Of these take the "
         "one that keeps most.",
     ),
