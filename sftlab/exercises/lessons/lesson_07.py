@@ -104,7 +104,7 @@ fair = Exercise(
     The table shows the runs, with made-up numbers. Which two do you compare, one of each rank, so
     that the answer is about the rank and nothing else decides it?
     """,
-    expects="two row numbers, such as {1, 4}",
+    expects="two row numbers, such as {0, 3}",
     hints=(
         "Two things besides the rank can differ between two rows. One of them has to be equal, the "
         "other one has to be chosen for each rank.",

@@ -297,15 +297,14 @@ setting = Exercise(
     difficulty=1,
     task="""
     A made-up map of learning rate and replay for a larger model, written as a table. Accuracy on
-    the task and old skills are in percent; the base has 99 of the old skills. Which row do you
-    choose by the rule of this section? (In real runs you would then confirm it on other
-    questions.)
+    the task and the old skills kept are in percent (99 for the base). Which row do you choose by
+    the rule of this section? (With real runs you would then confirm it on other questions.)
     """,
     expects="a row number, such as 6",
     hints=(
         "The rule has two steps, and each of them looks at one column only.",
-        "The first step does not choose a row. It leaves those that are as good on the task, as far "
-        "as noise allows to say.",
+        "The first step does not choose a row. It leaves all those that noise does not allow to "
+        "call worse on the task.",
         "The best accuracy on the task is 97, so rows with 94 or more remain. Of these take the "
         "one that keeps most.",
     ),
