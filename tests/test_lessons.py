@@ -14,9 +14,12 @@ import textwrap
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from sftlab.exercises import exercises
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -81,7 +84,16 @@ class Lesson:
 
     @property
     def core(self):
-        return [cell for cell in self.cells if not cell.deep]
+        """What everybody reads; exercises, predictions and the quiz have minutes of their own."""
+        return [cell for cell in self.cells if not cell.deep and "exercise" not in cell.tags]
+
+    @property
+    def divided(self):
+        """How many texts of the core path are in two cells because an exercise stands between."""
+        pairs = pairwise([cell for cell in self.cells if "exercise" not in cell.tags])
+        return sum(
+            not (a.code or b.code or a.deep or b.deep) and b.number > a.number + 1 for a, b in pairs
+        )
 
     @property
     def text(self):
@@ -102,15 +114,19 @@ every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda one: one.na
 course_lesson = pytest.mark.parametrize("lesson", COURSE, ids=lambda one: one.name)
 
 
+PRACTICE = {"exercise", "predict", "quiz"}
+"""Names that each lesson imports besides its own, always for the same."""
+
+
 def imported(cells):
-    """Names that the cells import from the lab."""
+    """Names that the cells import from the lab, but for those of the exercises."""
     return {
         alias.name
         for cell in cells
         for node in ast.walk(cell.tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sftlab"
         for alias in node.names
-    }
+    } - PRACTICE
 
 
 def calls(tree, counts=None):
@@ -142,7 +158,7 @@ class TestSize:
     def test_core_path_is_short(self, lesson):
         core = lesson.core
         sizes = {
-            "cells": (len(core), 60),
+            "cells": (len(core) - lesson.divided, 60),
             "code cells": (sum(cell.code for cell in core), 45),
             "figures": (figures(core), 8),
             "imported names": (len(imported(core)), 20),
@@ -159,6 +175,12 @@ class TestSize:
         assert int(found[1]) <= 60
 
     @course_lesson
+    def test_the_minutes_of_the_exercises_are_their_sum(self, lesson):
+        found = re.search(r"and about (\d+) more for the exercises", lesson.cells[0].source)
+        assert found, f"{lesson.name}[0] needs: and about NN more for the exercises"
+        assert int(found[1]) == sum(one.minutes for one in exercises(lesson.name[:2]))
+
+    @course_lesson
     def test_first_cell_has_objectives_that_can_be_checked(self, lesson):
         objectives = re.findall(r"^\d\. ", lesson.cells[0].source, flags=re.M)
         assert 3 <= len(objectives) <= 5, f"{lesson.name}[0]"
@@ -173,7 +195,7 @@ class TestSize:
         lines = [
             sum(bool(line.strip()) for line in cell.source.splitlines())
             for cell in lesson.cells
-            if cell.code
+            if cell.code and "exercise" not in cell.tags
         ]
         assert statistics.median(lines) <= 6, lesson.name
         longest = max(len(cell.source.splitlines()) for cell in lesson.cells if cell.code)

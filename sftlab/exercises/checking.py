@@ -65,6 +65,8 @@ def same(left: Any, right: Any, tolerance: float = 1e-6) -> bool:
     numbers, count as equal when they have the same type.
     """
     left, right = plain(left), plain(right)
+    if {type(left), type(right)} == {set, list}:  # `[0, 3]` is as good as `{0, 3}`
+        left, right = sorted(left, key=repr), sorted(right, key=repr)
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, int | float) and isinstance(right, int | float):

@@ -152,17 +152,18 @@ class Exercise:
         function = self.functions["right"]
         if self.is_decision:
             answer = checking.plain(function(*self.inputs()[0]))
-            return f"{_source(function, function.__name__)}\n\n# {answer!r}"
+            shown = sorted(answer) if isinstance(answer, set) else answer
+            return f"{_source(function, function.__name__)}\n\n# {shown!r}"
         return _source(function, self.functions["stub"].__name__)
 
     def cells(self) -> list[tuple[str, str]]:
         """(kind, source) of its cells: the task, the data of a decision, the stub."""
         about = f"*{DIFFICULTY[self.difficulty].capitalize()}, about {self.minutes} minutes.*"
         heading = f"### Exercise {self.id}: {self.title}"
-        text = f"{heading}\n\n{about} {textwrap.dedent(self.task).strip()}"
+        text = f"{heading}\n\n{about}\n\n{textwrap.dedent(self.task).strip()}"
         ask = f'exercise("{self.id}")'
         if self.is_decision:
-            code = f"answer = ...  # {self.expects}\n{ask}.check(answer)"
+            code = f"my_answer = ...  # {self.expects}\n{ask}.check(my_answer)"
             return [("markdown", text), ("code", f"{ask}.given()"), ("code", code)]
         stub = self.functions["stub"]
         code = f"{_source(stub, stub.__name__)}\n\n\n{ask}.check({stub.__name__})"
@@ -182,7 +183,7 @@ class Exercise:
         if found.kind == checking.MISCONCEPTION:
             return [self.diagnoses[found.misconception], more]
         if self.is_decision:
-            return [f"Not right, and none of the usual mistakes. {more}"]
+            return [f"Not right, and none of the usual mistakes. Asked for: {self.expects}.", more]
         call = self._call(found.inputs)
         if found.kind == checking.MUTATES:
             said = "What it returns is right, but it changes its input: work on a copy."
@@ -192,7 +193,7 @@ class Exercise:
             said = f"It raises {type(error).__name__}: {error}"
             return [said, f"The smallest input for which it does: `{call}`.", more]
         lines = [f"Not right yet. The smallest input for which it differs: `{call}`."]
-        lines.append(f"It returns `{found.outcome.value!r}`.")
+        lines.append(f"It returns `{checking.plain(found.outcome.value)!r}`.")
         if found.outcome.value is None:
             lines.append("Is a `return` missing?")
         if found.outcome.changed:

@@ -91,7 +91,7 @@ def test_not_attempted_is_the_stub_or_an_ellipsis_and_its_cells_say_so():
     one = mean_exercise()
     assert one.judge(...).kind == one.judge(lambda numbers: ...).kind == "not attempted"
     (_, text), (_, code) = one.cells()
-    assert text.startswith("### Exercise 99.1: Mean\n\n*Easy, about 5 minutes.*")
+    assert text.startswith("### Exercise 99.1: Mean\n\n*Easy, about 5 minutes.*\n\n")
     assert code.startswith("def mean_of(numbers):")
     assert code.endswith('exercise("99.1").check(mean_of)')
     shown = {}
@@ -147,6 +147,8 @@ def test_a_decision_is_a_value():
         ("1", 1, False),
         ([1, 2], [1], False),
         ({1, 2}, {2, 1}, True),
+        ({1, 2}, [2, 1], True),
+        ({1, 2}, [2, 3], False),
         (None, 0, False),
     ],
 )

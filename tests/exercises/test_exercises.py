@@ -41,6 +41,8 @@ def test_it_is_whole(one):
     assert 1 <= len(one.hints) <= 3
     assert 3 <= one.minutes <= 15
     assert one.difficulty in (1, 2, 3)
+    if one.is_decision:
+        assert repr(one.functions["right"](*one.inputs()[0])) not in one.expects
 
 
 def stated(value):
@@ -78,7 +80,8 @@ def test_its_cells_stand_in_the_lesson_after_what_they_practise(lesson):
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown" and (head := re.search(r"^## (.+)$", source, re.M)):
             section = head[1]
-        if "exercise" in cell["metadata"].get("tags", []) and 'predict("' not in source:
+        if re.match(r"### Exercise ", source) or 'exercise("' in source:
+            assert "exercise" in cell["metadata"]["tags"]
             found.append((section, cell["cell_type"], source))
     expected = [(one.after, *cell) for one in exercises(lesson) for cell in one.cells()]
     assert sorted(found) == sorted(expected)
