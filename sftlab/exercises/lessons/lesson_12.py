@@ -228,8 +228,8 @@ rows = Exercise(
         "`sorted` puts tuples in the order of their first element. `json.dumps` has an option that "
         "decides what becomes of letters outside ASCII.",
         'Make `{"kind": kind, "name": text[start:end]}` of each `start, end, kind` in '
-        "`sorted(spans)`, and write the list with `json.dumps(names, ensure_ascii=False)`. An empty "
-        "list is an answer, too.",
+        "`sorted(spans)`, and write the list with `json.dumps(names, ensure_ascii=False)`. An "
+        "empty list is an answer, too.",
     ),
     draws=60,
 )
