@@ -53,6 +53,14 @@ def untouched(table):
 
 
 @honest.wrong(
+    "These are the rows whose accuracy is too good, since its own texts did some choosing. The "
+    "question is which of the others may be printed."
+)
+def too_good_ones(table):
+    return set(table.index) - untouched(table)
+
+
+@honest.wrong(
     "You trust a score because it is read on the test split. A name protects nothing: where the "
     "same texts chose the epoch, the seed or the threshold, a part of the score is their luck."
 )
@@ -74,6 +82,22 @@ def threshold_is_no_choice(table):
 )
 def seed_is_no_choice(table):
     return untouched(table) | {6}
+
+
+@honest.wrong(
+    "Neither a threshold nor a random seed is a weight, but both are chosen in these rows, on the "
+    "texts of the score. The value that fits them best owes something to chance."
+)
+def only_training_counts(table):
+    return untouched(table) | {4, 6}
+
+
+@honest.wrong(
+    "You leave out the row in which nothing was chosen. Validation texts are needed to make a "
+    "choice honest; without a choice there is nothing that could be too good."
+)
+def a_choice_is_needed(table):
+    return untouched(table) - {0}
 
 
 @honest.wrong(
@@ -206,6 +230,15 @@ def text_by_text(p, labels):
     ) / len(p)
 
 
+@calibration.wrong(
+    "This is the Brier score, the mean squared distance between probability and label. It is low "
+    "for a classifier that separates the labels well, so a calibrated one that cannot do so looks "
+    "bad. Here only the distance between what is said and what comes true counts."
+)
+def brier(p, labels):
+    return sum((one - label) ** 2 for one, label in zip(p, labels, strict=True)) / len(p)
+
+
 rows = Exercise(
     "12.3",
     "From marked names to a training row",
@@ -313,6 +346,15 @@ def end_included(text, spans):
 
 
 @rows.wrong(
+    "The user's turn does not ask for anything. A model that learns several tasks from such rows "
+    "cannot know which of them is meant, and one that learns only this lists names after any text."
+)
+def without_request(text, spans):
+    turns = as_json(text, spans)["messages"]
+    return {"messages": [{**turns[0], "content": text}, turns[1]]}
+
+
+@rows.wrong(
     "You leave out texts without a name. A model that has never seen an empty list finds a name in "
     "every text, since each of its examples has one."
 )
@@ -386,7 +428,7 @@ def best(kept):
 
 
 @threshold.wrong(
-    "You hold the promise for recall: the share of the spam that is found. Precision asks about "
+    "You apply the promise to recall, the share of the spam that is found. Precision asks about "
     "the messages that are called spam, and the ones that get lost are among these."
 )
 def recall_instead(p, is_spam, precision):
@@ -404,6 +446,15 @@ def false_positive_rate(p, is_spam, precision):
     good = len(p) - sum(is_spam)
     rows = counted(p, is_spam)
     return best([(hits, one) for one, n, hits in rows if n - hits <= (1 - precision) * good])
+
+
+@threshold.wrong(
+    "You take the threshold with the best F1. It weighs precision and recall alike and does not "
+    "know what was promised, so more good messages can be lost than you agreed to."
+)
+def best_f1(p, is_spam, precision):
+    spam = sum(is_spam)
+    return max((2 * hits / (n + spam), one) for one, n, hits in counted(p, is_spam))[1]
 
 
 @threshold.wrong(

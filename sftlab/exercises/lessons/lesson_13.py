@@ -71,6 +71,17 @@ def averaged(policy, reference, beta):
 
 
 @dpo.wrong(
+    "You multiply log-probabilities. The probabilities of the tokens are multiplied; their "
+    "logarithms are not, and with your product the sign changes with the number of tokens."
+)
+def multiplied(policy, reference, beta):
+    def products(model):
+        return {side: [math.prod(logs)] for side, logs in model.items()}
+
+    return by_formula(products(policy), products(reference), beta)
+
+
+@dpo.wrong(
     "The reference model plays no part in your loss. It then rewards a gap between the answers "
     "that was there before training, and nothing keeps the model near to where it started."
 )
@@ -363,8 +374,9 @@ def next_tokens(student, teacher, labels):
 
 @soft.wrong(
     "Labels and logits are not aligned: you take the logits at the tokens of the answer, and these "
-    "are about the tokens after them. The first token of the answer is never learned, and what "
-    "comes after its end is. A model that gets `labels` shifts them itself; your own loss must too."
+    "are about the tokens after them. The first token of the answer is never learned, and "
+    "whatever follows the last one is. A model that gets `labels` shifts them itself; a loss of "
+    "your own has to do it, too."
 )
 def unshifted(student, teacher, labels):
     s, t = (torch.tensor(one).log_softmax(-1) for one in (student, teacher))
@@ -397,14 +409,22 @@ def over_vocabulary(student, teacher, labels):
 
 
 @soft.wrong(
-    "You use the teacher's likeliest token only. This is training on its greedy answer; the "
-    "probabilities of all other tokens, for which soft labels exist, are lost."
+    "You add up over the positions. A text with a long answer then moves the weights more than one "
+    "with a short answer, and the best learning rate depends on the length."
 )
-def hard_labels(student, teacher, labels):
-    s = torch.tensor(student).log_softmax(-1)
-    said = torch.tensor(teacher).argmax(-1)
-    nats = -s.gather(-1, said[:, None])[:-1, 0]
-    return nats[torch.tensor(labels)[1:] != -100].mean().item()
+def summed(student, teacher, labels):
+    return next_tokens(student, teacher, labels) * sum(one != -100 for one in labels[1:])
+
+
+@soft.wrong(
+    "`kl_div` of torch takes the **logarithm** of the student's probabilities as its first "
+    "argument, and you gave it the probabilities. It does not complain, but the result is no "
+    "divergence: it can be negative, and training does not bring the two models together."
+)
+def without_logarithm(student, teacher, labels):
+    s, t = (torch.tensor(one).softmax(-1) for one in (student, teacher))
+    kl = (t * (t.log() - s)).sum(-1)
+    return kl[:-1][torch.tensor(labels)[1:] != -100].mean().item()
 
 
 @soft.wrong(
@@ -427,7 +447,7 @@ controls = Exercise(
     task="""
     The made-up table has sentences from eight reports. Each sentence rests on one comparison: with
     what the new model was compared, who judged, and how many points it was ahead, with the 95%
-    interval. Samples and steps are equal, and all judges but the reward model are exact.
+    interval. Methods that train had equal samples and steps. The exact judge knows the truth.
 
     Which sentences does their comparison support? Answer with the set of their row numbers.
     """,
