@@ -338,14 +338,6 @@ def as_clicked(text, spans):
 
 
 @rows.wrong(
-    "The names have one character too many: the end of a span is the first character after the "
-    "name, as in a slice. The model would learn to copy the space or the full stop as well."
-)
-def end_included(text, spans):
-    return as_json(text, [(start, end + 1, kind) for start, end, kind in spans])
-
-
-@rows.wrong(
     "The user's turn does not ask for anything. A model that learns several tasks from such rows "
     "cannot know which of them is meant, and one that learns only this lists names after any text."
 )

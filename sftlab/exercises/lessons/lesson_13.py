@@ -113,126 +113,8 @@ def sft_on_chosen(policy, reference, beta):
     return -sum(policy["chosen"])
 
 
-advantage = Exercise(
-    "13.2",
-    "Which samples does GRPO raise?",
-    after="2. Preferences and rewards",
-    minutes=8,
-    difficulty=2,
-    imports="import statistics",
-    task="""
-    GRPO samples `num_generations` answers to each question and compares each answer with the others
-    **to the same question**. `rewards` is a list with the reward of each answer; the answers to one
-    question follow each other. The advantage of an answer is its reward minus the mean, divided by
-    the standard deviation plus 0.0001, as TRL computes it (the sample standard deviation, as
-    `statistics.stdev` gives it). The loss raises the probability of answers with a positive
-    advantage and lowers that of the others.
-
-    Return the advantages, a list as long as `rewards`.
-    """,
-    hints=(
-        "Cut the list into one part for each question before you compute anything.",
-        "What should a question teach to which all answers are right? Compare with what your "
-        "function gives for it.",
-        "For `start in range(0, len(rewards), num_generations)` the part is "
-        "`rewards[start : start + num_generations]`; use `statistics.mean` and `statistics.stdev` "
-        "of that part.",
-    ),
-)
-
-
-@advantage.draw
-def samples(random):
-    size, questions = random.choice([2, 3, 4]), random.choice([1, 2, 2, 3])
-    ease = [random.choice([0.1, 0.5, 0.9]) for _ in range(questions)]
-    return [float(random.random() < one) for one in ease for _ in range(size)], size
-
-
-@advantage.stub
-def advantages(rewards, num_generations):
-    """The advantage of each answer, a list of numbers."""
-    return ...
-
-
-@advantage.right
-def by_question(rewards, num_generations):
-    found = []
-    for start in range(0, len(rewards), num_generations):
-        group = rewards[start : start + num_generations]
-        mean, spread = statistics.mean(group), statistics.stdev(group)
-        found += [(one - mean) / (spread + 0.0001) for one in group]
-    return found
-
-
-@advantage.wrong(
-    "You compare with the answers to all questions. An answer to a hard question then looks bad "
-    "and one to an easy question good, whatever the model could have said there instead: the "
-    "advantage says how easy the question is."
-)
-def whole_batch(rewards, num_generations):
-    return by_question(rewards, len(rewards))
-
-
-@advantage.wrong(
-    "Your groups mix the questions: you take every n-th reward, as if the first answers to all "
-    "questions came first. Here the answers to one question are neighbors."
-)
-def interleaved(rewards, num_generations):
-    questions = len(rewards) // num_generations
-    groups = [rewards[n::questions] for n in range(questions)]
-    found = [by_question(one, num_generations) for one in groups]
-    return [found[n % questions][n // questions] for n in range(len(rewards))]
-
-
-@advantage.wrong(
-    "No advantage is negative here, so wrong answers are never lowered. That is close to SFT on "
-    "the right samples; GRPO learns from the wrong ones as well."
-)
-def only_up(rewards, num_generations):
-    return [max(one, 0.0) for one in by_question(rewards, num_generations)]
-
-
-@advantage.wrong(
-    "Where all rewards of a question are equal, you hand on the rewards. There is nothing to "
-    "compare there: no answer was better than the others, so the question gives no direction."
-)
-def equal_ones_kept(rewards, num_generations):
-    found = by_question(rewards, num_generations)
-    for start in range(0, len(rewards), num_generations):
-        group = rewards[start : start + num_generations]
-        if len(set(group)) == 1:
-            found[start : start + num_generations] = group
-    return found
-
-
-@advantage.wrong(
-    "You divide by the number of answers inside the standard deviation, as numpy does by default. "
-    "TRL takes the sample standard deviation, as torch does. With few answers a question the "
-    "difference is large, and a copy of the loss does not match TRL's."
-)
-def of_population(rewards, num_generations):
-    found = []
-    for start in range(0, len(rewards), num_generations):
-        group = rewards[start : start + num_generations]
-        mean, spread = statistics.mean(group), statistics.pstdev(group)
-        found += [(one - mean) / (spread + 0.0001) for one in group]
-    return found
-
-
-@advantage.wrong(
-    "You subtract the mean and stop there. This is done, too (TRL: `scale_rewards` set to none), "
-    "but the task also divides by the spread within a question."
-)
-def not_scaled(rewards, num_generations):
-    found = []
-    for start in range(0, len(rewards), num_generations):
-        group = rewards[start : start + num_generations]
-        found += [one - statistics.mean(group) for one in group]
-    return found
-
-
 pass_at = Exercise(
-    "13.3",
+    "13.2",
     "Is a right answer among k?",
     after="3. A learned reward, and best of n",
     minutes=10,
@@ -315,7 +197,7 @@ def added_up(n, c, k):
 
 
 soft = Exercise(
-    "13.4",
+    "13.3",
     "A loss for soft labels",
     after="4. Distillation",
     minutes=15,
@@ -439,7 +321,7 @@ def cross_entropy(student, teacher, labels):
 
 
 controls = Exercise(
-    "13.5",
+    "13.4",
     "Which reports hold?",
     after="5. A small tuned model against a larger raw one",
     minutes=10,
