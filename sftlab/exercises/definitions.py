@@ -55,7 +55,7 @@ class Exercise:
     task: str  # what to do, in markdown
     hints: tuple[str, ...]  # one to three; the last may give the answer away
     expects: str = "..."  # of a decision: what the answer looks like, as a comment in its cell
-    imports: str = ""  # import lines of its cell, which the lesson's set-up lacks
+    imports: str = ""  # import lines that its solution needs besides the lesson's
     draws: int = 40  # how many inputs are drawn
     tolerance: float = 1e-6  # relative, for numbers
     diagnoses: dict[str, str] = field(default_factory=dict)  # wrong answer -> what it shows
@@ -154,7 +154,8 @@ class Exercise:
             answer = checking.plain(function(*self.inputs()[0]))
             shown = sorted(answer) if isinstance(answer, set) else answer
             return f"{_source(function, function.__name__)}\n\n# {shown!r}"
-        return _source(function, self.functions["stub"].__name__)
+        code = _source(function, self.functions["stub"].__name__)
+        return f"{self.imports}\n\n\n{code}".strip()
 
     def cells(self) -> list[tuple[str, str]]:
         """(kind, source) of its cells: the task, the data of a decision, the stub."""
@@ -167,7 +168,7 @@ class Exercise:
             return [("markdown", text), ("code", f"{ask}.given()"), ("code", code)]
         stub = self.functions["stub"]
         code = f"{_source(stub, stub.__name__)}\n\n\n{ask}.check({stub.__name__})"
-        return [("markdown", text), ("code", f"{self.imports}\n\n\n{code}".strip())]
+        return [("markdown", text), ("code", code)]
 
     def _call(self, inputs: tuple) -> str:
         """The call that a learner can repeat."""
