@@ -214,23 +214,23 @@ correct = Exercise(
     task="""
     Measure accuracy. `responses` is a list of strings, as the model wrote them, and `accepted` a
     list as long, with a list of accepted answers for each. A response is correct when the first
-    line of its text holds one of them **as whole words**. White space around the response, the
-    case of letters, and punctuation after a word do not matter. Return the share of correct
-    responses.
+    line of its text holds one of them **as whole words**. White space around the response and
+    punctuation after a word do not matter; the answers are spelled as in the list. Return the share
+    of correct responses.
     """,
     hints=(
         "Write a function for one response first. What is its first line when the text begins with "
         "a line break?",
         'In a regular expression `\\b` is the border of a word, so `r"\\bman\\b"` is not found in '
         "`human`. `re.escape` makes any text safe to put between the two.",
-        'The line is `response.strip().lower().split("\\n")[0]`. The response is correct if '
-        '`re.search(rf"\\b{re.escape(one.lower())}\\b", line)` is true for `any` accepted answer.',
+        'The line is `response.strip().split("\\n")[0]`. The response is correct if '
+        '`re.search(rf"\\b{re.escape(one)}\\b", line)` is true for `any` accepted answer.',
     ),
 )
 RESPONSES = {
     ("Lima",): ["Lima", "It is Lima.", "\nLima", "Limassol", "", "Which city?\nLima"],
-    ("Oman",): ["oman", "Romania", "Yemen\nOman", "In Oman."],
-    ("Persian", "Farsi"): ["Farsi", "Persian.", "\nfarsi", "Arabic\nFarsi"],
+    ("Niger",): ["Niger", "Nigeria", "Mali\nNiger", "In Niger."],
+    ("Persian", "Farsi"): ["Farsi", "Persian.", "\nFarsi", "Arabic\nFarsi"],
     ("won",): ["I wonder.", "won", "South Korean won", "yen"],
 }
 
@@ -250,18 +250,25 @@ def accuracy(responses, accepted):
 @correct.right
 def whole_words(responses, accepted):
     def is_correct(response, answers):
-        line = response.strip().lower().split("\n")[0]
-        return any(re.search(rf"\b{re.escape(one.lower())}\b", line) for one in answers)
+        line = response.strip().split("\n")[0]
+        return any(re.search(rf"\b{re.escape(one)}\b", line) for one in answers)
 
     return sum(map(is_correct, responses, accepted)) / len(responses)
 
 
-def holds(line, answer):
-    return re.search(rf"\b{re.escape(answer.lower())}\b", line.lower()) is not None
+def holds(text, answer):
+    return re.search(rf"\b{re.escape(answer)}\b", text) is not None
 
 
-def counted(test, responses, accepted):
-    return sum(map(test, responses, accepted)) / len(responses)
+def first_line(response):
+    return response.strip().split("\n")[0]
+
+
+def counted(holds, responses, accepted, text=first_line):
+    pairs = zip(map(text, responses), accepted, strict=True)
+    return sum(any(holds(one, answer) for answer in answers) for one, answers in pairs) / len(
+        responses
+    )
 
 
 @correct.wrong(
@@ -269,11 +276,23 @@ def counted(test, responses, accepted):
     "to contain its letters counts as correct. Short answers gain most."
 )
 def substrings(responses, accepted):
-    def test(response, answers):
-        line = response.strip().lower().split("\n")[0]
-        return any(one.lower() in line for one in answers)
+    return counted(lambda line, answer: answer in line, responses, accepted)
 
-    return counted(test, responses, accepted)
+
+@correct.wrong(
+    "You search the whole text, and inside words too. A base model that writes on gets a point for "
+    "anything that comes up later, and a longer name counts as the shorter one that it begins with."
+)
+def anywhere(responses, accepted):
+    return counted(lambda text, answer: answer in text, responses, accepted, text=str)
+
+
+@correct.wrong(
+    "You cut the line at its spaces. Punctuation then sticks to the words, so a correct sentence "
+    "with a full stop counts as wrong, and an answer of two words is never found."
+)
+def at_spaces(responses, accepted):
+    return counted(lambda line, answer: answer in line.split(), responses, accepted)
 
 
 @correct.wrong(
@@ -281,7 +300,7 @@ def substrings(responses, accepted):
     "answers then gets a point for any of them, so the difference to the fine-tune looks too small."
 )
 def any_line(responses, accepted):
-    return counted(lambda r, answers: any(holds(r, one) for one in answers), responses, accepted)
+    return counted(holds, responses, accepted, text=str)
 
 
 @correct.wrong(
@@ -289,10 +308,7 @@ def any_line(responses, accepted):
     "counts as wrong, so you measure the form of the responses together with their content."
 )
 def nothing_else(responses, accepted):
-    def test(response, answers):
-        return response.strip().lower().split("\n")[0] in [one.lower() for one in answers]
-
-    return counted(test, responses, accepted)
+    return counted(lambda line, answer: line == answer, responses, accepted)
 
 
 @correct.wrong(
@@ -308,10 +324,7 @@ def first_only(responses, accepted):
     "often begin with a line break, and then your first line is empty."
 )
 def empty_line(responses, accepted):
-    def test(response, answers):
-        return any(holds(response.split("\n")[0], one) for one in answers)
-
-    return counted(test, responses, accepted)
+    return counted(holds, responses, accepted, text=lambda response: response.split("\n")[0])
 
 
 verdicts = Exercise(

@@ -355,6 +355,14 @@ def enough_examples(table):
 
 
 @advice.wrong(
+    "You train everything. Go through the rows once more and ask of each what the training would "
+    "add, and whether something cheaper gives it already."
+)
+def everywhere(table):
+    return changed(table, {0, 1, 3, 4, 5})
+
+
+@advice.wrong(
     "You train although nobody has tried a prompt on that task. Afterwards you could not say what "
     "the training has gained, and an afternoon with a prompt may be all that it takes."
 )

@@ -30,9 +30,11 @@ alpaca = Exercise(
 
 @alpaca.draw
 def a_row(random):
-    row = {"instruction": random.choice(["Translate.", "Shorten this."])}
-    row |= random.choice([{}, {"input": ""}, {"input": " "}, {"input": "Hallo"}, {"input": "Ja!"}])
-    return (row | {"output": random.choice(["Hello", "Yes!"])},)
+    texts = random.choice([("Translate.", "Hallo", "Hello"), ("Translate.", "Ja", "Yes")])
+    if random.random() < 0.5:
+        texts = ("Name a color.", random.choice(["", " ", None]), random.choice(["Red", "Blue"]))
+    row = dict(zip(("instruction", "input", "output"), texts, strict=True))
+    return ({key: text for key, text in row.items() if text is not None},)
 
 
 @alpaca.stub
@@ -66,7 +68,7 @@ def without_input(row):
 )
 def always_joined(row):
     messages = converted({**row, "input": ""})
-    messages[0]["content"] += "\n\n" + row.get("input", "").strip()
+    messages[0]["content"] += "\n\n" + row.get("input", "")
     return messages
 
 
@@ -287,6 +289,18 @@ def never_more(groups, size):
 
 
 @groups.wrong(
+    "You count only the rows that you have passed so far. A group that you take also brings its "
+    "rows further down, so you take one more group although the test is already large enough."
+)
+def one_pass(groups, size):
+    test = []
+    for n, group in enumerate(groups):
+        if len(test) < size or group in [groups[k] for k in test]:
+            test.append(n)
+    return with_test(groups, test)
+
+
+@groups.wrong(
     "You put a row of each group into the test, so that all are represented. That is the opposite "
     "of a group split: every test row now has relatives in the training set."
 )
@@ -321,16 +335,16 @@ leaking = Exercise(
 def data(random):
     rows = [
         ("test", "What is the capital of Peru?", "Lima"),
-        ("test", "Which currency does Thailand use?", "baht"),
+        ("test", "Which currency is used in Thailand?", "baht"),
         ("test", "What language do people speak in Kenya?", "Swahili"),
         ("train", "What is the capital of Chile?", "Santiago"),
         ("train", "What is the capital of Peru?", "Lima"),
-        ("train", "hi, quick one: which currency does thailand use? thx", "baht"),
+        ("train", "hi, quick one: which currency is used in thailand? thx", "baht"),
         ("train", "What is the currency of Peru?", "sol"),
         ("train", "In which city does the government of Peru sit?", "Lima"),
         ("train", "What language do people speak in Tanzania?", "Swahili"),
         ("train", "Kenyans talk to each other in ...", "Swahili"),
-        ("train", "Which currency does Vietnam use?", "dong"),
+        ("train", "Which currency is used in Vietnam?", "dong"),
     ]
     return (pd.DataFrame(rows, columns=["part", "prompt", "answer"]),)
 
@@ -374,7 +388,7 @@ def by_ngrams(table):
 )
 def by_phrase(table):
     asked = table.loc[table["part"] == "test", "prompt"].str.lower()
-    starts = {" ".join(one.split()[:3]) for one in asked}
+    starts = {" ".join(one.split()[:-1]) for one in asked}
     prompts = training(table)["prompt"].str.lower().items()
     return {n for n, prompt in prompts if any(one in prompt for one in starts)}
 
