@@ -123,7 +123,7 @@ loss = Exercise(
     that position. At least one position is learned. Return the mean loss over the labelled tokens.
     """,
     hints=(
-        "First decide which positions count. Only their number may stand below the line.",
+        "First decide which positions count. The sum is divided by their number.",
         "Take the loss of each labelled token on its own, and the mean afterwards.",
         "Collect `-math.log(p)` for every pair of `zip(probabilities, labels)` whose label isn't "
         "-100, and divide the sum of that list by its length.",
