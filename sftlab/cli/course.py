@@ -1,4 +1,5 @@
-"""`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models."""
+"""`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models;
+`progress` and `class`: what learners did in them."""
 
 import json
 import shutil
@@ -92,6 +93,50 @@ def cache(clear: bool = False) -> None:
     for run in runs if clear else ():
         shutil.rmtree(run, ignore_errors=True)
     print(f"{len(runs):,} runs, {size / 1e6:.1f} MB, {'deleted from' if clear else 'in'} {folder}")
+
+
+@command
+def progress(action: str = "show", out: Path | None = None) -> None:
+    from sftlab.course import progress_file, progress_is_on, turn_progress
+    from sftlab.paths import write_atomically
+
+    file, actions = progress_file(), ("on", "off", "show", "delete")
+    if action not in actions:
+        raise ValueError(f"progress can be {', '.join(actions)}; got {action!r}")
+    if out and action != "show":
+        raise ValueError(f"--out goes with show, not with {action}")
+    if action != "show":
+        turn_progress(action == "on")
+    if action == "delete":
+        file.unlink(missing_ok=True)
+    there = file.is_file()
+    if out:
+        if not there:
+            raise ValueError(f"nothing to write to {out}: {file} is not there")
+        write_atomically(out, file.read_bytes())
+    elif action == "show" and there:
+        _print_class([file])
+    state = "on" if progress_is_on() else "off; `sftlab progress on` starts it"
+    print(f"Progress is {state}. {'Kept' if there else 'Nothing is kept'} in {file}")
+
+
+@command
+def class_(files: list[Path], names: bool = False, out: Path | None = None) -> None:
+    _print_class(files, names=names, out=out)
+
+
+def _print_class(files: list[Path], *, names: bool = False, out: Path | None = None) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from sftlab.exercises import class_report
+    from sftlab.paths import write_atomically
+
+    report = class_report(files, names=names)
+    Console(width=None if sys.stdout.isatty() else 100).print(Markdown(report.markdown))
+    if out:
+        write_atomically(out, report.html)
+        print(f"Open {out.resolve()}")
 
 
 @command

@@ -14,6 +14,23 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "claims",
             "in_unit",
         ],
+        "predictions": [
+            "PredictionError",
+            "calibration",
+            "measured_predictions",
+            "my_predictions",
+            "outcome",
+            "predict",
+            "prediction_of",
+        ],
+        "progress": [
+            "Attempt",
+            "keep",
+            "progress_file",
+            "progress_is_on",
+            "read_lines",
+            "turn_progress",
+        ],
         "ledger": ["Record", "record", "rows", "stored_records"],
         "decision": ["ARCHETYPES", "CHOICES", "TASKS", "Advice", "Situation", "decide"],
         "lessons": [
