@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -97,46 +98,43 @@ def cache(clear: bool = False) -> None:
 
 @command
 def progress(action: str = "show", out: Path | None = None) -> None:
-    from sftlab.course import progress_file, progress_is_on, turn_progress
-    from sftlab.paths import write_atomically
+    from sftlab.course import progress_folder
 
-    file, actions = progress_file(), ("on", "off", "show", "delete")
-    if action not in actions:
-        raise ValueError(f"progress can be {', '.join(actions)}; got {action!r}")
-    if out and action != "show":
-        raise ValueError(f"--out goes with show, not with {action}")
-    if action != "show":
-        turn_progress(action == "on")
+    mark, file = (progress_folder() / name for name in ("on", "progress.jsonl"))
+    if action not in ("on", "off", "show", "delete") or (out and action != "show"):
+        raise ValueError(f"say on, off, show (with or without --out) or delete; got {action!r}")
+    if action == "on":
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    elif action != "show":
+        mark.unlink(missing_ok=True)
     if action == "delete":
         file.unlink(missing_ok=True)
-    there = file.is_file()
     if out:
-        if not there:
-            raise ValueError(f"nothing to write to {out}: {file} is not there")
-        write_atomically(out, file.read_bytes())
-    elif action == "show" and there:
-        _print_class([file])
-    state = "on" if progress_is_on() else "off; `sftlab progress on` starts it"
-    print(f"Progress is {state}. {'Kept' if there else 'Nothing is kept'} in {file}")
+        shutil.copyfile(file, out)
+    elif action == "show" and file.is_file():
+        _print_report([file])
+    state = "on" if mark.is_file() else "off; `sftlab progress on` starts it"
+    print(f"Progress is {state}. {'It' if file.is_file() else 'Nothing yet'} is kept in {file}")
 
 
 @command
 def class_(files: list[Path], names: bool = False, out: Path | None = None) -> None:
-    _print_class(files, names=names, out=out)
+    report = _print_report(files, names=names)
+    if out:
+        out.write_text(report.html, encoding="utf-8")
+        print(f"Open {out.resolve()}")
 
 
-def _print_class(files: list[Path], *, names: bool = False, out: Path | None = None) -> None:
+def _print_report(files: list[Path], **options: Any) -> Any:
     from rich.console import Console
     from rich.markdown import Markdown
 
     from sftlab.exercises import class_report
-    from sftlab.paths import write_atomically
 
-    report = class_report(files, names=names)
+    report = class_report(files, **options)
     Console(width=None if sys.stdout.isatty() else 100).print(Markdown(report.markdown))
-    if out:
-        write_atomically(out, report.html)
-        print(f"Open {out.resolve()}")
+    return report
 
 
 @command

@@ -1,35 +1,97 @@
-"""Predictions before a run: 80% intervals for claims, what came of them, and how often they held.
+"""What a learner commits to: predictions before a run and, after opting in, the file of progress.
 
-predict("B3", 0.1, 0.4)     before the run; kept in this kernel
-record("B3", estimate)      the measured value is entered: settle()
-claim_card(...)             shows both
-my_predictions()            those of this kernel, and the file's of a learner who opted in
+    predict("B3", 0.1, 0.4)    an 80% interval; kept in this kernel
+    record("B3", estimate)     settle() enters what was measured; the claim's card shows both
+
+`sftlab progress on` makes a file named `on` in the folder of progress. While it is there, settled
+predictions and attempts at exercises are appended to progress.jsonl beside it, a JSON object a
+line: no text of an answer and no name. Nothing is sent anywhere.
 """
 
-import math
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from types import EllipsisType
+from typing import Annotated
 
-from sftlab.course.progress import (
-    Attempt,
-    Prediction,
-    keep,
-    progress_file,
-    progress_is_on,
-    read_lines,
-)
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
 from sftlab.course.rules import UNITS, ClaimsError, Part, claims, in_unit
-from sftlab.measure import percent, share
+from sftlab.measure import share
 
-MADE: dict[tuple[str, str], Prediction] = {}
-"""Claim and part -> the prediction made in this kernel."""
-MEASURED: set[str] = set()
-"""The claims that were recorded in this kernel."""
+# Files of a class come from others: no control character reaches a terminal.
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{0,100}$")]
 
 
-class PredictionError(ValueError):
-    """A prediction that can't be of its claim, or comes after the measurement."""
+class Line(BaseModel):
+    """A line of the file; one of another version, which has other keys, can't be read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    time: Name = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+class Attempt(Line):
+    """A checked answer to an exercise; `misconception` is a key of the exercise's diagnoses."""
+
+    exercise: Name
+    verdict: Name
+    misconception: Name
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class Prediction(Line):
+    """An 80% interval for a part of a claim, in its unit; `measured` once the claim is recorded."""
+
+    claim: Name
+    part: Name
+    lesson: Name
+    low: float
+    high: float
+    measured: float | None = None
+
+    @property
+    def miss(self) -> float:
+        """How far the measured value lies outside the interval; 0 inside."""
+        return max(self.low - self.measured, self.measured - self.high, 0.0)
+
+    def __repr__(self) -> str:
+        unit = next(part.unit for part in claims()[self.claim].rule if part.name == self.part)
+        ends = f"{in_unit(self.low, unit)} to {in_unit(self.high, unit)}"
+        return f"Recorded for {self.claim}, {self.part}: {ends}, with 80% probability."
+
+    _repr_markdown_ = __repr__
+
+
+LINE = TypeAdapter(Attempt | Prediction)
+MADE: dict[tuple[str, str], Prediction] = {}  # claim and part -> the prediction of this kernel
+MEASURED: set[str] = set()  # the claims recorded in this kernel
+
+
+def progress_folder() -> Path:
+    """The folder of progress; `SFTLAB_PROGRESS` overrides the platform's own."""
+    return Path(os.environ.get("SFTLAB_PROGRESS") or platformdirs.user_data_dir("sftlab"))
+
+
+def keep(line: Line) -> None:
+    """Append a line if the learner has opted in. A full disk loses it; no lesson fails."""
+    with suppress(OSError, ValueError):
+        if (progress_folder() / "on").exists():
+            with (progress_folder() / "progress.jsonl").open("ab") as file:
+                file.write(b"\n" + line.model_dump_json().encode())  # after a torn line, a new one
+
+
+def read_lines(path: Path) -> tuple[list[Line], list[int]]:
+    """The lines of a file, and the numbers of those that this version can't read."""
+    found, damaged = [], []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            found += [LINE.validate_json(line)] if line.strip() else []
+        except ValueError:
+            damaged.append(number)
+    return found, damaged
 
 
 def predict(
@@ -40,115 +102,98 @@ def predict(
 ) -> Prediction | None:
     """Record an interval that you expect to hold the measured value with 80% probability.
 
-    Call it before the cells that measure the claim; its card then shows the interval and scores it.
-    With `...` for both ends, as a lesson has it, nothing is recorded.
+    It comes before the run; the card of the claim then marks and scores it. Where both ends are
+    `...`, as a lesson has them, nothing is recorded.
 
     Args:
-        low, high: in the unit of the claim: a share from 0 to 1, 34 points as 0.34.
-        part: of the claim's rule; by default the first.
+        low, high: in the unit of the claim: 60% as 0.6, 34 points as 0.34.
+        part: a part of the claim's rule; by default the first.
 
     Raises:
-        ClaimsError: no such claim or part.
-        PredictionError: the interval can't be of this claim, or the claim was measured already.
+        ClaimsError: no such claim or part, no such interval, or the claim was measured already.
     """
     if claim_id not in claims():
         raise ClaimsError(f"no claim {claim_id!r} in data/claims.toml; there are {[*claims()]}")
     parts = {one.name: one for one in claims()[claim_id].rule}
     if (name := part or next(iter(parts))) not in parts:
         raise ClaimsError(f"{claim_id} has no part {part!r}; its parts are {[*parts]}")
-    if low is ... and high is ...:
+    if low is high is ...:
         return None
-    where, (lowest, highest) = f"{claim_id}, part {name!r}", UNITS[parts[name].unit]
-    for end, value in {"low": low, "high": high}.items():
-        if value is ...:
-            raise PredictionError(f"{where}: give {end} too, or leave both ends as ...")
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            raise PredictionError(f"{where}: {end} must be a number, got {value!r}")
-        if not lowest <= value <= highest:
-            unit = parts[name].unit
-            hint = f"; write 60 {'%' if unit == 'share' else 'points'} as 0.6" * ("share" in unit)
-            bounds = f"{lowest:g} to {highest:g}" if highest < math.inf else f"{lowest:g} or more"
-            raise PredictionError(f"{where}: a {unit} is {bounds}, got {end}={value:g}{hint}")
-    if low > high:
-        raise PredictionError(f"{where}: low={low:g} is above high={high:g}; exchange them")
-    before = MADE.get((claim_id, name))
-    if claim_id in MEASURED:
-        if before and (before.low, before.high) == (low, high):
-            return before
-        raise PredictionError(
-            f"{claim_id} was measured in this kernel already, so this is no prediction; restart the "
-            "kernel to predict before the run, or put back what the cell had"
+    where, unit = f"{claim_id}, part {name!r}", parts[name].unit
+    if ... in (low, high):
+        raise ClaimsError(f"{where}: give both low and high, or leave both as ...")
+    ends = {"low": low, "high": high, "lesson": claims()[claim_id].notebook}
+    try:
+        made = Prediction(claim=claim_id, part=name, **ends)
+    except ValueError as error:
+        raise ClaimsError(f"{where}: {error}") from None
+    lowest, highest = UNITS[unit]
+    if not lowest <= made.low <= made.high <= highest:
+        raise ClaimsError(
+            f"{where}: low must not be above high, and both lie in {lowest:g} to {highest:g}, the "
+            f"range of a {unit} (60% is 0.6, 34 points are 0.34); got low={low}, high={high}"
         )
-    lesson = claims()[claim_id].notebook
-    made = Prediction(claim=claim_id, part=name, lesson=lesson, low=low, high=high)
-    MADE[claim_id, name] = made
-    return made
+    before = MADE.get((claim_id, name))
+    if claim_id not in MEASURED:
+        before = MADE[claim_id, name] = made
+    elif before is None or (before.low, before.high) != (made.low, made.high):
+        raise ClaimsError(
+            f"{where}: the claim was measured in this kernel already, so nothing is predicted; "
+            "restart the kernel, and predict before the run"
+        )
+    return before
 
 
 def settle(claim_id: str, values: Mapping[str, float]) -> None:
-    """Enter what was measured, part -> value; the first measurement of a kernel counts."""
-    for name, value in values.items() if claim_id not in MEASURED else ():
+    """Enter what was measured for each part; the first measurement in a kernel counts."""
+    for name in values if claim_id not in MEASURED else ():
         if made := MADE.get((claim_id, name)):
-            MADE[claim_id, name] = made.model_copy(update={"measured": float(value)})
-            keep(MADE[claim_id, name])
+            made = made.model_copy(update={"measured": float(values[name])})
+            MADE[claim_id, name] = made
+            keep(made)
     MEASURED.add(claim_id)
 
 
-def prediction_of(claim_id: str, part: str) -> Prediction | None:
-    """The prediction made in this kernel, if there is one."""
-    return MADE.get((claim_id, part))
+def predicted(claim_id: str, part: Part, value: float) -> tuple[tuple[float, ...], str]:
+    """The ends of the predicted interval and what came of it, for a card; empty without one.
 
-
-def outcome(made: Prediction, part: Part, value: float) -> str:
-    """What came of a prediction, for the card of its claim."""
-    found = made.model_copy(update={"measured": value})
+    The interval score is width + 2 / alpha x miss, alpha = 0.2 (Gneiting and Raftery 2007, eq. 43).
+    """
+    if not (made := MADE.get((claim_id, part.name))):
+        return (), ""
+    made, width = made.model_copy(update={"measured": value}), made.high - made.low
     low, high, measured = (in_unit(one, part.unit) for one in (made.low, made.high, value))
-    width, miss, score = (
-        in_unit(one, "difference of shares" if part.unit == "share" else part.unit).lstrip("+")
-        for one in (made.high - made.low, found.miss, found.score)
-    )
-    side = "below" if value < made.low else "above"
-    place = f"lies {miss} {side} it" if found.miss else "lies in it"
-    return (
+    unit = "difference of shares" if part.unit == "share" else part.unit
+    sizes = (in_unit(one, unit).lstrip("+") for one in (width, made.miss, width + 10 * made.miss))
+    wide, miss, score = sizes
+    place = f"lies {miss} {'below' if value < made.low else 'above'}" if made.miss else "lies in"
+    return (made.low, made.high), (
         f"Your 80% interval for {part.name} (dashed box): {low} to {high}. The measured {measured} "
-        f"{place}. Its width is {width}, its interval score {score}: the width plus ten times the "
-        "distance by which it misses, so smaller is better."
+        f"{place} it. Its width is {wide}, its interval score {score}: the width plus ten times "
+        "the distance by which it misses, so smaller is better."
     )
 
 
-def measured_predictions(lines: Iterable[Attempt | Prediction]) -> list[Prediction]:
-    """The predictions whose claim was measured; of several for one part the first, since after it
-    the value is known."""
-    made: dict[tuple[str, str], Prediction] = {}
-    for line in lines:
-        if isinstance(line, Prediction) and line.measured is not None:
-            made.setdefault((line.claim, line.part), line)
-    return list(made.values())
+def measured_predictions(lines: Iterable[Line]) -> list[Prediction]:
+    """Predictions with a measured value: the first for each part, after which it is known."""
+    made = [one for one in lines if isinstance(one, Prediction) and one.measured is not None]
+    return [*{(one.claim, one.part): one for one in reversed(made)}.values()][::-1]
 
 
 def my_predictions() -> list[Prediction]:
-    """The measured predictions of this kernel and, after opting in, of the lessons before."""
-    before = []
+    """The measured ones of this kernel and, after opting in, of the lessons before."""
+    lines = []
     with suppress(OSError):
-        before = read_lines(progress_file())[0] if progress_is_on() else []
-    return measured_predictions([*before, *MADE.values()])
+        if (progress_folder() / "on").exists():
+            lines, _ = read_lines(progress_folder() / "progress.jsonl")
+    return measured_predictions([*lines, *MADE.values()])
 
 
 def calibration(made: Iterable[Prediction]) -> str:
-    """How often 80% intervals held the measured value, in a sentence or two."""
-    held = [not one.miss for one in made]
-    if not held:
+    """How often 80% intervals held the measured value, as a sentence."""
+    if not (held := [not one.miss for one in made]):
         return "No prediction was measured yet."
     found = share(held)
     low, high = found.interval
-    reading = "that is compatible with 80%"
-    if high < 0.8:
-        reading = "the intervals are too narrow"
-    elif low > 0.8:
-        reading = "the intervals are too wide"
-    ends = f"95% interval {percent(low)} to {percent(high)}"
-    return f"{found.hits} of {found.items} intervals of 80% held the measured value ({ends}): {reading}."
+    reading = "too narrow" if high < 0.8 else "too wide" if low > 0.8 else "compatible with 80%"
+    return f"{found.hits} of {found.items} intervals of 80% held the measured value: {found}, {reading}."

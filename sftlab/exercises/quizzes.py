@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Annotated
 
 from markupsafe import Markup, escape
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic import model_validator as validator
+from pydantic import BaseModel, Field, StringConstraints
 
 from sftlab.show import Card
 
 QUIZZES = Path(__file__).with_name("lessons")
-_shown = count(1)  # two options of different quizzes on a page must not close one another
+_shown = count(1)  # the options of two quizzes on a page must not close one another
 Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
 
 
@@ -26,55 +25,40 @@ class QuizError(ValueError):
     """A mistake in a file of questions, or a lesson that has none."""
 
 
-class Option(BaseModel):
+class Option(BaseModel, extra="forbid"):
     """One answer to choose, and what is said to who chooses it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: Text
     says: Text
     right: bool = False
 
 
-class Question(BaseModel):
-    """A question with one right option."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Question(BaseModel, extra="forbid"):
+    """A question and its options."""
 
     ask: Text
-    option: Annotated[tuple[Option, ...], Field(min_length=2)]
-
-    @validator(mode="after")
-    def _one_is_right(self) -> "Question":
-        if (right := sum(one.right for one in self.option)) != 1:
-            raise ValueError(f"{right} options have right = true; it must be exactly one")
-        return self
+    option: Annotated[list[Option], Field(min_length=2)]
 
 
 def read_quiz(path: Path) -> list[Question]:
     """The questions of a TOML file; QuizError names the file, the question and the mistake."""
+    found, where = [], path.name
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no TOML, or not UTF-8
-        raise QuizError(f"{path.name}: {error}") from None
-    if [*content] != ["question"] or not isinstance(content["question"], list):
-        raise QuizError(
-            f"{path.name}: it must hold [[question]] and nothing else, got {[*content]}"
-        )
-    found = []
-    for number, row in enumerate(content["question"], start=1):
-        try:
+        for row in tomllib.loads(path.read_text(encoding="utf-8"))["question"]:
+            where = f"{path.name}, question {len(found) + 1}"
             found.append(Question.model_validate(row))
-        except ValueError as error:
-            raise QuizError(f"{path.name}, question {number}: {error}") from None
+            if (right := sum(option.right for option in found[-1].option)) != 1:
+                raise ValueError(f"{right} options have right = true; exactly one must")
+    except (ValueError, KeyError) as error:
+        raise QuizError(f"{where}: {error}") from None
     return found
 
 
 def quiz(lesson: str) -> Card:
-    """The questions of a lesson, such as `"05"`, to answer without a kernel.
+    """The questions of a lesson, such as `"05"`; an option that is chosen shows its feedback.
 
-    Choosing an option shows its feedback. The plain text has questions and options alone.
-    QuizError: the lesson has no quiz, or its file a mistake.
+    The plain text has questions and options alone. QuizError: the lesson has no quiz, or its file
+    a mistake.
     """
     path = QUIZZES / f"quiz_{lesson}.toml"
     if not path.is_file():
@@ -82,7 +66,7 @@ def quiz(lesson: str) -> Card:
         raise QuizError(f"no quiz for lesson {lesson!r}; there are {', '.join(there)}")
     questions, lines = read_quiz(path), []
     for number, question in enumerate(questions, start=1):
-        lines += [f"{number}. {question.ask}"] + [f"   - {one.text}" for one in question.option]
+        lines += [f"{number}. {question.ask}", *(f"   - {one.text}" for one in question.option)]
     values = {"questions": questions, "lesson": lesson, "name": f"quiz-{lesson}-{next(_shown)}"}
     return Card("quiz.html", text="\n".join(lines), inline=_inline, **values)
 

@@ -8,27 +8,15 @@ B3  On a domain task fine-tuning beats prompting.      Supported  gain: +34 poin
 ▸ Rule, parts and first expectation
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-from IPython.display import Markdown
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from sftlab.course import (
-    ARTICLES,
-    UNITS,
-    Part,
-    Record,
-    calibration,
-    in_unit,
-    my_predictions,
-    outcome,
-    prediction_of,
-)
+from sftlab.course import ARTICLES, UNITS, Part, Record, in_unit, my_predictions, predicted
 from sftlab.measure import COMPUTED, Estimate, share
-from sftlab.show.cards import Card, render, sentence
-from sftlab.show.plots import INK, Picture, plot_shares
+from sftlab.show.cards import Card, render
+from sftlab.show.plots import Picture, plot_shares
 
 DOTS = (17, 30)  # pixels from the top between which the seeds stand
 
@@ -66,9 +54,8 @@ def _read(part: Part, record: Record) -> dict[str, Any]:
     seeds = ", ".join(in_unit(value, part.unit) for value in estimate.by_seed)
     made = "computed, not measured" if estimate.method == COMPUTED else f"on {record.profile}"
     alt = f"{effect}; seeds: {seeds}; the rule: {part.asks}"
-    made = prediction_of(record.claim.id, part.name)
-    predicted = (made.low, made.high) if made else ()
-    drawn = strip(part, estimate, count, predicted)
+    ends, outcome = predicted(record.claim.id, part, estimate.value)
+    drawn = strip(part, estimate, count, ends)
     return {
         "name": part.name,
         "measures": part.measures,
@@ -78,22 +65,19 @@ def _read(part: Part, record: Record) -> dict[str, Any]:
         "made": made,
         "counts": f"{runs} seed{'s' * (runs != 1)} × {items:,} item{'s' * (items != 1)}, {made}",
         "seeds": seeds,
-        "outcome": outcome(made, part, estimate.value) if made else "",
+        "outcome": outcome,
         "strip": Markup(render("strip.html", alt=alt, **drawn)),
     }
 
 
-def strip(
-    part: Part, estimate: Estimate, parts: int = 1, predicted: Sequence[float] = ()
-) -> dict[str, Any]:
-    """Where seeds, interval, bound, ticks and a predicted interval stand, in percent of the width
-    of a strip."""
+def strip(part: Part, estimate: Estimate, parts: int = 1, box: tuple = ()) -> dict[str, Any]:
+    """Where seeds, interval, bound, ticks and predicted box stand, in percent of its width."""
     seeds = () if estimate.method == COMPUTED else estimate.by_seed
     within = part.kind == "within"
     bounds = (-part.bound, part.bound) if within else (part.bound,)
     _, ends = part.deciding(estimate, parts)
-    # The axis spans all that was measured, the bound, what was predicted, and zero for a difference.
-    shown = [*ends, *seeds, *bounds, *predicted] + [0.0] * (part.unit not in ("share", "ratio"))
+    # The axis spans all that was measured, bound and box, and zero for a difference.
+    shown = [*ends, *seeds, *bounds, *box] + [0.0] * (part.unit not in ("share", "ratio"))
     low, high = min(shown), max(shown)
     least = 0.2 * max(abs(high), 1e-9)
     if "share" in part.unit:
@@ -113,7 +97,7 @@ def strip(
         "seeds": [(at(x), round(DOTS[0] + n * step, 1)) for n, x in enumerate(seeds)],
         "value": at(estimate.value),
         "ends": [at(one) for one in ends],
-        "predicted": [at(one) for one in predicted],
+        "box": [at(one) for one in box],
         "bounds": [at(one) for one in bounds],
         "holds": (start, round(end - start, 2)),
         "asks": part.asks,
@@ -122,21 +106,18 @@ def strip(
     }
 
 
-def plot_calibration() -> Picture | Markdown | None:
-    """How often your 80% intervals held the measured value, in each lesson and in all.
-
-    Before predictions in three lessons it is a sentence instead, and nothing without predictions.
-    The lessons before are known only after `sftlab progress on`.
-    """
-    made, lessons = my_predictions(), {}
-    for one in made:
-        lessons.setdefault(f"lesson {one.lesson[:2]}", []).append(not one.miss)
-    if len(lessons) < 3:
-        said = f"Measured predictions in {len(lessons)} of the 3 lessons that the figure needs."
-        return sentence(f"{said} {calibration(made)}") if made else None
-    rows = {name: share(held) for name, held in sorted(lessons.items())}
-    rows["all lessons"] = share(not one.miss for one in made)
+def plot_calibration() -> Picture | None:
+    """How often your 80% intervals held the measured value: nothing before there are predictions
+    in three lessons, which needs `sftlab progress on`."""
+    lessons = {}
+    for one in sorted(my_predictions(), key=lambda one: one.lesson):
+        for name in (f"lesson {one.lesson[:2]}", "all lessons"):
+            lessons.setdefault(name, []).append(not one.miss)
+    if len(lessons) < 4:
+        return None
+    rows = {"all lessons": share(lessons.pop("all lessons"))}
+    rows |= {name: share(held) for name, held in lessons.items()}
     title = "How often your 80% intervals held the measured value"
     drawn = plot_shares(rows, title=title, axis="intervals that held; dotted: 80%")
-    drawn.figure.axes[0].axvline(0.8, color=INK, linestyle=":", linewidth=1.2)
-    return Picture(drawn.figure, alt=f"{drawn.alt} {calibration(made)}")
+    drawn.figure.axes[0].axvline(0.8, color="black", linestyle=":", linewidth=1.2)
+    return drawn
