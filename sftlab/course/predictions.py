@@ -8,6 +8,7 @@ predictions and attempts at exercises are appended to progress.jsonl beside it, 
 line: no text of an answer and no name. Nothing is sent anywhere.
 """
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -17,23 +18,22 @@ from types import EllipsisType
 from typing import Annotated
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from sftlab.course.rules import UNITS, ClaimsError, Part, claims, in_unit
 from sftlab.measure import share
 
-# Files of a class come from others: no control character reaches a terminal.
+# Files of a class come from others: no control character of theirs reaches a terminal.
 Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{0,100}$")]
 
 
-class Line(BaseModel):
+class Line(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A line of the file; one of another version, which has other keys, can't be read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     time: Name = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-class Attempt(Line):
+class Attempt(Line, frozen=True):
     """A checked answer to an exercise; `misconception` is a key of the exercise's diagnoses."""
 
     exercise: Name
@@ -42,7 +42,7 @@ class Attempt(Line):
     seconds: Annotated[float, Field(ge=0)]
 
 
-class Prediction(Line):
+class Prediction(Line, frozen=True):
     """An 80% interval for a part of a claim, in its unit; `measured` once the claim is recorded."""
 
     claim: Name
@@ -80,7 +80,7 @@ def keep(line: Line) -> None:
     with suppress(OSError, ValueError):
         if (progress_folder() / "on").exists():
             with (progress_folder() / "progress.jsonl").open("ab") as file:
-                file.write(b"\n" + line.model_dump_json().encode())  # after a torn line, a new one
+                file.write(b"\n" + line.model_dump_json().encode())  # not onto a torn line
 
 
 def read_lines(path: Path) -> tuple[list[Line], list[int]]:
@@ -102,41 +102,33 @@ def predict(
 ) -> Prediction | None:
     """Record an interval that you expect to hold the measured value with 80% probability.
 
-    It comes before the run; the card of the claim then marks and scores it. Where both ends are
-    `...`, as a lesson has them, nothing is recorded.
+    It comes before the run; the claim's card then marks and scores it. `low` and `high` are in the
+    unit of the claim: 60% is 0.6, 34 points are 0.34. With both `...`, as in the lessons, nothing
+    is recorded. `part` is a part of the claim's rule, by default the first.
 
-    Args:
-        low, high: in the unit of the claim: 60% as 0.6, 34 points as 0.34.
-        part: a part of the claim's rule; by default the first.
-
-    Raises:
-        ClaimsError: no such claim or part, no such interval, or the claim was measured already.
+    ClaimsError: no such claim or part, no such interval, or the claim was measured already.
     """
     if claim_id not in claims():
         raise ClaimsError(f"no claim {claim_id!r} in data/claims.toml; there are {[*claims()]}")
-    parts = {one.name: one for one in claims()[claim_id].rule}
-    if (name := part or next(iter(parts))) not in parts:
-        raise ClaimsError(f"{claim_id} has no part {part!r}; its parts are {[*parts]}")
+    units = {one.name: one.unit for one in claims()[claim_id].rule}
+    if (name := part or next(iter(units))) not in units:
+        raise ClaimsError(f"{claim_id} has no part {part!r}; its parts are {[*units]}")
     if low is high is ...:
         return None
-    where, unit = f"{claim_id}, part {name!r}", parts[name].unit
+    where, (lowest, highest) = f"{claim_id}, part {name!r}", UNITS[units[name]]
     if ... in (low, high):
         raise ClaimsError(f"{where}: give both low and high, or leave both as ...")
-    ends = {"low": low, "high": high, "lesson": claims()[claim_id].notebook}
-    try:
-        made = Prediction(claim=claim_id, part=name, **ends)
-    except ValueError as error:
-        raise ClaimsError(f"{where}: {error}") from None
-    lowest, highest = UNITS[unit]
-    if not lowest <= made.low <= made.high <= highest:
+    numbers = all(isinstance(end, int | float) and math.isfinite(end) for end in (low, high))
+    if not (numbers and lowest <= low <= high <= highest):
         raise ClaimsError(
-            f"{where}: low must not be above high, and both lie in {lowest:g} to {highest:g}, the "
-            f"range of a {unit} (60% is 0.6, 34 points are 0.34); got low={low}, high={high}"
+            f"{where}, unit {units[name]}: low and high must be numbers from {lowest:g} to "
+            f"{highest:g}, low not above high (60% is 0.6, 34 points are 0.34); got {low!r}, {high!r}"
         )
-    before = MADE.get((claim_id, name))
+    made, before = {"low": low, "high": high}, MADE.get((claim_id, name))
     if claim_id not in MEASURED:
-        before = MADE[claim_id, name] = made
-    elif before is None or (before.low, before.high) != (made.low, made.high):
+        made |= {"claim": claim_id, "part": name, "lesson": claims()[claim_id].notebook}
+        before = MADE[claim_id, name] = Prediction(**made)
+    elif before is None or before.model_dump(include={"low", "high"}) != made:
         raise ClaimsError(
             f"{where}: the claim was measured in this kernel already, so nothing is predicted; "
             "restart the kernel, and predict before the run"
@@ -146,11 +138,10 @@ def predict(
 
 def settle(claim_id: str, values: Mapping[str, float]) -> None:
     """Enter what was measured for each part; the first measurement in a kernel counts."""
-    for name in values if claim_id not in MEASURED else ():
-        if made := MADE.get((claim_id, name)):
-            made = made.model_copy(update={"measured": float(values[name])})
-            MADE[claim_id, name] = made
-            keep(made)
+    for key, made in MADE.items():
+        if key[0] == claim_id and claim_id not in MEASURED:
+            MADE[key] = made.model_copy(update={"measured": float(values[key[1]])})
+            keep(MADE[key])
     MEASURED.add(claim_id)
 
 
@@ -161,12 +152,11 @@ def predicted(claim_id: str, part: Part, value: float) -> tuple[tuple[float, ...
     """
     if not (made := MADE.get((claim_id, part.name))):
         return (), ""
-    made, width = made.model_copy(update={"measured": value}), made.high - made.low
+    width, miss = made.high - made.low, made.model_copy(update={"measured": value}).miss
     low, high, measured = (in_unit(one, part.unit) for one in (made.low, made.high, value))
     unit = "difference of shares" if part.unit == "share" else part.unit
-    sizes = (in_unit(one, unit).lstrip("+") for one in (width, made.miss, width + 10 * made.miss))
-    wide, miss, score = sizes
-    place = f"lies {miss} {'below' if value < made.low else 'above'}" if made.miss else "lies in"
+    score, wide, far = (in_unit(x, unit).lstrip("+") for x in (width + 10 * miss, width, miss))
+    place = f"lies {far} {'below' if value < made.low else 'above'}" if miss else "lies in"
     return (made.low, made.high), (
         f"Your 80% interval for {part.name} (dashed box): {low} to {high}. The measured {measured} "
         f"{place} it. Its width is {wide}, its interval score {score}: the width plus ten times "
@@ -177,7 +167,7 @@ def predicted(claim_id: str, part: Part, value: float) -> tuple[tuple[float, ...
 def measured_predictions(lines: Iterable[Line]) -> list[Prediction]:
     """Predictions with a measured value: the first for each part, after which it is known."""
     made = [one for one in lines if isinstance(one, Prediction) and one.measured is not None]
-    return [*{(one.claim, one.part): one for one in reversed(made)}.values()][::-1]
+    return [*{(one.claim, one.part): one for one in reversed(made)}.values()]
 
 
 def my_predictions() -> list[Prediction]:
@@ -196,4 +186,5 @@ def calibration(made: Iterable[Prediction]) -> str:
     found = share(held)
     low, high = found.interval
     reading = "too narrow" if high < 0.8 else "too wide" if low > 0.8 else "compatible with 80%"
-    return f"{found.hits} of {found.items} intervals of 80% held the measured value: {found}, {reading}."
+    said = f"{found.hits} of {found.items} intervals of 80% held the measured value"
+    return f"{said}: {found}, {reading}."

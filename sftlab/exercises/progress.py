@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -12,16 +13,13 @@ from sftlab.show import Report
 def record_attempt(
     exercise: str, verdict: str, misconception: str = "", seconds: float = 0.0
 ) -> None:
-    """Keep one checked answer if the learner has opted in; an untouched stub is no attempt.
+    """Keep what a check of an exercise said, if the learner has opted in.
 
-    Args:
-        exercise: its id.
-        verdict: "right", or what else the check said.
-        misconception: a key of the exercise's `diagnoses`, where one was recognized.
-        seconds: spent on this attempt.
+    `verdict` is "right", "solution shown" (no attempt), or what else was found; `misconception` a
+    key of the exercise's `diagnoses`; `seconds` count from the first time that it was run.
     """
     line = {"exercise": exercise, "verdict": verdict, "misconception": misconception}
-    keep(Attempt(**line, seconds=max(seconds, 0.0)))
+    keep(Attempt(**line, seconds=seconds))
 
 
 def class_report(files: Sequence[Path], *, names: bool = False) -> Report:
@@ -39,14 +37,14 @@ def class_report(files: Sequence[Path], *, names: bool = False) -> Report:
             raise ValueError(f"{path} and {shared.pop()} share lines; leave one of them out")
         tried = defaultdict(list)
         for line in lines:
-            if isinstance(line, Attempt):
+            if isinstance(line, Attempt) and line.verdict != "solution shown":
                 tried[line.exercise].append(line)
         for exercise, attempts in tried.items():
             exercises[exercise].append(attempts)
         predictions += (mine := measured_predictions(lines))
-        held = f"{sum(not one.miss for one in mine)} of {len(mine)}"
-        last, attempts = _right(tried.values(), -1), sum(map(len, tried.values()))
-        learners.append([path.stem, f"{attempts}", last, held])
+        held, count = sum(not one.miss for one in mine), sum(map(len, tried.values()))
+        last = _right(tried.values(), -1)
+        learners.append([path.stem, f"{count}", last, f"{held} of {len(mine)}"])
     return Report(
         "class.report",
         pictures={},
@@ -64,18 +62,15 @@ def _right(of_learners: Iterable[list[Attempt]], place: int) -> str:
     return f"{sum(right)} of {len(right)}"
 
 
-def _row(exercise: str, of_learners: list[list[Attempt]]) -> list[str]:
+def _row(id: str, of_learners: list[list[Attempt]]) -> list[str]:
     """One exercise: title, attempts, right at first and at last, misconceptions, seconds."""
-    from sftlab.exercises import find_exercise
+    from sftlab.exercises.definitions import ExerciseError, exercise  # which records attempts
 
-    title, diagnoses = exercise, {}
-    try:
-        found = find_exercise(exercise)
-        title, diagnoses = f"{exercise}: {found.title}", found.diagnoses
-    except ValueError:  # an exercise of another version
-        pass
+    title, diagnoses = id, {}
+    with suppress(ExerciseError):  # of another version
+        title, diagnoses = f"{id} {exercise(id).title}", exercise(id).diagnoses
     shown = Counter(name for one in of_learners for name in {a.misconception for a in one} - {""})
     said = "; ".join(f"{n} × {diagnoses.get(name, name)}" for name, n in shown.most_common(3))
-    seconds = [attempt.seconds for attempts in of_learners for attempt in attempts]
+    count, seconds = sum(map(len, of_learners)), median(one[-1].seconds for one in of_learners)
     first, last = _right(of_learners, 0), _right(of_learners, -1)
-    return [title, f"{len(seconds)}", first, last, said, f"{median(seconds):.0f}"]
+    return [title, f"{count}", first, last, said, f"{seconds:.0f}"]

@@ -5,15 +5,14 @@ the keyboard, and of the options of one question one is open at a time. Where st
 as in an output that JupyterLab does not trust, the options still open.
 """
 
-import re
 import tomllib
 from itertools import count
 from pathlib import Path
 from typing import Annotated
 
-from markupsafe import Markup, escape
 from pydantic import BaseModel, Field, StringConstraints
 
+from sftlab.exercises.definitions import marked
 from sftlab.show import Card
 
 QUIZZES = Path(__file__).with_name("lessons")
@@ -68,10 +67,4 @@ def quiz(lesson: str) -> Card:
     for number, question in enumerate(questions, start=1):
         lines += [f"{number}. {question.ask}", *(f"   - {one.text}" for one in question.option)]
     values = {"questions": questions, "lesson": lesson, "name": f"quiz-{lesson}-{next(_shown)}"}
-    return Card("quiz.html", text="\n".join(lines), inline=_inline, **values)
-
-
-def _inline(text: str) -> Markup:
-    """`code` and **bold** as HTML; all else is text."""
-    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html))
+    return Card("quiz.html", text="\n".join(lines), inline=marked, **values)
