@@ -102,7 +102,7 @@ def progress(action: str = "show", out: Path | None = None) -> None:
 
     mark, file = (progress_folder() / name for name in ("on", "progress.jsonl"))
     if action not in ("on", "off", "show", "delete") or (out and action != "show"):
-        raise ValueError(f"say on, off, show (with or without --out) or delete; got {action!r}")
+        raise ValueError(f"say on, off, show or delete, and --out with show alone; got {action!r}")
     if action == "on":
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
@@ -115,7 +115,7 @@ def progress(action: str = "show", out: Path | None = None) -> None:
     elif action == "show" and file.is_file():
         _print_report([file])
     state = "on" if mark.is_file() else "off; `sftlab progress on` starts it"
-    print(f"Progress is {state}. {'It' if file.is_file() else 'Nothing yet'} is kept in {file}")
+    print(f"Progress is {state}. {'Kept' if file.is_file() else 'Nothing is kept yet'} in {file}")
 
 
 @command

@@ -30,7 +30,7 @@ Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{0,100}$")]
 class Line(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A line of the file; one of another version, which has other keys, can't be read."""
 
-    time: Name = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    time: Name = Field(default_factory=lambda: datetime.now(UTC).isoformat())
 
 
 class Attempt(Line, frozen=True):
@@ -79,8 +79,10 @@ def keep(line: Line) -> None:
     """Append a line if the learner has opted in. A full disk loses it; no lesson fails."""
     with suppress(OSError, ValueError):
         if (progress_folder() / "on").exists():
-            with (progress_folder() / "progress.jsonl").open("ab") as file:
-                file.write(b"\n" + line.model_dump_json().encode())  # not onto a torn line
+            with (progress_folder() / "progress.jsonl").open("ab+") as file:
+                file.seek(max(file.tell() - 1, 0))
+                gap = b"" if file.read(1) in (b"", b"\n") else b"\n"  # after a line without end
+                file.write(gap + line.model_dump_json().encode() + b"\n")
 
 
 def read_lines(path: Path) -> tuple[list[Line], list[int]]:
@@ -122,7 +124,7 @@ def predict(
     if not (numbers and lowest <= low <= high <= highest):
         raise ClaimsError(
             f"{where}, unit {units[name]}: low and high must be numbers from {lowest:g} to "
-            f"{highest:g}, low not above high (60% is 0.6, 34 points are 0.34); got {low!r}, {high!r}"
+            f"{highest:g} (60% is 0.6), low not above high; got {low!r} and {high!r}"
         )
     made, before = {"low": low, "high": high}, MADE.get((claim_id, name))
     if claim_id not in MEASURED:

@@ -30,11 +30,11 @@ def class_report(files: Sequence[Path], *, names: bool = False) -> Report:
     """
     exercises, owners = defaultdict(list), {}  # exercise -> the attempts of each learner at it
     damaged, predictions, learners = [], [], []
-    for path in files:
+    for n, path in enumerate(files):
         lines, numbers = read_lines(path)
         damaged += [f"{path}, line {number}" for number in numbers]
-        if shared := {owners.setdefault(line, path) for line in lines} - {path}:
-            raise ValueError(f"{path} and {shared.pop()} share lines; leave one of them out")
+        if shared := {owners.setdefault(line, n) for line in lines} - {n}:
+            raise ValueError(f"{files[shared.pop()]} and {path} share lines; leave one of them out")
         tried = defaultdict(list)
         for line in lines:
             if isinstance(line, Attempt) and line.verdict != "solution shown":
@@ -69,8 +69,10 @@ def _row(id: str, of_learners: list[list[Attempt]]) -> list[str]:
     title, diagnoses = id, {}
     with suppress(ExerciseError):  # of another version
         title, diagnoses = f"{id} {exercise(id).title}", exercise(id).diagnoses
-    shown = Counter(name for one in of_learners for name in {a.misconception for a in one} - {""})
-    said = "; ".join(f"{n} × {diagnoses.get(name, name)}" for name, n in shown.most_common(3))
+    shown = Counter(
+        name for one in of_learners for name in {a.misconception: a for a in one} if name
+    )
+    said = " ".join(f"{n} × {diagnoses.get(name, name)}" for name, n in shown.most_common(3))
     count, seconds = sum(map(len, of_learners)), median(one[-1].seconds for one in of_learners)
     first, last = _right(of_learners, 0), _right(of_learners, -1)
     return [title, f"{count}", first, last, said, f"{seconds:.0f}"]
