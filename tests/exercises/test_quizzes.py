@@ -19,11 +19,9 @@ def test_a_quiz_has_enough_questions_and_its_form_does_not_give_them_away(file):
     assert all(3 <= len(one.option) <= 4 for one in questions)
     places, longest = set(), 0
     for one in questions:
-        texts = [option.text for option in one.option]
-        assert len(set(texts)) == len(texts)
         (right,) = (n for n, option in enumerate(one.option) if option.right)
         places.add(right)
-        longest += len(texts[right]) == max(map(len, texts))
+        longest += max(one.option, key=lambda option: len(option.text)).right
     assert len(places) > 1, "the right option is always in the same place"
     assert longest <= len(questions) / 2, "the right option is mostly the longest"
 
@@ -36,8 +34,6 @@ def test_a_quiz_has_enough_questions_and_its_form_does_not_give_them_away(file):
         ('says = "Said 2."\n', "", r"question 2: .*option.1.says\n  Field required"),
         ('"Said 2."', '" "', "question 2: .*at least 1 character"),
         ("ask =", "asks =", r"question 2: .*\nask\n  Field required"),
-        ("[[question]]", "[question]", "Cannot mutate immutable|question"),
-        ("ask", "", "Invalid|Expected"),
     ],
 )
 def test_a_mistake_names_file_and_question(tmp_path, old, new, said):
