@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -113,28 +112,23 @@ def progress(action: str = "show", out: Path | None = None) -> None:
     if out:
         shutil.copyfile(file, out)
     elif action == "show" and file.is_file():
-        _print_report([file])
+        class_([file])
     state = "on" if mark.is_file() else "off; `sftlab progress on` starts it"
     print(f"Progress is {state}. {'Kept' if file.is_file() else 'Nothing is kept yet'} in {file}")
 
 
 @command
 def class_(files: list[Path], names: bool = False, out: Path | None = None) -> None:
-    report = _print_report(files, names=names)
-    if out:
-        out.write_text(report.html, encoding="utf-8")
-        print(f"Open {out.resolve()}")
-
-
-def _print_report(files: list[Path], **options: Any) -> Any:
     from rich.console import Console
     from rich.markdown import Markdown
 
     from sftlab.exercises import class_report
 
-    report = class_report(files, **options)
+    report = class_report(files, names=names)
     Console(width=None if sys.stdout.isatty() else 100).print(Markdown(report.markdown))
-    return report
+    if out:
+        out.write_text(report.html, encoding="utf-8")
+        print(f"Open {out.resolve()}")
 
 
 @command

@@ -173,11 +173,10 @@ def measured_predictions(lines: Iterable[Line]) -> list[Prediction]:
 
 
 def my_predictions() -> list[Prediction]:
-    """The measured ones of this kernel and, after opting in, of the lessons before."""
+    """The measured ones of this kernel and, where they were kept, of the lessons before."""
     lines = []
-    with suppress(OSError):
-        if (progress_folder() / "on").exists():
-            lines, _ = read_lines(progress_folder() / "progress.jsonl")
+    with suppress(OSError):  # nothing is kept
+        lines, _ = read_lines(progress_folder() / "progress.jsonl")
     return measured_predictions([*lines, *MADE.values()])
 
 
