@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from sftlab.course import Attempt, calibration, keep, measured_predictions, read_lines
 from sftlab.show import Report
@@ -62,8 +63,8 @@ def _right(of_learners: Iterable[list[Attempt]], place: int) -> str:
     return f"{sum(right)} of {len(right)}"
 
 
-def _row(id: str, of_learners: list[list[Attempt]]) -> list[str]:
-    """One exercise: title, attempts, right at first and at last, misconceptions, seconds."""
+def _row(id: str, of_learners: list[list[Attempt]]) -> dict[str, Any]:
+    """One exercise: title, attempts, right at first and at last, seconds; its misconceptions."""
     from sftlab.exercises.definitions import ExerciseError, exercise  # which records attempts
 
     title, diagnoses = id, {}
@@ -72,7 +73,7 @@ def _row(id: str, of_learners: list[list[Attempt]]) -> list[str]:
     shown = Counter(
         name for one in of_learners for name in {a.misconception: a for a in one} if name
     )
-    said = " ".join(f"{n} × {diagnoses.get(name, name)}" for name, n in shown.most_common(3))
+    said = [[id, f"{n}", diagnoses.get(name, name)] for name, n in shown.most_common(3)]
     count, seconds = sum(map(len, of_learners)), median(one[-1].seconds for one in of_learners)
     first, last = _right(of_learners, 0), _right(of_learners, -1)
-    return [title, f"{count}", first, last, said, f"{seconds:.0f}"]
+    return {"cells": [title, f"{count}", first, last, f"{seconds:.0f}"], "misconceptions": said}
