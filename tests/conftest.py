@@ -10,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(share, 1)))
+os.environ["SFTLAB_PROGRESS"] = os.devnull  # nothing of a test is kept with a developer's attempts
 
 import hypothesis
 import pytest

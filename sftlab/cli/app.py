@@ -31,14 +31,15 @@ app = typer.Typer(
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Register a function as the command of its name, with the words of commands.toml."""
-    words, kinds = WORDS[function.__name__], function.__annotations__
-    for name, word in words.get("arguments", {}).items():
-        kinds[name] = Annotated[kinds[name], typer.Argument(**_entry(word))]
-    for name, word in words.get("options", {}).items():
-        flags = [f"--{name.strip('_').replace('_', '-')}"]
+    name = function.__name__.rstrip("_")  # `class_` is the command `class`
+    words, kinds = WORDS[name], function.__annotations__
+    for key, word in words.get("arguments", {}).items():
+        kinds[key] = Annotated[kinds[key], typer.Argument(**_entry(word))]
+    for key, word in words.get("options", {}).items():
+        flags = [f"--{key.strip('_').replace('_', '-')}"]
         entry = {"flags": flags} | _entry(word)
-        kinds[name] = Annotated[kinds[name], typer.Option(*entry.pop("flags"), **entry)]
-    return app.command(help=words["help"])(function)
+        kinds[key] = Annotated[kinds[key], typer.Option(*entry.pop("flags"), **entry)]
+    return app.command(name, help=words["help"])(function)
 
 
 def _entry(word: str | dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models."""
+"""`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models;
+`progress` and `class`: what learners did in them."""
 
 import json
 import shutil
@@ -92,6 +93,42 @@ def cache(clear: bool = False) -> None:
     for run in runs if clear else ():
         shutil.rmtree(run, ignore_errors=True)
     print(f"{len(runs):,} runs, {size / 1e6:.1f} MB, {'deleted from' if clear else 'in'} {folder}")
+
+
+@command
+def progress(action: str = "show", out: Path | None = None) -> None:
+    from sftlab.course import progress_folder
+
+    mark, file = (progress_folder() / name for name in ("on", "progress.jsonl"))
+    if action not in ("on", "off", "show", "delete") or (out and action != "show"):
+        raise ValueError(f"say on, off, show or delete, and --out with show alone; got {action!r}")
+    if action == "on":
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    elif action != "show":
+        mark.unlink(missing_ok=True)
+    if action == "delete":
+        file.unlink(missing_ok=True)
+    if out:
+        shutil.copyfile(file, out)
+    elif action == "show" and file.is_file():
+        class_([file])
+    state = "on" if mark.is_file() else "off; `sftlab progress on` starts it"
+    print(f"Progress is {state}. {'Kept' if file.is_file() else 'Nothing is kept yet'} in {file}")
+
+
+@command
+def class_(files: list[Path], names: bool = False, out: Path | None = None) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from sftlab.exercises import class_report
+
+    report = class_report(files, names=names)
+    Console(width=None if sys.stdout.isatty() else 100).print(Markdown(report.markdown))
+    if out:
+        out.write_text(report.html, encoding="utf-8")
+        print(f"Open {out.resolve()}")
 
 
 @command

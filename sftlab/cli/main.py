@@ -8,7 +8,7 @@ from contextlib import suppress
 from sftlab.cli import chat, course, data, ship, train  # noqa: F401 - their commands are registered
 from sftlab.cli.app import WORDS, app
 
-app.registered_commands.sort(key=lambda one: [*WORDS].index(one.callback.__name__))
+app.registered_commands.sort(key=lambda one: [*WORDS].index(one.name))
 
 
 def main() -> None:

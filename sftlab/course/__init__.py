@@ -14,6 +14,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "claims",
             "in_unit",
         ],
+        "predictions": [
+            "Attempt",
+            "calibration",
+            "keep",
+            "measured_predictions",
+            "my_predictions",
+            "predict",
+            "predicted",
+            "progress_folder",
+            "read_lines",
+        ],
         "ledger": ["Record", "record", "rows", "stored_records"],
         "decision": ["ARCHETYPES", "CHOICES", "TASKS", "Advice", "Situation", "decide"],
         "lessons": [

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sftlab.course import rules
+from sftlab.course.predictions import settle
 from sftlab.course.rules import Claim, ClaimsError, Part, claims
 from sftlab.measure import Estimate
 from sftlab.paths import cache_folder, write_atomically
@@ -162,6 +163,7 @@ def record(
     for folder in filter(None, folders):
         text = json.dumps(made.to_dict(), indent=2, allow_nan=False) + "\n"
         write_atomically(Path(folder) / f"{claim.id}.json", text)
+    settle(claim.id, {part: estimate.value for part, estimate in made.estimates.items()})
     return made
 
 

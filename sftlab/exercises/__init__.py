@@ -6,5 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "definitions": ["Exercise", "ExerciseError", "exercise", "exercises"],
+        "progress": ["class_report", "record_attempt"],
+        "quizzes": ["QuizError", "quiz", "read_quiz"],
     },
 )

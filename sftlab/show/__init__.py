@@ -27,9 +27,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_reactions",
             "plot_shares",
         ],
-        "claims": ["claim_card"],
+        "claims": ["claim_card", "plot_calibration"],
         "safety": ["safety_report"],
-        "report": ["next_command", "summary", "write_report"],
+        "report": ["Report", "next_command", "summary", "write_report"],
         "run_plots": [
             "Point",
             "plot_against",

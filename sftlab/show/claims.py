@@ -13,15 +13,19 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from sftlab.course import ARTICLES, UNITS, Part, Record, in_unit
-from sftlab.measure import COMPUTED, Estimate
+from sftlab.course import ARTICLES, UNITS, Part, Record, in_unit, my_predictions, predicted
+from sftlab.measure import COMPUTED, Estimate, share
 from sftlab.show.cards import Card, render
+from sftlab.show.plots import Picture, plot_shares
 
 DOTS = (17, 30)  # pixels from the top between which the seeds stand
 
 
 def claim_card(record: Record) -> Card:
-    """A claim with its verdict and effect; every seed and every part can be unfolded."""
+    """A claim with its verdict and effect; every seed and every part can be unfolded.
+
+    An interval that was predicted in this kernel is marked on the strip of its part, and scored.
+    """
     claim, deciding = record.claim, record.deciding
     parts = [_read(part, record) for part in claim.rule]
     first = next(part for part in parts if part["name"] == deciding.name)
@@ -37,8 +41,9 @@ def claim_card(record: Record) -> Card:
     for part in parts:
         lines.append("  {name}: {effect}, {verdict} ({asks})".format(**part))
         lines.append("    {measures}\n    {counts}: {seeds}".format(**part))
-    text = "\n".join(lines + facts)
-    return Card("claim.html", text=text, record=record, parts=parts, first=first, facts=facts)
+    said = [part["outcome"] for part in parts if part["outcome"]]
+    values = {"record": record, "parts": parts, "first": first, "facts": facts, "said": said}
+    return Card("claim.html", text="\n".join(lines + said + facts), **values)
 
 
 def _read(part: Part, record: Record) -> dict[str, Any]:
@@ -49,6 +54,8 @@ def _read(part: Part, record: Record) -> dict[str, Any]:
     seeds = ", ".join(in_unit(value, part.unit) for value in estimate.by_seed)
     made = "computed, not measured" if estimate.method == COMPUTED else f"on {record.profile}"
     alt = f"{effect}; seeds: {seeds}; the rule: {part.asks}"
+    ends, outcome = predicted(record.claim.id, part, estimate.value)
+    drawn = strip(part, estimate, count, ends)
     return {
         "name": part.name,
         "measures": part.measures,
@@ -58,18 +65,19 @@ def _read(part: Part, record: Record) -> dict[str, Any]:
         "made": made,
         "counts": f"{runs} seed{'s' * (runs != 1)} × {items:,} item{'s' * (items != 1)}, {made}",
         "seeds": seeds,
-        "strip": Markup(render("strip.html", alt=alt, **strip(part, estimate, count))),
+        "outcome": outcome,
+        "strip": Markup(render("strip.html", alt=alt, **drawn)),
     }
 
 
-def strip(part: Part, estimate: Estimate, parts: int = 1) -> dict[str, Any]:
-    """Where seeds, interval, bound and ticks of a strip stand, in percent of its width."""
+def strip(part: Part, estimate: Estimate, parts: int = 1, box: tuple = ()) -> dict[str, Any]:
+    """Where seeds, interval, bound, ticks and predicted box stand, in percent of its width."""
     seeds = () if estimate.method == COMPUTED else estimate.by_seed
     within = part.kind == "within"
     bounds = (-part.bound, part.bound) if within else (part.bound,)
     _, ends = part.deciding(estimate, parts)
-    # The axis spans all that was measured, the bound, and zero for a difference.
-    shown = [*ends, *seeds, *bounds] + [0.0] * (part.unit not in ("share", "ratio"))
+    # The axis spans all that was measured, bound and box, and zero for a difference.
+    shown = [*ends, *seeds, *bounds, *box] + [0.0] * (part.unit not in ("share", "ratio"))
     low, high = min(shown), max(shown)
     least = 0.2 * max(abs(high), 1e-9)
     if "share" in part.unit:
@@ -89,9 +97,27 @@ def strip(part: Part, estimate: Estimate, parts: int = 1) -> dict[str, Any]:
         "seeds": [(at(x), round(DOTS[0] + n * step, 1)) for n, x in enumerate(seeds)],
         "value": at(estimate.value),
         "ends": [at(one) for one in ends],
+        "box": [at(one) for one in box],
         "bounds": [at(one) for one in bounds],
         "holds": (start, round(end - start, 2)),
         "asks": part.asks,
         "ticks": [(at(x), in_unit(x, part.unit).split()[0]) for x in ticks if 3 < at(x) < 97],
         "zero": at(0) if left < 0 < right and part.unit != "share" else None,
     }
+
+
+def plot_calibration() -> Picture | None:
+    """How often your 80% intervals held the measured value: nothing before there are predictions
+    in three lessons, which needs `sftlab progress on`."""
+    lessons = {}
+    for one in sorted(my_predictions(), key=lambda one: one.lesson):
+        for name in (f"lesson {one.lesson[:2]}", "all lessons"):
+            lessons.setdefault(name, []).append(not one.miss)
+    if len(lessons) < 4:
+        return None
+    rows = {"all lessons": share(lessons.pop("all lessons"))}
+    rows |= {name: share(held) for name, held in lessons.items()}
+    title = "How often your 80% intervals held the measured value"
+    drawn = plot_shares(rows, title=title, axis="intervals that held; dotted: 80%")
+    drawn.figure.axes[0].axvline(0.8, color="black", linestyle=":", linewidth=1.2)
+    return drawn

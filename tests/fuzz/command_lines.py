@@ -51,7 +51,7 @@ FILES = {
 RIGHT = {
     name: values.split()
     for names, values in {
-        "file messages data": "good.jsonl good.csv bad.jsonl chat.json",
+        "file files messages data": "good.jsonl good.csv bad.jsonl chat.json",
         "profile tokenizer model": "tiny small model run adapters",
         "good bad": "new.jsonl good.jsonl folder new/x.jsonl",
         "max_length row limit count batch seq rank": "1 3 64",
@@ -121,6 +121,7 @@ def check(seed: int, folder: Path) -> str:
             mock.patch.object(sys, "argv", ["sftlab", *arguments]),
             mock.patch.object(sys, "stdin", io.StringIO("Hi\n/reset\n\n/quit\n")),
             mock.patch.dict(os.environ, {"SFTLAB_CACHE": str(folder / "cache")}),
+            mock.patch.dict(os.environ, {"SFTLAB_PROGRESS": str(folder / "progress")}),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
