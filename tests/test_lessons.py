@@ -114,7 +114,7 @@ every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda one: one.na
 course_lesson = pytest.mark.parametrize("lesson", COURSE, ids=lambda one: one.name)
 
 
-PRACTICE = {"exercise", "predict", "quiz"}
+PRACTICE = {"exercise", "plot_calibration", "predict", "quiz"}
 """Names that each lesson imports besides its own, always for the same."""
 
 
