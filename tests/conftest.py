@@ -56,6 +56,15 @@ def _own_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def from_browser(tmp_path_factory) -> Path:
+    """A folder of lessons that the browser ran without a complaint, for tests/notebooks.
+
+    <lesson>/<lesson>.ipynb as JupyterLab saved it, <lesson>/records/<claim>.json.
+    """
+    return tmp_path_factory.mktemp("from-browser")
+
+
+@pytest.fixture(scope="session")
 def toy_tokenizer():
     """The lab's byte-level BPE, trained on 500 documents."""
     stream = corpus.documents()
