@@ -63,7 +63,7 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def _libraries_stay():
-    """Where all tests run: the garbage collector does not search what the libraries made when they
+    """In a worker of xdist: the garbage collector does not search what the libraries made when they
     were imported (as in `sweeps.worker`)."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         import_module("sftlab.train.finetuning")
