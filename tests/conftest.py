@@ -1,7 +1,9 @@
 """Fixtures that every test may use: a random base model, and a cache of its own."""
 
+import gc
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 
 # Several workers of pytest-xdist share the cores; must be set before torch is imported. A lesson's
@@ -11,6 +13,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(share, 1)))
 os.environ["SFTLAB_PROGRESS"] = os.devnull  # nothing of a test is kept with a developer's attempts
+
+# When bitsandbytes is imported it asks for torch.compile, which imports the compiler: 2.5 s in each
+# process of these tests. Nothing in the course compiles; on a CPU bitsandbytes has kernels in C++.
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 import hypothesis
 import pytest
@@ -25,7 +31,7 @@ from sftlab.world import train_tokenizer
 hypothesis.settings.register_profile("lab", deadline=None)
 hypothesis.settings.load_profile("lab")
 
-LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py")
+LESSONS = ("tests/browser/", "tests/notebooks/")
 """Tests that run the lessons whole. Their names hold the lesson's number."""
 ZOO = "tests/exercises/test_zoo.py"
 """Trains what lesson A8 shows."""
@@ -34,9 +40,9 @@ ZOO = "tests/exercises/test_zoo.py"
 class ByFile(LoadScopeScheduling):
     """The tests of a file stay in one worker: they share what the file prepares.
 
-    So do those of a lesson, in the browser and by papermill: each run is computed once. The
-    lessons are divided among the workers. With `--no-loadscope-reorder`, as `make test` has it, the
-    first of them come first, since tests/browser is collected first.
+    So do those of a lesson, in the browser and in tests/notebooks, where what the browser saved is
+    read. The lessons are divided among the workers. With `--no-loadscope-reorder`, as `make test`
+    has it, they come first, since tests/browser is collected first.
     """
 
     def _split_scope(self, nodeid):
@@ -58,6 +64,24 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SFTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _libraries_stay():
+    """In a worker of xdist: the garbage collector does not search what the libraries made when they
+    were imported (as in `sweeps.worker`)."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import_module("sftlab.train.finetuning")
+        gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def from_browser(tmp_path_factory) -> Path:
+    """A folder of lessons that the browser ran without a complaint, for tests/notebooks.
+
+    <lesson>/<lesson>.ipynb as JupyterLab saved it, <lesson>/records/<claim>.json.
+    """
+    return tmp_path_factory.mktemp("from-browser")
 
 
 @pytest.fixture(scope="session")

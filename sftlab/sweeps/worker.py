@@ -1,5 +1,6 @@
 """One run of an experiment in a worker process: train, measure, and send back what was found."""
 
+import gc
 import math
 import os
 import random
@@ -9,6 +10,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any
 
 import cloudpickle
@@ -51,6 +53,12 @@ def start(parent: int, *_: Any) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    # What the libraries make when they are imported stays. Left to the garbage collector, it is
+    # searched again and again: 2 s of the import, and 0.4 of the 0.9 s of a small fine-tune.
+    gc.disable()
+    import_module("sftlab.train.finetuning")
+    gc.freeze()
+    gc.enable()
 
 
 def carry_out(task: Task) -> dict[str, Any]:

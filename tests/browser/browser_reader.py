@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Reader:
         )
 
     def run(self, name: str) -> dict[str, Any]:
-        """Run notebook `name` of the lab's folder; what is then on the screen.
+        """Run notebook `name` of the lab's folder and save it; what is then on the screen.
 
         A wait that ends without its event is reported under "late".
         """
@@ -87,11 +88,13 @@ class Reader:
 
         self.close()
         self.strangers.clear()
+        shutil.rmtree(self.lab.records, ignore_errors=True)
         self.page = self.context.new_page()
         self.page.set_default_timeout(START_SECONDS * 1000)
         late = None
         try:
             self._run_all(name)
+            self.page.evaluate("() => window.lesson.save()")
             self._touch_widgets()
         except Late as error:
             late = str(error).splitlines()[0]

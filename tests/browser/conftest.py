@@ -47,13 +47,21 @@ def reader(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 
 
 @pytest.fixture
-def assert_nothing_wrong(reader: Reader, tmp_path: Path) -> Callable[[str], None]:
-    """Run a notebook and fail with every complaint, and with files that show what was there."""
+def assert_nothing_wrong(
+    reader: Reader, tmp_path: Path, from_browser: Path
+) -> Callable[[str], None]:
+    """Run a notebook and fail with every complaint, and with files that show what was there.
+
+    Without one it is put where tests/notebooks looks for it.
+    """
 
     def check(name: str) -> None:
         seen = reader.run(name)
         if found := complaints(seen):
             kept = reader.keep(seen, folder=tmp_path)
             pytest.fail("\n".join([f"{name} in JupyterLab (see {kept}):", *found]), pytrace=False)
+        reader.lab.records.mkdir(exist_ok=True)
+        done = shutil.copytree(reader.lab.records, from_browser / Path(name).stem / "records")
+        shutil.copy(reader.lab.folder / name, done.parent)
 
     return check

@@ -57,6 +57,7 @@ class Lab:
     """A running JupyterLab over `folder`, where the copies of the notebooks are."""
 
     folder: Path
+    records: Path  # the folder of the claims that its kernels record
     process: subprocess.Popen
     address: str
     token: str
@@ -105,6 +106,7 @@ def start_lab(folder: Path) -> Lab:
     search = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {name: str(place) for name, place in places.items()}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": search}
+    environment["SFTLAB_RECORDS"] = str(folder / "records")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder / 'work'}"]
     log = folder / "jupyterlab.log"
     with log.open("w") as sink:
@@ -113,7 +115,8 @@ def start_lab(folder: Path) -> Lab:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         for server in list_running_servers(str(places["JUPYTER_RUNTIME_DIR"])):
-            lab = Lab(folder / "work", process, server["url"].rstrip("/"), server["token"])
+            place = {"folder": folder / "work", "records": folder / "records", "process": process}
+            lab = Lab(**place, address=server["url"].rstrip("/"), token=server["token"])
             try:
                 lab.ask("status")
                 return lab

@@ -58,6 +58,10 @@ window.lesson = {
     );
   },
 
+  async save() {
+    await window.jupyterapp.commands.execute("docmanager:save");
+  },
+
   finished() {
     return (this.ran !== null && this.idle()) || this.asks();
   },

@@ -61,9 +61,10 @@ def write(path: Path, cells: list[Any]) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_lesson_runs_without_an_error_or_a_warning_on_screen(
-    lesson: str, assert_nothing_wrong: Callable[[str], None]
+    lesson: str, reader: Reader, assert_nothing_wrong: Callable[[str], None]
 ) -> None:
     assert_nothing_wrong(lesson)
+    reader.close()  # what is tested next has the memory
 
 
 def test_a_sound_notebook_raises_no_complaint(

@@ -37,8 +37,8 @@ def address(rote):
 
 class TestAnswers(AnswersOfTheRun):
     @pytest.mark.slow
-    def test_eight_clients_for_a_minute(self, address):
-        end, heard = time.monotonic() + 60, set()
+    def test_eight_clients_at_once(self, address):
+        end, heard = time.monotonic() + 15, set()
 
         def keep_asking(number):
             while time.monotonic() < end:
