@@ -90,13 +90,11 @@ def replaced(messages, default):
 
 
 @default_system.wrong(
-    "You write the default into the user's message. Some families do that, Gemma 3 and Mistral "
-    "for example; in ChatML the instructions are a turn of their own."
+    "Your text ends with the header of one more answer. That belongs to a prompt, from which a model "
+    "continues; here the text of the conversation was asked for."
 )
-def into_the_user(messages, default):
-    if messages[0]["role"] == "system":
-        return rendered(messages)
-    return turn("user", f"{default}\n\n{messages[0]['content']}") + rendered(messages[1:])
+def header_added(messages, default):
+    return added_where_missing(messages, default) + "<|im_start|>assistant\n"
 
 
 @default_system.wrong(
