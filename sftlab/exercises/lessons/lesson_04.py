@@ -90,7 +90,7 @@ def replaced(messages, default):
 
 
 @default_system.wrong(
-    "Your text ends with the header of one more answer. That belongs to a prompt, from which a model "
+    "Your text ends with the header of one more answer. That belongs to a prompt, which a model "
     "continues; here the text of the conversation was asked for."
 )
 def header_added(messages, default):
