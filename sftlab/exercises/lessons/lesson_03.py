@@ -19,11 +19,12 @@ equal_steps = Exercise(
 
     - the number of optimizer steps that `epochs` epochs of the *larger* set take, which will be
       `max_steps` in both runs;
-    - the number of epochs of the *smaller* set that are as many steps (it may be a fraction).
+    - the number of epochs of the *smaller* set that take the same number of steps (it may be a
+      fraction).
 
     `smaller` and `larger` are numbers of examples. As in the `Trainer`, each epoch goes through
-    all examples in batches of `batch_size`, one step a batch, and what remains at the end of an
-    epoch is a batch of its own.
+    all examples in batches of `batch_size`, with one step per batch. The last batch of an epoch
+    may be smaller than the others.
     """,
     hints=(
         "How many batches does one epoch have when the number of examples is no multiple of "
@@ -85,9 +86,18 @@ def ratio_of_sizes(smaller, larger, batch_size, epochs):
 
 
 @equal_steps.wrong(
-    "Your epochs are those of a comparison at equal epochs: the smaller set then gets fewer steps, "
-    "and more data is mixed with more training. Which part of the gain comes from the data can't "
-    "be said."
+    "Your steps are right. To turn them into epochs of the smaller set you count `batch_size` "
+    "examples for each step, but the last batch of an epoch may hold fewer."
+)
+def each_batch_full(smaller, larger, batch_size, epochs):
+    steps = epochs * math.ceil(larger / batch_size)
+    return steps, steps * batch_size / smaller
+
+
+@equal_steps.wrong(
+    "Your epochs are those of a comparison at equal epochs: the smaller set then gets fewer steps. "
+    "More data is mixed with more training, and you can't say which part of the gain comes from "
+    "the data."
 )
 def equal_epochs(smaller, larger, batch_size, epochs):
     return epochs * math.ceil(larger / batch_size), epochs
@@ -108,19 +118,20 @@ what_is_shown = Exercise(
     minutes=10,
     difficulty=2,
     task="""
-    Each row of this made-up table is a sentence from a report, and the only comparison that was
-    made for it: two runs, A and B, and the 95% interval (`low` to `high`) of the accuracy of A
+    Each row of this made-up table holds a sentence from a report, and the only comparison that
+    was made for it: two runs, A and B, and the 95% interval (`low` to `high`) of the accuracy of A
     minus that of B. Runs differ only in what the table says.
 
-    Which sentences are shown by their comparison? Answer with the set of their row numbers.
+    Which sentences does their comparison show to be true? Answer with the set of their row
+    numbers.
     """,
     hints=(
         "Two questions for each row: does the interval leave the sign open, and do A and B differ "
         "in anything that the sentence does not name?",
         "For a sentence about the cause of a difference, ask which third run would have to be "
         "there to exclude another cause.",
-        "Three sentences are shown. In one of them the number of steps is itself what is compared; "
-        "one of them compares a filter with dropping as many rows without a choice.",
+        "Three sentences are shown to be true. One of them is about the number of steps itself; "
+        "another one compares a filter with dropping the same number of rows at random.",
     ),
     expects="a set of row numbers, such as {4, 5}",
 )
@@ -129,12 +140,13 @@ what_is_shown = Exercise(
 @what_is_shown.draw
 def report(random):
     columns = ["sentence", "A", "steps of A", "B", "steps of B", "low", "high"]
+    best = "best 350 by loss"
     rows = [
         ("clean rows are worth more than messy ones", "500 clean", 375, "500 messy", 375, 8, 19),
-        ("more clean rows help", "2,000 clean", 1500, "500 clean", 375, 6, 15),
-        ("the filter finds the bad rows", "best 350 by loss", 375, "all 500", 375, 5, 14),
-        ("the filter finds the bad rows", "best 350 by loss", 375, "350 at random", 375, 4, 13),
-        ("a prompt beats training because rows are messy", "prompt", 0, "500 messy", 375, 5, 20),
+        ("the gain comes from more clean rows", "2,000 clean", 1500, "500 clean", 375, 6, 15),
+        ("the gain comes from the choice of rows", best, 375, "all 500", 375, 5, 14),
+        ("the gain comes from the choice of rows", best, 375, "350 at random", 375, 4, 13),
+        ("a prompt wins because the rows are messy", "prompt", 0, "500 messy", 375, 5, 20),
         ("a teacher's rows help", "50 + 450 of a teacher", 375, "the 50 alone", 375, -2, 9),
         ("more epochs of the same rows help", "500 clean", 1125, "500 clean", 375, 3, 12),
     ]
@@ -152,7 +164,7 @@ def shown(table):
 @what_is_shown.wrong(
     "You take each comparison whose interval excludes 0. That says only that A and B differ, not "
     "why: where they differ in two things, or where a control is missing, the sentence names one "
-    "cause of several."
+    "of several possible causes."
 )
 def significant(table):
     return set(table.index[table["low"] > 0])
@@ -167,9 +179,8 @@ def more_steps_too(table):
 
 
 @what_is_shown.wrong(
-    "One of your comparisons with a filter has no control. It changes which rows are trained on "
-    "and how many; the gain is the filter's choice only if dropping rows without a choice does "
-    "not give it."
+    "One of your comparisons with a filter has no control. That filter changes which rows are "
+    "trained on and also how many, so you can't say which of the two helped."
 )
 def no_control(table):
     return {0, 2, 3, 6}
@@ -181,14 +192,6 @@ def no_control(table):
 )
 def no_clean_run(table):
     return {0, 3, 4, 6}
-
-
-@what_is_shown.wrong(
-    "One of your intervals holds 0, so the comparison is compatible with a small loss. The "
-    "estimate in its middle is no result."
-)
-def sign_open(table):
-    return {0, 3, 5, 6}
 
 
 @what_is_shown.wrong(
@@ -218,15 +221,15 @@ by_loss = Exercise(
     A base model has computed a loss for each token of each row. Write the filter: keep the
     `count` rows whose *answers* surprise the model least, in nats per token.
 
-    `losses` holds a list of numbers for each row, one a token. `is_answer` has the same shape and
-    is `True` where the token is one of the answer. Return the numbers of the rows that are kept,
+    `losses` holds a list of numbers for each row, one per token. `is_answer` has the same shape and
+    is `True` where the token belongs to the answer. Return the numbers of the rows that are kept,
     in the order of the data: a list of `count` integers. No two rows have the same score, and each
     has an answer.
     """,
     hints=(
         "First write down one score for each row, a single number, then choose rows by it.",
-        "Only some of the tokens count, and a long answer may not be at a disadvantage for being "
-        "long.",
+        "Only some of the tokens count, and an answer must not get a worse score only because it "
+        "is long.",
         "The score is the sum of the losses where `is_answer` is true, divided by the number of "
         "such tokens. `sorted(range(len(losses)), key=scores.__getitem__)[:count]` gives the rows "
         "by score; sort these numbers once more.",
@@ -291,6 +294,17 @@ def question_too(losses, is_answer, count):
 
 
 @by_loss.wrong(
+    "You add up the losses of the answer and divide by the number of all tokens of the row. The "
+    "longer the question, the better its answer looks then."
+)
+def divided_by_all(losses, is_answer, count):
+    rows = zip(losses, is_answer, strict=True)
+    return lowest(
+        [sum(x for x, f in zip(*row, strict=True) if f) / len(row[0]) for row in rows], count
+    )
+
+
+@by_loss.wrong(
     "You keep the rows with the highest loss. Those are the ones that the base model finds least "
     "plausible: among them are the wrong answers that you want to drop."
 )
@@ -300,8 +314,8 @@ def most_surprising(losses, is_answer, count):
 
 
 @by_loss.wrong(
-    "These are the rows to keep, but in the order of their loss. A run on data that goes from easy "
-    "to hard differs from its control in two things: in the rows and in their order."
+    "These are the rows to keep, but in the order of their loss. A filter should change which rows "
+    "are used and nothing else, so the order of the data stays."
 )
 def in_order_of_loss(losses, is_answer, count):
     scores = [of_answers(*row) for row in zip(losses, is_answer, strict=True)]
@@ -319,8 +333,9 @@ agreement = Exercise(
     its draws agree, as in this section.
 
     `draws` is a dict: question to the list of its outputs. Outputs that differ only in whitespace
-    at their ends are the same answer, and an output of nothing but whitespace is no answer. Return
-    a dict: question to answer, without whitespace at its ends, of the questions that are kept.
+    at their beginning or end are the same answer. An output of nothing but whitespace is no
+    answer: a question with such an output is dropped. Return a dict with the questions that are
+    kept: question to answer, without whitespace at the beginning and the end.
     """,
     hints=(
         "Bring the outputs of a question into one form before you compare them.",
@@ -340,7 +355,8 @@ def sampled(random):
         changed = random.choice([0, 0, 1, 2])
         outputs = [other] * changed + [first] * (count - changed)
         random.shuffle(outputs)
-        draws[question] = [random.choice(["", "", " "]) + one for one in outputs]
+        around = ["{}", "{}", "{}", " {}", "{} "]
+        draws[question] = [random.choice(around).format(one) for one in outputs]
     return (draws,)
 
 
@@ -384,8 +400,8 @@ def more_than_half(draws):
 
 
 @agreement.wrong(
-    "You compare the outputs as they were sampled. A space at the beginning, which depends on how "
-    "the prompt ends, makes equal answers look different, and you lose rows that the teacher knows."
+    "You compare the outputs as they were sampled. A space at one end makes equal answers look "
+    "different, and you lose answers that the teacher knows."
 )
 def whitespace_counts(draws):
     return {q: outputs[0] for q, outputs in draws.items() if len(set(outputs)) == 1}
@@ -398,6 +414,15 @@ def whitespace_counts(draws):
 def kept_as_sampled(draws):
     stripped = {q: {one.strip() for one in outputs} for q, outputs in draws.items()}
     return {q: draws[q][0] for q, found in stripped.items() if len(found) == 1 and found != {""}}
+
+
+@agreement.wrong(
+    "You leave empty outputs out before you compare. An empty draw is a draw too, and it is a sign "
+    "that the teacher does not know the answer: not all draws agree."
+)
+def empty_ignored(draws):
+    kept = {q: {one.strip() for one in outputs} - {""} for q, outputs in draws.items()}
+    return {q: min(answers) for q, answers in kept.items() if len(answers) == 1}
 
 
 @agreement.wrong(

@@ -90,13 +90,19 @@ def replaced(messages, default):
 
 
 @default_system.wrong(
-    "You write the default into the user's message. Some families do that, Gemma 3 and Mistral "
-    "for example; in ChatML the instructions are a turn of their own."
+    "Your text ends with the header of one more answer. That belongs to a prompt, which a model "
+    "continues; here the text of the conversation was asked for."
 )
-def into_the_user(messages, default):
-    if messages[0]["role"] == "system":
-        return rendered(messages)
-    return turn("user", f"{default}\n\n{messages[0]['content']}") + rendered(messages[1:])
+def header_added(messages, default):
+    return added_where_missing(messages, default) + "<|im_start|>assistant\n"
+
+
+@default_system.wrong(
+    "The line break after the last turn is missing. A template writes each turn in the same way, "
+    "wherever it stands; a text that differs in one character may have other tokens."
+)
+def no_last_break(messages, default):
+    return added_where_missing(messages, default).removesuffix("\n")
 
 
 @default_system.wrong(
@@ -123,12 +129,13 @@ prompt_to_continue = Exercise(
     minutes=10,
     difficulty=2,
     task="""
-    Write the prompt of a conversation in ChatML, from which a model is to continue. If the last
-    message is the user's, the model writes the whole answer. If the last message is the
-    assistant's, it is a prefill, and the model goes on where it stops.
+    Write a conversation as the ChatML prompt from which a model continues. If the last message is
+    the user's, the model writes the whole answer. If the last message is the assistant's, it is a
+    prefill: the beginning of an answer, which the model continues.
 
-    `messages` are the user's and the assistant's in turn. The text of a finished turn is
-    `<|im_start|>role\\ncontent<|im_end|>\\n`, where `\\n` is a line break. Return a string.
+    In `messages` the user and the assistant take turns; the user begins. The text of a finished
+    turn is `<|im_start|>role\\ncontent<|im_end|>\\n`, where `\\n` is a line break. Return a
+    string.
     """,
     hints=(
         "Ask in each case: what was the last token that the model had read, in training, before "
@@ -194,8 +201,9 @@ def prefill_closed(messages):
     "answer. In training it was given, and a model that meets another edge may answer badly."
 )
 def no_edge(messages):
-    text = header_or_prefill(messages)
-    return text.removesuffix("\n") if messages[-1]["role"] == "user" else text
+    header = "<|im_start|>assistant"
+    before, _, prefill = header_or_prefill(messages).rpartition(f"{header}\n")
+    return before + header + prefill
 
 
 @prompt_to_continue.wrong(
@@ -218,8 +226,8 @@ same_or_not = Exercise(
     its 90% interval. Before the runs it was agreed that a difference of less than 0.05, in either
     direction, does not matter.
 
-    For which templates is it shown that they do as well as ChatML? Answer with the set of their
-    letters.
+    For which templates does the report show that the difference from ChatML does not matter?
+    Answer with the set of their letters.
     """,
     hints=(
         "A small estimate, and a difference that is not significant, can both come from measuring "
@@ -279,7 +287,7 @@ def and_holds_zero(table):
 
 @same_or_not.wrong(
     "You look at one side of the margin: these templates are not worse than ChatML by more than "
-    "it. The question was whether they do as well, which a clearly better one does not."
+    "that. But the margin has two sides: a difference also matters when a template is better."
 )
 def not_worse(table):
     return set(table.index[table["low"] > -0.05])
@@ -352,6 +360,15 @@ def thoughts_too(text):
 
 
 @tool_calls.wrong(
+    "In some answers you find no call, although there is one. Two usual reasons: in a regular "
+    "expression `.` does not match a line break unless a flag says so, and code that cuts the text "
+    "at `</think>` may lose everything where there is no thought."
+)
+def nothing_found(text):
+    return []
+
+
+@tool_calls.wrong(
     "You find one call at most. A model may ask for several tools in one answer, and waits for "
     "the results of all of them."
 )
@@ -378,11 +395,3 @@ def end_not_required(text):
     answer = text.rpartition("</think>")[2]
     calls = [json.loads(p.split("</tool_call>")[0]) for p in answer.split("<tool_call>")[1:]]
     return [(call["name"], call["arguments"]) for call in calls]
-
-
-@tool_calls.wrong(
-    "The arguments of your calls are strings. That is the form of OpenAI's API; in the messages "
-    "of transformers they are a dict, and some templates write such a string in quotes."
-)
-def arguments_as_text(text):
-    return [(name, json.dumps(arguments)) for name, arguments in found_in_the_answer(text)]

@@ -13,22 +13,23 @@ loss_by_hand = Exercise(
     minutes=10,
     difficulty=2,
     task="""
-    Compute the loss of one row as a `transformers` model does it: in nats a token, from labels
-    that are not shifted.
+    Compute the loss of one row as a `transformers` model does it: in nats per token, from labels
+    that are not shifted yet. `labels[t]` is the label of token t: its id, or -100.
 
     `probabilities[t][v]` is the probability that the model, having read the tokens 0 to t, gives
-    to token `v` as the next one; the vocabulary has three tokens, 0, 1 and 2. `labels` are as long
-    as `probabilities`; at least one label after the first is not -100. Return a number. Plain
+    to token `v` as the next one; the vocabulary has three tokens, 0, 1 and 2. `labels` is as long
+    as `probabilities`, and at least one label after the first is not -100. Return a number. Plain
     Python is enough (`math.log`).
     """,
     hints=(
         "Which of the predictions is about the token at position 1?",
         "The prediction at the last position has no label, and the first label has no prediction. "
-        "What is masked counts neither above nor below the fraction line.",
+        "A masked token counts neither in the sum nor in the number that you divide by.",
         "Go through `zip(probabilities, labels[1:])`, which ends with the shorter one; collect "
         "`-math.log(p[label])` where `label != -100`; return the mean of what was collected.",
     ),
     imports="import math",
+    tolerance=1e-5,  # torch computes in 32 bits
 )
 
 
@@ -44,7 +45,7 @@ def one_row(random):
 
 @loss_by_hand.stub
 def loss_of(probabilities, labels):
-    """The mean loss in nats a token: a number."""
+    """The mean loss in nats per token: a number."""
     return ...
 
 
@@ -82,11 +83,12 @@ def shifted_twice(probabilities, labels):
 
 
 @loss_by_hand.wrong(
-    "You divide by all positions, the masked ones too. The loss of a row then falls with the "
-    "length of its question, and so does the weight of its answer in the gradient."
+    "You divide by the number of all positions, also of those that have no loss. The loss of a row "
+    "then falls with the length of its question, and so does the weight of its answer in the "
+    "gradient."
 )
 def over_all_tokens(probabilities, labels):
-    return sum(losses_at(probabilities, labels, 1)) / (len(labels) - 1)
+    return sum(losses_at(probabilities, labels, 1)) / len(labels)
 
 
 @loss_by_hand.wrong(
@@ -96,6 +98,15 @@ def over_all_tokens(probabilities, labels):
 def first_label_wraps(probabilities, labels):
     places = [t for t, label in enumerate(labels) if label != -100]
     return sum(-math.log(probabilities[t - 1][labels[t]]) for t in places) / len(places)
+
+
+@loss_by_hand.wrong(
+    "You treat probabilities as logits. `cross_entropy` of torch expects logits and applies a "
+    "softmax to what it gets; here that is done already."
+)
+def softmax_again(probabilities, labels):
+    again = [[math.exp(one) / sum(map(math.exp, row)) for one in row] for row in probabilities]
+    return shifted_once(again, labels)
 
 
 @loss_by_hand.wrong(
@@ -116,8 +127,8 @@ conversation_mask = Exercise(
     difficulty=1,
     task="""
     Write the labels of a conversation for a loss on answers, as this section does for ChatML.
-    `turns` is a list of dicts, one a message, that hold the ids of its parts in the order in
-    which they stand in the text:
+    `turns` is a list of dicts, one per message. Each holds the ids of the parts of its message, in
+    the order in which they stand in the text:
 
     `{"role": "user", "header": [1, 5], "content": [40, 41], "end": [2], "after": [3]}`
 
@@ -171,11 +182,11 @@ def content_and_end(turns):
 
 
 def labels_where(turns, learned):
-    """Labels of the parts for which `learned(place of the turn, role, part)`."""
+    """Labels of the parts for which `learned(role, part)`."""
     labels = []
-    for place, turn in enumerate(turns):
+    for turn in turns:
         for part in ("header", "content", "end", "after"):
-            kept = learned(place, turn["role"], part)
+            kept = learned(turn["role"], part)
             labels += turn[part] if kept else [-100] * len(turn[part])
     return labels
 
@@ -185,7 +196,7 @@ def labels_where(turns, learned):
     "on when it is used."
 )
 def end_masked(turns):
-    return labels_where(turns, lambda _, role, part: role == "assistant" and part == "content")
+    return labels_where(turns, lambda role, part: role == "assistant" and part == "content")
 
 
 @conversation_mask.wrong(
@@ -194,7 +205,7 @@ def end_masked(turns):
     "generation has stopped."
 )
 def whole_turn(turns):
-    return labels_where(turns, lambda _, role, part: role == "assistant")
+    return labels_where(turns, lambda role, part: role == "assistant")
 
 
 @conversation_mask.wrong(
@@ -203,32 +214,25 @@ def whole_turn(turns):
     "the mask of this section leaves it out."
 )
 def line_break_learned(turns):
-    return labels_where(turns, lambda _, role, part: role == "assistant" and part != "header")
+    return labels_where(turns, lambda role, part: role == "assistant" and part != "header")
 
 
 @conversation_mask.wrong(
-    "Only the last answer is supervised. That is one way to train, but not this one: each answer "
-    "of a conversation can be learned, given what precedes it, and you leave most of them unused."
+    "You supervise the end of every turn, also of those that the model does not write. Those ends "
+    "come from the program, as the rest of their turns does."
 )
-def last_answer_only(turns):
-    last = len(turns) - 1
-    return labels_where(turns, lambda place, _, part: place == last and part in ("content", "end"))
+def every_end(turns):
+    return labels_where(
+        turns, lambda role, part: part == "end" or (role == "assistant" and part == "content")
+    )
 
 
 @conversation_mask.wrong(
-    "You mask the user's turns and nothing else. What the system message and the tools say is "
-    "written by the program; a model that is trained on results learns to invent them."
+    "You supervise turns that are neither the user's nor the assistant's. System messages and tool "
+    "results are written by the program; a model that is trained on results learns to invent them."
 )
-def users_masked_only(turns):
-    return labels_where(turns, lambda _, role, part: role != "user" and part in ("content", "end"))
-
-
-@conversation_mask.wrong(
-    "Every token is supervised, as in TRL when `assistant_only_loss` is not set for rows of "
-    "`messages`. This model also learns to write questions."
-)
-def everything(turns):
-    return labels_where(turns, lambda *_: True)
+def other_roles(turns):
+    return labels_where(turns, lambda role, part: role != "user" and part in ("content", "end"))
 
 
 @conversation_mask.wrong(
@@ -239,14 +243,6 @@ def shifted_by_hand(turns):
     return [*content_and_end(turns)[1:], -100]
 
 
-@conversation_mask.wrong(
-    "You mark what is not learned with 0. That is the id of a token, which the loss does not skip: "
-    "the model would be trained to write it in all these places."
-)
-def zeros(turns):
-    return [0 if label == -100 else label for label in content_and_end(turns)]
-
-
 pieces = Exercise(
     "05.3",
     "Which pieces are learned?",
@@ -254,11 +250,11 @@ pieces = Exercise(
     minutes=6,
     difficulty=1,
     task="""
-    The table cuts a made-up conversation with a tool, in a form like Qwen 3's but with one thought
-    only, into its pieces (`↵` is a line break). Which pieces should be supervised, so that the
-    model learns all that it has to write itself, and nothing else? Answer with the set of their
-    numbers. The line breaks after the ends of turn, which may be learned or not, are not in the
-    table.
+    A made-up conversation with a tool is cut into the pieces of this table (`↵` is a line break).
+    Its form is like that of Qwen 3, but only the first answer has a thought. Which pieces should
+    be supervised, so that the model learns all that it has to write itself, and nothing else?
+    Answer with the set of their numbers. The line breaks after the ends of turn, which may be
+    learned or not, are not in the table.
     """,
     hints=(
         "Ask for each piece who writes it when the model is used: the model, or the program around "
@@ -308,11 +304,11 @@ def with_the_result(table):
 
 
 @pieces.wrong(
-    "You leave out the call. Then nothing teaches the model when to ask for a tool and how; it is "
-    "the model that writes this text, and the program only reads it."
+    "You leave out the end of a turn that holds a call. After a call the model has to stop, or it "
+    "goes on and writes the result itself."
 )
-def without_the_call(table):
-    return {4, 6, 11, 12}
+def call_not_ended(table):
+    return {4, 5, 11, 12}
 
 
 @pieces.wrong(
@@ -332,11 +328,11 @@ def without_the_ends(table):
 
 
 @pieces.wrong(
-    "You take the call and the answer, which the program and the user see. The model has to write "
-    "more than what is seen: what it thinks before, and that it is done."
+    "You leave out the thought. The user may not see it, but the model writes it like the rest of "
+    "its turn; where no thought is learned, nothing teaches the model to think before it acts."
 )
-def seen_by_others(table):
-    return {5, 11}
+def without_the_thought(table):
+    return {5, 6, 11, 12}
 
 
 @pieces.wrong(
@@ -355,12 +351,12 @@ collator = Exercise(
     difficulty=2,
     task="""
     Write a collator that pads the rows of a batch on the right. `rows` is a list of dicts with the
-    lists `input_ids` and `labels`, which are equally long within a row. `pad` is the id of the
+    lists `input_ids` and `labels`, which have the same length within a row. `pad` is the id of the
     padding token; it may be the same token as the end of turn.
 
     Return a dict with three lists of rows, all as long as the longest row: `input_ids`, `labels`
-    and `attention_mask` (1 where the model is to look, 0 at padding). Lists of integers are
-    enough, no tensors are needed. Leave the rows that you are given as they are.
+    and `attention_mask` (the integer 1 where the model is to look, 0 at padding). Lists are enough,
+    no tensors are needed. Leave the rows that you are given as they are.
     """,
     hints=(
         "How does your code know which places are padding? Think of a row that holds the padding "
