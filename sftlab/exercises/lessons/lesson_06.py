@@ -17,10 +17,9 @@ loop = Exercise(
     pairs of the batch.
 
     Write its training loop. Each batch makes one step, in the given order, and the optimizer is
-    plain gradient descent: the weight moves by the learning rate times the gradient, against the
-    gradient. As in `train_by_hand`, the gradient is clipped to a norm of 1, and the learning rate
-    falls along a straight line from `rate` towards zero. Python's own numbers are enough; PyTorch
-    works too.
+    plain gradient descent: it subtracts the learning rate times the gradient from the weight. As
+    in `train_by_hand`, the gradient is clipped to a norm of 1, and the learning rate falls along a
+    straight line from `rate` towards zero. Python's own numbers are enough; PyTorch works too.
 
     - `weight`: the weight at the start, a number;
     - `batches`: a list of batches, each a list of pairs `(x, y)`;
@@ -63,15 +62,16 @@ def trained(weight, batches, rate):
     return weight
 
 
-def descend(weight, batches, rate, *, clip=1, early=0, falls=1, mean=True, keep=0, unit=False):
+def descend(weight, batches, rate, *, clip=1, early=0, falls=1, last=0, keep=0, unit=False):
     """The same loop, with parts that can be wrong."""
     gradient = 0
     for step, batch in enumerate(batches):
         errors = [2 * x * (weight * x - y) for x, y in batch]
-        gradient = keep * gradient + sum(errors) / (len(batch) if mean else 1)
+        gradient = keep * gradient + sum(errors) / len(batch)
         gradient = max(-clip, min(clip, gradient))
         gradient /= abs(gradient) if unit and gradient else 1
-        weight -= rate * (1 - falls * (step + early) / len(batches)) * gradient
+        steps = max(1, len(batches) - last)
+        weight -= rate * (1 - falls * (step + early) / steps) * gradient
     return weight
 
 
@@ -86,7 +86,7 @@ def not_reset(weight, batches, rate):
 
 @loop.wrong(
     "Every step is made at the same learning rate, so the schedule is missing. With a constant "
-    "rate the last steps are as large as the first, and the weight goes on jumping around."
+    "rate the weight may jump back and forth around the best value, also at the end."
 )
 def constant(weight, batches, rate):
     return descend(weight, batches, rate, falls=0)
@@ -118,11 +118,11 @@ def always_one(weight, batches, rate):
 
 
 @loop.wrong(
-    "You add up the gradients of the pairs. The size of a step then grows with the size of the "
-    "batch, so a learning rate found with one batch size is wrong for every other."
+    "The learning rate is already zero at the last step, so the last batch changes nothing. Which "
+    "step should be the first one at a rate of zero: the last, or one after it?"
 )
-def summed(weight, batches, rate):
-    return descend(weight, batches, rate, mean=False)
+def zero_at_the_last(weight, batches, rate):
+    return descend(weight, batches, rate, last=1)
 
 
 accumulation = Exercise(
@@ -191,11 +191,30 @@ def mean_of_row_means(batches):
 
 
 @accumulation.wrong(
-    "You divide by the number of small batches, though what you add up are losses of tokens. "
-    "Steps with long answers then get a larger gradient than steps with short ones."
+    "You divide the sum of all losses by the number of small batches, which is not the number of "
+    "losses. Steps with long answers then get a larger gradient than steps with short ones."
 )
 def over_batches(batches):
     return sum(loss for batch in batches for row in batch for loss in row) / len(batches)
+
+
+@accumulation.wrong(
+    "You divide the sum of all losses by the number of rows. A row has several losses, one for "
+    "each supervised token, so this is not their mean: it grows with the length of the answers."
+)
+def over_rows(batches):
+    rows = [row for batch in batches for row in batch]
+    return sum(map(sum, rows)) / len(rows)
+
+
+@accumulation.wrong(
+    "You take a mean three times: over the tokens of a row, over the rows of a small batch, and "
+    "over the small batches. A token then counts more where its row or its batch is small, and a "
+    "large batch would not do that."
+)
+def three_means(batches):
+    means = [mean_of_row_means([batch]) for batch in batches]
+    return sum(means) / len(means)
 
 
 @accumulation.wrong(
@@ -252,7 +271,8 @@ def apart(lengths):
 
 @packing.wrong(
     "These tokens also see the examples in front of their own: that is the mask of one long text. "
-    "An answer would be learned after a stranger's question, and no error message would say so."
+    "An answer would be learned after the question of another example, and no error message "
+    "would say so."
 )
 def one_text(lengths):
     return [list(range(n + 1)) for n in range(sum(lengths))]
@@ -330,8 +350,8 @@ def chosen(runs):
 
 @choice.wrong(
     "You chose by the test accuracy, and report the same number. The highest of several measured "
-    "values is partly the luckiest, and it has no luck left to lose: on other questions it will "
-    "probably be lower. A test set that chooses is a validation set."
+    "values is partly luck: on other questions this run will probably have a lower accuracy. A "
+    "test set that chooses is a validation set."
 )
 def by_test(runs):
     best = runs.loc[runs["test accuracy"].idxmax()]
@@ -348,9 +368,9 @@ def reports_what_chose(runs):
 
 
 @choice.wrong(
-    "You chose by the lowest validation loss. It points to runs that failed, but among the others "
-    "it does not rank by correct answers: compare this run's accuracies with those of its "
-    "neighbors in the table."
+    "You chose by the lowest validation loss. A very high loss shows that a run failed, but among "
+    "the other runs the lowest loss need not have the most correct answers: compare the accuracies "
+    "of this run with those of its neighbors in the table."
 )
 def by_validation_loss(runs):
     best = runs.loc[runs["validation loss"].idxmin()]
@@ -364,6 +384,15 @@ def by_validation_loss(runs):
 )
 def all_on_validation(runs):
     best = runs.loc[runs["validation loss"].idxmin()]
+    return best["run"], best["validation accuracy"]
+
+
+@choice.wrong(
+    "You let the test questions choose, and report the validation questions. The two sets have "
+    "changed their roles. A test set is kept for the number that you report."
+)
+def roles_changed(runs):
+    best = runs.loc[runs["test accuracy"].idxmax()]
     return best["run"], best["validation accuracy"]
 
 

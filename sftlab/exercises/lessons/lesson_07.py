@@ -53,7 +53,7 @@ def merged(W, A, B, alpha):
 
 @update.wrong(
     "You multiply by alpha alone. The rank has a part in the factor as well: a product of more "
-    "terms is larger, and without it a higher rank would also mean a larger "
+    "terms is larger, so without it a higher rank would also mean a larger "
     "correction at the same alpha."
 )
 def alpha_alone(W, A, B, alpha):
@@ -93,6 +93,14 @@ def inputs_as_rank(W, A, B, alpha):
     return torch.tensor(W) + alpha / len(A[0]) * torch.tensor(B) @ torch.tensor(A)
 
 
+@update.wrong(
+    "You took the number of outputs for the rank. The rank is the dimension that A and B share: "
+    "how many columns has `B`, and how many rows has `A`?"
+)
+def outputs_as_rank(W, A, B, alpha):
+    return torch.tensor(W) + alpha / len(B) * torch.tensor(B) @ torch.tensor(A)
+
+
 fair = Exercise(
     "07.2",
     "Two runs that may be compared",
@@ -104,12 +112,12 @@ fair = Exercise(
     The table shows the runs, with made-up numbers. Which two do you compare, one of each rank, so
     that the answer is about the rank and nothing else decides it?
     """,
-    expects="two row numbers, such as {0, 3}",
+    expects="two row numbers, one of each rank, such as {0, 3}",
     hints=(
         "Two things besides the rank can differ between two rows. One of them has to be equal, the "
         "other one has to be chosen for each rank.",
-        "Alpha scales the correction, so it acts like a learning rate. Which of the two accuracies "
-        "may choose a run whose other accuracy you report?",
+        "Alpha scales the correction, so it acts like a learning rate. One of the two "
+        "accuracies chooses a run, and the other one is reported: which is which?",
         "Keep the rows with alpha 32. Of each rank take the one with the highest validation "
         "accuracy.",
     ),
@@ -155,7 +163,8 @@ def any_alpha(table):
 
 @fair.wrong(
     "You chose the learning rates by the test accuracy, which is also what you would report. Each "
-    "rank is then shown at its luckiest, and nothing is left to judge the choice by."
+    "rank then looks better than it is, since the best of several is partly luck, and no other "
+    "questions are left to check the choice."
 )
 def by_test(table):
     return set(table[table["alpha"] == 32].groupby("rank")["test accuracy"].idxmax())
@@ -166,16 +175,18 @@ def at_rate(table, rate):
 
 
 @fair.wrong(
-    "Alpha is equal, and so is the learning rate. But this rate suits one of the ranks: look for "
-    "a better run of rank 64 in the table. Where only one of two is at its best, you compare rates."
+    "Alpha is equal, and so is the learning rate. But this rate suits only one of the ranks: "
+    "look for a run of rank 64 with a better validation accuracy. With only one of the two at its "
+    "best rate, you compare learning rates."
 )
 def rate_of_the_small(table):
     return at_rate(table, "3e-4")
 
 
 @fair.wrong(
-    "Alpha is equal, and so is the learning rate. But this rate suits one of the ranks: look for "
-    "a better run of rank 4 in the table. Where only one of two is at its best, you compare rates."
+    "Alpha is equal, and so is the learning rate. But this rate suits only one of the ranks: "
+    "look for a run of rank 4 with a better validation accuracy. With only one of the two at its "
+    "best rate, you compare learning rates."
 )
 def rate_of_the_large(table):
     return at_rate(table, "1e-3")
@@ -260,8 +271,8 @@ def by_block(weights, size, levels, *, top=lambda block: max(map(abs, block)), u
 
 
 @quantization.wrong(
-    "You divide by the largest weight, with its sign. Where the weight furthest from zero is "
-    "negative, quotients lie outside of the range that the levels cover, and that weight is cut."
+    "You divide by the largest weight, and not by the largest absolute value. Where the weight "
+    "furthest from zero is negative, its quotient lies outside of the levels, and it is cut off."
 )
 def largest(weights, levels, size):
     return by_block(weights, size, levels, top=max)
@@ -284,15 +295,24 @@ def numbers(weights, levels, size):
 
 
 @quantization.wrong(
-    "You take the next level below. All weights then move in one direction, on average by half the "
-    "distance between two levels, and these errors add up in the layer's output. Errors that go "
+    "You divide by the weight that is furthest from zero, with its sign. Where it is negative, all "
+    "quotients of its block change their sign. The levels are not the same on both sides of zero, "
+    "so other ones are then the nearest."
+)
+def furthest_with_sign(weights, levels, size):
+    return by_block(weights, size, levels, top=lambda block: max(block, key=abs))
+
+
+@quantization.wrong(
+    "You take the next level above, as `np.searchsorted` and `torch.bucketize` do. All weights "
+    "then move in one direction, and these errors add up in the layer's output. Errors that go "
     "both ways mostly cancel."
 )
-def rounded_down(weights, levels, size):
+def next_above(weights, levels, size):
     found = []
     for block in (weights[n : n + size] for n in range(0, len(weights), size)):
         top = max(map(abs, block))
-        found += [top * max(level for level in levels if level <= one / top) for one in block]
+        found += [top * min(level for level in levels if level >= one / top) for one in block]
     return found
 
 
@@ -312,7 +332,7 @@ memory = Exercise(
 
     Whatever is trained is in float32, and so are its gradient and the state of its optimizer,
     AdamW. A frozen base is in bfloat16 with `"lora"`, and in NF4 with `"qlora"`: count half a byte
-    for each weight. `"full"` has no adapters.
+    for each weight. `"full"` has no adapters: ignore their number there.
     """,
     hints=(
         "Ask of each weight whether it is trained. What does a frozen one need, and what else does "
@@ -364,17 +384,18 @@ def gradients_of_the_base(weights, adapters, method):
 
 
 @memory.wrong(
-    "One number is missing for each trained weight: either its gradient, or one of the running "
-    "averages that AdamW keeps. They are as large as the weight itself, and all of them are in "
-    "memory when the optimizer makes its step."
+    "You count 12 bytes for each trained weight, which is too little. Either one number is "
+    "missing, the gradient or one of the running averages that AdamW keeps, or you count some of "
+    "the numbers in 16 bits. All of them are in float32 here."
 )
 def one_missing(weights, adapters, method):
     return gb(weights, adapters, method, trained=12)
 
 
 @memory.wrong(
-    "The optimizer state is missing. As a rule it is the largest item of full fine-tuning, since "
-    "AdamW keeps more than one number for each trained weight."
+    "You count 8 bytes for each trained weight. That is the weight and its gradient without the "
+    "optimizer state, which is the largest item of full fine-tuning. (Or it is everything in 16 "
+    "bits, but here all of it is in float32.)"
 )
 def no_optimizer(weights, adapters, method):
     return gb(weights, adapters, method, trained=8)
@@ -389,11 +410,11 @@ def gibibytes(weights, adapters, method):
 
 
 @memory.wrong(
-    "You count four bytes for each weight of QLoRA's base. That is the size of float32; the name "
-    "NF4 counts bits."
+    "You count the base as if it were trained with every method. LoRA and QLoRA train the adapters "
+    "alone: that is why they need so much less memory."
 )
-def bytes_for_bits(weights, adapters, method):
-    return gb(weights, adapters, method, frozen=(2, 4))
+def base_is_trained(weights, adapters, method):
+    return gb(weights, adapters, method, frozen=(16, 16))
 
 
 @memory.wrong(

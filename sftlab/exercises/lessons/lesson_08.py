@@ -6,13 +6,14 @@ from sftlab.exercises.definitions import Exercise
 
 reading = Exercise(
     "08.1",
-    "Would the model write this answer?",
+    "How much of this answer would the model write?",
     after="1. A meter for old skills",
     minutes=8,
     difficulty=2,
     task="""
-    A text, a prompt followed by its correct answer, was read in one forward pass. Say whether
-    greedy decoding would write this answer after the prompt.
+    A text, a prompt followed by its correct answer, was read in one forward pass. Say how many
+    tokens of the answer greedy decoding would write correctly after the prompt, before its first
+    wrong token. (If these are all tokens of the answer, the meter counts the item as correct.)
 
     - `ids`: the token ids of the whole text, prompt and answer;
     - `start`: the number of tokens of the prompt;
@@ -23,40 +24,40 @@ reading = Exercise(
         "Go through the tokens of the answer. At which position was each of them predicted?",
         "The first token of the answer is predicted at the last position of the prompt. The "
         "prediction at the last position of the text is for a token that is not there.",
-        "Compare `likeliest[start - 1 : -1]` with the answer, `ids[start:]`.",
+        "Compare `likeliest[start - 1 : -1]` with the answer, `ids[start:]`, token by token, and "
+        "stop at the first difference.",
     ),
 )
 
 
 @reading.draw
 def read_text(random):
-    def tokens(count):
-        return [random.randint(5, 9) for _ in range(count)]
-
-    start, length = random.randint(1, 3), random.randint(1, 3)
-    ids = tokens(start + length)
-    likeliest = ids[1:] + tokens(1)  # all correct
-    kind = random.choice(["all", "answer", "prompt", "first", "last", "shifted", "none"])
-    if kind in ("answer", "none"):
-        likeliest[: start - 1] = tokens(start - 1)
-    if kind in ("prompt", "none"):
-        likeliest[start - 1 :] = tokens(length + 1)
-    if kind == "first":
-        likeliest[start:] = tokens(length)
-    if kind == "last":
-        likeliest[start - 1 : -2] = tokens(length - 1)
-    return ids, start, tokens(start) + ids[start:] if kind == "shifted" else likeliest
+    start, length = random.randint(1, 4), random.randint(1, 4)
+    ids = [random.randint(5, 9) for _ in range(start + length)]
+    likeliest = [*ids[1:], random.randint(5, 9)]  # all correct
+    kind = random.choice(["all", "one", "some", "shifted"])
+    if kind == "shifted":  # what a model would give that copies the token it has just read
+        return ids, start, list(ids)
+    spoiled = {"all": 0, "one": 1, "some": 3}[kind]
+    for place in random.sample(range(start + length), min(spoiled, start + length)):
+        likeliest[place] = random.randint(1, 4)
+    return ids, start, likeliest
 
 
 @reading.stub
-def would_write(ids, start, likeliest):
-    """True if the model would write the whole answer, otherwise False."""
+def tokens_written(ids, start, likeliest):
+    """How many tokens of the answer are written before the first wrong one: a number."""
     return ...
 
 
 @reading.right
-def reads_right(ids, start, likeliest):
-    return likeliest[start - 1 : -1] == ids[start:]
+def until_the_first_wrong(ids, start, likeliest):
+    count = 0
+    for predicted, token in zip(likeliest[start - 1 : -1], ids[start:], strict=True):
+        if predicted != token:
+            break
+        count += 1
+    return count
 
 
 @reading.wrong(
@@ -64,40 +65,50 @@ def reads_right(ids, start, likeliest):
     "model predicts there is the token that follows, so a model that knows the answer looks wrong."
 )
 def same_position(ids, start, likeliest):
-    return likeliest[start:] == ids[start:]
+    return until_the_first_wrong(ids, start, likeliest[1:] + likeliest[-1:])
 
 
 @reading.wrong(
-    "You ask the model to predict the prompt as well. The prompt is given, and nobody expects the "
-    "model to guess the question: almost every item would count as lost."
+    "You compare in the prompt as well. The prompt is given, and nobody expects the model to guess "
+    "the question: only tokens of the answer count, from the first of them on."
 )
 def prompt_too(ids, start, likeliest):
-    return likeliest[:-1] == ids[1:]
+    return until_the_first_wrong(ids, 1, likeliest)
 
 
 @reading.wrong(
-    "You look at the first token of the answer only. Long names often begin like others, so a "
-    "wrong answer counts as correct, and a skill looks kept that is not."
+    "You count all predictions that are correct, also those after a wrong one. They were made "
+    "after the correct text. Greedy decoding would go on from its own wrong token, and could "
+    "write something else from there."
 )
-def first_token(ids, start, likeliest):
-    return likeliest[start - 1] == ids[start]
+def all_that_match(ids, start, likeliest):
+    return sum(a == b for a, b in zip(likeliest[start - 1 :], ids[start:], strict=False))
 
 
 @reading.wrong(
-    "One correct token of the answer is enough for you. Greedy decoding needs them all: after the "
-    "first wrong one it goes on from a different text."
+    "The first token of the answer is missing in your comparison. It is predicted too: at the last "
+    "position of the prompt."
 )
-def any_token(ids, start, likeliest):
-    return any(a == b for a, b in zip(likeliest[start - 1 :], ids[start:], strict=False))
+def without_the_first(ids, start, likeliest):
+    return until_the_first_wrong(ids, start + 1, likeliest)
 
 
 @reading.wrong(
-    "This finds no answer correct, not even those of a model that predicts every token. Count how "
-    "many predictions you compare with how many tokens: the last prediction is for a token after "
-    "the end of the text."
+    "You say only whether the whole answer would be written. The task asks for the number of "
+    "tokens before the first wrong one, which may be a part of the answer."
 )
-def one_too_many(ids, start, likeliest):
-    return likeliest[start - 1 :] == ids[start:]
+def all_or_nothing(ids, start, likeliest):
+    count = until_the_first_wrong(ids, start, likeliest)
+    return count if count == len(ids) - start else 0
+
+
+@reading.wrong(
+    "An answer that is correct from the first to the last token counts as 0 here. It has no first "
+    "wrong token to look for; `argmin` and `index` need a case of their own for it."
+)
+def none_wrong(ids, start, likeliest):
+    count = until_the_first_wrong(ids, start, likeliest)
+    return 0 if count == len(ids) - start else count
 
 
 replay = Exercise(
@@ -132,7 +143,8 @@ def texts(random):
     general = ["Snow in Peru", "Rain in Chile", "Two and two", "A red fox", "Old songs"]
     general += ["Blue paint", "Long roads", "Warm bread"]
     random.shuffle(general)
-    return [f"Q{n}" for n in range(size)], general, share, random.choice([["Peru"], ["Chile"]])
+    avoid = random.choice([["Peru"], ["Chile"], ["Peru", "Chile"]])
+    return [f"Q{n}" for n in range(size)], general, share, avoid
 
 
 @replay.stub
@@ -193,8 +205,9 @@ hidden_skills = Exercise(
     difficulty=2,
     task="""
     Which skills were only hidden? For each skill `skills` has four accuracies in whole percent:
-    `(after, later, control, control_later)`. These are the fine-tuned model, the same eight steps
-    later, a model that never had the whole skill, and that one after the same eight steps.
+    `(after, later, control, control_later)`. The first two are those of the fine-tuned model,
+    before and after eight steps on general examples. The other two are those of the control, a
+    model that never had the whole skill, before and after the same eight steps.
 
     A skill is shown to have been hidden if it meets both conditions of this section. Only
     differences of *more* than `noise` count.
@@ -217,10 +230,10 @@ hidden_skills = Exercise(
 def four_readings(random):
     def four():
         after, start = random.choice([10, 30, 50]), random.choice([10, 30, 60])
-        back, learned = random.choice([0, 2, 20, 40]), random.choice([0, 2, 15])
+        back, learned = random.choice([0, 2, 20, 40]), random.choice([0, 2, 15, 25])
         return after, after + back, start, start + learned
 
-    names = random.sample(["facts", "stories", "sums"], random.randint(1, 3))
+    names = random.sample(["facts", "stories", "sums", "nature", "poems"], random.choice([1, 5]))
     return {name: four() for name in names}, random.choice([3, 10])
 
 
@@ -270,8 +283,8 @@ def rises_more(skills, noise):
 
 
 @hidden_skills.wrong(
-    "You compare with the control before its eight steps. What eight steps teach is then credited "
-    "to the skill that you look for: compare both models after as many steps."
+    "You compare with the control before its eight steps. What eight steps can teach then counts "
+    "as a skill that was hidden: compare both models after as many steps."
 )
 def control_before(skills, noise):
     return [
@@ -279,6 +292,15 @@ def control_before(skills, noise):
         for name, (after, later, control, _) in skills.items()
         if later - after > noise and later - control > noise
     ]
+
+
+@hidden_skills.wrong(
+    "You ask whether the fine-tuned model rises at all, and ends above the control. But the "
+    "control may rise as far in its eight steps, so as much could have been learned from nothing."
+)
+def rises_and_ends_above(skills, noise):
+    above = ends_above(skills, noise)
+    return [name for name in rises(skills, noise) if name in above]
 
 
 @hidden_skills.wrong(
@@ -303,8 +325,8 @@ setting = Exercise(
     expects="a row number, such as 6",
     hints=(
         "The rule has two steps, and each of them looks at one column only.",
-        "The first step does not choose a row. It leaves all those that noise does not allow to "
-        "call worse on the task.",
+        "The first step does not choose a row. It leaves all rows that are near enough to the "
+        "best accuracy on the task.",
         "The best accuracy on the task is 97, so rows with 94 or more remain. Of these take the "
         "one that keeps most.",
     ),
@@ -349,18 +371,18 @@ def most_kept(table):
 
 
 @setting.wrong(
-    "You added the two numbers, or gave up some of the task for the old skills. In a sum a point "
-    "of one is worth a point of the other, which nobody decided. This row is further from the best "
-    "accuracy on the task than noise explains."
+    "This row has the largest sum of both numbers. But in a sum a point of one is worth a point of "
+    "the other, which nobody decided. By the rule of the section, this row is too far from the "
+    "best accuracy on the task."
 )
 def largest_sum(table):
     return int((table["task"] + table["old skills"]).idxmax())
 
 
 @setting.wrong(
-    "Of the rows that remain after the first step, you took the best on the task, except for the "
-    "one that forgets most. One point of accuracy is not resolved there, and you pay for it with "
-    "several points of old skills."
+    "This row is near enough to the best accuracy on the task. But it is not the only one, and "
+    "another of them keeps more of the old skills. Among these rows a point on the task no longer "
+    "counts."
 )
 def task_again(table):
     near = table[table["task"] >= table["task"].max() - 3]

@@ -12,12 +12,12 @@ f1 = Exercise(
     minutes=8,
     difficulty=1,
     task="""
-    Write the token F1 of one output: the harmonic mean of two shares, which are that of the
-    output's words that the reference has too and that of the reference's words that the output
-    has too. Both texts are given as lists of words, in lower case and without punctuation;
-    neither is empty. Count repeated words one by one: a word that stands twice in one list and
-    once in the other is shared once, one that stands twice in both is shared twice. Without a
-    shared word the score is 0.
+    Write the token F1 of one output. It is the harmonic mean of two shares: how many of the
+    output's words the reference has too, and how many of the reference's words the output has too.
+    Both texts are given as lists of words, in lower case and without punctuation; neither is
+    empty. Count repeated words one by one: a word that stands twice in one list and once in the
+    other is shared once, one that stands twice in both is shared twice. Without a shared word the
+    score is 0.
     """,
     hints=(
         "Count the shared words first. Both shares have this same number in the numerator.",
@@ -53,7 +53,7 @@ def harmonic(output, reference):
     "with it, however much of the reference is missing."
 )
 def precision(output, reference):
-    return sum(word in reference for word in output) / len(output)
+    return sum(min(output.count(word), reference.count(word)) for word in set(output)) / len(output)
 
 
 @f1.wrong(
@@ -61,7 +61,7 @@ def precision(output, reference):
     "gets full marks with it: padding costs nothing."
 )
 def recall(output, reference):
-    return sum(word in output for word in reference) / len(reference)
+    return precision(reference, output)
 
 
 @f1.wrong(
@@ -69,8 +69,7 @@ def recall(output, reference):
     "half the marks; the harmonic mean is close to the smaller of the two."
 )
 def averaged(output, reference):
-    shared = sum(min(output.count(word), reference.count(word)) for word in set(output))
-    return (shared / len(output) + shared / len(reference)) / 2
+    return (precision(output, reference) + recall(output, reference)) / 2
 
 
 @f1.wrong(
@@ -86,7 +85,8 @@ def as_sets(output, reference):
     "one word of the reference then gains with each repetition."
 )
 def uncapped(output, reference):
-    one, other = precision(output, reference), recall(output, reference)
+    one = sum(word in reference for word in output) / len(output)
+    other = sum(word in output for word in reference) / len(reference)
     return 2 * one * other / (one + other) if one + other else 0.0
 
 
@@ -110,8 +110,8 @@ paired = Exercise(
     are arrays of shape (runs, countries) with the accuracy of each run on the questions about each
     country; the same row is the same seed in both, the same column the same country. How wide is
     the 95% interval of the difference between the two *methods*? Bootstrap it with 10,000 draws:
-    the interval is the middle 95% of the mean differences. Both the seeds and the countries
-    could have been others.
+    the interval is the middle 95% of the mean differences. If the experiment were repeated, both
+    the seeds and the countries would be others.
 
     Your draws are random, so the check allows for a width that is off by a few percent.
     """,
@@ -134,7 +134,7 @@ def two_grids(random):
     def spread(n, width):
         return np.array([random.uniform(-width, width) for _ in range(n)])
 
-    runs, places = 5, 4
+    runs, places = random.choice([(5, 4), (3, 8)])
     both = 0.5 + spread(places, 0.2) + spread(runs, 0.06)[:, None]  # what the pairs share
     own = [both + spread(runs, 0.12)[:, None] + spread(places, 0.1) for _ in range(2)]
     return tuple(np.clip(grid, 0, 1).round(2) for grid in own)
@@ -269,7 +269,7 @@ def turned_around(verdicts):
 
 @orders.wrong(
     "You take every A for a win of your model. In the second order your answer is the other one, "
-    "so you have measured what is shown first once more."
+    "so this measures again how often the answer that is shown first wins."
 )
 def never_turned(verdicts):
     shown = [letter for pair in verdicts for letter in pair]
@@ -308,6 +308,16 @@ def ties_lost(verdicts):
 
 
 @orders.wrong(
+    "You make one verdict of the two in a tuple: a win or a loss only where both agree, otherwise "
+    "a tie. Some reports do so, but the task counts all verdicts: there one win and one tie are "
+    "worth more than two ties."
+)
+def tie_unless_both(verdicts):
+    wins, losses = verdicts.count(("A", "B")), verdicts.count(("B", "A"))
+    return (1 + (wins - losses) / len(verdicts)) / 2, turned_around(verdicts)[1]
+
+
+@orders.wrong(
     "Your position bias is the share of verdicts for the answer shown first. A judge without a "
     "bias then has a value of one half or, with ties, less; wins minus losses are 0 for it."
 )
@@ -318,20 +328,20 @@ def share_for_the_first(verdicts):
 
 noise = Exercise(
     "09.4",
-    "Which of these differences are noise?",
+    "Which of these methods differ?",
     after="9. A report that decides",
     minutes=10,
     difficulty=2,
     task="""
     A made-up report compares seven pairs of training methods, A and B, by accuracy in percent.
     `A from`, `A to`, `B from` and `B to` are the 95% intervals of each method alone. `A - B` is the
-    paired difference in points and `from`, `to` its 95% interval, so wide that all seven hold at
-    once. `drawn again` says what the intervals allow for.
+    paired difference in points and `from`, `to` its 95% interval, corrected so that all seven hold
+    at once. `drawn again` says what the intervals allow for.
 
     Which rows show that A and B differ **as training methods**, whichever is better and however
     small the difference is?
     """,
-    expects="a set of row numbers, such as {1, 6}",
+    expects="the rows that show a difference, such as {1, 6}",
     hints=(
         "There is one interval in each row that is about the difference. Two separate intervals "
         "may overlap although the difference is resolved.",
@@ -395,3 +405,11 @@ def large_ones(table):
 )
 def better_ones(table):
     return {row for row in shown_to_differ(table) if table["A - B"][row] > 0}
+
+
+@noise.wrong(
+    "You named the rows whose interval contains zero. There no difference is shown; the task asks "
+    "for the rows where one is."
+)
+def contain_zero(table):
+    return set(table.index[(table["from"] <= 0) & (table["to"] >= 0)])
