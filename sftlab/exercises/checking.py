@@ -9,7 +9,7 @@ No code is read: whatever a learner wrote, it is the mistake whose outputs it ha
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ class Verdict:
 
     kind: str  # one of the constants above
     misconception: str = ""  # name of the wrong answer that it agrees with
+    partly: bool = False  # it agrees only where the answer is wrong
     inputs: tuple = ()  # the smallest drawn arguments for which it is not right
     outcome: Outcome | None = None  # what the answer made of them
 
@@ -40,6 +41,8 @@ def run(function: Callable, inputs: tuple) -> Outcome:
     given = copy.deepcopy(inputs)
     try:
         value = function(*given)
+        if isinstance(value, Iterator):  # a generator is as good as its list
+            value = list(value)
     except Exception as error:
         return Outcome(None, error, not same(given, inputs))
     return Outcome(value, None, not same(given, inputs))
@@ -117,14 +120,14 @@ def judge(
         if not changed:
             return Verdict(RIGHT)
         smallest = min(changed, key=lambda n: len(repr(inputs[n])))
-        return Verdict(MUTATES, "", inputs[smallest], found[smallest])
+        return Verdict(MUTATES, inputs=inputs[smallest], outcome=found[smallest])
     where = {"inputs": inputs[smallest], "outcome": found[smallest]}
-    for places in (range(len(inputs)), failing):
+    for partly, places in ((False, range(len(inputs))), (True, failing)):
         for name, function in wrong.items():
             if all(agree(found[n], run(function, inputs[n]), tolerance) for n in places):
-                return Verdict(MISCONCEPTION, name, **where)
+                return Verdict(MISCONCEPTION, name, partly, **where)
     raising = [n for n in failing if found[n].error]
     if raising:
         first = min(raising, key=lambda n: len(repr(inputs[n])))
-        return Verdict(RAISES, "", inputs[first], found[first])
+        return Verdict(RAISES, inputs=inputs[first], outcome=found[first])
     return Verdict(WRONG, **where)

@@ -145,7 +145,8 @@ class Exercise:
     def solution(self) -> Card:
         """One right answer, as code."""
         record_attempt(self.id, "solution shown")
-        return self._card("solution", "Others may be as good.", code=self._solved())
+        said = [] if self.is_decision else ["Others may be as good."]
+        return self._card("solution", *said, code=self._solved())
 
     def _solved(self) -> str:
         """The code of the solution; of a decision with the answer."""
@@ -182,9 +183,11 @@ class Exercise:
         if found.kind == checking.RIGHT:
             return ["Right."]
         if found.kind == checking.MISCONCEPTION:
-            return [self.diagnoses[found.misconception], more]
+            # Several mistakes may be wrong alike on a few inputs, so no more is said than is known.
+            where = ["Where your answer is wrong, it does the same as this mistake:"] * found.partly
+            return [*where, self.diagnoses[found.misconception], more]
         if self.is_decision:
-            return [f"Not right, and none of the usual mistakes. Asked for: {self.expects}.", more]
+            return [self._about_value(found.outcome.value), more]
         call = self._call(found.inputs)
         if found.kind == checking.MUTATES:
             said = "What it returns is right, but it changes its input: work on a copy."
@@ -200,6 +203,17 @@ class Exercise:
         if found.outcome.changed:
             lines.append("It also changes its input: work on a copy.")
         return [*lines, more]
+
+    def _about_value(self, value: Any) -> str:
+        """What is wrong with a decision that is none of the known mistakes."""
+        right = self.functions["right"](*self.inputs()[0])
+        if isinstance(right, set) and isinstance(value, set | list | tuple):
+            if set(value) > right:
+                return "Not right: something that you name does not belong."
+            return "Not right: something is missing" + (
+                "." if set(value) < right else ", and something that you name does not belong."
+            )
+        return f"Not right, and none of the usual mistakes. Asked for: {self.expects}."
 
     def _card(self, kind: str, *lines: str, code: str = "", folded: Sequence = ()) -> Card:
         """A message; `folded` are (title, markup) that only HTML shows."""

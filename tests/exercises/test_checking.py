@@ -71,7 +71,10 @@ def test_a_mistake_is_named_where_only_part_of_the_answer_has_it():
     def sometimes_total(numbers):
         return sum(numbers) if len(numbers) == 3 else sum(numbers) / len(numbers)
 
-    assert mean_exercise().judge(sometimes_total).misconception == "total"
+    one = mean_exercise()
+    assert one.judge(sometimes_total).misconception == "total"
+    assert "Where your answer is wrong, it does the same" in one.check(sometimes_total).text
+    assert "Where your answer is wrong" not in one.check(sum).text
 
 
 def test_the_smallest_failing_input_is_shown_and_the_answer_is_not_before_the_third_hint():
@@ -131,6 +134,11 @@ def test_a_decision_is_a_value():
     ]  # fmt: skip
     assert one.given().columns.tolist() == ["name", "share"]
     assert [kind for kind, _ in one.cells()] == ["markdown", "code", "code"]
+    assert "is missing." in one.check({"b"}).text
+    assert "named" not in one.check({"b"}).text
+    assert one.check(["a", "b", "c"]).text.splitlines()[1].endswith("name does not belong.")
+    assert "is missing, and something that you name" in one.check({"a", "b"}).text
+    assert "Asked for: 5." in one.check("b").text
     assert "b" not in one.check({"z"}).text.partition("\n")[2].replace("about", "")
 
 
@@ -156,3 +164,10 @@ def test_equal_values_are_equal_in_whatever_they_are_kept(left, right, equal):
     from sftlab.exercises.checking import same
 
     assert same(left, right) is same(right, left) is equal
+
+
+def test_a_generator_is_as_good_as_its_list():
+    from sftlab.exercises.checking import judge
+
+    found = judge(lambda xs: (x + 1 for x in xs), lambda xs: [x + 1 for x in xs], {}, [([1, 2],)])
+    assert found.kind == "right"
