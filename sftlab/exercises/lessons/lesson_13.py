@@ -162,8 +162,8 @@ def with_replacement(n, c, k):
 
 
 @pass_at.wrong(
-    "You ask whether any of all n answers is right. With fewer picks than answers it can be among "
-    "those that were not picked."
+    "Your result is 1 as soon as one of all n answers is right. With fewer picks than answers it "
+    "can be among those that were not picked."
 )
 def any_of_all(n, c, k):
     return float(c > 0)
