@@ -23,8 +23,8 @@ honest = Exercise(
     hints=(
         "For each row ask one question: if the texts on which the accuracy was measured had other "
         "labels, could another checkpoint, seed or setting have been chosen?",
-        "It does not matter what the set of texts is called, or whether the choice changes a weight. "
-        "It matters whether the texts of the score were used to choose.",
+        "It does not matter what the set of texts is called, or whether the choice changes a "
+        "weight. It matters whether the texts of the score were used to choose.",
         "Four rows are fine: the one without a choice, the two that chose on validation texts or "
         "on folds of the training texts, and the one that chose on other texts of the test file.",
     ),
