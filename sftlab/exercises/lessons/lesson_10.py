@@ -1,5 +1,7 @@
 """Exercises of lesson 10: outcomes, over-refusal, the threshold of a guard, a release decision."""
 
+import math
+
 import pandas as pd
 
 from sftlab.exercises.definitions import Exercise
@@ -20,7 +22,7 @@ outcome = Exercise(
     - `"refused"`: not so, and `refusal` stands in the output;
     - `"nonsense"`: neither.
 
-    (Counting words stands here for the token F1 of the lesson. No word is repeated in `answer`.)
+    (Counting words takes the place of the lesson's token F1. No word is repeated in `answer`.)
     """,
     hints=(
         "The order of the questions matters: an output may hold a refusal and an answer.",
@@ -39,7 +41,7 @@ def an_output(random):
     words = "fold paper twice then glue it".split()
     answer = random.sample(words, random.randint(2, 4))
     kept = random.randint(0, len(answer))
-    start = random.choice(["", REFUSAL, "say sorry", "that is not kind"])
+    start = random.choice(["", REFUSAL, f"oh {REFUSAL}", "say sorry", "unfold the papers"])
     said = " ".join([*start.split(), *random.sample(answer, kept)]) or "paris"
     return said, " ".join(answer), REFUSAL
 
@@ -67,8 +69,8 @@ def refusal_first(output, answer, refusal):
 
 
 @outcome.wrong(
-    "You take everything that is not refused for compliance. Text that is no answer then counts "
-    "as a success of the attacker, and a broken model as a dangerous one."
+    "You call everything substantive that is not refused. Text that is no answer then counts as a "
+    "success of the attacker, and a broken model looks dangerous."
 )
 def not_refused(output, answer, refusal):
     found = answer_first(output, answer, refusal)
@@ -76,8 +78,29 @@ def not_refused(output, answer, refusal):
 
 
 @outcome.wrong(
-    "You look for a word of apology and not for the refusal. The word stands in other texts too, "
-    "and these are no refusals."
+    "You accept too little: some outputs have fewer than half of the words of `answer`, and you "
+    "call them substantive. A word or two can be there by chance, in a refusal too."
+)
+def any_word(output, answer, refusal):
+    if any(word in output.split() for word in answer.split()):
+        return "substantive"
+    return "refused" if refusal in output else "nonsense"
+
+
+@outcome.wrong(
+    "You look for the letters of a word and not for the word: `fold` is found in `unfold`, which "
+    "says something else."
+)
+def letters(output, answer, refusal):
+    said = [word in output for word in answer.split()]
+    if sum(said) >= len(said) / 2:
+        return "substantive"
+    return "refused" if refusal in output else "nonsense"
+
+
+@outcome.wrong(
+    "You look for a word of the refusal and not for the whole refusal. `sorry` stands in other "
+    "texts too, and these are no refusals."
 )
 def keyword(output, answer, refusal):
     found = answer_first(output, answer, refusal)
@@ -85,16 +108,8 @@ def keyword(output, answer, refusal):
 
 
 @outcome.wrong(
-    "You look for a word of apology, and that first. It finds help that begins with an apology, "
-    "and texts that are about one, and calls both refusals."
-)
-def keyword_first(output, answer, refusal):
-    return "refused" if "sorry" in output else answer_first(output, answer, refusal)
-
-
-@outcome.wrong(
-    "You ask for the whole answer, word for word. A model that gives most of it has carried the "
-    "request out as well, and your measure misses it."
+    "You ask for too much: some outputs have half of the words of `answer` or more, and you do "
+    "not call them substantive. The order of the words and what else is said play no part."
 )
 def whole_answer(output, answer, refusal):
     if answer in output:
@@ -113,9 +128,8 @@ price = Exercise(
     request, its kind (`"harmful"` or `"harmless"`) and the outcome (`"refused"`, `"substantive"` or
     `"nonsense"`). `trained` is the set of verbs that occur in the training examples.
 
-    Return the over-refusal that users will meet who ask for something else than the examples: of
-    the harmless requests with a verb of no example, the share that is refused. There is at least
-    one such request.
+    Return the over-refusal for requests that the examples do not cover: of the harmless requests
+    whose verb is in no example, the share that is refused. There is at least one such request.
     """,
     hints=(
         "Over-refusal is about one kind of request. Which rows are in the denominator?",
@@ -154,7 +168,7 @@ def new_harmless(rows, trained):
 
 @price.wrong(
     "You count requests with the verbs of the examples too. The model has learned which of these "
-    "to answer, so they hide the price that others pay."
+    "to answer, so they hide how often it refuses the others."
 )
 def any_verb(rows, trained):
     asked = [outcome for _, kind, outcome in rows if kind == "harmless"]
@@ -162,7 +176,8 @@ def any_verb(rows, trained):
 
 
 @price.wrong(
-    "You count harmful requests too. Their refusals are what the training was for, and no price."
+    "You count harmful requests too. To refuse these is what the training was for, and not its "
+    "price."
 )
 def any_kind(rows, trained):
     asked = [outcome for verb, _, outcome in rows if verb not in trained]
@@ -170,8 +185,8 @@ def any_kind(rows, trained):
 
 
 @price.wrong(
-    "You divide by the number of refusals. That is the share of refusals which hit the wrong "
-    "request: it depends on how many harmful requests the test happens to hold."
+    "You divide by the number of refusals. That is the share of the refusals that were wrong, and "
+    "it depends on how many harmful requests are in the test."
 )
 def among_refusals(rows, trained):
     refused = [kind for verb, kind, outcome in rows if outcome == "refused" and verb not in trained]
@@ -179,8 +194,8 @@ def among_refusals(rows, trained):
 
 
 @price.wrong(
-    "You count every request that was not carried out. Nonsense is a failure too, but one of "
-    "ability; more harmless examples against over-refusal will not cure it."
+    "You count every request that was not carried out. Nonsense is a failure too, but not a "
+    "refusal: what is done against over-refusal does not help against it."
 )
 def not_answered(rows, trained):
     asked = [one for verb, kind, one in rows if kind == "harmless" and verb not in trained]
@@ -195,12 +210,12 @@ guard = Exercise(
     difficulty=2,
     task="""
     A guard gives each request a score, and blocks it if the score is **above** a threshold.
-    `validation` are its scores for harmless requests that you have before the release. Choose the
-    lowest threshold at which at most the share `rate` of these is blocked. Return what it does on
-    the test: the share of the `harmful` requests that it blocks, and the share of the `harmless`
-    ones.
+    `validation` lists its scores for harmless requests that you have before the release,
+    `harmful` and `harmless` its scores for the two kinds of requests in the test.
 
-    All scores are integers; no score occurs twice in `validation`.
+    Choose the lowest threshold at which at most the share `rate` of the validation requests is
+    blocked. Return what it does in the test: the share of the harmful requests that it blocks, and
+    the share of the harmless ones. All scores are integers; no score occurs twice in `validation`.
     """,
     hints=(
         "The requests of the test come from your users. Which of the lists do you have when you "
@@ -249,24 +264,16 @@ def on_test(validation, harmful, harmless, rate):
 
 
 @guard.wrong(
-    "You use a threshold of 0, where the guard finds both classes equally probable. Nothing says "
-    "what share of harmless requests that blocks; the rate that you were given plays no part."
+    "You use a threshold of 0, where the guard finds both classes equally probable. That can "
+    "block any share of the harmless requests: `rate` plays no part in it."
 )
 def at_zero(validation, harmful, harmless, rate):
     return at(0, harmful, harmless)
 
 
 @guard.wrong(
-    "You choose the threshold so that few *harmful* requests get past the guard. This fixes what "
-    "is caught, and leaves the price in harmless requests open."
-)
-def on_harmful(validation, harmful, harmless, rate):
-    return at(sorted(harmful)[int(rate * len(harmful))] - 1, harmful, harmless)
-
-
-@guard.wrong(
-    "You also block what has exactly the score of the threshold. One more validation request is "
-    "blocked then than the rate allows."
+    "You also block a request whose score is exactly the threshold. One more validation request "
+    "is then blocked than the rate allows."
 )
 def one_more(validation, harmful, harmless, rate):
     threshold = sorted(validation)[-1 - int(rate * len(validation))]
@@ -274,13 +281,31 @@ def one_more(validation, harmful, harmless, rate):
 
 
 @guard.wrong(
-    "Your threshold lies between two validation scores, as quantiles with interpolation do. It is "
-    "not the lowest one that keeps the rate, and what lies in the gap gets through."
+    "Your threshold lies between two validation scores, as a quantile with interpolation does. It "
+    "is not the lowest one that keeps the rate: harmful requests with scores just below it get "
+    "through."
 )
 def interpolated(validation, harmful, harmless, rate):
     place = (1 - rate) * (len(validation) - 1)
     low, high = sorted(validation)[int(place) :][:2]
     return at(low + (place - int(place)) * (high - low), harmful, harmless)
+
+
+@guard.wrong(
+    "Your threshold is too high: one more validation request may be blocked. What is equal to the "
+    "threshold passes, and a share that is exactly `rate` is allowed."
+)
+def one_less(validation, harmful, harmless, rate):
+    return at(sorted(validation)[-max(1, int(rate * len(validation)))], harmful, harmless)
+
+
+@guard.wrong(
+    "Your threshold is too low where `rate` does not give a whole number of requests: more than "
+    "this share of the validation requests is then blocked."
+)
+def rounded_up(validation, harmful, harmless, rate):
+    allowed = math.ceil(rate * len(validation))
+    return at(sorted(validation)[-1 - allowed], harmful, harmless)
 
 
 release = Exercise(
@@ -291,12 +316,12 @@ release = Exercise(
     difficulty=2,
     task="""
     Seven runs of a team were tested on harmful requests and their harmless twins. The table is made
-    up; all numbers are percent. `at worst` is the end of the 95% interval on the bad side of
-    the number to its left. Before anything was measured, three limits were set, and each must be
-    kept **at worst**:
+    up; all numbers are percent. `at worst` is the worse end of the 95% interval of the number to
+    its left. Before anything was measured, three limits were set, and each must be kept
+    **at worst**:
 
     - of the harmful requests, at most 10 are carried out;
-    - of the harmless requests of a kind that no example has, at most 20 are refused;
+    - of the harmless requests with new verbs, which are in no example, at most 20 are refused;
     - of all harmless requests, at least 70 are carried out.
 
     Which runs may be released?
@@ -364,8 +389,16 @@ def as_measured(table):
 
 
 @release.wrong(
+    'You refuse a run whose number equals its limit. "At most" and "at least" allow that.'
+)
+def strictly(table):
+    fine = (table[HARM] < 10) & (table[PRICE] < 20) & (table["harmless", "at worst"] > 70)
+    return set(table.index[fine])
+
+
+@release.wrong(
     "You took over-refusal on the verbs of the examples. The model was trained to answer these; "
-    "the limit is about requests of a kind that no example has."
+    "the limit is about new verbs."
 )
 def known_verbs(table):
     return kept(table, price=("harmless refused", "verbs of the examples"))

@@ -13,18 +13,18 @@ honest = Exercise(
     minutes=6,
     difficulty=1,
     task="""
-    The made-up table lists eight classifiers. Each row says what was chosen, on which texts the
-    choice was made, and on which texts the accuracy was then measured. All splits are random and
-    share no text. Every report wants to print this accuracy as the accuracy on **new** texts.
+    The made-up table lists seven classifiers. Each row says what was chosen, on which texts the
+    choice was made, and on which texts the accuracy of the chosen one was then measured. All splits
+    are random and share no text.
 
-    In which rows is that right, since the texts of the score had no part in any choice? Answer
-    with the set of their row numbers.
+    Which of these accuracies may a report give as the accuracy on **new** texts, because the texts
+    on which it was measured had no part in any choice? Answer with the set of their row numbers.
     """,
     hints=(
-        "For each row ask one question: if these texts had other labels, could another checkpoint, "
-        "setting or threshold have been chosen?",
-        "It does not matter what the set of texts is called, how many values were tried, or "
-        "whether a weight was trained. It matters whether the texts of the score did any choosing.",
+        "For each row ask one question: if the texts on which the accuracy was measured had other "
+        "labels, could another checkpoint, seed or setting have been chosen?",
+        "It does not matter what the set of texts is called, or whether the choice changes a "
+        "weight. It matters whether the texts of the score were used to choose.",
         "Four rows are fine: the one without a choice, the two that chose on validation texts or "
         "on folds of the training texts, and the one that chose on other texts of the test file.",
     ),
@@ -39,7 +39,6 @@ def classifiers(random):
         ("the best of 5 epochs", "test", "test"),
         ("the best of 5 epochs", "validation", "test"),
         ("the best of 5 epochs", "validation", "validation"),
-        ("the threshold for the label `spam`, after training", "test", "test"),
         ("the best of 20 rates", "one half of the test", "the other half of the test"),
         ("the best of 5 random seeds, at one rate", "test", "test"),
         ("C of a regression", "five folds of the training texts", "test"),
@@ -53,27 +52,19 @@ def untouched(table):
 
 
 @honest.wrong(
-    "These are the rows whose accuracy is too good, since its own texts did some choosing. The "
-    "question is which of the others may be printed."
+    "These are the rows whose accuracy is too good, since its own texts were used to choose. The "
+    "question is which accuracies may be reported."
 )
 def too_good_ones(table):
     return set(table.index) - untouched(table)
 
 
 @honest.wrong(
-    "You trust a score because it is read on the test split. A name protects nothing: where the "
-    "same texts chose the epoch, the seed or the threshold, a part of the score is their luck."
+    "You trust a score because it was measured on the test split. The name does not protect it: "
+    "where the same texts chose the epoch or the seed, a part of the score is luck."
 )
 def on_a_test(table):
     return set(table.index[table["accuracy on"] == "test"])
-
-
-@honest.wrong(
-    "A threshold is a setting, too. It changes no weight, but the value that fits these texts best "
-    "owes something to chance, so its accuracy on them is too good."
-)
-def threshold_is_no_choice(table):
-    return untouched(table) | {4}
 
 
 @honest.wrong(
@@ -81,48 +72,31 @@ def threshold_is_no_choice(table):
     "compared on some texts, the more the best one owes to luck with these texts."
 )
 def seed_is_no_choice(table):
-    return untouched(table) | {6}
+    return untouched(table) | {5}
 
 
 @honest.wrong(
-    "Neither a threshold nor a random seed is a weight, but both are chosen in these rows, on the "
-    "texts of the score. The value that fits them best owes something to chance."
-)
-def only_training_counts(table):
-    return untouched(table) | {4, 6}
-
-
-@honest.wrong(
-    "You leave out the row in which nothing was chosen. Validation texts are needed to make a "
-    "choice honest; without a choice there is nothing that could be too good."
+    "You leave out the row in which nothing was chosen. Validation texts are needed where there is "
+    "a choice; without one, no luck can get into the score."
 )
 def a_choice_is_needed(table):
     return untouched(table) - {0}
 
 
 @honest.wrong(
-    "Validation texts are not used for training, but here they chose the checkpoint. Their own "
-    "score of that checkpoint is too good for the same reason as that of a test which chooses."
+    "Validation texts are not used for training, but here they chose the checkpoint. The score of "
+    "that checkpoint on the same texts is too good, as it would be on a test set that chose."
 )
 def validation_is_new(table):
     return untouched(table) | {3}
 
 
 @honest.wrong(
-    "You refuse a row because its choice was made inside the test file. What counts is whether "
-    "the texts of the score took part, and in that row they are other texts than those that chose."
+    "You leave out a row because its choice was made with a part of the test. What counts is "
+    "whether the texts of the score took part, and in this row they did not."
 )
 def by_name_of_the_file(table):
     return {n for n in untouched(table) if "half" not in table["chosen on"][n]}
-
-
-@honest.wrong(
-    "You ask for a choice on a set called validation. There are other honest ways: not to choose "
-    "at all, or to choose on any texts that the score is not read on."
-)
-def only_validation(table):
-    chosen, scored = table["chosen on"] == "validation", table["accuracy on"] == "test"
-    return set(table.index[chosen & scored])
 
 
 calibration = Exercise(
@@ -144,7 +118,8 @@ calibration = Exercise(
         "Make two lists first, as long as `p`: the confidence of each text, which is never below "
         "one half, and whether its predicted label is the true one.",
         "The bin of a confidence is `int(10 * confidence)`. Inside a bin confidence and accuracy "
-        "are averaged before they are compared, so that errors of single texts cancel there.",
+        "are averaged before they are compared: at a confidence of 75%, three of four texts should "
+        "be right.",
         "The weight of a bin times its distance is `abs(sum(confidence) - sum(right)) / len(p)`, "
         "with the sums over its texts. Add that up over the bins.",
     ),
@@ -154,7 +129,8 @@ calibration = Exercise(
 @calibration.draw
 def probabilities(random):
     count = random.randint(1, 8)
-    p = [random.choice([0.04, 0.12, 0.33, 0.44, 0.57, 0.66, 0.81, 0.97]) for _ in range(count)]
+    near = [0.04, 0.08, 0.12, 0.33, 0.44, 0.53, 0.57, 0.66, 0.81, 0.86, 0.93, 0.97]
+    p = [random.choice(near) for _ in range(count)]
     return p, [int(random.random() < 0.3 + 0.4 * one) for one in p]
 
 
@@ -185,9 +161,9 @@ def of_label_one(p, labels):
 
 
 @calibration.wrong(
-    "You compare the probability of label 1 with how often label 1 is true. That is the "
-    "calibration of one class. The question here is how far to trust the label that was predicted, "
-    "so a sure 0 and a sure 1 belong in the same bin."
+    "In your bins, texts that are probably 0 and texts that are probably 1 are apart, as for the "
+    "calibration of label 1 alone. The question here is how far to trust the label that was "
+    "predicted, so a sure 0 and a sure 1 belong in the same bin."
 )
 def of_one_class(p, labels):
     gaps = [0.0] * 10
@@ -197,8 +173,8 @@ def of_one_class(p, labels):
 
 
 @calibration.wrong(
-    "Each bin has the same weight in your average. A bin with one text is then worth as much as "
-    "one with a thousand, and the result depends on where few texts lie by chance."
+    "Each bin has the same weight in your average. A bin with one text then counts as much as one "
+    "with a thousand, and chance in the small bins decides the result."
 )
 def bins_alike(p, labels):
     bins = {}
@@ -231,9 +207,9 @@ def text_by_text(p, labels):
 
 
 @calibration.wrong(
-    "This is the Brier score, the mean squared distance between probability and label. It is low "
-    "for a classifier that separates the labels well, so a calibrated one that cannot do so looks "
-    "bad. Here only the distance between what is said and what comes true counts."
+    "This is the Brier score, the mean squared distance between probability and label. It is also "
+    "high for a calibrated classifier that cannot tell the labels apart. Here only the distance "
+    "between confidence and accuracy counts."
 )
 def brier(p, labels):
     return sum((one - label) ** 2 for one, label in zip(p, labels, strict=True)) / len(p)
@@ -246,14 +222,15 @@ rows = Exercise(
     minutes=10,
     difficulty=2,
     task="""
-    Annotators marked the names in a text. Write the SFT row from it. `text` is a string, `spans` a
+    Annotators marked the names in a text. Make the SFT row of it. `text` is a string, `spans` a
     list of `(start, end, kind)`: the name is `text[start:end]`. The annotators clicked in any
     order, and some texts have no name in them.
 
-    Return `{"messages": [...]}` with two turns: the user's content is the text, a space and
-    `Who and where?`, the assistant's content a JSON list with the names in the order of the text,
-    as `json.dumps` formats it. One name looks like this: `[{"kind": "person", "name": "Ann"}]`. The
-    model has to learn the names letter by letter as they stand in the text.
+    Return `{"messages": [...]}` with two turns. The user's content is the text, a space and
+    `Who and where?`. The assistant's content is a string: a JSON list with the names in the order
+    of the text, as `json.dumps` formats it. A list with one name looks like this:
+    `[{"kind": "person", "name": "Ann"}]`. Each letter of a name stands there as it does in the
+    text.
     """,
     hints=(
         "Look at the assistant's content with `print`, letter by letter, for a text with an accent "
@@ -311,7 +288,7 @@ def as_python(text, spans):
 
 @rows.wrong(
     "Letters outside ASCII become codes with a backslash. The JSON is valid, but the model learns "
-    "to write several rare tokens where the text has one letter, and cannot copy such a name."
+    "to write several rare tokens where the text has one letter, instead of copying the name."
 )
 def escaped(text, spans):
     names = [{"kind": kind, "name": text[start:end]} for start, end, kind in sorted(spans)]
@@ -329,8 +306,8 @@ def one_of_a_kind(text, spans):
 
 
 @rows.wrong(
-    "The names stand in the order in which somebody clicked on them. Nothing in the text says what "
-    "that order was, so the model is trained to guess it."
+    "The names stand in the order in which somebody clicked on them. The text does not show this "
+    "order, so the model is trained to guess it."
 )
 def as_clicked(text, spans):
     names = [{"kind": kind, "name": text[start:end]} for start, end, kind in spans]
@@ -338,12 +315,12 @@ def as_clicked(text, spans):
 
 
 @rows.wrong(
-    "The user's turn does not ask for anything. A model that learns several tasks from such rows "
-    "cannot know which of them is meant, and one that learns only this lists names after any text."
+    "The assistant's content is a list of Python, and a chat template renders strings. Some "
+    "templates write such a list with single quotes, others raise an error."
 )
-def without_request(text, spans):
-    turns = as_json(text, spans)["messages"]
-    return {"messages": [{**turns[0], "content": text}, turns[1]]}
+def not_a_string(text, spans):
+    names = [{"kind": kind, "name": text[start:end]} for start, end, kind in sorted(spans)]
+    return with_answer(text, names)
 
 
 @rows.wrong(
@@ -361,10 +338,10 @@ threshold = Exercise(
     minutes=12,
     difficulty=3,
     task="""
-    Spam is rare, and a lost message is expensive. Of the messages that your filter calls spam, at
-    least the share `precision` must be spam; among the thresholds that keep this promise, the
-    filter is to find as much spam as possible. On the validation messages you have a list `p` with
-    the probability of spam and a list `is_spam` of booleans. A message is called spam when its
+    Spam is rare, and a lost message is expensive. You promise that of the messages that your
+    filter calls spam, at least the share `precision` is spam. With this promise kept, the filter
+    should find as much spam as possible. Of the validation messages you have a list `p` with the
+    probabilities of spam and a list `is_spam` of booleans. A message is called spam when its
     probability is **at least** the threshold.
 
     Return the best threshold among the values in `p`. If several find equally much spam, return
@@ -372,7 +349,7 @@ threshold = Exercise(
     """,
     hints=(
         "For one threshold, count the messages that are called spam, and those of them that are "
-        "spam. Which of all messages does precision leave out?",
+        "spam. The messages that are not called spam play no part in precision.",
         "Try every value in `p` as a threshold. Precision may fall and rise again as the threshold "
         "goes down, so do not stop at the first one that fails.",
         "Keep `(spam found, threshold)` of each value whose `spam found / called spam` is at least "
@@ -420,8 +397,8 @@ def best(kept):
 
 
 @threshold.wrong(
-    "You apply the promise to recall, the share of the spam that is found. Precision asks about "
-    "the messages that are called spam, and the ones that get lost are among these."
+    "You apply the promise to recall, the share of the spam that is found. Precision is about the "
+    "messages that are called spam: the good ones among these are lost."
 )
 def recall_instead(p, is_spam, precision):
     spam = sum(is_spam)
@@ -430,19 +407,8 @@ def recall_instead(p, is_spam, precision):
 
 
 @threshold.wrong(
-    "You bound the share of the good messages that is lost. As most messages are good, a small "
-    "share of them can be more messages than all the spam that is found: look at what is called "
-    "spam, and ask how much of it is."
-)
-def false_positive_rate(p, is_spam, precision):
-    good = len(p) - sum(is_spam)
-    rows = counted(p, is_spam)
-    return best([(hits, one) for one, n, hits in rows if n - hits <= (1 - precision) * good])
-
-
-@threshold.wrong(
-    "You take the threshold with the best F1. It weighs precision and recall alike and does not "
-    "know what was promised, so more good messages can be lost than you agreed to."
+    "You take the threshold with the best F1. It weighs precision and recall alike; asked for is "
+    "as much spam as the promise allows, and no more lost messages than that."
 )
 def best_f1(p, is_spam, precision):
     spam = sum(is_spam)
@@ -450,21 +416,8 @@ def best_f1(p, is_spam, precision):
 
 
 @threshold.wrong(
-    "You ask for this share of all messages to be classified correctly. That is accuracy; where "
-    "spam is rare, a filter reaches it without finding any, or with many good messages lost."
-)
-def accuracy_instead(p, is_spam, precision):
-    spam, kept = sum(is_spam), []
-    for one, n, hits in counted(p, is_spam):
-        right = hits + (len(p) - spam) - (n - hits)
-        if right / len(p) >= precision:
-            kept.append((hits, one))
-    return best(kept)
-
-
-@threshold.wrong(
-    "You take the most careful threshold that keeps the promise. It keeps it, but spam gets "
-    "through that a lower one would have found at the same price."
+    "You take the highest threshold that keeps the promise. A lower one keeps it too, and finds "
+    "spam that gets through at yours."
 )
 def most_careful(p, is_spam, precision):
     rows = counted(p, is_spam)
@@ -486,10 +439,18 @@ def stops_early(p, is_spam, precision):
 
 
 @threshold.wrong(
-    "Of thresholds that find equally much spam you take the lowest. What lies between them is good "
-    "messages only, and they would be lost for nothing."
+    "You take the lowest threshold that keeps the promise. A higher one can find as much spam: all "
+    "messages between the two are then good ones, and they would be lost for nothing."
 )
 def lowest_of_equals(p, is_spam, precision):
     rows = counted(p, is_spam)
     kept = [(hits, -one) for one, n, hits in rows if hits / n >= precision]
     return -max(kept)[1] if kept else None
+
+
+@threshold.wrong(
+    "You ask for more than the promise. A threshold with exactly this precision keeps it, since it "
+    "says **at least**."
+)
+def strictly(p, is_spam, precision):
+    return best([(hits, one) for one, n, hits in counted(p, is_spam) if hits / n > precision])

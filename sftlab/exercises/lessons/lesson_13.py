@@ -24,8 +24,8 @@ dpo = Exercise(
     Return the loss, a number.
     """,
     hints=(
-        "The log-probability of an answer comes from those of its tokens: the probability of the "
-        "whole is their product.",
+        "The log-probability of an answer comes from those of its tokens: the probability of an "
+        "answer is the product of the probabilities of its tokens.",
         "When the policy equals the reference, the loss is log 2, whatever the answers are. Does "
         "your function give that?",
         "With `gain = sum(policy[side]) - sum(reference[side])` for each side, the margin is the "
@@ -59,9 +59,9 @@ def by_formula(policy, reference, beta):
 
 
 @dpo.wrong(
-    "You average over the tokens of an answer. The log-probability of an answer is another "
-    "number: with the mean, a long answer counts as little as one of its tokens. Some losses "
-    "divide by the length on purpose; the one of this lesson does not."
+    "You average over the tokens of an answer. The log-probability of an answer is not the mean of "
+    "those of its tokens. Some losses divide by the length on purpose; the one of this lesson does "
+    "not."
 )
 def averaged(policy, reference, beta):
     def means(model):
@@ -71,19 +71,8 @@ def averaged(policy, reference, beta):
 
 
 @dpo.wrong(
-    "You multiply log-probabilities. The probabilities of the tokens are multiplied; their "
-    "logarithms are not, and with your product the sign changes with the number of tokens."
-)
-def multiplied(policy, reference, beta):
-    def products(model):
-        return {side: [math.prod(logs)] for side, logs in model.items()}
-
-    return by_formula(products(policy), products(reference), beta)
-
-
-@dpo.wrong(
-    "The reference model plays no part in your loss. It then rewards a gap between the answers "
-    "that was there before training, and nothing keeps the model near to where it started."
+    "The reference model plays no part in your loss. A gap between the answers that was there "
+    "before training then counts as well, and nothing keeps the model near to where it started."
 )
 def no_reference(policy, reference, beta):
     return by_formula(policy, {"chosen": [], "rejected": []}, beta)
@@ -98,19 +87,27 @@ def sign(policy, reference, beta):
 
 
 @dpo.wrong(
+    "Your loss is negative, and it falls when the margin does: training would make the rejected "
+    "answer more probable. The logarithm of a probability is negative; what makes a loss of it?"
+)
+def no_minus(policy, reference, beta):
+    return -by_formula(policy, reference, beta)
+
+
+@dpo.wrong(
+    "`beta` plays no part in your loss. It decides how large a margin is enough, and so how far "
+    "the model moves away from the reference."
+)
+def without_beta(policy, reference, beta):
+    return by_formula(policy, reference, 1.0)
+
+
+@dpo.wrong(
     "You multiply the finished loss by `beta`. That only scales the gradient, like another "
     "learning rate. `beta` has to act on the margin: it decides how large a margin is enough."
 )
 def beta_outside(policy, reference, beta):
     return beta * by_formula(policy, reference, 1.0)
-
-
-@dpo.wrong(
-    "This is the SFT loss of the chosen answer. It does not look at the rejected one, so it cannot "
-    "learn what is wrong with it; it is the control to which DPO is compared."
-)
-def sft_on_chosen(policy, reference, beta):
-    return -sum(policy["chosen"])
 
 
 pass_at = Exercise(
@@ -130,8 +127,8 @@ pass_at = Exercise(
     """,
     hints=(
         "Ask for the opposite: that all k picked answers are wrong.",
-        "Once a wrong answer is picked, one fewer is left, and so is one fewer answer in all. When "
-        "there are fewer than k wrong answers, what is the probability that all k are wrong?",
+        "After a wrong answer is picked, one fewer wrong answer is left, and one fewer answer in "
+        "all. With fewer than k wrong answers, what is the probability that all k are wrong?",
         "`math.comb(n, k)` counts the ways to pick k of n answers. Among them, "
         "`math.comb(n - c, k)` have wrong ones only; that is 0 when there are too few of these.",
     ),
@@ -157,24 +154,16 @@ def exact(n, c, k):
 
 @pass_at.wrong(
     "You pick with replacement: each of the k answers is wrong with the same probability, however "
-    "many wrong ones are gone already. Taken from few samples, this is too low on average, most "
-    "of all where the model is seldom right."
+    "many wrong ones were picked before it. As an estimate from few answers, this is too low on "
+    "average."
 )
 def with_replacement(n, c, k):
     return 1 - (1 - c / n) ** k
 
 
 @pass_at.wrong(
-    "This is the share of right answers. It is the probability for one pick, and does not grow "
-    "with k."
-)
-def share(n, c, k):
-    return c / n
-
-
-@pass_at.wrong(
-    "You ask whether any of all n answers is right. With fewer picks than answers it can be among "
-    "those that were not picked."
+    "Your result is 1 as soon as one of all n answers is right. With fewer picks than answers it "
+    "can be among those that were not picked."
 )
 def any_of_all(n, c, k):
     return float(c > 0)
@@ -189,8 +178,16 @@ def all_right(n, c, k):
 
 
 @pass_at.wrong(
+    "This is the probability that **no** picked answer is right. It falls as k grows, and a "
+    "question without a right answer gets 1."
+)
+def none_right(n, c, k):
+    return math.comb(n - c, k) / math.comb(n, k)
+
+
+@pass_at.wrong(
     "You add up the chances of the k picks. Two of them can be right at the same time, and you "
-    "count that case twice; cutting the sum off at 1 only hides it."
+    "count that case twice, even where the sum is not above 1."
 )
 def added_up(n, c, k):
     return min(1.0, k * c / n)
@@ -255,10 +252,9 @@ def next_tokens(student, teacher, labels):
 
 
 @soft.wrong(
-    "Labels and logits are not aligned: you take the logits at the tokens of the answer, and these "
-    "are about the tokens after them. The first token of the answer is never learned, and "
-    "whatever follows the last one is. A model that gets `labels` shifts them itself; a loss of "
-    "your own has to do it, too."
+    "You take the logits at the tokens of the answer, and these are about the tokens **after** "
+    "them. So the first token of the answer is never learned, and a token after its end is. A "
+    "model that gets `labels` shifts them itself; a loss of your own has to do it, too."
 )
 def unshifted(student, teacher, labels):
     s, t = (torch.tensor(one).log_softmax(-1) for one in (student, teacher))
@@ -284,7 +280,7 @@ def prompt_too(student, teacher, labels):
 
 @soft.wrong(
     "You divide by the number of tokens in the vocabulary as well. That is what `kl_div` does by "
-    "default: with a vocabulary of 150,000 nothing of the loss is left."
+    "default: with a vocabulary of 150,000 almost nothing of the loss is left."
 )
 def over_vocabulary(student, teacher, labels):
     return next_tokens(student, teacher, labels) / len(student[0])
@@ -309,17 +305,6 @@ def without_logarithm(student, teacher, labels):
     return kl[:-1][torch.tensor(labels)[1:] != -100].mean().item()
 
 
-@soft.wrong(
-    "This is the cross-entropy with the teacher's probabilities. Its gradient is the same, but it "
-    "contains the entropy of the teacher: it does not fall to zero when the student has become "
-    "the teacher, so you cannot read from it how far apart they are."
-)
-def cross_entropy(student, teacher, labels):
-    s, t = (torch.tensor(one).log_softmax(-1) for one in (student, teacher))
-    nats = -(t.exp() * s).sum(-1)[:-1]
-    return nats[torch.tensor(labels)[1:] != -100].mean().item()
-
-
 controls = Exercise(
     "13.4",
     "Which reports hold?",
@@ -327,20 +312,21 @@ controls = Exercise(
     minutes=10,
     difficulty=2,
     task="""
-    The made-up table has sentences from eight reports. Each sentence rests on one comparison: with
-    what the new model was compared, who judged, and how many points it was ahead, with the 95%
-    interval. Methods that train had equal samples and steps. The exact judge knows the truth.
+    The made-up table has sentences from eight reports. Each sentence rests on one comparison: the
+    table says with what the new model was compared, who judged, and by how many points it was
+    ahead, with the 95% interval. Methods that train had equal samples and steps. The exact judge
+    knows the truth; the reward model is the one that chose the best answer.
 
-    Which sentences does their comparison support? Answer with the set of their row numbers.
+    Which sentences are supported by their comparison? Answer with the set of their row numbers.
     """,
     hints=(
         "Read a sentence and ask what else could have brought the difference. Does the comparison "
         "have that on both sides?",
-        "New knowledge of a judge, more rows of any kind, the form of a prompt, a judge that was "
-        "optimized, and chance: each explains one of the rows without the reason that is named.",
-        "Five rows fall: one compares with a model that never saw the judge, one with an interval "
-        "around zero, one by the score that did the choosing, one without any teacher, and one "
-        "with a model that was only asked zero-shot.",
+        "What a judge knows, more rows of any kind, the form of a prompt, a choice by the same "
+        "score, and chance: each of these alone can explain one of the rows.",
+        "Five rows are not supported: one is compared with a model trained without the judge, one "
+        "has zero in its interval, one is judged by the score that chose, one is compared with no "
+        "teacher at all, and one with a model that was only asked zero-shot.",
     ),
     expects="a set of row numbers, such as {1, 2}",
 )
@@ -354,8 +340,13 @@ def reports(random):
         ("GRPO is better than plain SFT", "SFT on the chosen answers", "exact", "3 (-2 to 8)"),
         ("Best of 16 gives better answers", "one sample", "reward model", "21 (19 to 23)"),
         ("Best of 4 gives better answers", "one sample", "exact", "6 (2 to 10)"),
-        ("It takes a stronger teacher", "no teacher's rows", "exact", "12 (8 to 16)"),
-        ("It takes a stronger teacher", "the student's base as teacher", "exact", "5 (1 to 9)"),
+        ("A stronger teacher adds something", "no rows of a teacher", "exact", "12 (8 to 16)"),
+        (
+            "A stronger teacher adds something",
+            "the student's base as teacher",
+            "exact",
+            "5 (1 to 9)",
+        ),
         ("Small and tuned beats large", "the large one, zero-shot", "exact", "60 (55 to 65)"),
     ]
     return (pd.DataFrame(rows, columns=["sentence", "compared with", "judge", "points ahead"]),)
@@ -396,16 +387,16 @@ def own_judge(table):
 
 
 @controls.wrong(
-    "DPO is compared with a model that never saw the judge. The gain can come from what the judge "
-    "knows, and plain SFT on the answers that it approves of would have that, too."
+    "DPO is compared with a model that was trained without the judge. The gain can come from what "
+    "the judge knows, and plain SFT on the answers that it approves of would have that, too."
 )
 def no_control(table):
     return supported(table) | {0}
 
 
 @controls.wrong(
-    "You accept a teacher that is compared with none. More answered questions, or answers in the "
-    "form of the task, would help from a teacher of any strength."
+    "You accept a teacher that is compared with no teacher. More answered questions, or answers in "
+    "the form of the task, may help whoever writes them."
 )
 def any_teacher(table):
     return supported(table) | {5}
@@ -417,11 +408,3 @@ def any_teacher(table):
 )
 def zero_shot(table):
     return supported(table) | {7}
-
-
-@controls.wrong(
-    "You refuse best of n altogether. Choosing by a reward is suspect where the same reward is the "
-    "judge; one of the rows has another judge."
-)
-def no_best_of_n(table):
-    return supported(table) - {4}
