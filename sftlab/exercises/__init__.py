@@ -1,0 +1,10 @@
+"""Learning by doing: exercises that know the mistake, quizzes, and broken runs to diagnose."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "zoo": ["Zoo", "ZooError"],
+    },
+)
