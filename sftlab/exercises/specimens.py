@@ -1,16 +1,11 @@
 """The fine-tunes of the bug zoo: each has one fault, in code as people write it.
 
-    training      what is trained: examples, then rows of ids and labels, then steps
-    asked         how the trained model is asked held-out questions; "" is the right way
-
-A fault of the training is a training of its own, beside one without it. A fault of inference is
-another way to ask the same model. `observe` carries one training out and returns all that a learner
-may look at, as one frame.
+A fault of data or training is a training of its own, beside one without it. A fault of inference is
+another way to ask the same model.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -36,7 +31,12 @@ from sftlab.world import (
 )
 
 NEW_TOKENS = 16  # the most that an answer may have
-Row = dict[str, Any]  # input_ids and labels, or the messages of an example
+WAYS = {
+    "plain": ("", "right_padding", "no_generation_prompt", "wrong_template", "wrong_eos"),
+    "dropout": ("", "dropout_at_evaluation"),
+    "four_bits": ("", "merged_into_4bit"),
+}
+"""The ways in which a training's model is asked, where that is not the right one, "", alone."""
 
 
 class Trained(NamedTuple):
@@ -44,260 +44,166 @@ class Trained(NamedTuple):
 
     model: Any
     tokenizer: Any
-    settings: Settings
-    rows: list[Row]  # of ids and unshifted labels
-    history: list[dict[str, float]]
-    base_eos: int | None  # the token that ended the documents of pretraining
-    numbers: dict[str, float]  # that one sees on the way
+    rows: list[dict[str, list[int]]]  # input_ids and labels, not shifted
+    history: list[dict[str, float]]  # with loss, a row each step
 
 
-# Faults of the rows, as they stand in collators and scripts.
-
-
-def pad_is_eos(rows: list[Row], tokenizer: Any) -> list[Row]:
-    """Padding is masked by its id, which is that of the end of turn."""
-    tokenizer.pad_token = tokenizer.eos_token
-    for row in rows:
-        pairs = zip(row["input_ids"], row["labels"], strict=True)
-        row["labels"] = [IGNORED if i == tokenizer.pad_token_id else label for i, label in pairs]
+def examples_of(name: str, seed: int) -> list[dict]:
+    """The examples of a training."""
+    rows = country_examples(80, seed=seed)
+    match name:
+        case "sentences" | "pad_is_eos" | "end_of_turn_masked" | "answers_truncated":
+            how = {"style": house_style, "relations": ("capital", "language")}
+            rows = country_examples(80, seed=seed, **how)
+        case "not_flooded":
+            rows = 5 * rows[:40]
+        case "duplicates":
+            rows = rows[:40] + 160 * rows[:1]
+        case "mean_of_tokens" | "mean_of_means":  # short and long answers
+            rows = rows[:40] + replay_examples(40, seed=seed)
+        case "split_by_country":
+            rows = rows[:64]
+        case "test_in_train":
+            about = countries(group="unseen")[:8]
+            rows = rows[:32] + country_examples(32, seed=seed, among=about)
     return rows
 
 
-def end_of_turn_masked(rows: list[Row], tokenizer: Any) -> list[Row]:
-    """The mask ends with the text of the answer."""
-    for row in rows:
-        last = max(place for place, label in enumerate(row["labels"]) if label != IGNORED)
-        row["labels"][last] = IGNORED
-    return rows
-
-
-def labels_shifted_twice(rows: list[Row], tokenizer: Any) -> list[Row]:
-    """Labels are moved by one place, and the model's loss does it again."""
-    return [{**row, "labels": [*row["labels"][1:], IGNORED]} for row in rows]
-
-
-def loss_on_everything(rows: list[Row], tokenizer: Any) -> list[Row]:
-    """Labels are a copy of the ids."""
-    return [{**row, "labels": list(row["input_ids"])} for row in rows]
-
-
-def answers_truncated(rows: list[Row], tokenizer: Any) -> list[Row]:
-    """Rows are cut to a length that hardly reaches beyond the longest prompt."""
-    starts = [next(n for n, label in enumerate(r["labels"]) if label != IGNORED) for r in rows]
-    return [{name: one[: max(starts) + 1] for name, one in row.items()} for row in rows]
-
-
-# Examples.
-
-
-def plain(seed: int) -> list[Row]:
-    """80 questions about countries, each with its answer in a word or two."""
-    return country_examples(80, seed=seed)
-
-
-def sentences(seed: int) -> list[Row]:
-    """The same with answers in whole sentences."""
-    return country_examples(80, seed=seed, style=house_style, relations=("capital", "language"))
-
-
-def flooded(seed: int) -> list[Row]:
-    """Half of the examples, and one of them 160 times more."""
-    rows = plain(seed)
-    return rows[:40] + 160 * rows[:1]
-
-
-def not_flooded(seed: int) -> list[Row]:
-    """As many rows and no flood: each example five times."""
-    return 5 * plain(seed)[:40]
-
-
-def mixed(seed: int) -> list[Row]:
-    """Short answers and long ones, in turns."""
-    pairs = zip(country_examples(40, seed=seed), replay_examples(40, seed=seed), strict=True)
-    return [row for pair in pairs for row in pair]
-
-
-def few(seed: int) -> list[Row]:
-    """64 of the questions."""
-    return country_examples(64, seed=seed)
-
-
-def leaked(seed: int) -> list[Row]:
-    """As many rows, half of them about the countries that validation asks about."""
-    asked = country_examples(32, seed=seed, among=unseen()[0])
-    return country_examples(32, seed=seed) + asked
-
-
-def unseen() -> tuple[list, list]:
-    """Countries of which the base knows nothing: those of validation, and new ones."""
-    found = list(countries(group="unseen"))
-    return found[:8], found[8:]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """What is trained, and in which ways the model is then asked."""
-
-    examples: Callable[[int], list[Row]] = plain
-    rows: Callable[[list[Row], Any], list[Row]] | None = None  # a fault of ids or labels
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    rate: float = 1.0  # times the profile's learning rate
-    asked: tuple[str, ...] = ("",)
-    accumulate: str = ""  # mean of tokens, or mean of means: batches of one row, by hand
-
-
-_INFERENCE = ("right_padding", "no_generation_prompt", "wrong_template", "wrong_eos", "extra_bos")
-_LORA = {"method": "lora", "template": "new"}
-_4BIT = {"method": "qlora", "template": "article"}
-
-TRAININGS = {
-    "plain": Training(asked=("", *_INFERENCE)),
-    "pad_is_eos": Training(rows=pad_is_eos),
-    "end_of_turn_masked": Training(rows=end_of_turn_masked),
-    "labels_shifted_twice": Training(rows=labels_shifted_twice),
-    "loss_on_everything": Training(rows=loss_on_everything),
-    "learning_rate_times_ten": Training(rate=10),
-    "sentences": Training(examples=sentences),
-    "answers_truncated": Training(examples=sentences, rows=answers_truncated),
-    "not_flooded": Training(examples=not_flooded, settings={"num_train_epochs": 1}),
-    "duplicates": Training(examples=flooded, settings={"num_train_epochs": 1}),
-    "dropout": Training(settings={"dropout": 0.1}, asked=("", "dropout_at_evaluation")),
-    "new_tokens_trained": Training(settings=_LORA),
-    "new_tokens_frozen": Training(settings={**_LORA, "train_control_tokens": False}),
-    "four_bits": Training(settings=_4BIT, asked=("", "merged_into_4bit")),
-    "split_by_country": Training(examples=few, settings={"num_train_epochs": 6}),
-    "test_in_train": Training(examples=leaked, settings={"num_train_epochs": 6}),
-    "mean_of_tokens": Training(examples=mixed, accumulate="tokens"),
-    "mean_of_means": Training(examples=mixed, accumulate="means"),
-}
+def questions_of(name: str) -> list[tuple[str, Any, str, str]]:
+    """What a model is asked: part, country, relation, question. A leak shows where the base does
+    not know the answers."""
+    parts = {"new": countries(group="asked", split="held_out")[:24]}
+    if name in ("split_by_country", "test_in_train"):
+        unknown = countries(group="unseen")
+        parts = {"validation": unknown[:8], "new": unknown[8:]}
+    return [
+        (part, one, relation, QUESTIONS[relation]["test"][0].format(x=one.name))
+        for part, among in parts.items()
+        for one in among
+        for relation in RELATIONS
+    ]
 
 
 def settings_of(name: str, profile: Any, seed: int = 0) -> Settings:
     """The settings of a training, with the profile's values filled in."""
-    training = TRAININGS[name]
-    given = dict(training.settings)
-    if given.get("template") == "new":  # ChatML with an end of turn that no base has
-        given["template"] = find_template("chatml").text.replace("<|im_end|>", "<|turn_end|>")
-    given.setdefault("template", "chatml")
-    found = Settings(seed=seed, **{"method": "full", **given}).filled(find_profile(profile))
-    return found.changed(learning_rate=training.rate * found.learning_rate)
+    given = {"method": "full", "template": "chatml", "dropout": 0.1 * (name == "dropout")}
+    given["num_train_epochs"] = {"not_flooded": 1, "duplicates": 1}.get(name, 3)
+    if name in ("split_by_country", "test_in_train"):
+        given["num_train_epochs"] = 6
+    elif name == "four_bits":
+        given |= {"method": "qlora", "template": "article"}
+    elif name.startswith("new_tokens"):  # ChatML, with an end of turn that no base has
+        text = find_template("chatml").text.replace("<|im_end|>", "<|turn_end|>")
+        given |= {"method": "lora", "template": text}
+        given |= {"train_control_tokens": name == "new_tokens_trained"}
+    found = Settings(seed=seed, **given).filled(find_profile(profile))
+    times = 10 if name == "learning_rate_times_ten" else 1
+    return found.changed(learning_rate=times * found.learning_rate)
+
+
+def label(name: str, rows: list[dict], tokenizer: Any) -> list[dict]:
+    """Rows with the fault that a collator or a script makes in ids and labels."""
+    if name == "pad_is_eos":
+        tokenizer.pad_token = tokenizer.eos_token
+    max_length, made = None, []
+    if name == "answers_truncated":  # hardly beyond the longest prompt
+        max_length = 1 + max(sum(one == IGNORED for one in row["labels"][:-1]) for row in rows)
+    for row in rows:
+        ids, labels = row["input_ids"][:max_length], row["labels"][:max_length]
+        match name:
+            case "pad_is_eos":  # labels[labels == tokenizer.pad_token_id] = -100
+                labels = [IGNORED if one == tokenizer.pad_token_id else one for one in labels]
+            case "end_of_turn_masked":
+                labels[max(n for n, one in enumerate(labels) if one != IGNORED)] = IGNORED
+            case "labels_shifted_twice":  # the model's own loss shifts them again
+                labels = [*labels[1:], IGNORED]
+            case "loss_on_everything":
+                labels = list(ids)
+        made.append({"input_ids": ids, "labels": labels})
+    return made
 
 
 def train(name: str, profile: Any, seed: int) -> Trained:
-    """Carry one training out."""
-    training, settings = TRAININGS[name], settings_of(name, profile, seed)
-    examples, base_eos = training.examples(seed), load_tokenizer(profile).eos_token_id
-    if training.rows is None and not training.accumulate:
-        run = finetune(profile, examples, settings=settings, progress=False)
-        made = label_rows(run.tokenizer, examples)
-        rows = [{"input_ids": row.ids, "labels": row.labels} for row in made]
-        return Trained(run.model, run.tokenizer, settings, rows, run.history, base_eos, {})
+    """Carry one training out: by `finetune` where its rows are as they should be."""
+    settings, examples = settings_of(name, profile, seed), examples_of(name, seed)
     with quiet_libraries(), randomness_kept(), TemporaryDirectory() as folder:
         model, tokenizer = load_base(find_profile(profile), settings)
         added = setup_chat_template(model, tokenizer, template=settings.template)
         made = label_rows(tokenizer, examples)
-        rows = [{"input_ids": row.ids, "labels": row.labels} for row in made]
-        if training.accumulate:
-            history, numbers = accumulate(model, rows, settings, means=training.accumulate)
-            return Trained(model.eval(), tokenizer, settings, rows, history, base_eos, numbers)
-        rows = training.rows(rows, tokenizer)
+        right = [{"input_ids": row.ids, "labels": row.labels} for row in made]
+        rows = label(name, right, tokenizer)
+        if name.startswith("mean_of"):
+            return Trained(model, tokenizer, rows, accumulate(name, model, rows, settings))
+        if rows == right:
+            run = finetune(profile, examples, settings=settings, progress=False)
+            return Trained(run.model, run.tokenizer, rows, run.history)
         trainer = make_trainer(model, tokenizer, rows, settings, added, folder=Path(folder))
         trainer.train()
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
         vars(model).pop("forward", None)  # accelerate's, in bfloat16
     history = [row for row in trainer.state.log_history if "loss" in row]
-    return Trained(model, tokenizer, settings, rows, history, base_eos, {})
+    return Trained(model, tokenizer, rows, history)
 
 
-def accumulate(model: Any, rows: list[Row], settings: Settings, *, means: str) -> tuple:
-    """A loop with `gradient_accumulation_steps=8` and batches of one row: history and numbers.
-
-    The loss of a step is the mean over all its tokens, or, with the fault, that of the eight rows'
-    means. `numbers` has the first step's loss beside that of its rows in one pass.
-    """
-    draw, history, numbers = Random(settings.seed), [], {}
+def accumulate(name: str, model: Any, rows: list[dict], settings: Settings) -> list[dict]:
+    """A loop over batches of one row, eight of which make a step. The right loss of a step is the
+    mean over its tokens; the fault is the mean of the rows' means."""
+    draw, history = Random(settings.seed), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0)
-    model.train()
     for step in range(1, 13):
-        batch, logged = draw.sample(rows, 8), 0.0
-        counts = [sum(label != IGNORED for label in row["labels"][1:]) for row in batch]
-        if step == 1:
-            with torch.no_grad():
-                each = [row_loss(model, row) for row in batch]
-            total = sum(one.item() * count for one, count in zip(each, counts, strict=True))
-            numbers["loss of the first step's rows in one batch"] = total / sum(counts)
+        batch, logged, together = draw.sample(rows, 8), 0.0, 0.0
+        counts = [sum(one != IGNORED for one in row["labels"][1:]) for row in batch]
         for row, count in zip(batch, counts, strict=True):
-            share = count / sum(counts) if means == "tokens" else 1 / len(batch)
-            loss = row_loss(model, row) * share
+            loss, share = row_loss(model, row), count / sum(counts)
+            together += loss.item() * share
+            loss = loss / 8 if name == "mean_of_means" else loss * share
             loss.backward()
             logged += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        history.append({"step": step, "loss": logged})
-    first = history[0]["loss"]
-    numbers["loss logged at the first step"] = first
-    numbers["error of the first loss"] = first - numbers[next(iter(numbers))]
-    return history, numbers
+        history.append({"step": step, "loss": logged, "together": together})
+    return history
 
 
-def row_loss(model: Any, row: Row) -> torch.Tensor:
+def row_loss(model: Any, row: dict[str, list[int]]) -> torch.Tensor:
     """The mean loss of one row's labels."""
     ids, labels = torch.tensor([row["input_ids"], row["labels"]], device=model.device)
     return supervised_loss(model, {"input_ids": ids[None]}, labels[None])
 
 
-# Ways to ask.
-
-
-def prompts(trained: Trained, questions: Sequence[str], asked: str) -> list[list[int]]:
-    """The ids of each question's prompt, as a script makes them."""
-    tokenizer, made = trained.tokenizer, []
-    for question in questions:
-        talk = [{"role": "user", "content": question}]
-        how = {"tokenize": False, "add_generation_prompt": asked != "no_generation_prompt"}
-        text = tokenizer.apply_chat_template(talk, **how)
-        if asked == "wrong_template":
-            text = find_template("alpaca").render(talk, add_generation_prompt=True)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        made.append([tokenizer.bos_token_id, *ids] if asked == "extra_bos" else ids)
-    return made
-
-
-def answers(trained: Trained, questions: Sequence[str], asked: str) -> Iterator[tuple[str, bool]]:
-    """For each question the answer, greedy, and whether it ended by itself."""
+def answer(
+    trained: Trained, questions: Sequence[str], asked: str, base_eos: int | None
+) -> tuple[list[tuple[str, bool]], dict[str, Any]]:
+    """For each question the greedy answer and whether it ended by itself, and how it was asked."""
     model, tokenizer = trained.model, trained.tokenizer
-    config = model.generation_config
-    ends, side = config.eos_token_id, "right" if asked == "right_padding" else "left"
+    config, side = model.generation_config, "right" if asked == "right_padding" else "left"
+    stops = config.eos_token_id
+    ends = [stops] if isinstance(stops, int) else stops
+    if asked == "wrong_eos" and base_eos is not None:
+        ends = [base_eos]
+    talks = [[{"role": "user", "content": question}] for question in questions]
+    how = {"tokenize": False, "add_generation_prompt": asked != "no_generation_prompt"}
+    texts = tokenizer.apply_chat_template(talks, **how)
+    if asked == "wrong_template":
+        alpaca = find_template("alpaca")
+        texts = [alpaca.render(talk, add_generation_prompt=True) for talk in talks]
     model.train(asked == "dropout_at_evaluation")
-    if asked == "wrong_eos":
-        config.eos_token_id = trained.base_eos
+    log = {"prompt of generation": repr(texts[0]), "padding_side": side}
+    log |= {"model.training": model.training}
+    log |= {"generation_config.eos_token_id": tokenizer.decode(ends)}
+    config.eos_token_id = ends
     with quiet_libraries(), torch.no_grad():
-        given = {"input_ids": prompts(trained, questions, asked)}
-        batch = tokenizer.pad(given, padding_side=side, return_tensors="pt").to(model.device)
+        how = {"padding": True, "padding_side": side, "add_special_tokens": False}
+        batch = tokenizer(texts, return_tensors="pt", **how).to(model.device)
+        batch.pop("token_type_ids", None)
         how = {"max_new_tokens": NEW_TOKENS, "do_sample": False}
         new = model.generate(**batch, pad_token_id=tokenizer.pad_token_id, **how)
-    stops = {config.eos_token_id} if isinstance(config.eos_token_id, int) else {*ends}
-    config.eos_token_id = ends
+    config.eos_token_id = stops
     model.eval()
-    for ids in new[:, batch["input_ids"].shape[1] :].tolist():
-        yield tokenizer.decode(ids, skip_special_tokens=True), not stops.isdisjoint(ids)
-
-
-def questions_of(name: str) -> list[tuple[str, Any, str, str]]:
-    """What a trained model is asked: part, country, relation, question; all in test wordings."""
-    parts = {"new": countries(group="asked", split="held_out")[:24]}
-    if TRAININGS[name].examples in (few, leaked):
-        parts = dict(zip(("validation", "new"), unseen(), strict=True))
-    relations = RELATIONS
-    if TRAININGS[name].examples is sentences:
-        relations = ("capital", "language")
-    return [
-        (part, one, relation, QUESTIONS[relation]["test"][0].format(x=one.name))
-        for part, among in parts.items()
-        for one in among
-        for relation in relations
-    ]
+    rows = new[:, batch["input_ids"].shape[1] :].tolist()
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
+    return [(text, bool({*ends} & {*ids})) for text, ids in zip(texts, rows, strict=True)], log
 
 
 def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
@@ -305,34 +211,50 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
 
         answer   asked, part, country, text (question), output, right, ended
         number   asked, text (its name), value
+        setting  asked, text (its name), output
         step     value (the loss)
         row      text (ids and labels of one row, JSON)
 
     `run`, an experiment's untrained base, is not used: faults begin before `finetune` does.
     """
-    trained, questions, found = train(training, profile, seed), questions_of(training), []
-    labels = [label for row in trained.rows for label in row["labels"]]
-    numbers = {"supervised": 1 - labels.count(IGNORED) / len(labels), **trained.numbers}
-    for name, value in numbers.items():
-        found.append({"kind": "number", "asked": "", "text": name, "value": value})
+    trained, settings = train(training, profile, seed), settings_of(training, profile, seed)
+    tokenizer, questions, found = trained.tokenizer, questions_of(training), []
+    base = load_tokenizer(profile)
+    added = [one for one in tokenizer.get_vocab() if one not in base.get_vocab()]
+    names = "method learning_rate num_train_epochs warmup_steps per_device_train_batch_size dropout"
+    log = {name: getattr(settings, name) for name in names.split()}
+    log |= {"pad_token": tokenizer.pad_token, "eos_token": tokenizer.eos_token}
+    log |= {"added tokens": ", ".join(added) or "none"}
+    if settings.method == "lora":
+        log["trained embedding rows"] = len(added) if settings.train_control_tokens else 0
+    labels = [one for row in trained.rows for one in row["labels"]]
+    numbers = {"supervised": 1 - labels.count(IGNORED) / len(labels)}
+    if training.startswith("mean_of"):
+        log |= {"num_train_epochs": "12 steps", "per_device_train_batch_size": 1}
+        log |= {"gradient_accumulation_steps": 8}
+        numbers["loss of the first step's rows in one batch"] = trained.history[0]["together"]
+        numbers["error of the first loss"] = trained.history[0]["loss"] - [*numbers.values()][-1]
     found += [{"kind": "step", "asked": "", "value": row["loss"]} for row in trained.history]
-    row = {name: list(values) for name, values in trained.rows[0].items()}
-    found.append({"kind": "row", "asked": "", "text": json.dumps(row)})
-    for asked in TRAININGS[training].asked:
+    found.append({"kind": "row", "asked": "", "text": json.dumps(trained.rows[0])})
+    for asked in WAYS.get(training, [""]):
         if asked == "merged_into_4bit":
             with quiet_libraries():
                 trained = trained._replace(model=trained.model.merge_and_unload())
-        if training == "four_bits":
+        if settings.method == "qlora":
+            log |= {"base": "4 bits (NF4)", "adapters": "merged" if asked else "beside the base"}
             pairs = [example(text, one.answers(r)[0]) for _, one, r, text in questions]
+            made = [{"input_ids": r.ids, "labels": r.labels} for r in label_rows(tokenizer, pairs)]
             with torch.no_grad():
-                made = [vars(row) for row in label_rows(trained.tokenizer, pairs)]
-                cost = [row_loss(trained.model, r | {"input_ids": r["ids"]}).item() for r in made]
-            number = {"kind": "number", "asked": asked, "text": "held-out loss"}
-            found.append({**number, "value": sum(cost) / len(cost)})
-        said = answers(trained, [text for *_, text in questions], asked)
+                costs = [row_loss(trained.model, row).item() for row in made]
+            numbers["held-out loss"] = sum(costs) / len(costs)
+        said, how = answer(trained, [one[-1] for one in questions], asked, base.eos_token_id)
+        for kind, column, pairs in (("number", "value", numbers), ("setting", "output", log | how)):
+            for text, value in pairs.items():
+                value = value if kind == "number" else str(value)
+                found.append({"kind": kind, "asked": asked, "text": text, column: value})
         for (part, one, relation, text), (output, ended) in zip(questions, said, strict=True):
-            right = is_right(output, one.answers(relation))
-            seen = {"country": one.name, "output": output, "right": float(right)}
-            seen |= {"kind": "answer", "asked": asked, "part": part, "text": text}
-            found.append({**seen, "ended": float(ended)})
+            right = float(is_right(output, one.answers(relation)))
+            seen = {"kind": "answer", "asked": asked, "part": part, "country": one.name}
+            seen |= {"text": text, "output": output, "right": right, "ended": float(ended)}
+            found.append(seen)
     return pd.DataFrame(found)
