@@ -32,7 +32,7 @@ from sftlab.world import (
 
 NEW_TOKENS = 16  # the most that an answer may have
 WAYS = {
-    "plain": ("", "right_padding", "no_generation_prompt", "wrong_template", "wrong_eos"),
+    "plain": ("", "right_padding", "wrong_template", "wrong_eos"),
     "dropout": ("", "dropout_at_evaluation"),
     "four_bits": ("", "merged_into_4bit"),
 }
@@ -72,7 +72,7 @@ def examples_of(name: str, seed: int) -> list[dict]:
 def questions_of(name: str) -> list[tuple[str, Any, str, str]]:
     """What a model is asked: part, country, relation, question. A leak shows where the base does
     not know the answers."""
-    parts = {"new": countries(group="asked", split="held_out")[:24]}
+    parts = {"new": countries(group="asked", split="held_out")[:16]}
     if name in ("split_by_country", "test_in_train"):
         unknown = countries(group="unseen")
         parts = {"validation": unknown[:8], "new": unknown[8:]}
@@ -183,11 +183,8 @@ def answer(
     if asked == "wrong_eos" and base_eos is not None:
         ends = [base_eos]
     talks = [[{"role": "user", "content": question}] for question in questions]
-    how = {"tokenize": False, "add_generation_prompt": asked != "no_generation_prompt"}
-    texts = tokenizer.apply_chat_template(talks, **how)
-    if asked == "wrong_template":
-        alpaca = find_template("alpaca")
-        texts = [alpaca.render(talk, add_generation_prompt=True) for talk in talks]
+    template = find_template("alpaca" if asked == "wrong_template" else None, tokenizer=tokenizer)
+    texts = [template.render(talk, add_generation_prompt=True) for talk in talks]
     model.train(asked == "dropout_at_evaluation")
     log = {"prompt of generation": repr(texts[0]), "padding_side": side}
     log |= {"model.training": model.training}
@@ -209,7 +206,7 @@ def answer(
 def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
     """All that can be seen of a training, a row each, by `kind`:
 
-        answer   asked, part, country, text (question), output, right, ended
+        answer   asked, part, country, text (question), output, right, ended, nats
         number   asked, text (its name), value
         setting  asked, text (its name), output
         step     value (the loss)
@@ -218,7 +215,7 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
     `run`, an experiment's untrained base, is not used: faults begin before `finetune` does.
     """
     trained, settings = train(training, profile, seed), settings_of(training, profile, seed)
-    tokenizer, questions, found = trained.tokenizer, questions_of(training), []
+    tokenizer, questions, found, costs = trained.tokenizer, questions_of(training), [], None
     base = load_tokenizer(profile)
     added = [one for one in tokenizer.get_vocab() if one not in base.get_vocab()]
     names = "method learning_rate num_train_epochs warmup_steps per_device_train_batch_size dropout"
@@ -230,6 +227,11 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
     labels = [one for row in trained.rows for one in row["labels"]]
     numbers = {"supervised": 1 - labels.count(IGNORED) / len(labels)}
     if training.startswith("mean_of"):
+        log |= {"num_train_epochs": "12 steps", "per_device_train_batch_size": 1}
+        log |= {"gradient_accumulation_steps": 8}
+        steps = [(row["loss"], row["together"]) for row in trained.history]
+        numbers["loss of the first step's rows in one batch"] = steps[0][1]
+        numbers["off"] = sum(abs(loss / one - 1) > 0.01 for loss, one in steps) / len(steps)
         log |= {"num_train_epochs": "12 steps", "per_device_train_batch_size": 1}
         log |= {"gradient_accumulation_steps": 8}
         numbers["loss of the first step's rows in one batch"] = trained.history[0]["together"]
@@ -246,15 +248,16 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
             made = [{"input_ids": r.ids, "labels": r.labels} for r in label_rows(tokenizer, pairs)]
             with torch.no_grad():
                 costs = [row_loss(trained.model, row).item() for row in made]
-            numbers["held-out loss"] = sum(costs) / len(costs)
+            numbers["loss of correct answers"] = sum(costs) / len(costs)
         said, how = answer(trained, [one[-1] for one in questions], asked, base.eos_token_id)
         for kind, column, pairs in (("number", "value", numbers), ("setting", "output", log | how)):
             for text, value in pairs.items():
                 value = value if kind == "number" else str(value)
                 found.append({"kind": kind, "asked": asked, "text": text, column: value})
-        for (part, one, relation, text), (output, ended) in zip(questions, said, strict=True):
-            right = float(is_right(output, one.answers(relation)))
+        for place, (part, one, relation, text) in enumerate(questions):
+            output, ended = said[place]
             seen = {"kind": "answer", "asked": asked, "part": part, "country": one.name}
-            seen |= {"text": text, "output": output, "right": right, "ended": float(ended)}
-            found.append(seen)
+            seen |= {"text": text, "output": output, "ended": float(ended)}
+            seen["right"] = float(is_right(output, one.answers(relation)))
+            found.append(seen | {"nats": costs[place] if costs else None})
     return pd.DataFrame(found)

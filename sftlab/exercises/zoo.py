@@ -91,13 +91,13 @@ class Zoo:
         """The same run without its fault, paired by seed, and the cure; folded in HTML."""
         one, effect = _specimen(number), self.effect(number)
         means = [self.values(number, fault=f)[one["measure"]].mean() for f in (True, False)]
-        shares = one["measure"] in ("right", "ended", "supervised")
+        shares = one["measure"] != "nats"
         both = [percent(value) if shares else f"{value:.2f}" for value in means]
         lines = [f"The fault is `{one['fault']}`: {FAULTS[one['fault']]['what']}."]
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
         lines.append(
-            f"Over {seeds} {_TEXTS['measure'][one['measure']]} is {both[0]} with the fault and {both[1]} "
-            f"without it; the difference is {effect or 'without interval'}."
+            f"Over {seeds} {_TEXTS['measure'][one['measure']]} is {both[0]} with the fault "
+            f"and {both[1]} without it; the difference is {effect or 'without interval'}."
         )
         if not effect or not shows(number, effect):
             lines.append("This is **not** enough to show the symptom on this profile.")
@@ -118,12 +118,12 @@ class Zoo:
     def values(self, number: int, *, fault: bool) -> pd.DataFrame:
         """The specimen's measure: a row an answer, or a row a seed."""
         rows, measure = self._rows(number, fault=fault), _specimen(number)["measure"]
-        if measure in ("right", "ended"):
-            return rows[rows["part"] == "new"]
-        if measure == "gap":
-            parts = rows.groupby(["seed", "part"])["right"].mean().unstack()
-            return (parts["validation"] - parts["new"]).rename(measure).reset_index()
-        return rows[rows["text"] == measure][["seed", "value"]].set_axis(["seed", measure], axis=1)
+        if measure in ("supervised", "off"):
+            rows = rows[rows["text"] == measure][["seed", "value"]]
+            return rows.set_axis(["seed", measure], axis=1)
+        part, column = ("validation", "right") if measure == "validation" else ("new", measure)
+        rows = rows[rows["part"] == part]
+        return rows.assign(**{measure: rows[column].astype(float)})
 
     def _rows(self, number: int, *, fault: bool = True) -> pd.DataFrame:
         """What `observe` saw of the specimen, and of no other way to ask its model."""
@@ -168,7 +168,7 @@ class Zoo:
                     for part, answers in parts
                 ]
                 for row in of["number"].itertuples() if name == "scores" else ():
-                    if row.text not in ("supervised", "error of the first loss"):
+                    if row.text not in ("supervised", "off"):
                         said.append(f"{row.text}: {row.value:.3f}")
                 return Markup("<br>").join([*lines, ""]), "; ".join(said)
             case "mask":
