@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from sftlab.chat import IGNORED, setup_tokenizer
 from sftlab.exercises.definitions import marked
@@ -55,15 +55,16 @@ class Zoo:
     def faults(self) -> Card:
         """The names that `diagnose` takes."""
         rows = [[name, fault["what"]] for name, fault in FAULTS.items()]
-        return _table(["fault", "what it is"], rows, label="Faults")
+        return _table(["fault", "what it is"], rows, rows, label="Faults")
 
     def show(self, number: int) -> Card:
         """The exhibits of a specimen; their names are those of the evidence."""
-        rows = []
+        rows, lines = [], []
         for name in EVIDENCE:
             picture, text = self._exhibit(number, name)
-            rows.append([name, picture + marked(text)])
-        return _table(["evidence", "what it shows"], rows, label=f"Specimen {number}")
+            lines.append([name, text])
+            rows.append([name, picture + Markup("<br>").join(map(marked, text.split("; ")))])
+        return _table(["evidence", "what it shows"], rows, lines, label=f"Specimen {number}")
 
     def diagnose(self, number: int, *, fault: Any = ..., evidence: Any = ...) -> Card:
         """What speaks for and against a guess; `...` is none. ZooError: an unknown name."""
@@ -156,6 +157,7 @@ class Zoo:
                 history = [{"step": step, "loss": one} for step, one in enumerate(losses, 1)]
                 picture = plot_loss(history, title=f"Loss of specimen {number}").html
                 read = f"loss {losses[0]:.2f} at the first step, {sum(last) / len(last):.2f} at the"
+                picture = picture.replace("<img ", '<img style="width:34em;max-width:100%" ')
                 return Markup(picture), f"{read} end"
             case "samples" | "scores":
                 lines = []
@@ -216,8 +218,8 @@ def _known(name: Any, known: Mapping[str, Any], what: str) -> str:
     return name
 
 
-def _table(head: list[str], rows: list[list], *, label: str) -> Card:
-    text = "\n".join(": ".join(str(escape(cell).striptags()) for cell in row) for row in rows)
+def _table(head: list[str], rows: list[list], plain: list[list], *, label: str) -> Card:
+    text = "\n".join(": ".join(row) for row in plain)
     return Card("table.html", text=text, head=head, rows=rows, label=label)
 
 
