@@ -55,10 +55,6 @@ def examples_of(name: str, seed: int) -> list[dict]:
         case "sentences" | "pad_is_eos" | "end_of_turn_masked" | "answers_truncated":
             how = {"style": house_style, "relations": ("capital", "language")}
             rows = country_examples(80, seed=seed, **how)
-        case "not_flooded":
-            rows = 5 * rows[:40]
-        case "duplicates":
-            rows = rows[:40] + 160 * rows[:1]
         case "mean_of_tokens" | "mean_of_means":  # short and long answers
             rows = rows[:40] + replay_examples(40, seed=seed)
         case "split_by_country":
@@ -87,7 +83,6 @@ def questions_of(name: str) -> list[tuple[str, Any, str, str]]:
 def settings_of(name: str, profile: Any, seed: int = 0) -> Settings:
     """The settings of a training, with the profile's values filled in."""
     given = {"method": "full", "template": "chatml", "dropout": 0.1 * (name == "dropout")}
-    given["num_train_epochs"] = {"not_flooded": 1, "duplicates": 1}.get(name, 3)
     if name in ("split_by_country", "test_in_train"):
         given["num_train_epochs"] = 6
     elif name == "four_bits":

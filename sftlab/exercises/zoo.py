@@ -96,9 +96,12 @@ class Zoo:
         both = [percent(value) if shares else f"{value:.2f}" for value in means]
         lines = [f"The fault is `{one['fault']}`: {FAULTS[one['fault']]['what']}."]
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
+        apart = effect or "without interval"
+        if effect and one.get("each_seed"):
+            apart = " and ".join(f"{value:+.2f}" for value in effect.by_seed) + " by seed"
         lines.append(
             f"Over {seeds} {_TEXTS['measure'][one['measure']]} is {both[0]} with the fault "
-            f"and {both[1]} without it; the difference is {effect or 'without interval'}."
+            f"and {both[1]} without it; the difference is {apart}."
         )
         if not effect or not shows(number, effect):
             lines.append("This is **not** enough to show the symptom on this profile.")
@@ -157,7 +160,9 @@ class Zoo:
                 history = [{"step": step, "loss": one} for step, one in enumerate(losses, 1)]
                 picture = plot_loss(history, title=f"Loss of specimen {number}").html
                 read = f"loss {losses[0]:.2f} at the first step, {sum(last) / len(last):.2f} at the"
-                picture = picture.replace("<img ", '<img style="width:34em;max-width:100%" ')
+                picture = picture.replace(
+                    "<img ", '<img style="display:block;width:34em;max-width:100%" '
+                )
                 return Markup(picture), f"{read} end"
             case "samples" | "scores":
                 lines = []
@@ -199,9 +204,14 @@ class Zoo:
 
 
 def shows(number: int, effect: Estimate) -> bool:
-    """Whether the whole interval lies beyond the specimen's bound."""
-    bound = _specimen(number)["bound"]
-    return effect.high < bound if bound < 0 else effect.low > bound
+    """Whether the effect lies beyond the specimen's bound and its interval excludes zero; under the
+    rule `each_seed`, whether that of every seed lies beyond it."""
+    one = _specimen(number)
+    sign = 1 if one["bound"] > 0 else -1
+    if one.get("each_seed"):
+        return all(sign * value > abs(one["bound"]) for value in effect.by_seed)
+    near = min(sign * effect.low, sign * effect.high)
+    return sign * effect.value > abs(one["bound"]) and near > 0
 
 
 def _specimen(number: int) -> Mapping[str, Any]:
