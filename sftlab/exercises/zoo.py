@@ -13,6 +13,7 @@ shows here, which is read off the run: so it is true of any profile, and names n
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from random import Random
@@ -189,7 +190,8 @@ class Zoo:
                 read += f"{min(learned, default=0)} to {last}; the label of position {last} is "
                 read += f"`{tokenizer.decode(labels[last])}`, its token is "
                 read += f"`{tokenizer.decode(row['input_ids'][last])}`"
-                return Markup(show_mask(examples[0], **how).html), read
+                xray = replace(show_mask(examples[0], **how), warnings=())  # which name the fault
+                return Markup(xray.html), read
             case "settings":
                 log = dict(zip(of["setting"]["text"], of["setting"]["output"], strict=True))
                 return Markup(), "; ".join(f"{key}: `{log.get(key, '-')}`" for key in keys or log)
