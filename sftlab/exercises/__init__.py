@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "definitions": ["Exercise", "ExerciseError", "exercise", "exercises"],
         "progress": ["class_report", "record_attempt"],
         "quizzes": ["QuizError", "quiz", "read_quiz"],
+        "zoo": ["Zoo", "ZooError"],
     },
 )

@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 NOT_ATTEMPTED, RIGHT, MISCONCEPTION = "not attempted", "right", "misconception"
@@ -31,7 +32,7 @@ class Verdict:
 
     kind: str  # one of the constants above
     misconception: str = ""  # name of the wrong answer that it agrees with
-    partly: bool = False  # it agrees only where the answer is wrong
+    partly: bool = False  # there it agrees only where the answer is wrong, or on some of that
     inputs: tuple = ()  # the smallest drawn arguments for which it is not right
     outcome: Outcome | None = None  # what the answer made of them
 
@@ -72,7 +73,7 @@ def same(left: Any, right: Any, tolerance: float = 1e-6) -> bool:
         left, right = sorted(left, key=repr), sorted(right, key=repr)
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
-    if isinstance(left, int | float) and isinstance(right, int | float):
+    if isinstance(left, Real) and isinstance(right, Real):
         both_nan = left != left and right != right
         return both_nan or math.isclose(left, right, rel_tol=tolerance, abs_tol=1e-9)
     if isinstance(left, dict) and isinstance(right, dict):

@@ -24,7 +24,7 @@ import re
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -115,7 +115,19 @@ class Exercise:
             )
         function = (lambda *_: answer) if self.is_decision or answer is ... else answer
         solution, inputs = self.functions["right"], self.inputs()
-        return checking.judge(function, solution, self.mistakes, inputs, tolerance=self.tolerance)
+        found = checking.judge(function, solution, self.mistakes, inputs, tolerance=self.tolerance)
+        if found.kind == checking.WRONG and self.is_decision:
+            right = solution(*inputs[0])
+            if isinstance(right, set) and isinstance(answer, set | list | tuple):
+                # Two mistakes at once: the larger one that accounts for a part of what is wrong.
+                wrong = {n: right ^ set(one(*inputs[0])) for n, one in self.mistakes.items()}
+                parts = [name for name in wrong if wrong[name] <= right ^ set(answer)]
+                if parts:
+                    name = max(parts, key=lambda name: len(wrong[name]))
+                    return replace(
+                        found, kind=checking.MISCONCEPTION, misconception=name, partly=True
+                    )
+        return found
 
     def check(self, answer: Any) -> Card:
         """Say whether an answer is right, or which mistake it shows; never the right value."""
@@ -184,7 +196,12 @@ class Exercise:
             return ["Right."]
         if found.kind == checking.MISCONCEPTION:
             # Several mistakes may be wrong alike on a few inputs, so no more is said than is known.
-            where = ["Where your answer is wrong, it does the same as this mistake:"] * found.partly
+            said = (
+                "Part of what is wrong looks like"
+                if self.is_decision
+                else ("Where your answer is wrong, it does the same as")
+            )
+            where = [f"{said} this mistake:"] * found.partly
             return [*where, self.diagnoses[found.misconception], more]
         if self.is_decision:
             return [self._about_value(found.outcome.value), more]
@@ -198,7 +215,8 @@ class Exercise:
             return [said, f"The smallest input for which it does: `{call}`.", more]
         lines = [f"Not right yet. The smallest input for which it differs: `{call}`."]
         lines.append(f"It returns `{checking.plain(found.outcome.value)!r}`.")
-        if found.outcome.value is None:
+        right = checking.run(self.functions["right"], found.inputs).value
+        if found.outcome.value is None and right is not None:
             lines.append("Is a `return` missing?")
         if found.outcome.changed:
             lines.append("It also changes its input: work on a copy.")

@@ -1,5 +1,8 @@
 """Judging an answer by its outputs."""
 
+import re
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,11 +138,14 @@ def test_a_decision_is_a_value():
     assert one.given().columns.tolist() == ["name", "share"]
     assert [kind for kind, _ in one.cells()] == ["markdown", "code", "code"]
     assert "is missing." in one.check({"b"}).text
-    assert "named" not in one.check({"b"}).text
+    assert "something that you name" not in one.check({"b"}).text
+    two = one.judge({"a", "z"})
+    assert (two.kind, two.misconception, two.partly) == ("misconception", "first", True)
+    assert "Part of what is wrong looks like this mistake" in one.check({"a", "z"}).text
     assert one.check(["a", "b", "c"]).text.splitlines()[1].endswith("name does not belong.")
     assert "is missing, and something that you name" in one.check({"a", "b"}).text
     assert "Asked for: 5." in one.check("b").text
-    assert "b" not in one.check({"z"}).text.partition("\n")[2].replace("about", "")
+    assert not re.search(r"\b[bc]\b", one.check({"z"}).text.partition("\n")[2])
 
 
 @pytest.mark.parametrize(
@@ -158,6 +164,7 @@ def test_a_decision_is_a_value():
         ({1, 2}, [2, 1], True),
         ({1, 2}, [2, 3], False),
         (None, 0, False),
+        (Fraction(1, 4), 0.25, True),
     ],
 )
 def test_equal_values_are_equal_in_whatever_they_are_kept(left, right, equal):
