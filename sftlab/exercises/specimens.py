@@ -226,11 +226,8 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
         log |= {"gradient_accumulation_steps": 8}
         steps = [(row["loss"], row["together"]) for row in trained.history]
         numbers["loss of the first step's rows in one batch"] = steps[0][1]
+        numbers["error of the first loss"] = steps[0][0] - steps[0][1]
         numbers["off"] = sum(abs(loss / one - 1) > 1e-3 for loss, one in steps) / len(steps)
-        log |= {"num_train_epochs": "12 steps", "per_device_train_batch_size": 1}
-        log |= {"gradient_accumulation_steps": 8}
-        numbers["loss of the first step's rows in one batch"] = trained.history[0]["together"]
-        numbers["error of the first loss"] = trained.history[0]["loss"] - [*numbers.values()][-1]
     found += [{"kind": "step", "asked": "", "value": row["loss"]} for row in trained.history]
     found.append({"kind": "row", "asked": "", "text": json.dumps(trained.rows[0])})
     for asked in WAYS.get(training, [""]):

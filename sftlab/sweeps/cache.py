@@ -32,7 +32,7 @@ from sftlab.paths import DATA, cache_folder, folder_written_atomically
 from sftlab.profiles import Profile, local_folder
 
 # Parts of the lab that decide no result of a run.
-WITHOUT_EFFECT = ("cli", "course", "planner", "show", "sweeps")
+WITHOUT_EFFECT = ("cli", "course", "exercises", "planner", "show", "sweeps")
 _LAB = Path(__file__).parents[1]
 _LIBRARIES = {"site-packages", "dist-packages"}
 _CODE = """co_code co_consts co_names co_varnames co_freevars co_cellvars co_argcount
@@ -162,7 +162,11 @@ def own_files() -> list[tuple[str, int]]:
 @cache
 def code_hash() -> str:
     """SHA-256 over the lab's code that decides the results of runs, and over the world's facts."""
-    files = [_LAB / "sweeps" / "worker.py", *(DATA / "world").glob("[!.]*.*")]
+    files = [
+        _LAB / "sweeps" / "worker.py",
+        _LAB / "exercises" / "specimens.py",
+        *(DATA / "world").glob("[!.]*.*"),
+    ]
     files += [f for f in _LAB.rglob("*.py") if f.relative_to(_LAB).parts[0] not in WITHOUT_EFFECT]
     # As texts: Git may give the lines other ends on Windows.
     texts = sorted(f"{file.name}\n{file.read_text(encoding='utf-8')}" for file in files)
