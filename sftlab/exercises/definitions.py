@@ -110,7 +110,7 @@ class Exercise:
         if not self.is_decision and answer is not ... and not callable(answer):
             name = self.functions["stub"].__name__
             raise ExerciseError(
-                f"exercise {self.id} checks a function, got {type(answer).__name__}; pass "
+                f"this exercise checks a function, got {type(answer).__name__}; pass "
                 f"{name} itself, without calling it"
             )
         function = (lambda *_: answer) if self.is_decision or answer is ... else answer
@@ -132,7 +132,10 @@ class Exercise:
     def check(self, answer: Any) -> Card:
         """Say whether an answer is right, or which mistake it shows; never the right value."""
         self._began = self._began or time.monotonic()
-        found = self._last = self.judge(answer)
+        try:
+            found = self._last = self.judge(answer)
+        except ExerciseError as error:  # a card is read sooner than a traceback
+            return self._card("not checked", f"{str(error)[0].upper()}{str(error)[1:]}.")
         seconds = time.monotonic() - self._began
         if found.kind != checking.NOT_ATTEMPTED:
             record_attempt(self.id, found.kind, found.misconception, seconds)

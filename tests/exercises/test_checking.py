@@ -108,7 +108,8 @@ def test_not_attempted_is_the_stub_or_an_ellipsis_and_its_cells_say_so():
 
 def test_what_is_no_answer_is_refused():
     with pytest.raises(ExerciseError, match="pass mean_of itself, without calling it"):
-        mean_exercise().check(3)
+        mean_exercise().judge(3)
+    assert mean_exercise().check(3).text.startswith("99.1 Mean: not checked")
     with pytest.raises(ExerciseError, match=r"no exercise '05\.99'; there are 05\.1"):
         exercise("05.99")
     with pytest.raises(ExerciseError, match="there is no exercise 'labels'"):
