@@ -1,6 +1,7 @@
 """Every exercise of the course: its solution passes, each wrong answer gets its own diagnosis and
 no other's, and its cells stand in the lesson."""
 
+import ast
 import copy
 import json
 import re
@@ -85,3 +86,18 @@ def test_its_cells_stand_in_the_lesson_after_what_they_practise(lesson):
             found.append((section, cell["cell_type"], source))
     expected = [(one.after, *cell) for one in exercises(lesson) for cell in one.cells()]
     assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_its_cells_take_no_name_of_the_lesson(lesson):
+    """A section that runs after an exercise must find its own functions and variables."""
+    (path,) = NOTEBOOKS.glob(f"{lesson}_*.ipynb")
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    used = set()
+    for cell in cells:
+        if cell["cell_type"] == "code" and "exercise" not in cell["metadata"].get("tags", []):
+            source = re.sub(r"^(\s*)%.*$", r"\1pass", "".join(cell["source"]), flags=re.M)
+            for node in ast.walk(ast.parse(source)):
+                used |= {getattr(node, key, None) for key in ("id", "name", "arg")}
+    stubs = [one.functions["stub"].__name__ for one in exercises(lesson) if not one.is_decision]
+    assert not used & {*stubs, "my_answer"}

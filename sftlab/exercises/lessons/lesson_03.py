@@ -361,7 +361,7 @@ def sampled(random):
 
 
 @agreement.stub
-def agreed(draws):
+def filtered_answers(draws):
     """The answers that are kept: a dict from question to answer."""
     return ...
 

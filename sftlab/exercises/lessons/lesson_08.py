@@ -238,7 +238,7 @@ def four_readings(random):
 
 
 @hidden_skills.stub
-def hidden(skills, noise):
+def shown_hidden(skills, noise):
     """The names of the skills that are shown to have been hidden: a list, in the given order."""
     return ...
 
