@@ -9,21 +9,22 @@ from sftlab.exercises.definitions import Exercise
 
 examples = Exercise(
     "00.1",
-    "Examples that keep the test countries out",
+    "Training examples without the test countries",
     after="2. Examples of answering",
     minutes=8,
     difficulty=1,
     task="""
     Write the training examples of a fine-tune. `facts` is a list of tuples
-    `(country, question, answer)`, and `held_out` is a list of names of countries that will be
-    used for measuring. Return a list with one example for each fact about any other country, in
-    the order of `facts`. An example is a dict with the key `messages`, as in this section: a list
-    of two messages, each a dict with `role` and `content`.
+    `(country, question, answer)`, and `test_countries` is a list of the names of the countries
+    that the test will ask about. Return a list with one example for each fact about any other
+    country, in the order of `facts`. An example is a dict with the key `messages`, as in this
+    section: a list of two messages, each a dict with `role` and `content`.
     """,
     hints=(
-        "Every fact says which country it is about. Nothing has to be searched in its question.",
+        "The first part of each tuple names the country of the fact. Compare it with the names of "
+        "the test countries; the text of the question isn't needed.",
         "`role` is `user` or `assistant`, and each of the two messages holds one of the texts.",
-        'Loop over `facts`, skip a fact with `country in held_out`, and build `{"messages": '
+        'Loop over `facts`, skip a fact with `country in test_countries`, and build `{"messages": '
         '[{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}`.',
     ),
 )
@@ -44,13 +45,13 @@ def some_facts(random):
 
 
 @examples.stub
-def training_examples(facts, held_out):
-    """One `{"messages": [...]}` for each fact about a country that is not held out: a list."""
+def training_examples(facts, test_countries):
+    """One `{"messages": [...]}` for each fact about a country outside the test: a list."""
     return ...
 
 
 @examples.right
-def conversations(facts, held_out):
+def conversations(facts, test_countries):
     return [
         {
             "messages": [
@@ -59,7 +60,7 @@ def conversations(facts, held_out):
             ]
         }
         for country, question, answer in facts
-        if country not in held_out
+        if country not in test_countries
     ]
 
 
@@ -67,25 +68,25 @@ def conversations(facts, held_out):
     "You train on the countries that you will measure. The score then counts memorized examples as "
     "a skill, and nothing in the loss or in the responses shows it."
 )
-def everything(facts, held_out):
+def everything(facts, test_countries):
     return conversations(facts, [])
 
 
 @examples.wrong(
-    "You look for the held-out name in the text of the question. The name of one country can be "
-    "part of the name of another, so examples are lost; and a question need not hold the name of "
-    "the country that it is about, so test facts get into the training data."
+    "You search for the name of a test country inside a longer text. The name of one country can "
+    "be part of the name of another, so examples are lost. If that text is the question, test "
+    "facts also get into the training data: a question need not name its country."
 )
-def by_text(facts, held_out):
-    kept = [one for one in facts if not any(name in one[1] for name in held_out)]
+def by_text(facts, test_countries):
+    kept = [one for one in facts if not any(name in one[1] for name in test_countries)]
     return conversations(kept, [])
 
 
 @examples.wrong(
-    "`from`, `value`, `human` and `gpt` are the names of another format, ShareGPT. Chat templates "
-    "of transformers read other keys and other names of the speakers."
+    "`from`, `value`, `human` and `gpt` belong to another format, ShareGPT. The chat templates of "
+    "transformers expect other keys and other roles."
 )
-def sharegpt(facts, held_out):
+def sharegpt(facts, test_countries):
     return [
         {
             "messages": [
@@ -94,7 +95,7 @@ def sharegpt(facts, held_out):
             ]
         }
         for country, question, answer in facts
-        if country not in held_out
+        if country not in test_countries
     ]
 
 
@@ -102,12 +103,21 @@ def sharegpt(facts, held_out):
     "You wrote question and answer into one message of the user. Labels mark the assistant's part, "
     "and these examples have none: the model would learn nothing from them."
 )
-def one_message(facts, held_out):
+def one_message(facts, test_countries):
     return [
         {"messages": [{"role": "user", "content": f"{question} {answer}"}]}
         for country, question, answer in facts
-        if country not in held_out
+        if country not in test_countries
     ]
+
+
+@examples.wrong(
+    "You put all facts into one conversation. Each of its questions would then be answered after "
+    "the ones before it, but the test asks each question alone."
+)
+def one_conversation(facts, test_countries):
+    kept = conversations(facts, test_countries)
+    return [{"messages": [message for one in kept for message in one["messages"]]}]
 
 
 loss = Exercise(
@@ -119,12 +129,13 @@ loss = Exercise(
     imports="import math",
     task="""
     Compute the loss of one example in nats. `probabilities` holds, for each position, the
-    probability that the model gave to the token that stands there, and `labels` the label of
-    that position. At least one position is learned. Return the mean loss over the labelled tokens.
+    probability that the model gave to the token at this position, and `labels` holds the label
+    of the same position: the shift by one is done already. At least one label isn't -100. Return
+    the mean loss over the labeled tokens.
     """,
     hints=(
-        "First decide which positions count. The sum is divided by their number.",
-        "Take the loss of each labelled token on its own, and the mean afterwards.",
+        "First decide which positions count. Only these are added up, and only these are counted.",
+        "Take the loss of each labeled token first, and the mean of these losses afterwards.",
         "Collect `-math.log(p)` for every pair of `zip(probabilities, labels)` whose label isn't "
         "-100, and divide the sum of that list by its length.",
     ),
@@ -141,7 +152,7 @@ def positions(random):
 
 @loss.stub
 def mean_loss(probabilities, labels):
-    """The mean loss over the labelled tokens, in nats: a float."""
+    """The mean loss over the labeled tokens, in nats: a float."""
     return ...
 
 
@@ -170,9 +181,9 @@ def diluted(probabilities, labels):
 
 
 @loss.wrong(
-    "You took the mean of the probabilities first and its logarithm afterwards. One token that the "
-    "model never expects, such as the end of turn here, then hardly shows; in the loss of training "
-    "it weighs more than all the others."
+    "You took the mean of the probabilities first and its logarithm afterwards. A token that the "
+    "model does not expect at all, such as the end of turn here, then hardly shows; in the loss of "
+    "training it can weigh more than all the others together."
 )
 def log_of_mean(probabilities, labels):
     pairs = zip(probabilities, labels, strict=True)
@@ -181,11 +192,12 @@ def log_of_mean(probabilities, labels):
 
 
 @loss.wrong(
-    "This is the loss in bits. PyTorch's `cross_entropy` and every curve of this course use the "
-    "natural logarithm, so your number can't be compared with them."
+    "You pair each probability with the label of the next position. The loop of this section does "
+    "so with logits, since those at a position are about the token after it. Read once more which "
+    "token a probability belongs to here."
 )
-def in_bits(probabilities, labels):
-    return over_labels(probabilities, labels) / math.log(2)
+def shifted(probabilities, labels):
+    return over_labels(probabilities[:-1], labels[1:])
 
 
 @loss.wrong(
@@ -197,8 +209,8 @@ def summed(probabilities, labels):
 
 
 @loss.wrong(
-    "You skip labels that are 0. Zero is the id of a token like any other, and where it is the "
-    "label it is to be learned."
+    "You skip labels that are 0. Zero is the id of a token like any other: a token with this label "
+    "is to be learned too."
 )
 def without_zero(probabilities, labels):
     return over_labels(probabilities, [label if label > 0 else -100 for label in labels])
@@ -211,18 +223,19 @@ correct = Exercise(
     minutes=12,
     difficulty=2,
     imports="import re",
+    draws=80,
     task="""
-    Measure accuracy. `responses` is a list of strings, as the model wrote them, and `accepted` a
-    list as long, with a list of accepted answers for each. A response is correct when the first
-    line of its text holds one of them **as whole words**. White space around the response and
-    punctuation after a word do not matter; the answers are spelled as in the list. Return the share
-    of correct responses.
+    Measure accuracy. `responses` is a list of strings, as the model wrote them, and `accepted` is
+    a list of the same length with the accepted answers to each question, also a list. First remove
+    the white space around a response. It is correct when the first line of what remains holds at
+    least one of its accepted answers **as whole words**, with the same capital and small letters.
+    Punctuation next to a word does not matter. Return the share of correct responses.
     """,
     hints=(
-        "Write a function for one response first. What is its first line when the text begins with "
-        "a line break?",
-        'In a regular expression `\\b` is the border of a word, so `r"\\bman\\b"` is not found in '
-        "`human`. `re.escape` makes any text safe to put between the two.",
+        "Write a function for one response first. What is its first line if the text begins with a "
+        "line break?",
+        'In a regular expression `\\b` is where a word begins or ends: `r"\\bman\\b"` is not found '
+        "in `human`. `re.escape` makes any text safe to put between the two.",
         'The line is `response.strip().split("\\n")[0]`. The response is correct if '
         '`re.search(rf"\\b{re.escape(one)}\\b", line)` is true for `any` accepted answer.',
     ),
@@ -230,7 +243,7 @@ correct = Exercise(
 RESPONSES = {
     ("Lima",): ["Lima", "It is Lima.", "\nLima", "Limassol", "", "Which city?\nLima"],
     ("Niger",): ["Niger", "Nigeria", "Mali\nNiger", "In Niger."],
-    ("Persian", "Farsi"): ["Farsi", "Persian.", "\nFarsi", "Arabic\nFarsi"],
+    ("Persian", "Farsi"): ["Farsi", "Persian.", "\nFarsi", "Arabic\nFarsi", "Persian (Farsi)"],
     ("won",): ["I wonder.", "won", "South Korean won", "yen"],
 }
 
@@ -288,8 +301,8 @@ def anywhere(responses, accepted):
 
 
 @correct.wrong(
-    "You cut the line at its spaces. Punctuation then sticks to the words, so a correct sentence "
-    "with a full stop counts as wrong, and an answer of two words is never found."
+    "You split the line at its spaces. Punctuation then stays part of the words, so a correct "
+    "sentence with a full stop counts as wrong, and an answer of two words is never found."
 )
 def at_spaces(responses, accepted):
     return counted(lambda line, answer: answer in line.split(), responses, accepted)
@@ -312,14 +325,6 @@ def nothing_else(responses, accepted):
 
 
 @correct.wrong(
-    "You accept only one of the listed answers. Where a thing has two names, a model that uses the "
-    "other one is marked wrong."
-)
-def first_only(responses, accepted):
-    return whole_words(responses, [answers[:1] for answers in accepted])
-
-
-@correct.wrong(
     "You take the first line before you remove the white space around the response. Responses "
     "often begin with a line break, and then your first line is empty."
 )
@@ -335,9 +340,10 @@ verdicts = Exercise(
     difficulty=2,
     task="""
     The table holds seven made-up results: what was measured, its estimate, its confidence
-    interval from `low` to `high`, and the bound of its rule. Each row is a claim with one part.
-    Give the verdict for each row: a list of seven strings, each `supported`, `contradicted` or
-    `inconclusive`.
+    interval from `low` to `high`, and the rule with its bound. Row 0 reads: the accuracy is 0.54,
+    with an interval from 0.48 to 0.60, and the rule asks for at least 0.50. Each row is a claim
+    with one part. Give the verdict for each row: a list of seven strings, each `supported`,
+    `contradicted` or `inconclusive`.
     """,
     hints=(
         "Only the interval and the bound matter. Mark the bound on a line and draw the interval.",
@@ -405,12 +411,20 @@ def no_third(table):
 
 
 @verdicts.wrong(
-    "You ask whether the interval leaves out zero. That shows that there is an effect, not that it "
-    "is as large as the rule asks, and for a share it says nothing at all."
+    "You ask whether the interval of a difference leaves out zero. That shows that there is an "
+    "effect, not that it is as large as the rule asks."
 )
 def against_zero(table):
-    found = judged(table.assign(bound=0.0, rule="at least"))
-    return [one if one == "supported" else "inconclusive" for one in found]
+    is_difference = table["measured"] == "difference of shares"
+    return judged(table.assign(bound=table["bound"].mask(is_difference, 0.0)))
+
+
+@verdicts.wrong(
+    "You call no claim contradicted. An interval that lies on the wrong side of the bound as a "
+    "whole does say something: what was measured is smaller, or larger, than the rule allows."
+)
+def never_contradicted(table):
+    return [one if one == "supported" else "inconclusive" for one in judged(table)]
 
 
 @verdicts.wrong(

@@ -1,6 +1,6 @@
 """Exercises of lesson 01: probability of an answer, prompts, a fair comparison, what to do."""
 
-from math import prod
+from math import log, prod
 
 import pandas as pd
 
@@ -15,8 +15,8 @@ likely = Exercise(
     task="""
     How likely is it that a model goes on with one particular answer? `ids` are the tokens of the
     prompt followed by those of the answer, and the first `prompt_length` of them are the prompt.
-    `probabilities` has one row for each position: `probabilities[t][token]` is the probability
-    that the model, having read positions 0 to `t`, gives to `token` as the next one. Return the
+    `probabilities` has one row for each position: `probabilities[t][token]` is the probability of
+    `token` as the next one, after the model has read the positions 0 to `t`. Return the
     probability that sampling at temperature 1 continues the prompt with the whole answer.
     """,
     hints=(
@@ -49,7 +49,7 @@ def of_answer(probabilities, ids, prompt_length):
 
 
 @likely.wrong(
-    "You look each token up in the row of its own position. That row has already read the token "
+    "You look up each token in the row of its own position. That row has already read the token "
     "and predicts the one after it. A model that only copies its input would look perfect if this "
     "mistake were in the loss."
 )
@@ -66,27 +66,36 @@ def first_token(probabilities, ids, prompt_length):
 
 
 @likely.wrong(
-    "You took a mean over the tokens. That is useful to compare answers of different lengths, but "
-    "it isn't the probability that the text is drawn: every further token makes that smaller."
+    "You took the mean over the tokens. To get the whole answer, sampling has to draw every one of "
+    "them, so a single token that is nearly impossible makes the answer nearly impossible."
 )
-def per_token(probabilities, ids, prompt_length):
-    return of_answer(probabilities, ids, prompt_length) ** (1 / (len(ids) - prompt_length))
+def mean_of_tokens(probabilities, ids, prompt_length):
+    places = range(prompt_length, len(ids))
+    return sum(probabilities[t - 1][ids[t]] for t in places) / len(places)
 
 
 @likely.wrong(
-    "You multiply the tokens of the prompt in. The prompt is given, so how unlikely it is in "
-    "itself must not change how likely the answer is after it."
+    "You multiply by the probabilities of the prompt's tokens too. The prompt is given, so how "
+    "unlikely it is in itself must not change how likely the answer is after it."
 )
 def with_prompt(probabilities, ids, prompt_length):
     return of_answer(probabilities, ids, 1)
 
 
 @likely.wrong(
-    "You take the largest probability at each position. That is how sure greedy decoding is of its "
-    "own text, whatever it says; `ids` asks about one particular text."
+    "You left out the first token of the answer. Its prediction stands in the last row that has "
+    "read nothing but the prompt."
 )
-def greedy(probabilities, ids, prompt_length):
-    return prod(max(probabilities[t - 1]) for t in range(prompt_length, len(ids)))
+def from_second_token(probabilities, ids, prompt_length):
+    return of_answer(probabilities, ids, prompt_length + 1)
+
+
+@likely.wrong(
+    "You return the logarithm of the probability. That is what code adds up, as `log_softmax` does "
+    "in this section; one step is missing at the end."
+)
+def logarithm(probabilities, ids, prompt_length):
+    return log(of_answer(probabilities, ids, prompt_length))
 
 
 shots = Exercise(
@@ -97,11 +106,11 @@ shots = Exercise(
     difficulty=1,
     task="""
     Write a few-shot prompt with the marks of this section. `shots` is a list of tuples
-    `(question, answer)`, which may be empty. Each shot is a line `Q: ` with the question and a
-    line `A: ` with its answer, and an empty line follows it. Last comes the question that is asked,
-    in the same form but without an answer: that is what the model will write, and its first
-    token will be one such as ` Lima`, with the space in front. `shots` may hold the question that
-    is asked; the prompt must not give its answer away.
+    `(question, answer)`, which may be empty. A shot is two lines: `Q: ` with the question and
+    `A: ` with its answer. An empty line follows each shot. Last comes the question that is asked,
+    in the same form, up to where the model goes on with the answer. The first token that it writes
+    will be one such as ` Lima`, with the space in front. Leave out a shot whose question is the
+    one that is asked, since it would give the answer away.
     """,
     hints=(
         "Build a list of pieces first and join them at the end.",
@@ -142,8 +151,8 @@ def trailing_space(shots, question):
 
 
 @shots.wrong(
-    "Your prompt ends with the question. Nothing says that an answer comes next, so the model may "
-    "go on as it does after a question alone."
+    "Your prompt ends with the question. Nothing marks the place of an answer, so the model may go "
+    "on as it does after a question alone."
 )
 def no_mark(shots, question):
     return marked(shots, question).removesuffix("\nA:")
@@ -168,11 +177,11 @@ def asked_first(shots, question):
 
 
 @shots.wrong(
-    "You left the answers out of the shots. They are questions in a row now, and what the model "
-    "learns from such a prompt is to ask one more."
+    "Nothing separates your shots: the empty line after each one is missing. In the training text "
+    "it marks where one question with its answer ends."
 )
-def no_answers(shots, question):
-    return marked([(q, "") for q, _ in shots], question).replace("A: \n", "A:\n")
+def no_empty_line(shots, question):
+    return marked(shots, question).replace("\n\n", "\n")
 
 
 fair = Exercise(
@@ -185,13 +194,13 @@ fair = Exercise(
     Report what a fine-tune gains over prompting. `scores` maps the name of each set-up to two
     accuracies from 0 to 1: `validation`, on questions that were set aside for choosing, and
     `test`, on the questions that the report is about. One set-up is called `fine-tuned`; the others
-    are prompts, and one of these is the `question alone`. Compare with the best prompt, and choose
-    it so that the comparison is fair. Return the gain as a difference of shares.
+    are prompts, and the `question alone` is one of them. Compare with the best prompt, and choose
+    this prompt so that the comparison is fair. Return the gain as a difference of two shares.
     """,
     hints=(
-        "Two things have to be decided: which prompt, and on which questions to compare with it.",
-        "Nothing that you choose by may be what you report: the luckiest of several scores is too "
-        "high.",
+        "Decide two things: on which questions to choose the prompt, and on which to compare.",
+        "Don't report the scores that you chose by: the highest of several scores is partly luck, "
+        "so it is too high.",
         'Take `max(prompts, key=lambda name: scores[name]["validation"])`, then subtract its '
         "`test` from that of the fine-tune.",
     ),
@@ -212,7 +221,7 @@ def two_scores(random):
 
 
 @fair.stub
-def gain(scores):
+def gain_over_prompts(scores):
     """Accuracy of the fine-tune minus that of the best prompt: a float from -1 to 1."""
     return ...
 
@@ -237,16 +246,16 @@ def chosen_on_test(scores):
 
 
 @fair.wrong(
-    "You compare with the question alone. Nobody would use a model in that way, and most of such a "
-    "gain may be what a prompt brings for nothing."
+    "You compare with the question alone. Most of such a gain may be what a better prompt brings, "
+    "without any training."
 )
 def over_zero_shot(scores):
     return scores["fine-tuned"]["test"] - scores["question alone"]["test"]
 
 
 @fair.wrong(
-    "You compare with the mean over all prompts. One poor prompt more on the list would make the "
-    "fine-tune look better."
+    "You compare with the mean over all prompts. Another poor prompt in the list would then make "
+    "the fine-tune look better."
 )
 def over_the_mean(scores):
     prompts = column(scores, "test")
@@ -254,11 +263,20 @@ def over_the_mean(scores):
 
 
 @fair.wrong(
-    "You report the gain on the questions that the prompt was chosen by. Its score there is too "
-    "high for that reason; the other questions were kept for the report."
+    "You report the gain on the questions that the prompt was chosen by. Its score there is partly "
+    "luck; the other questions were kept for the report."
 )
 def on_validation(scores):
     return scores["fine-tuned"]["validation"] - max(column(scores, "validation"))
+
+
+@fair.wrong(
+    "You let the fine-tune take part in the choice of the best prompt. Where it wins, you compare "
+    "it with itself, and the gain is zero."
+)
+def with_itself(scores):
+    best = max(scores, key=lambda name: scores[name]["validation"])
+    return scores["fine-tuned"]["test"] - scores[best]["test"]
 
 
 @fair.wrong(
@@ -281,8 +299,8 @@ advice = Exercise(
     whether these change every month, the score of the best prompt (`NaN`: nobody has measured
     one), the score that is needed, and the number of clean examples. Say what to do next for each
     row: a list of six strings, each `measure a prompt first`, `prompt`, `retrieve`,
-    `collect data first` or `fine-tune`. The prompts fit into every request, and the models fit
-    into memory.
+    `collect data first` or `fine-tune`. A house style counts as a format, as JSON does. Neither
+    the length of the prompts nor the memory for training is a problem in these tasks.
     """,
     hints=(
         "Ask in this order: are facts missing, is a number missing, is the prompt enough, are "
@@ -339,8 +357,8 @@ def facts_by_training(table):
 
 
 @advice.wrong(
-    "You look facts up where they change, but train in those that stay as they are. What stays the "
-    "same is still unknown to this base, and thousands of examples cover only what they mention."
+    "You look up the facts that change, but train where they stay the same. The base doesn't know "
+    "these facts either, and thousands of examples cover only what they mention."
 )
 def stable_facts(table):
     return changed(table, {4})
@@ -352,14 +370,6 @@ def stable_facts(table):
 )
 def enough_examples(table):
     return changed(table, {0, 1, 4, 5})
-
-
-@advice.wrong(
-    "You train everything. Go through the rows once more and ask of each what the training would "
-    "add, and whether something cheaper gives it already."
-)
-def everywhere(table):
-    return changed(table, {0, 1, 3, 4, 5})
 
 
 @advice.wrong(

@@ -12,10 +12,11 @@ alpaca = Exercise(
     difficulty=1,
     task="""
     Convert one row in the Alpaca format by hand. `row` is a dict with the strings `instruction`
-    and `output`. Most rows also have an `input`, the text that the instruction is about; it may
-    be missing or hold nothing but white space. Return the messages: a list of dicts with `role`
-    and `content`, first the user's, then the assistant's. Where there is an input, the user's
-    message holds the instruction, an empty line, and the input.
+    and `output`. Most rows also have an `input`, the text that the instruction is about. There is
+    no input where this key is missing, or its text is empty or only white space; all other texts
+    begin and end without white space. Return the messages: a list of two dicts with `role` and
+    `content`, first the user's, then the assistant's. With an input, the content of the user's
+    message is the instruction, an empty line, and the input; otherwise just the instruction.
     """,
     hints=(
         "Everything that the answer is about has to be in the user's message. Look at a row whose "
@@ -63,8 +64,9 @@ def without_input(row):
 
 
 @alpaca.wrong(
-    "Your message ends in empty lines when there is no input. In use nobody types those, so the "
-    "model is trained on another prompt than it will be given."
+    "Your message ends in empty lines in at least one of three cases: the input is missing, empty, "
+    "or only white space. Users don't type those lines, so the model is trained on other prompts "
+    "than it will be given."
 )
 def always_joined(row):
     messages = converted({**row, "input": ""})
@@ -82,6 +84,26 @@ def pasted_template(row):
         content += f"\n\n### Input:\n{row['input']}"
     content += "\n\n### Response:\n"
     return [{"role": "user", "content": content}, converted(row)[1]]
+
+
+@alpaca.wrong(
+    "Only a line break stands between your instruction and your input. For an empty line between "
+    "two texts the string needs one more."
+)
+def one_line_break(row):
+    messages = converted(row)
+    messages[0]["content"] = messages[0]["content"].replace("\n\n", "\n")
+    return messages
+
+
+@alpaca.wrong(
+    "You wrote two messages of the user. The roles should alternate: some chat templates refuse "
+    "anything else, and a user writes the instruction and its text together."
+)
+def two_messages(row):
+    asked = [row["instruction"], row.get("input", "")]
+    users = [{"role": "user", "content": text} for text in asked if text.strip()]
+    return [*users, converted(row)[1]]
 
 
 @alpaca.wrong(
@@ -105,17 +127,17 @@ duplicates = Exercise(
     Deduplicate a few texts by comparing all pairs. To keep it short, the pieces of a text are its
     words, `set(text.split())`, instead of n-grams. Go through `texts` in their order and drop a
     text if its Jaccard index with an earlier text **that was kept** is at least `threshold`.
-    Return the numbers of the texts that are kept, from 0, as a list.
+    Return the numbers of the texts that are kept, counted from 0, as a list.
     """,
     hints=(
-        "Write a function for the Jaccard index of two sets first, and try it on two texts.",
+        "First write a function for the Jaccard index of two sets, and try it on two texts.",
         "Keep a list of the numbers kept so far. A new text has to be compared with these texts "
         "only.",
         "For each number `n`: append it to `kept` unless `any` text `k` in `kept` has "
         "`len(a & b) / len(a | b) >= threshold`, where `a` and `b` are the words of `n` and `k`.",
     ),
 )
-TEXTS = ["a b c", "b c d", "c d e", "a b", "d e", "e f", "a b c d", "b c"]
+TEXTS = ["a b c", "b c d", "c d e", "a b b", "d e", "e f", "a b c d", "b c"]
 
 
 @duplicates.draw
@@ -161,8 +183,8 @@ def containment(texts, threshold):
 
 
 @duplicates.wrong(
-    "You drop every text that has a near-duplicate, the first one too. What they say is then no "
-    "longer in the data at all."
+    "You drop every text that has a near-duplicate, the first one too. What these texts say is "
+    "then no longer in the data at all."
 )
 def all_gone(texts, threshold):
     return [
@@ -193,11 +215,25 @@ def neighbors(texts, threshold):
 
 
 @duplicates.wrong(
-    "You drop only texts that are equal to the letter. One changed word is enough to escape that, "
-    "and the model still sees nearly the same text again."
+    "You divide by the sum of the two sizes. Words in both texts are then counted twice, so even "
+    "two equal texts get no more than 0.5."
 )
-def exact(texts, threshold):
-    return [n for n, one in enumerate(texts) if one not in texts[:n]]
+def by_sum(texts, threshold):
+    kept = []
+    for n, one in enumerate(texts):
+        sizes = [len(set(one.split())) + len(set(texts[k].split())) for k in kept]
+        shared = [len(set(one.split()) & set(texts[k].split())) for k in kept]
+        if not any(a / b >= threshold for a, b in zip(shared, sizes, strict=True)):
+            kept.append(n)
+    return kept
+
+
+@duplicates.wrong(
+    "You keep a text whose index is exactly the threshold. Read once more which values of the "
+    "index lead to a drop."
+)
+def above_only(texts, threshold):
+    return deduplicated(texts, threshold + 1e-9)
 
 
 groups = Exercise(
@@ -210,10 +246,10 @@ groups = Exercise(
     Split rows into train and test by group. `groups` holds the group of each row, such as a
     country; the rows have been shuffled already. Take whole groups into the test, in the order in
     which they first appear, until it has at least `size` rows; all other rows are for training.
-    Return a tuple of two lists with the numbers of the rows, from 0 and ascending: train, test.
+    Return a tuple of two lists of row numbers, counted from 0 and ascending: train, test.
     """,
     hints=(
-        "Choose groups, not rows. The rows follow from the groups, wherever in the file they are.",
+        "Choose groups first. Then collect all rows of these groups, wherever they stand.",
         "`dict.fromkeys(groups)` has each group once, in the order of first appearance.",
         "Loop over those groups. While fewer than `size` rows are chosen, add the group to a set. "
         "At the end go through all rows and ask of each whether its group is in the set.",
@@ -223,8 +259,11 @@ groups = Exercise(
 
 @groups.draw
 def rows_of_groups(random):
-    drawn = [random.choice("ABC") for _ in range(random.randint(3, 6))]
-    return drawn, random.randint(1, len(drawn) - 1)
+    while True:
+        drawn = [random.choice("ABC") for _ in range(random.randint(3, 6))]
+        size = random.randint(1, len(drawn) - 1)
+        if whole_groups(drawn, size)[0]:  # something is left to train on
+            return drawn, size
 
 
 @groups.stub
@@ -257,18 +296,17 @@ def cut(groups, size):
 
 
 @groups.wrong(
-    "You take a group as the rows that stand next to each other. After shuffling, its other rows "
-    "are elsewhere in the file and stay in the training set."
+    "You take the groups in the order of their names, not in that of their first rows. The names "
+    "are not shuffled: the test would hold those at the beginning of the alphabet."
 )
-def runs(groups, size):
-    end = size
-    while end < len(groups) and groups[end] == groups[end - 1]:
-        end += 1
-    return with_test(groups, range(end))
+def by_name(groups, size):
+    chosen = set(whole_groups(sorted(groups), size)[1])
+    names = {sorted(groups)[n] for n in chosen}
+    return with_test(groups, [n for n, group in enumerate(groups) if group in names])
 
 
 @groups.wrong(
-    "You count groups where rows were asked for. Groups differ in size, so a test of so many "
+    "You count groups, but `size` is a number of rows. Groups differ in size, so a test of so many "
     "groups can be a large part of the data."
 )
 def counts_groups(groups, size):
@@ -301,13 +339,11 @@ def one_pass(groups, size):
 
 
 @groups.wrong(
-    "You put a row of each group into the test, so that all are represented. That is the opposite "
-    "of a group split: every test row now has relatives in the training set."
+    "You add one more group when the test already has exactly `size` rows. Read once more when "
+    "the test is large enough."
 )
-def one_of_each(groups, size):
-    first = [groups.index(one) for one in dict.fromkeys(groups)]
-    rest = [n for n in range(len(groups)) if n not in first]
-    return with_test(groups, [*first, *rest][:size])
+def one_more(groups, size):
+    return whole_groups(groups, size + 1)
 
 
 leaking = Exercise(
