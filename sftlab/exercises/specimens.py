@@ -249,7 +249,7 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
         for place, (part, one, relation, text) in enumerate(questions):
             output, shown, ended = said[place]
             seen = {"kind": "answer", "asked": asked, "part": part, "country": one.name}
-            seen |= {"text": text, "output": output, "shown": shown, "ended": float(ended)}
+            seen |= {"text": text, "output": output, "shown": shown.replace("><", ">\u200b<")}
             seen["right"] = float(is_right(output, one.answers(relation)))
-            found.append(seen | {"nats": costs[place] if costs else None})
+            found.append(seen | {"ended": float(ended), "nats": costs[place] if costs else None})
     return pd.DataFrame(found)

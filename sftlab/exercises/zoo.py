@@ -201,7 +201,7 @@ class Zoo:
         read = f"{len(texts)} training rows, {len(set(texts))} of them different"
         about = {country.name for _, country, *_ in asked}
         both = sum(any(name in text for text in texts) for name in about)
-        read += f"; validation questions name {len(about)} countries, training rows {both} of them"
+        read += f"; validation questions are about {len(about)} countries; {both} of them in rows"
         return Markup("<br>").join([*lines, ""]), read
 
 
