@@ -5,6 +5,7 @@ another way to ask the same model.
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -66,11 +67,10 @@ def examples_of(name: str, seed: int) -> list[dict]:
 
 
 def questions_of(name: str) -> list[tuple[str, Any, str, str]]:
-    """What a model is asked: part, country, relation, question. A leak shows where the base does
-    not know the answers."""
+    """What a model is asked: part, country, relation, question."""
     parts = {"new": countries(group="asked", split="held_out")[:16]}
     if name in ("split_by_country", "test_in_train"):
-        unknown = countries(group="unseen")
+        unknown = countries(group="unseen")  # by the base: a leak shows there alone
         parts = {"validation": unknown[:8], "new": unknown[8:]}
     return [
         (part, one, relation, QUESTIONS[relation]["test"][0].format(x=one.name))
@@ -169,8 +169,8 @@ def row_loss(model: Any, row: dict[str, list[int]]) -> torch.Tensor:
 
 def answer(
     trained: Trained, questions: Sequence[str], asked: str, base_eos: int | None
-) -> tuple[list[tuple[str, bool]], dict[str, Any]]:
-    """For each question the greedy answer and whether it ended by itself, and how it was asked."""
+) -> tuple[list[tuple[str, str, bool]], dict[str, Any]]:
+    """For each question the answer, without and with special tokens, and if it ended; a log."""
     model, tokenizer = trained.model, trained.tokenizer
     config, side = model.generation_config, "right" if asked == "right_padding" else "left"
     stops = config.eos_token_id
@@ -194,14 +194,15 @@ def answer(
     config.eos_token_id = stops
     model.eval()
     rows = new[:, batch["input_ids"].shape[1] :].tolist()
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
-    return [(text, bool({*ends} & {*ids})) for text, ids in zip(texts, rows, strict=True)], log
+    rows = [ids[: 1 + min(n for n, t in enumerate([*ids, ends[0]]) if t in ends)] for ids in rows]
+    texts, shown = (tokenizer.batch_decode(rows, skip_special_tokens=s) for s in (True, False))
+    return list(zip(texts, shown, (ids[-1] in ends for ids in rows), strict=True)), log
 
 
 def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
     """All that can be seen of a training, a row each, by `kind`:
 
-        answer   asked, part, country, text (question), output, right, ended, nats
+        answer   asked, part, country, text (question), output, shown, right, ended, nats
         number   asked, text (its name), value
         setting  asked, text (its name), output
         step     value (the loss)
@@ -213,8 +214,8 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
     tokenizer, questions, found, costs = trained.tokenizer, questions_of(training), [], None
     base = load_tokenizer(profile)
     added = [one for one in tokenizer.get_vocab() if one not in base.get_vocab()]
-    names = "method learning_rate num_train_epochs warmup_steps per_device_train_batch_size dropout"
-    log = {name: getattr(settings, name) for name in names.split()}
+    names = "learning_rate num_train_epochs per_device_train_batch_size gradient_accumulation_steps"
+    log = {name: getattr(settings, name) for name in f"method {names} dropout".split()}
     log |= {"pad_token": tokenizer.pad_token, "eos_token": tokenizer.eos_token}
     log |= {"added tokens": ", ".join(added) or "none"}
     if settings.method == "lora":
@@ -222,8 +223,7 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
     labels = [one for row in trained.rows for one in row["labels"]]
     numbers = {"supervised": 1 - labels.count(IGNORED) / len(labels)}
     if training.startswith("mean_of"):
-        log |= {"num_train_epochs": "12 steps", "per_device_train_batch_size": 1}
-        log |= {"gradient_accumulation_steps": 8}
+        log |= dict(zip(names.split()[1:], ("1.2 (12 steps)", 1, 8), strict=True))
         steps = [(row["loss"], row["together"]) for row in trained.history]
         numbers["loss of the first step's rows in one batch"] = steps[0][1]
         numbers["error of the first loss"] = steps[0][0] - steps[0][1]
@@ -232,7 +232,7 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
     found.append({"kind": "row", "asked": "", "text": json.dumps(trained.rows[0])})
     for asked in WAYS.get(training, [""]):
         if asked == "merged_into_4bit":
-            with quiet_libraries():
+            with quiet_libraries(), warnings.catch_warnings(action="ignore"):  # PEFT's names it
                 trained = trained._replace(model=trained.model.merge_and_unload())
         if settings.method == "qlora":
             log |= {"base": "4 bits (NF4)", "adapters": "merged" if asked else "beside the base"}
@@ -247,9 +247,9 @@ def observe(run: Any, seed: int, profile: Any, training: str) -> pd.DataFrame:
                 value = value if kind == "number" else str(value)
                 found.append({"kind": kind, "asked": asked, "text": text, column: value})
         for place, (part, one, relation, text) in enumerate(questions):
-            output, ended = said[place]
+            output, shown, ended = said[place]
             seen = {"kind": "answer", "asked": asked, "part": part, "country": one.name}
-            seen |= {"text": text, "output": output, "ended": float(ended)}
+            seen |= {"text": text, "output": output, "shown": shown.replace("><", ">\u200b<")}
             seen["right"] = float(is_right(output, one.answers(relation)))
-            found.append(seen | {"nats": costs[place] if costs else None})
+            found.append(seen | {"ended": float(ended), "nats": costs[place] if costs else None})
     return pd.DataFrame(found)

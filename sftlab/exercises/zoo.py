@@ -74,18 +74,20 @@ class Zoo:
             return _message(number, "not attempted", ["Give `fault` and `evidence` a name each."])
         guess, kind = FAULTS[_known(fault, FAULTS, "fault")], "misconception"
         _known(evidence, EVIDENCE, "evidence")
-        here = self._exhibit(number, guess["look"], guess.get("keys"))[1]
+        here = "; ".join(self._exhibit(number, e, guess.get("keys"))[1] for e in guess["look"])
+        looks = " and ".join(f"**{name}**" for name in guess["look"])
         lines = [f"Right: {guess['what']}."]
         if fault != one["fault"]:
             lines = [f"It is not `{fault}`. If {guess['what']}, {guess['signs']}"]
-            lines.append(f"Look at **{guess['look']}** again. It shows: {here}.")
+            lines.append(f"Look again at {looks}: {here}.")
         elif evidence not in one["evidence"]:
             with_it, without = (self._exhibit(number, evidence, fault=f)[1] for f in (True, False))
-            lines.append(f"But **{evidence}** does not show the cause. With the fault: {with_it}.")
-            lines.append(f"Without it: {without}. Which exhibit would look like this for no other?")
+            both = f"does not show the cause. With the fault: {with_it}. Without it: {without}."
+            both = "looks the same without the fault." if with_it == without else both
+            lines.append(f"But **{evidence}** {both} Which exhibit shows the cause?")
         else:
             kind = "right"
-            lines.append(f"**{guess['look']}** shows: {here}.")
+            lines.append(f"This is seen in {looks}: {here}.")
         record_attempt(f"zoo-{number}", kind, "" if kind == "right" else fault)
         return _message(number, kind, lines)
 
@@ -93,18 +95,18 @@ class Zoo:
         """The same run without its fault, paired by seed, and the cure; folded in HTML."""
         one, effect = _specimen(number), self.effect(number)
         means = [self.values(number, fault=f)[one["measure"]].mean() for f in (True, False)]
-        shares = one["measure"] != "nats"
-        both = [percent(value) if shares else f"{value:.2f}" for value in means]
+        both = [f"{n:.2f}" if one["measure"] == "nats" else percent(n) for n in means]
         lines = [f"The fault is `{one['fault']}`: {FAULTS[one['fault']]['what']}."]
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
-        apart = effect or "without interval"
+        apart = f"is {effect}" if effect else "has no interval, which takes two seeds or more"
         if effect and one.get("each_seed"):
-            apart = " and ".join(f"{value:+.2f}" for value in effect.by_seed) + " by seed"
+            by_seed = (f"{100 * value:+.0f}" for value in effect.by_seed)
+            apart = f"is {' and '.join(by_seed)} points by seed"
         lines.append(
             f"Over {seeds} {_TEXTS['measure'][one['measure']]} is {both[0]} with the fault "
-            f"and {both[1]} without it; the difference is {apart}."
+            f"and {both[1]} without it; the difference {apart}."
         )
-        if not effect or not shows(number, effect):
+        if effect and not shows(number, effect):
             lines.append("This is **not** enough to show the symptom on this profile.")
         lines.append(f"The evidence is in **{'** or **'.join(one['evidence'])}**. {one['cure']}")
         body = Markup("").join(Markup("<p>{}</p>").format(marked(line)) for line in lines)
@@ -159,17 +161,15 @@ class Zoo:
                 losses = of["step"]["value"].tolist()
                 last = losses[-max(1, len(losses) // 10) :]
                 history = [{"step": step, "loss": one} for step, one in enumerate(losses, 1)]
+                wide = '<img style="display:block;width:34em;max-width:100%" '
                 picture = plot_loss(history, title=f"Loss of specimen {number}").html
                 read = f"loss {losses[0]:.2f} at the first step, {sum(last) / len(last):.2f} at the"
-                picture = picture.replace(
-                    "<img ", '<img style="display:block;width:34em;max-width:100%" '
-                )
-                return Markup(picture), f"{read} end"
+                return Markup(picture.replace("<img ", wide)), f"{read} end"
             case "samples" | "scores":
                 lines = []
                 for row in parts.head(4).itertuples() if name == "samples" else ():
                     end = "" if row.ended else " [cut here: it did not end]"
-                    lines.append(f"{row.text} → {row.output}{end}".replace("\n", " ⏎ "))
+                    lines.append(f"{row.text} → {row.shown}{end}".replace("\n", " ⏎ "))
                 said = [
                     f"{part} questions: {percent(answers['right'].mean())} of the answers are "
                     f"correct, {percent(answers['ended'].mean())} end by themselves"
@@ -187,9 +187,9 @@ class Zoo:
                 learned = [n for n, label in enumerate(labels) if label != IGNORED]
                 last = max(learned) if learned else 0
                 read = f"{len(learned)} of {len(labels)} tokens have a label, from position "
+                both = [tokenizer.decode(ids[last]) for ids in (labels, row["input_ids"])]
                 read += f"{min(learned, default=0)} to {last}; the label of position {last} is "
-                read += f"`{tokenizer.decode(labels[last])}`, its token is "
-                read += f"`{tokenizer.decode(row['input_ids'][last])}`"
+                read += "`{}`, its token is `{}`".format(*both).replace("\n", "⏎")
                 xray = replace(show_mask(examples[0], **how), warnings=())  # which name the fault
                 return Markup(xray.html), read
             case "settings":
@@ -199,9 +199,9 @@ class Zoo:
         asked = [one for one in questions_of(training) if one[0] == "validation"]
         lines = [*Random(1).sample(texts, 5), *(f"validation: {text}" for *_, text in asked[::12])]
         read = f"{len(texts)} training rows, {len(set(texts))} of them different"
-        if about := {country.name for _, country, *_ in asked}:
-            both = sum(any(name in text for text in texts) for name in about)
-            read += f"; of {len(about)} countries of the validation, training rows name {both}"
+        about = {country.name for _, country, *_ in asked}
+        both = sum(any(name in text for text in texts) for name in about)
+        read += f"; validation questions are about {len(about)} countries; {both} of them in rows"
         return Markup("<br>").join([*lines, ""]), read
 
 

@@ -101,7 +101,7 @@ class TestNames:
         assert len(SPECIMENS) >= 14
         for one in SPECIMENS:
             assert set(one["evidence"]) <= set(EVIDENCE)
-            assert FAULTS[one["fault"]]["look"] in one["evidence"]
+            assert FAULTS[one["fault"]]["look"][0] in one["evidence"]
             for training, asked in (one["with"], one["without"]):
                 assert asked in WAYS.get(training, [""])
             assert one["with"] != one["without"]
