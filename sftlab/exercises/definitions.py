@@ -117,17 +117,25 @@ class Exercise:
         solution, inputs = self.functions["right"], self.inputs()
         found = checking.judge(function, solution, self.mistakes, inputs, tolerance=self.tolerance)
         if found.kind == checking.WRONG and self.is_decision:
-            right = solution(*inputs[0])
-            if isinstance(right, set) and isinstance(answer, set | list | tuple):
+            right, shape = solution(*inputs[0]), self._elements
+            if (missed := shape(right, answer)) is not None:
                 # Two mistakes at once: the larger one that accounts for a part of what is wrong.
-                wrong = {n: right ^ set(one(*inputs[0])) for n, one in self.mistakes.items()}
-                parts = [name for name in wrong if wrong[name] <= right ^ set(answer)]
-                if parts:
+                wrong = {n: shape(right, one(*inputs[0])) for n, one in self.mistakes.items()}
+                if parts := [name for name in wrong if wrong[name] and wrong[name] <= missed]:
                     name = max(parts, key=lambda name: len(wrong[name]))
-                    return replace(
-                        found, kind=checking.MISCONCEPTION, misconception=name, partly=True
-                    )
+                    known = {"kind": checking.MISCONCEPTION, "misconception": name}
+                    return replace(found, **known, partly=True)
         return found
+
+    @staticmethod
+    def _elements(right: Any, value: Any) -> set | None:
+        """What is in a set and not in the right one, or missing; of a list the entries that differ,
+        each with its place. None: they can't be compared."""
+        if isinstance(right, set) and isinstance(value, set | list | tuple):
+            return right ^ set(value)
+        if isinstance(right, list) and isinstance(value, list | tuple) and len(right) == len(value):
+            return set(enumerate(value)) - set(enumerate(right))
+        return None
 
     def check(self, answer: Any) -> Card:
         """Say whether an answer is right, or which mistake it shows; never the right value."""
@@ -234,7 +242,11 @@ class Exercise:
             return "Not right: something is missing" + (
                 "." if set(value) < right else ", and something that you name does not belong."
             )
-        return f"Not right, and none of the usual mistakes. Asked for: {self.expects}."
+        wrong = self._elements(right, value)
+        said = (
+            "Not right" if wrong is None else f"Not right: {len(wrong)} of {len(right)} are wrong"
+        )
+        return f"{said}, and it is no usual mistake alone. Asked for: {self.expects}."
 
     def _card(self, kind: str, *lines: str, code: str = "", folded: Sequence = ()) -> Card:
         """A message; `folded` are (title, markup) that only HTML shows."""

@@ -179,3 +179,17 @@ def test_a_generator_is_as_good_as_its_list():
 
     found = judge(lambda xs: (x + 1 for x in xs), lambda xs: [x + 1 for x in xs], {}, [([1, 2],)])
     assert found.kind == "right"
+
+
+def test_a_list_is_compared_entry_by_entry():
+    one = Exercise("99.3", "Rows", after="", minutes=5, difficulty=1, task="", hints=("",))
+    one.draw(lambda random: ("a text",))
+    one.right(lambda text: ["a", "b", "c", "d"])
+
+    @one.wrong("You take the first for z.")
+    def first(text):
+        return ["z", "b", "c", "d"]
+
+    assert one.judge(["z", "b", "c", "z"]).misconception == "first"
+    assert "2 of 4 are wrong" in one.check(["a", "b", "x", "y"]).text
+    assert one.judge(["a"]).kind == "wrong"
