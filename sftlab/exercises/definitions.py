@@ -24,6 +24,7 @@ import re
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -131,10 +132,11 @@ class Exercise:
     def _elements(right: Any, value: Any) -> set | None:
         """What is in a set and not in the right one, or missing; of a list the entries that differ,
         each with its place. None: they can't be compared."""
-        if isinstance(right, set) and isinstance(value, set | list | tuple):
-            return right ^ set(value)
-        if isinstance(right, list) and isinstance(value, list | tuple) and len(right) == len(value):
-            return set(enumerate(value)) - set(enumerate(right))
+        with suppress(TypeError):  # elements such as lists, which no set can hold
+            if isinstance(right, set) and isinstance(value, set | list | tuple):
+                return right ^ set(value)
+            if isinstance(right, list) and len(right) == len(value):
+                return set(enumerate(value)) - set(enumerate(right))
         return None
 
     def check(self, answer: Any) -> Card:
@@ -236,7 +238,8 @@ class Exercise:
     def _about_value(self, value: Any) -> str:
         """What is wrong with a decision that is none of the known mistakes."""
         right = self.functions["right"](*self.inputs()[0])
-        if isinstance(right, set) and isinstance(value, set | list | tuple):
+        wrong = self._elements(right, value)
+        if isinstance(right, set) and wrong is not None:
             if set(value) > right:
                 return "Not right: something that you name does not belong."
             return "Not right: something is missing" + (

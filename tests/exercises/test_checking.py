@@ -192,4 +192,5 @@ def test_a_list_is_compared_entry_by_entry():
 
     assert one.judge(["z", "b", "c", "z"]).misconception == "first"
     assert "2 of 4 are wrong" in one.check(["a", "b", "x", "y"]).text
-    assert one.judge(["a"]).kind == "wrong"
+    assert one.judge(["a"]).kind == one.judge([["a"], [], [], []]).kind == "wrong"
+    assert "Asked for" in one.check([["a"], [], [], []]).text
