@@ -88,7 +88,9 @@ class Zoo:
         else:
             kind = "right"
             lines.append(f"This is seen in {looks}: {here}.")
-        record_attempt(f"zoo-{number}", kind, "" if kind == "right" else fault)
+        wrong = fault != one["fault"]
+        verdict = kind if wrong or kind == "right" else "wrong evidence"
+        record_attempt(f"zoo-{number}", verdict, fault if wrong else "")
         return _message(number, kind, lines)
 
     def without_fault(self, number: int) -> Card:
