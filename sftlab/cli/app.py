@@ -42,5 +42,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return app.command(name, help=words["help"])(function)
 
 
+def new_file(out: Path) -> Path:
+    """The file of an --out; ValueError when there is one already."""
+    if out.exists():
+        raise ValueError(f"{out} is there already; delete it, or give --out a new name")
+    return out
+
+
 def _entry(word: str | dict[str, Any]) -> dict[str, Any]:
     return {"help": word} if isinstance(word, str) else word

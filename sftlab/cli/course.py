@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from sftlab.cli.app import command
+from sftlab.cli.app import command, new_file
 
 
 @command
@@ -110,7 +110,7 @@ def progress(action: str = "show", out: Path | None = None) -> None:
     if action == "delete":
         file.unlink(missing_ok=True)
     if out:
-        shutil.copyfile(file, out)
+        shutil.copyfile(file, new_file(out))
     elif action == "show" and file.is_file():
         class_([file])
     state = "on" if mark.is_file() else "off; `sftlab progress on` starts it"
@@ -124,11 +124,12 @@ def class_(files: list[Path], names: bool = False, out: Path | None = None) -> N
 
     from sftlab.exercises import class_report
 
+    page = new_file(out) if out else None
     report = class_report(files, names=names)
     Console(width=None if sys.stdout.isatty() else 100).print(Markdown(report.markdown))
-    if out:
-        out.write_text(report.html, encoding="utf-8")
-        print(f"Open {out.resolve()}")
+    if page:
+        page.write_text(report.html, encoding="utf-8")
+        print(f"Open {page.resolve()}")
 
 
 @command

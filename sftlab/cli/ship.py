@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from sftlab.cli.app import command
+from sftlab.cli.app import command, new_file
 
 KEY = "SFTLAB_API_KEY"
 MARKS = {True: "ok", False: "FAILED", None: "-"}
@@ -55,8 +55,8 @@ def checklist(run: Path, release: Path | None = None, out: Path | None = None) -
     from sftlab.paths import write_atomically
     from sftlab.show import run_checklist
 
+    file = new_file(out) if out else run / "checklist.html"
     page = run_checklist(run, release=release)
-    file = out or run / "checklist.html"
     write_atomically(file, page.html)
     for part, item, state, evidence in page.boxes:
         print(f"{part:12}{item:36}{state:14}{evidence}")

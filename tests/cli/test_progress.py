@@ -64,6 +64,7 @@ def learners(call, folder, tmp_path):
 def test_a_class_is_summed_up_and_nobody_is_named_or_counted_twice(call, learners, tmp_path):
     assert "share lines; leave one of them out" in call("class", *learners, learners[0])[2]
     assert call("class", *learners, "--out", tmp_path / "class.html")[0] == 0
+    assert "is there already" in call("class", *learners, "--out", learners[0])[2]
     report, named = class_report(learners), class_report(learners, names=True)
     title = exercise("05.1").title
     assert f"| 05.1 {title} | 4 | 0 of 2 | 1 of 2 | 50 |" in report.markdown

@@ -24,6 +24,7 @@ def test_a_release_is_written_listed_and_can_be_opened(call, mine, asked, tmp_pa
     assert code == 0
     assert "the gate opened                     yes" in said
     assert (mine / "checklist.html").is_file()
+    assert "is there already" in call("checklist", mine, "--out", asked)[2]
 
 
 def test_a_refused_release_exits_with_1_and_leaves_nothing(
