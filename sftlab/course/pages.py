@@ -51,14 +51,9 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
     # Keep the last state of each progress bar, as a terminal does; every state is an output.
     CoalesceStreamsPreprocessor().preprocess(notebook, {})
     executed.write_text(without_places(nbformat.writes(notebook), folder), encoding="utf-8")
-    notebook = nbformat.read(executed, as_version=4)
+    notebook = readable(executed)
     notebook.metadata["title"] = title
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     _fold(notebook.cells)
-    notebook.cells = [one for one in notebook.cells if "setup" not in one.metadata.get("tags", [])]
     template, *_ = TEMPLATES.loader.get_source(TEMPLATES, "lesson.html.jinja")
     hidden = {"exclude_input_prompt": True, "exclude_output_prompt": True}
     hidden |= {"template_name": "lab", "raw_template": template, "embed_images": True}
@@ -80,6 +75,20 @@ def write_page(executed: Path, title: str, *, folder: Path, known: Collection[st
     page = folder / f"{executed.stem}.html"
     page.write_text(_to_pages(body, {*known, "glossary"}), encoding="utf-8")
     return page
+
+
+def readable(executed: Path) -> Any:
+    """An executed notebook as it is read without a kernel: no widgets, which have a static twin in
+    the same output, and no cells tagged `setup`."""
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    notebook.cells = [one for one in notebook.cells if "setup" not in one.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return notebook
 
 
 def _fold(cells: Sequence[Any]) -> None:
