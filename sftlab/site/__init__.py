@@ -1,0 +1,8 @@
+"""The course published: a site, slides, and what an instructor hands out."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={},
+)
