@@ -116,10 +116,10 @@ def free_ram() -> float:
 
     free = psutil.virtual_memory().available
     with suppress(OSError, ValueError):  # no container, or its limit is the word `max`
-        limit, used = (int((CGROUP / f"memory.{k}").read_text()) for k in ("max", "current"))
+        limit, used = (int((CGROUP / f"memory.{k}").read_bytes()) for k in ("max", "current"))
         # What is used counts the files that the kernel caches and drops when memory gets short:
         # after reading a few large files almost nothing would seem left.
-        stat = dict(map(str.split, (CGROUP / "memory.stat").read_text().splitlines()))
+        stat = dict(map(str.split, (CGROUP / "memory.stat").read_text("utf-8").splitlines()))
         cached = int(stat["inactive_file"]) + int(stat["active_file"])
         free = min(free, limit - used + cached)
     return free

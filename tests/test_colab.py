@@ -13,8 +13,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from sftlab.course import find_lessons
+
 ROOT = Path(__file__).resolve().parents[1]
 FREEZE = Path(__file__).with_name("colab.txt")
+FEW = {"seeds": 1, "examples_count": 40}
+LESSONS = {"00": {"examples_count": 300}, "05": FEW, "07": FEW | {"seeds": 2}}
+"""The fewest seeds with which each runs to its end: 07 draws intervals, which one seed has not."""
 pytestmark = pytest.mark.network
 
 
@@ -37,7 +42,7 @@ def test_the_core_replaces_nothing_that_a_running_colab_kernel_uses(tmp_path):
     wanted = [r for r in project["dependencies"] if not r.startswith("rouge-score")]
     wanted += ["absl-py", "nltk", "six", "ipykernel"]
     report = tmp_path / "report.json"
-    options = "--dry-run --ignore-installed --python-version 3.12 --only-binary :all:".split()
+    options = "--dry-run --ignore-installed --python-version 3.13 --only-binary :all:".split()
     places = ["--report", report, "--target", tmp_path / "nowhere", "-c", FREEZE]
     pip(sys.executable, "install", *options, *places, *wanted)
     found = {
@@ -49,7 +54,7 @@ def test_the_core_replaces_nothing_that_a_running_colab_kernel_uses(tmp_path):
 
 @pytest.fixture(scope="module")
 def colab_kernel(tmp_path_factory):
-    """An environment with Colab's kernel, which finds all else where these tests run."""
+    """A folder of kernels with Colab's, which finds all else where these tests run."""
     folder = tmp_path_factory.mktemp("colab")
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     python = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
@@ -60,26 +65,31 @@ def colab_kernel(tmp_path_factory):
     own = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     # A path in a .pth file comes after the environment's own packages.
     Path(own, "rest.pth").write_text("\n".join([*here, str(ROOT)]), encoding="utf-8")
-    return python
+    spec = folder / "kernels" / "colab"
+    spec.mkdir(parents=True)
+    argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel = {"argv": argv, "display_name": "Colab", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(kernel), encoding="utf-8")
+    return folder
 
 
 @pytest.mark.slow
-def test_lesson_00_runs_on_colabs_kernel(colab_kernel, tmp_path):
+@pytest.mark.parametrize("number", LESSONS)
+def test_a_lesson_runs_on_colabs_kernel(number, colab_kernel, tmp_path):
     from nbclient import NotebookClient
 
+    (lesson,) = find_lessons([number])
+    notebook = nbformat.read(lesson.path, as_version=4)
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    tagged[0].source += "".join(f"\n{name} = {value}" for name, value in LESSONS[number].items())
     versions = nbformat.v4.new_code_cell(
         "import IPython, ipykernel, ipywidgets\n"
         "print(IPython.__version__, ipykernel.__version__, ipywidgets.__version__)"
     )
-    notebook = nbformat.read(ROOT / "notebooks" / "00_start_here.ipynb", as_version=4)
     notebook.cells.append(versions)
-    spec = tmp_path / "kernels" / "colab"
-    spec.mkdir(parents=True)
-    argv = [str(colab_kernel), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    kernel = {"argv": argv, "display_name": "Colab", "language": "python"}
-    (spec / "kernel.json").write_text(json.dumps(kernel), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUPYTER_PATH", str(tmp_path))
+        patch.setenv("JUPYTER_PATH", str(colab_kernel))
+        patch.setenv("SFTLAB_RECORDS", str(tmp_path / "records"))
         client = NotebookClient(notebook, kernel_name="colab", timeout=900)
         client.execute(cwd=str(tmp_path))
     known = pins("ipython", "ipykernel", "ipywidgets")
