@@ -29,7 +29,6 @@ POSIX_NAMES = {
     " sched_getaffinity getloadavg sysconf wait3 wait4 pread register_at_fork openpty",
     "signal": "SIGKILL SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGALRM SIGCHLD SIGPIPE alarm setitimer",
 }
-STARTS_PROCESSES = {"Process", "Pool", "ProcessPoolExecutor"}
 
 
 def committed():
@@ -77,7 +76,7 @@ def complaints(text):
             binary = re.search(r"os\.open|'[rwa]\+?b\+?'|timeout=", given)  # or an address
             if 0 <= place >= len(node.args) and "encoding=" not in given and not binary:
                 found.append(f"line {node.lineno}: {called} without encoding")
-            if called in STARTS_PROCESSES and "mp_context=" not in given:
+            if called in ("Process", "Pool", "ProcessPoolExecutor") and "mp_context=" not in given:
                 found.append(f"line {node.lineno}: {called} forks where it can")
     return found
 
@@ -87,12 +86,10 @@ def test_code_uses_nothing_that_windows_lacks():
     assert not {file: lines for file, lines in found.items() if lines}
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    ["import fcntl", "os.killpg(1, 9)", "p.read_text()", "open('x')", "ProcessPoolExecutor(2)"],
-)
-def test_each_complaint_is_made(wrong):
-    assert complaints(wrong)
+def test_each_complaint_is_made():
+    wrong = "import fcntl; os.killpg(1, 9); p.read_text(); open('x'); ProcessPoolExecutor(2)"
+    assert len(complaints(wrong)) == 5
+    assert not complaints("try:\n import fcntl\nexcept ImportError:\n pass")
 
 
 WITHOUT_FORK = """
@@ -144,7 +141,7 @@ def test_commands_print_to_a_console_that_lacks_characters(encoding, tmp_path):
 def test_binder_reads_the_folder_binder(tmp_path):
     """By repo2docker itself, which needs no Docker to write the Dockerfile."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    python = next((tmp_path / "venv").glob("*/python*"))
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     install = [str(python), "-m", "pip", "install", "--quiet", "jupyter-repo2docker==2026.4.0"]
     subprocess.run(install, check=True)
     command = [str(python), "-m", "repo2docker", "--no-build", "--debug", str(ROOT)]
@@ -183,19 +180,18 @@ def test_a_wheel_is_the_whole_course(tmp_path):
     pip = [sys.executable, "-m", "pip", "--quiet"]
     subprocess.run([*pip, "wheel", str(ROOT), "--no-deps", "-w", str(tmp_path)], check=True)
     (wheel,) = tmp_path.glob("sftlab-*.whl")
-    installed, work, cache = (tmp_path / name for name in ("installed", "work", "cache"))
+    installed, work = tmp_path / "installed", tmp_path / "work"
     install = [*pip, "install", "--no-deps", "--target", str(installed), str(wheel)]
     subprocess.run(install, check=True)
     work.mkdir()
     settings = {"open_browser": False, "allow_root": True, "port": 0}
     (tmp_path / "jupyter_lab_config.json").write_text(json.dumps({"ServerApp": settings}))
-    environment = os.environ | {"PYTHONPATH": str(installed), "SFTLAB_CACHE": str(cache)}
+    environment = os.environ | {"PYTHONPATH": str(installed), "SFTLAB_CACHE": str(work / "cache")}
     environment |= {f"JUPYTER_{kind}_DIR": str(tmp_path) for kind in ("CONFIG", "RUNTIME", "DATA")}
     start = {"cwd": work, "env": environment}
     subprocess.run([sys.executable, "-m", "sftlab", "run", "00"], check=True, **start)
-    made = [str(file.relative_to(tmp_path)) for top in (work, cache) for file in top.rglob("*")]
+    made = [str(file.relative_to(tmp_path)) for file in work.rglob("*")]
     assert not [name for name in made if cannot_be_a_name_on_windows(name)]
-    assert not (work / "notebooks").exists()
     lab = subprocess.Popen([sys.executable, "-m", "sftlab", "lab"], **start)
     try:
         while not (servers := [*list_running_servers(str(tmp_path))]):
