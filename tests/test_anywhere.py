@@ -140,12 +140,11 @@ def test_commands_print_to_a_console_that_lacks_characters(encoding, tmp_path):
 @pytest.mark.network
 def test_binder_reads_the_folder_binder(tmp_path):
     """By repo2docker itself, which needs no Docker to write the Dockerfile."""
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "jupyter-repo2docker==2026.4.0"]
-    subprocess.run(install, check=True)
-    command = [str(python), "-m", "repo2docker", "--no-build", "--debug", str(ROOT)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tmp_path)]
+    subprocess.run([*pip, "jupyter-repo2docker==2026.4.0"], check=True)
+    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", str(ROOT)]
+    start = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(tmp_path)}}
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", **start)
     assert done.returncode == 0, done.stderr
     steps = [line for line in done.stdout.splitlines() if line.startswith(("RUN", "ENV", "COPY"))]
     assert '--file "binder/environment.yml"' in done.stdout
