@@ -30,10 +30,12 @@ myst_heading_anchors = 4
 myst_heading_slug_func = "sftlab.site.sources.slug"
 myst_all_links_external = False
 
-autodoc_default_options = {"members": True, "no-value": True}
+autodoc_default_options = {"no-value": True}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-python_maximum_signature_line_length = 80
+python_maximum_signature_line_length = 110
+add_module_names = False
+toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False
 copybutton_selector = "div.cell_input pre, div.highlight-python pre, div.highlight-bash pre"
 
@@ -80,6 +82,7 @@ def plain_docstring(
     made, drawing, section = [], False, False
     for line in lines:
         if line.strip() and not line.startswith(" "):
+            made += [""] * drawing
             drawing, section = False, bool(SECTIONS.match(line))
         if line.startswith(" ") and not (drawing or section):
             made += ["", "::", ""]

@@ -33,6 +33,8 @@ DEEP = "<!-- deep -->"
 """Marks a section to fold; conf.py folds it when Sphinx has read the page."""
 INSERTS: tuple[tuple[str, str, str], ...] = ()
 """(lesson, heading, kind) of living pages: their HTML is put behind that heading."""
+RECIPES, DOCS = NOTEBOOKS.parent / "recipes", NOTEBOOKS.parent / "docs"
+"""Of a clone; a wheel has neither."""
 UNLISTED = {"cli", "site"}
 """Rooms without a page in the API: commands have `--help`."""
 TEMPLATES = jinja2.Environment(
@@ -89,10 +91,9 @@ def write_sources(folder: Path, *, out: Path, address: str | None = None, api: b
     _write(folder / "ledger.md", _fill("ledger.md.jinja", table=table))
     _write(folder / "glossary.md", _glossary())
     more = ["ledger", "glossary"]
-    beside = NOTEBOOKS.parent  # in a wheel there are no recipes and texts
-    more += _write_recipes(beside / "recipes", folder) if (beside / "recipes").is_dir() else []
+    more += _write_recipes(folder) if RECIPES.is_dir() else []
     more += _write_api(folder) if api else []
-    for text in sorted((beside / "docs").glob("*.md")):
+    for text in sorted(DOCS.glob("*.md")):
         body = text.read_text(encoding="utf-8").replace("](../notebooks/", "](")
         _write(folder / text.name, re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", body))
         more.append(text.stem)
@@ -137,6 +138,9 @@ def _prose(cell: Any, inserts: Mapping[str, str]) -> str:
         lambda m: f"]({m[1]}#{m[2].lower()})",
         cell.source,
     )
+    text = re.sub(r"\*\*(Claim (\w+))\*\*", r'**<a href="ledger.html#\2">\1</a>**', text)
+    recipe = r"[\1](recipes/\2.md)" if RECIPES.is_dir() else r"\1"
+    text = re.sub(r"\[([^]]*)\]\(\.\./recipes/(\w+)\.py\)", recipe, text)
     lines, fenced, deep = [], False, "deep" in cell.metadata.get("tags", [])
     for line in text.splitlines():
         fenced ^= line.startswith("```")
@@ -184,7 +188,7 @@ def _linked(html: str, shown: set[str]) -> str:
 
 def describe(lesson: Any, run: Mapping[str, Any]) -> dict[str, Any]:
     """What pages say of a lesson: number, label, promise, minutes."""
-    number = lesson.name.split("_")[0]
+    number, title = lesson.name.split("_")[0], lesson.title.removeprefix("Appendix: ")
     minutes, machine = recorded_minutes(lesson.name), recorded_minutes("machine")
     for entry in run.get("notebooks", []):
         if entry["name"] == lesson.name and entry["status"] == "passed":
@@ -193,7 +197,7 @@ def describe(lesson: Any, run: Mapping[str, Any]) -> dict[str, Any]:
         "name": lesson.name,
         "path": lesson.path,
         "number": number,
-        "label": f"{number} {lesson.title.removeprefix('Appendix: ')}",
+        "label": f"{number} {title[0].upper()}{title[1:]}",
         "promise": lesson.promise,
         "study": lesson.study,
         "minutes": minutes,
@@ -229,10 +233,10 @@ def _ledger(out: Path, shown: Mapping[str, set[str]]) -> list[dict[str, Any]]:
     return found
 
 
-def _write_recipes(recipes: Path, folder: Path) -> list[str]:
+def _write_recipes(folder: Path) -> list[str]:
     """A page for each recipe, from its docstring and its code, and the list of them."""
     names = []
-    for file in sorted(recipes.glob("*.py")):
+    for file in sorted(RECIPES.glob("*.py")):
         code = file.read_text(encoding="utf-8")
         said = ast.get_docstring(ast.parse(code))
         summary, _, usage = said.partition("\n\n")
@@ -241,28 +245,35 @@ def _write_recipes(recipes: Path, folder: Path) -> list[str]:
         code = code.split('"""', 2)[2].strip()
         _write(folder / f"recipes/{file.stem}.md", _fill("recipe.md.jinja", code=code, **values))
         names.append(file.stem)
-    text = (recipes / "README.md").read_text(encoding="utf-8")
+    text = (RECIPES / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"^\| `(\w+)\.py`", r"| [`\1.py`](\1.md)", text, flags=re.MULTILINE)
     _write(folder / "recipes/index.md", text + _contents(names))
     return ["recipes/index"]
 
 
 def _write_api(folder: Path) -> list[str]:
-    """A page for the face of the package and of each room; autodoc reads what they hand on."""
-    rooms = {}
-    for module in pkgutil.iter_modules(sftlab.__path__):
-        if module.ispkg and module.name not in UNLISTED:
-            face = import_module(f"sftlab.{module.name}")
-            rooms[f"sftlab.{module.name}"] = face.__doc__ or ""
-    for name in ["sftlab", *rooms]:
-        page = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n"
+    """A page for the face of each room, which autodoc fills, and one of the package: its names are
+    those of the rooms, with a few of its own."""
+    names = [module.name for module in pkgutil.iter_modules(sftlab.__path__) if module.ispkg]
+    rooms = {f"sftlab.{name}": import_module(f"sftlab.{name}") for name in set(names) - UNLISTED}
+    rooms = dict(sorted(rooms.items()))
+    home = {handed: name for name, face in rooms.items() for handed in face.__all__}
+    for name in rooms:
+        page = f"{_underlined(name)}\n.. automodule:: {name}\n   :members:\n"
         _write(folder / f"api/{name}.rst", page)
-    table = [
-        f"| [`{name}`]({name}.rst) | {' '.join(said.split())} |" for name, said in rooms.items()
-    ]
+    lines = [_underlined("sftlab"), "The names that most lessons use.", ""]
+    lines += [f"* ``{one}``: see :doc:`{home[one]}`" for one in sftlab.__all__ if one in home]
+    own = ", ".join(one for one in sftlab.__all__ if one not in home)
+    lines += ["", ".. automodule:: sftlab", f"   :members: {own}", ""]
+    _write(folder / "api/sftlab.rst", "\n".join(lines))
+    table = [f"| [`{name}`]({name}.rst) | {face.__doc__.strip()} |" for name, face in rooms.items()]
     text = _fill("api.md.jinja", table=table)
     _write(folder / "api/index.md", text + _contents(["sftlab", *rooms]))
     return ["api/index"]
+
+
+def _underlined(title: str) -> str:
+    return f"{title}\n{'=' * len(title)}\n"
 
 
 def _contents(names: Sequence[str]) -> str:

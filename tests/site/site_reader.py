@@ -1,6 +1,7 @@
 """What can be wrong with a page of the site, read from its file and seen in a browser."""
 
 import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -35,20 +36,30 @@ def faults(page: Path) -> list[str]:
             target = (page.parent / unquote(address.partition("?")[0])) if address else page
             if not target.is_file():
                 found.append(f"{attrs[key]} leads to no file")
-            elif anchor and tag == "a" and unquote(anchor) not in anchors(target):
+            elif (
+                anchor
+                and tag == "a"
+                and unquote(anchor) not in anchors(target, target.stat().st_mtime)
+            ):
                 found.append(f"{attrs[key]} leads to no anchor")
         if tag == "img" and not attrs.get("alt", "").strip():
             found.append(f"a picture without words: {attrs.get('src', '')[:80]}")
     return found
 
 
-def anchors(page: Path) -> set[str]:
+@cache
+def anchors(page: Path, changed: float) -> set[str]:
     return {attrs["id"] for _, attrs in Tags(page.read_text("utf-8")).all if "id" in attrs}
 
 
-def look(browser: Any, address: str) -> list[str]:
+AXE = {"light": {"preload": False}}  # it would fetch styles, which a page from disk may not
+AXE["dark"] = AXE["light"] | {"runOnly": ["color-contrast"]}
+
+
+def look(browser: Any, address: str, *, text: str = "On this page") -> list[str]:
     """Faults of a page that is opened from disk without a network: requests, errors of its scripts,
-    what is wider than the window, and what axe finds, in light and dark, with all folds open."""
+    what is wider than the window, what axe finds, in light and dark, with `text` there and all
+    folds open."""
     found: list[str] = []
     for theme in ("light", "dark"):
         context = browser.new_context(color_scheme=theme)
@@ -58,10 +69,11 @@ def look(browser: Any, address: str) -> list[str]:
         tab.on("pageerror", lambda error: found.append(str(error)))
         tab.on("request", lambda asked: found.extend(re.findall("^(?!file:|data:).*", asked.url)))
         tab.goto(address)
+        tab.locator("main", has_text=text).wait_for()
         tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         ground = tab.evaluate("getComputedStyle(document.documentElement).colorScheme")
         found.extend([f"{theme} shows {ground}"] * (ground != theme))
-        for one in Axe().run(tab).response["violations"]:
+        for one in Axe().run(tab, options=AXE[theme]).response["violations"]:
             if one["impact"] in ("serious", "critical"):
                 places = [node["html"][:200] for node in one["nodes"][:3]]
                 found.append(f"{theme}: {one['id']}, {len(one['nodes'])} times: {places}")
