@@ -107,6 +107,7 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
     name, extra = lesson["name"], folder / "_extra"
     executed = out / "executed" / f"{name}.ipynb"
     notebook = readable(executed if executed.is_file() else lesson["path"])
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     facts = {"lesson": lesson, "executed": executed.is_file(), "badges": badges(address, name)}
     slides = f"slides/{lesson['number']}.html"
     facts["slides"] = slides if (out / "site" / slides).is_file() else None

@@ -10,7 +10,8 @@ from sftlab.course import find_lessons, run_notebooks
 from sftlab.site.building import run_sphinx
 from sftlab.site.sources import describe, write_lesson
 
-pytestmark = pytest.mark.browser
+old = pytest.mark.filterwarnings("ignore:.*is deprecated. Check CHANGES")  # for MyST
+pytestmark = [pytest.mark.browser, old]
 LESSONS = [lesson.name for lesson in find_lessons()]
 
 
@@ -28,7 +29,9 @@ def test_a_lesson_with_its_outputs_has_no_fault(name, site, browser, from_browse
     shown = write_lesson(describe(lesson, {}), site.with_name("source"), out=tmp_path, address="")
     assert run_sphinx(site.with_name("source"), site) == []
     assert not faults(site / f"{name}.html")
-    assert not look(browser, (site / f"{name}.html").as_uri())
+    # Code is colored alike on all pages, and half of what a lesson has: that of one is looked at.
+    skip = "none" if name == LESSONS[0] else ".cell_input"
+    assert not look(browser, (site / f"{name}.html").as_uri(), skip=skip)
     if ran.is_dir():
         assert shown == {file.stem for file in (ran / "records").glob("*.json")}
 

@@ -18,6 +18,7 @@ from sftlab.site.building import SiteError, run_sphinx
 from sftlab.site.conf import plain_docstring
 from sftlab.site.sources import describe, write_lesson, write_sources
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated. Check CHANGES")  # for MyST
 LESSONS = [lesson.name for lesson in find_lessons()]
 
 
