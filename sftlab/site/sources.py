@@ -25,8 +25,7 @@ from typing import Any
 import jinja2
 
 import sftlab
-from sftlab.course import between, find_lessons, in_unit, recorded_minutes, rows
-from sftlab.course.pages import readable
+from sftlab.course import between, find_lessons, in_unit, readable, recorded_minutes, rows
 from sftlab.paths import DATA, NOTEBOOKS, write_atomically
 
 DEEP = "<!-- deep -->"
