@@ -7,6 +7,7 @@ VENV     ?= .venv
 PY      = $(VENV)/bin/python
 COURSE  = $(VENV)/.course-installed
 TESTS   = $(VENV)/.test-installed
+SITE    = $(VENV)/.site-installed
 PINS    = pyproject.toml constraints.txt
 INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check
 # Otherwise the first figure of the first lesson is preceded by a remark on the font cache.
@@ -14,7 +15,7 @@ WARM    = $(PY) -c "import matplotlib.font_manager"
 # The course reads what the repository ships; nothing here may ask a hub for anything.
 OFFLINE = HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 
-.PHONY: help course test lab base real clean
+.PHONY: help course test lab site base real clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +23,7 @@ help:
 	@echo ""
 	@echo "  make course   install into .venv, run every lesson here, write pages to build/"
 	@echo "  make lab      install into .venv, open the lessons in JupyterLab to work in them"
+	@echo "  make site     build a site from what make course left: search, dark mode, ledger, API"
 	@echo "  make test     install into .venv, run every test, the lessons included (wants Chromium)"
 	@echo "  make base     train the base models again from nothing (an hour or two)"
 	@echo "  make real     fetch a set of real text messages (32 MB), classify them for lesson 12"
@@ -39,6 +41,9 @@ test: $(TESTS)
 
 lab: $(COURSE)
 	@$(PY) -m sftlab lab
+
+site: $(SITE)
+	@$(OFFLINE) $(PY) -m sftlab site
 
 base: $(COURSE)
 	@$(OFFLINE) $(PY) -m sftlab base
@@ -72,4 +77,9 @@ $(TESTS): $(PINS) | $(PY)
 	@echo "Installing the course and its tests into $(VENV) (a few minutes, the first time only)"
 	@$(INSTALL) -e '.[test]' -c constraints.txt $(PIP_ARGS)
 	@$(WARM)
-	@touch $@ $(COURSE)
+	@touch $@ $(COURSE) $(SITE)
+
+$(SITE): $(PINS) | $(COURSE)
+	@echo "Installing what the site needs into $(VENV)"
+	@$(INSTALL) -e '.[lab,serve,site]' -c constraints.txt $(PIP_ARGS)
+	@touch $@

@@ -1,5 +1,5 @@
 """`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models;
-`progress` and `class`: what learners did in them."""
+`site`: what is published of them; `progress` and `class`: what learners did in them."""
 
 import json
 import shutil
@@ -59,6 +59,13 @@ def lab() -> None:
             str(folder),
         ]
     )
+
+
+@command
+def site(out: Path = Path("build")) -> None:
+    from sftlab.site import build_site
+
+    print(f"Open {build_site(out).resolve()}")
 
 
 @command

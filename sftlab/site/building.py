@@ -1,0 +1,55 @@
+"""`sftlab site`: the course as a site, opened from disk, with nothing from the network."""
+
+import io
+import re
+from pathlib import Path
+
+from sftlab.machine import import_extra
+from sftlab.paths import check_writable, write_atomically
+from sftlab.site.sources import write_sources
+
+ANSI = re.compile(r"\x1b\[[\d;]*m")
+
+
+class SiteError(ValueError):
+    """The course was not run, or Sphinx found something wrong with a page."""
+
+
+def build_site(out: Path) -> Path:
+    """Build the site from what `sftlab run --all --out OUT` left in `out`; returns its first page.
+
+    The source is kept in `out/site-source`, so a second build makes only what has changed.
+
+    Raises:
+        SiteError: no lesson was executed there, or a page has a fault, such as a link to nowhere.
+    """
+    if not list((out / "executed").glob("*.ipynb")):
+        raise SiteError(
+            f"{out / 'executed'} holds no executed lesson; run `make course` first, or "
+            f"`sftlab run --all --out {out}` (one lesson, as in `sftlab run 00`, is enough to try)"
+        )
+    check_writable(out)
+    for library in ("sphinx", "myst_nb", "pydata_sphinx_theme", "sphinx_copybutton"):
+        import_extra(library, extra="site")
+    source, site, log = out / "site-source", out / "site", out / "site-faults.txt"
+    write_sources(source, out=out)
+    log.unlink(missing_ok=True)
+    if faults := run_sphinx(source, site):
+        write_atomically(log, "\n".join(faults) + "\n")
+        raise SiteError(
+            f"the site is built, but with {len(faults)} faults, all in {log}; mend them and build "
+            f"again. The first: {faults[0]}"
+        )
+    return site / "index.html"
+
+
+def run_sphinx(source: Path, site: Path) -> list[str]:
+    """Build the pages of `source` into `site`; returns Sphinx's warnings."""
+    from sphinx.application import Sphinx
+
+    warnings = io.StringIO()
+    extra = {"html_extra_path": [str(source / "_extra")]}
+    places = (source, Path(__file__).parent, site, source / ".doctrees")
+    app = Sphinx(*places, "html", confoverrides=extra, status=None, warning=warnings)
+    app.build()
+    return [ANSI.sub("", line) for line in warnings.getvalue().splitlines() if line.strip()]

@@ -1,0 +1,292 @@
+"""The source of the course site: a folder that Sphinx reads, made from a run of the course.
+
+    build/executed/NN.ipynb --> NN.ipynb        no set-up cells, links between pages, pictures as
+    (else notebooks/NN.ipynb)                   files with their alt text
+    build/claims.json       --> ledger.md       each claim, linked to its card in the lesson
+    notebooks/glossary.md, recipes/, docs/      pages of the same names
+    the faces of the package --> api/ROOM.rst   which autodoc fills
+
+A file is written only when it changes, so Sphinx builds again what has changed.
+"""
+
+import ast
+import base64
+import hashlib
+import importlib.metadata
+import json
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import sftlab
+from sftlab.course import between, find_lessons, in_unit, readable, recorded_minutes, rows
+from sftlab.paths import DATA, NOTEBOOKS, write_atomically
+
+DEEP = "<!-- deep -->"
+"""Marks a section to fold; conf.py folds it when Sphinx has read the page."""
+INSERTS: tuple[tuple[str, str, str], ...] = ()
+"""(lesson, heading, kind) of living pages: their HTML is put behind that heading."""
+RECIPES, DOCS = NOTEBOOKS.parent / "recipes", NOTEBOOKS.parent / "docs"
+"""Of a clone; a wheel has neither."""
+UNLISTED = {"cli", "site"}
+"""Rooms without a page in the API: commands have `--help`."""
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("sftlab.site"),
+    autoescape=lambda name: ".html" in name,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+CARD = re.compile(r'(<div class="sl card" role="group") (aria-label="Claim (\w+):)')
+MARK = re.compile(r'<strong class="ledger">(\w+)</strong>')
+
+
+def slug(title: str) -> str:
+    """The anchor of a heading, as lessons link to it: JupyterLab's, in lower case."""
+    return title.strip().lower().replace(" ", "-")
+
+
+def repository() -> str:
+    """`Repository` of `[project.urls]` in pyproject.toml, or empty while there is none."""
+    urls = importlib.metadata.metadata("sftlab").get_all("Project-URL") or []
+    found = dict(line.split(", ", 1) for line in urls)
+    return found.get("Repository", "").rstrip("/").removesuffix(".git")
+
+
+def badges(address: str, lesson: str) -> dict[str, str]:
+    """Name -> address of the services that open a lesson of a repository on GitHub."""
+    owner_and_name = address.partition("//github.com/")[2]
+    if not owner_and_name:
+        return {}
+    place = f"notebooks/{lesson}.ipynb"
+    return {
+        "Open in Colab": f"https://colab.research.google.com/github/{owner_and_name}/blob/main/{place}",
+        "Open in Binder": f"https://mybinder.org/v2/gh/{owner_and_name}/HEAD?labpath={place}",
+    }
+
+
+def write_sources(folder: Path, *, out: Path, address: str | None = None, api: bool = True) -> None:
+    """Write all pages of the site to `folder`, from the results of `sftlab run` in `out`.
+
+    A lesson that was not executed there is shown as it is committed, without outputs. `address`
+    takes the place of the package's own repository; without `api` no room is imported.
+    """
+    address = repository() if address is None else address
+    run, shown = _read_run(out), {}
+    lessons = [describe(lesson, run) for lesson in find_lessons()]
+    for lesson in lessons:
+        shown[lesson["name"]] = write_lesson(lesson, folder, out=out, address=address)
+    claims = _ledger(out, shown)
+    _write(folder / "_extra/figures/journey.png", (DATA / "models/tiny/journey.png").read_bytes())
+    titles = {lesson["name"]: lesson["label"] for lesson in lessons}
+    table = _fill("ledger.html.jinja", claims=claims, titles=titles)
+    _write(folder / "ledger.md", _fill("ledger.md.jinja", table=table))
+    _write(folder / "glossary.md", _glossary())
+    more = ["ledger", "glossary"]
+    more += _write_recipes(folder) if RECIPES.is_dir() else []
+    more += _write_api(folder) if api else []
+    for text in sorted(DOCS.glob("*.md")):
+        body = text.read_text(encoding="utf-8").replace("](../notebooks/", "](")
+        _write(folder / text.name, re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", body))
+        more.append(text.stem)
+    _write(folder / "index.md", _fill("home.md.jinja", lessons=lessons, pages=more, run=run))
+
+
+def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address: str) -> set[str]:
+    """Write the page of a lesson; returns the claims whose cards it shows."""
+    import nbformat
+
+    name, extra = lesson["name"], folder / "_extra"
+    executed = out / "executed" / f"{name}.ipynb"
+    notebook = readable(executed if executed.is_file() else lesson["path"])
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    facts = {"lesson": lesson, "executed": executed.is_file(), "badges": badges(address, name)}
+    slides = f"slides/{lesson['number']}.html"
+    facts["slides"] = slides if (out / "site" / slides).is_file() else None
+    head = _raw(_fill("facts.html.jinja", **facts))
+    inserts = {heading: kind for one, heading, kind in INSERTS if one == name}
+    shown: set[str] = set()
+    for n, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            cell.source = _prose(cell, inserts)
+            if n == 0:
+                title = f"# {lesson['label']}\n\n{head}"
+                cell.source = re.sub(r"^# .*\n", lambda _, to=title: to, cell.source, count=1)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                data["text/html"] = _figure(data.pop("image/png"), data["text/plain"], extra)
+            if "text/html" in data:
+                data["text/html"] = _linked(data["text/html"], shown)
+    _write(folder / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
+    _write(extra / f"notebooks/{name}.ipynb", lesson["path"].read_bytes())
+    return shown
+
+
+def _prose(cell: Any, inserts: Mapping[str, str]) -> str:
+    """A text cell with what stands behind its headings: the mark of a fold, a living page."""
+    # A link names a heading as JupyterLab does; here anchors are in lower case.
+    text = re.sub(
+        r"\]\(([\w.-]*(?:\.ipynb|\.md)?)#([^)\s]+)\)",
+        lambda m: f"]({m[1]}#{m[2].lower()})",
+        cell.source,
+    )
+    text = re.sub(r"\*\*(Claim (\w+))\*\*", r'**<a href="ledger.html#\2">\1</a>**', text)
+    recipe = r"[\1](recipes/\2.md)" if RECIPES.is_dir() else r"\1"
+    text = re.sub(r"\[([^]]*)\]\(\.\./recipes/(\w+)\.py\)", recipe, text)
+    lines, fenced, deep = [], False, "deep" in cell.metadata.get("tags", [])
+    for line in text.splitlines():
+        fenced ^= line.startswith("```")
+        lines.append(line)
+        if not fenced and re.match("#+ ", line):
+            if deep:
+                lines += ["", _raw(DEEP)]
+                deep = False
+            if kind := inserts.get(line.lstrip("# ").strip()):
+                lines += ["", _raw(_living(kind))]
+    return "\n".join(lines)
+
+
+def _living(kind: str) -> str:
+    """The HTML of a living page."""
+    raise NotImplementedError(kind)
+
+
+def _raw(html: str) -> str:
+    """HTML as MyST takes it, blank lines included."""
+    return f"`````{{raw}} html\n{html.strip()}\n`````\n"
+
+
+def _figure(png: str, alt: str, extra: Path) -> str:
+    """The picture as a file, named by what it holds, and the tag that shows it with its words."""
+    content = base64.b64decode(png)
+    file = f"figures/{hashlib.sha256(content).hexdigest()[:16]}.png"
+    _write(extra / file, content)
+    width = (
+        int.from_bytes(content[16:20], "big") // 2
+    )  # pixels; figures are drawn at twice the size
+    return f'<img class="figure" src="{file}" alt="{escape(alt)}" width="{width}" loading="lazy">'
+
+
+def _linked(html: str, shown: set[str]) -> str:
+    """HTML of an output whose claims link to the ledger, with an anchor at each claim's card."""
+
+    def anchor(found: re.Match[str]) -> str:
+        new = found[3] not in shown
+        shown.add(found[3])
+        return f'{found[1]} {f"""id="claim-{found[3]}" """ if new else ""}{found[2]}'
+
+    return MARK.sub(r'<a class="ledger" href="ledger.html#\1">\1</a>', CARD.sub(anchor, html))
+
+
+def describe(lesson: Any, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What pages say of a lesson: number, label, promise, minutes."""
+    number, title = lesson.name.split("_")[0], lesson.title.removeprefix("Appendix: ")
+    minutes, machine = recorded_minutes(lesson.name), recorded_minutes("machine")
+    for entry in run.get("notebooks", []):
+        if entry["name"] == lesson.name and entry["status"] == "passed":
+            minutes, machine = entry["minutes"], f"{run['machine']['cores']} cores"
+    return {
+        "name": lesson.name,
+        "path": lesson.path,
+        "number": number,
+        "label": f"{number} {title[0].upper()}{title[1:]}",
+        "promise": lesson.promise,
+        "study": lesson.study,
+        "minutes": minutes,
+        "machine": machine,
+    }
+
+
+def _glossary() -> str:
+    """The glossary with a heading for each letter."""
+    text = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
+    lines, letter = [], ""
+    for line in text.splitlines():
+        if line.startswith("### "):
+            now = line[4].upper() if line[4].isalpha() else "0–9"
+            lines += [f"## {now}", ""] * (now != letter)
+            letter = now
+        lines.append(re.sub(r'<a id="[^"]*"></a>', "", line))
+    return "\n".join([*lines, ""])
+
+
+def _read_run(out: Path) -> dict[str, Any]:
+    file = out / "summary.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _ledger(out: Path, shown: Mapping[str, set[str]]) -> list[dict[str, Any]]:
+    """The rows of the ledger as the run left them, or those of claims that nothing measured."""
+    file = out / "claims.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else rows({})
+    for row in found:
+        card = f"#claim-{row['id']}" if row["id"] in shown.get(row["notebook"], ()) else ""
+        row["link"] = f"{row['notebook']}.html{card}"
+    return found
+
+
+def _write_recipes(folder: Path) -> list[str]:
+    """A page for each recipe, from its docstring and its code, and the list of them."""
+    names = []
+    for file in sorted(RECIPES.glob("*.py")):
+        code = file.read_text(encoding="utf-8")
+        said = ast.get_docstring(ast.parse(code))
+        summary, _, usage = said.partition("\n\n")
+        lesson = next(iter(NOTEBOOKS.glob(f"{file.stem[:2]}_*.ipynb"))).stem
+        values = {"name": file.stem, "summary": summary, "usage": usage, "lesson": lesson}
+        code = code.split('"""', 2)[2].strip()
+        _write(folder / f"recipes/{file.stem}.md", _fill("recipe.md.jinja", code=code, **values))
+        names.append(file.stem)
+    text = (RECIPES / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^\| `(\w+)\.py`", r"| [`\1.py`](\1.md)", text, flags=re.MULTILINE)
+    _write(folder / "recipes/index.md", text + _contents(names))
+    return ["recipes/index"]
+
+
+def _write_api(folder: Path) -> list[str]:
+    """A page for the face of each room, which autodoc fills, and one of the package: its names are
+    those of the rooms, with a few of its own."""
+    names = [module.name for module in pkgutil.iter_modules(sftlab.__path__) if module.ispkg]
+    rooms = {f"sftlab.{name}": import_module(f"sftlab.{name}") for name in set(names) - UNLISTED}
+    rooms = dict(sorted(rooms.items()))
+    home = {handed: name for name, face in rooms.items() for handed in face.__all__}
+    for name in rooms:
+        page = f"{_underlined(name)}\n.. automodule:: {name}\n   :members:\n"
+        _write(folder / f"api/{name}.rst", page)
+    lines = [_underlined("sftlab"), "The names that most lessons use.", ""]
+    lines += [f"* ``{one}``: see :doc:`{home[one]}`" for one in sftlab.__all__ if one in home]
+    own = ", ".join(one for one in sftlab.__all__ if one not in home)
+    lines += ["", ".. automodule:: sftlab", f"   :members: {own}", ""]
+    _write(folder / "api/sftlab.rst", "\n".join(lines))
+    table = [f"| [`{name}`]({name}.rst) | {face.__doc__.strip()} |" for name, face in rooms.items()]
+    text = _fill("api.md.jinja", table=table)
+    _write(folder / "api/index.md", text + _contents(["sftlab", *rooms]))
+    return ["api/index"]
+
+
+def _underlined(title: str) -> str:
+    return f"{title}\n{'=' * len(title)}\n"
+
+
+def _contents(names: Sequence[str]) -> str:
+    return "\n".join(["", "```{toctree}", ":hidden:", "", *names, "```", ""])
+
+
+def _fill(template: str, **values: Any) -> str:
+    functions = {"in_unit": in_unit, "between": between, "raw": _raw}
+    return TEMPLATES.get_template(template).render(**functions, **values)
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    """Write a file unless it holds that already."""
+    content = content.encode() if isinstance(content, str) else content
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, content)

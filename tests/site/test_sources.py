@@ -1,0 +1,132 @@
+"""The site of lessons as they are committed: links, structure, ledger; small cases of its parts."""
+
+import base64
+import json
+import re
+from importlib import import_module
+
+import nbformat
+import pytest
+from site_reader import Tags, faults
+
+from sftlab.course import Record, claims, find_lessons, rows
+from sftlab.measure import computed
+from sftlab.paths import NOTEBOOKS
+from sftlab.show import claim_card
+from sftlab.site import build_site
+from sftlab.site.building import SiteError, run_sphinx
+from sftlab.site.conf import plain_docstring
+from sftlab.site.sources import describe, write_lesson, write_sources
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated. Check CHANGES")  # for MyST
+LESSONS = [lesson.name for lesson in find_lessons()]
+
+
+def read(site, name):
+    return (site / f"{name}.html").read_text(encoding="utf-8")
+
+
+def test_no_page_has_a_link_to_nowhere_or_a_picture_without_words(site):
+    pages = sorted(site.rglob("*.html"))
+    assert {page.stem for page in pages} >= {*LESSONS, "index", "ledger", "glossary", "search"}
+    assert not {page.name: wrong for page in pages if (wrong := faults(page))}
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_has_its_neighbors_times_notebook_and_folds(name, site):
+    page, n = read(site, name), LESSONS.index(name)
+    assert n == 0 or re.search(rf'class="left-prev"\s+href="{LESSONS[n - 1]}.html"', page)
+    assert name == LESSONS[-1] or re.search(rf'"right-next"\s+href="{LESSONS[n + 1]}.html"', page)
+    (lesson,) = find_lessons([name])
+    assert f"Study: about {lesson.study} minutes" in page
+    assert (site / f"notebooks/{name}.ipynb").read_bytes() == lesson.path.read_bytes()
+    cells = nbformat.read(lesson.path, as_version=4).cells
+    deep = [cell for cell in cells if "deep" in cell.metadata.get("tags", [])]
+    assert page.count('<details class="deep">') == len(deep)
+
+
+def test_the_ledger_has_every_claim_with_its_first_expectation(site):
+    for claim in claims().values():
+        row = re.search(rf'<tr id="{claim.id}".*?</tr>', read(site, "ledger"), re.DOTALL)[0]
+        for said in (
+            "not measured",
+            f"expected: {claim.expected}",
+            f'href="{claim.notebook}.html"',
+        ):
+            assert said in row
+
+
+def test_glossary_and_recipes_are_whole(site):
+    terms = re.findall(r"^### ", (NOTEBOOKS / "glossary.md").read_text("utf-8"), flags=re.M)
+    assert read(site, "glossary").count("<h3>") == len(terms)
+    assert "Choose what the loss is computed on" in read(site, "recipes/05_loss_masks")
+
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8) + (400).to_bytes(4, "big")).decode()
+
+
+def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
+    parts = {"continued": computed(0.9, factor=1.01), "answered": computed(0.05, factor=1.01)}
+    measured = Record(claim=claims()["B1"], estimates=parts, profile="tiny")
+    card = {"text/html": claim_card(measured).html, "text/plain": "B1"}
+    figure = {"image/png": PNG, "text/plain": 'Title: base 0%; "tuned" 98%.'}
+    widget = {"application/vnd.jupyter.widget-view+json": {}, "text/html": "<b>twin</b>"}
+    cells = [nbformat.v4.new_markdown_cell("# The lesson\n\nA [link](05_x.ipynb#Some-Place).")]
+    for data in (card, card, figure, widget):
+        output = nbformat.v4.new_output("execute_result", data, execution_count=1)
+        cells.append(nbformat.v4.new_code_cell("show()", outputs=[output]))
+    (tmp_path / "executed").mkdir()
+    book = nbformat.v4.new_notebook(cells=cells)
+    nbformat.write(book, tmp_path / f"executed/{LESSONS[1]}.ipynb")
+    (tmp_path / "claims.json").write_text(json.dumps(rows({"B1": measured})), encoding="utf-8")
+
+    source = tmp_path / "source"
+    write_sources(source, out=tmp_path, api=False)
+    page = nbformat.read(source / f"{LESSONS[1]}.ipynb", as_version=4)
+    assert "without its results" not in page.cells[0].source
+    assert "(05_x.ipynb#some-place)" in page.cells[0].source
+    htmls = [cell.outputs[0].data["text/html"] for cell in page.cells[1:]]
+    assert [html.count('id="claim-B1"') for html in htmls] == [1, 0, 0, 0]
+    assert 'href="ledger.html#B1"' in htmls[0]
+    (_, tag), *_ = Tags(htmls[2]).all
+    assert (tag["alt"], tag["width"]) == (figure["text/plain"], "200")
+    assert (source / "_extra" / tag["src"]).read_bytes() == base64.b64decode(PNG)
+    assert htmls[3] == "<b>twin</b>"
+    row = re.search(r'<tr id="B1".*?</tr>', (source / "ledger.md").read_text("utf-8"), re.DOTALL)[0]
+    assert f'href="{LESSONS[1]}.html#claim-B1"' in row
+    assert measured.verdict in row
+
+
+def test_badges_are_shown_once_there_is_an_address(tmp_path):
+    lesson = describe(find_lessons(["00"])[0], {})
+    for address, count in (("", 0), ("https://github.com/an/lab", 2), ("https://x.org/lab", 0)):
+        write_lesson(lesson, tmp_path, out=tmp_path, address=address)
+        text = nbformat.read(tmp_path / f"{LESSONS[0]}.ipynb", as_version=4).cells[0].source
+        assert text.count("Open in ") == count
+        assert text.count("an/lab") == count
+
+
+def test_a_site_of_nothing_names_the_remedy(tmp_path):
+    with pytest.raises(SiteError, match="run `make course` first"):
+        build_site(tmp_path)
+
+
+def test_docstrings_are_read_as_plain_text():
+    lines = ["A star * and name_:", "    a -- *", "Code `a * b_`.", "Args:", "    x: of a * b."]
+    plain_docstring(None, "function", "f", None, None, lines)
+    drawing = ["", "::", "", "    a -- *", ""]
+    rest = ["Code `a * b_`.", "Args:", "    x: of a \\* b."]
+    assert lines == ["A star \\* and name\\_:", *drawing, *rest]
+
+
+@pytest.mark.slow
+def test_the_api_names_what_each_room_hands_on(site):
+    source = site.with_name("source")
+    write_sources(source, out=site.parent)
+    assert run_sphinx(source, site) == []
+    for room in ("sftlab", "sftlab.data", "sftlab.measure", "sftlab.show"):
+        page = read(site, f"api/{room}")
+        assert {
+            name for name in import_module(room).__all__ if f'="{room}.{name}"' not in page
+        } == set()
+        assert not faults(site / f"api/{room}.html")
