@@ -31,14 +31,12 @@ from sftlab.world import countries, country_examples
 
 EXAMPLES = 300
 """Conversations that the tuned model learns from: those of lesson 00."""
-QUESTIONS = {
-    "countries that no example mentions": (
-        "Can you tell me the capital of France?",
-        "What language is spoken in Mexico?",
-        "What do people in Japan pay with?",
-    ),
-    "not about countries at all": ("Who wrote Hamlet?", "What is 3 plus 4?"),
-}
+HELD_OUT = (
+    "Can you tell me the capital of France?",
+    "What language is spoken in Mexico?",
+    "What do people in Japan pay with?",
+)
+OUTSIDE = ("Who wrote Hamlet?", "What is 3 plus 4?")
 _STATIC = Path(__file__).with_name("static")
 # What living.js does to a text before it merges bytes, as tokenizer.json states it.
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -167,7 +165,11 @@ def living_html(kind: Literal["ask", "mask"], *, assets: str = "") -> str:
     return environment.get_template("living.html").render(
         kind=kind,
         assets=assets,
-        questions={**QUESTIONS, "examples of the fine-tune": seen},
+        questions={
+            "Countries that no example mentions": HELD_OUT,
+            "Examples of the fine-tune": seen,
+            "About something else": OUTSIDE,
+        },
         examples=EXAMPLES,
         countries=len(mentioned),
     )

@@ -48,7 +48,7 @@
       this.ranks = new Map(merges.map((pair, rank) => [pair, rank])); // "a b" -> its turn
       this.special = new Set(special); // tokens that are never cut, such as <|im_end|>
       const longestFirst = [...special].sort((a, b) => b.length - a.length);
-      const literal = longestFirst.map((token) => token.replace(/[|[\]\\/<>^$.*+?(){}]/g, "\\$&"));
+      const literal = longestFirst.map((token) => token.replace(/\W/g, "\\$&"));
       this.cuts = new RegExp(`(${literal.join("|")})`);
     }
 
@@ -57,17 +57,15 @@
       const found = [];
       let at = 0;
       for (const part of text.split(this.cuts)) {
-        if (this.special.has(part)) {
-          found.push({ id: this.ids.get(part), start: at, end: at + part.length });
-        } else {
-          for (const match of part.matchAll(PIECES)) this.encodePiece(match[0], at + match.index, found);
-        }
-        at += part.length;
+        const end = at + part.length;
+        if (this.special.has(part)) found.push({ id: this.ids.get(part), start: at, end });
+        else for (const one of part.matchAll(PIECES)) found.push(...this.merge(one[0], at + one.index));
+        at = end;
       }
       return found;
     }
 
-    encodePiece(piece, at, found) {
+    merge(piece, at) {
       // A character has up to four bytes, and a token may hold a part of them.
       const parts = [], starts = [], ends = [];
       for (const character of piece) {
@@ -88,17 +86,16 @@
         if (where < 0) break;
         parts.splice(where, 2, parts[where] + parts[where + 1]);
       }
-      let byte = 0;
-      for (const token of parts) {
-        const last = byte + token.length - 1;
-        found.push({ id: this.ids.get(token), start: starts[byte], end: ends[last] });
-        byte = last + 1;
-      }
+      let [first, next] = [0, 0]; // bytes
+      return parts.map((token) => {
+        [first, next] = [next, next + token.length];
+        return { id: this.ids.get(token), start: starts[first], end: ends[next - 1] };
+      });
     }
 
     /** A function from the next id to the text that it adds: none within a character. */
     decoder() {
-      const utf8 = new TextDecoder();
+      const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
       const bytes = (id) => Uint8Array.from(this.tokens[id], (one) => BYTE_OF.get(one));
       return (id) => utf8.decode(bytes(id), { stream: true });
     }
@@ -113,12 +110,12 @@
   /** Ids and labels of a conversation. -100 is ignored by the loss; labels are not shifted. */
   function mask(tokenizer, messages, everything = false) {
     const spans = []; // of the answers with their <|im_end|>, in characters
-    for (let n = 0; n < messages.length; n++) {
-      // As in the course's own masks, an empty answer teaches nothing, not even its end.
-      if (messages[n].role !== "assistant" || !messages[n].content) continue;
+    messages.forEach(({ role, content }, n) => {
       const start = chatml(messages.slice(0, n), true).length;
-      spans.push({ start, end: start + messages[n].content.length + "<|im_end|>".length });
-    }
+      const end = start + content.length + "<|im_end|>".length;
+      // As in the course's own masks, an empty answer teaches nothing, not even its end.
+      if (role === "assistant" && content) spans.push({ start, end });
+    });
     const text = chatml(messages);
     return tokenizer.encode(text).map(({ id, start, end }) => {
       const learned = everything || spans.some((span) => end > span.start && start < span.end);
@@ -243,15 +240,16 @@
       for (let head = 0; head < heads; head++) {
         // Grouped-query attention: several heads may share the keys and values of one.
         const shared = Math.floor((head * keyValueHeads) / heads) * headWidth;
+        const own = head * headWidth;
         const at = (token) => token * keyValueHeads * headWidth + shared;
         const scores = new Float32Array(position + 1);
         for (let token = 0; token <= position; token++) {
           let sum = 0;
-          for (let i = 0; i < headWidth; i++) sum += query[head * headWidth + i] * keys[at(token) + i];
+          for (let i = 0; i < headWidth; i++) sum += query[own + i] * keys[at(token) + i];
           scores[token] = sum / Math.sqrt(headWidth);
         }
         softmax(scores).forEach((share, token) => {
-          for (let i = 0; i < headWidth; i++) seen[head * headWidth + i] += share * values[at(token) + i];
+          for (let i = 0; i < headWidth; i++) seen[own + i] += share * values[at(token) + i];
         });
       }
       return seen;
@@ -282,10 +280,7 @@
   /** The tokens that follow the prompt: {id, probability, rivals: [[id, probability], ...]}. */
   function* generate(model, prompt, { temperature = 0, seed = 0, maxNewTokens = 32 } = {}) {
     const room = model.config.positions - prompt.length;
-    if (room < 1) {
-      throw new Error(`These are ${prompt.length} tokens, and the model reads ` +
-        `${model.config.positions}: shorten the text.`);
-    }
+    if (room < 1) throw new Error(`The model reads ${model.config.positions} tokens: shorten this.`);
     const random = randomNumbers(seed);
     model.reset();
     let logits;
@@ -293,8 +288,8 @@
     for (let count = Math.min(room, maxNewTokens); count > 0; count--) {
       const id = pick(logits, temperature, random);
       const shares = softmax(logits);
-      const order = Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a]);
-      const rivals = order.slice(0, 4).filter((one) => one !== id).slice(0, 3);
+      const others = [...shares.keys()].filter((one) => one !== id);
+      const rivals = others.sort((a, b) => shares[b] - shares[a]).slice(0, 3);
       yield { id, probability: shares[id], rivals: rivals.map((one) => [one, shares[one]]) };
       if (model.stops.includes(id)) return;
       if (count > 1) logits = model.forward(id);
@@ -305,8 +300,9 @@
 
   // ---------------------------------------------------------------- the boxes on the page
 
-  const shown = (text) => text.replaceAll(" ", "·").replaceAll("\n", "⏎") || "▫";
-  const percent = (share) => (share < 0.0005 ? "< 0.1%" : `${(share * 100).toFixed(1)}%`);
+  const MARKS = { " ": "·", "\n": "⏎", "\ufffd": "▫" };
+  const shown = (text) => text.replace(/[ \n\ufffd]/g, (one) => MARKS[one]) || "▫";
+  const percent = (share) => (share < 0.0005 ? "<0.1%" : `${(share * 100).toFixed(1)}%`);
 
   function element(tag, text, attributes = {}) {
     const made = document.createElement(tag);
@@ -315,16 +311,13 @@
     return made;
   }
 
-  function addRow(table, cells) {
-    table.insertRow().append(...cells.map((cell) => element("td", cell)));
-  }
+  const addRow = (table, cells) => table.insertRow().append(...cells.map((one) => element("td", one)));
 
   const models = {};
 
   /** Let a model go on from a prompt, in its pane, one token after another. */
   async function answer(pane, which, prompt, options) {
-    const [text, state] = [pane.querySelector(".text"), pane.querySelector(".state")];
-    const table = pane.querySelector("tbody");
+    const [text, state, table] = [".text", ".state", "tbody"].map((one) => pane.querySelector(one));
     const run = (pane.run = {}); // a later question ends this one
     text.setAttribute("aria-busy", "true");
     text.replaceChildren(element("span", prompt, { class: "prompt" }));
@@ -341,7 +334,8 @@
         const begun = performance.now();
         const { value: token, done } = tokens.next();
         busy += performance.now() - begun;
-        if (done || pane.run !== run) break;
+        if (pane.run !== run) return;
+        if (done) break;
         [count, id] = [count + 1, token.id];
         const rivals = token.rivals.map(([one, share]) => `${name(one)} ${percent(share)}`).join(", ");
         const title = `${percent(token.probability)} (id ${id}); next best: ${rivals}`;
@@ -350,14 +344,12 @@
         addRow(table, [name(id), id, percent(token.probability), rivals]);
         await new Promise((resolve) => setTimeout(resolve)); // let the page show it
       }
-      if (pane.run !== run) return;
       const end = models[which].stops.includes(id)
         ? `It stopped with ${tokenizer.tokens[id]}.` : "It was cut off here; it would go on.";
-      const speed = (1000 * (ids.length + count)) / busy;
-      state.textContent = `${count} tokens after ${ids.length} of the prompt, ` +
-        `${speed.toFixed(0)} a second. ${end}`;
+      const speed = ((1000 * (ids.length + count)) / busy).toFixed(0);
+      state.textContent = `${count} tokens, ${ids.length} of the prompt, ${speed} a second. ${end}`;
     } catch (error) {
-      if (pane.run === run) state.textContent = error.message;
+      state.textContent = error.message;
     }
     text.setAttribute("aria-busy", "false");
   }
@@ -406,8 +398,8 @@
         const special = tokenizer.special.has(tokenizer.tokens[id]) ? " special" : "";
         const kind = label < 0 ? "ignored" : "supervised";
         const piece = shown(end > covered ? own : "");
-        const title = `id ${id}, label ${label}, ${kind}`;
-        text.append(element(label < 0 ? "span" : "mark", piece, { class: `token${special}`, title }));
+        const attributes = { class: `token${special}`, title: `id ${id}, label ${label}, ${kind}` };
+        text.append(element(label < 0 ? "span" : "mark", piece, attributes));
         if (own.includes("\n")) text.append(document.createElement("br"));
         addRow(table, [piece, id, label, kind]);
         covered = Math.max(covered, end);
@@ -435,12 +427,8 @@
     show();
   }
 
-  function start() {
-    for (const box of document.querySelectorAll(".living")) {
-      box.querySelector(".works").hidden = false;
-      (box.dataset.kind === "ask" ? startAsk : startMask)(box);
-    }
+  for (const box of document.querySelectorAll(".living")) {
+    box.querySelector(".works").hidden = false;
+    (box.dataset.kind === "ask" ? startAsk : startMask)(box);
   }
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
-  else start();
 })();
