@@ -59,7 +59,9 @@
       for (const part of text.split(this.cuts)) {
         const end = at + part.length;
         if (this.special.has(part)) found.push({ id: this.ids.get(part), start: at, end });
-        else for (const one of part.matchAll(PIECES)) found.push(...this.merge(one[0], at + one.index));
+        else for (const { 0: piece, index } of part.matchAll(PIECES)) {
+          found.push(...this.merge(piece, at + index));
+        }
         at = end;
       }
       return found;
@@ -103,8 +105,8 @@
 
   /** ChatML: what the tuned model was trained on. */
   function chatml(messages, addGenerationPrompt = false) {
-    const turns = messages.map(({ role, content }) => `<|im_start|>${role}\n${content}<|im_end|>\n`);
-    return turns.join("") + (addGenerationPrompt ? "<|im_start|>assistant\n" : "");
+    const turn = ({ role, content }) => `<|im_start|>${role}\n${content}<|im_end|>\n`;
+    return messages.map(turn).join("") + (addGenerationPrompt ? "<|im_start|>assistant\n" : "");
   }
 
   /** Ids and labels of a conversation. -100 is ignored by the loss; labels are not shifted. */
@@ -216,7 +218,7 @@
         add(state, multiply(own("mlp.down_proj"), gate.map((x, i) => x * up[i])));
       }
       // The embeddings are tied: the same rows give the input and score the output.
-      return wanted ? multiply(embeddings, normalize(state, weights["norm"], config.epsilon)) : null;
+      return wanted && multiply(embeddings, normalize(state, weights["norm"], config.epsilon));
     }
 
     /** RoPE: turn each pair of numbers of a head by an angle that grows with the position. */
@@ -280,7 +282,7 @@
   /** The tokens that follow the prompt: {id, probability, rivals: [[id, probability], ...]}. */
   function* generate(model, prompt, { temperature = 0, seed = 0, maxNewTokens = 32 } = {}) {
     const room = model.config.positions - prompt.length;
-    if (room < 1) throw new Error(`The model reads ${model.config.positions} tokens: shorten this.`);
+    if (room < 1) throw new Error(`The model reads ${model.config.positions} tokens: shorten it.`);
     const random = randomNumbers(seed);
     model.reset();
     let logits;
@@ -311,14 +313,15 @@
     return made;
   }
 
-  const addRow = (table, cells) => table.insertRow().append(...cells.map((one) => element("td", one)));
+  const addRow = (table, cells) =>
+    table.insertRow().append(...cells.map((cell) => element("td", cell)));
 
-  const models = {};
+  const models = {}, running = {};
 
   /** Let a model go on from a prompt, in its pane, one token after another. */
   async function answer(pane, which, prompt, options) {
     const [text, state, table] = [".text", ".state", "tbody"].map((one) => pane.querySelector(one));
-    const run = (pane.run = {}); // a later question ends this one
+    const run = (running[which] = {}); // a later question ends this one
     text.setAttribute("aria-busy", "true");
     text.replaceChildren(element("span", prompt, { class: "prompt" }));
     table.replaceChildren();
@@ -331,13 +334,13 @@
       let [count, id, busy] = [0, -1, 0];
       const tokens = generate(models[which], ids, options);
       for (;;) {
+        if (running[which] !== run) return; // its KV cache is another's now
         const begun = performance.now();
         const { value: token, done } = tokens.next();
         busy += performance.now() - begun;
-        if (pane.run !== run) return;
         if (done) break;
         [count, id] = [count + 1, token.id];
-        const rivals = token.rivals.map(([one, share]) => `${name(one)} ${percent(share)}`).join(", ");
+        const rivals = token.rivals.map(([one, p]) => `${name(one)} ${percent(p)}`).join(", ");
         const title = `${percent(token.probability)} (id ${id}); next best: ${rivals}`;
         const special = tokenizer.special.has(tokenizer.tokens[id]) ? " special" : "";
         text.append(element("span", decode(id), { class: `token${special}`, title }));
@@ -372,12 +375,11 @@
         await answer(box.querySelector(`.pane.${which}`), which, prompt, options);
       }
     });
-    for (const example of box.querySelectorAll(".example")) {
-      example.addEventListener("click", () => {
-        question.value = example.textContent;
-        question.focus();
-      });
-    }
+    form.addEventListener("click", ({ target }) => {
+      if (!target.matches(".example")) return;
+      question.value = target.textContent;
+      question.focus();
+    });
   }
 
   async function startMask(box) {
