@@ -20,7 +20,8 @@ if not (ROOT / "pyproject.toml").is_file():
 # In the order in which data flows: a room imports only rooms before it.
 ORDER = "paths quiet integrity machine world profiles models data chat measure planner train"
 RANK = {
-    room: rank for rank, room in enumerate(f"{ORDER} ship sweeps course show exercises site cli".split())
+    room: rank
+    for rank, room in enumerate(f"{ORDER} ship sweeps course show exercises site cli".split())
 }
 DRAWING = {"matplotlib", "IPython", "ipywidgets"}
 LARGEST = 16 * 2**20

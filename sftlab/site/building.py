@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from sftlab.machine import import_extra
-from sftlab.paths import check_writable, write_atomically
+from sftlab.paths import cache_folder, check_writable, write_atomically
+from sftlab.site.living import tuned_model, write_assets
 from sftlab.site.sources import write_sources
 
 ANSI = re.compile(r"\x1b\[[\d;]*m")
@@ -33,6 +34,7 @@ def build_site(out: Path) -> Path:
         import_extra(library, extra="site")
     source, site, log = out / "site-source", out / "site", out / "site-faults.txt"
     write_sources(source, out=out)
+    write_assets(source / "_extra/_static", tuned=tuned_model(cache_folder()))
     log.unlink(missing_ok=True)
     if faults := run_sphinx(source, site):
         write_atomically(log, "\n".join(faults) + "\n")

@@ -27,10 +27,14 @@ import jinja2
 import sftlab
 from sftlab.course import between, find_lessons, in_unit, readable, recorded_minutes, rows
 from sftlab.paths import DATA, NOTEBOOKS, write_atomically
+from sftlab.site.living import living_html
 
 DEEP = "<!-- deep -->"
 """Marks a section to fold; conf.py folds it when Sphinx has read the page."""
-INSERTS: tuple[tuple[str, str, str], ...] = ()
+INSERTS = (
+    ("00_start_here", "4. Measure it", "ask"),
+    ("05_loss_masking", "2. The mask of a conversation, by hand", "mask"),
+)
 """(lesson, heading, kind) of living pages: their HTML is put behind that heading."""
 RECIPES, DOCS = NOTEBOOKS.parent / "recipes", NOTEBOOKS.parent / "docs"
 """Of a clone; a wheel has neither."""
@@ -150,13 +154,8 @@ def _prose(cell: Any, inserts: Mapping[str, str]) -> str:
                 lines += ["", _raw(DEEP)]
                 deep = False
             if kind := inserts.get(line.lstrip("# ").strip()):
-                lines += ["", _raw(_living(kind))]
+                lines += ["", _raw(living_html(kind, assets="_static/"))]
     return "\n".join(lines)
-
-
-def _living(kind: str) -> str:
-    """The HTML of a living page."""
-    raise NotImplementedError(kind)
 
 
 def _raw(html: str) -> str:

@@ -32,7 +32,7 @@ from sftlab.paths import DATA, cache_folder, folder_written_atomically
 from sftlab.profiles import Profile, local_folder
 
 # Parts of the lab that decide no result of a run.
-WITHOUT_EFFECT = ("cli", "course", "exercises", "planner", "show", "sweeps")
+WITHOUT_EFFECT = ("cli", "course", "exercises", "planner", "show", "site", "sweeps")
 _LAB = Path(__file__).parents[1]
 _LIBRARIES = {"site-packages", "dist-packages"}
 _CODE = """co_code co_consts co_names co_varnames co_freevars co_cellvars co_argcount
