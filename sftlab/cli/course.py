@@ -1,5 +1,5 @@
 """`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models;
-`progress` and `class`: what learners did in them."""
+`progress` and `class`: what learners did in them; `kit`: what an instructor hands out."""
 
 import json
 import shutil
@@ -130,6 +130,13 @@ def class_(files: list[Path], names: bool = False, out: Path | None = None) -> N
     if page:
         page.write_text(report.html, encoding="utf-8")
         print(f"Open {page.resolve()}")
+
+
+@command
+def kit(out: Path = Path("kit"), wheel: Path | None = None) -> None:
+    from sftlab.site import write_kit
+
+    print(f"Read {write_kit(new_file(out), wheel=wheel).resolve() / 'teaching.md'}")
 
 
 @command
