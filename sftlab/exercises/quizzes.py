@@ -54,7 +54,7 @@ def read_quiz(path: Path) -> list[Question]:
 
 
 def quiz_questions(lesson: str) -> list[Question]:
-    """The questions of a lesson, such as `"05"`. QuizError: there is none, or a mistake."""
+    """The questions of a lesson, such as `"05"`. QuizError: it has none, or a mistake."""
     path = QUIZZES / f"quiz_{lesson}.toml"
     if not path.is_file():
         there = sorted(file.stem.removeprefix("quiz_") for file in QUIZZES.glob("quiz_*.toml"))
