@@ -83,8 +83,7 @@ def main() -> None:
     print("| " + " | ".join(names) + " |\n" + "| --- " * len(names) + "|", flush=True)
     for lesson in find_lessons(chosen.lessons):
         for jobs in chosen.jobs:
-            row = measure(lesson, chosen.seeds, jobs)
-            print("| " + " | ".join(row) + " |", flush=True)
+            print("| " + " | ".join(measure(lesson, chosen.seeds, jobs)) + " |", flush=True)
 
 
 if __name__ == "__main__":
