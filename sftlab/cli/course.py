@@ -1,5 +1,5 @@
 """`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models;
-`site`: what is published of them; `progress` and `class`: what learners did in them."""
+`site` and `kit`: what is published of them; `progress` and `class`: what learners did in them."""
 
 import json
 import shutil
@@ -137,6 +137,13 @@ def class_(files: list[Path], names: bool = False, out: Path | None = None) -> N
     if page:
         page.write_text(report.html, encoding="utf-8")
         print(f"Open {page.resolve()}")
+
+
+@command
+def kit(out: Path = Path("kit"), wheel: Path | None = None) -> None:
+    from sftlab.site import write_kit
+
+    print(f"Read {write_kit(new_file(out), wheel=wheel).resolve() / 'teaching.md'}")
 
 
 @command

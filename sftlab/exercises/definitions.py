@@ -177,23 +177,32 @@ class Exercise:
         """The code of the solution; of a decision with the answer."""
         function = self.functions["right"]
         if self.is_decision:
-            answer = checking.plain(function(*self.inputs()[0]))
-            shown = sorted(answer) if isinstance(answer, set) else answer
-            return f"{_source(function, function.__name__)}\n\n# {shown!r}"
+            return f"{_source(function, function.__name__)}\n\n# {self._answer()}"
         code = _source(function, self.functions["stub"].__name__)
         return f"{self.imports}\n\n\n{code}".strip()
 
-    def cells(self) -> list[tuple[str, str]]:
-        """(kind, source) of its cells: the task, the data of a decision, the stub."""
+    def _answer(self) -> str:
+        """The right value of a decision, as Python writes it."""
+        value = self.functions["right"](*self.inputs()[0])
+        if isinstance(value, set):
+            return f"{{{', '.join(map(repr, sorted(value)))}}}"
+        answer = checking.plain(value)
+        return repr(tuple(answer) if isinstance(value, tuple) else answer)
+
+    def cells(self, *, solved: bool = False) -> list[tuple[str, str]]:
+        """(kind, source) of its cells: the task, the data of a decision, the stub; `solved`: with
+        the right answer in place of the stub."""
         about = f"*{DIFFICULTY[self.difficulty].capitalize()}, about {self.minutes} minutes.*"
         heading = f"### Exercise {self.id}: {self.title}"
         text = f"{heading}\n\n{about}\n\n{textwrap.dedent(self.task).strip()}"
         ask = f'exercise("{self.id}")'
         if self.is_decision:
-            code = f"my_answer = ...  # {self.expects}\n{ask}.check(my_answer)"
+            found = self._answer() if solved else f"...  # {self.expects}"
+            code = f"my_answer = {found}\n{ask}.check(my_answer)"
             return [("markdown", text), ("code", f"{ask}.given()"), ("code", code)]
         stub = self.functions["stub"]
-        code = f"{_source(stub, stub.__name__)}\n\n\n{ask}.check({stub.__name__})"
+        code = self._solved() if solved else _source(stub, stub.__name__)
+        code = f"{code}\n\n\n{ask}.check({stub.__name__})"
         return [("markdown", text), ("code", code)]
 
     def _call(self, inputs: tuple) -> str:

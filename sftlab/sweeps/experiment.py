@@ -12,11 +12,10 @@ from typing import Any
 
 import loky
 import pandas as pd
-import psutil
 from pandas.api.types import infer_dtype
 from tqdm import tqdm
 
-from sftlab.machine import progress_stream
+from sftlab.machine import free_ram, progress_stream
 from sftlab.measure import Estimate, difference, mean
 from sftlab.paths import OTHER_CACHE, check_writable
 from sftlab.profiles import Profile
@@ -190,7 +189,7 @@ def _run(
         bar.update()
 
     if jobs is None:  # as memory allows; a model that is not embedded may need the whole machine
-        room = int(psutil.virtual_memory().available / _MEMORY)
+        room = int(free_ram() / _MEMORY)  # in a container what that may take
         small = all(task.profile.embedded for task in tasks)
         jobs = max(min(loky.cpu_count(), room), 1) if small else 1
     while waiting:

@@ -20,6 +20,13 @@ from functools import cache
 from sftlab.paths import DATA
 
 RELATIONS = ("capital", "continent", "language", "currency")
+PLACES = (
+    ("asked", "sft"),
+    ("asked", "held_out"),
+    ("stated", "held_out"),
+    ("unseen", "held_out"),
+)
+"""The groups of real countries with their splits."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,23 @@ def rows(name: str) -> tuple[dict[str, str], ...]:
 @cache
 def _countries() -> tuple[Country, ...]:
     found, splits = [], {row["country"]: row for row in rows("splits")}
+    if alone := {row["country"] for row in rows("countries")} ^ splits.keys():
+        raise ValueError(
+            f"{min(alone)!r} is in only one of countries.csv and splits.csv, data/world: a "
+            "country needs its facts in the one, and its group and split in the other"
+        )
     for row in rows("countries"):
+        if missing := [relation for relation in RELATIONS if not row[relation]]:
+            raise ValueError(f"data/world/countries.csv: {row['country']} lacks its {missing[0]}")
         # capital=The Hague;language=Frisian|Dutch
         pairs = (part.split("=", 1) for part in row["aliases"].split(";") if part)
         aliases = {relation.strip(): tuple(value.split("|")) for relation, value in pairs}
         stated = {**row, **splits[row["country"]], "aliases": aliases}
+        if (stated["group"], stated["split"]) not in PLACES:
+            raise ValueError(
+                f"data/world/splits.csv: {row['country']} is {stated['group']}, {stated['split']}; "
+                f"allowed are {'; '.join(map(', '.join, PLACES))}"
+            )
         found.append(Country(name=stated.pop("country"), **stated))
     return tuple(found)
 

@@ -44,6 +44,7 @@ def test_every_help_has_an_example_and_every_option(call, command):
         ("progress sideways", "say on, off, show or delete"),
         ("progress off --out x", "--out with show alone"),
         ("class nosuch.jsonl", "nosuch.jsonl"),
+        ("kit --out .", "is there already"),
         ("preflight ~nobody-here/model", "~nobody-here"),
         ("doctor --template chatml --max-length 3", "--max-length counts"),
         ("corpus --kind poems", "poems"),

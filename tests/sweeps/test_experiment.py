@@ -15,6 +15,7 @@ import psutil
 import pytest
 import torch
 
+from sftlab import machine
 from sftlab.profiles import UnknownProfileError
 from sftlab.sweeps import Experiment, SweepError, cache
 from sftlab.train import Settings, finetune
@@ -242,6 +243,22 @@ def test_a_wrong_argument_is_an_error_with_a_remedy(toy_base, arguments, message
     usual = {"measure": {"m": lambda run, form="a": 1}, "examples": conversations(2)}
     with pytest.raises((SweepError, UnknownProfileError), match=message):
         frame_of(**{"profile": toy_base, **usual, "settings": QUICK, **arguments})
+
+
+def test_a_container_gets_as_many_workers_as_its_memory_holds(tmp_path, monkeypatch):
+    """On a server with 64 cores, of which a learner may take all, and 3 GB."""
+    inside = {"max": "3000000000", "current": "200000000", "stat": "inactive_file 0\nactive_file 0"}
+    for name, text in inside.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(loky, "cpu_count", lambda: 64)
+
+    def asked(jobs, **_):
+        raise RuntimeError(f"{jobs} workers")
+
+    monkeypatch.setattr(loky, "get_reusable_executor", asked)
+    with pytest.raises(RuntimeError, match=r"^2 workers$"):
+        frame_of("tiny", measure={"one": lambda run: 1.0})
 
 
 @pytest.mark.slow

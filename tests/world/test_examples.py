@@ -1,9 +1,11 @@
 """Facts and their wordings; examples, tasks and replay: as many as asked, of the right subjects."""
 
+import importlib.util
 import re
 
 import pytest
 
+from sftlab import paths
 from sftlab.data import part_of
 from sftlab.measure import items, subjects
 from sftlab.world import (
@@ -68,6 +70,26 @@ def test_there_are_enough_countries_and_each_is_whole():
             assert all(answer == answer.strip() and answer for answer in answers)
             assert len(set(answers)) == len(answers), (one.name, relation)
         assert set(one.aliases) <= set(RELATIONS)
+
+
+@pytest.mark.parametrize(
+    ("fact", "place", "said"),
+    [
+        ("Utopia,Amaurot,Europe,Utopian,gold,", "Erewhon,asked,sft", "'Erewhon' is in only one of"),
+        ("Utopia,Amaurot,Europe,,gold,", "Utopia,asked,sft", "Utopia lacks its language"),
+        ("Utopia,Amaurot,Europe,Utopian,gold,", "Utopia,stated,sft", "asked, sft; asked, held_out"),
+    ],
+)
+def test_a_mistake_in_own_facts_is_named(monkeypatch, tmp_path, fact, place, said):
+    (tmp_path / "world").mkdir()
+    for name, row in {"countries": fact, "splits": place}.items():
+        head = (paths.DATA / "world" / f"{name}.csv").read_text(encoding="utf-8").splitlines()[0]
+        (tmp_path / "world" / f"{name}.csv").write_text(f"{head}\n{row}\n", encoding="utf-8")
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    spec = importlib.util.find_spec("sftlab.world.facts")
+    spec.loader.exec_module(fresh := importlib.util.module_from_spec(spec))  # reads them anew
+    with pytest.raises(ValueError, match=said):
+        fresh.countries()
 
 
 def test_groups_and_split_are_fixed():
