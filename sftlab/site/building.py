@@ -48,10 +48,13 @@ def build_site(out: Path) -> Path:
 def run_sphinx(source: Path, site: Path) -> list[str]:
     """Build the pages of `source` into `site`; returns Sphinx's warnings."""
     from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace, patch_docutils
 
     warnings = io.StringIO()
     extra = {"html_extra_path": [str(source / "_extra")]}
     places = (source, Path(__file__).parent, site, source / ".doctrees")
-    app = Sphinx(*places, "html", confoverrides=extra, status=None, warning=warnings)
-    app.build()
+    # As sphinx-build does, so that a second build in this process finds docutils as it was.
+    with patch_docutils(places[1]), docutils_namespace():
+        app = Sphinx(*places, "html", confoverrides=extra, status=None, warning=warnings)
+        app.build()
     return [ANSI.sub("", line) for line in warnings.getvalue().splitlines() if line.strip()]
