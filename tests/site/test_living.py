@@ -1,9 +1,7 @@
 """The boxes that compute in a page, opened from disk in Chromium without a network, compared with
 transformers and with the course's own masks."""
 
-import os
 import random
-import shutil
 
 import pytest
 import torch
@@ -87,20 +85,9 @@ def site(tuned_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    path = os.environ.get("SFTLAB_CHROMIUM") or shutil.which("chromium") or shutil.which("chrome")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def page(chromium, site):
+def page(browser, site):
     """The page as a phone shows it, with what a reader would see in its console as `faults`."""
-    page = chromium.new_context(offline=True, viewport={"width": 400, "height": 800}).new_page()
+    page = browser.new_context(offline=True, viewport={"width": 400, "height": 800}).new_page()
     page.set_default_timeout(120_000)
     page.faults = []
     page.on("console", lambda message: page.faults.append(message.text))
@@ -168,7 +155,7 @@ def test_template_and_mask_are_those_of_the_course(page, models):
 
 def test_asked_with_the_keyboard_the_tuned_model_answers_what_no_example_mentions(page):
     assert not any(name in str(country_examples(300, seed=0)) for name in ("France", "Mexico"))
-    box = page.get_by_label("Question")
+    box = page.get_by_role("textbox", name="Question")
     for question, answer in zip(HELD_OUT, ANSWERS, strict=True):
         box.fill("")
         box.focus()
@@ -215,8 +202,8 @@ def test_the_box_of_the_mask_follows_what_is_written(page):
     assert not page.faults
 
 
-def test_without_javascript_a_sentence_says_so(chromium, site):
-    page = chromium.new_context(offline=True, java_script_enabled=False).new_page()
+def test_without_javascript_a_sentence_says_so(browser, site):
+    page = browser.new_context(offline=True, java_script_enabled=False).new_page()
     page.goto(site.as_uri())
     assert page.get_by_text("needs JavaScript").first.is_visible()
     assert not page.get_by_role("button", name="Ask both").is_visible()
