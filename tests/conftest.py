@@ -3,8 +3,11 @@
 import gc
 import os
 import re
+import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 # Several workers of pytest-xdist share the cores; must be set before torch is imported. A lesson's
 # sweep has a process for each core that joblib counts: here its worker's share of them.
@@ -31,7 +34,7 @@ from sftlab.world import train_tokenizer
 hypothesis.settings.register_profile("lab", deadline=None)
 hypothesis.settings.load_profile("lab")
 
-LESSONS = ("tests/browser/", "tests/notebooks/")
+LESSONS = ("tests/browser/", "tests/notebooks/", "tests/site/")
 """Tests that run the lessons whole. Their names hold the lesson's number."""
 ZOO = "tests/exercises/test_zoo.py"
 """Trains what lesson A8 shows."""
@@ -40,9 +43,10 @@ ZOO = "tests/exercises/test_zoo.py"
 class ByFile(LoadScopeScheduling):
     """The tests of a file stay in one worker: they share what the file prepares.
 
-    So do those of a lesson, in the browser and in tests/notebooks, where what the browser saved is
-    read. The lessons are divided among the workers. With `--no-loadscope-reorder`, as `make test`
-    has it, they come first, since tests/browser is collected first.
+    So do those of a lesson, in the browser and in tests/notebooks and tests/site, where what the
+    browser saved is read. The lessons are divided among the workers. With
+    `--no-loadscope-reorder`, as `make test` has it, they come first, since tests/browser is
+    collected first.
     """
 
     def _split_scope(self, nodeid):
@@ -73,6 +77,20 @@ def _libraries_stay():
     if "PYTEST_XDIST_WORKER" in os.environ:
         import_module("sftlab.train.finetuning")
         gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window. A machine without it fails: a skip would hide the gap."""
+    sys.path.insert(0, str(Path(__file__).with_name("browser")))
+    from lab_server import CHROMIUM_FLAGS, find_chromium
+    from playwright.sync_api import sync_playwright
+
+    options = {"executable_path": find_chromium(), "args": CHROMIUM_FLAGS, "timeout": 240_000}
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(**options)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 """`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models;
-`progress` and `class`: what learners did in them."""
+`slides`: shown to a class; `progress` and `class`: what learners did in them."""
 
 import json
 import shutil
@@ -59,6 +59,24 @@ def lab() -> None:
             str(folder),
         ]
     )
+
+
+@command
+def slides(
+    names: list[str] | None = None,
+    from_: Path = Path("build"),
+    out: Path = Path("build/site/slides"),
+    pdf: bool = False,
+) -> None:
+    from sftlab.course import find_lessons
+    from sftlab.site import write_deck, write_pdf
+
+    executed = [from_ / "executed" / f"{one.name}.ipynb" for one in find_lessons(names or [])]
+    for notebook in executed if names else filter(Path.is_file, executed):
+        deck = write_deck(notebook, out)
+        print(f"Open {(write_pdf(deck) if pdf else deck).resolve()}", flush=True)
+    if not any(map(Path.is_file, executed)):
+        raise ValueError(f"no executed lesson in {from_ / 'executed'}; make them: sftlab run --all")
 
 
 @command

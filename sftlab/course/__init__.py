@@ -34,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "recorded_minutes",
             "time_line",
         ],
+        "pages": ["readable"],
         "runner": ["run_notebooks"],
         "model_card": ["HELD_OUT_BARS", "SEEDS", "measure_base", "measure_tunes", "write_card"],
     },

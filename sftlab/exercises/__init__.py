@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "definitions": ["Exercise", "ExerciseError", "exercise", "exercises"],
         "progress": ["class_report", "record_attempt"],
-        "quizzes": ["QuizError", "quiz", "read_quiz"],
+        "quizzes": ["QuizError", "quiz", "quiz_questions", "read_quiz"],
         "zoo": ["Zoo", "ZooError"],
     },
 )

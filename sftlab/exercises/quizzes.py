@@ -53,17 +53,21 @@ def read_quiz(path: Path) -> list[Question]:
     return found
 
 
-def quiz(lesson: str) -> Card:
-    """The questions of a lesson, such as `"05"`; an option that is chosen shows its feedback.
-
-    The plain text has questions and options alone. QuizError: the lesson has no quiz, or its file
-    a mistake.
-    """
+def quiz_questions(lesson: str) -> list[Question]:
+    """The questions of a lesson, such as `"05"`. QuizError: it has none, or a mistake."""
     path = QUIZZES / f"quiz_{lesson}.toml"
     if not path.is_file():
         there = sorted(file.stem.removeprefix("quiz_") for file in QUIZZES.glob("quiz_*.toml"))
         raise QuizError(f"no quiz for lesson {lesson!r}; there are {', '.join(there)}")
-    questions, lines = read_quiz(path), []
+    return read_quiz(path)
+
+
+def quiz(lesson: str) -> Card:
+    """The questions of a lesson, such as `"05"`; an option that is chosen shows its feedback.
+
+    The plain text has questions and options alone. QuizError: as in `quiz_questions`.
+    """
+    questions, lines = quiz_questions(lesson), []
     for number, question in enumerate(questions, start=1):
         lines += [f"{number}. {question.ask}", *(f"   - {one.text}" for one in question.option)]
     values = {"questions": questions, "lesson": lesson, "name": f"quiz-{lesson}-{next(_shown)}"}

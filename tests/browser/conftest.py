@@ -1,4 +1,4 @@
-"""One JupyterLab and one Chromium for all tests of this folder."""
+"""One JupyterLab for all tests of this folder."""
 
 import shutil
 import sys
@@ -12,20 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from browser_reader import Reader, complaints
-from lab_server import CHROMIUM_FLAGS, ROOT, find_chromium, start_lab
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium without a window. A machine without it fails: a skip would hide the gap."""
-    path = find_chromium()
-    from playwright.sync_api import sync_playwright
-
-    options = {"executable_path": path, "args": CHROMIUM_FLAGS, "timeout": 240_000}
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(**options)
-        yield chromium
-        chromium.close()
+from lab_server import ROOT, start_lab
 
 
 @pytest.fixture(scope="session")
