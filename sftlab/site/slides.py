@@ -87,7 +87,7 @@ def markdown(text: str, *, inline: bool = False) -> Markup:
     from nbconvert.filters import markdown2html
 
     text = re.sub(r"^(\d+)\.", r"\1\\.", text) if inline else text  # "1. A heading" is no list
-    html = re.sub(r"</?a\b[^>]*>|&para;", "", markdown2html(text))
+    html = re.sub(r"</?a\b[^>]*>|&para;", "", markdown2html(text)).replace(r"\|", "|")
     return Markup(re.sub(r"</?p>", "", html).strip() if inline else html)
 
 
@@ -227,13 +227,13 @@ class Deck:
             self.listed(re.findall(r"(?m)^- (.*(?:\n  .*)*)", text))
         for table in _TABLE.findall(text):
             if re.search(r"\| why +\|", table):  # reasons are in the notes
-                rows = [line.strip().strip("|").split("|") for line in table.splitlines()]
+                rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in table.splitlines()]
                 self.say("\n".join(f"- {row[0]}: {row[-1]}" for row in rows[2:]))
                 table = re.sub(r"(?m)\|[^|\n]*\| *$", "|", table)
             rest = str(markdown(table))
             while rest:
                 self.more()
-                block, rest = cut(rest, self.slides[-1].words, 0.95)
+                block, rest = cut(rest, self.slides[-1].words, 0.95, goes_on=True)
                 if not block:
                     break
                 self.put(block)
@@ -308,7 +308,7 @@ class Deck:
             html = (
                 f'<div class="stage">{html}</div><script type="application/json">{curves}</script>'
             )
-            asked_html = f'<p class="asked fragment fade-out">{markdown(asked, inline=True)}</p>'
+            asked_html = f'<p class="asked fragment custom">{markdown(asked, inline=True)}</p>'
             return Block("replay", asked_html + html, count_words(asked))
         if "text/html" in data:
             return card(data["text/html"])
@@ -389,8 +389,13 @@ def card(html: str) -> Block:
     return Block("card", str(soup))
 
 
-def cut(html: str, words: int, room: float, kind: str = "table") -> tuple[Block | None, str]:
-    """As many rows of a table, a card or a list as fit, and the same with the rows that don't."""
+def cut(
+    html: str, words: int, room: float, kind: str = "table", *, goes_on: bool = False
+) -> tuple[Block | None, str]:
+    """As many rows of a table, a card or a list as fit, and the same with the rows that don't.
+
+    Unless it goes on, on another slide, it says how many are left out.
+    """
     from bs4 import BeautifulSoup
 
     first, rest = (BeautifulSoup(html, "html.parser") for _ in range(2))
@@ -412,7 +417,9 @@ def cut(html: str, words: int, room: float, kind: str = "table") -> tuple[Block 
         return None, ""
     for row in others[: len(rows)]:
         row.decompose()
-    if len(rows) < total:
-        first.append(BeautifulSoup(f"<p class=rows>{len(rows)} of {total} rows</p>", "html.parser"))
+    if len(rows) < total and not goes_on:
+        unit = "lines" if kind == "print" else "rows"
+        said = f"<p class=rows>{len(rows)} of {total} {unit}</p>"
+        first.append(BeautifulSoup(said, "html.parser"))
     height = size * (len(rows) + 1) if rows else 0.5
     return Block(kind, str(first), count(), min(height, room)), str(rest) * (len(rows) < total)
