@@ -312,11 +312,11 @@ class Deck:
             return Block("replay", asked_html + html, count_words(asked))
         if "text/html" in data:
             return card(data["text/html"])
-        if "text/markdown" in data:
-            return Block("text", data["text/markdown"])
-        text = data.get("text/plain", "") or output.get("text", "") * (
-            output.get("name") == "stdout"
-        )
+        text = data.get("text/markdown", "")
+        if text and "```" not in text:
+            return Block("text", text)
+        text = re.sub(r"(?m)^```.*\n?", "", text) or data.get("text/plain", "")
+        text = text or output.get("text", "") * (output.get("name") == "stdout")
         if not text.strip() or text.startswith("<") or re.search(r"\d%\|", text):  # a progress bar
             return None
         lines = "".join(f"<li>{escape(line)}</li>" for line in text.strip("\n").splitlines())

@@ -106,10 +106,10 @@ class Replay {
   stop() { cancelAnimationFrame(this.frame); this.show(0); }
 }
 
-function fit(slide) { // smaller type where a slide holds more than its height
+function fit(slide) { // smaller type where a slide holds more than there is room for
   const body = slide.querySelector(".body");
-  for (let size = 0.95; size > 0.5 && body.scrollHeight > body.clientHeight; size -= 0.05)
-    body.style.setProperty("--fit", size);
+  const over = () => body.scrollHeight > body.clientHeight || body.scrollWidth > body.clientWidth;
+  for (let size = 0.95; size > 0.4 && over(); size -= 0.05) body.style.setProperty("--fit", size);
 }
 
 Reveal.on("ready", () => {
