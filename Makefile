@@ -23,7 +23,7 @@ help:
 	@echo ""
 	@echo "  make course   install into .venv, run every lesson here, write pages to build/"
 	@echo "  make lab      install into .venv, open the lessons in JupyterLab to work in them"
-	@echo "  make site     build a site from what make course left: search, dark mode, ledger, API"
+	@echo "  make site     from what make course left, build the site, slides, instructor's kit"
 	@echo "  make test     install into .venv, run every test, the lessons included (wants Chromium)"
 	@echo "  make base     train the base models again from nothing (an hour or two)"
 	@echo "  make real     fetch a set of real text messages (32 MB), classify them for lesson 12"
@@ -44,6 +44,7 @@ lab: $(COURSE)
 
 site: $(SITE)
 	@$(OFFLINE) $(PY) -m sftlab site
+	@rm -rf build/kit && $(OFFLINE) $(PY) -m sftlab kit --out build/kit
 
 base: $(COURSE)
 	@$(OFFLINE) $(PY) -m sftlab base

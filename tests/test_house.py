@@ -117,7 +117,7 @@ class TestModule:
         assert len(module.read_text("utf-8").splitlines()) <= 500
 
 
-IMPORTED_AS = {"IPython", "pydantic_core", "stdnum"}
+IMPORTED_AS = {"IPython", "bs4", "pydantic_core", "stdnum"}
 """Imports with another name than the distribution that brings them."""
 
 

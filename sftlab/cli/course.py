@@ -1,5 +1,5 @@
 """`sftlab run`, `lab`, `claims`, `cache` and `base`: the lessons, their runs and their models;
-`site` and `kit`: what is published of them; `progress` and `class`: what learners did in them."""
+`site`, `slides` and `kit`: what is published of them; `progress` and `class`: what learners did."""
 
 import json
 import shutil
@@ -66,6 +66,24 @@ def site(out: Path = Path("build")) -> None:
     from sftlab.site import build_site
 
     print(f"Open {build_site(out).resolve()}")
+
+
+@command
+def slides(
+    names: list[str] | None = None,
+    from_: Path = Path("build"),
+    out: Path = Path("build/site/slides"),
+    pdf: bool = False,
+) -> None:
+    from sftlab.course import find_lessons
+    from sftlab.site import write_deck, write_pdf
+
+    executed = [from_ / "executed" / f"{one.name}.ipynb" for one in find_lessons(names or [])]
+    for notebook in executed if names else filter(Path.is_file, executed):
+        deck = write_deck(notebook, out)
+        print(f"Open {(write_pdf(deck) if pdf else deck).resolve()}", flush=True)
+    if not any(map(Path.is_file, executed)):
+        raise ValueError(f"no executed lesson in {from_ / 'executed'}; make them: sftlab run --all")
 
 
 @command

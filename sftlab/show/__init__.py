@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "mask": ["show_mask"],
         "plots": [
             "COLOURS",
+            "CURVES",
             "GREY",
             "Picture",
             "plot_card",

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from html import escape
+from math import isnan, log10
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -46,11 +47,16 @@ styled = style.context(Path(__file__).with_name("course.mplstyle"))
 TITLE = 62  # characters that fit above axes whose labels take a third of the width
 
 
-class Picture:
-    """A finished figure with a sentence for those who cannot see it."""
+CURVES = "application/vnd.sftlab.curves+json"
+"""What a picture of curves is drawn from, beside the picture itself, for slides that replay it:
+title, x, y (labels), ticks of x, log (of y), percent, series (name, colour, x, seeds x points)."""
 
-    def __init__(self, figure: Figure, *, alt: str) -> None:
-        self.figure, self.alt = figure, alt
+
+class Picture:
+    """A finished figure with a sentence for those who cannot see it, and the curves in it."""
+
+    def __init__(self, figure: Figure, *, alt: str, curves: dict[str, Any] | None = None) -> None:
+        self.figure, self.alt, self.curves = figure, alt, curves
 
     @cached_property
     def png(self) -> bytes:
@@ -67,7 +73,8 @@ class Picture:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         options = {"width": int(self.figure.get_figwidth() * 100)}
-        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": options}
+        shown = {"image/png": self.png, "text/plain": self.alt}
+        return shown | ({CURVES: self.curves} if self.curves else {}), {"image/png": options}
 
     def save(self, path: str | Path) -> None:
         """Write the picture as PNG."""
@@ -96,10 +103,13 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
     return made
 
 
-def finish(ax, title: str, alt: Sequence[str], *, x="", y="", legend=0, colours=None) -> Picture:
+def finish(
+    ax, title: str, alt: Sequence[str], *, x="", y="", legend=0, colours=None, curves=None
+) -> Picture:
     """Set title and labels, and above the axes a legend of `legend` columns (0: none).
 
     `colours` maps the names in the legend to colours; by default it holds what was labelled.
+    `curves` is what the picture carries as `CURVES`, without its labels.
     """
     rows = 0
     if legend:
@@ -112,7 +122,17 @@ def finish(ax, title: str, alt: Sequence[str], *, x="", y="", legend=0, colours=
         ax.legend(handles, names, handleheight=1, **place).set_in_layout(False)
     ax.set_title(fill(title, TITLE), pad=8 + 17 * rows)
     ax.set(xlabel=x, ylabel=y)
-    return Picture(ax.figure, alt=f"{title}: {'; '.join(alt)}.")
+    curves = {"title": title, "x": x.partition(" (")[0], "y": y, **curves} if curves else None
+    return Picture(ax.figure, alt=f"{title}: {'; '.join(alt)}.", curves=curves)
+
+
+def one_curve(name: str, colour: str, x: Iterable[float], seeds: Iterable[Iterable[float]]) -> dict:
+    """A series of `CURVES`: at most 60 of its points, four digits of each value."""
+    x, seeds = list(x), [list(values) for values in seeds]
+    kept = sorted({round(n * (len(x) - 1) / 59) for n in range(60)}) if x else []
+    values = [[float(f"{one[n]:.4g}") for n in kept] for one in seeds]
+    values = [[None if isnan(value) else value for value in one] for one in values]
+    return {"name": name, "colour": colour, "x": [float(x[n]) for n in kept], "seeds": values}
 
 
 def percent_axis(axis, high: float = 1.06, sign: str = "%") -> None:
@@ -248,11 +268,15 @@ def plot_curves(
     ax.minorticks_off()
     names = [f"{place:,.10g}" if place >= 1 else f"{place:.2g}" for place in every]
     ax.set_xticks([place or zero for place in every], names)
-    alt, top, legend = [], 0.0, ""
+    along = log10 if log else float  # where a place stands in a replay
+    ticks = [[along(place or zero), name] for place, name in zip(every, names, strict=True)]
+    alt, top, legend, series = [], 0.0, "", []
     for name, colour in colours_of(list(curves)).items():
         points = {at or zero: curves[name][at] for at in every if at in curves[name]}
         values = {at: getattr(one, "value", one) for at, one in points.items()}
         ax.plot(values.keys(), values.values(), "o-", color=colour, label=name)
+        seeds = zip(*(getattr(one, "by_seed", [one]) for one in points.values()), strict=False)
+        series.append(one_curve(name, colour, map(along, points), seeds))
         for at, value in zip(sorted(curves[name]), values.values(), strict=True):
             alt.append(f"{name} at {at:,g} {percent(value)}".lstrip())
         found = {at: one for at, one in points.items() if isinstance(one, Estimate)}
@@ -275,7 +299,8 @@ def plot_curves(
             at = best[name] or zero
             ax.plot(at, values[at], "o", color=colour, **ring)
     percent_axis(ax.yaxis, 1.06 * min(top or 1, 1), sign)  # an axis needs a height, also for zeros
-    return finish(ax, title, alt, x=x + legend, y=y, legend=5 if any(curves) else 0)
+    drawn = {"ticks": ticks, "percent": sign == "%", "series": series}
+    return finish(ax, title, alt, x=x + legend, y=y, legend=5 if any(curves) else 0, curves=drawn)
 
 
 def plot_card(card: Mapping[str, Any]) -> Picture:

@@ -21,6 +21,7 @@ from sftlab.show.plots import (
     finish,
     new_axes,
     note,
+    one_curve,
     percent_axis,
     seed_dots,
     stacked,
@@ -58,7 +59,12 @@ def plot_loss(
         )
         alt.append(f"validation loss from {validation[0][1]:.3g} to {validation[-1][1]:.3g}")
     ax.set_ylim(0, None)
-    return finish(ax, title, alt, x="step", y="loss, nats per supervised token", legend=3)
+    series = [one_curve("training", MEANING["training"], rows["step"], [smooth])]
+    if validation:
+        places, losses = zip(*validation, strict=True)
+        series.append(one_curve("validation", MEANING["validation"], places, [losses]))
+    labels = {"x": "step", "y": "loss, nats per supervised token"}
+    return finish(ax, title, alt, **labels, legend=3, curves={"series": series})
 
 
 @styled
@@ -78,9 +84,11 @@ def plot_runs(
     dotted line marks the lowest mean of the validation.
     """
     (ax,) = new_axes(3.2)
-    alt = []
+    alt, series = [], []
     for name, colour in colours_of(frame[by].unique().tolist()).items():
         rows = frame[frame[by] == name]
+        wide = rows.pivot_table(index=x, columns="seed", values=y)
+        series.append(one_curve(name, colour, wide.index, wide.T.to_numpy()))
         for _, one in rows.groupby("seed"):
             ax.plot(one[x], one[y], color=colour, linewidth=0.7, alpha=0.45)
         mean = rows.groupby(x)[y].mean()
@@ -99,7 +107,7 @@ def plot_runs(
         later = frame.loc[frame[x] > frame[x].min(), y].max() if x == "epoch" else frame[y].max()
         ax.set_ylim(0, 1.1 * min(later, frame[y].max()))
     x += " (thin: seeds, thick: their mean)" if frame["seed"].nunique() > 1 else ""
-    return finish(ax, title, alt, x=x, y=axis, legend=4)
+    return finish(ax, title, alt, x=x, y=axis, legend=4, curves={"log": log, "series": series})
 
 
 def _log_ticks(axis, values: pd.Series) -> None:

@@ -1,4 +1,4 @@
-"""`sftlab site`: the course as a site, opened from disk, with nothing from the network."""
+"""`sftlab site`: the course as a site with slides, opened from disk, with nothing from the network."""
 
 import io
 import re
@@ -6,9 +6,11 @@ from pathlib import Path
 
 from sftlab.machine import import_extra
 from sftlab.paths import cache_folder, check_writable, write_atomically
+from sftlab.site.decks import write_deck
 from sftlab.site.living import tuned_model, write_assets
 from sftlab.site.sources import write_sources
 
+LIBRARIES = "sphinx myst_nb pydata_sphinx_theme sphinx_copybutton sphinx_revealjs"
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -30,9 +32,17 @@ def build_site(out: Path) -> Path:
             f"`sftlab run --all --out {out}` (one lesson, as in `sftlab run 00`, is enough to try)"
         )
     check_writable(out)
-    for library in ("sphinx", "myst_nb", "pydata_sphinx_theme", "sphinx_copybutton"):
+    for library in (
+        "sphinx",
+        "myst_nb",
+        "pydata_sphinx_theme",
+        "sphinx_copybutton",
+        "sphinx_revealjs",
+    ):
         import_extra(library, extra="site")
     source, site, log = out / "site-source", out / "site", out / "site-faults.txt"
+    for lesson in sorted((out / "executed").glob("*.ipynb")):
+        write_deck(lesson, site / "slides")
     write_sources(source, out=out)
     write_assets(source / "_extra/_static", tuned=tuned_model(cache_folder()))
     log.unlink(missing_ok=True)

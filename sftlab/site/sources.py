@@ -112,7 +112,7 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
     notebook = readable(executed if executed.is_file() else lesson["path"])
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     facts = {"lesson": lesson, "executed": executed.is_file(), "badges": badges(address, name)}
-    slides = f"slides/{lesson['number']}.html"
+    slides = f"slides/{name}.html"
     facts["slides"] = slides if (out / "site" / slides).is_file() else None
     head = _raw(_fill("facts.html.jinja", **facts))
     inserts = {heading: kind for one, heading, kind in INSERTS if one == name}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,10 +14,11 @@ from typing import Any
 
 from jupyter_server.serverapp import list_running_servers
 
+from sftlab.site import find_chromium  # noqa: F401 - what drives the browser asks here
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 240
 """For JupyterLab or a page to come up, on a machine with other work to do."""
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM_FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync"
@@ -37,19 +37,6 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"checkForUpdates": False, "fetchNews": "false"},
 }
-
-
-def find_chromium() -> str:
-    """The browser named by `SFTLAB_CHROMIUM`, or the first one on PATH. Without one the tests fail:
-    a skip would hide the gap."""
-    named = os.environ.get("SFTLAB_CHROMIUM")
-    for name in [named] if named else CHROMIUM_NAMES:
-        if path := shutil.which(name):
-            return path
-    raise RuntimeError(
-        "no Chromium on PATH: install it (Debian and Ubuntu: apt-get install chromium), or put the "
-        'path of one into SFTLAB_CHROMIUM; to leave these tests out: pytest -m "not browser"'
-    )
 
 
 @dataclass
