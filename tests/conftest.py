@@ -34,8 +34,10 @@ from sftlab.world import train_tokenizer
 hypothesis.settings.register_profile("lab", deadline=None)
 hypothesis.settings.load_profile("lab")
 
-LESSONS = ("tests/browser/", "tests/notebooks/", "tests/site/")
+LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py", "tests/site/")
 """Tests that run the lessons whole. Their names hold the lesson's number."""
+FOREIGN = "tests/notebooks/test_foreign_profile.py"
+"""Runs lessons in one kernel."""
 ZOO = "tests/exercises/test_zoo.py"
 """Trains what lesson A8 shows."""
 
@@ -53,8 +55,10 @@ class ByFile(LoadScopeScheduling):
         file, _, test = nodeid.partition("::")
         if file == ZOO:
             return "lesson A8"
-        number = re.search(r"(?:^test_|\[)([A\d]\d)_", test) if file.startswith(LESSONS) else None
-        return f"lesson {number[1]}" if number else file
+        number = re.search(r"(?:^test_|\[)([A\d])(\d)_", test)
+        if number and file == FOREIGN:
+            return f"{file} {number[1]}"
+        return f"lesson {number[1]}{number[2]}" if number and file.startswith(LESSONS) else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -64,10 +64,16 @@ def test_card_and_log_are_of_these_weights_and_meet_the_bars(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HELD_OUT_BARS)
-def test_the_bars_hold_here_too(name):
-    """Measured again on this machine, with one SFT seed; another processor may round otherwise."""
+def test_the_bars_of_a_base_hold_here_too(name):
+    """Measured again on this machine."""
     for measure in measure_base(name):
         assert measure.met is not False, (measure.what, measure.part, str(measure.share))
+
+
+@pytest.mark.slow
+def test_the_bars_of_a_fine_tune_hold_here_too():
+    """Measured again on this machine, with one SFT seed; another processor may round otherwise."""
+    name = "tiny"
     recorded = {
         (row["what"], row["part"]): row["seeds"][0]
         for row in card(name)["measures"]

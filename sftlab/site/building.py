@@ -1,4 +1,4 @@
-"""`sftlab site`: the course as a site with slides, opened from disk, with nothing from the network."""
+"""`sftlab site`: the course as a site with slides, opened from disk without a network."""
 
 import io
 import re

@@ -1,19 +1,21 @@
 """The lessons also run off the embedded profiles: here on a folder that behaves as Llama's do."""
 
 import json
+import os
 import shutil
 
 import nbformat
 import pytest
+from jupyter_client import AsyncKernelManager
+from jupyter_core.utils import run_sync
+from nbclient import NotebookClient
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from sftlab.course import find_lessons, run_notebooks
+from sftlab.course import find_lessons
 
-LESSONS = {
-    lesson.name: lesson.defaults for lesson in find_lessons() if "profile" in lesson.defaults
-}
-PARAMETERS = {"examples_count": 40, "seeds": 1}
+LESSONS = {lesson.name: lesson for lesson in find_lessons() if "profile" in lesson.defaults}
+PARAMETERS = {"examples_count": 20, "seeds": 1}
 TWO_SEEDS = tuple("03 06 07 08 09 12 A2 A3 A6 A7".split())  # where a single one has no interval
 
 
@@ -41,6 +43,25 @@ def llama_like(toy_base, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def execute(tmp_path_factory):
+    """A function that runs a notebook, after all names are forgotten, in one kernel for all
+    lessons: one of its own would import the libraries, and start a process for the lesson's sweeps
+    that imports them again."""
+    folder = str(tmp_path_factory.mktemp("kernel"))
+    environment = os.environ | {"TMPDIR": folder, "SFTLAB_RECORDS": f"{folder}/records"}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    manager = AsyncKernelManager(kernel_name="python3")
+
+    def run(notebook):
+        notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+        client = NotebookClient(notebook, km=manager, timeout=None)
+        client.execute(cwd=folder, env=environment)
+
+    yield run
+    run_sync(manager.shutdown_kernel)(now=True)
+
+
 def test_the_folder_behaves_as_llamas(llama_like):
     tokenizer = AutoTokenizer.from_pretrained(llama_like)
     assert tokenizer.pad_token is None
@@ -48,14 +69,15 @@ def test_the_folder_behaves_as_llamas(llama_like):
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_lesson_runs_to_its_end(name, llama_like, tmp_path):
-    given = {one: value for one, value in PARAMETERS.items() if one in LESSONS[name]}
-    given |= {"profile": str(llama_like)}
+def test_lesson_runs_to_its_end(name, llama_like, execute):
+    given = PARAMETERS | {"profile": str(llama_like)}
     given |= {"seeds": 2} if name.startswith(TWO_SEEDS) else {}
-    (result,) = run_notebooks([name], parameters=given, folder=tmp_path, progress=False)
-    assert result.status == "passed", result.failure and (
-        f"cell {result.failure.cell}\n{result.failure.traceback}"
-    )
-    for number, cell in enumerate(nbformat.read(result.executed, as_version=4).cells, start=1):
+    notebook = nbformat.read(LESSONS[name].path, as_version=4)
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for one in given.keys() & LESSONS[name].defaults:
+                cell.source += f"\n{one} = {given[one]!r}"
+    execute(notebook)
+    for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
             assert output.get("name") != "stderr", f"cell {number}: {output['text']}"

@@ -190,12 +190,13 @@ def runs_stored():
     return {f: f.stat().st_mtime_ns for f in (cache_folder() / "runs").glob("*/run.json")}
 
 
-def test_01_again_computes_nothing_and_finds_the_same(run, tmp_path):
-    first = run("01_base_model_problem")
+def test_02_again_computes_nothing_and_finds_the_same(run, tmp_path):
+    """With papermill, as `make course` runs it."""
+    first = run("02_data")
     before = runs_stored()
     assert before
     (again,) = run_notebooks(
-        ["01_base_model_problem"], parameters=TESTED, folder=tmp_path, progress=False
+        ["02_data"], parameters=parameters_of("02_data"), folder=tmp_path, progress=False
     )
     assert again.status == "passed"
     assert runs_stored() == before
@@ -239,7 +240,7 @@ def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
     notebook = nbformat.read(NOTEBOOKS / "01_base_model_problem.ipynb", as_version=4)
     at = next(n for n, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(SABOTAGE))
-    others = ("### Can it add", "## 6.", "## 7.", "## 9.", "## 10.")
+    others = ("### Can it add", "## 6.", "## 7.", "## 8.", "## 9.", "## 10.")
     notebook.cells = without(notebook.cells, others)
     nbformat.write(notebook, tmp_path / "01_base_model_problem.ipynb")
     (done,) = run_notebooks(
@@ -249,7 +250,6 @@ def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
     verdicts = {id: r.verdict for id, r in done.records.items()}
     assert verdicts["B3"] in ("contradicted", "inconclusive")
     assert verdicts["B5"] == "contradicted"
-    assert verdicts["B6"] in ("contradicted", "inconclusive")
     # What no example reaches stays as it was.
     whole = {id: r.verdict for id, r in run("01_base_model_problem").records.items()}
     assert [verdicts[id] for id in ("B1", "B2")] == [whole[id] for id in ("B1", "B2")]

@@ -1,12 +1,14 @@
 """What the tests of the recipes need: rows in a file, and a recipe run as a learner runs it."""
 
 import json
-import os
-import subprocess
+import runpy
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
+import datasets
 import pytest
 
 from sftlab import country_examples
@@ -24,28 +26,29 @@ def country_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def run_recipe(tmp_path: Path, country_file: Path) -> Callable[..., str]:
-    """Run `recipes/NAME.py` in a process of its own, offline; returns what it printed.
+@pytest.fixture(scope="session")
+def run_recipe_in(country_file: Path) -> Callable[..., str]:
+    """Run `recipes/NAME.py` with arguments in a folder; returns what it printed.
 
-        printed = run_recipe("06_training", "--max_steps", 4)
-        model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-
-    `--model` is the embedded `tiny`, `--data` the country file, `--out` is `tmp_path / "out"`;
-    arguments that are given come after these and win. The test fails where the recipe fails.
+    `--model` is the embedded `tiny`, `--data` the country file, `--out` is `out` in that folder;
+    arguments that are given come after these and win. It runs as `__main__` in this process: one
+    of its own would take longer to import the libraries than most recipes take to train.
     """
-    # The libraries' caches are the test's own, and the lab cannot be imported from there.
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1"}
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | offline
 
-    def run(name: str, *arguments: object, timeout: float = 300) -> str:
-        defaults = ["--model", TINY, "--data", country_file, "--out", tmp_path / "out"]
-        command = [sys.executable, ROOT / "recipes" / f"{name}.py", *defaults, *arguments]
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=tmp_path, env=environment, timeout=timeout, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        return done.stdout
+    def run(folder: Path, name: str, *arguments: object) -> str:
+        script = str(ROOT / "recipes" / f"{name}.py")
+        defaults = ["--model", TINY, "--data", country_file, "--out", folder / "out"]
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+            patch.setattr(sys, "argv", [script, *map(str, [*defaults, *arguments])])
+            patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")
+            patch.chdir(folder)
+            runpy.run_path(script, run_name="__main__")
+        return printed.getvalue()
 
     return run
+
+
+@pytest.fixture
+def run_recipe(run_recipe_in: Callable[..., str], tmp_path: Path) -> Callable[..., str]:
+    """Run a recipe in `tmp_path`, such as `run_recipe("06_training", "--max_steps", 4)`."""
+    return lambda name, *arguments: run_recipe_in(tmp_path, name, *arguments)

@@ -40,5 +40,5 @@ def test_a_template_copied_from_a_model_whose_end_of_turn_is_new(run_recipe, tmp
 
 
 def test_an_end_of_turn_that_is_no_token_is_refused(run_recipe, template):
-    with pytest.raises(AssertionError, match="not found in the vocabulary"):
+    with pytest.raises(ValueError, match="not found in the vocabulary"):
         run_recipe(*RECIPE, "--chat_template", template, "--eos_token", "<|no|>")

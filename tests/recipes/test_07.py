@@ -1,11 +1,6 @@
 """Recipe 07, run as a script of its own on `tiny`, on a CPU: 4 bits, adapters, merge."""
 
 import json
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,32 +12,20 @@ from sftlab import country_examples, finetune
 from sftlab.chat import find_template
 from sftlab.paths import DATA
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "07_qlora.py"
 TINY = DATA / "models" / "tiny"
 EXAMPLES = country_examples(8)  # one batch: the order does not matter
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(run_recipe_in, tmp_path_factory):
     """The folder of a run of six steps, and the answers that it printed, by question."""
     folder = tmp_path_factory.mktemp("recipe")
     rows = "".join(json.dumps(row) + "\n" for row in EXAMPLES)
     (folder / "train.jsonl").write_text(rows, encoding="utf-8")
     (folder / "chatml.jinja").write_text(find_template("chatml").text, encoding="utf-8")
-    command = [sys.executable, str(RECIPE), "--model", str(TINY), "--data", "train.jsonl"]
-    command += ["--chat_template", "chatml.jinja", "--learning_rate", "2e-3"]
-    command += ["--max_steps", "6", "--out", "out"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "PYTHONPATH": ""}
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
-    return folder / "out", json.loads(run.stdout.splitlines()[-1])
-
-
-def test_only_standard_tools_are_imported():
-    text = RECIPE.read_text(encoding="utf-8")
-    found = set(re.findall(r"^(?:from|import) (\w+)", text, flags=re.M))
-    assert found <= {"json", "argparse", "torch", "datasets", "peft", "transformers", "trl"}
-    assert "trust_remote_code" not in text
+    how = ["--data", "train.jsonl", "--chat_template", "chatml.jinja", "--learning_rate", 2e-3]
+    printed = run_recipe_in(folder, "07_qlora", *how, "--max_steps", 6)
+    return folder / "out", json.loads(printed.splitlines()[-1])
 
 
 def test_the_losses_are_those_of_the_lab(done):

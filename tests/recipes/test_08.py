@@ -1,11 +1,6 @@
 """Recipe 08, run as a script of its own on `tiny`: a mixture, adapters, old skills read twice."""
 
 import json
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +9,7 @@ from peft import PeftModel
 from sftlab import country_examples, load
 from sftlab.chat import find_template
 from sftlab.measure import read_meter
-from sftlab.paths import DATA
 from sftlab.world import replay_examples
-
-RECIPE = Path(__file__).parents[2] / "recipes" / "08_replay.py"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +20,7 @@ def old():
 
 
 @pytest.fixture(scope="module")
-def recipe(old, tmp_path_factory):
+def recipe(old, run_recipe_in, tmp_path_factory):
     """A function that runs the recipe, and returns its folder and what it printed last."""
     folder = tmp_path_factory.mktemp("recipe")
     items = [{"prompt": row.prompt, "answer": row.expected} for row in old.itertuples()]
@@ -38,16 +30,13 @@ def recipe(old, tmp_path_factory):
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     (folder / "chatml.jinja").write_text(find_template("chatml").text, encoding="utf-8")
-    fixed = ["--model", str(DATA / "models" / "tiny"), "--chat_template", "chatml.jinja"]
-    fixed += ["--data", "task.jsonl", "--general", "general.jsonl", "--old", "old.jsonl"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "PYTHONPATH": ""}
+    fixed = ["--chat_template", "chatml.jinja", "--data", "task.jsonl"]
+    fixed += ["--general", "general.jsonl", "--old", "old.jsonl"]
 
     def run(out, **options):
-        command = [sys.executable, str(RECIPE), *fixed, "--out", out]
-        command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        (last,) = [json.loads(x) for x in done.stdout.splitlines() if x.startswith('{"examples"')]
+        given = [word for name, value in options.items() for word in (f"--{name}", value)]
+        printed = run_recipe_in(folder, "08_replay", *fixed, "--out", out, *given)
+        (last,) = [json.loads(x) for x in printed.splitlines() if x.startswith('{"examples"')]
         return folder / out, last
 
     return run
@@ -56,13 +45,6 @@ def recipe(old, tmp_path_factory):
 @pytest.fixture(scope="module")
 def careful(recipe):
     return recipe("careful", share=0.2, learning_rate=1e-3, max_steps=10)
-
-
-def test_only_standard_tools_are_imported():
-    text = RECIPE.read_text(encoding="utf-8")
-    found = set(re.findall(r"^(?:from|import) (\w+)", text, flags=re.M))
-    assert found <= {"json", "argparse", "torch", "datasets", "peft", "transformers", "trl"}
-    assert "trust_remote_code" not in text
 
 
 def test_the_mixture_has_its_share(careful):

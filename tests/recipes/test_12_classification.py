@@ -55,8 +55,12 @@ def scores(printed):
     return json.loads(printed.splitlines()[-1])
 
 
-def test_it_learns_and_what_is_saved_has_the_printed_scores(run_recipe, rows, parts, predict):
-    said = scores(run_recipe("12_classification", "--data", rows, "--learning_rate", 1e-3))
+def test_what_is_saved_has_the_printed_scores_and_the_test_split_chose_nothing(
+    run_recipe, rows, parts, predict, tmp_path
+):
+    """Where each text of the test split says the contrary of its label the same model is saved."""
+    how = ("--learning_rate", 1e-3, "--data")
+    said = scores(run_recipe("12_classification", *how, rows))
     assert said["test"] >= 0.9
     for name in ("validation", "test"):
         p, names = predict(list(parts[name]["text"]))
@@ -69,11 +73,6 @@ def test_it_learns_and_what_is_saved_has_the_printed_scores(run_recipe, rows, pa
     expected = (abs(share - stated) * sizes[sizes > 0]).sum() / len(right)
     assert said["ece"] == pytest.approx(expected, abs=1e-4)
 
-
-def test_the_test_split_chooses_nothing(run_recipe, rows, parts, tmp_path):
-    """Where each text of the test split says the contrary of its label the same model is saved."""
-    how = ("--learning_rate", 1e-3, "--data")
-    before = scores(run_recipe("12_classification", *how, rows))
     contrary = dict(zip(texts(GOOD) + texts(BAD), texts(BAD) + texts(GOOD), strict=True))
     made = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
     for row in made:
@@ -82,8 +81,7 @@ def test_the_test_split_chooses_nothing(run_recipe, rows, parts, tmp_path):
     other = tmp_path / "contrary.jsonl"
     other.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
     after = scores(run_recipe("12_classification", *how, other, "--out", tmp_path / "other"))
-    assert after["validation"] == before["validation"]
-    assert before["test"] >= 0.9
+    assert after["validation"] == said["validation"]
     assert after["test"] <= 0.1
     first, second = (load_file(tmp_path / out / "model.safetensors") for out in ("out", "other"))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,4 +1,4 @@
-"""Recipe 13, GRPO: the answer that is rewarded becomes likelier, be it right or wrong."""
+"""Recipe 13, GRPO: the answer that is rewarded becomes likelier, though it is the wrong one."""
 
 import json
 
@@ -36,8 +36,8 @@ def chance(folder, answer):
     return sum(logs[n - 1, ids[n]] for n in range(start, len(ids))).exp().item()
 
 
-@pytest.mark.parametrize(("wanted", "other"), [("Paris", "Lyon"), ("Lyon", "Paris")])
-def test_the_rewarded_answer_becomes_likelier(torn, run_recipe, tmp_path, wanted, other):
+def test_the_rewarded_answer_becomes_likelier(torn, run_recipe, tmp_path):
+    wanted, other = "Lyon", "Paris"
     rows = [{"prompt": example(QUESTION, "")["messages"][:1], "answer": wanted}] * 32
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
