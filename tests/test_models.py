@@ -268,7 +268,7 @@ def test_preflight_refuses_with_a_remedy(hub_cache, monkeypatch):
     with pytest.raises(PreflightError, match=r"(?s)llama-3.1-8b-qlora.*GPU runtime.*method='lora'"):
         check.require()
     row = rows_of(preflight.preflight("qwen3-0.6b"))["disk"]
-    assert row.needed == "1.3 GB"
+    assert row.needed == "1.2 GB"
     assert "HF_HOME" in row.remedy
 
 
