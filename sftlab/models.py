@@ -221,6 +221,8 @@ def _from_pretrained(kind: Any, profile: Profile, **options: Any) -> Any:
         remedy += "gated model wants `hf auth login`. The profile 'tiny' needs none of that"
     elif folder is None:
         remedy = "run `make base`, or clone the repository again" if profile.embedded else remedy
+        if profile.fetched:
+            remedy = "fetch it once with `make real`, in a clone of the course"
         said = f"profile {profile.name!r}: there is no config.json in {profile.source}; {remedy}"
         raise ModelNotAvailableError(said)
     options |= {"local_files_only": folder is not None, "trust_remote_code": False}

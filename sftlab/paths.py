@@ -29,9 +29,15 @@ class PathError(ValueError):
     """A folder that can't be made, or not be written to."""
 
 
+def cache_path() -> Path:
+    """Where the folder for what can be made again is, or will be; `SFTLAB_CACHE` overrides the
+    platform's own."""
+    return Path(os.environ.get("SFTLAB_CACHE") or platformdirs.user_cache_dir("sftlab"))
+
+
 def cache_folder() -> Path:
-    """The folder for what can be made again; `SFTLAB_CACHE` overrides the platform's own."""
-    folder = Path(os.environ.get("SFTLAB_CACHE") or platformdirs.user_cache_dir("sftlab"))
+    """That folder, made where it is missing."""
+    folder = cache_path()
     if not os.path.isdir(folder):
         check_writable(folder, remedy=OTHER_CACHE)
         folder.mkdir(parents=True, exist_ok=True)

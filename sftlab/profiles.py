@@ -16,7 +16,7 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 
 from sftlab.integrity import ADAPTERS, RECORD, changes
-from sftlab.paths import DATA
+from sftlab.paths import DATA, cache_path
 
 METHODS = ("full", "lora", "qlora", "int8", "prefix", "frozen", "gradual", "head")
 ADAPTED = ("lora", "qlora", "int8", "prefix")
@@ -52,6 +52,7 @@ class Profile:
     max_length: int = 512  # tokens of the longest training example
     per_device_train_batch_size: int = 16
     embedded: bool = False  # whether the weights ship with the course
+    fetched: bool = False  # whether `make real` puts them into the course's cache
     download_bytes: int = 0  # fetched from the hub the first time
     needs_gpu: bool = False  # whether training it without a GPU would take days
 
@@ -87,6 +88,8 @@ def _read_profiles() -> dict[str, Profile]:
     for name, stated in tomllib.loads((DATA / "profiles.toml").read_text("utf-8")).items():
         if stated.get("embedded"):
             stated |= {"source": str(DATA / "models" / name)} | small
+        if stated.get("fetched"):
+            stated["source"] = str(cache_path().absolute() / "models" / name)
         found[name] = Profile(name=name, **stated)
     return found
 
@@ -174,7 +177,7 @@ def read_adapters(folder: Path) -> tuple[Profile, dict[str, Any]]:
             f"{folder} holds adapters, but no whole run of the lab ({error}); with PEFT load their "
             "base and them, call merge_and_unload().save_pretrained(DIR), and give DIR"
         ) from error
-    if base.embedded:
+    if base.embedded or base.fetched:
         base = replace(PROFILES[base.name], method=base.method)
     return base, stated
 

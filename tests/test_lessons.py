@@ -26,7 +26,7 @@ NOTEBOOKS = ROOT / "notebooks"
 if not NOTEBOOKS.is_dir():
     pytest.skip("the lessons are in a clone", allow_module_level=True)
 
-WRITTEN = [f"{n:02}" for n in range(14)]
+WRITTEN = [f"{n:02}" for n in range(15)]
 HEADING = re.compile(r"^(#{1,6}) +(.+?) *#*$", flags=re.M)
 FENCE = re.compile(r"^```[^\n]*\n.*?^```", flags=re.M | re.S)
 

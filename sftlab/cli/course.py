@@ -32,6 +32,7 @@ def run(
     if record_minutes and parameters.get("profile", "tiny") != "tiny":
         raise ValueError("--record-minutes is for the profile tiny, whose minutes the lessons show")
     results = run_notebooks(names or [], parameters=parameters, folder=out)
+    results = [result for result in results if result.status != "skipped"]
     if record_minutes and all(result.status == "passed" for result in results):
         print(f"Minutes recorded in {record(results)}")
     print(f"Open {(out / 'index.html').resolve()}")

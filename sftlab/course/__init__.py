@@ -25,7 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "progress_folder",
             "read_lines",
         ],
-        "ledger": ["Record", "record", "rows", "stored_records"],
+        "ledger": ["Record", "real_records", "record", "rows", "stored_records"],
         "decision": ["ARCHETYPES", "CHOICES", "TASKS", "Advice", "Situation", "decide"],
         "lessons": [
             "find_lessons",

@@ -5,6 +5,7 @@
     Estimate (sftlab.measure) ---------------------------+                   |
                                                                              v
                         rows() <-------------------- cache/claims/<profile>/<id>.json
+                                                     data/real/<profile>.json, of `make real`
 
 A verdict is always computed from the intervals and the rule; no function here takes one.
 """
@@ -23,7 +24,7 @@ from sftlab.course import rules
 from sftlab.course.predictions import settle
 from sftlab.course.rules import Claim, ClaimsError, Part, claims
 from sftlab.measure import Estimate
-from sftlab.paths import cache_folder, write_atomically
+from sftlab.paths import DATA, cache_folder, write_atomically
 from sftlab.profiles import Profile, find_profile
 
 RECORDS_VARIABLE = "SFTLAB_RECORDS"
@@ -170,7 +171,8 @@ def record(
 def profile_name(profile: str | Path | Profile) -> str:
     """The name of a profile; of a model folder the whole path, which leads there from anywhere."""
     found = find_profile(profile)
-    return found.name if found.embedded or found.on_hub else found.source
+    named = found.embedded or found.fetched or found.on_hub
+    return found.name if named else found.source
 
 
 def records_folder(profile: str) -> Path:
@@ -186,13 +188,29 @@ def read_records(folder: Path) -> dict[str, Record]:
     """
     found = {}
     for path in sorted(folder.glob("*.json")):
-        claim = claims().get(path.stem)
         with suppress(ValueError, KeyError, TypeError):  # damaged, or of another version of the lab
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if claim and data["rule"] == claim.rule_hash:
-                estimates = {p["part"]: Estimate.from_dict(p["estimate"]) for p in data["parts"]}
-                kept = {key: data[key] for key in ("profile", "note")}
-                found[path.stem] = Record(claim=claim, estimates=estimates, **kept)
+            if made := _from_dict(json.loads(path.read_text(encoding="utf-8"))):
+                found[path.stem] = made
+    return found
+
+
+def _from_dict(data: dict[str, Any]) -> Record | None:
+    """What `to_dict` gave, judged again; None where the rule has changed since."""
+    claim = claims().get(data["id"])
+    if claim is None or data["rule"] != claim.rule_hash:
+        return None
+    estimates = {p["part"]: Estimate.from_dict(p["estimate"]) for p in data["parts"]}
+    return Record(claim=claim, estimates=estimates, profile=data["profile"], note=data["note"])
+
+
+def real_records(folder: Path = DATA / "real") -> dict[str, list[Record]]:
+    """Claim id -> its records on real models, which come with the course: those that
+    `make real` wrote, judged by the rule that stands now."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        for data in json.loads(path.read_text(encoding="utf-8")).get("records", ()):
+            if made := _from_dict(data):
+                found.setdefault(made.claim.id, []).append(made)
     return found
 
 
@@ -203,12 +221,14 @@ def stored_records(profile: str | Path | Profile = "tiny") -> dict[str, Record]:
 
 def rows(records: Mapping[str, Record]) -> list[dict[str, Any]]:
     """The ledger for JSON, one row a claim in the order of the file: what `to_dict` gives, with the
-    numbers of the deciding part; of a claim that was not measured the reason, and no `parts`."""
-    made = []
+    numbers of the deciding part; of a claim that was not measured the reason, and no `parts`.
+    `real` has what `to_dict` gives of each record on a real model."""
+    made, real = [], real_records()
     for claim in claims().values():
         row = {"id": claim.id, "claim": claim.claim, "source": " ".join(claim.source)}
         row |= {"notebook": claim.notebook, "parts": [], "effect": None}
         row |= {"expected": claim.expected, "baseline": claim.baseline}
+        row["real"] = [one.to_dict() for one in real.get(claim.id, ())]
         if found := records.get(claim.id):
             estimate = found.estimate
             row |= {"effect": estimate.value, "unit": found.deciding.unit}

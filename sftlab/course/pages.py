@@ -182,7 +182,7 @@ def write_index(results: Sequence[Result], *, folder: Path) -> Path:
         earlier = json.loads(file.read_text(encoding="utf-8"))["notebooks"]
         notebooks = {entry["name"]: entry for entry in earlier if entry["page"] in pages}
     for result in results:
-        if result.status != "not run" or result.name not in notebooks:
+        if result.status not in ("not run", "skipped") or result.name not in notebooks:
             notebooks[result.name] = _entry(result)
     summary = {
         "notebooks": [notebooks[name] for name in sorted(notebooks)],

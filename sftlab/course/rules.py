@@ -45,8 +45,8 @@ UNITS = {
 LESSONS = """
     00_start_here 01_base_model_problem 02_data 03_data_quality 04_chat_templates 05_loss_masking
     06_training 07_lora_qlora 08_forgetting 09_evaluation 10_safety 11_shipping 12_classification
-    13_beyond_sft A1_data_hazards A2_training_settings A3_more_metrics A4_memorization A5_in_use
-    A6_hard_labels A7_larger_runs A8_bug_zoo
+    13_beyond_sft 14_real_model A1_data_hazards A2_training_settings A3_more_metrics A4_memorization
+    A5_in_use A6_hard_labels A7_larger_runs A8_bug_zoo
 """.split()
 """File stems of the course's notebooks."""
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from sftlab.course.ledger import RECORDS_VARIABLE, Record, profile_name, read_records
 from sftlab.course.lessons import Lesson, choose_parameters, find_lessons
 from sftlab.paths import NOTEBOOKS, cache_folder
-from sftlab.profiles import find_profile
+from sftlab.profiles import find_profile, local_folder
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -43,7 +43,7 @@ class Result:
 
     lesson: Lesson  # the notebook as committed
     parameters: Mapping[str, Any]  # that replaced its defaults
-    status: str = "not run"  # or `passed`, `failed`, `interrupted`
+    status: str = "not run"  # or `passed`, `failed`, `interrupted`, `skipped`
     minutes: float = 0.0  # wall-clock, including the start of the kernel
     failure: Failure | None = None
     executed: Path | None = None  # the executed notebook, as far as it got
@@ -83,7 +83,8 @@ def run_notebooks(
 ) -> list[Result]:
     """Execute the lessons `names` (all of `notebooks` when empty) and write pages to `folder`.
 
-    Names, parameters and the profile are checked before anything runs (ValueError). A failing cell
+    Names, parameters and the profile are checked before anything runs (ValueError). A lesson that
+    is not named is skipped where `make real` has not fetched its model. A failing cell
     stops its notebook and is printed to stderr, as is a verdict that is the opposite of what the
     lesson expects; the others still run. Ctrl-C keeps what is finished and returns.
     """
@@ -100,7 +101,11 @@ def run_notebooks(
     for result in results:
         if progress:
             print(result.name, flush=True)
-        _execute(result, folder=folder, progress=progress)
+        model = find_profile(result.profile)
+        if not names and model.fetched and local_folder(model) is None:
+            result.status = "skipped"
+        else:
+            _execute(result, folder=folder, progress=progress)
         if result.executed:
             known = {one.name for one in results} | {page.stem for page in folder.glob("*.html")}
             title = result.lesson.title
@@ -108,7 +113,9 @@ def run_notebooks(
         pages.write_index(results, folder=folder)
         pages.write_glossary(folder, known={page.stem for page in folder.glob("*.html")})
         if progress:
-            print(f"\n{result.status} in {result.minutes:.1f} minutes\n", flush=True)
+            why = f"in {result.minutes:.1f} minutes"
+            why = "(`make real` fetches its model)" if result.status == "skipped" else why
+            print(f"\n{result.status} {why}\n", flush=True)
         if failure := result.failure:
             print(f"{result.name}, cell {failure.cell}:\n{failure.traceback}", file=sys.stderr)
         for record in result.surprises:

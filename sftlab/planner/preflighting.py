@@ -81,8 +81,10 @@ def preflight(profile: str | Path | Profile, *, method: str | None = None) -> Pr
     remedy = "A model's folder needs config.json, *.safetensors and a tokenizer"
     if profile.embedded:
         remedy = "Run `make base`, or clone the repository again"
+    elif profile.fetched:
+        remedy = "Fetch them once with `make real`, in a clone of the course"
     rows = [PreflightRow("weights", Path(profile.source).name, found, there, remedy)]
-    if (needed := profile.download_bytes) and not folder:
+    if (needed := profile.download_bytes) and not folder and profile.on_hub:
         remedy = "Free some space, or set HF_HOME to a larger disk before Python starts"
         rows.append(_disk(1.1 * needed, Path(HF_HUB_CACHE), _size(needed), remedy))
     if profile.needs_gpu:

@@ -13,7 +13,16 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from sftlab.course import ARTICLES, UNITS, Part, Record, in_unit, my_predictions, predicted
+from sftlab.course import (
+    ARTICLES,
+    UNITS,
+    Part,
+    Record,
+    in_unit,
+    my_predictions,
+    predicted,
+    real_records,
+)
 from sftlab.measure import COMPUTED, Estimate, share
 from sftlab.show.cards import Card, render
 from sftlab.show.plots import Picture, plot_shares
@@ -25,6 +34,7 @@ def claim_card(record: Record) -> Card:
     """A claim with its verdict and effect; every seed and every part can be unfolded.
 
     An interval that was predicted in this kernel is marked on the strip of its part, and scored.
+    A record on a real model that comes with the course is a second mark.
     """
     claim, deciding = record.claim, record.deciding
     parts = [_read(part, record) for part in claim.rule]
@@ -42,6 +52,12 @@ def claim_card(record: Record) -> Card:
         lines.append("  {name}: {effect}, {verdict} ({asks})".format(**part))
         lines.append("    {measures}\n    {counts}: {seeds}".format(**part))
     said = [part["outcome"] for part in parts if part["outcome"]]
+    said += [
+        f"On {one.profile}: {one.verdict}. {one.deciding.name}: "
+        f"{one.deciding.effect(one.estimate, len(claim.rule))}"
+        for one in real_records().get(claim.id, ())
+        if one.profile != record.profile
+    ]
     values = {"record": record, "parts": parts, "first": first, "facts": facts, "said": said}
     return Card("claim.html", text="\n".join(lines + said + facts), **values)
 

@@ -255,7 +255,7 @@ def _provenance(
     described = asdict(profile) | {"method": settings.method}
     # A path of this machine means nothing on another, and may name its user: it is kept only where
     # a saved run would not find its base without it.
-    if profile.embedded:
+    if profile.embedded or profile.fetched:
         described["source"] = profile.name
     elif not profile.on_hub:
         folder = Path(profile.source)

@@ -6,9 +6,17 @@ import re
 import pandas as pd
 import pytest
 
-from sftlab.course.ledger import read_records, record, records_folder, rows, stored_records
+from sftlab.course.ledger import (
+    read_records,
+    real_records,
+    record,
+    records_folder,
+    rows,
+    stored_records,
+)
 from sftlab.course.rules import ClaimsError, Part, claims, in_unit
 from sftlab.measure import Estimate, computed, mean
+from sftlab.show import claim_card
 
 TOML = """
 [B3]
@@ -233,3 +241,29 @@ def test_rows_have_the_numbers_or_a_reason():
 )
 def test_effects_are_written_in_their_unit(value, unit, text):
     assert in_unit(value, unit) == text
+
+
+def test_records_on_a_real_model_are_a_second_mark_and_judged_by_the_rule_of_today(tmp_path):
+    made = record("B3", estimate(), profile="tiny").to_dict() | {"profile": "other"}
+    old = made | {"id": "B4"}  # made under another rule
+    (tmp_path / "other.json").write_text(json.dumps({"records": [made, old]}))
+    (tmp_path / "figures.json").write_text("{}")
+    found = real_records(tmp_path)
+    assert [(key, one.profile, one.verdict) for key, (one,) in found.items()] == [
+        ("B3", "other", "supported")
+    ]
+
+
+def test_the_committed_records_are_on_the_cards_and_in_the_ledger():
+    committed = real_records()
+    assert committed.keys() >= {"T1", "T5", "L3", "F1", "F4"}
+    for row in rows({}):
+        assert [one["profile"] for one in row["real"]] == [
+            one.profile for one in committed.get(row["id"], ())
+        ]
+    (mark,) = committed["F1"]
+    assert len(mark.estimate.by_seed) == 3
+    card = claim_card(record("F1", estimate(), profile="tiny"))
+    assert f"On {mark.profile}: {mark.verdict}." in card.text
+    assert f"On {mark.profile}: {mark.verdict}." in card.html
+    assert "On smollm2-135m:" not in claim_card(mark).text

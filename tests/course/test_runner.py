@@ -19,6 +19,7 @@ from sftlab.course import claims, runner
 from sftlab.course.lessons import LessonError, choose_parameters, find_lessons, parse_parameter
 from sftlab.course.pages import write_page
 from sftlab.course.runner import run_notebooks
+from sftlab.profiles import PROFILES, Profile
 
 HEADING = """# Counting & <comparing>
 
@@ -192,6 +193,17 @@ def test_index_and_summary_tell_what_happened(course):
     assert summary["notebooks"][0]["parameters"] == {"seeds": 5, "profile": "tiny"}
     assert summary["notebooks"][1]["failure"]["error"] == "KeyError: 'missing'"
     assert summary["machine"]["cores"] == os.cpu_count()
+
+
+def test_a_lesson_whose_model_was_not_fetched_is_skipped_unless_named(tmp_path, monkeypatch):
+    absent = Profile(name="absent", source=str(tmp_path / "no"), fetched=True)
+    monkeypatch.setitem(PROFILES, "absent", absent)
+    make_notebook(tmp_path, "14_far", "1", parameters='profile = "absent"')
+    how = {"folder": tmp_path / "build", "notebooks": tmp_path, "progress": False}
+    (result,) = run_notebooks(**how)
+    assert result.status == "skipped"
+    assert "make real" in (tmp_path / "build" / "index.html").read_text("utf-8")
+    assert run_notebooks(["14"], **how)[0].status == "passed"  # whose cells say what is missing
 
 
 def test_lesson_by_number_and_by_name_and_a_mistake_is_named(course):

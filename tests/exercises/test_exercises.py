@@ -12,7 +12,7 @@ import pytest
 from sftlab.exercises import exercises
 from sftlab.paths import NOTEBOOKS
 
-LESSONS = [f"{n:02}" for n in range(14)]
+LESSONS = [f"{n:02}" for n in range(15)]
 ALL = [one for lesson in LESSONS for one in exercises(lesson)]
 every_exercise = pytest.mark.parametrize("one", ALL, ids=lambda one: one.id)
 MISTAKES = [(one, name) for one in ALL for name in one.mistakes]

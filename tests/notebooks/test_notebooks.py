@@ -20,7 +20,8 @@ from sftlab.course.pages import write_page
 from sftlab.course.runner import Result
 from sftlab.paths import NOTEBOOKS, cache_folder
 
-LESSONS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+LESSONS = [one.name for one in find_lessons() if one.defaults.get("profile", "tiny") == "tiny"]
+"""Lesson 14 has a test of its own: its model is not there before `make real`."""
 TESTED = {"profile": "tiny", "seeds": 3}
 """Parameters of a tested lesson. `make course` runs the five seeds that the ledger's verdicts need;
 three show in half of the time that a lesson runs and that its figures show their effects. The
