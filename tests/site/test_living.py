@@ -162,8 +162,8 @@ def test_asked_with_the_keyboard_the_tuned_model_answers_what_no_example_mention
         page.keyboard.type(question)
         page.keyboard.press("Enter")
         pane = page.locator(".pane.tuned")
-        pane.get_by_text("It stopped with <|im_end|>.").wait_for()
         pane.locator(f".prompt:has-text({question!r})").wait_for()
+        pane.get_by_text("It stopped with <|im_end|>.").wait_for()
         assert "".join(pane.locator(".token").all_inner_texts()) == f"{answer}<|im_end|>"
     summary = pane.locator("summary")
     summary.focus()

@@ -431,6 +431,7 @@
 
   for (const box of document.querySelectorAll(".living")) {
     box.querySelector(".works").hidden = false;
+    box.querySelector(".without").remove();
     (box.dataset.kind === "ask" ? startAsk : startMask)(box);
   }
 })();
