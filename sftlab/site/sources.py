@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import jinja2
@@ -27,6 +28,7 @@ import jinja2
 import sftlab
 from sftlab.course import between, find_lessons, in_unit, readable, recorded_minutes, rows
 from sftlab.paths import DATA, NOTEBOOKS, write_atomically
+from sftlab.show import CURVES
 from sftlab.site.living import living_html
 
 DEEP = "<!-- deep -->"
@@ -125,6 +127,7 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
                 cell.source = re.sub(r"^# .*\n", lambda _, to=title: to, cell.source, count=1)
         for output in cell.get("outputs", []):
             data = output.get("data", {})
+            data.pop(CURVES, None)
             if "image/png" in data:
                 data["text/html"] = _figure(data.pop("image/png"), data["text/plain"], extra)
             if "text/html" in data:
@@ -257,8 +260,13 @@ def _write_api(folder: Path) -> list[str]:
     rooms = {f"sftlab.{name}": import_module(f"sftlab.{name}") for name in set(names) - UNLISTED}
     rooms = dict(sorted(rooms.items()))
     home = {handed: name for name, face in rooms.items() for handed in face.__all__}
-    for name in rooms:
+    for name, face in rooms.items():
         page = f"{_underlined(name)}\n.. automodule:: {name}\n   :members:\n"
+        kinds = (type, FunctionType)  # autodoc says nothing about what is neither
+        others = [one for one in face.__all__ if not isinstance(getattr(face, one), kinds)]
+        page += f"\nConstants and types: {', '.join(f'``{one}``' for one in others)}\n" * any(
+            others
+        )
         _write(folder / f"api/{name}.rst", page)
     lines = [_underlined("sftlab"), "The names that most lessons use.", ""]
     lines += [f"* ``{one}``: see :doc:`{home[one]}`" for one in sftlab.__all__ if one in home]
