@@ -17,22 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from sftlab.course import find_lessons, recorded_minutes
 from sftlab.exercises import Exercise, exercises, quiz_questions
 from sftlab.paths import NOTEBOOKS, folder_written_atomically
+from sftlab.site.filling import fill
 
 DOCS, RECIPES = NOTEBOOKS.parent / "docs", NOTEBOOKS.parent / "recipes"
 CODE_LINE = 10  # words that take as long to read as a line of code
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("sftlab.site"),
-    autoescape=False,  # what they make is markdown
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
 _LESSON = re.compile(r"^### ([0-9A]\d) .*?(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -85,7 +76,8 @@ def solve(path: Path, ours: list[Exercise]) -> None:
         cells = [cell for cell in notebook["cells"] if "".join(cell["source"]) == stub]
         if len(cells) != 1:
             raise ValueError(
-                f"the cell of exercise {one.id} stands {len(cells)} times in {path.name}"
+                f"the cell of exercise {one.id} stands {len(cells)} times in {path.name}: the kit "
+                "is made from the lessons as they come (`git checkout notebooks` brings them back)"
             )
         cells[0]["source"] = solution.splitlines(keepends=True)
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
@@ -106,7 +98,7 @@ def teaching() -> str:
             "minutes": minutes,
             "machine": recorded_minutes("machine"),
         }
-        made = TEMPLATES.get_template("lesson.md.jinja").render(rows=by_section(lesson), **values)
+        made = fill("lesson.md.jinja", rows=by_section(lesson), **values)
         return f"{found[0].rstrip()}\n\n{made}\n"
 
     return _LESSON.sub(with_tables, (DOCS / "teaching.md").read_text(encoding="utf-8"))
@@ -153,5 +145,4 @@ def _sections(cells: list[dict[str, Any]]) -> Iterator[Section]:
 
 
 def _write(path: Path, template: str, **values: Any) -> None:
-    text = TEMPLATES.get_template(template).render(**values)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_text(fill(template, **values), encoding="utf-8", newline="\n")

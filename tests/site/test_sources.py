@@ -62,7 +62,7 @@ def test_glossary_and_recipes_are_whole(site):
     assert "Choose what the loss is computed on" in read(site, "recipes/05_loss_masks")
 
 
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8) + (400).to_bytes(4, "big")).decode()
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 
 def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
@@ -73,7 +73,8 @@ def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
     widget = {"application/vnd.jupyter.widget-view+json": {}, "text/html": "<b>twin</b>"}
     cells = [nbformat.v4.new_markdown_cell("# The lesson\n\nA [link](05_x.ipynb#Some-Place).")]
     for data in (card, card, figure, widget):
-        output = nbformat.v4.new_output("execute_result", data, execution_count=1)
+        about = {"image/png": {"width": 200}} if data is figure else {}
+        output = nbformat.v4.new_output("execute_result", data, metadata=about)
         cells.append(nbformat.v4.new_code_cell("show()", outputs=[output]))
     (tmp_path / "executed").mkdir()
     book = nbformat.v4.new_notebook(cells=cells)
@@ -81,6 +82,9 @@ def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
     (tmp_path / "claims.json").write_text(json.dumps(rows({"B1": measured})), encoding="utf-8")
 
     source = tmp_path / "source"
+    (source / "recipes").mkdir(parents=True)
+    for stale in ("15_deleted.ipynb", "recipes/15_deleted.md"):
+        (source / stale).touch()
     write_sources(source, out=tmp_path, api=False)
     page = nbformat.read(source / f"{LESSONS[1]}.ipynb", as_version=4)
     assert "without its results" not in page.cells[0].source
@@ -95,6 +99,21 @@ def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
     row = re.search(r'<tr id="B1".*?</tr>', (source / "ledger.md").read_text("utf-8"), re.DOTALL)[0]
     assert f'href="{LESSONS[1]}.html#claim-B1"' in row
     assert measured.verdict in row
+    assert not [*source.rglob("15_deleted.*")]
+    before = {file: file.stat().st_mtime_ns for file in source.rglob("*")}
+    write_sources(source, out=tmp_path, api=False)
+    assert {file: file.stat().st_mtime_ns for file in source.rglob("*")} == before
+
+
+def test_a_lesson_that_stopped_says_so_and_has_no_minutes_of_it(tmp_path):
+    entry = {"name": LESSONS[0], "minutes": 77.7}
+    for status, count in {"passed": 0, "failed": 1, "interrupted": 1}.items():
+        run = {"notebooks": [entry | {"status": status}], "machine": {"cores": 2}}
+        lesson = describe(find_lessons(["00"])[0], run)
+        write_lesson(lesson, tmp_path, out=tmp_path, address="")
+        text = nbformat.read(tmp_path / f"{LESSONS[0]}.ipynb", as_version=4).cells[0].source
+        assert text.count("stopped before its end") == count
+        assert text.count("77.7 minutes on 2 cores") == 1 - count
 
 
 def test_badges_are_shown_once_there_is_an_address(tmp_path):
