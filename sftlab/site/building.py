@@ -10,7 +10,7 @@ from sftlab.site.decks import write_deck
 from sftlab.site.living import tuned_model, write_assets
 from sftlab.site.sources import write_sources
 
-LIBRARIES = "sphinx myst_nb pydata_sphinx_theme sphinx_copybutton sphinx_revealjs".split()
+LIBRARIES = "nbconvert sphinx myst_nb pydata_sphinx_theme sphinx_copybutton sphinx_revealjs".split()
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 
 

@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import sys
+from email.message import Message
 from importlib import import_module
 
 import nbformat
@@ -10,13 +12,14 @@ import pytest
 from site_reader import Tags, faults
 
 from sftlab.course import Record, claims, find_lessons, rows
+from sftlab.machine import MissingExtra
 from sftlab.measure import computed
 from sftlab.paths import NOTEBOOKS
 from sftlab.show import claim_card
 from sftlab.site import build_site
 from sftlab.site.building import SiteError, run_sphinx
 from sftlab.site.conf import plain_docstring
-from sftlab.site.sources import describe, write_lesson, write_sources
+from sftlab.site.sources import describe, repository, write_lesson, write_sources
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated. Check CHANGES")  # for MyST
 LESSONS = [lesson.name for lesson in find_lessons()]
@@ -116,7 +119,13 @@ def test_a_lesson_that_stopped_says_so_and_has_no_minutes_of_it(tmp_path):
         assert text.count("77.7 minutes on 2 cores") == 1 - count
 
 
-def test_badges_are_shown_once_there_is_an_address(tmp_path):
+def test_badges_are_shown_once_there_is_an_address(tmp_path, monkeypatch):
+    stated = Message()
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: stated)
+    assert repository() == ""
+    stated["Project-URL"] = "Changes, https://github.com/an/lab/changes"
+    stated["Project-URL"] = "Repository, https://github.com/an/lab.git/"
+    assert repository() == "https://github.com/an/lab"
     lesson = describe(find_lessons(["00"])[0], {})
     for address, count in (("", 0), ("https://github.com/an/lab", 2), ("https://x.org/lab", 0)):
         write_lesson(lesson, tmp_path, out=tmp_path, address=address)
@@ -128,6 +137,16 @@ def test_badges_are_shown_once_there_is_an_address(tmp_path):
 def test_a_site_of_nothing_names_the_remedy(tmp_path):
     with pytest.raises(SiteError, match="run `make course` first"):
         build_site(tmp_path)
+
+
+@pytest.mark.parametrize("library", ["sphinx", "myst_nb", "nbconvert"])
+def test_without_its_extra_the_site_names_it(library, tmp_path, monkeypatch):
+    (tmp_path / "executed").mkdir()
+    (tmp_path / "executed" / f"{LESSONS[0]}.ipynb").touch()
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match=r'pip install "sftlab\[site\]"'):
+        build_site(tmp_path)
+    assert [*tmp_path.iterdir()] == [tmp_path / "executed"]
 
 
 def test_docstrings_are_read_as_plain_text():
