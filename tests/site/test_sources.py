@@ -82,7 +82,8 @@ def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
     (tmp_path / "executed").mkdir()
     book = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(book, tmp_path / f"executed/{LESSONS[1]}.ipynb")
-    (tmp_path / "claims.json").write_text(json.dumps(rows({"B1": measured})), encoding="utf-8")
+    ledger = [row | {"reason": "</details><script>"} for row in rows({"B1": measured})]
+    (tmp_path / "claims.json").write_text(json.dumps(ledger), encoding="utf-8")
 
     source = tmp_path / "source"
     (source / "recipes").mkdir(parents=True)
@@ -102,6 +103,7 @@ def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
     row = re.search(r'<tr id="B1".*?</tr>', (source / "ledger.md").read_text("utf-8"), re.DOTALL)[0]
     assert f'href="{LESSONS[1]}.html#claim-B1"' in row
     assert measured.verdict in row
+    assert "</summary>&lt;/details&gt;&lt;script&gt;</details>" in row
     assert not [*source.rglob("15_deleted.*")]
     before = {file: file.stat().st_mtime_ns for file in source.rglob("*")}
     write_sources(source, out=tmp_path, api=False)
@@ -137,6 +139,27 @@ def test_badges_are_shown_once_there_is_an_address(tmp_path, monkeypatch):
 def test_a_site_of_nothing_names_the_remedy(tmp_path):
     with pytest.raises(SiteError, match="run `make course` first"):
         build_site(tmp_path)
+
+
+def test_outputs_of_a_lesson_that_failed_are_text_where_they_are_no_html(tmp_path):
+    said = "</script></pre><script>alert(1)</script>"
+    new = nbformat.v4.new_output
+    outputs = [new("stream", name="stdout", text=said), new("error", traceback=[f"\x1b[31m{said}"])]
+    outputs += [new("execute_result", {"text/plain": said})]
+    outputs += [new("display_data", {"image/png": PNG, "text/plain": said})]
+    cells = [nbformat.v4.new_markdown_cell("# The lesson\n\nText.")]
+    cells += [nbformat.v4.new_code_cell(f"print({said!r})", outputs=outputs)]
+    (tmp_path / "executed").mkdir()
+    book = nbformat.v4.new_notebook(cells=cells)
+    nbformat.write(book, tmp_path / f"executed/{LESSONS[1]}.ipynb")
+    lesson = describe(find_lessons([LESSONS[1]])[0], {})
+    write_lesson(lesson, tmp_path / "source", out=tmp_path, address="")
+    index = f"# All\n\n```{{toctree}}\n{LESSONS[1]}\n```\n"
+    (tmp_path / "source/index.md").write_text(index, encoding="utf-8")
+    assert run_sphinx(tmp_path / "source", tmp_path / "site") == []
+    page = read(tmp_path / "site", LESSONS[1])
+    assert page.count("alert") == 5
+    assert "<script>alert" not in page
 
 
 @pytest.mark.parametrize("library", ["sphinx", "myst_nb", "nbconvert"])
