@@ -5,15 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "rules": [
-            "ARTICLES",
-            "UNITS",
-            "ClaimsError",
-            "Part",
-            "between",
-            "claims",
-            "in_unit",
-        ],
+        "rules": ["ARTICLES", "UNITS", "ClaimsError", "Part", "between", "claims", "in_unit"],
         "predictions": [
             "Attempt",
             "calibration",

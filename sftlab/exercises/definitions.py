@@ -254,7 +254,6 @@ class Exercise:
             return "Not right: something is missing" + (
                 "." if set(value) < right else ", and something that you name does not belong."
             )
-        wrong = self._elements(right, value)
         said = (
             "Not right" if wrong is None else f"Not right: {len(wrong)} of {len(right)} are wrong"
         )

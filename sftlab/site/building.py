@@ -10,7 +10,7 @@ from sftlab.site.decks import write_deck
 from sftlab.site.living import tuned_model, write_assets
 from sftlab.site.sources import write_sources
 
-LIBRARIES = "sphinx myst_nb pydata_sphinx_theme sphinx_copybutton sphinx_revealjs"
+LIBRARIES = "nbconvert sphinx myst_nb pydata_sphinx_theme sphinx_copybutton sphinx_revealjs".split()
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -32,13 +32,7 @@ def build_site(out: Path) -> Path:
             f"`sftlab run --all --out {out}` (one lesson, as in `sftlab run 00`, is enough to try)"
         )
     check_writable(out)
-    for library in (
-        "sphinx",
-        "myst_nb",
-        "pydata_sphinx_theme",
-        "sphinx_copybutton",
-        "sphinx_revealjs",
-    ):
+    for library in LIBRARIES:
         import_extra(library, extra="site")
     source, site, log = out / "site-source", out / "site", out / "site-faults.txt"
     for lesson in sorted((out / "executed").glob("*.ipynb")):

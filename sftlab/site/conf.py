@@ -15,7 +15,6 @@ project = "SFT Lab"
 author = "SFT Lab authors"
 project_copyright = author
 version = release = sftlab.__version__
-language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = [".*", "_extra"]
@@ -25,10 +24,8 @@ default_role = "literal"  # docstrings of the lab write code as `code`
 nb_execution_mode = "off"  # lessons were executed by `sftlab run`
 nb_ipywidgets_js = {}
 nb_render_markdown_format = "gfm"
-myst_enable_extensions = []
 myst_heading_anchors = 4
 myst_heading_slug_func = "sftlab.site.sources.slug"
-myst_all_links_external = False
 
 autodoc_default_options = {"no-value": True}
 autodoc_typehints_format = "short"

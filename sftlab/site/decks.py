@@ -13,11 +13,11 @@ import subprocess
 from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from sftlab.course import find_lessons, readable, recorded_minutes
 from sftlab.paths import write_atomically
+from sftlab.site.filling import fill
 from sftlab.site.slides import markdown, read_slides
 
 CHROMIUM = "chromium chromium-browser google-chrome google-chrome-stable chrome msedge".split()
@@ -53,10 +53,8 @@ def write_deck(executed: Path, folder: Path) -> Path:
     reset, core, own = (part.read_text(encoding="utf-8") for part in parts)
     scripts = [reveal / "dist" / "reveal.js", reveal / "plugin" / "notes" / "notes.js"]
     script = "\n".join(part.read_text(encoding="utf-8") for part in scripts)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sftlab.site"), autoescape=True, trim_blocks=True
-    )
-    page = environment.get_template("slides.html.jinja").render(
+    page = fill(
+        "slides.html.jinja",
         lesson=lesson,
         slides=slides,
         markdown=markdown,

@@ -12,36 +12,19 @@ lesson in the kit's copy: minutes by section, exercises, and the mistakes that t
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from sftlab.course import find_lessons, recorded_minutes
 from sftlab.exercises import Exercise, exercises, quiz_questions
 from sftlab.paths import NOTEBOOKS, folder_written_atomically
+from sftlab.site.filling import fill
 
 DOCS, RECIPES = NOTEBOOKS.parent / "docs", NOTEBOOKS.parent / "recipes"
 CODE_LINE = 10  # words that take as long to read as a line of code
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("sftlab.site"),
-    autoescape=False,  # what they make is markdown
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
 _LESSON = re.compile(r"^### ([0-9A]\d) .*?(?=^##|\Z)", re.MULTILINE | re.DOTALL)
-
-
-@dataclass
-class Section:
-    """What a `## ` heading of a lesson opens; before the first one, its beginning."""
-
-    title: str
-    words: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})  # by "is deep"
 
 
 def write_kit(out: Path, *, wheel: Path | None = None) -> Path:
@@ -85,7 +68,8 @@ def solve(path: Path, ours: list[Exercise]) -> None:
         cells = [cell for cell in notebook["cells"] if "".join(cell["source"]) == stub]
         if len(cells) != 1:
             raise ValueError(
-                f"the cell of exercise {one.id} stands {len(cells)} times in {path.name}"
+                f"the cell of exercise {one.id} stands {len(cells)} times in {path.name}: the kit "
+                "is made from the lessons as they come (`git checkout notebooks` brings them back)"
             )
         cells[0]["source"] = solution.splitlines(keepends=True)
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
@@ -106,7 +90,7 @@ def teaching() -> str:
             "minutes": minutes,
             "machine": recorded_minutes("machine"),
         }
-        made = TEMPLATES.get_template("lesson.md.jinja").render(rows=by_section(lesson), **values)
+        made = fill("lesson.md.jinja", rows=by_section(lesson), **values)
         return f"{found[0].rstrip()}\n\n{made}\n"
 
     return _LESSON.sub(with_tables, (DOCS / "teaching.md").read_text(encoding="utf-8"))
@@ -120,38 +104,37 @@ def by_section(lesson: Any) -> list[tuple[str, int, int, int]]:
     """
     found = list(_sections(json.loads(lesson.path.read_text(encoding="utf-8"))["cells"]))
     ours = exercises(lesson.name[:2])
-    pace = (lesson.study or 0) / sum(section.words[False] for section in found)
+    pace = (lesson.study or 0) / sum(words["core"] for _, words in found)
     return [
         (
-            one.title,
-            *(round(pace * one.words[deep]) for deep in (False, True)),
-            sum(exercise.minutes for exercise in ours if exercise.after == one.title),
+            title,
+            *(round(pace * words[part]) for part in ("core", "deeper")),
+            sum(exercise.minutes for exercise in ours if exercise.after == title),
         )
-        for one in found
+        for title, words in found
     ]
 
 
-def _sections(cells: list[dict[str, Any]]) -> Iterator[Section]:
-    """Sections with the words of their cells; exercises, predictions and set-up do not count."""
-    section, deep = Section("Beginning"), 7  # level of the heading that folds what follows
+def _sections(cells: list[dict[str, Any]]) -> Iterator[tuple[str, Counter[str]]]:
+    """What each `## ` heading opens, and before the first one the beginning: its title, and the
+    words of its cells, `core` and `deeper`; exercises and set-up do not count."""
+    title, words, deep = "Beginning", Counter(), 7  # level of the heading that folds what follows
     for cell in cells:
         tags, text = cell["metadata"].get("tags", []), "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             without_code = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-            for marks, title in re.findall(r"^(##+) (.+)", without_code, re.MULTILINE):
+            for marks, heading in re.findall(r"^(##+) (.+)", without_code, re.MULTILINE):
                 if len(marks) <= deep:
                     deep = len(marks) if "deep" in tags else 7
                 if len(marks) == 2:
-                    yield section
-                    section = Section(title.strip())
+                    yield title, words
+                    title, words = heading.strip(), Counter()
         if not {"exercise", "setup"} & set(tags):
             code = cell["cell_type"] == "code"
-            section.words[deep < 7] += (
-                CODE_LINE * len(text.splitlines()) if code else len(text.split())
-            )
-    yield section
+            spent = CODE_LINE * len(text.splitlines()) if code else len(text.split())
+            words["deeper" if deep < 7 else "core"] += spent
+    yield title, words
 
 
 def _write(path: Path, template: str, **values: Any) -> None:
-    text = TEMPLATES.get_template(template).render(**values)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_text(fill(template, **values), encoding="utf-8", newline="\n")

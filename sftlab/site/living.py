@@ -19,12 +19,12 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import numpy as np
 
 from sftlab.models import load
 from sftlab.paths import folder_written_atomically, write_atomically
 from sftlab.profiles import Profile, find_profile
+from sftlab.site.filling import fill
 from sftlab.sweeps import base_hash, code_hash
 from sftlab.train import finetune
 from sftlab.world import countries, country_examples
@@ -159,10 +159,8 @@ def living_html(kind: Literal["ask", "mask"], *, assets: str = "") -> str:
     """
     mentioned = {one.name for one in countries(split="sft")}
     seen = [row["messages"][0]["content"] for row in country_examples(EXAMPLES, seed=0)[:2]]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sftlab.site"), autoescape=True, trim_blocks=True
-    )
-    return environment.get_template("living.html").render(
+    return fill(
+        "living.html",
         kind=kind,
         assets=assets,
         questions={

@@ -6,7 +6,8 @@
     notebooks/glossary.md, recipes/, docs/      pages of the same names
     the faces of the package --> api/ROOM.rst   which autodoc fills
 
-A file is written only when it changes, so Sphinx builds again what has changed.
+A file is written only when it changes, so Sphinx builds again what has changed; a page of which
+nothing is left, such as of a recipe that was deleted, is deleted too.
 """
 
 import ast
@@ -23,12 +24,11 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-import jinja2
-
 import sftlab
 from sftlab.course import between, find_lessons, in_unit, readable, recorded_minutes, rows
 from sftlab.paths import DATA, NOTEBOOKS, write_atomically
 from sftlab.show import CURVES
+from sftlab.site.filling import fill
 from sftlab.site.living import living_html
 
 DEEP = "<!-- deep -->"
@@ -42,14 +42,6 @@ RECIPES, DOCS = NOTEBOOKS.parent / "recipes", NOTEBOOKS.parent / "docs"
 """Of a clone; a wheel has neither."""
 UNLISTED = {"cli", "site"}
 """Rooms without a page in the API: commands have `--help`."""
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("sftlab.site"),
-    autoescape=lambda name: ".html" in name,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
 CARD = re.compile(r'(<div class="sl card" role="group") (aria-label="Claim (\w+):)')
 MARK = re.compile(r'<strong class="ledger">(\w+)</strong>')
 
@@ -95,14 +87,19 @@ def write_sources(folder: Path, *, out: Path, address: str | None = None, api: b
     table = _fill("ledger.html.jinja", claims=claims, titles=titles)
     _write(folder / "ledger.md", _fill("ledger.md.jinja", table=table))
     _write(folder / "glossary.md", _glossary())
-    more = ["ledger", "glossary"]
-    more += _write_recipes(folder) if RECIPES.is_dir() else []
-    more += _write_api(folder) if api else []
-    for text in sorted(DOCS.glob("*.md")):
+    recipes = _write_recipes(folder) if RECIPES.is_dir() else []
+    rooms = _write_api(folder) if api else []
+    docs = sorted(DOCS.glob("*.md"))
+    for text in docs:
         body = text.read_text(encoding="utf-8").replace("](../notebooks/", "](")
         _write(folder / text.name, re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", body))
-        more.append(text.stem)
+    more = ["ledger", "glossary", *recipes[:1], *rooms[:1], *(text.stem for text in docs)]
     _write(folder / "index.md", _fill("home.md.jinja", lessons=lessons, pages=more, run=run))
+    kept = {"index", *titles, *more, *recipes, *rooms}
+    for page in [*folder.glob("*.*"), *folder.glob("recipes/*"), *folder.glob("api/*")]:
+        name = page.relative_to(folder).as_posix().rpartition(".")[0]
+        if page.is_file() and name not in kept:
+            page.unlink()
 
 
 def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address: str) -> set[str]:
@@ -129,7 +126,8 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
             data = output.get("data", {})
             data.pop(CURVES, None)
             if "image/png" in data:
-                data["text/html"] = _figure(data.pop("image/png"), data["text/plain"], extra)
+                width = output.metadata.get("image/png", {}).get("width")
+                data["text/html"] = _figure(data.pop("image/png"), data["text/plain"], width, extra)
             if "text/html" in data:
                 data["text/html"] = _linked(data["text/html"], shown)
     _write(folder / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
@@ -166,15 +164,13 @@ def _raw(html: str) -> str:
     return f"`````{{raw}} html\n{html.strip()}\n`````\n"
 
 
-def _figure(png: str, alt: str, extra: Path) -> str:
+def _figure(png: str, alt: str, width: int | None, extra: Path) -> str:
     """The picture as a file, named by what it holds, and the tag that shows it with its words."""
     content = base64.b64decode(png)
     file = f"figures/{hashlib.sha256(content).hexdigest()[:16]}.png"
     _write(extra / file, content)
-    width = (
-        int.from_bytes(content[16:20], "big") // 2
-    )  # pixels; figures are drawn at twice the size
-    return f'<img class="figure" src="{file}" alt="{escape(alt)}" width="{width}" loading="lazy">'
+    wide = f'width="{width}" ' if width else ""  # pixels
+    return f'<img class="figure" src="{file}" alt="{escape(alt)}" {wide}loading="lazy">'
 
 
 def _linked(html: str, shown: set[str]) -> str:
@@ -189,12 +185,15 @@ def _linked(html: str, shown: set[str]) -> str:
 
 
 def describe(lesson: Any, run: Mapping[str, Any]) -> dict[str, Any]:
-    """What pages say of a lesson: number, label, promise, minutes."""
+    """What pages say of a lesson: number, label, promise, minutes, whether its run stopped."""
     number, title = lesson.name.split("_")[0], lesson.title.removeprefix("Appendix: ")
     minutes, machine = recorded_minutes(lesson.name), recorded_minutes("machine")
+    stopped = False
     for entry in run.get("notebooks", []):
-        if entry["name"] == lesson.name and entry["status"] == "passed":
-            minutes, machine = entry["minutes"], f"{run['machine']['cores']} cores"
+        if entry["name"] == lesson.name:
+            stopped = entry["status"] in ("failed", "interrupted")
+            if entry["status"] == "passed":
+                minutes, machine = entry["minutes"], f"{run['machine']['cores']} cores"
     return {
         "name": lesson.name,
         "path": lesson.path,
@@ -204,6 +203,7 @@ def describe(lesson: Any, run: Mapping[str, Any]) -> dict[str, Any]:
         "study": lesson.study,
         "minutes": minutes,
         "machine": machine,
+        "stopped": stopped,  # by an error or Ctrl-C
     }
 
 
@@ -236,7 +236,8 @@ def _ledger(out: Path, shown: Mapping[str, set[str]]) -> list[dict[str, Any]]:
 
 
 def _write_recipes(folder: Path) -> list[str]:
-    """A page for each recipe, from its docstring and its code, and the list of them."""
+    """A page for each recipe, from its docstring and its code; returns their names behind that of
+    the list of them."""
     names = []
     for file in sorted(RECIPES.glob("*.py")):
         code = file.read_text(encoding="utf-8")
@@ -250,12 +251,12 @@ def _write_recipes(folder: Path) -> list[str]:
     text = (RECIPES / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"^\| `(\w+)\.py`", r"| [`\1.py`](\1.md)", text, flags=re.MULTILINE)
     _write(folder / "recipes/index.md", text + _contents(names))
-    return ["recipes/index"]
+    return ["recipes/index", *(f"recipes/{name}" for name in names)]
 
 
 def _write_api(folder: Path) -> list[str]:
     """A page for the face of each room, which autodoc fills, and one of the package: its names are
-    those of the rooms, with a few of its own."""
+    those of the rooms, with a few of its own. Returns their names behind that of the list."""
     names = [module.name for module in pkgutil.iter_modules(sftlab.__path__) if module.ispkg]
     rooms = {f"sftlab.{name}": import_module(f"sftlab.{name}") for name in set(names) - UNLISTED}
     rooms = dict(sorted(rooms.items()))
@@ -276,7 +277,7 @@ def _write_api(folder: Path) -> list[str]:
     table = [f"| [`{name}`]({name}.rst) | {face.__doc__.strip()} |" for name, face in rooms.items()]
     text = _fill("api.md.jinja", table=table)
     _write(folder / "api/index.md", text + _contents(["sftlab", *rooms]))
-    return ["api/index"]
+    return ["api/index", "api/sftlab", *(f"api/{name}" for name in rooms)]
 
 
 def _underlined(title: str) -> str:
@@ -289,7 +290,7 @@ def _contents(names: Sequence[str]) -> str:
 
 def _fill(template: str, **values: Any) -> str:
     functions = {"in_unit": in_unit, "between": between, "raw": _raw}
-    return TEMPLATES.get_template(template).render(**functions, **values)
+    return fill(template, **functions, **values)
 
 
 def _write(path: Path, content: str | bytes) -> None:

@@ -39,11 +39,7 @@ def messages():
 
 
 def texts():
-    return [
-        *messages(),
-        *toml_remedies("data/problems.toml"),
-        *toml_remedies("chat/findings.toml"),
-    ]
+    return [*messages(), *toml_remedies("data/problems.toml"), *toml_remedies("chat/findings.toml")]
 
 
 def parameters():
@@ -63,10 +59,7 @@ def parameters():
 
 @pytest.mark.parametrize(
     ("file", "commands"),
-    [
-        ("data/problems.toml", "validate doctor mask train"),
-        ("chat/findings.toml", "doctor train"),
-    ],
+    [("data/problems.toml", "validate doctor mask train"), ("chat/findings.toml", "doctor train")],
 )
 def test_an_option_in_a_remedy_exists_in_each_command_that_prints_it(file, commands):
     for remedy in toml_remedies(file):

@@ -44,10 +44,7 @@ def test_doctor_ends_with_1_where_a_finding_is_an_error(call, tmp_path):
 
 
 def test_doctor_examines_tokenizer_and_data_too(call, tmp_path, toy_tokenizer):
-    rows = [
-        {"prompt": "2 + 2?", "completion": "4"},
-        {"prompt": "word " * 300, "completion": "yes"},
-    ]
+    rows = [{"prompt": "2 + 2?", "completion": "4"}, {"prompt": "word " * 300, "completion": "yes"}]
     data = ["--data", write(tmp_path / "chat.jsonl", rows), "--tokenizer", "tiny"]
     code, out, _ = call("doctor", "--template", "chatml", *data)
     assert code == 0

@@ -121,11 +121,7 @@ def is_true(row):
 
 
 @pytest.mark.parametrize(
-    "flaw",
-    [
-        lambda r, s: wrong_answers(r, share=0.5, seed=s),
-        lambda r, s: cluttered(r, seed=s),
-    ],
+    "flaw", [lambda r, s: wrong_answers(r, share=0.5, seed=s), lambda r, s: cluttered(r, seed=s)]
 )
 def test_a_seed_gives_the_same_flaws_and_the_rows_stay_as_they_are(flaw):
     before = deepcopy(FACTS)

@@ -36,12 +36,9 @@ def faults(page: Path) -> list[str]:
             target = (page.parent / unquote(address.partition("?")[0])) if address else page
             if not target.is_file():
                 found.append(f"{attrs[key]} leads to no file")
-            elif (
-                anchor
-                and tag == "a"
-                and unquote(anchor) not in anchors(target, target.stat().st_mtime)
-            ):
-                found.append(f"{attrs[key]} leads to no anchor")
+            elif anchor and tag == "a":
+                there = anchors(target, target.stat().st_mtime)
+                found += [f"{attrs[key]} leads to no anchor"] * (unquote(anchor) not in there)
         if tag == "img" and not attrs.get("alt", "").strip():
             found.append(f"a picture without words: {attrs.get('src', '')[:80]}")
     return found
@@ -56,9 +53,7 @@ AXE = {"light": {"preload": False}}  # it would fetch styles, which a page from 
 AXE["dark"] = AXE["light"] | {"runOnly": ["color-contrast"]}
 
 
-def look(
-    browser: Any, address: str, *, text: str = "On this page", skip: str = "none"
-) -> list[str]:
+def look(browser: Any, address: str, *, text="On this page", skip="none") -> list[str]:
     """Faults of a page that is opened from disk without a network: requests, errors of its scripts,
     what is wider than the window, what axe finds, in light and dark, with `text` there and all
     folds open. axe leaves out what `skip` selects."""

@@ -4,13 +4,16 @@ import ast
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import pytest
 
+from sftlab.course import find_lessons
 from sftlab.exercises import exercises
 from sftlab.paths import NOTEBOOKS
 from sftlab.site import write_kit
+from sftlab.site.kit import by_section
 
 DOCS = NOTEBOOKS.parent / "docs"
 if not DOCS.is_dir():
@@ -88,9 +91,8 @@ def test_the_bundles_are_zipped_with_all_that_a_lesson_links_to(kit):
         names = ZipFile(kit / f"{bundle}.zip").namelist()
         assert f"{bundle}/notebooks/sftlab-0-py3-none-any.whl" in names
         for name in LESSONS:
-            for link in re.findall(
-                r"\]\(([\w./-]+\.(?:ipynb|md|py))[#)]", (NOTEBOOKS / name).read_text("utf-8")
-            ):
+            text = (NOTEBOOKS / name).read_text("utf-8")
+            for link in re.findall(r"\]\(([\w./-]+\.(?:ipynb|md|py))[#)]", text):
                 target = Path("notebooks", link).as_posix().replace("notebooks/../", "")
                 assert f"{bundle}/{target}" in names, link
     assert "solutions/quiz-answers.md" in names
@@ -100,19 +102,26 @@ def test_the_plan_has_every_lesson_with_its_minutes_and_mistakes(kit):
     text = (kit / "teaching.md").read_text(encoding="utf-8")
     parts = dict(re.findall(r"^### (\w\w) (.*?)(?=^##|\Z)", text, flags=re.M | re.S))
     for name in LESSONS:
-        part = parts[name[:2]]
-        sections = re.findall(
-            r"^## (.+)",
-            "\n".join(
-                "".join(c["source"])
-                for c in cells(NOTEBOOKS / name)
-                if c["cell_type"] == "markdown"
-            ),
-            flags=re.M,
-        )
-        assert all(f"| {title} |" in part for title in sections)
+        part, (lesson,) = parts[name[:2]], find_lessons([name[:2]])
+        sections = by_section(lesson)
+        assert all(f"| {title} |" in part for title, *_ in sections)
+        assert sum(row[3] for row in sections) == sum(one.minutes for one in exercises(name[:2]))
         assert all(said in part for one in exercises(name[:2]) for said in one.diagnoses.values())
         assert sum(line.startswith(("1. ", "2. ", "3. ")) for line in part.splitlines()) == 3
+
+
+def test_minutes_are_divided_by_words_and_what_is_folded_comes_on_top(tmp_path):
+    def cell(kind, source, *tags):
+        return {"cell_type": kind, "source": source, "metadata": {"tags": tags}}
+
+    texts = [cell("markdown", "# T\nw w w"), cell("markdown", "## A\n```\n## no\n```\nw w")]
+    texts += [cell("code", "x = 1\ny = 2"), cell("code", "x\n" * 9, "exercise")]
+    texts += [cell("markdown", "## B\nw w w", "deep"), cell("markdown", "### b\nw")]
+    texts += [cell("markdown", "## C\nw w w")]
+    path = tmp_path / "99_x.ipynb"
+    path.write_text(json.dumps({"cells": texts}), encoding="utf-8")
+    found = by_section(SimpleNamespace(name=path.stem, path=path, study=38))
+    assert found == [("Beginning", 5, 0, 0), ("A", 28, 0, 0), ("B", 0, 8, 0), ("C", 5, 0, 0)]
 
 
 def test_a_wheel_that_is_not_there_is_named(tmp_path):

@@ -56,9 +56,8 @@ def drawn_texts(count, longest):
 
 def drawn_talks(count):
     rng, texts = random.Random(1), iter(drawn_texts(5 * count, 9))
-    roles = [
-        rng.choices(["system", "user", "assistant"], k=rng.randint(1, 5)) for _ in range(count)
-    ]
+    kinds = ["system", "user", "assistant"]
+    roles = [rng.choices(kinds, k=rng.randint(1, 5)) for _ in range(count)]
     return [[{"role": role, "content": next(texts)} for role in one] for one in roles]
 
 

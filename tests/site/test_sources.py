@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import sys
+from email.message import Message
 from importlib import import_module
 
 import nbformat
@@ -10,13 +12,14 @@ import pytest
 from site_reader import Tags, faults
 
 from sftlab.course import Record, claims, find_lessons, rows
+from sftlab.machine import MissingExtra
 from sftlab.measure import computed
 from sftlab.paths import NOTEBOOKS
 from sftlab.show import claim_card
 from sftlab.site import build_site
 from sftlab.site.building import SiteError, run_sphinx
 from sftlab.site.conf import plain_docstring
-from sftlab.site.sources import describe, write_lesson, write_sources
+from sftlab.site.sources import describe, repository, write_lesson, write_sources
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated. Check CHANGES")  # for MyST
 LESSONS = [lesson.name for lesson in find_lessons()]
@@ -48,12 +51,8 @@ def test_a_lesson_has_its_neighbors_times_notebook_and_folds(name, site):
 def test_the_ledger_has_every_claim_with_its_first_expectation(site):
     for claim in claims().values():
         row = re.search(rf'<tr id="{claim.id}".*?</tr>', read(site, "ledger"), re.DOTALL)[0]
-        for said in (
-            "not measured",
-            f"expected: {claim.expected}",
-            f'href="{claim.notebook}.html"',
-        ):
-            assert said in row
+        said = ("not measured", f"expected: {claim.expected}", f'href="{claim.notebook}.html"')
+        assert all(text in row for text in said)
 
 
 def test_glossary_and_recipes_are_whole(site):
@@ -62,7 +61,7 @@ def test_glossary_and_recipes_are_whole(site):
     assert "Choose what the loss is computed on" in read(site, "recipes/05_loss_masks")
 
 
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8) + (400).to_bytes(4, "big")).decode()
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 
 def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
@@ -73,14 +72,19 @@ def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
     widget = {"application/vnd.jupyter.widget-view+json": {}, "text/html": "<b>twin</b>"}
     cells = [nbformat.v4.new_markdown_cell("# The lesson\n\nA [link](05_x.ipynb#Some-Place).")]
     for data in (card, card, figure, widget):
-        output = nbformat.v4.new_output("execute_result", data, execution_count=1)
+        about = {"image/png": {"width": 200}} if data is figure else {}
+        output = nbformat.v4.new_output("execute_result", data, metadata=about)
         cells.append(nbformat.v4.new_code_cell("show()", outputs=[output]))
     (tmp_path / "executed").mkdir()
     book = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(book, tmp_path / f"executed/{LESSONS[1]}.ipynb")
-    (tmp_path / "claims.json").write_text(json.dumps(rows({"B1": measured})), encoding="utf-8")
+    ledger = [row | {"reason": "</details><script>"} for row in rows({"B1": measured})]
+    (tmp_path / "claims.json").write_text(json.dumps(ledger), encoding="utf-8")
 
     source = tmp_path / "source"
+    (source / "recipes").mkdir(parents=True)
+    for stale in ("15_deleted.ipynb", "recipes/15_deleted.md"):
+        (source / stale).touch()
     write_sources(source, out=tmp_path, api=False)
     page = nbformat.read(source / f"{LESSONS[1]}.ipynb", as_version=4)
     assert "without its results" not in page.cells[0].source
@@ -95,9 +99,30 @@ def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
     row = re.search(r'<tr id="B1".*?</tr>', (source / "ledger.md").read_text("utf-8"), re.DOTALL)[0]
     assert f'href="{LESSONS[1]}.html#claim-B1"' in row
     assert measured.verdict in row
+    assert "</summary>&lt;/details&gt;&lt;script&gt;</details>" in row
+    assert not [*source.rglob("15_deleted.*")]
+    before = {file: file.stat().st_mtime_ns for file in source.rglob("*")}
+    write_sources(source, out=tmp_path, api=False)
+    assert {file: file.stat().st_mtime_ns for file in source.rglob("*")} == before
 
 
-def test_badges_are_shown_once_there_is_an_address(tmp_path):
+def test_a_lesson_that_stopped_says_so_and_has_no_minutes_of_it(tmp_path):
+    entry, (lesson,) = {"name": LESSONS[0], "minutes": 77.7}, find_lessons(["00"])
+    for status, count in {"passed": 0, "failed": 1, "interrupted": 1}.items():
+        run = {"notebooks": [entry | {"status": status}], "machine": {"cores": 2}}
+        write_lesson(describe(lesson, run), tmp_path, out=tmp_path, address="")
+        text = nbformat.read(tmp_path / f"{LESSONS[0]}.ipynb", as_version=4).cells[0].source
+        assert text.count("stopped before its end") == count
+        assert text.count("77.7 minutes on 2 cores") == 1 - count
+
+
+def test_badges_are_shown_once_there_is_an_address(tmp_path, monkeypatch):
+    stated = Message()
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: stated)
+    assert repository() == ""
+    stated["Project-URL"] = "Changes, https://github.com/an/lab/changes"
+    stated["Project-URL"] = "Repository, https://github.com/an/lab.git/"
+    assert repository() == "https://github.com/an/lab"
     lesson = describe(find_lessons(["00"])[0], {})
     for address, count in (("", 0), ("https://github.com/an/lab", 2), ("https://x.org/lab", 0)):
         write_lesson(lesson, tmp_path, out=tmp_path, address=address)
@@ -109,6 +134,34 @@ def test_badges_are_shown_once_there_is_an_address(tmp_path):
 def test_a_site_of_nothing_names_the_remedy(tmp_path):
     with pytest.raises(SiteError, match="run `make course` first"):
         build_site(tmp_path)
+
+
+def test_outputs_of_a_lesson_that_failed_are_text_where_they_are_no_html(tmp_path):
+    said = "</script></pre><script>alert(1)</script>"
+    new = nbformat.v4.new_output
+    outputs = [new("stream", name="stdout", text=said), new("error", traceback=[f"\x1b[31m{said}"])]
+    outputs += [new("execute_result", {"text/plain": said})]
+    outputs += [new("display_data", {"image/png": PNG, "text/plain": said})]
+    cells = [nbformat.v4.new_markdown_cell("# The lesson\n\nText.")]
+    cells += [nbformat.v4.new_code_cell(f"print({said!r})", outputs=outputs)]
+    (tmp_path / "executed").mkdir()
+    book, (lesson,) = nbformat.v4.new_notebook(cells=cells), find_lessons([LESSONS[1]])
+    nbformat.write(book, tmp_path / f"executed/{LESSONS[1]}.ipynb")
+    write_lesson(describe(lesson, {}), tmp_path / "source", out=tmp_path, address="")
+    (tmp_path / "source/index.md").write_text(f"# All\n\n```{{toctree}}\n{LESSONS[1]}\n```\n")
+    assert run_sphinx(tmp_path / "source", tmp_path / "site") == []
+    page = read(tmp_path / "site", LESSONS[1])
+    assert (page.count("alert"), page.count("<script>alert")) == (5, 0)
+
+
+@pytest.mark.parametrize("library", ["sphinx", "myst_nb", "nbconvert"])
+def test_without_its_extra_the_site_names_it(library, tmp_path, monkeypatch):
+    (tmp_path / "executed").mkdir()
+    (tmp_path / "executed" / f"{LESSONS[0]}.ipynb").touch()
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match=r'pip install "sftlab\[site\]"'):
+        build_site(tmp_path)
+    assert [*tmp_path.iterdir()] == [tmp_path / "executed"]
 
 
 def test_docstrings_are_read_as_plain_text():

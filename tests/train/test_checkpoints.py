@@ -7,13 +7,7 @@ import shutil
 import pytest
 from toy_run import EXAMPLES, MIXED, Stopped, before_step, equal, stop_at, talk, train
 
-from sftlab.train import (
-    CheckpointError,
-    ExampleError,
-    SettingsError,
-    last_step,
-    load_run,
-)
+from sftlab.train import CheckpointError, ExampleError, SettingsError, last_step, load_run
 
 
 @pytest.mark.parametrize(

@@ -153,11 +153,7 @@ ENDED = {"role": "user", "content": "a<|endoftext|>b"}
         ("text", "chatml", "examples is a str"),
         (wrong(), "chatml", "example 2, messages: the list of messages is empty"),
         (wrong(USER, ASSISTANT | {"content": 4}), "chatml", r"must be a string \(4\)"),
-        (
-            wrong(USER, ASSISTANT | {"train": False}),
-            "chatml",
-            "every answer has train: false",
-        ),
+        (wrong(USER, ASSISTANT | {"train": False}), "chatml", "every answer has train: false"),
         # The end is the base's: in the second family it ends a turn, in both a text.
         (wrong(ENDED, ASSISTANT), "chatml", r"example 2, messages\[0\].content: .*endoftext"),
         (wrong(ENDED, ASSISTANT), "mistral", r"example 2, messages\[0\].content: .*endoftext"),

@@ -272,21 +272,13 @@ def test_a_prefix_has_the_shape_of_a_familys_keys(families, tmp_path, kind):
 @pytest.mark.parametrize(
     ("kind", "asked", "said"),
     [
-        (
-            "gpt2",
-            ["q_proj"],
-            r"'q_proj' matches no layer of GPT2.*attention, mlp.*\(c_attn, c_p",
-        ),
+        ("gpt2", ["q_proj"], r"'q_proj' matches no layer of GPT2.*attention, mlp.*\(c_attn, c_p"),
         ("qwen3", ["q_proj", "lm_head"], "'lm_head' matches no layer"),
         ("qwen3", "q_proj", "'q_proj' matches no layer.*regular expression for whole names"),
         ("qwen3", ".*(", "unterminated"),
         ("qwen2_moe", [".mlp.gate"], "'.mlp.gate' matches no layer"),
         ("qwen2_moe", ["shared_expert_gate"], "'shared_expert_gate' matches no layer"),
-        (
-            "mixtral",
-            {"lora_dropout": 0.1},
-            "stacked.*lora_dropout=0, or target_modules='att",
-        ),
+        ("mixtral", {"lora_dropout": 0.1}, "stacked.*lora_dropout=0, or target_modules='att"),
         ("mixtral", {"use_dora": True}, "stacked.*use_dora=False"),
         ("qwen2_moe", {"method": "qlora"}, "stacked.*method='lora'"),
     ],

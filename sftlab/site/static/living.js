@@ -385,7 +385,13 @@
   async function startMask(box) {
     const [form, turns] = [box.querySelector("form"), box.querySelector(".turns")];
     const [text, state, table] = [".text", ".state", "tbody"].map((one) => box.querySelector(one));
-    const tokenizer = new Tokenizer(await load("tokenizer"));
+    let tokenizer;
+    try {
+      tokenizer = new Tokenizer(await load("tokenizer"));
+    } catch (error) {
+      state.textContent = error.message;
+      return;
+    }
 
     function show() {
       const messages = [...turns.children].map((turn) => ({
