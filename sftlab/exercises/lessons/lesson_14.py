@@ -119,7 +119,7 @@ def typical_ratio(full, lora):
 @ratio.right
 def of_logarithms(full, lora):
     logs = [math.log(b / a) for a, b in zip(full, lora, strict=True)]
-    return math.exp(statistics.mean(logs))
+    return math.exp(sum(logs) / len(logs))
 
 
 @ratio.wrong(
@@ -188,7 +188,8 @@ def share_left(before, after):
 
 @kept.right
 def of_what_it_had(before, after):
-    return statistics.mean(float(b) for a, b in zip(before, after, strict=True) if a)
+    left = [b for a, b in zip(before, after, strict=True) if a]
+    return sum(left) / len(left)
 
 
 @kept.wrong(
