@@ -25,7 +25,15 @@ from typing import Any
 import jinja2
 
 import sftlab
-from sftlab.course import between, find_lessons, in_unit, readable, recorded_minutes, rows
+from sftlab.course import (
+    between,
+    find_lessons,
+    in_unit,
+    readable,
+    real_records,
+    recorded_minutes,
+    rows,
+)
 from sftlab.paths import DATA, NOTEBOOKS, write_atomically
 from sftlab.site.living import living_html
 
@@ -38,6 +46,8 @@ INSERTS = (
 """(lesson, heading, kind) of living pages: their HTML is put behind that heading."""
 RECIPES, DOCS = NOTEBOOKS.parent / "recipes", NOTEBOOKS.parent / "docs"
 """Of a clone; a wheel has neither."""
+TIMES = "minutes** to study the core path"
+"""In what `start_lesson` shows: minutes on the machine of the learner."""
 UNLISTED = {"cli", "site"}
 """Rooms without a page in the API: commands have `--help`."""
 TEMPLATES = jinja2.Environment(
@@ -100,7 +110,10 @@ def write_sources(folder: Path, *, out: Path, address: str | None = None, api: b
         body = text.read_text(encoding="utf-8").replace("](../notebooks/", "](")
         _write(folder / text.name, re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", body))
         more.append(text.stem)
-    _write(folder / "index.md", _fill("home.md.jinja", lessons=lessons, pages=more, run=run))
+    _write(
+        folder / "index.md",
+        _fill("home.md.jinja", lessons=lessons, pages=more, run=run, claims=claims),
+    )
 
 
 def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address: str) -> set[str]:
@@ -123,6 +136,8 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
             if n == 0:
                 title = f"# {lesson['label']}\n\n{head}"
                 cell.source = re.sub(r"^# .*\n", lambda _, to=title: to, cell.source, count=1)
+        if "outputs" in cell:  # the page has its own minutes, those of this run
+            cell.outputs = [one for one in cell.outputs if TIMES not in str(one.get("data"))]
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
@@ -226,9 +241,15 @@ def _ledger(out: Path, shown: Mapping[str, set[str]]) -> list[dict[str, Any]]:
     """The rows of the ledger as the run left them, or those of claims that nothing measured."""
     file = out / "claims.json"
     found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else rows({})
+    real = real_records()
     for row in found:
         card = f"#claim-{row['id']}" if row["id"] in shown.get(row["notebook"], ()) else ""
         row["link"] = f"{row['notebook']}.html{card}"
+        row["real"] = [
+            {"profile": one.profile, "verdict": one.verdict, "name": one.deciding.name}
+            | {"effect": one.deciding.effect(one.estimate, len(one.claim.rule))}
+            for one in real.get(row["id"], ())
+        ]
     return found
 
 

@@ -38,7 +38,7 @@ def test_a_lesson_has_its_neighbors_times_notebook_and_folds(name, site):
     assert n == 0 or re.search(rf'class="left-prev"\s+href="{LESSONS[n - 1]}.html"', page)
     assert name == LESSONS[-1] or re.search(rf'"right-next"\s+href="{LESSONS[n + 1]}.html"', page)
     (lesson,) = find_lessons([name])
-    assert f"Study: about {lesson.study} minutes" in page
+    assert page.count(f"Study time:</strong> about {lesson.study} minutes") == 1
     assert (site / f"notebooks/{name}.ipynb").read_bytes() == lesson.path.read_bytes()
     cells = nbformat.read(lesson.path, as_version=4).cells
     deep = [cell for cell in cells if "deep" in cell.metadata.get("tags", [])]
