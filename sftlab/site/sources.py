@@ -46,8 +46,8 @@ INSERTS = (
 """(lesson, heading, kind) of living pages: their HTML is put behind that heading."""
 RECIPES, DOCS = NOTEBOOKS.parent / "recipes", NOTEBOOKS.parent / "docs"
 """Of a clone; a wheel has neither."""
-TIMES = "minutes** to study the core path"
-"""In what `start_lesson` shows: minutes on the machine of the learner."""
+PASSING = re.compile(r"minutes\*\* to study the core path|^[^\n]*\b100%\|[^\n]*\n?$")
+"""Outputs for who runs a lesson: its minutes on that machine, and bars of progress."""
 UNLISTED = {"cli", "site"}
 """Rooms without a page in the API: commands have `--help`."""
 TEMPLATES = jinja2.Environment(
@@ -136,8 +136,8 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
             if n == 0:
                 title = f"# {lesson['label']}\n\n{head}"
                 cell.source = re.sub(r"^# .*\n", lambda _, to=title: to, cell.source, count=1)
-        if "outputs" in cell:  # the page has its own minutes, those of this run
-            cell.outputs = [one for one in cell.outputs if TIMES not in str(one.get("data"))]
+        if "outputs" in cell:  # the page's head has the minutes of this run
+            cell.outputs = [one for one in cell.outputs if not _passing(one)]
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
@@ -147,6 +147,11 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
     _write(folder / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
     _write(extra / f"notebooks/{name}.ipynb", lesson["path"].read_bytes())
     return shown
+
+
+def _passing(output: Mapping[str, Any]) -> bool:
+    text = output.get("text") or output.get("data", {}).get("text/markdown", "")
+    return bool(PASSING.search(text))
 
 
 def _prose(cell: Any, inserts: Mapping[str, str]) -> str:

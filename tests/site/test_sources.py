@@ -75,6 +75,9 @@ def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
     for data in (card, card, figure, widget):
         output = nbformat.v4.new_output("execute_result", data, execution_count=1)
         cells.append(nbformat.v4.new_code_cell("show()", outputs=[output]))
+    for text in ("runs of tiny: 100%|###| 7/7 [00:12<00:00]\n", "100%|\nkept\n"):
+        output = nbformat.v4.new_output("stream", text=text)
+        cells.append(nbformat.v4.new_code_cell("run()", outputs=[output]))
     (tmp_path / "executed").mkdir()
     book = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(book, tmp_path / f"executed/{LESSONS[1]}.ipynb")
@@ -85,7 +88,8 @@ def test_what_a_run_left_is_shown_and_linked_both_ways(tmp_path):
     page = nbformat.read(source / f"{LESSONS[1]}.ipynb", as_version=4)
     assert "without its results" not in page.cells[0].source
     assert "(05_x.ipynb#some-place)" in page.cells[0].source
-    htmls = [cell.outputs[0].data["text/html"] for cell in page.cells[1:]]
+    htmls = [cell.outputs[0].data["text/html"] for cell in page.cells[1:5]]
+    assert [len(cell.outputs) for cell in page.cells[5:]] == [0, 1]
     assert [html.count('id="claim-B1"') for html in htmls] == [1, 0, 0, 0]
     assert 'href="ledger.html#B1"' in htmls[0]
     (_, tag), *_ = Tags(htmls[2]).all
