@@ -25,7 +25,15 @@ from types import FunctionType
 from typing import Any
 
 import sftlab
-from sftlab.course import between, find_lessons, in_unit, readable, recorded_minutes, rows
+from sftlab.course import (
+    between,
+    find_lessons,
+    in_unit,
+    readable,
+    real_records,
+    recorded_minutes,
+    rows,
+)
 from sftlab.paths import DATA, NOTEBOOKS, write_atomically
 from sftlab.show import CURVES
 from sftlab.site.filling import fill
@@ -40,6 +48,8 @@ INSERTS = (
 """(lesson, heading, kind) of living pages: their HTML is put behind that heading."""
 RECIPES, DOCS = NOTEBOOKS.parent / "recipes", NOTEBOOKS.parent / "docs"
 """Of a clone; a wheel has neither."""
+PASSING = re.compile(r"minutes\*\* to study the core path|^[^\n]*\b100%\|[^\n]*\n?$")
+"""Outputs for who runs a lesson: its minutes on that machine, and bars of progress."""
 UNLISTED = {"cli", "site"}
 """Rooms without a page in the API: commands have `--help`."""
 CARD = re.compile(r'(<div class="sl card" role="group") (aria-label="Claim (\w+):)')
@@ -94,7 +104,8 @@ def write_sources(folder: Path, *, out: Path, address: str | None = None, api: b
         body = text.read_text(encoding="utf-8").replace("](../notebooks/", "](")
         _write(folder / text.name, re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", body))
     more = ["ledger", "glossary", *recipes[:1], *rooms[:1], *(text.stem for text in docs)]
-    _write(folder / "index.md", _fill("home.md.jinja", lessons=lessons, pages=more, run=run))
+    home = {"lessons": lessons, "pages": more, "run": run, "claims": claims}
+    _write(folder / "index.md", _fill("home.md.jinja", **home))
     kept = {"index", *titles, *more, *recipes, *rooms}
     for page in [*folder.glob("*.*"), *folder.glob("recipes/*"), *folder.glob("api/*")]:
         name = page.relative_to(folder).as_posix().rpartition(".")[0]
@@ -122,6 +133,8 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
             if n == 0:
                 title = f"# {lesson['label']}\n\n{head}"
                 cell.source = re.sub(r"^# .*\n", lambda _, to=title: to, cell.source, count=1)
+        if "outputs" in cell:  # the page's head has the minutes of this run
+            cell.outputs = [one for one in cell.outputs if not _passing(one)]
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             data.pop(CURVES, None)
@@ -133,6 +146,11 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
     _write(folder / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
     _write(extra / f"notebooks/{name}.ipynb", lesson["path"].read_bytes())
     return shown
+
+
+def _passing(output: Mapping[str, Any]) -> bool:
+    text = output.get("text") or output.get("data", {}).get("text/markdown", "")
+    return bool(PASSING.search(text))
 
 
 def _prose(cell: Any, inserts: Mapping[str, str]) -> str:
@@ -229,9 +247,15 @@ def _ledger(out: Path, shown: Mapping[str, set[str]]) -> list[dict[str, Any]]:
     """The rows of the ledger as the run left them, or those of claims that nothing measured."""
     file = out / "claims.json"
     found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else rows({})
+    real = real_records()
     for row in found:
         card = f"#claim-{row['id']}" if row["id"] in shown.get(row["notebook"], ()) else ""
         row["link"] = f"{row['notebook']}.html{card}"
+        row["real"] = [
+            {"profile": one.profile, "verdict": one.verdict, "name": one.deciding.name}
+            | {"effect": one.deciding.effect(one.estimate, len(one.claim.rule))}
+            for one in real.get(row["id"], ())
+        ]
     return found
 
 

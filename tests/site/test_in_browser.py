@@ -7,6 +7,7 @@ import pytest
 from site_reader import faults, look
 
 from sftlab.course import find_lessons, run_notebooks
+from sftlab.show import show_mask
 from sftlab.site.building import run_sphinx
 from sftlab.site.sources import describe, write_lesson
 
@@ -34,6 +35,18 @@ def test_a_lesson_with_its_outputs_has_no_fault(name, site, browser, from_browse
     assert not look(browser, (site / f"{name}.html").as_uri(), skip=skip)
     if ran.is_dir():
         assert shown == {file.stem for file in (ran / "records").glob("*.json")}
+
+
+def test_tokens_of_a_mask_stand_beside_each_other(site, browser, toy_tokenizer):
+    """The theme has classes of the same names as the lab's cards: `row`, `card`."""
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    mask = show_mask(talk, tokenizer=toy_tokenizer, template="chatml")
+    tab = browser.new_page()
+    tab.goto((site / f"{LESSONS[5]}.html").as_uri())
+    tab.evaluate("html => { document.querySelector('article').innerHTML = html; }", mask.html)
+    tops = tab.evaluate("[...document.querySelectorAll('.row .t')].map(one => one.offsetTop)")
+    assert len(set(tops)) <= mask.html.count("<br>") + 1 < len(tops)
+    tab.close()
 
 
 PAGES = {

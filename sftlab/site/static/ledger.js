@@ -6,7 +6,7 @@ function filter() {
   const { verdict, lesson } = Object.fromEntries(new FormData(form));
   const isShown = ({ dataset }) =>
     (!lesson || dataset.lesson === lesson) &&
-    (!verdict || (verdict === "surprise" ? "surprise" in dataset : dataset.verdict === verdict));
+    (!verdict || (["surprise", "real"].includes(verdict) ? verdict in dataset : dataset.verdict === verdict));
   for (const row of rows) row.hidden = !isShown(row);
   const count = rows.filter((row) => !row.hidden).length;
   form.querySelector("output").textContent = `${count} of ${rows.length} claims`;
