@@ -6,7 +6,7 @@ It follows from the executed notebook, so that there is no second source to keep
     picture, card, table        on it, cut to what can be read; a sentence goes beside what it reads
     curves that were recorded   drawn as if the training ran again, at the presenter's key
     "Predict ...?", a quiz      a slide that asks the room
-    code                        a training loop
+    code                        a training loop; up to three lines that print the lines below them
     prose, exercises            speaker notes, with the misconceptions that an exercise knows
     set-up, `deep` parts        left out
     tags overrule               `slide`: code or prose on a slide of its own; `notes`; `skip`
@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import accumulate
 from typing import Any
 
 from markupsafe import Markup
@@ -27,7 +28,8 @@ from sftlab.show import CURVES
 
 WORDS, LINES = 60, 12
 """Most words and lines of code on a slide; numbers, pictures and masks are not counted."""
-_PREDICT = re.compile(r"\bPredict(?: first)?:? ([^?]*\?)")
+_PREDICT = re.compile(r"(.*)\bPredict[^:?]*: ([^?]*\?)")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\[\"`*A-Z0-9])")
 _TABLE = re.compile(r"(?m)(?:^\|.*\n?)+")
 
 
@@ -83,18 +85,18 @@ def count_words(text: str) -> int:
 
 
 def packed(items: Sequence[str], most: int) -> list[list[str]]:
-    """Items on as few slides as can be, about as many words on each."""
-
-    def pack(limit: int) -> list[list[str]]:
-        packs: list[list[str]] = []
-        for item in items:
-            if not packs or count_words(" ".join([*packs[-1], item])) > limit:
-                packs.append([])
-            packs[-1].append(item)
-        return packs
-
-    fewest = len(pack(most))
-    return next(made for limit in range(most + 1) if len(made := pack(limit)) <= fewest)
+    """Items on as few slides as can be, about as much on each; a line takes room as five words."""
+    sizes = [max(count_words(item), 5) for item in items]
+    packs: list[list[str]] = []
+    for parts in range(1, len(items) + 1):
+        packs, full = [[] for _ in range(parts)], [0] * parts
+        for item, size, end in zip(items, sizes, accumulate(sizes), strict=True):
+            part = int(parts * (end - size / 2) / sum(sizes))
+            packs[part].append(item)
+            full[part] += size
+        if max(full) <= most:
+            break
+    return [pack for pack in packs if pack]
 
 
 def markdown(text: str, *, inline: bool = False) -> Markup:
@@ -109,7 +111,7 @@ def markdown(text: str, *, inline: bool = False) -> Markup:
 def sentences(text: str, most: int) -> str:
     """The first sentences of a text that have at most so many words together."""
     found = ""
-    for one in re.split(r"(?<=[.!?])\s+(?=[\[\"`*A-Z0-9])", " ".join(text.split())):
+    for one in _SENTENCE.split(" ".join(text.split())):
         if count_words(f"{found} {one}") > most:
             break
         found = f"{found} {one}".strip()
@@ -171,20 +173,22 @@ class Deck:
         """Text for the notes of this slide."""
         self.slides[-1].notes += [text.strip()] if text.strip() else []
 
-    def ask(self, question: str, notes: str, options: Sequence[str] = ()) -> None:
-        """A slide that asks the room, with the options if they are short enough to be read."""
-        slide, words = self.more(), count_words(" ".join([question, *options]))
-        listed = "".join(f"<li>{markdown(one, inline=True)}</li>" for one in options)
+    def ask(self, question: str, notes: str, also: Sequence[str] = (), form: str = "") -> None:
+        """A slide that asks the room, with options or what else helps if they are short enough."""
+        slide, words = self.more(), count_words(" ".join([question, *also]))
         if words > slide.words:
-            listed, words = "", count_words(question)
-        html = f"<p>{markdown(question, inline=True)}</p><ol>{listed}</ol>"
+            also, words = (), count_words(question)
+        html = f"<p>{markdown(question, inline=True)}</p>"
+        html += form.format("".join(f"<li>{markdown(one, inline=True)}</li>" for one in also))
         self.put(Block("ask", html, words))
         self.say(notes)
 
-    def predict(self, question: str) -> None:
+    def predict(self, found: re.Match) -> None:
         """What a lesson asks before a run; curves that follow ask it again and wait."""
-        self.question = question[0].upper() + question[1:]
-        self.ask(self.question, "Everybody writes an answer down. Ask two who differ for reasons.")
+        self.question = found[2][0].upper() + found[2][1:]
+        before = _SENTENCE.split(re.sub(r"\s*\([^()]*\)", "", found[1]).strip())[-1]
+        notes = "Everybody writes an answer down. Ask two who differ for reasons."
+        self.ask(self.question, notes, [before] if before else [], "<ul>{}</ul>")
 
     def listed(self, items: Sequence[str]) -> None:
         """A list, on as many slides as it needs."""
@@ -239,13 +243,13 @@ class Deck:
                 html, words = markdown("\n".join([head, line, *pack])), [head, *pack]
                 self.put(Block("table", str(html), count_words(" ".join(words)), 0.95))
         if question := _PREDICT.search(text):
-            self.predict(question[1])
+            self.predict(question)
 
     def task(self, text: str) -> None:
         """A cell of a prediction, or of an exercise."""
         if question := _PREDICT.search(text):
             self.say(text)
-            self.predict(question[1])
+            self.predict(question)
         elif found := re.match(r"### Exercise ([\d.]+)", text):
             one = exercise(found[1])
             wrong = "\n".join(f"- {sentences(x, 40)}" for x in [*one.diagnoses.values()][:3])
@@ -261,15 +265,18 @@ class Deck:
                 right = next(option for option in one.option if option.right)
                 wrong = "\n".join(f"- {x.text} {x.says}" for x in one.option if not x.right)
                 notes = f"**{right.text}** {right.says}\n\nNot right:\n\n{wrong}"
-                self.ask(one.ask, notes, [option.text for option in one.option])
+                self.ask(one.ask, notes, [x.text for x in one.option], "<ol>{}</ol>")
             return
-        self.fresh = "slide" in tags
-        if "notes" not in tags and (code := taught(cell.source, wanted=self.fresh)):
+        outputs = [block for one in cell.outputs if (block := self.output(one))]
+        printed = [cut(one.html, 40, 0.7, "print") for one in outputs if one.kind == "print"]
+        self.fresh, lines = "slide" in tags, 3 * any(printed)
+        code = "" if "notes" in tags else taught(cell.source, wanted=self.fresh, lines=lines)
+        if code:
             from nbconvert.filters import Highlight2HTML
 
             html = Highlight2HTML()(code, language="python")
             self.put(Block("code", html, 0, 0.055 * len(code.splitlines()) + 0.06), n)
-        for block in filter(None, map(self.output, cell.outputs)):
+        for block in outputs:
             last = self.slides[-1]
             if "notes" in tags:
                 self.say(block.html if block.kind == "text" else "")
@@ -347,10 +354,11 @@ class Deck:
         return kept
 
 
-def taught(source: str, *, wanted: bool) -> str:
+def taught(source: str, *, wanted: bool, lines: int) -> str:
     """What a slide shows of a cell's code without imports; empty if nothing.
 
-    A training loop; of a cell that is tagged, all of it or its longest definition.
+    A training loop; of a cell that is tagged, all of it or its longest definition; any other code
+    of at most `lines` lines.
     """
     try:
         parts = ast.parse(source).body
@@ -360,7 +368,7 @@ def taught(source: str, *, wanted: bool) -> str:
     every = source.splitlines()
     texts = {part: "\n".join(every[part.lineno - 1 : part.end_lineno]) for part in parts}
     whole = "\n".join(every[parts[0].lineno - 1 :]) if parts else ""
-    if wanted and whole.count("\n") < LINES:
+    if whole.count("\n") < (LINES if wanted else lines):
         return whole
     kinds = (ast.For, ast.FunctionDef, ast.ClassDef)
     found = [x for part, x in texts.items() if isinstance(part, kinds) and x.count("\n") < LINES]
@@ -382,7 +390,7 @@ def card(html: str) -> Block:
         name.string = f"Claim {name.text}"
         strip = soup.svg or ""
         return Block("claim", f'<div class="sl"><p>{claim}</p><p>{effect}</p>{strip}</div>', words)
-    if frame := soup.select_one("table.dataframe"):
+    if frame := soup.select_one("table.dataframe, table[id^=T_]"):
         heads = frame.select("thead tr")
         if len(heads) == 2 and not heads[0].th.text:  # the index's name has a row of its own
             heads[0].th.string = heads[1].th.text
@@ -407,7 +415,7 @@ def cut(html: str, words: int, room: float, kind: str) -> Block | None:
             count_words(picture.get_text(" ")) for picture in soup.select(".row, svg")
         )
 
-    while rows and (count() > words - 4 or len(rows) > most):
+    while rows and (count() > words - 8 or len(rows) > most):
         rows.pop()
         for part in rows[-1].find_all_next() if rows else ():
             if rows[-1] not in part.parents:
@@ -416,7 +424,7 @@ def cut(html: str, words: int, room: float, kind: str) -> Block | None:
         return None
     if len(rows) < total:
         unit = "lines" if kind == "print" else "rows"
-        said = f"<p class=rows>The first {len(rows)} of {total} {unit}</p>"
+        said = f"<p class=rows>{len(rows)} of {total} {unit}; the lesson has all</p>"
         soup.append(BeautifulSoup(said, "html.parser"))
     height = size * (len(rows) + 1) if rows else 0.5
     return Block(kind, str(soup), count(), min(height, room))

@@ -108,7 +108,7 @@ class Replay {
 
 function fit(slide) { // a sentence beside a high picture; type as large as there is room for
   const body = slide.querySelector(".body"), picture = body.querySelector(".picture img");
-  const high = picture && picture.naturalWidth < 1.7 * picture.naturalHeight;
+  const high = picture && picture.naturalWidth < 2.2 * picture.naturalHeight;
   body.classList.toggle("side", Boolean(high && body.querySelector(".text")));
   const over = () => body.scrollHeight > body.clientHeight || body.scrollWidth > body.clientWidth;
   const most = body.querySelector(".table, .card, .print") ? 1.3 : 1;
@@ -119,6 +119,7 @@ Reveal.on("ready", () => {
   const replays = new Map();
   if (!Reveal.isPrintView())
     for (const block of document.querySelectorAll(".block.replay")) replays.set(block, new Replay(block));
+  fit(Reveal.getCurrentSlide());
   addEventListener("load", () => fit(Reveal.getCurrentSlide()));
   Reveal.on("slidechanged", (event) => fit(event.currentSlide));
   Reveal.on("pdf-ready", () => document.querySelectorAll(".slides section").forEach(fit));
