@@ -386,8 +386,8 @@ def card(html: str) -> Block:
         part.decompose()
     if name := soup.select_one("strong.ledger"):
         claim, effect = soup.select_one(".pair").find_all("span", recursive=False)
-        words = count_words(f"{claim.text} {effect.text}")
         name.string = f"Claim {name.text}"
+        words = count_words(f"{claim.text} {effect.text}")
         strip = soup.svg or ""
         return Block("claim", f'<div class="sl"><p>{claim}</p><p>{effect}</p>{strip}</div>', words)
     if frame := soup.select_one("table.dataframe, table[id^=T_]"):
