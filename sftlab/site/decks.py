@@ -18,6 +18,7 @@ from markupsafe import Markup
 from sftlab.course import find_lessons, readable, recorded_minutes
 from sftlab.paths import write_atomically
 from sftlab.site.filling import fill
+from sftlab.site.kit import by_section, plan_of
 from sftlab.site.slides import markdown, read_slides
 
 CHROMIUM = "chromium chromium-browser google-chrome google-chrome-stable chrome msedge".split()
@@ -43,6 +44,10 @@ def write_deck(executed: Path, folder: Path) -> Path:
     slides = read_slides(notebook, name.partition("_")[0])
     if minutes := recorded_minutes(name):
         slides[0].notes.append(f"All cells of the lesson run in {minutes:.1f} minutes.")
+    slides[0].notes.append(plan_of(lesson.name[:2]))
+    for title, core, *_ in by_section(lesson):
+        for slide in [slide for slide in slides if slide.section == title][:1]:
+            slide.notes.insert(0, f"**About {core} minutes** of study for this section.")
     shown = [
         output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])
     ]

@@ -96,6 +96,13 @@ def teaching() -> str:
     return _LESSON.sub(with_tables, (DOCS / "teaching.md").read_text(encoding="utf-8"))
 
 
+def plan_of(number: str) -> str:
+    """How to begin a lesson, what to discuss and what to skip, as `docs/teaching.md` has it."""
+    path = DOCS / "teaching.md"
+    plans = _LESSON.finditer(path.read_text(encoding="utf-8") if path.is_file() else "")
+    return next((plan[0].partition("\n")[2] for plan in plans if plan[1] == number), "")
+
+
 def by_section(lesson: Any) -> list[tuple[str, int, int, int]]:
     """Minutes of a lesson's sections: (title, core path, deeper, exercises).
 

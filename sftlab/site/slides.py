@@ -3,10 +3,10 @@
 It follows from the executed notebook, so that there is no second source to keep:
 
     ## and ### headings         open a slide
-    picture, card, table        on it, cut to what can be read; a sentence goes with what it reads
+    picture, card, table        on it, cut to what can be read; a sentence goes beside what it reads
     curves that were recorded   drawn as if the training ran again, at the presenter's key
     "Predict ...?", a quiz      a slide that asks the room
-    code                        a training loop; up to three lines that make the table below them
+    code                        a training loop; up to three lines that print the lines below them
     prose, exercises            speaker notes, with the misconceptions that an exercise knows
     set-up, `deep` parts        left out
     tags overrule               `slide`: code or prose on a slide of its own; `notes`; `skip`
@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import accumulate
 from typing import Any
 
 from markupsafe import Markup
@@ -26,8 +27,9 @@ from sftlab.exercises import exercise, quiz_questions
 from sftlab.show import CURVES
 
 WORDS, LINES = 60, 12
-"""Most words and lines of code on a slide; those of pictures and of masks are not counted."""
-_PREDICT = re.compile(r"\bPredict(?: first)?:? ([^?]*\?)")
+"""Most words and lines of code on a slide; numbers, pictures and masks are not counted."""
+_PREDICT = re.compile(r"(.*)\bPredict[^:?]*: ([^?]*\?)")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\[\"`*A-Z0-9])")
 _TABLE = re.compile(r"(?m)(?:^\|.*\n?)+")
 
 
@@ -35,7 +37,7 @@ _TABLE = re.compile(r"(?m)(?:^\|.*\n?)+")
 class Block:
     """Something on a slide."""
 
-    kind: str  # title, text, ask, code, print, table, card, claim, diagram, picture, replay
+    kind: str  # title, list, text, ask, code, print, table, card, claim, diagram, picture, replay
     html: str
     words: int = 0
     room: float = 0.7  # of the slide's height, about
@@ -78,8 +80,23 @@ class Slide:
 
 
 def count_words(text: str) -> int:
-    """Words of a text; marks alone are none."""
-    return sum(any(c.isalnum() for c in word) for word in text.split())
+    """Words of a text; numbers and marks alone are none."""
+    return sum(any(c.isalpha() for c in word) for word in text.split())
+
+
+def packed(items: Sequence[str], most: int) -> list[list[str]]:
+    """Items on as few slides as can be, about as much on each; a line takes room as five words."""
+    sizes = [max(count_words(item), 5) for item in items]
+    packs: list[list[str]] = []
+    for parts in range(1, len(items) + 1):
+        packs, full = [[] for _ in range(parts)], [0] * parts
+        for item, size, end in zip(items, sizes, accumulate(sizes), strict=True):
+            part = int(parts * (end - size / 2) / sum(sizes))
+            packs[part].append(item)
+            full[part] += size
+        if max(full) <= most:
+            break
+    return [pack for pack in packs if pack]
 
 
 def markdown(text: str, *, inline: bool = False) -> Markup:
@@ -94,7 +111,7 @@ def markdown(text: str, *, inline: bool = False) -> Markup:
 def sentences(text: str, most: int) -> str:
     """The first sentences of a text that have at most so many words together."""
     found = ""
-    for one in re.split(r"(?<=[.!?])\s+(?=[\[\"`*A-Z0-9])", " ".join(text.split())):
+    for one in _SENTENCE.split(" ".join(text.split())):
         if count_words(f"{found} {one}") > most:
             break
         found = f"{found} {one}".strip()
@@ -156,39 +173,29 @@ class Deck:
         """Text for the notes of this slide."""
         self.slides[-1].notes += [text.strip()] if text.strip() else []
 
-    def ask(self, question: str, notes: str, options: Sequence[str] = ()) -> None:
-        """A slide that asks the room; options are on the next where they are too long for it."""
-        slide, asked, words = self.more(), count_words(question), count_words(" ".join(options))
-        listed = "".join(f"<li>{markdown(one, inline=True)}</li>" for one in options)
-        html, listed = f"<p>{markdown(question, inline=True)}</p>", f"<ol>{listed}</ol>"
-        together = words + asked <= slide.words
-        self.put(Block("ask", html + listed * together, asked + words * together))
-        if not together and words <= slide.most:
-            self.put(Block("ask", listed, words))
+    def ask(self, question: str, notes: str, also: Sequence[str] = (), form: str = "") -> None:
+        """A slide that asks the room, with options or what else helps if they are short enough."""
+        slide, words = self.more(), count_words(" ".join([question, *also]))
+        if words > slide.words:
+            also, words = (), count_words(question)
+        html = f"<p>{markdown(question, inline=True)}</p>"
+        html += form.format("".join(f"<li>{markdown(one, inline=True)}</li>" for one in also))
+        self.put(Block("ask", html, words))
         self.say(notes)
 
-    def predict(self, question: str) -> None:
+    def predict(self, found: re.Match) -> None:
         """What a lesson asks before a run; curves that follow ask it again and wait."""
-        self.question = question[0].upper() + question[1:]
-        self.ask(self.question, "Everybody writes an answer down. Ask two who differ for reasons.")
+        self.question = found[2][0].upper() + found[2][1:]
+        before = _SENTENCE.split(re.sub(r"\s*\([^()]*\)", "", found[1]).strip())[-1]
+        notes = "Everybody writes an answer down. Ask two who differ for reasons."
+        self.ask(self.question, notes, [before] if before else [], "<ul>{}</ul>")
 
     def listed(self, items: Sequence[str]) -> None:
-        """A list, on as many slides as it needs, about as much on each."""
-        words, most = sum(map(count_words, items)), self.slides[-1].most
-        parts = -(-words // most)
-        packs: list[list[str]] = []
-        for limit in range(words // max(parts, 1), most + 1):
-            packs = [[]] if items else []
-            for item in items:
-                if packs[-1] and count_words(" ".join([*packs[-1], item])) > limit:
-                    packs.append([])
-                packs[-1].append(item)
-            if len(packs) <= parts:
-                break
-        for pack in packs:
+        """A list, on as many slides as it needs."""
+        for pack in packed(items, self.slides[-1].most):
             html = "".join(f"<li>{markdown(one, inline=True)}</li>" for one in pack)
             self.more()
-            self.put(Block("text", f"<ul>{html}</ul>", count_words(" ".join(pack)), 0.9))
+            self.put(Block("list", f"<ul>{html}</ul>", count_words(" ".join(pack)), 0.9))
 
     def prose(self, source: str, tags: set[str]) -> None:
         """A cell of text, heading by heading."""
@@ -219,7 +226,7 @@ class Deck:
             return
         if "slide" in tags:
             self.fresh = True
-            self.sentence(text)
+            self.sentence(text, kind="list")
         self.say(_TABLE.sub("", text))
         if "notes" in tags:
             return self.say("\n".join(_TABLE.findall(text)))
@@ -230,21 +237,19 @@ class Deck:
                 rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in table.splitlines()]
                 self.say("\n".join(f"- {row[0]}: {row[-1]}" for row in rows[2:]))
                 table = re.sub(r"(?m)\|[^|\n]*\| *$", "|", table)
-            rest = str(markdown(table))
-            while rest:
+            head, line, *rows = table.strip().splitlines()
+            for pack in packed(rows, self.slides[-1].most - count_words(head)):
                 self.more()
-                block, rest = cut(rest, self.slides[-1].words, 0.95, goes_on=True)
-                if not block:
-                    break
-                self.put(block)
+                html, words = markdown("\n".join([head, line, *pack])), [head, *pack]
+                self.put(Block("table", str(html), count_words(" ".join(words)), 0.95))
         if question := _PREDICT.search(text):
-            self.predict(question[1])
+            self.predict(question)
 
     def task(self, text: str) -> None:
         """A cell of a prediction, or of an exercise."""
         if question := _PREDICT.search(text):
             self.say(text)
-            self.predict(question[1])
+            self.predict(question)
         elif found := re.match(r"### Exercise ([\d.]+)", text):
             one = exercise(found[1])
             wrong = "\n".join(f"- {sentences(x, 40)}" for x in [*one.diagnoses.values()][:3])
@@ -260,13 +265,13 @@ class Deck:
                 right = next(option for option in one.option if option.right)
                 wrong = "\n".join(f"- {x.text} {x.says}" for x in one.option if not x.right)
                 notes = f"**{right.text}** {right.says}\n\nNot right:\n\n{wrong}"
-                self.ask(one.ask, notes, [option.text for option in one.option])
+                self.ask(one.ask, notes, [x.text for x in one.option], "<ol>{}</ol>")
             return
         outputs = [block for one in cell.outputs if (block := self.output(one))]
-        kinds = {block.kind for block in outputs}
-        self.fresh = "slide" in tags
-        read = 3 if kinds and kinds <= {"table", "print"} else 0
-        if "notes" not in tags and (code := taught(cell.source, wanted=self.fresh, lines=read)):
+        printed = [cut(one.html, 40, 0.7, "print") for one in outputs if one.kind == "print"]
+        self.fresh, lines = "slide" in tags, 3 * any(printed)
+        code = "" if "notes" in tags else taught(cell.source, wanted=self.fresh, lines=lines)
+        if code:
             from nbconvert.filters import Highlight2HTML
 
             html = Highlight2HTML()(code, language="python")
@@ -279,19 +284,21 @@ class Deck:
                 self.sentence(block.html)
             elif block.kind in ("table", "card", "print"):
                 alone = not last.blocks or last.cell != n
-                made, _ = cut(block.html, last.most, 0.95 if alone else last.room, block.kind)
+                made = cut(block.html, last.most, 0.95 if alone else last.room, block.kind)
                 if made:
                     self.put(made, n)
             else:
                 self.put(block, n)
 
-    def sentence(self, text: str) -> None:
-        """A sentence of a result: beside what it is about if it fits there, else alone."""
-        most = self.slides[-1].most
+    def sentence(self, text: str, kind: str = "text") -> None:
+        """A sentence of a result: as much of it as there is room for, the rest in the notes."""
+        last = self.slides[-1]
+        alone = self.fresh or not last.blocks or "ask" in last.kind
+        most = last.most if alone else min(last.words, int(200 * last.room - 6))
         short = text if count_words(text) <= most else sentences(text, most)
         if short:
             words = count_words(short)
-            self.put(Block("text", markdown(short), words, 0.03 + 0.0045 * words))
+            self.put(Block(kind, markdown(short), words, 0.03 + 0.0045 * words))
         self.say(text if short != text else "")
 
     def output(self, output: Any) -> Block | None:
@@ -323,12 +330,15 @@ class Deck:
         return Block("print", f"<ul>{lines}</ul>")
 
     def finished(self) -> list[Slide]:
-        """The slides, none of them empty: its notes go to another, or it says a first sentence."""
+        """The slides, none empty: one with a sentence at most is in the notes of the next under its
+        heading, and the only one there says the first sentence."""
         kept: list[Slide] = []
         waiting: list[str] = []
         for slide, after in zip(self.slides, [*self.slides[1:], None], strict=True):
-            if not slide.blocks and after and after.heading == slide.heading:
-                waiting, after.again = slide.notes, False
+            opens = slide.kind in ("", "text") and after and after.heading == slide.heading
+            if opens and not (slide.blocks and slide.again):
+                waiting += [*slide.notes, *(block.html for block in slide.blocks)]
+                after.again = slide.again
                 continue
             if not slide.blocks:
                 prose = re.sub(r"(?m)^(?:>|\||#|- |\d+\. ).*$", "", "\n".join(slide.notes))
@@ -345,10 +355,10 @@ class Deck:
 
 
 def taught(source: str, *, wanted: bool, lines: int) -> str:
-    """What a slide shows of a cell's code; empty if nothing.
+    """What a slide shows of a cell's code without imports; empty if nothing.
 
     A training loop; of a cell that is tagged, all of it or its longest definition; any other code
-    of at most `lines` lines. Imports are left out.
+    of at most `lines` lines.
     """
     try:
         parts = ast.parse(source).body
@@ -376,11 +386,11 @@ def card(html: str) -> Block:
         part.decompose()
     if name := soup.select_one("strong.ledger"):
         claim, effect = soup.select_one(".pair").find_all("span", recursive=False)
-        words = count_words(f"{claim.text} {effect.text}")
         name.string = f"Claim {name.text}"
+        words = count_words(f"{claim.text} {effect.text}")
         strip = soup.svg or ""
         return Block("claim", f'<div class="sl"><p>{claim}</p><p>{effect}</p>{strip}</div>', words)
-    if frame := soup.select_one("table.dataframe"):
+    if frame := soup.select_one("table.dataframe, table[id^=T_]"):
         heads = frame.select("thead tr")
         if len(heads) == 2 and not heads[0].th.text:  # the index's name has a row of its own
             heads[0].th.string = heads[1].th.text
@@ -389,37 +399,32 @@ def card(html: str) -> Block:
     return Block("card", str(soup))
 
 
-def cut(
-    html: str, words: int, room: float, kind: str = "table", *, goes_on: bool = False
-) -> tuple[Block | None, str]:
-    """As many rows of a table, a card or a list as fit, and the same with the rows that don't.
-
-    Unless it goes on, on another slide, it says how many are left out.
-    """
+def cut(html: str, words: int, room: float, kind: str) -> Block | None:
+    """As many rows of a table, a card or a list as fit, and how many there are; None: none fit."""
     from bs4 import BeautifulSoup
 
-    first, rest = (BeautifulSoup(html, "html.parser") for _ in range(2))
-    for legend in first.select("p.soft") if first.select(".row") else ():
+    soup = BeautifulSoup(html, "html.parser")
+    for legend in soup.select("p.soft") if soup.select(".row") else ():
         legend.decompose()  # of a mask, which says in a sentence what it shows
-    names = "tbody tr, .said, li"
-    rows, others = first.select(names), rest.select(names)
+    rows = soup.select("tbody tr, .said, li:not(tr li)")
     size = {"table": 0.085, "print": 0.06}.get(kind, 0.16)
     total, most = len(rows), min(int(room / size - 0.9), LINES)
 
     def count() -> int:
-        return count_words(BeautifulSoup(str(first), "html.parser").get_text(" ")) - sum(
-            count_words(picture.get_text(" ")) for picture in first.select(".row, svg")
+        return count_words(BeautifulSoup(str(soup), "html.parser").get_text(" ")) - sum(
+            count_words(picture.get_text(" ")) for picture in soup.select(".row, svg")
         )
 
-    while rows and (count() > words - 4 or len(rows) > most):
-        rows.pop().decompose()
+    while rows and (count() > words - 8 or len(rows) > most):
+        rows.pop()
+        for part in rows[-1].find_all_next() if rows else ():
+            if rows[-1] not in part.parents:
+                part.extract()
     if (total and not rows) or count() > words:
-        return None, ""
-    for row in others[: len(rows)]:
-        row.decompose()
-    if len(rows) < total and not goes_on:
+        return None
+    if len(rows) < total:
         unit = "lines" if kind == "print" else "rows"
-        said = f"<p class=rows>{len(rows)} of {total} {unit}</p>"
-        first.append(BeautifulSoup(said, "html.parser"))
+        said = f"<p class=rows>{len(rows)} of {total} {unit}; the lesson has all</p>"
+        soup.append(BeautifulSoup(said, "html.parser"))
     height = size * (len(rows) + 1) if rows else 0.5
-    return Block(kind, str(first), count(), min(height, room)), str(rest) * (len(rows) < total)
+    return Block(kind, str(soup), count(), min(height, room))

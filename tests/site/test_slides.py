@@ -86,7 +86,7 @@ def too_full(deck):
         code = sum(len(one.text.strip("\n").splitlines()) for one in section.select("pre"))
         for part in section.select("aside, script, svg, .row, pre"):
             part.decompose()
-        words = sum(any(c.isalnum() for c in word) for word in section.get_text(" ").split())
+        words = sum(any(c.isalpha() for c in word) for word in section.get_text(" ").split())
         wrong += [f"{head}: {words} words, {code} lines"] if words > 60 or code > 12 else []
     return wrong
 

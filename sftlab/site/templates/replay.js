@@ -106,10 +106,13 @@ class Replay {
   stop() { cancelAnimationFrame(this.frame); this.show(0); }
 }
 
-function fit(slide) { // smaller type where a slide holds more than there is room for
-  const body = slide.querySelector(".body");
+function fit(slide) { // a sentence beside a high picture; type as large as there is room for
+  const body = slide.querySelector(".body"), picture = body.querySelector(".picture img");
+  const high = picture && picture.naturalWidth < 2.2 * picture.naturalHeight;
+  body.classList.toggle("side", Boolean(high && body.querySelector(".text")));
   const over = () => body.scrollHeight > body.clientHeight || body.scrollWidth > body.clientWidth;
-  for (let size = 0.95; size > 0.4 && over(); size -= 0.05) body.style.setProperty("--fit", size);
+  const most = body.querySelector(".table, .card, .print") ? 1.3 : 1;
+  for (let size = most; size > 0.4 && (size === most || over()); size -= 0.05) body.style.setProperty("--fit", size);
 }
 
 Reveal.on("ready", () => {
@@ -117,6 +120,7 @@ Reveal.on("ready", () => {
   if (!Reveal.isPrintView())
     for (const block of document.querySelectorAll(".block.replay")) replays.set(block, new Replay(block));
   fit(Reveal.getCurrentSlide());
+  addEventListener("load", () => fit(Reveal.getCurrentSlide()));
   Reveal.on("slidechanged", (event) => fit(event.currentSlide));
   Reveal.on("pdf-ready", () => document.querySelectorAll(".slides section").forEach(fit));
   const of = (event) => replays.get(event.fragments.map((f) => f.closest(".replay")).find(Boolean));
