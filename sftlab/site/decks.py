@@ -90,8 +90,8 @@ def write_pdf(deck: Path) -> Path:
     """Print a deck to a PDF beside it, a page a slide, with Chromium. SlidesError: it failed."""
     pdf = deck.with_suffix(".pdf").resolve()
     command = [find_chromium(), "--headless", "--no-sandbox", "--disable-gpu"]
-    command += ["--no-pdf-header-footer", "--virtual-time-budget=20000", f"--print-to-pdf={pdf}"]
-    command += [f"{deck.resolve().as_uri()}?print-pdf"]
+    command += ["--no-pdf-header-footer", f"--print-to-pdf={pdf}"]
+    command += [f"{deck.resolve().as_uri()}?paper"]
     pdf.unlink(missing_ok=True)
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300)
     if not pdf.is_file():

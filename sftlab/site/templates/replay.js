@@ -115,14 +115,13 @@ function fit(slide) { // a sentence beside a high picture; type as large as ther
   for (let size = most; size > 0.4 && (size === most || over()); size -= 0.05) body.style.setProperty("--fit", size);
 }
 
+if (paper) addEventListener("load", () => document.querySelectorAll(".slides section").forEach(fit));
 Reveal.on("ready", () => {
   const replays = new Map();
-  if (!Reveal.isPrintView())
-    for (const block of document.querySelectorAll(".block.replay")) replays.set(block, new Replay(block));
+  for (const block of document.querySelectorAll(".block.replay")) replays.set(block, new Replay(block));
   fit(Reveal.getCurrentSlide());
   addEventListener("load", () => fit(Reveal.getCurrentSlide()));
   Reveal.on("slidechanged", (event) => fit(event.currentSlide));
-  Reveal.on("pdf-ready", () => document.querySelectorAll(".slides section").forEach(fit));
   const of = (event) => replays.get(event.fragments.map((f) => f.closest(".replay")).find(Boolean));
   Reveal.on("fragmentshown", (event) => of(event)?.run());
   Reveal.on("fragmenthidden", (event) => of(event)?.stop());
