@@ -130,7 +130,7 @@ def lines_in(folder):
     return sum(len(file.read_text("utf-8").splitlines()) for file in files)
 
 
-MOST_LINES = {"sftlab": 21_900, "tests": 17_600}
+MOST_LINES = {"sftlab": 21_900, "tests": 17_650}
 """Lower them with each cut. Lessons 00 to 09 have 14,500 lines; the rest is of what comes after:
 merging, a second stage, tools and reasoning (1,250), and what others' files, templates and models
 may do: hashes of runs, limits of renders and rows, whole checkpoints (1,050; fuzzers and tests of
