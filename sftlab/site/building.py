@@ -32,6 +32,7 @@ def build_site(out: Path) -> Path:
             f"`sftlab run --all --out {out}` (one lesson, as in `sftlab run 00`, is enough to try)"
         )
     check_writable(out)
+    out = out.resolve()  # Sphinx takes a relative path from its settings' folder
     for library in LIBRARIES:
         import_extra(library, extra="site")
     source, site, log = out / "site-source", out / "site", out / "site-faults.txt"

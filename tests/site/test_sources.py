@@ -3,9 +3,11 @@
 import base64
 import json
 import re
+import shutil
 import sys
 from email.message import Message
 from importlib import import_module
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -177,10 +179,19 @@ def test_docstrings_are_read_as_plain_text():
 
 
 @pytest.mark.slow
-def test_the_api_names_what_each_room_hands_on(site):
-    source = site.with_name("source")
-    write_sources(source, out=site.parent)
-    assert run_sphinx(source, site) == []
+def test_a_whole_site_has_all_parts_and_the_names_of_each_room(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = Path("build")
+    (out / "executed").mkdir(parents=True)
+    shutil.copy(NOTEBOOKS / f"{LESSONS[0]}.ipynb", out / "executed")
+    first = build_site(out)
+    site = first.parent
+    assert (first.is_file(), site.parent) == (True, out.resolve())
+    deck = f"slides/{LESSONS[0]}.html"
+    assert (site / deck).is_file()
+    assert deck in read(site, LESSONS[0])
+    models = [site / "_static" / f"living-{name}.js" for name in ("tokenizer", "base", "tuned")]
+    assert all(script.is_file() for script in models)
     for room in ("sftlab", "sftlab.data", "sftlab.measure", "sftlab.show"):
         page = read(site, f"api/{room}")
         for name in import_module(room).__all__:
