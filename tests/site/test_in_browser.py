@@ -34,7 +34,8 @@ def test_a_lesson_with_its_outputs_has_no_fault(name, site, browser, from_browse
     skip = "none" if name == LESSONS[0] else ".cell_input"
     assert not look(browser, (site / f"{name}.html").as_uri(), skip=skip)
     if ran.is_dir():
-        assert shown == {file.stem for file in (ran / "records").glob("*.json")}
+        recorded = {file.stem for file in (ran / "records").glob("*.json")}
+        assert recorded <= shown  # lesson 00 shows a card that it does not record
 
 
 def test_tokens_of_a_mask_stand_beside_each_other(site, browser, toy_tokenizer):
