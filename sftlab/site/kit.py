@@ -36,7 +36,7 @@ def write_kit(out: Path, *, wheel: Path | None = None) -> Path:
     if not (DOCS / "teaching.md").is_file():
         raise ValueError("docs/ and recipes/ are in a clone, not in a wheel; make the kit in one")
     if wheel and not (wheel.is_file() and wheel.suffix == ".whl"):
-        raise ValueError(f"{wheel} is not a wheel; `pip wheel .` in a clone makes one")
+        raise ValueError(f"{wheel} is not a wheel; the help of `sftlab kit` says how to make one")
     with folder_written_atomically(out) as folder:
         for name in ("student", "solutions"):
             bundle = folder / name
