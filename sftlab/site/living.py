@@ -52,9 +52,8 @@ def tuned_model(folder: Path) -> Path:
     """The folder of a tuned `tiny`, made in `folder` unless it is there: the fine-tune of lesson 00
     with seed 0, some ten seconds on one core."""
     examples = country_examples(EXAMPLES, seed=0)
-    here = Path(__file__).read_text(
-        encoding="utf-8"
-    )  # its settings; `code_hash` leaves out this room
+    # Its settings stand in this file, and `code_hash` leaves out this room.
+    here = Path(__file__).read_text(encoding="utf-8")
     stated = f"{code_hash()} {here} {base_hash(find_profile('tiny'))} {json.dumps(examples)}"
     made = folder / f"living-{hashlib.sha256(stated.encode()).hexdigest()[:16]}"
     if not (made / "run.json").is_file():
