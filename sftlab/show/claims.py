@@ -110,6 +110,9 @@ def strip(part: Part, estimate: Estimate, parts: int = 1, box: tuple = ()) -> di
     ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(left, right)
     step = (DOTS[1] - DOTS[0]) / max(len(seeds) - 1, 1)
     return {
+        "part": part.name,  # these three are for the site, whose page marks a prediction itself
+        "measured": estimate.value,
+        "axis": f"{left} {right}",
         "seeds": [(at(x), round(DOTS[0] + n * step, 1)) for n, x in enumerate(seeds)],
         "value": at(estimate.value),
         "ends": [at(one) for one in ends],

@@ -40,6 +40,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "SFT Lab"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = [("predict.js", {"defer": "defer"})]
 html_show_sourcelink = html_copy_source = html_show_sphinx = False
 html_show_search_summary = False  # it would be fetched, which a page opened from disk may not
 html_use_index = False

@@ -27,6 +27,7 @@ from typing import Any
 import sftlab
 from sftlab.course import (
     between,
+    claims,
     find_lessons,
     in_unit,
     readable,
@@ -53,6 +54,7 @@ PASSING = re.compile(r"minutes\*\* to study the core path|^[^\n]*\b100%\|[^\n]*\
 UNLISTED = {"cli", "site"}
 """Rooms without a page in the API: commands have `--help`."""
 CARD = re.compile(r'(<div class="sl card" role="group") (aria-label="Claim (\w+):)')
+PREDICT = re.compile(r'predict\("(\w+)", low=\.\.\., high=\.\.\.(?:, part="(.+)")?\)')
 MARK = re.compile(r'<strong class="ledger">(\w+)</strong>')
 
 
@@ -91,10 +93,10 @@ def write_sources(folder: Path, *, out: Path, address: str | None = None, api: b
     lessons = [describe(lesson, run) for lesson in find_lessons()]
     for lesson in lessons:
         shown[lesson["name"]] = write_lesson(lesson, folder, out=out, address=address)
-    claims = _ledger(out, shown)
+    ledger = _ledger(out, shown)
     _write(folder / "_extra/figures/journey.png", (DATA / "models/tiny/journey.png").read_bytes())
     titles = {lesson["name"]: lesson["label"] for lesson in lessons}
-    table = _fill("ledger.html.jinja", claims=claims, titles=titles)
+    table = _fill("ledger.html.jinja", claims=ledger, titles=titles)
     _write(folder / "ledger.md", _fill("ledger.md.jinja", table=table))
     _write(folder / "glossary.md", _glossary())
     recipes = _write_recipes(folder) if RECIPES.is_dir() else []
@@ -104,7 +106,7 @@ def write_sources(folder: Path, *, out: Path, address: str | None = None, api: b
         body = text.read_text(encoding="utf-8").replace("](../notebooks/", "](")
         _write(folder / text.name, re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", body))
     more = ["ledger", "glossary", *recipes[:1], *rooms[:1], *(text.stem for text in docs)]
-    home = {"lessons": lessons, "pages": more, "run": run, "claims": claims}
+    home = {"lessons": lessons, "pages": more, "run": run, "claims": ledger}
     _write(folder / "index.md", _fill("home.md.jinja", **home))
     kept = {"index", *titles, *more, *recipes, *rooms}
     for page in [*folder.glob("*.*"), *folder.glob("recipes/*"), *folder.glob("api/*")]:
@@ -143,6 +145,11 @@ def write_lesson(lesson: Mapping[str, Any], folder: Path, *, out: Path, address:
                 data["text/html"] = _figure(data.pop("image/png"), data["text/plain"], width, extra)
             if "text/html" in data:
                 data["text/html"] = _linked(data["text/html"], shown)
+    for cell in notebook.cells:
+        if (found := PREDICT.fullmatch(cell.source)) and found[1] in shown:
+            values = {"claim": found[1], "part": found[2] or claims()[found[1]].rule[0].name}
+            html = _fill("predict.html", **values)
+            cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": html})]
     _write(folder / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
     _write(extra / f"notebooks/{name}.ipynb", lesson["path"].read_bytes())
     return shown
