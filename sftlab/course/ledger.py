@@ -24,7 +24,7 @@ from sftlab.course import rules
 from sftlab.course.predictions import settle
 from sftlab.course.rules import Claim, ClaimsError, Part, claims
 from sftlab.measure import Estimate
-from sftlab.paths import DATA, cache_folder, write_atomically
+from sftlab.paths import DATA, OTHER_CACHE, cache_folder, check_writable, write_atomically
 from sftlab.profiles import Profile, find_profile
 
 RECORDS_VARIABLE = "SFTLAB_RECORDS"
@@ -149,6 +149,7 @@ def record(
 
     Raises:
         ClaimsError: no such claim or part, or an estimate does not fit it.
+        PathError: the cache can't be written to.
     """
     if claim_id not in claims():
         raise ClaimsError(f"no claim {claim_id!r} in data/claims.toml; there are {[*claims()]}")
@@ -162,6 +163,7 @@ def record(
     made = Record(claim=claim, estimates=dict(parts), profile=name, note=note)
     folders = [records_folder(name), os.environ.get(RECORDS_VARIABLE)]
     for folder in filter(None, folders):
+        check_writable(Path(folder), remedy=OTHER_CACHE)
         text = json.dumps(made.to_dict(), indent=2, allow_nan=False) + "\n"
         write_atomically(Path(folder) / f"{claim.id}.json", text)
     settle(claim.id, {part: estimate.value for part, estimate in made.estimates.items()})

@@ -39,7 +39,8 @@ def claim_card(record: Record) -> Card:
     claim, deciding = record.claim, record.deciding
     parts = [_read(part, record) for part in claim.rule]
     first = next(part for part in parts if part["name"] == deciding.name)
-    facts = [f"First expected: {claim.expected}. Last recorded: {claim.baseline}."]
+    where = "" if record.profile == "tiny" else " on tiny"
+    facts = [f"First expected: {claim.expected}. Last recorded{where}: {claim.baseline}."]
     facts += [f"{ARTICLES[letter]} ({letter})." for letter in claim.source]
     facts += [f"The article's figure: {claim.quoted}."] * bool(claim.quoted)
     facts += [record.note] * bool(record.note)

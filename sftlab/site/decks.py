@@ -93,7 +93,11 @@ def write_pdf(deck: Path) -> Path:
     command += ["--no-pdf-header-footer", f"--print-to-pdf={pdf}"]
     command += [f"{deck.resolve().as_uri()}?paper"]
     pdf.unlink(missing_ok=True)
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300)
+    options = {"capture_output": True, "text": True, "errors": "replace", "timeout": 300}
+    try:
+        said = subprocess.run(command, **options).stderr.strip()[-300:]
+    except subprocess.TimeoutExpired:
+        said = "it had not ended after five minutes; try again when less runs here"
     if not pdf.is_file():
-        raise SlidesError(f"Chromium wrote no PDF of {deck}: {done.stderr.strip()[-300:]}")
+        raise SlidesError(f"Chromium wrote no PDF of {deck}: {said}")
     return pdf

@@ -16,6 +16,7 @@ from sftlab.course.ledger import (
 )
 from sftlab.course.rules import ClaimsError, Part, claims, in_unit
 from sftlab.measure import Estimate, computed, mean
+from sftlab.paths import PathError
 from sftlab.show import claim_card
 
 TOML = """
@@ -45,6 +46,13 @@ def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SFTLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SFTLAB_RECORDS", raising=False)
     return tmp_path / "cache"
+
+
+def test_a_cache_that_can_not_be_written_to_is_named_with_a_remedy(own_cache):
+    own_cache.mkdir()
+    (own_cache / "claims").touch()
+    with pytest.raises(PathError, match=r"claims.*set SFTLAB_CACHE"):
+        record("B3", estimate(), profile="tiny")
 
 
 def test_the_claims_are_those_of_the_articles():

@@ -123,6 +123,7 @@ def test_a_card_says_all_of_a_claim_needs_no_network_and_follows_the_theme(ledge
     assert "inconclusive: +47 points" in claim_card(ledger["B3"]).html
     assert "[data-jp-theme-light=false] .sl" in card.html
     assert "http" not in card.html
+    assert "Last recorded on tiny:" in claim_card(replace(ledger["B2"], profile="small")).text
 
 
 def test_what_was_computed_is_not_said_to_be_measured():
