@@ -35,6 +35,7 @@ hypothesis.settings.register_profile("lab", deadline=None)
 hypothesis.settings.load_profile("lab")
 
 LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py", "tests/site/")
+LESSONS += ("tests/notebooks/test_real_model.py",)
 """Tests that run the lessons whole. Their names hold the lesson's number."""
 FOREIGN = "tests/notebooks/test_foreign_profile.py"
 """Runs lessons in one kernel."""

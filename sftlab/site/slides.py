@@ -27,7 +27,8 @@ from sftlab.exercises import exercise, quiz_questions
 from sftlab.show import CURVES
 
 WORDS, LINES = 60, 12
-"""Most words and lines of code on a slide; numbers, pictures and masks are not counted."""
+"""Most words and lines of code on a slide; pictures, masks and the numbers of a table are not
+counted."""
 _PREDICT = re.compile(r"(.*)\bPredict[^:?]*: ([^?]*\?)")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\[\"`*A-Z0-9])")
 _TABLE = re.compile(r"(?m)(?:^\|.*\n?)+")
@@ -79,9 +80,10 @@ class Slide:
         return " ".join(dict.fromkeys(block.kind for block in self.blocks))
 
 
-def count_words(text: str) -> int:
-    """Words of a text; numbers and marks alone are none."""
-    return sum(any(c.isalpha() for c in word) for word in text.split())
+def count_words(text: str, *, numbers: bool = True) -> int:
+    """Words of a text, and its numbers; marks alone are none."""
+    counted = str.isalnum if numbers else str.isalpha
+    return sum(any(map(counted, word)) for word in text.split())
 
 
 def packed(items: Sequence[str], most: int) -> list[list[str]]:
@@ -411,9 +413,10 @@ def cut(html: str, words: int, room: float, kind: str) -> Block | None:
     total, most = len(rows), min(int(room / size - 0.9), LINES)
 
     def count() -> int:
-        return count_words(BeautifulSoup(str(soup), "html.parser").get_text(" ")) - sum(
-            count_words(picture.get_text(" ")) for picture in soup.select(".row, svg")
-        )
+        left = BeautifulSoup(str(soup), "html.parser")
+        for picture in left.select(".row, svg"):
+            picture.decompose()
+        return count_words(left.get_text(" "), numbers=kind != "table")
 
     while rows and (count() > words - 8 or len(rows) > most):
         rows.pop()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,11 @@ SHORT = {"seeds": 2, "max_steps": 1, "questions_count": 6}
 
 @pytest.mark.network
 @pytest.mark.slow
-def test_14_runs_on_the_fetched_model(tmp_path):
-    """Verdicts after one step mean nothing: that each claim is recorded, and how, is looked at."""
+def test_14_runs_on_the_fetched_model(tmp_path, from_browser):
+    """Verdicts after one step mean nothing: that each claim is recorded, and how, is looked at.
+
+    The run is left where tests/site looks for the runs of lessons: for its page and its deck.
+    """
     environment = os.environ | {"SFTLAB_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
 
     def run(*command):
@@ -34,3 +38,6 @@ def test_14_runs_on_the_fetched_model(tmp_path):
     assert lesson["status"] == "passed"
     assert {row["id"] for row in summary["claims"]} == {"T1", "T5", "L3", "F1", "F4"}
     assert {row["profile"] for row in summary["claims"]} == {"smollm2-135m"}
+    left = from_browser / lesson["name"]
+    left.mkdir()
+    shutil.copy(tmp_path / "build/executed" / f"{left.name}.ipynb", left)
