@@ -23,6 +23,7 @@ def _shipped(name: str) -> Path:
 OTHER_CACHE = "set SFTLAB_CACHE in the environment to another folder"
 DATA = _shipped("data")
 NOTEBOOKS = _shipped("notebooks")
+RECIPES = _shipped("recipes")
 
 
 class PathError(ValueError):

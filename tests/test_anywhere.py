@@ -196,10 +196,10 @@ def test_a_wheel_is_the_whole_course(tmp_path):
         while not (servers := [*list_running_servers(str(tmp_path))]):
             assert lab.poll() is None
             time.sleep(0.2)
-        address = f"{servers[0]['url']}api/contents?token={servers[0]['token']}"
+        address = f"{servers[0]['url']}api/contents/notebooks?token={servers[0]['token']}"
         names = {one["name"] for one in json.load(urlopen(address, timeout=60))["content"]}
     finally:
         lab.terminate()
         lab.wait(60)
     assert names >= {file.name for file in (ROOT / "notebooks").glob("*.ipynb")}
-    assert (work / "sftlab-notebooks").is_dir()
+    assert (work / "sftlab-course/recipes/05_loss_masks.py").is_file()

@@ -46,17 +46,19 @@ def run(
 def lab() -> None:
     from jupyterlab.labapp import main as open_lab
 
-    from sftlab.paths import NOTEBOOKS
+    from sftlab.paths import NOTEBOOKS, RECIPES
 
-    folder = NOTEBOOKS
+    folder = NOTEBOOKS.parent  # the lessons link to recipes beside them
     if NOTEBOOKS.name == "_notebooks":  # of a wheel: work on a copy, which later calls leave alone
-        folder = Path("sftlab-notebooks").resolve()
+        folder = Path("sftlab-course").resolve()
         if not folder.is_dir():
-            shutil.copytree(NOTEBOOKS, folder)
+            shutil.copytree(RECIPES, folder / "recipes")
+            shutil.copytree(NOTEBOOKS, folder / "notebooks")
     open_lab(
         [
             "--LabApp.news_url=None",  # JupyterLab asks for news and updates of its own accord
             "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+            "--LabApp.default_url=/lab/tree/notebooks",
             str(folder),
         ]
     )

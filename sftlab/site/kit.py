@@ -19,10 +19,10 @@ from typing import Any
 
 from sftlab.course import find_lessons, recorded_minutes
 from sftlab.exercises import Exercise, exercises, quiz_questions
-from sftlab.paths import NOTEBOOKS, folder_written_atomically
+from sftlab.paths import NOTEBOOKS, RECIPES, folder_written_atomically
 from sftlab.site.filling import fill
 
-DOCS, RECIPES = NOTEBOOKS.parent / "docs", NOTEBOOKS.parent / "recipes"
+DOCS = NOTEBOOKS.parent / "docs"
 CODE_LINE = 10  # words that take as long to read as a line of code
 _LESSON = re.compile(r"^### ([0-9A]\d) .*?(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -31,10 +31,10 @@ def write_kit(out: Path, *, wheel: Path | None = None) -> Path:
     """Write the kit into the new folder `out`, which it returns.
 
     A `wheel` of the lab is put into both bundles; the first cell of a lesson installs it.
-    ValueError: the wheel is not there, or this is no clone, which alone has docs and recipes.
+    ValueError: the wheel is not there, or this is no clone, which alone has docs.
     """
     if not (DOCS / "teaching.md").is_file():
-        raise ValueError("docs/ and recipes/ are in a clone, not in a wheel; make the kit in one")
+        raise ValueError("docs/ is in a clone, not in a wheel; make the kit in one")
     if wheel and not (wheel.is_file() and wheel.suffix == ".whl"):
         raise ValueError(f"{wheel} is not a wheel; the help of `sftlab kit` says how to make one")
     with folder_written_atomically(out) as folder:

@@ -35,7 +35,7 @@ from sftlab.course import (
     recorded_minutes,
     rows,
 )
-from sftlab.paths import DATA, NOTEBOOKS, write_atomically
+from sftlab.paths import DATA, NOTEBOOKS, RECIPES, write_atomically
 from sftlab.show import CURVES
 from sftlab.site.filling import fill
 from sftlab.site.living import living_html
@@ -47,8 +47,8 @@ INSERTS = (
     ("05_loss_masking", "2. The mask of a conversation, by hand", "mask"),
 )
 """(lesson, heading, kind) of living pages: their HTML is put behind that heading."""
-RECIPES, DOCS = NOTEBOOKS.parent / "recipes", NOTEBOOKS.parent / "docs"
-"""Of a clone; a wheel has neither."""
+DOCS = NOTEBOOKS.parent / "docs"
+"""Of a clone; a wheel has none."""
 PASSING = re.compile(r"minutes\*\* to study the core path|^[^\n]*\b100%\|[^\n]*\n?$")
 """Outputs for who runs a lesson: its minutes on that machine, and bars of progress."""
 UNLISTED = {"cli", "site"}
@@ -99,13 +99,13 @@ def write_sources(folder: Path, *, out: Path, address: str | None = None, api: b
     table = _fill("ledger.html.jinja", claims=ledger, titles=titles)
     _write(folder / "ledger.md", _fill("ledger.md.jinja", table=table))
     _write(folder / "glossary.md", _glossary())
-    recipes = _write_recipes(folder) if RECIPES.is_dir() else []
+    recipes = _write_recipes(folder)
     rooms = _write_api(folder) if api else []
     docs = sorted(DOCS.glob("*.md"))
     for text in docs:
         body = text.read_text(encoding="utf-8").replace("](../notebooks/", "](")
         _write(folder / text.name, re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", body))
-    more = ["ledger", "glossary", *recipes[:1], *rooms[:1], *(text.stem for text in docs)]
+    more = ["ledger", "glossary", recipes[0], *rooms[:1], *(text.stem for text in docs)]
     home = {"lessons": lessons, "pages": more, "run": run, "claims": ledger}
     _write(folder / "index.md", _fill("home.md.jinja", **home))
     kept = {"index", *titles, *more, *recipes, *rooms}
@@ -169,8 +169,7 @@ def _prose(cell: Any, inserts: Mapping[str, str]) -> str:
         cell.source,
     )
     text = re.sub(r"\*\*(Claim (\w+))\*\*", r'**<a href="ledger.html#\2">\1</a>**', text)
-    recipe = r"[\1](recipes/\2.md)" if RECIPES.is_dir() else r"\1"
-    text = re.sub(r"\[([^]]*)\]\(\.\./recipes/(\w+)\.py\)", recipe, text)
+    text = re.sub(r"\]\(\.\./recipes/(\w+)\.py\)", r"](recipes/\1.md)", text)
     lines, fenced, deep = [], False, "deep" in cell.metadata.get("tags", [])
     for line in text.splitlines():
         fenced ^= line.startswith("```")

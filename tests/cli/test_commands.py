@@ -11,6 +11,7 @@ import pytest
 
 from sftlab.cli import course
 from sftlab.cli.app import WORDS
+from sftlab.paths import NOTEBOOKS
 
 
 def test_module_prints_help_without_loading_torch():
@@ -83,15 +84,16 @@ def test_lab_opens_the_lessons_and_asks_for_no_news(monkeypatch, tmp_path):
     monkeypatch.setattr("jupyterlab.labapp.main", opened.extend)
     course.lab()
     assert opened[0] == "--LabApp.news_url=None"
-    assert opened[-1].endswith("notebooks")
+    assert opened[-2:] == ["--LabApp.default_url=/lab/tree/notebooks", str(NOTEBOOKS.parent)]
     # A wheel's lessons are copied once: what the learner writes into the copy stays.
     (tmp_path / "_notebooks").mkdir()
     (tmp_path / "_notebooks" / "00.ipynb").write_text("new")
     monkeypatch.setattr("sftlab.paths.NOTEBOOKS", tmp_path / "_notebooks")
     monkeypatch.chdir(tmp_path)
     course.lab()
-    copy = tmp_path / "sftlab-notebooks" / "00.ipynb"
-    assert (opened[-1], copy.read_text()) == (str(copy.parent), "new")
+    copy = tmp_path / "sftlab-course/notebooks/00.ipynb"
+    assert (opened[-1], copy.read_text()) == (str(copy.parents[1]), "new")
+    assert (tmp_path / "sftlab-course/recipes/05_loss_masks.py").is_file()  # lessons link to it
     copy.write_text("mine")
     course.lab()
     assert copy.read_text() == "mine"

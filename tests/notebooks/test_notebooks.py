@@ -22,15 +22,23 @@ from sftlab.paths import NOTEBOOKS, cache_folder
 
 LESSONS = [one.name for one in find_lessons() if one.defaults.get("profile", "tiny") == "tiny"]
 """Lesson 14 has a test of its own: its model is not there before `make real`."""
-TESTED = {"profile": "tiny", "seeds": 3}
-"""Parameters of a tested lesson. `make course` runs the five seeds that the ledger's verdicts need;
-three show in half of the time that a lesson runs and that its figures show their effects. The
-browser tests use the same ones, so that each run is computed once."""
+EXPECTED = {
+    path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(Path(__file__).with_name("expected").glob("*.toml"))
+}
+"""Lesson -> `claims` that it records (a verdict that is the opposite of the recorded one fails
+below), those of them that are `supported` or `contradicted` by so much that so few seeds show it
+too, and `effects`, a line for each: words of the figure's title | row | the row to subtract, if
+any | least | most percent. `seeds` where two are enough for all of this."""
 
 
 def parameters_of(name):
+    """`make course` runs the five seeds that the ledger's verdicts need; three, or two, show in
+    half of the time that a lesson runs and that its figures show their effects. The browser tests
+    use the same ones, so that each run is computed once."""
     (lesson,) = find_lessons([name])
-    return {one: value for one, value in TESTED.items() if one in lesson.defaults}
+    tested = {"profile": "tiny", "seeds": EXPECTED.get(lesson.name, {}).get("seeds", 3)}
+    return {one: value for one, value in tested.items() if one in lesson.defaults}
 
 
 def read_saved(name, folder):
@@ -115,16 +123,6 @@ def told(result, word):
     found = [text for text in texts if word in text.partition(": ")[0]]
     assert len(found) == 1, f"{len(found)} pictures of {result.name} have {word!r} in the title"
     return Told(found[0])
-
-
-EXPECTED = {
-    path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
-    for path in sorted(Path(__file__).with_name("expected").glob("*.toml"))
-}
-"""Lesson -> `claims` that it records (a verdict that is the opposite of the recorded one fails
-above), those of them that are `supported` or `contradicted` by so much that three seeds show it
-too, and `effects`, a line for each: words of the figure's title | row | the row to subtract, if
-any | least | most percent."""
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -245,7 +243,10 @@ def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
     notebook.cells = without(notebook.cells, others)
     nbformat.write(notebook, tmp_path / "01_base_model_problem.ipynb")
     (done,) = run_notebooks(
-        parameters=TESTED, folder=tmp_path / "build", notebooks=tmp_path, progress=False
+        parameters=parameters_of("01"),
+        folder=tmp_path / "build",
+        notebooks=tmp_path,
+        progress=False,
     )
     assert done.status == "passed", done.failure and done.failure.traceback
     verdicts = {id: r.verdict for id, r in done.records.items()}
