@@ -129,7 +129,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, call, my, step, said):
 
 
 def test_a_run_is_merged_and_gone_on_from(monkeypatch, call, my):
-    how = ["--method", "lora", "--rate", "2e-2", "--epochs", "12"]
+    how = ["--method", "lora", "--rate", "1e-2", "--epochs", "30"]
     assert call(*my, *how)[0] == 0
     code, out, err = call("merge", "runs/mine", "--out", "merged")
     assert code == 0, err
