@@ -162,8 +162,8 @@ def record(
     name = profile_name(profile)
     made = Record(claim=claim, estimates=dict(parts), profile=name, note=note)
     folders = [records_folder(name), os.environ.get(RECORDS_VARIABLE)]
+    check_writable(folders[0], remedy=OTHER_CACHE)
     for folder in filter(None, folders):
-        check_writable(Path(folder), remedy=OTHER_CACHE)
         text = json.dumps(made.to_dict(), indent=2, allow_nan=False) + "\n"
         write_atomically(Path(folder) / f"{claim.id}.json", text)
     settle(claim.id, {part: estimate.value for part, estimate in made.estimates.items()})
