@@ -29,16 +29,15 @@ EXPECTED = {
 """Lesson -> `claims` that it records (a verdict that is the opposite of the recorded one fails
 below), those of them that are `supported` or `contradicted` by so much that so few seeds show it
 too, and `effects`, a line for each: words of the figure's title | row | the row to subtract, if
-any | least | most percent. `seeds` where two are enough for all of this."""
+any | least | most percent."""
 
 
 def parameters_of(name):
-    """`make course` runs the five seeds that the ledger's verdicts need; three, or two, show in
-    half of the time that a lesson runs and that its figures show their effects. The browser tests
-    use the same ones, so that each run is computed once."""
+    """`make course` runs the five seeds that the ledger's verdicts need; two show in less than half
+    of the time that a lesson runs and that its figures show their effects. The browser tests use
+    the same ones, so that each run is computed once."""
     (lesson,) = find_lessons([name])
-    tested = {"profile": "tiny", "seeds": EXPECTED.get(lesson.name, {}).get("seeds", 3)}
-    return {one: value for one, value in tested.items() if one in lesson.defaults}
+    return {"seeds": 2} if lesson.defaults.get("seeds") == 5 else {}
 
 
 def read_saved(name, folder):
@@ -234,7 +233,7 @@ def without(cells, headings):
 
 
 @pytest.mark.slow
-def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
+def test_01_with_shuffled_labels_loses_its_effects(run, tmp_path):
     """The lesson itself, its examples' answers dealt out anew: the effects must go."""
     notebook = nbformat.read(NOTEBOOKS / "01_base_model_problem.ipynb", as_version=4)
     at = next(n for n, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
@@ -249,9 +248,9 @@ def test_01_with_shuffled_labels_supports_its_claims_no_more(run, tmp_path):
         progress=False,
     )
     assert done.status == "passed", done.failure and done.failure.traceback
-    verdicts = {id: r.verdict for id, r in done.records.items()}
-    assert verdicts["B3"] in ("contradicted", "inconclusive")
-    assert verdicts["B5"] == "contradicted"
-    # What no example reaches stays as it was.
-    whole = {id: r.verdict for id, r in run("01_base_model_problem").records.items()}
-    assert [verdicts[id] for id in ("B1", "B2")] == [whole[id] for id in ("B1", "B2")]
+    whole = run("01_base_model_problem").records
+    for claim, part in (("B3", "gain"), ("B5", "held out")):
+        assert whole[claim].estimates[part].value > 0.3
+        assert done.records[claim].estimates[part].value < 0.1
+    for claim in ("B1", "B2"):  # what no example reaches stays as it was
+        assert done.records[claim].verdict == whole[claim].verdict
