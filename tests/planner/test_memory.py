@@ -98,8 +98,8 @@ def profiled(trainer):
     [
         (TIED, "full", False, 2, 600, True),
         (LLAMA, "lora", False, 2, 400, False),
-        (LLAMA, "qlora", True, 2, 600, False),
-        (QWEN, "full", True, 2, 500, True),
+        (LLAMA, "qlora", True, 2, 300, False),
+        (QWEN, "full", True, 2, 250, True),
         (LLAMA, "int8", False, 2, 800, False),
         (LLAMA, "prefix", False, 2, 800, False),
         (TIED, "frozen", False, 3, 600, False),
