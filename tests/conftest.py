@@ -37,10 +37,37 @@ hypothesis.settings.load_profile("lab")
 LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py", "tests/site/")
 LESSONS += ("tests/notebooks/test_real_model.py",)
 """Tests that run the lessons whole. Their names hold the lesson's number."""
+LONG = ("lesson A2", "lesson A3", "lesson A5")
+"""The longest appendices run on `tiny` with `--long` alone: CI has to end in its time on a slow
+machine too. Their cells run in FOREIGN in any case, and their pages are looked at as committed."""
 FOREIGN = "tests/notebooks/test_foreign_profile.py"
 """Runs lessons in one kernel."""
 ZOO = "tests/exercises/test_zoo.py"
 """Trains what lesson A8 shows."""
+
+
+def scope_of(nodeid):
+    """What stays in one worker: `ByFile` says why."""
+    file, _, test = nodeid.partition("::")
+    if file == ZOO:
+        return "lesson A8"
+    number = re.search(r"(?:^test_|\[)([A\d])(\d)_", test)
+    if number and file == FOREIGN:
+        return f"{file} {number[1]}"
+    return f"lesson {number[1]}{number[2]}" if number and file.startswith(LESSONS) else file
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help=f"run these on tiny too: {LONG}")
+
+
+def pytest_collection_modifyitems(config, items):
+    def runs(item):
+        return scope_of(item.nodeid) not in LONG or item.nodeid.startswith("tests/site/")
+
+    if not config.getoption("--long"):
+        config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
+        items[:] = filter(runs, items)
 
 
 class ByFile(LoadScopeScheduling):
@@ -53,13 +80,7 @@ class ByFile(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid):
-        file, _, test = nodeid.partition("::")
-        if file == ZOO:
-            return "lesson A8"
-        number = re.search(r"(?:^test_|\[)([A\d])(\d)_", test)
-        if number and file == FOREIGN:
-            return f"{file} {number[1]}"
-        return f"lesson {number[1]}{number[2]}" if number and file.startswith(LESSONS) else file
+        return scope_of(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
