@@ -38,8 +38,7 @@ LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py", "tests/site/")
 LESSONS += ("tests/notebooks/test_real_model.py",)
 """Tests that run the lessons whole. Their names hold the lesson's number."""
 LONG = ("lesson A2", "lesson A3", "lesson A5")
-"""The longest appendices run on `tiny` with `--long` alone: CI has to end in its time on a slow
-machine too. Their cells run in FOREIGN in any case, and their pages are looked at as committed."""
+"""The longest appendices: on `tiny` with `--long` alone, for CI's time. FOREIGN runs the cells."""
 FOREIGN = "tests/notebooks/test_foreign_profile.py"
 """Runs lessons in one kernel."""
 ZOO = "tests/exercises/test_zoo.py"
@@ -62,12 +61,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    def runs(item):
-        return scope_of(item.nodeid) not in LONG or item.nodeid.startswith("tests/site/")
-
     if not config.getoption("--long"):
-        config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
-        items[:] = filter(runs, items)
+        long = [i for i in items if scope_of(i.nodeid) in LONG and "tests/site" not in i.nodeid]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 class ByFile(LoadScopeScheduling):
