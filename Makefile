@@ -25,7 +25,7 @@ help:
 	@echo "  make lab      install into .venv, open the lessons in JupyterLab to work in them"
 	@echo "  make site     from what make course left, build the site, slides, instructor's kit"
 	@echo "  make test     install into .venv, run the tests, the lessons included (wants Chromium);"
-	@echo "                make test ALL=1: the longest appendices too (A2, A3, A5)"
+	@echo "                make test ALL=1: the longest of them too"
 	@echo "  make base     train the base models again from nothing (an hour or two)"
 	@echo "  make real     fetch real text messages and a model of 135M weights (32 and 93 MB),"
 	@echo "                measure them for lessons 12 and 14 (about an hour)"

@@ -37,32 +37,21 @@ hypothesis.settings.load_profile("lab")
 LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py", "tests/site/")
 LESSONS += ("tests/notebooks/test_real_model.py",)
 """Tests that run the lessons whole. Their names hold the lesson's number."""
-LONG = ("lesson A2", "lesson A3", "lesson A5")
-"""The longest appendices: on `tiny` with `--long` alone, for CI's time. FOREIGN runs the cells."""
+LONG = re.compile(r"(in_lab|test_notebooks)\.py.*\[A[235]_|foreign_profile\.py.*\[(10|13|A7)_")
+"""For CI's time, with `--long` alone: A2, A3 and A5 on `tiny`, 10, 13 and A7 on FOREIGN."""
 FOREIGN = "tests/notebooks/test_foreign_profile.py"
 """Runs lessons in one kernel."""
 ZOO = "tests/exercises/test_zoo.py"
 """Trains what lesson A8 shows."""
 
 
-def scope_of(nodeid):
-    """What stays in one worker: `ByFile` says why."""
-    file, _, test = nodeid.partition("::")
-    if file == ZOO:
-        return "lesson A8"
-    number = re.search(r"(?:^test_|\[)([A\d])(\d)_", test)
-    if number and file == FOREIGN:
-        return f"{file} {number[1]}"
-    return f"lesson {number[1]}{number[2]}" if number and file.startswith(LESSONS) else file
-
-
 def pytest_addoption(parser):
-    parser.addoption("--long", action="store_true", help=f"run these on tiny too: {LONG}")
+    parser.addoption("--long", action="store_true", help="run the longest tests too")
 
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--long"):
-        long = [i for i in items if scope_of(i.nodeid) in LONG and "tests/site" not in i.nodeid]
+        long = [item for item in items if LONG.search(item.nodeid)]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
 
@@ -77,7 +66,13 @@ class ByFile(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid):
-        return scope_of(nodeid)
+        file, _, test = nodeid.partition("::")
+        if file == ZOO:
+            return "lesson A8"
+        number = re.search(r"(?:^test_|\[)([A\d])(\d)_", test)
+        if number and file == FOREIGN:
+            return f"{file} {number[1]}"
+        return f"lesson {number[1]}{number[2]}" if number and file.startswith(LESSONS) else file
 
 
 @pytest.hookimpl(optionalhook=True)
