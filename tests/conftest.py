@@ -37,8 +37,10 @@ hypothesis.settings.load_profile("lab")
 LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py", "tests/site/")
 LESSONS += ("tests/notebooks/test_real_model.py",)
 """Tests that run the lessons whole. Their names hold the lesson's number."""
-LONG = re.compile(r"(in_lab|test_notebooks)\.py.*\[A[235]_|foreign_profile\.py.*\[(10|13|A[78])_")
-"""For CI's time, with `--long` alone: A2, A3, A5 on `tiny`; 10, 13, A7, A8 on FOREIGN."""
+LONG = re.compile(
+    r"(in_lab|test_notebooks)\.py.*\[A[235]_|foreign_profile\.py.*\[(10|13|A[78])_|real_model\.py"
+)
+"""For CI's time, with `--long` alone: 14; A2, A3, A5 on `tiny`; 10, 13, A7, A8 on FOREIGN."""
 FOREIGN = "tests/notebooks/test_foreign_profile.py"
 """Runs lessons in one kernel."""
 ZOO = "tests/exercises/test_zoo.py"
