@@ -23,7 +23,7 @@ from urllib.parse import quote
 from sftlab.course import rules
 from sftlab.course.predictions import settle
 from sftlab.course.rules import Claim, ClaimsError, Part, claims
-from sftlab.measure import Estimate
+from sftlab.measure import NO_INTERVAL, Estimate
 from sftlab.paths import DATA, OTHER_CACHE, cache_folder, check_writable, write_atomically
 from sftlab.profiles import Profile, find_profile
 
@@ -235,7 +235,8 @@ def rows(records: Mapping[str, Record]) -> list[dict[str, Any]]:
             estimate = found.estimate
             row |= {"effect": estimate.value, "unit": found.deciding.unit}
             level, (low, high) = found.deciding.deciding(estimate, len(claim.rule))
-            row |= {"level": level, "low": low, "high": high}
+            none = estimate.method == NO_INTERVAL  # JSON has no infinity
+            row |= {"level": level, "low": None if none else low, "high": None if none else high}
             row |= {key: getattr(estimate, key) for key in ("seeds", "items", "method")}
             row |= found.to_dict()
         else:

@@ -11,8 +11,8 @@ and inconclusive otherwise. `low` and `high` are the 95% interval; `inner` is th
 an equivalence test by two one-sided tests: "no difference was found" is not "the two are equal"
 (Schuirmann 1987). A claim is supported when all of its k parts are, which needs no correction
 (intersection-union test), and contradicted when any part is, which has k chances to err: that takes
-the interval at 1 - 0.05 / k. Numbers that are the same in all runs have no interval, and are
-inconclusive; a figure in which nothing is random is `computed`.
+the interval at 1 - 0.05 / k. Numbers that are the same in all runs, and one number of one seed,
+have no interval, and are inconclusive; a figure in which nothing is random is `computed`.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic import model_validator as validator
 
-from sftlab.measure import CONSTANT, Estimate, equivalent, percent
+from sftlab.measure import CONSTANT, NO_INTERVAL, Estimate, equivalent, percent
 from sftlab.paths import DATA
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -121,7 +121,8 @@ class Part(BaseModel):
 
     def deciding(self, estimate: Estimate, parts: int = 1) -> tuple[int, tuple[float, float]]:
         """Level in percent and ends of the interval that decides: 90% for sameness, 95% else."""
-        if self.kind == "within" and self.judge(estimate, parts) != CONTRADICTED:
+        unlike = estimate.method == NO_INTERVAL or self.judge(estimate, parts) == CONTRADICTED
+        if self.kind == "within" and not unlike:
             return 90, estimate.inner
         return 95, (estimate.low, estimate.high)
 
@@ -137,6 +138,8 @@ class Part(BaseModel):
         verdict, (least, most) = self.judge(estimate, parts), self.allowed
         if estimate.method == CONSTANT:
             return f"{said} all runs gave this number, so how far another may lie is not known."
+        if estimate.method == NO_INTERVAL:
+            return f"{said} how far the number of another seed may lie is not known."
         if verdict == CONTRADICTED:
             return f"{said} the whole interval misses it."
         if verdict == SUPPORTED:
@@ -217,6 +220,9 @@ def in_unit(value: float, unit: str) -> str:
     return f"{minus}{size:.3g} {'times' if unit == 'ratio' else unit}"
 
 
-def between(low: float, high: float, unit: str) -> str:
-    """`74% to 87%`, `+28 to +41`: for a place that names the unit already."""
+def between(low: float | None, high: float | None, unit: str) -> str:
+    """`74% to 87%`, `+28 to +41`: for a place that names the unit already; of infinite ends, which
+    are None in JSON, `no interval, one seed`."""
+    if None in (low, high) or math.isinf(high - low):
+        return "no interval, one seed"
     return " to ".join(in_unit(end, unit).partition(" ")[0] for end in (low, high))

@@ -100,28 +100,26 @@ class Zoo:
         both = [f"{n:.2f}" if one["measure"] == "nats" else percent(n) for n in means]
         lines = [f"The fault is `{one['fault']}`: {FAULTS[one['fault']]['what']}."]
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
-        apart = f"is {effect}" if effect else "has no interval, which takes two seeds or more"
-        if effect and one.get("each_seed"):
+        apart = f"is {effect}"
+        if one.get("each_seed"):
             by_seed = (f"{100 * value:+.0f}" for value in effect.by_seed)
             apart = f"is {' and '.join(by_seed)} points by seed"
         lines.append(
             f"Over {seeds} {_TEXTS['measure'][one['measure']]} is {both[0]} with the fault "
             f"and {both[1]} without it; the difference {apart}."
         )
-        if effect and not shows(number, effect):
+        if not shows(number, effect):
             lines.append("This is **not** enough to show the symptom on this profile.")
         lines.append(f"The evidence is in **{'** or **'.join(one['evidence'])}**. {one['cure']}")
         body = Markup("").join(Markup("<p>{}</p>").format(marked(line)) for line in lines)
         folded = [("The fault, and the same run without it", body)]
         return _message(number, "solution", [], text=lines, folded=folded)
 
-    def effect(self, number: int, *, switched_off: bool = False) -> Estimate | None:
+    def effect(self, number: int, *, switched_off: bool = False) -> Estimate:
         """The measure with the fault minus that without it, paired by seed; `switched_off`: without
-        it in both places. None where one number of one seed has no interval."""
+        it in both places."""
         first, second = (self.values(number, fault=f) for f in (not switched_off, False))
         entity = "country" if "country" in first else None
-        if entity is None and len(self.seeds) < 2:
-            return None
         return difference(first, second, value=_specimen(number)["measure"], entity=entity)
 
     def values(self, number: int, *, fault: bool) -> pd.DataFrame:

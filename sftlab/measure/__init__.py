@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "code_eval": ["run_code"],
-        "intervals": ["COMPUTED", "CONSTANT", "components", "detectable"],
+        "intervals": ["COMPUTED", "CONSTANT", "NO_INTERVAL", "components", "detectable"],
         "judging": ["JudgeError", "LikelihoodJudge", "PromptJudge", "judge_pairs"],
         "memorization": ["code_log_likelihoods", "outscored", "probe_secrets", "threshold"],
         "metrics": ["LOCAL_METRICS"],

@@ -11,6 +11,7 @@ row, an entity's difficulty in a whole column, and neither rows nor single items
                   seed, which matters when they are few
     differences   of shares: from the arms' intervals and the correlation of their means (`mover`)
     no variation  exact binomial, of the entities
+    one number    of one seed, not 0 or 1: none, so its ends are -inf and inf
 
 How many percent of the 95% intervals hold the truth, for 50 entities with four items whose logits
 vary by entity, item and cell (sd 1, 1, 0.5) and by seed (sd 0, 0.25, 1: of the variance of a mean
@@ -40,7 +41,7 @@ import pandas as pd
 from scipy.special import betaincinv, expit, logit, ndtri, stdtrit
 
 STUDENT, LOGIT, EXACT, MOVER = "Student's t", "logit t", "exact binomial", "MOVER"
-CONSTANT, COMPUTED = "constant", "computed"
+CONSTANT, COMPUTED, NO_INTERVAL = "constant", "computed", "no interval"
 
 
 class Interval(NamedTuple):
@@ -78,6 +79,8 @@ def interval(
     # Less than this is what rounding leaves of differences that are all the same.
     varies = of_value.variance > (1e-12 * max(np.abs(arm).max() for arm in arms)) ** 2
     if not shares:
+        if all(arm.size == 1 for arm in arms):
+            return Interval(-np.inf, np.inf, NO_INTERVAL)
         if not varies:
             return Interval(value, value, CONSTANT)
         reach = -stdtrit(of_value.freedom, (1 - level) / 2) * of_value.variance**0.5

@@ -17,7 +17,14 @@ from typing import Any, Self
 
 import pandas as pd
 
-from sftlab.measure.intervals import COMPUTED, Cells, cells, clopper_pearson, interval
+from sftlab.measure.intervals import (
+    COMPUTED,
+    NO_INTERVAL,
+    Cells,
+    cells,
+    clopper_pearson,
+    interval,
+)
 
 SHARE, POINTS, NUMBER = "share", "points", "number"
 
@@ -61,7 +68,9 @@ class Estimate:
     """An effect with its interval over seeds and entities; `str` gives `81% (74% to 87%)`."""
 
     value: float
-    low: float  # ends of the interval at `level`, in which a correction for comparisons is included
+    # Ends of the interval at `level`, in which a correction for comparisons is included; infinite
+    # where one number of one seed gives none, so that nothing is shown by it.
+    low: float
     high: float
     level: float = 0.95
     inner: tuple[float, float]  # at 1 - 2(1 - level), 90% by default: two one-sided tests at 5%
@@ -81,16 +90,20 @@ class Estimate:
             POINTS: lambda share: f"{100 * share:+.{int(0 < abs(share) < 0.005)}f}",
             NUMBER: lambda number: f"{number:.3g}",
         }[self.unit]
-        value, low, high = written(self.value), written(self.low), written(self.high)
-        return f"{value}{' points' if self.unit == POINTS else ''} ({low} to {high})"
+        value = f"{written(self.value)}{' points' if self.unit == POINTS else ''}"
+        if self.method == NO_INTERVAL:
+            return f"{value} (no interval, one seed)"
+        return f"{value} ({written(self.low)} to {written(self.high)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON and `from_dict`."""
-        return asdict(self)
+        """Plain values, ready for JSON and `from_dict`: no infinite ends, which JSON lacks."""
+        ends = ("low", "high", "inner", "wider") if self.method == NO_INTERVAL else ()
+        return {name: value for name, value in asdict(self).items() if name not in ends}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
         """The estimate that `to_dict` wrote."""
+        record = (_NO_ENDS if record["method"] == NO_INTERVAL else {}) | record
         tuples = {name: tuple(record[name]) for name in ("inner", "by_seed")}
         return cls(**{**record, **tuples, "wider": tuple(map(tuple, record["wider"]))})
 
@@ -101,11 +114,16 @@ class Estimate:
         (low, high), inner, *wider = (tuple(map(function, pair)) for pair in ends)
         by_seed = tuple(map(function, self.by_seed))
         found = {"low": low, "high": high, "inner": inner, "wider": tuple(wider)}
+        found = _NO_ENDS if self.method == NO_INTERVAL else found
         return replace(self, value=function(self.value), by_seed=by_seed, **found)
 
     def among(self, parts: int) -> tuple[float, float]:
         """The interval that all of 1 to 5 parts hold at once (Bonferroni); of one the plain one."""
         return (self.low, self.high) if parts == 1 else self.wider[parts - 2]
+
+
+_NO_ENDS = {"low": -math.inf, "high": math.inf, "inner": (-math.inf, math.inf)}
+_NO_ENDS |= {"wider": (_NO_ENDS["inner"],) * 4}
 
 
 def computed(*values: float, factor: float = 1.0) -> Estimate:
@@ -150,7 +168,8 @@ def mean(
 
     Of 0s and 1s (or booleans) alone the mean is a share, and its interval stays within 0 to 1. A
     frame without the column "seed" is one seed, and the interval is over entities alone;
-    `entity=None` is for one number a run, over seeds alone. Entities count alike.
+    `entity=None` is for one number a run, over seeds alone: a single one has no interval, and its
+    ends are infinite. Entities count alike.
     `comparisons=k` makes k such intervals hold at once (Bonferroni): each is at 1 - 0.05 / k.
     """
     return _estimate([cells(frame, value=value, entity=entity)], comparisons)
@@ -194,10 +213,6 @@ def difference(
 def _estimate(arms: list[Cells], comparisons: int, *, paired_seeds: bool = True) -> Estimate:
     """The estimate of the mean of one arm, or of the difference of two."""
     shares = all(arm.shares for arm in arms)
-    if all(arm.values.size == 1 for arm in arms) and not shares:
-        raise ValueError(
-            "one number of one seed has no interval: measure more seeds, or several entities"
-        )
     values, by_seed = [arm.values for arm in arms], [arm.values.mean(1) for arm in arms]
     numbers, paired = [len(arm.seeds) for arm in arms], arms[0].entities == arms[-1].entities
     if len(arms) == 2:

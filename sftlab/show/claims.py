@@ -23,7 +23,7 @@ from sftlab.course import (
     predicted,
     real_records,
 )
-from sftlab.measure import COMPUTED, Estimate, share
+from sftlab.measure import COMPUTED, NO_INTERVAL, Estimate, share
 from sftlab.show.cards import Card, render
 from sftlab.show.plots import Picture, plot_shares
 
@@ -93,6 +93,7 @@ def strip(part: Part, estimate: Estimate, parts: int = 1, box: tuple = ()) -> di
     within = part.kind == "within"
     bounds = (-part.bound, part.bound) if within else (part.bound,)
     _, ends = part.deciding(estimate, parts)
+    ends = (estimate.value,) * 2 if estimate.method == NO_INTERVAL else ends
     # The axis spans all that was measured, bound and box, and zero for a difference.
     shown = [*ends, *seeds, *bounds, *box] + [0.0] * (part.unit not in ("share", "ratio"))
     low, high = min(shown), max(shown)

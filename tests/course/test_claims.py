@@ -103,6 +103,24 @@ def test_a_number_that_all_runs_gave_alike_decides_nothing(bound):
     assert rule.judge(computed(3.0)) == ("supported" if bound == 2.0 else "contradicted")
 
 
+@pytest.mark.parametrize("kind", ["at_least", "at_most", "within"])
+def test_one_number_of_one_seed_decides_nothing_and_is_kept_and_shown(kind, own_cache, monkeypatch):
+    lone = mean(pd.DataFrame({"seed": [0], "number": [0.3]}), value="number", entity=None)
+    part = Part(name="p", measures="m", unit="nats", kind=kind, bound=0.1)
+    rule = claims()["B3"].model_copy(update={"rule": (part,)})
+    monkeypatch.setattr("sftlab.course.ledger.claims", lambda: {"B3": rule})
+    made = record("B3", lone, profile="tiny")
+    assert stored_records()["B3"].estimates == made.estimates == {"p": lone}
+    assert made.verdict == "inconclusive"
+    assert "how far the number of another seed may lie is not known" in made.reason
+    assert part.effect(lone) == "0.3 nats (no interval, one seed)"
+    (row,) = rows({"B3": made})
+    assert json.loads(json.dumps(row, allow_nan=False))["low"] is None
+    shown = claim_card(made)
+    assert "inf" not in shown.html.replace("info", "")
+    assert "no interval, one seed" in shown.text
+
+
 @pytest.mark.parametrize(
     ("stated", "verdict", "said"),
     [

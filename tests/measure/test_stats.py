@@ -76,8 +76,21 @@ def test_one_seed_is_over_entities_and_one_number_a_run_over_seeds():
     classical = t.interval(0.95, 4, losses["value"].mean(), losses["value"].sem())
     assert (found.low, found.high) == pytest.approx(classical)
     assert (found.unit, str(found).split()[0]) == ("number", "2.2")
-    with pytest.raises(ValueError, match="one number of one seed"):
-        mean(losses[:1], value="value", entity=None)
+
+
+def test_one_number_of_one_seed_shows_nothing_and_can_be_stored():
+    losses = pd.DataFrame({"seed": [0], "value": [2.1]})
+    other = losses.assign(value=2.0)
+    for found in (
+        mean(losses, value="value", entity=None),
+        difference(losses, other, value="value", entity=None),
+    ):
+        assert (found.low, found.high, found.method) == (-math.inf, math.inf, "no interval")
+        assert str(found) == f"{found.value:.3g} (no interval, one seed)"
+        stored = json.dumps(found.to_dict(), allow_nan=False)
+        assert Estimate.from_dict(json.loads(stored)) == found
+        assert found.map(math.exp).value == pytest.approx(math.exp(found.value))
+        assert found.map(math.exp).among(3) == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize(("right", "value"), [(True, 1), (False, 0)])
