@@ -20,7 +20,6 @@ LESSONS = {
     if lesson.defaults.get("profile") == "tiny"  # lesson 14 is about a model with a template
 }
 PARAMETERS = {"examples_count": 20, "seeds": 1}
-TWO_SEEDS = tuple("03 06 07 08 09 12 A2 A3 A6 A7".split())  # where a single one has no interval
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_the_folder_behaves_as_llamas(llama_like):
 @pytest.mark.parametrize("name", LESSONS)
 def test_lesson_runs_to_its_end(name, llama_like, execute):
     given = PARAMETERS | {"profile": str(llama_like)}
-    given |= {"seeds": 2} if name.startswith(TWO_SEEDS) else {}
+    given |= {"seeds": 2} if name.startswith("09") else {}  # its pilot needs two
     notebook = nbformat.read(LESSONS[name].path, as_version=4)
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
