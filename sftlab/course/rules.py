@@ -217,7 +217,8 @@ def in_unit(value: float, unit: str) -> str:
         return f"{minus}{size:.2g} nats" if size >= 1e-6 else "0 nats"
     if unit == "correlation":
         return f"{minus}{size:.2f}"
-    return f"{minus}{size:.3g} {'times' if unit == 'ratio' else unit}"
+    named = "file" if (unit, size) == ("files", 1) else "times" if unit == "ratio" else unit
+    return f"{minus}{size:.3g} {named}"
 
 
 def between(low: float | None, high: float | None, unit: str) -> str:

@@ -90,7 +90,9 @@ class Estimate:
             POINTS: lambda share: f"{100 * share:+.{int(0 < abs(share) < 0.005)}f}",
             NUMBER: lambda number: f"{number:.3g}",
         }[self.unit]
-        value = f"{written(self.value)}{' points' if self.unit == POINTS else ''}"
+        value = written(self.value)
+        if self.unit == POINTS:
+            value += " point" + "s" * (abs(float(value)) != 1)
         if self.method == NO_INTERVAL:
             return f"{value} (no interval, one seed)"
         return f"{value} ({written(self.low)} to {written(self.high)})"

@@ -69,6 +69,8 @@ def _read(part: Part, record: Record) -> dict[str, Any]:
     runs, items = estimate.seeds, estimate.items
     effect = part.effect(estimate, count)
     seeds = ", ".join(in_unit(value, part.unit) for value in estimate.by_seed)
+    tried = f"{runs} seed{'s' * (runs != 1)} × {items:,} item{'s' * (items != 1)}, "
+    tried = "" if estimate.method == COMPUTED else tried
     made = "computed, not measured" if estimate.method == COMPUTED else f"on {record.profile}"
     alt = f"{effect}; seeds: {seeds}; the rule: {part.asks}"
     ends, outcome = predicted(record.claim.id, part, estimate.value)
@@ -80,7 +82,7 @@ def _read(part: Part, record: Record) -> dict[str, Any]:
         "effect": effect,
         "asks": part.asks,
         "made": made,
-        "counts": f"{runs} seed{'s' * (runs != 1)} × {items:,} item{'s' * (items != 1)}, {made}",
+        "counts": f"{tried}{made}",
         "seeds": seeds,
         "outcome": outcome,
         "strip": Markup(render("strip.html", alt=alt, **drawn)),

@@ -204,10 +204,11 @@ def provenance(run: Run, seeds: int) -> list[tuple[str, str]]:
     training = (
         f"{used.method}, learning rate {used.learning_rate:g}, {used.num_train_epochs:g} epochs"
     )
+    runs = f"{seeds} seed{'s' * (seeds != 1)}"
     return [
         ("base", f"{origin['profile']['name']}, weights SHA-256 {origin['base_weights']}"),
         ("training rows", f"SHA-256 {origin['data']}"),
-        ("training", f"{training}, batches of {used.per_device_train_batch_size}, {seeds} seeds"),
+        ("training", f"{training}, batches of {used.per_device_train_batch_size}, {runs}"),
         ("versions", ", ".join(f"{name} {one}" for name, one in origin["packages"].items())),
         ("machine", f"{origin['device']}, Python {origin['python']}"),
     ]

@@ -257,7 +257,7 @@ def plot_meter(
         right[0].set(ylim=(len(readings) - 0.5, -0.5), yticks=[])
         right[0].set_xlim(0, 1.35 * right[0].get_xlim()[1])
         right[0].set_xlabel("loss on the corpus,\nnats per token")
-    several = any("seed" in frame for frame in readings.values())
+    several = any("seed" in one and one["seed"].nunique() > 1 for one in readings.values())
     x = "accuracy" + " (small dots: seeds)" * several
     return finish(ax, title, [*alt, *losses], x=x, legend=4)
 
@@ -327,7 +327,7 @@ def plot_pareto(points: Points, *, before: float, title: str) -> Picture:
             ax.plot([x, x], [point.kept.low, point.kept.high], **cross)
             ax.plot(x, y, "o", markersize=4 + 1.2 * size, zorder=3, **dot)
             style = {"color": colour, "fontsize": 8, "ha": "center"}
-            note(ax, label, (x, y), 0, -15 if n % 2 else 9, **style)  # below, or above the dot
+            note(ax, label, (x, y), 0, 9 if n % 2 else -15, **style)  # above, or below the dot
     x = "accuracy on the task (cross: 95% intervals; dots grow along a curve)"
     return finish(ax, title, _read(points), x=x, y="old skills kept", legend=4)
 

@@ -110,15 +110,10 @@ def test_one_number_of_one_seed_decides_nothing_and_is_kept_and_shown(kind, own_
     rule = claims()["B3"].model_copy(update={"rule": (part,)})
     monkeypatch.setattr("sftlab.course.ledger.claims", lambda: {"B3": rule})
     made = record("B3", lone, profile="tiny")
-    assert stored_records()["B3"].estimates == made.estimates == {"p": lone}
-    assert made.verdict == "inconclusive"
+    assert (stored_records()["B3"].estimates, made.verdict) == ({"p": lone}, "inconclusive")
     assert "how far the number of another seed may lie is not known" in made.reason
-    assert part.effect(lone) == "0.3 nats (no interval, one seed)"
-    (row,) = rows({"B3": made})
-    assert json.loads(json.dumps(row, allow_nan=False))["low"] is None
-    shown = claim_card(made)
-    assert "inf" not in shown.html.replace("info", "")
-    assert "no interval, one seed" in shown.text
+    assert json.loads(json.dumps(rows({"B3": made})[0], allow_nan=False))["low"] is None
+    assert "0.3 nats (no interval, one seed)" in claim_card(made).text
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ every_specimen = pytest.mark.parametrize("number", NUMBERS, ids=[s["fault"] for 
 
 @pytest.fixture(scope="module")
 def zoo():
-    """On the seed that the lesson has in tests/browser: what it trained is in the cache."""
-    return Zoo("tiny", seeds=1)
+    return Zoo("tiny", seeds=1)  # as the lesson has in tests/browser: its runs are in the cache
 
 
 def number_of(fault):

@@ -133,11 +133,10 @@ def test_lesson_records_its_claims(name, run):
         for id in expected.get(verdict, "").split():
             assert records[id].verdict == verdict, f"{id}: {records[id].reason}"
     for id in records.keys() - set(expected.get("near", "").split()):
-        claim, numbers = records[id].claim, records[id].estimates
-        low_high = [(part.allowed, numbers[part.name].value) for part in claim.rule]
-        met = all(low <= number <= high for (low, high), number in low_high)
-        if claim.baseline != "inconclusive":
-            assert met == (claim.baseline == "supported"), f"{id}: {records[id].reason}"
+        claim, of = records[id].claim, records[id].estimates
+        met = all(p.allowed[0] <= of[p.name].value <= p.allowed[1] for p in claim.rule)
+        sides = ("inconclusive", "supported" if met else "contradicted")
+        assert claim.baseline in sides, f"{id}: {records[id].reason}"
 
 
 EFFECTS = [
@@ -165,16 +164,10 @@ def test_00_the_end_of_turn_costs_more_than_guessing_and_the_answers_are_known(r
 
 
 def test_00_the_loop_alone_teaches_form_facts_and_the_end_of_turn(run):
-    """Asked exactly as it was trained, the model stops after the answer."""
     page = run("00_start_here").executed.read_text(encoding="utf-8")
     alone = re.search(r"and (\d+)% with the answer and nothing else", page)
     assert int(alone[1]) >= 90
     assert "the *form* is there before the *facts*" in page
-
-
-def test_01_prompt_for_the_house_style_leaves_something_to_win(run):
-    claim = run("01_base_model_problem").records["B2"]
-    assert claim.estimates["rest"].low > 0.3, "a good prompt stays under 70%"
 
 
 def test_07_each_seed_finds_a_higher_rate_for_lora(run):

@@ -202,15 +202,16 @@ soft = Exercise(
     imports="import torch",
     tolerance=1e-3,
     task="""
-    Write the loss with which a student learns a teacher's soft labels. `student` and `teacher` hold
+    A teacher can give more than the token that it writes: its probabilities of all tokens, its
+    **soft labels**. Write the loss with which a student learns them. `student` and `teacher` hold
     the logits of the two models for the same text: lists with one list for each position and in it
     one number for each token of the vocabulary. As in any causal model, the logits at a position
     are about the **next** token. `labels` has one number for each position, as in lesson 05: -100
     in the prompt, else the token that stands at this position itself.
 
-    Return the Kullback-Leibler divergence of the student from the teacher, in nats, as a number:
-    the mean over those positions whose next token belongs to the answer. In a divergence of the
-    student from the teacher, the teacher's probabilities are the weights.
+    Return the **Kullback-Leibler divergence** of the student from the teacher, in nats, as a
+    number: the mean over those positions whose next token belongs to the answer. At one position it
+    is the sum over all tokens of p_teacher * (log p_teacher - log p_student).
     """,
     hints=(
         "Three decisions: which logits predict a token of the answer, whose probabilities are the "
