@@ -24,7 +24,8 @@ help:
 	@echo "  make course   install into .venv, run every lesson here, write pages to build/"
 	@echo "  make lab      install into .venv, open the lessons in JupyterLab to work in them"
 	@echo "  make site     from what make course left, build the site, slides, instructor's kit"
-	@echo "  make test     install into .venv, run every test, the lessons included (wants Chromium)"
+	@echo "  make test     install into .venv, run the tests, the lessons included (wants Chromium);"
+	@echo "                make test ALL=1: the longest of them too"
 	@echo "  make base     train the base models again from nothing (an hour or two)"
 	@echo "  make real     fetch real text messages and a model of 135M weights (32 and 93 MB),"
 	@echo "                measure them for lessons 12 and 14 (about an hour)"
@@ -38,7 +39,7 @@ course: $(COURSE)
 	@$(OFFLINE) $(PY) -m sftlab run --all --out build
 
 test: $(TESTS)
-	@$(OFFLINE) $(PY) -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder
+	@$(OFFLINE) $(PY) -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder $(if $(ALL),--long)
 
 lab: $(COURSE)
 	@$(PY) -m sftlab lab

@@ -37,10 +37,22 @@ hypothesis.settings.load_profile("lab")
 LESSONS = ("tests/browser/", "tests/notebooks/test_notebooks.py", "tests/site/")
 LESSONS += ("tests/notebooks/test_real_model.py",)
 """Tests that run the lessons whole. Their names hold the lesson's number."""
+LONG = re.compile(r"(in_lab|test_notebooks)\.py.*\[A[23]_|foreign_profile\.py.*\[(09|1[03]|A[78])_")
+"""For CI's time, with `--long` alone: A2, A3 on `tiny`; 09, 10, 13, A7, A8 on FOREIGN."""
 FOREIGN = "tests/notebooks/test_foreign_profile.py"
 """Runs lessons in one kernel."""
 ZOO = "tests/exercises/test_zoo.py"
 """Trains what lesson A8 shows."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run the longest tests too")
+
+
+def pytest_collection_modifyitems(config, items):
+    long = [] if config.getoption("--long") else [i for i in items if LONG.search(i.nodeid)]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
 
 
 class ByFile(LoadScopeScheduling):

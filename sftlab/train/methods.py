@@ -70,8 +70,9 @@ def lora_targets(model: PreTrainedModel, settings: Settings) -> dict[str, list[s
                 f"{next(iter(roles))!r}"
             )
         chosen |= dict.fromkeys(found)
-    stacks, shared = [name for name in chosen if name in expert_stacks(model)], []
-    if expert_stacks(model):
+    experts = expert_stacks(model)  # once: it goes through all weights
+    stacks, shared = [name for name in chosen if name in experts], []
+    if experts:
         # PEFT 0.21 takes the names that experts had in transformers 4, such as gate_proj, for the
         # experts'. What has them now, such as a shared expert, is therefore named by its weight.
         shared = [name for name in chosen if roles[name] == "mlp" and name not in stacks]

@@ -170,11 +170,6 @@ def test_00_the_loop_alone_teaches_form_facts_and_the_end_of_turn(run):
     assert "the *form* is there before the *facts*" in page
 
 
-def test_07_each_seed_finds_a_higher_rate_for_lora(run):
-    """The rates are steps of five: where all seeds agree their mean has no interval."""
-    assert min(run("07_lora_qlora").records["L3"].estimates["rates"].by_seed) > 2
-
-
 def test_09_the_report_decides_against_every_baseline(run):
     page = run("09_evaluation").executed.read_text(encoding="utf-8")
     for said in ("What would change the verdict", "no person has rated the answers",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = {"seeds": 1, "max_steps": 1, "questions_count": 6}
+SHORT = {"seeds": 1, "max_steps": 1, "questions_count": 4}
 
 
 @pytest.mark.network
