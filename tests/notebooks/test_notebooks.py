@@ -27,9 +27,9 @@ EXPECTED = {
     for path in sorted(Path(__file__).with_name("expected").glob("*.toml"))
 }
 """Lesson -> `claims` that it records, those of them that are `supported` or `contradicted` by so
-much that one seed shows it too, those whose number is so `near` to the rule's bound that with one
-seed it may lie on either side, and `effects`, a line for each: words of the figure's title | row |
-the row to subtract, if any | least | most percent. `seeds` where this takes more than one."""
+much that one seed shows it too, those `near` to the rule's bound, of which a seed of five lies on
+its other side, and `effects`, a line for each: words of the figure's title | row | the row to
+subtract, if any | least | most percent. `seeds` where this takes more than one."""
 
 
 def parameters_of(name):
