@@ -162,7 +162,7 @@ class Claim(BaseModel):
     notebook: Literal[tuple(LESSONS)]  # the lesson that measures it
     quoted: Text | Literal[""] = ""  # the figure that the article gives, if it gives one
     expected: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE]  # before the first run; never edited
-    # As last recorded, which CI holds to; inconclusive where it depends on the processor.
+    # As last recorded, which CI holds to; inconclusive where whole runs of the course differed.
     baseline: Literal[SUPPORTED, CONTRADICTED, INCONCLUSIVE]
     not_testable: Text | Literal[""] = ""  # what of it no run here can test, and why
     rule: Annotated[tuple[Part, ...], Field(min_length=1, max_length=5)]  # all must hold
