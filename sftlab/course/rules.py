@@ -136,10 +136,9 @@ class Part(BaseModel):
         """What was measured and whether the rule holds, with the numbers that decide."""
         said = f"{self.name}: {self.effect(estimate, parts)}; the rule asks for {self.asks}, and"
         verdict, (least, most) = self.judge(estimate, parts), self.allowed
-        if estimate.method == CONSTANT:
-            return f"{said} all runs gave this number, so how far another may lie is not known."
-        if estimate.method == NO_INTERVAL:
-            return f"{said} how far the number of another seed may lie is not known."
+        if estimate.method in (CONSTANT, NO_INTERVAL):
+            alike = "all runs gave this number, so " * (estimate.method == CONSTANT)
+            return f"{said} {alike}how far another may lie is not known."
         if verdict == CONTRADICTED:
             return f"{said} the whole interval misses it."
         if verdict == SUPPORTED:

@@ -17,14 +17,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from sftlab.measure.intervals import (
-    COMPUTED,
-    NO_INTERVAL,
-    Cells,
-    cells,
-    clopper_pearson,
-    interval,
-)
+from sftlab.measure.intervals import COMPUTED, NO_INTERVAL, Cells, cells, clopper_pearson, interval
 
 SHARE, POINTS, NUMBER = "share", "points", "number"
 

@@ -111,9 +111,10 @@ def test_one_number_of_one_seed_decides_nothing_and_is_kept_and_shown(kind, own_
     monkeypatch.setattr("sftlab.course.ledger.claims", lambda: {"B3": rule})
     made = record("B3", lone, profile="tiny")
     assert (stored_records()["B3"].estimates, made.verdict) == ({"p": lone}, "inconclusive")
-    assert "how far the number of another seed may lie is not known" in made.reason
+    assert "and how far another may lie is not known" in made.reason
     assert json.loads(json.dumps(rows({"B3": made})[0], allow_nan=False))["low"] is None
     assert "0.3 nats (no interval, one seed)" in claim_card(made).text
+    assert "nan" not in claim_card(made).html
 
 
 @pytest.mark.parametrize(
